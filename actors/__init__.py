@@ -1,0 +1,1 @@
+"""Everything that turns a prompt into a graded, accepted group: data, generator, verifier, filter, ledger."""

@@ -1,0 +1,96 @@
+"""Groups as Arrow record batches: how they lie in the object store, and how they are written to Parquet.
+
+One row per response. `group_of(batch_of(group))` gives the group back bit for bit.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from actors.types import Finish, Group, Prompt, Trajectory
+from rewards import Outcome, Verdict
+
+SCHEMA = pa.schema(
+    [
+        pa.field("group", pa.int64(), False),  # dispatch number of the group within the run
+        pa.field("sample", pa.int32(), False),  # index among the siblings
+        pa.field("prompt_id", pa.string(), False),
+        pa.field("prompt", pa.string(), False),
+        pa.field("response", pa.string(), False),
+        pa.field("reference", pa.string(), False),
+        pa.field("reward", pa.string(), False),  # name of the reward
+        pa.field("outcome", pa.string(), False),
+        pa.field("score", pa.float64()),  # null where there is no verdict
+        pa.field("parts", pa.map_(pa.string(), pa.float64()), False),
+        pa.field("why", pa.string(), False),
+        pa.field("finish", pa.string(), False),
+        pa.field("prompt_tokens", pa.int32(), False),  # how many of the tokens are the prompt's
+        pa.field("tokens", pa.list_(pa.int32()), False),
+        pa.field("sampled", pa.list_(pa.bool_()), False),
+        pa.field("logprobs", pa.list_(pa.float32()), False),
+        pa.field("versions", pa.list_(pa.int32()), False),
+    ]
+)
+
+
+def batch_of(group: Group) -> pa.RecordBatch:
+    """The group as a record batch of G rows with `SCHEMA`."""
+    prompt, rows = group.prompt, list(zip(group.trajectories, group.verdicts, strict=True))
+    columns = {
+        "group": [group.id] * len(rows),
+        "sample": range(len(rows)),
+        "prompt_id": [prompt.id] * len(rows),
+        "prompt": [prompt.text] * len(rows),
+        "response": [t.text for t, _ in rows],
+        "reference": [prompt.reference] * len(rows),
+        "reward": [prompt.reward] * len(rows),
+        "outcome": [v.outcome.value for _, v in rows],
+        "score": [v.score for _, v in rows],
+        "parts": [list(v.parts.items()) for _, v in rows],
+        "why": [v.why for _, v in rows],
+        "finish": [t.finish.value for t, _ in rows],
+        "prompt_tokens": [prompt.tokens.size] * len(rows),
+        "tokens": _ragged([t.tokens for t, _ in rows], pa.int32()),
+        "sampled": _ragged([t.sampled for t, _ in rows], pa.bool_()),
+        "logprobs": _ragged([t.logprobs for t, _ in rows], pa.float32()),
+        "versions": _ragged([t.versions for t, _ in rows], pa.int32()),
+    }
+    arrays = [
+        value if isinstance(value, pa.Array) else pa.array(value, field.type)
+        for field, value in zip(SCHEMA, columns.values(), strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+def group_of(batch: pa.RecordBatch) -> Group:
+    """The group that a record batch of `batch_of` holds; numeric arrays are views of the batch where Arrow allows."""
+    column = {name: batch.column(name) for name in batch.schema.names}
+    cells = {name: column[name].to_pylist() for name in ("response", "outcome", "score", "parts", "why", "finish")}
+    streams = [_rows(column[name]) for name in ("tokens", "sampled", "logprobs", "versions")]
+    trajectories = tuple(
+        Trajectory(tokens=t, sampled=s, logprobs=p, versions=v, finish=Finish(finish), text=text)
+        for t, s, p, v, finish, text in zip(*streams, cells["finish"], cells["response"], strict=True)
+    )
+    verdicts = tuple(
+        Verdict(outcome=Outcome(outcome), score=score, why=why, parts=dict(parts))
+        for outcome, score, why, parts in zip(*(cells[n] for n in ("outcome", "score", "why", "parts")), strict=True)
+    )
+    first = {name: column[name][0].as_py() for name in ("group", "prompt_id", "prompt", "reward", "reference")}
+    prompt = Prompt(
+        id=first["prompt_id"],
+        tokens=trajectories[0].tokens[: column["prompt_tokens"][0].as_py()],
+        text=first["prompt"],
+        reward=first["reward"],
+        reference=first["reference"],
+    )
+    return Group(id=first["group"], prompt=prompt, trajectories=trajectories, verdicts=verdicts)
+
+
+def _ragged(rows: list[np.ndarray], kind: pa.DataType) -> pa.ListArray:
+    ends = np.cumsum([0] + [row.size for row in rows], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(rows), kind))
+
+
+def _rows(column: pa.ListArray) -> list[np.ndarray]:
+    ends = column.offsets.to_numpy()
+    values = column.values.to_numpy(zero_copy_only=False)
+    return [values[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]

@@ -1,0 +1,166 @@
+"""Where every dispatched group is, how old it may get, and where it ended. Pure: no Ray, no clock, no arrays.
+
+Conservation, true after every call:
+    dispatched = trained + rejected(all_correct) + rejected(all_wrong) + failed + dropped + in flight + buffered
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+REJECTED = ("all_correct", "all_wrong")  # the two reasons with counters of their own; others count as dropped
+
+
+class Starved(Exception):
+    """The filter rejected `patience` groups in a row: there is nothing to learn from this data with this policy."""
+
+
+class Ledger:
+    """Admission, staleness and conservation of groups.
+
+    A slot is held from "admitted at live version v" until the group is rejected, or until weights that learned from it
+    are live. With P groups a step and S allowed lag there are (S+1)*P slots, and batch number b (trained from weights
+    version b) may hold a group admitted at version v only while b - v <= S. `take` therefore goes oldest first, and
+    waits for older groups in flight when there would be more of them left than later batches may still hold. It never
+    waits for ever: when everything admitted has ended, oldest first always leaves few enough.
+    """
+
+    def __init__(self, *, groups_per_step: int, max_staleness: int, patience: int, version: int = 0) -> None:
+        self._step_size, self._staleness, self._patience = groups_per_step, max_staleness, patience
+        self._live = version  # newest version that all generators hold
+        self._next_batch = version  # batches taken so far, which is the version that the next one trains from
+        self._admitted: dict[int, int] = {}  # group in flight or buffered -> live version at its admission
+        self._buffered: dict[int, None] = {}  # accepted groups in the order of their arrival
+        self._taken: tuple[int, ...] = ()  # the batch that is being trained
+        self._unpublished = 0  # trained groups whose weights are not live yet
+        self._dispatched = self._trained = self._kept = self._failed = 0
+        self._ends: Counter[str] = Counter()  # rejected and dropped groups by reason
+        self._rejected_in_a_row = 0
+        self._pass_rates: Counter[str] = Counter()  # histogram since the last accepted group
+
+    @property
+    def slots(self) -> int:
+        """How many groups may be admitted now."""
+        held = len(self._admitted) + len(self._taken) + self._unpublished
+        return (self._staleness + 1) * self._step_size - held
+
+    @property
+    def in_flight(self) -> int:
+        """Groups that are being sampled or graded."""
+        return len(self._admitted) - len(self._buffered)
+
+    def admit(self, count: int) -> range:
+        """Dispatches `count` groups and gives their ids.
+
+        Raises:
+            ValueError: there are fewer free slots.
+        """
+        if count > self.slots:
+            raise ValueError(f"cannot admit {count} groups with {self.slots} free slots")
+        ids = range(self._dispatched, self._dispatched + count)
+        self._dispatched += count
+        self._admitted.update(dict.fromkeys(ids, self._live))
+        return ids
+
+    def accept(self, group: int) -> None:
+        """The filter kept the group; it waits for its batch."""
+        self._check_in_flight(group)
+        self._buffered[group] = None
+        self._kept += 1
+        self._rejected_in_a_row = 0
+        self._pass_rates.clear()
+
+    def reject(self, group: int, reason: str, pass_rate: float) -> None:
+        """The filter refused the group; its slot is free at once.
+
+        Raises:
+            Starved: this was the last of `patience` rejections in a row.
+        """
+        self._end(group)
+        self._ends[reason] += 1
+        self._rejected_in_a_row += 1
+        self._pass_rates[f"{int(pass_rate * 10) / 10:.1f}"] += 1
+        if self._rejected_in_a_row >= self._patience:
+            raise Starved(self._starvation())
+
+    def fail(self, group: int) -> None:
+        """Fewer than two of its responses could be judged."""
+        self._end(group)
+        self._failed += 1
+
+    def drop(self, group: int, reason: str) -> None:
+        """It ended for a reason that is not about its responses, such as a deadline."""
+        self._end(group)
+        self._ends[reason] += 1
+
+    def take(self) -> tuple[int, ...] | None:
+        """The next batch of P groups, oldest admission first, or None while it must wait."""
+        chosen = sorted(self._buffered, key=lambda group: self._admitted[group])[: self._step_size]
+        if self._taken or len(chosen) < self._step_size or not self._fits(set(chosen)):
+            return None
+        for group in chosen:
+            del self._buffered[group], self._admitted[group]
+        self._taken = tuple(chosen)
+        self._next_batch += 1
+        return self._taken
+
+    def trained(self) -> None:
+        """The learner has trained on the batch that was taken last."""
+        self._trained += len(self._taken)
+        self._unpublished += len(self._taken)
+        self._taken = ()
+
+    def publish(self, version: int) -> None:
+        """All generators hold `version`; the slots of what it learned from are free."""
+        self._live = version
+        self._unpublished = 0
+
+    def counts(self) -> dict[str, int]:
+        """Running totals under their metric names; in flight and buffered are of now."""
+        counts = {
+            "groups_dispatched": self._dispatched,
+            "groups_kept": self._kept,
+            "groups_trained": self._trained,
+            "groups_all_correct": self._ends["all_correct"],
+            "groups_all_wrong": self._ends["all_wrong"],
+            "groups_failed": self._failed,
+            "groups_dropped": sum(n for reason, n in self._ends.items() if reason not in REJECTED),
+            "groups_in_flight": self.in_flight,
+            "groups_buffered": len(self._buffered) + len(self._taken),
+        }
+        check_conservation(counts)
+        return counts
+
+    def drops(self) -> dict[str, int]:
+        """Dropped groups by reason."""
+        return {reason: n for reason, n in self._ends.items() if reason not in REJECTED}
+
+    def _fits(self, chosen: set[int]) -> bool:
+        """Whether what is left after `chosen` can still be trained within its staleness."""
+        left = sorted(version for group, version in self._admitted.items() if group not in chosen)
+        places = [self._step_size * (version + self._staleness - self._next_batch) for version in left]
+        return all(rank <= room for rank, room in enumerate(places, start=1))
+
+    def _end(self, group: int) -> None:
+        self._check_in_flight(group)
+        del self._admitted[group]
+
+    def _check_in_flight(self, group: int) -> None:
+        if group not in self._admitted or group in self._buffered:
+            raise ValueError(f"group {group} is not in flight: it was never dispatched, or it has ended already")
+
+    def _starvation(self) -> str:
+        rows: Sequence[tuple[str, int]] = sorted(self._pass_rates.items())
+        histogram = ", ".join(f"{rate} correct: {count}" for rate, count in rows)
+        return (
+            f"the filter rejected {self._rejected_in_a_row} groups in a row (filter.patience). "
+            f"Groups by share of correct responses: {histogram}. "
+            "Choose easier or harder prompts, a larger rollout.group_size, or a higher filter.patience."
+        )
+
+
+def check_conservation(counts: dict[str, int]) -> None:
+    """Raises AssertionError unless every dispatched group is in exactly one place."""
+    places = ("trained", "all_correct", "all_wrong", "failed", "dropped", "in_flight", "buffered")
+    found = sum(counts[f"groups_{place}"] for place in places)
+    if found != counts["groups_dispatched"]:
+        raise AssertionError(f"{counts['groups_dispatched']} groups dispatched, {found} accounted for: {counts}")

@@ -1,0 +1,108 @@
+"""The settings of data, generators, verifiers and the filter. Plain checked values; imports nothing heavy."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from rewards import REWARDS, Scores
+
+
+class Section(BaseModel):
+    """A section of the run file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class WorldSettings(Section):
+    """A built-in world of problems with a tiny model, written out as ordinary files at the start of a run."""
+
+    name: Literal["", "addition"] = ""  # "" uses model.path and data.path instead
+    digits: Annotated[int, Field(ge=1, le=8)] = 3  # largest number of digits of an operand
+
+
+class DataSettings(Section):
+    """The prompts and their reference answers."""
+
+    path: str = ""  # a .jsonl or .parquet file
+    prompt_column: str = "prompt"
+    answer_column: str = "answer"
+    template: str = "{prompt}"  # what stands around each prompt
+    chat: bool | None = None  # wrap in the tokenizer's chat template; unset: where it has one
+    system: str = ""  # system message of the chat template
+    overlong_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
+
+    @field_validator("template")
+    @classmethod
+    def _has_the_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError(f"must contain {{prompt}}, got {value!r}")
+        return value
+
+
+class RewardSettings(Section):
+    """How a response is graded, and what the outcome is worth."""
+
+    name: str = "number"  # a key of rewards.REWARDS
+    wrong: float = -1.0  # the score of a wrong or unparsable response
+    correct: float = 1.0  # the score of a correct response
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if value not in REWARDS:
+            raise ValueError(f"must be one of {', '.join(REWARDS)}, got {value!r}")
+        return value
+
+    @property
+    def scores(self) -> Scores:
+        return Scores(wrong=self.wrong, correct=self.correct)
+
+
+class RolloutSettings(Section):
+    """How responses are sampled, and how many at a time."""
+
+    groups_per_step: Annotated[int, Field(ge=1)] = 64  # P, accepted groups in a training step
+    group_size: Annotated[int, Field(ge=1)] = 8  # G, responses to a prompt
+    max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: float = 1.0  # must stay 1: truncated sampling biases the ratios
+    top_k: int = 0  # must stay 0, for the same reason
+    min_p: float = 0.0  # must stay 0, for the same reason
+    max_staleness: Annotated[int, Field(ge=0)] = 0  # S, how many versions behind a trained token may be; 0 is on-policy
+    timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0  # a group that takes longer is tried once more, then dropped
+
+    @field_validator("top_p", "top_k", "min_p")
+    @classmethod
+    def _is_not_truncated(cls, value: float, info: object) -> float:
+        name = getattr(info, "field_name", "")
+        if value != {"top_p": 1.0}.get(name, 0):
+            raise ValueError(
+                f"must stay {1 if name == 'top_p' else 0} for training, got {value}: the sampler would renormalise over "
+                "the tokens it kept and the learner over all of them, which biases every ratio. Use temperature instead"
+            )
+        return value
+
+
+class FilterSettings(Section):
+    """Which graded groups go on to the learner."""
+
+    keep: Literal["", "all", "no-wrong", "no-correct", "mixed"] = ""  # "" is the algorithm's own rule
+    patience: Annotated[int, Field(ge=1)] = 2048  # rejections in a row after which the run stops with a checkpoint
+
+
+class GeneratorSettings(Section):
+    """The vLLM engines."""
+
+    max_sequences: Annotated[int, Field(ge=1)] = 256  # responses that decode at the same time in one engine
+    memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9  # of a GPU's memory that one engine may use
+    cpu_cache_gib: Annotated[int, Field(ge=1)] = 1  # key-value cache of an engine on the CPU, GiB
+    compiled: bool = True  # capture CUDA graphs; no effect on the CPU
+
+
+class SyncSettings(Section):
+    """How new weights reach the generators."""
+
+    backend: Literal["auto", "nccl", "ipc", "gloo"] = "auto"  # auto: gloo on the CPU, ipc on a shared GPU, else nccl
+    in_flight: Literal["continue", "finish"] = "continue"  # what responses that are being sampled do at a sync
+    bucket_mib: Annotated[int, Field(ge=1)] = 256  # weights are gathered and sent in pieces of about this size
+    timeout_seconds: Annotated[float, Field(gt=0)] = 300.0  # a sync that takes longer ends the run with its reason

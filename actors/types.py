@@ -1,0 +1,100 @@
+"""The nouns that travel through the pipeline. Frozen; no field is filled in later: a later stage makes a new type.
+
+    Prompt --generator--> Trajectory --verifier--> Verdict --> Group --filter--> learner
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from rewards import Outcome, Verdict
+
+
+class Finish(StrEnum):
+    """Why a response ended, in the words of the engine that sampled it."""
+
+    STOP = "stop"  # the policy ended it
+    LENGTH = "length"  # cut at the largest number of new tokens
+    ABORT = "abort"  # stopped from outside, a deadline for one; never trained
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Prompt:
+    """One problem, tokenized once.
+
+    Example: ``Prompt(id="7", tokens=np.array([1, 2]), text="1+1=", reward="number", reference="2")``
+    """
+
+    id: str  # unique within the data, and what its sampling seeds derive from
+    tokens: np.ndarray  # int32[P], what the policy sees
+    text: str  # the same before tokenization, for people
+    reward: str  # a key of rewards.REWARDS
+    reference: str  # what the reward compares with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trajectory:
+    """One sampled response behind its prompt as a flat token stream; T counts the prompt's tokens too."""
+
+    tokens: np.ndarray  # int32[T], the engine's own ids, never tokenized again
+    sampled: np.ndarray  # bool[T], True where the policy chose the token (its end-of-text included)
+    logprobs: np.ndarray  # float32[T], the sampler's log-probability where sampled, 0 elsewhere
+    versions: np.ndarray  # int32[T], the weight version that chose the token, -1 where not sampled
+    finish: Finish
+    text: str  # the response for people and verifiers, special tokens left out
+
+    @property
+    def new_tokens(self) -> int:
+        """Number of tokens that the policy chose."""
+        return int(self.sampled.sum())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Group:
+    """A prompt with its sibling responses and their verdicts: what is queued, filtered and counted."""
+
+    id: int  # unique within the run, counts up with dispatch
+    prompt: Prompt
+    trajectories: tuple[Trajectory, ...]  # G siblings
+    verdicts: tuple[Verdict, ...]  # G, in the same order
+
+    def __post_init__(self) -> None:
+        if len(self.trajectories) != len(self.verdicts):
+            raise ValueError(f"group {self.id}: {len(self.trajectories)} responses, {len(self.verdicts)} verdicts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What the filter, the ledger and the driver know of a group; the arrays stay in the object store."""
+
+    id: int
+    prompt_id: str
+    scores: tuple[float, ...]  # of the judged responses, J <= G
+    outcomes: tuple[Outcome, ...]  # of all G responses
+    lengths: tuple[int, ...]  # sampled tokens of all G responses
+    judged_lengths: tuple[int, ...]  # sampled tokens of the J judged responses: what the learner would train on
+    tokens: int  # prompt and sampled tokens of the judged responses: what a forward pass would cost
+    truncated: int  # responses cut at the length limit
+    oldest_version: int  # lowest weight version among the judged sampled tokens, -1 without any
+    seconds_generate: float  # from dispatch to the end of the longest response
+    seconds_verify: float  # longest wait of a response for its verdict
+
+    @classmethod
+    def of(cls, group: Group, *, seconds_generate: float, seconds_verify: float) -> "Summary":
+        """The summary of a group, with the two times that its arrays do not hold."""
+        judged = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.judged]
+        sampled = [t.versions[t.sampled] for t, _ in judged]
+        return cls(
+            id=group.id,
+            prompt_id=group.prompt.id,
+            scores=tuple(v.score for _, v in judged if v.score is not None),
+            outcomes=tuple(v.outcome for v in group.verdicts),
+            lengths=tuple(t.new_tokens for t in group.trajectories),
+            judged_lengths=tuple(t.new_tokens for t, _ in judged),
+            tokens=sum(t.tokens.size for t, _ in judged),
+            truncated=sum(t.finish is Finish.LENGTH for t in group.trajectories),
+            oldest_version=min((int(v.min()) for v in sampled if v.size), default=-1),
+            seconds_generate=seconds_generate,
+            seconds_verify=seconds_verify,
+        )

@@ -1,0 +1,79 @@
+"""The verifier actor, and the queue that brings responses to verifiers the moment they end."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from rewards import Outcome, Scores, Verdict, grade
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a verifier is asked: is this response right?"""
+
+    reward: str  # a key of rewards.REWARDS
+    response: str
+    reference: str
+
+
+class Verifier:
+    """Ray actor that grades responses. Stateless: it can be killed and started again at any time."""
+
+    def __init__(self, scores: Scores) -> None:
+        self._scores = scores
+
+    def grade(self, questions: list[Question]) -> list[Verdict]:
+        """One verdict per question, in order."""
+        return [grade(q.reward, q.response, q.reference, self._scores) for q in questions]
+
+
+Ask = Callable[[list[Question]], Awaitable[list[Verdict]]]  # a call to one verifier
+
+
+class VerifierQueue:
+    """Brings questions to whichever verifier is free. A call carries what has gathered while all were busy, so the
+    number of calls follows the time that verifying takes, not the number of responses."""
+
+    def __init__(self, verifiers: Sequence[Ask], *, batch: int = 64) -> None:
+        self._verifiers, self._batch = verifiers, batch
+        self._waiting: deque[tuple[Question, asyncio.Future[Verdict]]] = deque()
+        self._filled = asyncio.Condition()
+        self._workers: list[asyncio.Task[None]] = []
+        self.failed_calls = 0
+
+    async def grade(self, question: Question) -> Verdict:
+        """The verdict on one question; a verifier that dies gives the outcome `error`."""
+        if not self._workers:
+            self._workers = [asyncio.create_task(self._work(ask)) for ask in self._verifiers]
+        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+        async with self._filled:
+            self._waiting.append((question, answer))
+            self._filled.notify()
+        return await answer
+
+    async def _work(self, ask: Ask) -> None:
+        """Takes: waiting questions, at most a batch. Waits for: a question, then the verifier's reply.
+        Woken by: `grade`. Runs until the process ends."""
+        while True:
+            async with self._filled:
+                await self._filled.wait_for(lambda: self._waiting)
+                taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+            verdicts = await self._ask(ask, [question for question, _ in taken])
+            for (_, answer), verdict in zip(taken, verdicts, strict=True):
+                if not answer.done():  # the group may have been given up meanwhile
+                    answer.set_result(verdict)
+
+    async def _ask(self, ask: Ask, questions: list[Question]) -> list[Verdict]:
+        started = time.monotonic()
+        try:
+            return await ask(questions)
+        except BrokenVerifier as failure:
+            self.failed_calls += 1
+            why = f"the verifier failed after {time.monotonic() - started:.1f} s: {failure}"
+            return [Verdict(outcome=Outcome.ERROR, score=None, why=why)] * len(questions)
+
+
+class BrokenVerifier(Exception):
+    """The call to a verifier did not come back: its process died or is out of reach."""

@@ -1,0 +1,166 @@
+"""The receiving side of winnow's `gloo` weight transfer, registered in vLLM as a plugin of the same name.
+
+Weights arrive as a stream of buckets whose borders both sides compute from the same manifest; what one side packs,
+the other unpacks at the same offsets. The sending side is `learner/weights.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from vllm.distributed.utils import stateless_init_torch_distributed_process_group
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+BACKEND = "gloo"
+_ALIGNMENT = 16  # bytes, so that a bucket can be viewed as any dtype at each tensor's offset
+
+
+@dataclass
+class GlooInitInfo(WeightTransferInitInfo):
+    """How a worker joins the transfer group: rank 0 sends, workers sit at `rank_offset` + their rank in the engine."""
+
+    master_address: str
+    master_port: int
+    rank_offset: int
+    world_size: int
+    bucket_bytes: int
+    timeout_seconds: float
+
+
+@dataclass
+class GlooUpdateInfo(WeightTransferUpdateInfo):
+    """The manifest of one transfer: parallel lists in the order of sending."""
+
+    names: list[str]
+    dtype_names: list[str]
+    shapes: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Where one tensor lies in its bucket."""
+
+    index: int  # position in the manifest
+    start: int  # bytes from the start of the bucket
+    size: int  # bytes
+
+
+def plan_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[list[Piece]]:
+    """Cuts a manifest into buckets of at most `bucket_bytes` (a larger tensor travels alone); order is kept.
+
+    Args:
+        sizes: bytes of each tensor of the manifest.
+        bucket_bytes: the bound.
+    """
+    buckets: list[list[Piece]] = []
+    filled = bucket_bytes
+    for index, size in enumerate(sizes):
+        start = -(-filled // _ALIGNMENT) * _ALIGNMENT
+        if start + size > bucket_bytes:
+            buckets.append([])
+            start = 0
+        buckets[-1].append(Piece(index=index, start=start, size=size))
+        filled = start + size
+    return buckets
+
+
+def join_group(info: GlooInitInfo, rank: int) -> torch.distributed.ProcessGroup:
+    """A gloo process group apart from torch's default one; every member calls this with its own rank."""
+    return stateless_init_torch_distributed_process_group(
+        info.master_address,
+        info.master_port,
+        rank,
+        info.world_size,
+        BACKEND,
+        timeout=timedelta(seconds=info.timeout_seconds),
+    )
+
+
+def broadcast(group: torch.distributed.ProcessGroup, tensor: torch.Tensor) -> torch.distributed.Work:
+    """Starts the broadcast of a CPU tensor from rank 0; wait for the result before touching the tensor."""
+    options = torch.distributed.BroadcastOptions()
+    options.rootRank, options.rootTensor = 0, 0
+    return group.broadcast([tensor], options)
+
+
+class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
+    """Receives checkpoint-format weights over gloo and loads them with vLLM's layerwise reload."""
+
+    init_info_cls = GlooInitInfo
+    update_info_cls = GlooUpdateInfo
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._group: torch.distributed.ProcessGroup | None = None
+        self._bucket_bytes = 0
+        self._expected = {name for name, _ in self.model.named_parameters()}
+        self._loaded: set[str] = set()
+
+    def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
+        """Joins the group; blocks until every member has."""
+        self._bucket_bytes = init_info.bucket_bytes
+        self._group = join_group(init_info, init_info.rank_offset + self.parallel_config.rank)
+
+    def start_weight_update(self) -> None:
+        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
+
+        self._loaded.clear()
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
+        """Receives every bucket of the manifest and hands its tensors to the model."""
+        if self._group is None:
+            raise RuntimeError("init_weight_transfer_engine must be called before update_weights")
+        dtypes = [getattr(torch, name) for name in update_info.dtype_names]
+        shapes = [torch.Size(shape) for shape in update_info.shapes]
+        sizes = [dtype.itemsize * shape.numel() for dtype, shape in zip(dtypes, shapes, strict=True)]
+        for bucket in plan_buckets(sizes, self._bucket_bytes):
+            # A fresh buffer each time: the reload keeps views of it until a layer is complete.
+            buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)
+            broadcast(self._group, buffer).wait()
+            self._loaded |= self.model.load_weights(
+                (
+                    update_info.names[piece.index],
+                    buffer[piece.start : piece.start + piece.size].view(dtypes[piece.index]).view(shapes[piece.index]),
+                )
+                for piece in bucket
+            )
+
+    def finish_weight_update(self) -> None:
+        """Puts the weights in force.
+
+        Raises:
+            RuntimeError: a parameter of the model was not among the weights sent.
+        """
+        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
+
+        finalize_layerwise_reload(self.model, self.model_config)
+        if missing := sorted(self._expected - self._loaded):
+            raise RuntimeError(f"{len(missing)} parameters were not sent, the first is {missing[0]}")
+        refresh_packed_heads(self.model)
+
+    def shutdown(self) -> None:
+        self._group = None
+
+
+def refresh_packed_heads(model: torch.nn.Module) -> None:
+    """Packs the output heads anew. With tied embeddings vLLM's layerwise reload on the CPU refreshes the embedding and
+    leaves the packed copy that the head multiplies with as it was: the old weights would go on sampling."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
+
+
+def register() -> None:
+    """Entry point `vllm.general_plugins`: called by vLLM in each of its processes."""
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, __name__, GlooWeightTransferEngine.__name__)

@@ -1,0 +1,1 @@
+"""Where a run runs and how it is driven: config, placement, the main loop, metrics, the command line."""

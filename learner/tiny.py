@@ -1,0 +1,43 @@
+"""A Qwen2-shaped model of 1.3 million parameters with a tokenizer of single characters, for the built-in worlds."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+
+def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = True) -> None:
+    """Writes a Hugging Face folder with random weights.
+
+    Args:
+        folder: made where it is missing.
+        alphabet: the characters that the tokenizer knows; others become <unk>.
+        seed: of the weights.
+        tied: whether embedding and output head are one matrix.
+    """
+    words = [*alphabet, "<pad>", "<eos>", "<unk>"]
+    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    core.decoder = decoders.Fuse()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+    )
+    config = Qwen2Config(
+        vocab_size=-(-len(words) // 64) * 64,
+        hidden_size=160,
+        intermediate_size=480,
+        num_hidden_layers=4,
+        num_attention_heads=5,
+        num_key_value_heads=5,
+        max_position_embeddings=2048,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

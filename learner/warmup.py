@@ -1,0 +1,59 @@
+"""Supervised fine-tuning on worked answers: the stage before reinforcement learning, on the same engine."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from actors.prompts import read_rows, render
+from actors.settings import DataSettings
+from learner.batching import Sample, TrainBatch, balance, pack
+from learner.settings import WarmupSettings
+
+
+class WorkedAnswers:
+    """Tokenized prompts with worked answers, dealt to ranks in a seeded order that starts again when it is through."""
+
+    def __init__(self, tokenizer: Path | str, data: DataSettings, warmup: WarmupSettings, seed: int) -> None:
+        tok = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+        columns = (warmup.prompt_column, warmup.response_column)
+        rows = read_rows(Path(warmup.path), columns)
+        self._pairs = [_tokenize(tok, data, row[columns[0]], row[columns[1]]) for row in rows]
+        self._batch, self._seed = warmup.batch, seed
+
+    def updates(self, *, rank: int, ranks: int, micro_batch_tokens: int) -> Iterator[list[TrainBatch]]:
+        """This rank's micro-batches of one update after another, without end."""
+        for members in self._orders():
+            total = sum(self._pairs[index][1].sum() for index in members)
+            mine = balance([self._pairs[index][0].size for index in members], ranks)[rank]
+            samples = [
+                Sample(
+                    tokens=tokens,
+                    trained=trained,
+                    old_logprobs=None,
+                    advantage=1.0,
+                    weight=1.0 / total,
+                )
+                for tokens, trained in (self._pairs[members[item]] for item in mine)
+            ]
+            yield pack(samples, micro_batch_tokens)
+
+    def _orders(self) -> Iterator[list[int]]:
+        shuffle, queue = random.Random(self._seed), list[int]()
+        while True:
+            while len(queue) < self._batch:
+                epoch = list(range(len(self._pairs)))
+                shuffle.shuffle(epoch)
+                queue += epoch
+            yield queue[: self._batch]
+            del queue[: self._batch]
+
+
+def _tokenize(
+    tokenizer: PreTrainedTokenizerBase, data: DataSettings, prompt: str, response: str
+) -> tuple[np.ndarray, np.ndarray]:
+    before = tokenizer(render(prompt, data, tokenizer), add_special_tokens=False)["input_ids"]
+    after = tokenizer(response, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+    return np.array(before + after, np.int32), np.arange(len(before) + len(after)) >= len(before)

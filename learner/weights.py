@@ -1,0 +1,250 @@
+"""The sending side of weight synchronisation: one source of whole tensors out of ZeRO shards for every back end, the
+`gloo` sender, and the client through which vLLM's senders call the generators.
+"""
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
+
+import ray
+import torch
+from vllm.distributed.weight_transfer.base import (
+    ParamMeta,
+    TrainerInitInfo,
+    TrainerWeightTransferEngine,
+    VLLMWeightSyncClient,
+    WeightSource,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+
+from actors.weights import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group, plan_buckets
+from learner.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receivers:
+    """Who gets the next weights."""
+
+    generators: tuple[Any, ...]  # actor handles
+    workers_each: int  # vLLM workers in a generator: its tensor parallel size
+    backend: str  # "nccl", "ipc" or "gloo"
+    bucket_bytes: int
+    timeout_seconds: float
+
+
+class ZeroSource(WeightSource):
+    """The learner's weights, gathered bucket by bucket: no rank ever holds the whole model beside its shard.
+
+    Every rank iterates in the same order and leaves a gather only when the bucket has been handed on.
+    """
+
+    def __init__(self, engine: Engine, dtype: torch.dtype, bucket_bytes: int) -> None:
+        self._engine, self._dtype, self._bucket_bytes = engine, dtype, bucket_bytes
+
+    def metadata(self) -> list[ParamMeta]:
+        return [
+            ParamMeta(name, self._dtype, tuple(getattr(parameter, "ds_shape", parameter.shape)))
+            for name, parameter in self._engine.parameters()
+        ]
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        named = list(self._engine.parameters())
+        sizes = [self._dtype.itemsize * torch.Size(meta.shape).numel() for meta in self.metadata()]
+        for bucket in plan_buckets(sizes, self._bucket_bytes):
+            members = [named[piece.index] for piece in bucket]
+            with self._engine.gathered([parameter for _, parameter in members]):
+                for name, parameter in members:
+                    yield name, parameter.detach().to(self._dtype)
+
+
+class GeneratorClient:
+    """Calls the weight-transfer methods of all generators and waits for all of them, never longer than the timeout."""
+
+    def __init__(self, receivers: Receivers) -> None:
+        self._receivers = receivers
+        self.version = ""  # what the update that is being sent will be called
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        """Each generator's workers get the ranks behind those of the generators before it."""
+        if "rank_offset" not in init_info:
+            self._call("init_weight_transfer_engine", [init_info] * len(self._receivers.generators))
+            return
+        offsets = range(init_info["rank_offset"], init_info["world_size"], self._receivers.workers_each)
+        self._call("init_weight_transfer_engine", [{**init_info, "rank_offset": offset} for offset in offsets])
+
+    def start_weight_update(self) -> None:
+        self._call("start_weight_update")
+
+    def update_weights(self, update_info: Any) -> None:
+        self._call("update_weights", [update_info] * len(self._receivers.generators))
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        self._call("finish_weight_update", [weight_version or self.version] * len(self._receivers.generators))
+
+    def shutdown_weight_transfer_engine(self) -> None:
+        self._call("shutdown_weight_transfer_engine")
+
+    def _call(self, method: str, arguments: Sequence[Any] | None = None) -> None:
+        generators = self._receivers.generators
+        if arguments is None:
+            calls = [getattr(generator, method).remote() for generator in generators]
+        else:
+            calls = [getattr(g, method).remote(argument) for g, argument in zip(generators, arguments, strict=True)]
+        ray.get(calls, timeout=self._receivers.timeout_seconds)
+
+
+@dataclass
+class GlooTrainerInitInfo(TrainerInitInfo):
+    """How the learner opens a gloo transfer group."""
+
+    backend: ClassVar[str] = BACKEND
+
+    master_address: str
+    master_port: int
+    world_size: int
+    bucket_bytes: int
+    timeout_seconds: float
+
+
+class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
+    """Sends weights over gloo: the next bucket is gathered and packed while the last one is on its way."""
+
+    init_info_cls = GlooTrainerInitInfo
+
+    def __init__(
+        self, *, client: VLLMWeightSyncClient, source: WeightSource, is_sender: bool, bucket_bytes: int
+    ) -> None:
+        super().__init__(client=client, source=source, is_sender=is_sender)
+        self._bucket_bytes = bucket_bytes
+        self._group: torch.distributed.ProcessGroup | None = None
+
+    @classmethod
+    def trainer_init(
+        cls, init_info: GlooTrainerInitInfo, *, client: VLLMWeightSyncClient, source: WeightSource | None = None
+    ) -> Self:
+        if source is None:
+            raise ValueError("the gloo sender needs a WeightSource")
+        engine = cls(
+            client=client, source=source, is_sender=init_info.is_sender, bucket_bytes=init_info.bucket_bytes
+        )
+        if engine.is_sender:
+            info = GlooInitInfo(**{k: v for k, v in asdict(init_info).items() if k != "rank"}, rank_offset=1)
+            with ThreadPoolExecutor(max_workers=1) as side:
+                joined = side.submit(client.init_weight_transfer_engine, asdict(info))
+                engine._group = join_group(info, 0)
+                joined.result()
+        return engine
+
+    def send_weights(self) -> None:
+        """The whole round trip of one update; called on every learner rank."""
+        assert self.source is not None
+        if not self.is_sender:
+            for _ in self.source:
+                pass
+            return
+        meta = self.source.metadata()
+        manifest = GlooUpdateInfo(
+            names=[m.name for m in meta],
+            dtype_names=[str(m.dtype).removeprefix("torch.") for m in meta],
+            shapes=[list(m.shape) for m in meta],
+        )
+        self.client.start_weight_update()
+        side = ThreadPoolExecutor(max_workers=1)
+        received = side.submit(self.client.update_weights, asdict(manifest))
+        try:
+            self._broadcast([m.dtype.itemsize * torch.Size(m.shape).numel() for m in meta])
+            received.result()
+        finally:
+            side.shutdown(wait=False)  # a receiver that failed must not keep the learner waiting
+        self.client.finish_weight_update()
+
+    def _broadcast(self, sizes: Sequence[int]) -> None:
+        assert self.source is not None
+        assert self._group is not None
+        tensors, flying = iter(self.source), None
+        for bucket in plan_buckets(sizes, self._bucket_bytes):
+            buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)
+            for piece in bucket:
+                _, tensor = next(tensors)
+                flat = tensor.contiguous().view(-1).view(torch.uint8)
+                buffer[piece.start : piece.start + piece.size].copy_(flat)
+            if flying is not None:
+                flying.wait()
+            flying = broadcast(self._group, buffer)
+        next(tensors, None)  # leave the last gather together with the other ranks
+        if flying is not None:
+            flying.wait()
+
+    def shutdown(self) -> None:
+        self._group = None
+
+
+WeightTransferTrainerFactory.register_engine(BACKEND, GlooTrainerEngine)
+
+
+class WeightSync:
+    """Publishes the learner's weights. The transfer group is made anew whenever the receivers change."""
+
+    def __init__(self, engine: Engine, dtype: torch.dtype, rank: int) -> None:
+        self._engine, self._dtype, self._rank = engine, dtype, rank
+        self._receivers: Receivers | None = None
+        self._client: GeneratorClient | None = None
+        self._sender: TrainerWeightTransferEngine | None = None
+
+    def send(self, version: int, receivers: Receivers) -> "SyncStats":
+        """Brings the weights of `version` to all receivers; every learner rank calls it."""
+        started = time.monotonic()
+        if receivers != self._receivers:
+            self._connect(receivers)
+        assert self._sender is not None
+        assert self._client is not None
+        self._client.version = str(version)
+        self._sender.send_weights()
+        size = sum(self._dtype.itemsize * torch.Size(m.shape).numel() for m in self._sender.source.metadata())
+        return SyncStats(size=size, seconds=time.monotonic() - started)
+
+    def _connect(self, receivers: Receivers) -> None:
+        if self._sender is not None:
+            self._sender.shutdown()
+        self._client = GeneratorClient(receivers)
+        source = ZeroSource(self._engine, self._dtype, receivers.bucket_bytes)
+        info = sender_info(receivers, self._rank)
+        self._sender = WeightTransferTrainerFactory.trainer_init(info, client=self._client, source=source)
+        self._receivers = receivers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncStats:
+    """What one sync cost."""
+
+    size: int  # bytes of weights
+    seconds: float
+
+
+def sender_info(receivers: Receivers, rank: int) -> TrainerInitInfo:
+    """What vLLM's trainer side needs for each back end; rank 0 sends."""
+    if receivers.backend == "ipc":
+        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+
+        return IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=receivers.bucket_bytes)
+    address, port = ray.util.get_node_ip_address(), free_port()
+    world = 1 + len(receivers.generators) * receivers.workers_each
+    if receivers.backend == "nccl":
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+        return NCCLTrainerInitInfo(
+            address, port, world, rank=rank, packed=True, packed_buffer_size_bytes=receivers.bucket_bytes
+        )
+    return GlooTrainerInitInfo(
+        address, port, world, receivers.bucket_bytes, receivers.timeout_seconds, rank=rank
+    )
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

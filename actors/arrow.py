@@ -3,6 +3,8 @@
 One row per response. `group_of(batch_of(group))` gives the group back bit for bit.
 """
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 
@@ -93,4 +95,4 @@ def _ragged(rows: list[np.ndarray], kind: pa.DataType) -> pa.ListArray:
 def _rows(column: pa.ListArray) -> list[np.ndarray]:
     ends = column.offsets.to_numpy()
     values = column.values.to_numpy(zero_copy_only=False)
-    return [values[start:end] for start, end in zip(ends[:-1], ends[1:], strict=True)]
+    return [values[start:end] for start, end in pairwise(ends)]

@@ -7,11 +7,9 @@ Conservation, true after every call:
 from collections import Counter
 from collections.abc import Sequence
 
+from actors.errors import Starved
+
 REJECTED = ("all_correct", "all_wrong")  # the two reasons with counters of their own; others count as dropped
-
-
-class Starved(Exception):
-    """The filter rejected `patience` groups in a row: there is nothing to learn from this data with this policy."""
 
 
 class Ledger:

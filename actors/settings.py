@@ -68,8 +68,8 @@ class RolloutSettings(Section):
     top_p: float = 1.0  # must stay 1: truncated sampling biases the ratios
     top_k: int = 0  # must stay 0, for the same reason
     min_p: float = 0.0  # must stay 0, for the same reason
-    max_staleness: Annotated[int, Field(ge=0)] = 0  # S, how many versions behind a trained token may be; 0 is on-policy
-    timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0  # a group that takes longer is tried once more, then dropped
+    max_staleness: Annotated[int, Field(ge=0)] = 0  # S, versions that a trained token may be behind; 0 is on-policy
+    timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0  # a group that takes longer is tried again, once
 
     @field_validator("top_p", "top_k", "min_p")
     @classmethod
@@ -77,8 +77,8 @@ class RolloutSettings(Section):
         name = getattr(info, "field_name", "")
         if value != {"top_p": 1.0}.get(name, 0):
             raise ValueError(
-                f"must stay {1 if name == 'top_p' else 0} for training, got {value}: the sampler would renormalise over "
-                "the tokens it kept and the learner over all of them, which biases every ratio. Use temperature instead"
+                f"must stay {1 if name == 'top_p' else 0} for training, got {value}: the sampler would renormalise "
+                "over the tokens it kept and the learner over all of them, which biases ratios. Use temperature instead"
             )
         return value
 

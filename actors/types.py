@@ -1,6 +1,6 @@
 """The nouns that travel through the pipeline. Frozen; no field is filled in later: a later stage makes a new type.
 
-    Prompt --generator--> Trajectory --verifier--> Verdict --> Group --filter--> learner
+Prompt --generator--> Trajectory --verifier--> Verdict --> Group --filter--> learner
 """
 
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 
+from actors.settings import GeneratorSettings, RolloutSettings
 from rewards import Outcome, Verdict
 
 
@@ -31,6 +32,15 @@ class Prompt:
     text: str  # the same before tokenization, for people
     reward: str  # a key of rewards.REWARDS
     reference: str  # what the reward compares with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One group to produce."""
+
+    group: int  # id from the ledger
+    prompt: Prompt
+    visit: int  # how often this prompt was dispatched before, so that a second visit samples anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -98,3 +108,18 @@ class Summary:
             seconds_generate=seconds_generate,
             seconds_verify=seconds_verify,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What a generator needs to start its engine."""
+
+    model: str  # folder with config and tokenizer; its weights are not read, they come with the first sync
+    dtype: str  # "float32" or "bfloat16"
+    seed: int
+    max_model_len: int  # tokens, prompt and response
+    tensor_parallel: int
+    backend: str  # weight transfer: "nccl", "ipc" or "gloo"
+    on_cpu: bool
+    engine: GeneratorSettings
+    rollout: RolloutSettings

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from actors.errors import BrokenVerifier
 from rewards import Outcome, Scores, Verdict, grade
 
 
@@ -73,7 +74,3 @@ class VerifierQueue:
             self.failed_calls += 1
             why = f"the verifier failed after {time.monotonic() - started:.1f} s: {failure}"
             return [Verdict(outcome=Outcome.ERROR, score=None, why=why)] * len(questions)
-
-
-class BrokenVerifier(Exception):
-    """The call to a verifier did not come back: its process died or is out of reach."""

@@ -99,23 +99,15 @@ AGGREGATIONS: dict[str, str] = {
 
 ALGORITHMS: dict[str, Algorithm] = {
     # Rejection sampling: imitate the best of each group. Simple and quick at first; the entropy falls.
-    "raft": Algorithm(
-        keep=no_wrong, credit=best, loss=likelihood, aggregate="seq-mean-token-mean", counts="credited"
-    ),
+    "raft": Algorithm(keep=no_wrong, credit=best, loss=likelihood, aggregate="seq-mean-token-mean", counts="credited"),
     # RAFT with importance ratio and clip, for several updates on a batch. arXiv 2504.11343 equation 6.
-    "raft++": Algorithm(
-        keep=no_wrong, credit=best, loss=clipped, aggregate="seq-mean-token-mean", counts="credited"
-    ),
+    "raft++": Algorithm(keep=no_wrong, credit=best, loss=clipped, aggregate="seq-mean-token-mean", counts="credited"),
     # Every response with its score, no baseline. Groups of wrong answers make it unstable. Equation 5.
     "reinforce": Algorithm(keep=keep_all, credit=raw, loss=clipped, aggregate="seq-mean-token-mean"),
     # Reinforce on mixed groups only: the default. arXiv 2504.11343 section 4.
-    "reinforce-rej": Algorithm(
-        keep=mixed, credit=raw, loss=clipped, aggregate="seq-mean-token-mean", siblings=2
-    ),
+    "reinforce-rej": Algorithm(keep=mixed, credit=raw, loss=clipped, aggregate="seq-mean-token-mean", siblings=2),
     # Group-normalised scores; equal groups give zero but stand in the denominators. arXiv 2402.03300.
-    "grpo": Algorithm(
-        keep=keep_all, credit=normalised, loss=clipped, aggregate="seq-mean-token-mean", siblings=2
-    ),
+    "grpo": Algorithm(keep=keep_all, credit=normalised, loss=clipped, aggregate="seq-mean-token-mean", siblings=2),
 }
 
 

@@ -7,8 +7,7 @@ forward and backward passes, the missing ones with a micro-batch that trains not
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,40 +19,7 @@ from learner.algorithms import Loss
 from learner.batching import TrainBatch, empty_batch
 from learner.model import Policy, load_policy
 from learner.settings import LearnerSettings, ModelSettings
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schedule:
-    """The learning rate by optimizer updates, and by nothing else."""
-
-    lr: float
-    updates: int  # in the whole run
-    warmup: int  # updates over which the rate rises from zero
-    end: float  # share of lr at the last update
-
-    def factor(self, update: int) -> float:
-        """Share of `lr` for the update number `update`, counted from 0; the last one has `end`."""
-        if update < self.warmup:
-            return (update + 1) / self.warmup
-        way = (update - self.warmup) / max(1, self.updates - 1 - self.warmup)
-        return 1.0 - (1.0 - self.end) * min(1.0, way)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpdateStats:
-    """What one optimizer update saw, summed over all ranks; means are over trained tokens."""
-
-    loss: float
-    tokens: int  # trained tokens
-    computed: int  # tokens of all forward passes, padding among them
-    padding: int
-    entropy: float  # mean entropy of the policy's next-token distribution, nats
-    clip_fraction: float  # share of tokens whose ratio lies outside the clip range
-    ratio_p99: float  # 99th percentile of |ratio - 1| + 1 against the policy at the start of the step, worst rank
-    mismatch_kl: float  # estimate of KL(sampler || learner), nats per token
-    capped: float  # share of tokens whose learner/sampler weight was capped
-    grad_norm: float
-    lr: float
+from learner.types import Schedule, UpdateStats
 
 
 class Engine:
@@ -63,14 +29,11 @@ class Engine:
         self, path: Path | str, model: ModelSettings, learner: LearnerSettings, schedule: Schedule, temperature: float
     ) -> None:
         import deepspeed
-        from transformers.integrations import HfDeepSpeedConfig
 
         self._settings, self._temperature = learner, temperature
         config = deepspeed_config(model, learner)
-        # Alive while the model loads, it makes transformers shard the weights as they are read.
-        sharded_loading = HfDeepSpeedConfig(config) if learner.zero_stage == 3 else None
-        policy = load_policy(path, model, learner.logit_chunk)
-        del sharded_loading
+        with _sharded_loading(config) if learner.zero_stage == 3 else nullcontext():
+            policy = load_policy(path, model, learner.logit_chunk)
         optimizer = torch.optim.AdamW(
             policy.parameters(), lr=schedule.lr, weight_decay=learner.weight_decay, betas=(0.9, 0.98)
         )
@@ -92,7 +55,13 @@ class Engine:
     def device(self) -> torch.device:
         return self._engine.device
 
-    def update(self, batches: Sequence[TrainBatch], loss: Loss, old: Sequence[torch.Tensor] | None) -> UpdateStats:
+    def update(
+        self,
+        batches: Sequence[TrainBatch],
+        loss: Loss,
+        old: Sequence[torch.Tensor] | None = None,
+        start_policy: "FrozenPolicy | None" = None,
+    ) -> UpdateStats:
         """One optimizer update from this rank's share of the batches.
 
         Args:
@@ -100,6 +69,7 @@ class Engine:
             loss: the algorithm's token loss.
             old: log-probabilities at the start of the step per micro-batch, from `logprobs`; None when this is the
                 first update of the step, whose ratio is then exactly 1.
+            start_policy: what `kl_start` is measured against; None leaves it 0.
         """
         sums = torch.zeros(len(_SUMS), dtype=torch.float64)
         ratios = [torch.zeros(1)]
@@ -115,6 +85,10 @@ class Engine:
             total = (loss(logp, start, token["advantages"]) * trust * token["weights"]).sum()
             self._engine.backward(total * dist.get_world_size(), scale_wrt_gas=False)  # DeepSpeed averages over ranks
             live = token["weights"] > 0
+            drift = torch.zeros_like(start)
+            if start_policy is not None and number == 0:
+                drift = logp.detach() - start_policy.logprobs(batch)
+                sums[_SUMS.index("drift_tokens")] += live.sum()
             ratio = (logp.detach() - start).exp()[live]
             low, high = 1.0 - self._settings.clip_low, 1.0 + self._settings.clip_high
             sums += torch.stack(
@@ -127,6 +101,8 @@ class Engine:
                     ((ratio < low) | (ratio > high)).double().sum(),
                     (mismatch - 1.0 - gap)[live].double().sum(),
                     (mismatch > self._settings.mismatch_cap)[live].double().sum(),
+                    ((-drift).clamp(-20.0, 20.0).exp() - 1.0 + drift)[live].double().sum(),
+                    torch.tensor(0.0),
                 ]
             ).cpu()
             ratios.append((ratio - 1.0).abs().cpu())
@@ -198,12 +174,63 @@ class Engine:
             ratio_p99=p99.item(),
             mismatch_kl=total["mismatch_kl"] / tokens,
             capped=total["capped"] / tokens,
+            kl_start=total["drift"] / max(1.0, total["drift_tokens"]),
             grad_norm=self._grad_norm if self._unsharded else float(self._engine.get_global_grad_norm()),
             lr=lr,
         )
 
 
-_SUMS = ("loss", "tokens", "computed", "padding", "entropy", "clipped", "mismatch_kl", "capped")
+_SUMS = (
+    "loss",
+    "tokens",
+    "computed",
+    "padding",
+    "entropy",
+    "clipped",
+    "mismatch_kl",
+    "capped",
+    "drift",
+    "drift_tokens",
+)
+
+
+class FrozenPolicy:
+    """A policy that is only asked for log-probabilities; sharded like the engine's where that shards weights."""
+
+    def __init__(self, path: Path | str, model: ModelSettings, learner: LearnerSettings, temperature: float) -> None:
+        import deepspeed
+
+        self._temperature = temperature
+        config = {**deepspeed_config(model, learner), "zero_optimization": {"stage": learner.zero_stage}}
+        if learner.zero_stage == 3:
+            with _sharded_loading(config):
+                policy = load_policy(path, model, learner.logit_chunk)
+            self._policy, *_ = deepspeed.initialize(model=policy, config=config, dist_init_required=False)
+            self._device = self._policy.device
+        else:
+            self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            self._policy = load_policy(path, model, learner.logit_chunk).to(self._device)
+        self._policy.eval()
+
+    @torch.no_grad()
+    def logprobs(self, batch: TrainBatch) -> torch.Tensor:
+        """Log-probabilities of the trained tokens of one micro-batch, float32[M]."""
+        arrays = (torch.from_numpy(array).to(self._device) for array in (batch.tokens, batch.positions, batch.targets))
+        return self._policy(*arrays, self._temperature)[0]
+
+
+@contextmanager
+def _sharded_loading(config: dict[str, Any]) -> Iterator[None]:
+    """While it lasts transformers shards weights as it reads them, so no rank holds the whole model."""
+    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
+
+    keep = HfDeepSpeedConfig(config)
+    try:
+        yield
+    finally:
+        unset_hf_deepspeed_config()
+        del keep
 
 
 def _all_reduce(tensor: torch.Tensor, device: torch.device, op: Any = dist.ReduceOp.SUM) -> torch.Tensor:

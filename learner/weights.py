@@ -2,7 +2,6 @@
 `gloo` sender, and the client through which vLLM's senders call the generators.
 """
 
-import socket
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,17 +21,7 @@ from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactor
 
 from actors.weights import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group, plan_buckets
 from learner.engine import Engine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receivers:
-    """Who gets the next weights."""
-
-    generators: tuple[Any, ...]  # actor handles
-    workers_each: int  # vLLM workers in a generator: its tensor parallel size
-    backend: str  # "nccl", "ipc" or "gloo"
-    bucket_bytes: int
-    timeout_seconds: float
+from learner.types import Receivers, SyncStats, free_port
 
 
 class ZeroSource(WeightSource):
@@ -127,9 +116,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
     ) -> Self:
         if source is None:
             raise ValueError("the gloo sender needs a WeightSource")
-        engine = cls(
-            client=client, source=source, is_sender=init_info.is_sender, bucket_bytes=init_info.bucket_bytes
-        )
+        engine = cls(client=client, source=source, is_sender=init_info.is_sender, bucket_bytes=init_info.bucket_bytes)
         if engine.is_sender:
             info = GlooInitInfo(**{k: v for k, v in asdict(init_info).items() if k != "rank"}, rank_offset=1)
             with ThreadPoolExecutor(max_workers=1) as side:
@@ -194,7 +181,7 @@ class WeightSync:
         self._client: GeneratorClient | None = None
         self._sender: TrainerWeightTransferEngine | None = None
 
-    def send(self, version: int, receivers: Receivers) -> "SyncStats":
+    def send(self, version: int, receivers: Receivers) -> SyncStats:
         """Brings the weights of `version` to all receivers; every learner rank calls it."""
         started = time.monotonic()
         if receivers != self._receivers:
@@ -216,14 +203,6 @@ class WeightSync:
         self._receivers = receivers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SyncStats:
-    """What one sync cost."""
-
-    size: int  # bytes of weights
-    seconds: float
-
-
 def sender_info(receivers: Receivers, rank: int) -> TrainerInitInfo:
     """What vLLM's trainer side needs for each back end; rank 0 sends."""
     if receivers.backend == "ipc":
@@ -238,13 +217,4 @@ def sender_info(receivers: Receivers, rank: int) -> TrainerInitInfo:
         return NCCLTrainerInitInfo(
             address, port, world, rank=rank, packed=True, packed_buffer_size_bytes=receivers.bucket_bytes
         )
-    return GlooTrainerInitInfo(
-        address, port, world, receivers.bucket_bytes, receivers.timeout_seconds, rank=rank
-    )
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    return GlooTrainerInitInfo(address, port, world, receivers.bucket_bytes, receivers.timeout_seconds, rank=rank)

@@ -11,7 +11,9 @@ from rewards.verdict import Outcome
 Judgement = tuple[Outcome, str]
 
 # A number as people write it: sign, thousands separators, decimals, exponent, or a plain fraction.
-_NUMBER = re.compile(r"(?:(?<![\w)])-)?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.(?!\d))?(?:[eE][+-]?\d{1,3})?(?:/\d+)?")
+_NUMBER = re.compile(
+    r"(?:(?<![\w)])-)?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.(?!\d))?(?:[eE][+-]?\d{1,3})?(?:/\d+)?"
+)
 _MARKER = re.compile(r"#+|(?:final\s+)?answer\s*(?:is|:)", re.IGNORECASE)
 
 
@@ -48,14 +50,11 @@ def number(response: str, reference: str) -> Judgement:
 
 def final_number(text: str) -> Fraction | None:
     """The value of the final number of a text as `number` reads it, or None where there is none."""
-    marker = None
-    for marker in _MARKER.finditer(text):
-        pass
-    if marker is not None:
-        found = _numbers(text[marker.end() :])
-        return found[0] if found else None
-    found = _numbers(text)
-    return found[-1] if found else None
+    markers = list(_MARKER.finditer(text))
+    found = _numbers(text[markers[-1].end() :] if markers else text)
+    if not found:
+        return None
+    return found[0] if markers else found[-1]
 
 
 def _numbers(text: str) -> list[Fraction]:

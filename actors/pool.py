@@ -1,0 +1,82 @@
+"""Who is alive, and the calls to them. The only place that catches whatever a remote call may raise."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayError, RayTaskError
+
+from actors.errors import BrokenPart, BrokenVerifier, RolloutFailed
+from actors.types import Order, Summary
+from actors.verifier import Ask, Question
+from rewards import Verdict
+
+
+class GeneratorPool:
+    """The generators and how busy each is. A group goes to the least busy; if that one dies, once more to another."""
+
+    def __init__(self, generators: dict[str, Any]) -> None:
+        self.alive = dict(generators)  # name -> actor handle
+        self.deaths: dict[str, str] = {}  # name -> what was last heard
+        self._busy = dict.fromkeys(generators, 0)
+
+    async def rollout(self, order: Order) -> tuple[Summary, list[ray.ObjectRef]]:
+        """One graded group: its summary and a boxed reference to its record batch.
+
+        Raises:
+            RolloutFailed: it timed out or failed twice.
+            BrokenPart: no generator is left.
+        """
+        failure: Exception | None = None
+        for _ in range(2):
+            name = self._least_busy()
+            self._busy[name] += 1
+            try:
+                summary, batch = self.alive[name].rollout.options(num_returns=2).remote(order)
+                return await summary, [batch]
+            except RayActorError as death:
+                self.bury(name, str(death))
+                failure = death
+            except RayTaskError as error:
+                failure = error
+            finally:
+                self._busy[name] -= 1
+        cause = getattr(failure, "cause", failure)
+        reason = "timeout" if isinstance(cause, TimeoutError) else "generator_error"
+        raise RolloutFailed(reason, f"group {order.group} (prompt {order.prompt.id}) failed twice: {failure}")
+
+    def bury(self, name: str, last_words: str) -> None:
+        """Takes a dead generator out; its groups are dispatched again by whoever waits for them."""
+        if self.alive.pop(name, None) is not None:
+            self.deaths[name] = last_words
+
+    def _least_busy(self) -> str:
+        if not self.alive:
+            heard = "; ".join(f"{name}: {words}" for name, words in self.deaths.items())
+            raise BrokenPart(f"no generator is left. {heard}")
+        return min(self.alive, key=self._busy.__getitem__)
+
+
+async def call_all(actors: Sequence[Any], method: str, *arguments: Any) -> list[Any]:
+    """Calls one method on all actors and waits for all.
+
+    Raises:
+        BrokenPart: one of them died or raised; the others are not waited for.
+    """
+    try:
+        return list(await asyncio.gather(*(getattr(actor, method).remote(*arguments) for actor in actors)))
+    except RayError as failure:
+        raise BrokenPart(f"{method} failed: {failure}") from failure
+
+
+def verifier_call(verifier: Any) -> Ask:
+    """A plain coroutine function for one verifier actor."""
+
+    async def ask(questions: list[Question]) -> list[Verdict]:
+        try:
+            return await verifier.grade.remote(questions)
+        except Exception as failure:  # whatever a remote verifier breaks with is the fate of these questions only
+            raise BrokenVerifier(str(failure)) from failure
+
+    return ask

@@ -1,0 +1,113 @@
+"""The generator actor: samples a group, has each response graded the moment it ends, and gives the group back.
+
+vLLM is imported in `start`, so that only the generator's own process loads it.
+"""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from actors.arrow import batch_of
+from actors.pool import verifier_call
+from actors.types import EngineSpec, Group, Order, Summary, Trajectory
+from actors.verifier import Question, VerifierQueue
+from rewards import Verdict
+
+if TYPE_CHECKING:
+    from actors.generator import Sampler
+
+
+class Generator:
+    """Ray actor around one vLLM engine. Serves nothing before its first weight sync."""
+
+    def __init__(self, spec: EngineSpec, verifiers: Sequence[Any]) -> None:
+        self._spec = spec
+        self._verifiers = VerifierQueue([verifier_call(verifier) for verifier in verifiers])
+        self._started: Sampler | None = None
+
+    async def start(self) -> None:
+        """Starts the engine; seconds on a GPU, longer on the CPU."""
+        from actors.generator import Sampler
+
+        self._started = Sampler(self._spec)
+
+    async def rollout(self, order: Order) -> tuple[Summary, pa.RecordBatch]:
+        """Samples and grades one group; responses are graded one by one as they end.
+
+        Raises:
+            TimeoutError: the group took longer than `rollout.timeout_seconds`; its requests are aborted.
+        """
+        rollout = self._spec.rollout
+        async with asyncio.timeout(rollout.timeout_seconds):
+            answers = await asyncio.gather(*(self._answer(order, sample) for sample in range(rollout.group_size)))
+        trajectories, verdicts, generating, verifying = zip(*answers, strict=True)
+        group = Group(id=order.group, prompt=order.prompt, trajectories=trajectories, verdicts=verdicts)
+        summary = Summary.of(group, seconds_generate=max(generating), seconds_verify=max(verifying))
+        return summary, batch_of(group)
+
+    async def pause(self, in_flight: str) -> None:
+        """Before a sync; see `Sampler.pause`."""
+        await self._sampler.pause(in_flight)
+
+    async def resume(self) -> None:
+        """After a sync; see `Sampler.resume`."""
+        await self._sampler.resume()
+
+    async def probe(self, tokens: Sequence[int]) -> list[float]:
+        """Log-probabilities of a fixed text under the live weights."""
+        return await self._sampler.probe(tokens)
+
+    async def checksum(self) -> tuple[str, str]:
+        """(live weight version, digest of all weights)."""
+        return await self._sampler.checksum()
+
+    # The names that vLLM's weight-transfer clients call.
+
+    async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        await self._sampler.join_transfer(init_info)
+
+    async def shutdown_weight_transfer_engine(self) -> None:
+        await self._sampler.llm.shutdown_weight_transfer_engine()
+
+    async def start_weight_update(self) -> None:
+        await self._sampler.llm.start_weight_update()
+
+    async def update_weights(self, update_info: dict[str, Any]) -> None:
+        await self._sampler.receive(update_info)
+
+    async def finish_weight_update(self, version: str) -> None:
+        await self._sampler.llm.finish_weight_update(version)
+
+    async def stop(self) -> None:
+        """Ends the engine and its processes."""
+        if self._started is not None:
+            self._started.llm.shutdown()
+
+    def pid(self) -> int:
+        """Process id of the actor, for clean-up checks."""
+        return os.getpid()
+
+    @property
+    def _sampler(self) -> "Sampler":
+        if self._started is None:
+            raise RuntimeError("the generator has not been started")
+        return self._started
+
+    async def _answer(self, order: Order, sample: int) -> tuple[Trajectory, Verdict, float, float]:
+        started, prompt = time.monotonic(), order.prompt
+        seed = sample_seed(self._spec.seed, prompt.id, order.visit, sample)
+        trajectory = await self._sampler.sample(prompt, seed)
+        sampled = time.monotonic()
+        question = Question(reward=prompt.reward, response=trajectory.text, reference=prompt.reference)
+        verdict = await self._verifiers.grade(question)
+        return trajectory, verdict, sampled - started, time.monotonic() - sampled
+
+
+def sample_seed(seed: int, prompt_id: str, visit: int, sample: int) -> int:
+    """The sampling seed of one response. It depends on neither order, engine nor restart."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{prompt_id}/{visit}/{sample}".encode(), digest_size=6).digest())

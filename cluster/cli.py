@@ -1,0 +1,81 @@
+"""The command line: `winnow train`. Imports nothing heavy until a command needs it."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    options = _parser().parse_args(arguments)
+    return options.command(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="winnow", description="Reinforcement learning of language models on checkable rewards."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    train = commands.add_parser("train", help="train a model", description="Trains a model as a run file says.")
+    train.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run file")
+    train.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's")
+    train.add_argument("--plan", action="store_true", help="print sizes and layout, start nothing")
+    train.set_defaults(command=_train)
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    from cluster.config import ConfigError, load_config
+
+    try:
+        config = load_config(options.config, options.overrides)
+        if options.plan:
+            from cluster.plan import plan
+
+            print(plan(config))
+            return 0
+        return _run(config)
+    except ConfigError as mistake:
+        print(f"winnow: {mistake}", file=sys.stderr)
+        return EXIT_MISTAKE
+
+
+def _run(config: "object") -> int:
+    from actors.errors import BrokenPart, Starved
+    from cluster.train import train
+
+    try:
+        folder = train(config)  # type: ignore[arg-type]
+    except Starved as starved:
+        print(f"winnow: stopped, with a checkpoint: {starved}", file=sys.stderr)
+        return EXIT_STARVED
+    except BrokenPart as failure:
+        print(f"winnow: the run failed: {failure}", file=sys.stderr)
+        return EXIT_BROKEN
+    except KeyboardInterrupt:
+        print("winnow: interrupted; metrics, trajectories and checkpoints so far are kept", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(_farewell(folder))
+    return 0
+
+
+def _farewell(folder: Path) -> str:
+    return "\n".join(
+        [
+            f"done: {folder}",
+            "look next at",
+            f"  metrics       {folder / 'metrics.jsonl'}",
+            f"  curves        tensorboard --logdir {folder / 'tensorboard'}",
+            f"  every response, its verdict and why   {folder / 'trajectories'} (Parquet)",
+            f"  the model     {folder / 'checkpoints'} (from_pretrained)",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

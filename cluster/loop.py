@@ -1,0 +1,106 @@
+"""The main loop, the only one: synchronous on-policy training is `max_staleness = 0`, not another loop.
+
+    dispatch:  slot -> prompt -> rollout -> filter          runs for ever, one task per group
+    train:     batch <- filter, update, publish, report     finite: the clock of the run
+
+It knows plain async callables, neither Ray nor vLLM.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from actors.errors import RolloutFailed
+from actors.types import Order, Prompt, Summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stages:
+    """What the loop drives. A batch, a box and the training stats are handed on unopened."""
+
+    admit: Callable[[], Awaitable[Sequence[int]]]  # ids of groups that may be dispatched now, at least one
+    prompts: Callable[[int], Sequence[tuple[Prompt, int]]]  # the next prompts with their visits
+    rollout: Callable[[Order], Awaitable[tuple[Summary, Any]]]  # a graded group: summary and box
+    offer: Callable[[Summary, Any], Awaitable[None]]  # to the filter
+    drop: Callable[[int, str], Awaitable[None]]  # a group that failed, and why
+    take: Callable[[], Coroutine[Any, Any, Any]]  # the next batch of accepted groups
+    train: Callable[[Any], Awaitable[Any]]  # one step on a batch: its stats
+    publish: Callable[[int], Awaitable[Any]]  # brings a version to the generators: its stats
+    report: Callable[["StepDone"], Awaitable[None]]  # metrics, display, checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepDone:
+    """What is known when a step is over."""
+
+    step: int  # counted from 1; also the version of the weights it made
+    batch: Any
+    trained: Any  # stats of `train`
+    synced: Any  # stats of `publish`
+    seconds_wait: float  # for the batch
+    seconds_train: float
+    seconds_sync: float
+
+
+async def run_loop(stages: Stages, steps: int) -> None:
+    """Trains for `steps` steps.
+
+    Raises:
+        whatever a stage raises, and Starved when the filter's patience is spent; dispatching has ended by then.
+    """
+    dispatching = asyncio.create_task(dispatch(stages))
+    try:
+        for step in range(1, steps + 1):
+            started = time.monotonic()
+            batch = await _unless_broken(stages.take(), dispatching)
+            taken = time.monotonic()
+            trained = await stages.train(batch)
+            updated = time.monotonic()
+            synced = await stages.publish(step)
+            done = StepDone(
+                step=step,
+                batch=batch,
+                trained=trained,
+                synced=synced,
+                seconds_wait=taken - started,
+                seconds_train=updated - taken,
+                seconds_sync=time.monotonic() - updated,
+            )
+            await stages.report(done)
+    finally:
+        dispatching.cancel()
+        await asyncio.gather(dispatching, return_exceptions=True)
+
+
+async def dispatch(stages: Stages) -> None:
+    """Takes: free slots and prompts. Waits for: a slot. Woken by: a rejection, a drop, a publish. Never returns."""
+    try:
+        async with asyncio.TaskGroup() as groups:
+            while True:
+                ids = await stages.admit()
+                for group, (prompt, visit) in zip(ids, stages.prompts(len(ids)), strict=True):
+                    groups.create_task(_one_group(stages, Order(group=group, prompt=prompt, visit=visit)))
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+
+
+async def _one_group(stages: Stages, order: Order) -> None:
+    try:
+        summary, box = await stages.rollout(order)
+    except RolloutFailed as failure:
+        await stages.drop(order.group, failure.reason)
+    else:
+        await stages.offer(summary, box)
+
+
+async def _unless_broken(wanted: Coroutine[Any, Any, Any], producer: asyncio.Task[None]) -> Any:
+    """The result of `wanted`, or at once the failure of the producer that it depends on."""
+    waiting = asyncio.create_task(wanted)
+    await asyncio.wait({waiting, producer}, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done():
+        return await waiting
+    waiting.cancel()
+    await producer
+    raise RuntimeError("dispatching ended by itself")

@@ -1,0 +1,132 @@
+"""The metrics: every name with its meaning, and how a step's numbers are made from what its stages reported."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from actors.types import Summary
+from cluster.loop import StepDone
+from rewards import Outcome
+
+# name -> one sentence with its unit; the docs, Ray's metrics, TensorBoard and metrics.jsonl all read this table.
+METRICS: dict[str, str] = {
+    "step": "Training steps so far.",
+    "version": "Version of the weights that the generators hold after the step.",
+    "updates": "Optimizer updates so far.",
+    "wall_seconds": "Seconds since the first step began.",
+    "reward_mean": "Mean score of all responses judged since the last step, rejected groups among them.",
+    "reward_trained": "Mean score of the responses in the groups trained on in this step.",
+    "accuracy": "Share of correct responses among all judged since the last step.",
+    "groups_dispatched": "Groups dispatched so far.",
+    "groups_kept": "Groups accepted by the filter so far.",
+    "groups_trained": "Groups trained on so far.",
+    "groups_all_correct": "Groups rejected so far because every response was correct.",
+    "groups_all_wrong": "Groups rejected so far because no response was correct.",
+    "groups_failed": "Groups so far in which fewer than two responses could be judged.",
+    "groups_dropped": "Groups dropped so far for other reasons, such as a deadline.",
+    "groups_in_flight": "Groups being sampled or graded now.",
+    "groups_buffered": "Accepted groups that wait for training now.",
+    "responses_failed": "Responses without a verdict (verifier time-out or error) since the last step.",
+    "responses_truncated": "Responses cut at rollout.max_new_tokens since the last step.",
+    "response_tokens_mean": "Mean length in tokens of the responses generated since the last step.",
+    "response_tokens_kept": "Mean length in tokens of the responses in groups trained on in this step.",
+    "tokens_generated": "Tokens sampled since the last step.",
+    "tokens_trained": "Tokens trained on in this step.",
+    "tokens_padding": "Padding tokens in the learner's forward passes of this step.",
+    "staleness_mean": "Mean over trained groups of how many versions their oldest token is behind the learner.",
+    "staleness_max": "Largest such lag in this step.",
+    "entropy": "Mean entropy of the policy's next-token distribution over trained tokens, nats.",
+    "kl_start": "Estimate of KL(policy || starting policy) over trained tokens, nats per token.",
+    "clip_fraction": "Share of trained tokens whose ratio left the clip range.",
+    "ratio_p99": "99th percentile of 1 + |ratio - 1|, policy against policy at the start of the step.",
+    "mismatch_kl": "Estimate of KL(sampler || learner) over trained tokens, nats per token.",
+    "mismatch_capped": "Share of trained tokens whose learner/sampler weight was capped.",
+    "probe_gap": "Largest difference of log-probabilities between generators and learner on the probe text, nats.",
+    "loss": "The objective that was minimised, mean over the step's updates.",
+    "grad_norm": "Norm of the gradient before clipping, mean over the step's updates.",
+    "lr": "Learning rate of the step's last update.",
+    "seconds_generate": "Mean seconds from a group's dispatch to the end of its longest response.",
+    "seconds_verify": "Mean over groups of the longest wait of a response for its verdict, seconds.",
+    "seconds_wait": "Seconds that the learner waited for a batch.",
+    "seconds_train": "Seconds of the learner's updates.",
+    "seconds_sync": "Seconds in which new weights were brought to the generators and proved.",
+    "seconds_other": "Seconds of the step in none of these: checkpoints and reports.",
+    "sync_gib_per_second": "Weights sent in the sync over the seconds of sending, GiB/s.",
+}
+TOTALS = {name for name in METRICS if name.startswith("groups_")} - {"groups_in_flight", "groups_buffered"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterReport:
+    """What the filter tells after a step."""
+
+    counts: Mapping[str, int]  # the ledger's totals under their metric names
+    drops: Mapping[str, int]  # dropped groups by reason
+    graded: Sequence[Summary]  # groups since the last report, kept or not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Times of a step that the stages do not know."""
+
+    wall: float  # seconds since the first step began
+    other: float  # seconds of the step outside wait, train and sync
+    updates: int  # optimizer updates so far
+
+
+def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str, Any]:
+    """One line of metrics.jsonl: every name of `METRICS`, and `bottleneck` and `dropped` in words."""
+    graded, batch, stats = report.graded, done.batch.summaries, done.trained
+    lags = [done.step - 1 - summary.oldest_version for summary in batch]
+    outcomes = [outcome for summary in graded for outcome in summary.outcomes]
+    lengths = [length for summary in graded for length in summary.lengths]
+    metrics = {
+        "step": done.step,
+        "version": done.step,
+        "updates": clock.updates,
+        "wall_seconds": clock.wall,
+        "reward_mean": _mean([score for summary in graded for score in summary.scores]),
+        "reward_trained": _mean([score for summary in batch for score in summary.scores]),
+        "accuracy": _mean([outcome is Outcome.CORRECT for outcome in outcomes if outcome.judged]),
+        **report.counts,
+        "responses_failed": sum(not outcome.judged for outcome in outcomes),
+        "responses_truncated": sum(summary.truncated for summary in graded),
+        "response_tokens_mean": _mean(lengths),
+        "response_tokens_kept": _mean([length for summary in batch for length in summary.lengths]),
+        "tokens_generated": sum(lengths),
+        "tokens_trained": sum(update.tokens for update in stats),
+        "tokens_padding": sum(update.padding for update in stats),
+        "staleness_mean": _mean(lags),
+        "staleness_max": max(lags),
+        "entropy": _mean([update.entropy for update in stats]),
+        "kl_start": _mean([update.kl_start for update in stats]),
+        "clip_fraction": _mean([update.clip_fraction for update in stats]),
+        "ratio_p99": max(update.ratio_p99 for update in stats),
+        "mismatch_kl": _mean([update.mismatch_kl for update in stats]),
+        "mismatch_capped": _mean([update.capped for update in stats]),
+        "probe_gap": done.synced.probe_gap,
+        "loss": _mean([update.loss for update in stats]),
+        "grad_norm": _mean([update.grad_norm for update in stats]),
+        "lr": stats[-1].lr,
+        "seconds_generate": _mean([summary.seconds_generate for summary in graded]),
+        "seconds_verify": _mean([summary.seconds_verify for summary in graded]),
+        "seconds_wait": done.seconds_wait,
+        "seconds_train": done.seconds_train,
+        "seconds_sync": done.seconds_sync,
+        "seconds_other": clock.other,
+        "sync_gib_per_second": done.synced.size / 2**30 / max(done.synced.seconds, 1e-9),
+    }
+    return metrics | {"bottleneck": bottleneck(metrics), "dropped": dict(report.drops)}
+
+
+def bottleneck(metrics: Mapping[str, float]) -> str:
+    """The stage that the step spent most of its time on."""
+    waiting = "verify" if metrics["seconds_verify"] > metrics["seconds_generate"] else "generate"
+    stages = {"train": metrics["seconds_train"], "sync": metrics["seconds_sync"], waiting: metrics["seconds_wait"]}
+    return max(stages, key=stages.__getitem__)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None

@@ -1,0 +1,120 @@
+"""What a run leaves behind and shows: metrics.jsonl, TensorBoard events, Ray's metrics, and the terminal."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from ray.util.metrics import Gauge
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from cluster.metrics import METRICS
+
+
+class MetricsWriter:
+    """Writes each step's metrics to every place that shows them, under the same names."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self._file = (folder / "metrics.jsonl").open("w", encoding="utf-8")
+        self._events = EventFileWriter(str(folder / "tensorboard"))
+        self._gauges = {name: Gauge(name, description=text, tag_keys=("run",)) for name, text in METRICS.items()}
+        self._run = run
+
+    def write(self, metrics: Mapping[str, Any]) -> None:
+        """One step."""
+        self._file.write(json.dumps(metrics) + "\n")
+        self._file.flush()
+        numbers = {name: float(metrics[name]) for name in METRICS if metrics[name] is not None}
+        for name, value in numbers.items():
+            self._gauges[name].set(value, tags={"run": self._run})
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        self._events.add_event(Event(wall_time=time.time(), step=metrics["step"], summary=Summary(value=values)))
+        self._events.flush()
+
+    def close(self) -> None:
+        """Ends all files."""
+        self._file.close()
+        self._events.close()
+
+
+_COLUMNS = {  # heading -> how a step shows it
+    "step": lambda m: f"{m['step']}",
+    "accuracy": lambda m: _number(m["accuracy"], ".3f"),
+    "reward": lambda m: _number(m["reward_mean"], "+.2f"),
+    "kept": lambda m: f"{m['groups_kept']}",
+    "all correct": lambda m: f"{m['groups_all_correct']}",
+    "all wrong": lambda m: f"{m['groups_all_wrong']}",
+    "entropy": lambda m: _number(m["entropy"], ".3f"),
+    "probe gap": lambda m: f"{m['probe_gap']:.0e}",
+    "wait s": lambda m: f"{m['seconds_wait']:.1f}",
+    "train s": lambda m: f"{m['seconds_train']:.1f}",
+    "sync s": lambda m: f"{m['seconds_sync']:.1f}",
+    "lag": lambda m: f"{m['staleness_max']}",
+    "bottleneck": lambda m: m["bottleneck"],
+}
+
+
+class Display:
+    """The progress of a run: a live table on a terminal, a line per step elsewhere."""
+
+    def __init__(self, steps: int, rows: int = 12) -> None:
+        self._steps, self._rows = steps, rows
+        self._console = Console(file=sys.stdout, highlight=False)
+        self._live: Live | None = None
+        self._seen: list[Mapping[str, Any]] = []
+        self._status = ""
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4, transient=False)
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, soft_wrap=True)
+
+    def status(self, text: str) -> None:
+        """What is going on until the next step: under the table on a terminal, a line elsewhere."""
+        self._status = text
+        if self._live is None:
+            self.say(text)
+        else:
+            self._live.update(self._table())
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        """A finished step."""
+        self._seen.append(metrics)
+        self._status = ""
+        if self._live is not None:
+            self._live.update(self._table())
+            return
+        cells = (f"{name} {show(metrics)}" for name, show in _COLUMNS.items() if name != "step")
+        self.say(f"step {metrics['step']}/{self._steps}: {', '.join(cells)}")
+
+    def _table(self) -> Table | str:
+        if not self._seen:
+            return self._status
+        done = self._seen[-1]["step"]
+        table = Table(title=f"step {done} of {self._steps}", caption=self._status or None)
+        for heading in _COLUMNS:
+            table.add_column(heading, justify="right")
+        for metrics in self._seen[-self._rows :]:
+            table.add_row(*(show(metrics) for show in _COLUMNS.values()))
+        return table
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

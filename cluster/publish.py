@@ -1,0 +1,74 @@
+"""Publishing weights: pause, send, forget old caches, go on, and prove that every generator now computes with them."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from actors.errors import BrokenPart
+from actors.pool import GeneratorPool, call_all
+from actors.settings import SyncSettings
+from learner.types import Receivers
+
+FLOAT32_GAP = 1e-3  # nats; two implementations of the same float32 weights differ by less
+FIRST_GAP = 0.5  # nats; what the first sync in lower precision may show
+NOISE_FACTOR = 4.0  # later syncs in lower precision may differ by so many times the first one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncReport:
+    """What a sync cost and showed."""
+
+    size: int  # bytes of weights
+    seconds: float  # of sending
+    probe_gap: float  # largest difference of log-probabilities on the probe text, nats
+
+
+class Publisher:
+    """Brings versions to the generators that are alive."""
+
+    def __init__(
+        self, parts: tuple[tuple[Any, ...], GeneratorPool], settings: SyncSettings, how: dict[str, Any], dtype: str
+    ) -> None:
+        self._ranks, self._pool = parts
+        self._settings, self._how = settings, how
+        self._gap_limit = FLOAT32_GAP if dtype == "float32" else FIRST_GAP
+        self._measure_noise = dtype != "float32"
+
+    async def publish(self, version: int, probe: tuple[int, ...]) -> SyncReport:
+        """Sends the learner's weights as `version`.
+
+        Raises:
+            BrokenPart: a generator or rank failed, or a generator does not compute what the learner computes.
+        """
+        generators = dict(self._pool.alive)
+        handles = tuple(generators.values())
+        await call_all(handles, "pause", self._settings.in_flight)
+        started = time.monotonic()
+        receivers = Receivers(generators=handles, timeout_seconds=self._settings.timeout_seconds, **self._how)
+        sent = await call_all(self._ranks, "publish", version, receivers)
+        seconds = time.monotonic() - started
+        await call_all(handles, "resume")
+        gap = await self._prove(version, generators, probe)
+        return SyncReport(size=sent[0].size, seconds=seconds, probe_gap=gap)
+
+    async def _prove(self, version: int, generators: dict[str, Any], probe: tuple[int, ...]) -> float:
+        handles = tuple(generators.values())
+        checksums = await call_all(handles, "checksum")
+        for name, (held, digest) in zip(generators, checksums, strict=True):
+            if held != str(version):
+                raise BrokenPart(f"{name} holds weight version {held} after the sync of version {version}")
+            if digest != checksums[0][1]:
+                raise BrokenPart(f"{name} holds other weights than {next(iter(generators))} after version {version}")
+        wanted = (await call_all(self._ranks, "probe", probe))[0]
+        gaps = {}
+        for name, found in zip(generators, await call_all(handles, "probe", probe), strict=True):
+            gaps[name] = max(abs(a - b) for a, b in zip(found, wanted, strict=True))
+            if not gaps[name] <= self._gap_limit:
+                raise BrokenPart(
+                    f"{name} does not compute what the learner computes after version {version}: log-probabilities of "
+                    f"the probe text differ by {gaps[name]:.2g} nats, allowed are {self._gap_limit:.2g}"
+                )
+        gap = max(gaps.values())
+        if self._measure_noise:
+            self._gap_limit, self._measure_noise = min(FIRST_GAP, NOISE_FACTOR * gap + FLOAT32_GAP), False
+        return gap

@@ -1,0 +1,217 @@
+"""Starts the actors of a run in one placement group, and ends them. Names are what the Ray dashboard shows."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from actors.filter import Filter, FilterSpec
+from actors.pool import GeneratorPool
+from actors.rollout import Generator
+from actors.types import EngineSpec
+from actors.verifier import Verifier
+from cluster.config import ConfigError, RunConfig
+from cluster.layout import Layout, check_fits, plan_layout, this_machine
+from cluster.preflight import Prepared
+from learner.actor import LearnerRank
+from learner.algorithms import algorithm_of
+from learner.types import LearnerSpec
+
+PLACEMENT_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The running actors."""
+
+    ranks: tuple[Any, ...]  # learner ranks
+    generators: GeneratorPool
+    filter: Any
+    everyone: dict[str, Any]  # name -> handle, of all actors
+
+
+@contextmanager
+def ray_session(config: RunConfig) -> Iterator[Layout]:
+    """Joins the cluster, or starts Ray on this machine and ends it afterwards; gives the layout, which fits.
+
+    Raises:
+        ConfigError: the cluster is smaller than the layout wants, or cannot be reached.
+    """
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if not address:
+        layout = layout_for(config, this_machine())
+    try:
+        ray.init(address=address or "local", log_to_driver=False, namespace=f"winnow-{os.getpid()}")
+    except ConnectionError as failure:
+        raise ConfigError(f"no Ray cluster answers at {address!r} (cluster.address): {failure}") from failure
+    try:
+        if address:
+            nodes = {node["NodeManagerAddress"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+            layout = layout_for(config, nodes)
+        yield layout
+    finally:
+        ray.shutdown()
+
+
+def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:
+    """The layout on these nodes.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    has_gpus = any(resources.get("GPU") for resources in nodes.values())
+    on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
+    layout = plan_layout(config.cluster, on_gpu)
+    check_fits(layout, nodes)
+    return layout
+
+
+@contextmanager
+def running_parts(prepared: Prepared, layout: Layout, folder: Path) -> Iterator[Parts]:
+    """All actors of the run, created but not yet started; they are gone when the context ends.
+
+    Raises:
+        ConfigError: the cluster's resources are taken by others.
+    """
+    group = placement_group([bundle.resources for bundle in layout.bundles], strategy="PACK")
+    try:
+        _wait_for(group, layout)
+        cast = _Cast(group, layout, _environment(prepared.config, layout))
+        parts = _create(cast, prepared, folder)
+        try:
+            yield parts
+        finally:
+            _end(parts)
+    finally:
+        remove_placement_group(group)
+
+
+class _Cast:
+    """Creates actors in their bundles."""
+
+    def __init__(self, group: PlacementGroup, layout: Layout, env: dict[str, str]) -> None:
+        self._group, self._layout, self._env = group, layout, env
+        self.created: dict[str, Any] = {}
+
+    def create(self, kind: type, name: str, *arguments: Any, concurrency: int | None = None) -> Any:
+        cpus, gpus = self._layout.share_of(name)
+        strategy = PlacementGroupSchedulingStrategy(
+            placement_group=self._group, placement_group_bundle_index=self._layout.bundle_of(name)
+        )
+        options: dict[str, Any] = {"max_restarts": -1, "max_task_retries": 1} if kind is Verifier else {}
+        if concurrency is not None:
+            options["max_concurrency"] = concurrency
+        remote = ray.remote(kind).options(
+            name=name,
+            num_cpus=cpus,
+            num_gpus=gpus,
+            scheduling_strategy=strategy,
+            runtime_env={"env_vars": self._env},
+            **options,
+        )
+        self.created[name] = remote.remote(*arguments)
+        return self.created[name]
+
+
+def _create(cast: _Cast, prepared: Prepared, folder: Path) -> Parts:
+    config, layout = prepared.config, cast._layout
+    rollout, cluster = config.rollout, config.cluster
+    algorithm = algorithm_of(config.learner, config.filter.keep)
+    filter_spec = FilterSpec(
+        keep=algorithm.keep,
+        groups_per_step=rollout.groups_per_step,
+        max_staleness=rollout.max_staleness,
+        patience=config.filter.patience,
+        trajectories=folder / "trajectories",
+    )
+    learner_spec = LearnerSpec(
+        ranks=cluster.learner_ranks,
+        model=config.model,
+        learner=config.learner,
+        algorithm=algorithm,
+        data=config.data,
+        temperature=rollout.temperature,
+        seed=config.run.seed,
+        threads=learner_threads(config),
+    )
+    engine_spec = EngineSpec(
+        model=config.model.path,
+        dtype=config.model.dtype,
+        seed=config.run.seed,
+        max_model_len=prepared.max_model_len,
+        tensor_parallel=cluster.tensor_parallel,
+        backend=sync_backend(config, layout),
+        on_cpu=not layout.on_gpu,
+        engine=config.generator,
+        rollout=rollout,
+    )
+    groups = (rollout.max_staleness + 1) * rollout.groups_per_step
+    verifiers = [cast.create(Verifier, f"verifier-{index}", config.reward.scores) for index in range(cluster.verifiers)]
+    generators = {
+        name: cast.create(Generator, name, engine_spec, verifiers, concurrency=groups + 16)
+        for name in (f"generator-{index}" for index in range(cluster.generators))
+    }
+    ranks = [
+        cast.create(LearnerRank, f"learner-rank-{rank}", learner_spec, rank) for rank in range(cluster.learner_ranks)
+    ]
+    filter_actor = cast.create(Filter, "filter", filter_spec, concurrency=groups + 16)
+    return Parts(ranks=tuple(ranks), generators=GeneratorPool(generators), filter=filter_actor, everyone=cast.created)
+
+
+def sync_backend(config: RunConfig, layout: Layout) -> str:
+    """How weights travel: by setting, else gloo on the CPU, ipc on shared GPUs, nccl across GPUs."""
+    if config.sync.backend != "auto":
+        return config.sync.backend
+    if not layout.on_gpu:
+        return "gloo"
+    return "ipc" if config.cluster.colocate else "nccl"
+
+
+def learner_threads(config: RunConfig) -> int:
+    """CPU threads of a learner rank: all cores where the stages take turns, else what the generators leave."""
+    cores = len(os.sched_getaffinity(0))
+    if config.rollout.max_staleness:
+        cores -= config.cluster.generators
+    return max(1, cores // config.cluster.learner_ranks)
+
+
+def _environment(config: RunConfig, layout: Layout) -> dict[str, str]:
+    env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    if layout.on_gpu:
+        return env | {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1" if sync_backend(config, layout) == "ipc" else "0"}
+    return env | {
+        "DS_ACCELERATOR": "cpu",
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+        "TORCHDYNAMO_DISABLE": "1",  # vLLM would compile two small sampler functions for half a minute
+        "VLLM_CPU_KVCACHE_SPACE": str(config.generator.cpu_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine keeps its one worker in its own process
+    }
+
+
+def _wait_for(group: PlacementGroup, layout: Layout) -> None:
+    try:
+        ray.get(group.ready(), timeout=PLACEMENT_SECONDS)
+    except GetTimeoutError as failure:
+        raise ConfigError(
+            f"the layout wants {layout.cpus:g} CPUs and {layout.gpus:g} GPUs, and the cluster did not give them within "
+            f"{PLACEMENT_SECONDS:g} s. Free now: {ray.available_resources()}. Other jobs hold the rest"
+        ) from failure
+
+
+def _end(parts: Parts) -> None:
+    """Stops the engines, whose processes Ray does not know, then every actor."""
+    stops = [generator.stop.remote() for generator in parts.generators.alive.values()]
+    ray.wait(stops, num_returns=len(stops), timeout=10) if stops else None
+    for actor in parts.everyone.values():
+        ray.kill(actor)

@@ -1,0 +1,93 @@
+"""What travels between the driver and the learner's ranks. Light, so that the driver loads neither torch nor vLLM."""
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from actors.settings import DataSettings
+from learner.algorithms import Algorithm
+from learner.batching import Totals
+from learner.settings import LearnerSettings, ModelSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerSpec:
+    """What all ranks of a learner share."""
+
+    ranks: int
+    model: ModelSettings
+    learner: LearnerSettings
+    algorithm: Algorithm
+    data: DataSettings
+    temperature: float
+    seed: int
+    threads: int  # CPU threads of a rank
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The learning rate by optimizer updates, and by nothing else."""
+
+    lr: float
+    updates: int  # in the whole run
+    warmup: int  # updates over which the rate rises from zero
+    end: float  # share of lr at the last update
+
+    def factor(self, update: int) -> float:
+        """Share of `lr` for the update number `update`, counted from 0; the last one has `end`."""
+        if update < self.warmup:
+            return (update + 1) / self.warmup
+        way = (update - self.warmup) / max(1, self.updates - 1 - self.warmup)
+        return 1.0 - (1.0 - self.end) * min(1.0, way)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """One rank's part of an optimizer update."""
+
+    totals: Totals
+    groups: tuple[list[Any], ...]  # references to record batches, each boxed so that Ray does not fetch it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateStats:
+    """What one optimizer update saw, summed over all ranks; means are over trained tokens."""
+
+    loss: float
+    tokens: int  # trained tokens
+    computed: int  # tokens of all forward passes, padding among them
+    padding: int
+    entropy: float  # mean entropy of the policy's next-token distribution, nats
+    clip_fraction: float  # share of tokens whose ratio lies outside the clip range
+    ratio_p99: float  # 99th percentile of |ratio - 1| + 1 against the policy at the start of the step, worst rank
+    mismatch_kl: float  # estimate of KL(sampler || learner), nats per token
+    capped: float  # share of tokens whose learner/sampler weight was capped
+    kl_start: float  # estimate of KL(policy || starting policy) on each rank's first micro-batch, nats per token
+    grad_norm: float
+    lr: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receivers:
+    """Who gets the next weights."""
+
+    generators: tuple[Any, ...]  # actor handles
+    workers_each: int  # vLLM workers in a generator: its tensor parallel size
+    backend: str  # "nccl", "ipc" or "gloo"
+    bucket_bytes: int
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncStats:
+    """What one sync cost."""
+
+    size: int  # bytes of weights
+    seconds: float
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])

@@ -12,6 +12,7 @@ from vllm import SamplingParams
 from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -102,8 +103,8 @@ def trajectory_of(prompt: Prompt, output: CompletionOutput, text: str) -> Trajec
     before, new = prompt.tokens.size, len(output.token_ids)
     sampled = np.arange(before + new) >= before
     logprobs = np.zeros(before + new, np.float32)
-    flat = output.logprobs
-    logprobs[before:] = [flat.logprobs[start] for start in flat.start_indices]
+    assert isinstance(output.logprobs, FlatLogprobs)  # as every request asks
+    logprobs[before:] = [output.logprobs.logprobs[start] for start in output.logprobs.start_indices]
     versions = np.full(before + new, -1, np.int32)
     for span in output.weight_versions or ():
         versions[before + span.start : before + span.end] = int(span.version)
@@ -112,6 +113,6 @@ def trajectory_of(prompt: Prompt, output: CompletionOutput, text: str) -> Trajec
         sampled=sampled,
         logprobs=logprobs,
         versions=versions,
-        finish=Finish(output.finish_reason),
+        finish=Finish(str(output.finish_reason)),
         text=text,
     )

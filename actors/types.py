@@ -5,6 +5,7 @@ Prompt --generator--> Trajectory --verifier--> Verdict --> Group --filter--> lea
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 
@@ -115,7 +116,7 @@ class EngineSpec:
     """What a generator needs to start its engine."""
 
     model: str  # folder with config and tokenizer; its weights are not read, they come with the first sync
-    dtype: str  # "float32" or "bfloat16"
+    dtype: Literal["float32", "bfloat16"]
     seed: int
     max_model_len: int  # tokens, prompt and response
     tensor_parallel: int

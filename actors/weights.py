@@ -4,6 +4,7 @@ Weights arrive as a stream of buckets whose borders both sides compute from the 
 the other unpacks at the same offsets. The sending side is `learner/weights.py`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,6 +53,11 @@ class Piece:
     size: int  # bytes
 
 
+def byte_size(dtype: torch.dtype, shape: Sequence[int]) -> int:
+    """Bytes of a dense tensor."""
+    return dtype.itemsize * math.prod(shape)
+
+
 def plan_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[list[Piece]]:
     """Cuts a manifest into buckets of at most `bucket_bytes` (a larger tensor travels alone); order is kept.
 
@@ -73,7 +79,7 @@ def plan_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[list[Piece]]:
 
 def join_group(info: GlooInitInfo, rank: int) -> torch.distributed.ProcessGroup:
     """A gloo process group apart from torch's default one; every member calls this with its own rank."""
-    return stateless_init_torch_distributed_process_group(
+    group = stateless_init_torch_distributed_process_group(
         info.master_address,
         info.master_port,
         rank,
@@ -81,6 +87,8 @@ def join_group(info: GlooInitInfo, rank: int) -> torch.distributed.ProcessGroup:
         BACKEND,
         timeout=timedelta(seconds=info.timeout_seconds),
     )
+    assert isinstance(group, torch.distributed.ProcessGroup)  # the store comes with it only on request
+    return group
 
 
 def broadcast(group: torch.distributed.ProcessGroup, tensor: torch.Tensor) -> torch.distributed.Work:
@@ -119,16 +127,18 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         if self._group is None:
             raise RuntimeError("init_weight_transfer_engine must be called before update_weights")
         dtypes = [getattr(torch, name) for name in update_info.dtype_names]
-        shapes = [torch.Size(shape) for shape in update_info.shapes]
-        sizes = [dtype.itemsize * shape.numel() for dtype, shape in zip(dtypes, shapes, strict=True)]
+        sizes = [byte_size(dtype, shape) for dtype, shape in zip(dtypes, update_info.shapes, strict=True)]
         for bucket in plan_buckets(sizes, self._bucket_bytes):
             # A fresh buffer each time: the reload keeps views of it until a layer is complete.
             buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)
             broadcast(self._group, buffer).wait()
-            self._loaded |= self.model.load_weights(
+            load: Any = self.model.load_weights
+            self._loaded |= load(
                 (
                     update_info.names[piece.index],
-                    buffer[piece.start : piece.start + piece.size].view(dtypes[piece.index]).view(shapes[piece.index]),
+                    buffer[piece.start : piece.start + piece.size]
+                    .view(dtypes[piece.index])
+                    .reshape(update_info.shapes[piece.index]),
                 )
                 for piece in bucket
             )

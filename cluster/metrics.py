@@ -123,7 +123,8 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
 
 def bottleneck(metrics: Mapping[str, float]) -> str:
     """The stage that the step spent most of its time on."""
-    waiting = "verify" if metrics["seconds_verify"] > metrics["seconds_generate"] else "generate"
+    slow_verdicts = (metrics["seconds_verify"] or 0.0) > (metrics["seconds_generate"] or 0.0)
+    waiting = "verify" if slow_verdicts else "generate"
     stages = {"train": metrics["seconds_train"], "sync": metrics["seconds_sync"], waiting: metrics["seconds_wait"]}
     return max(stages, key=stages.__getitem__)
 

@@ -110,7 +110,7 @@ class _Cast:
         options: dict[str, Any] = {"max_restarts": -1, "max_task_retries": 1} if kind is Verifier else {}
         if concurrency is not None:
             options["max_concurrency"] = concurrency
-        remote = ray.remote(kind).options(
+        actor: Any = ray.remote(kind).options(
             name=name,
             num_cpus=cpus,
             num_gpus=gpus,
@@ -118,7 +118,7 @@ class _Cast:
             runtime_env={"env_vars": self._env},
             **options,
         )
-        self.created[name] = remote.remote(*arguments)
+        self.created[name] = actor.remote(*arguments)
         return self.created[name]
 
 

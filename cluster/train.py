@@ -115,9 +115,7 @@ class _Run:
 
     async def _warm_up(self, start: Path) -> Path:
         warmup, ranks = self._config.warmup, self._parts.ranks
-        schedule = Schedule(
-            lr=warmup.lr, updates=warmup.updates, warmup=min(20, warmup.updates // 10), end=warmup.lr_end
-        )
+        schedule = Schedule(lr=warmup.lr, updates=warmup.updates, warmup=warmup.updates // 4, end=warmup.lr_end)
         await call_all(ranks, "load", start, schedule)
         await call_all(ranks, "open_warmup", warmup)
         for done in range(0, warmup.updates, WARMUP_REPORT):

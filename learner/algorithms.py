@@ -27,11 +27,16 @@ Loss = Callable[["torch.Tensor", "torch.Tensor", "torch.Tensor"], "torch.Tensor"
 class Choices(Protocol):
     """What a run may choose about an algorithm; `LearnerSettings` is one."""
 
-    algorithm: str
-    aggregate: str
-    clip_low: float
-    clip_high: float
-    std_ddof: int
+    @property
+    def algorithm(self) -> str: ...
+    @property
+    def aggregate(self) -> str: ...
+    @property
+    def clip_low(self) -> float: ...
+    @property
+    def clip_high(self) -> float: ...
+    @property
+    def std_ddof(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

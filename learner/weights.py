@@ -19,7 +19,7 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-from actors.weights import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group, plan_buckets
+from actors.weights import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, byte_size, join_group, plan_buckets
 from learner.engine import Engine
 from learner.types import Receivers, SyncStats, free_port
 
@@ -41,12 +41,16 @@ class ZeroSource(WeightSource):
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         named = list(self._engine.parameters())
-        sizes = [self._dtype.itemsize * torch.Size(meta.shape).numel() for meta in self.metadata()]
-        for bucket in plan_buckets(sizes, self._bucket_bytes):
+        for bucket in plan_buckets(tensor_sizes(self), self._bucket_bytes):
             members = [named[piece.index] for piece in bucket]
             with self._engine.gathered([parameter for _, parameter in members]):
                 for name, parameter in members:
                     yield name, parameter.detach().to(self._dtype)
+
+
+def tensor_sizes(source: WeightSource) -> list[int]:
+    """Bytes of each tensor of a source, in its order."""
+    return [byte_size(meta.dtype, meta.shape) for meta in source.metadata()]
 
 
 class GeneratorClient:
@@ -142,7 +146,7 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
         side = ThreadPoolExecutor(max_workers=1)
         received = side.submit(self.client.update_weights, asdict(manifest))
         try:
-            self._broadcast([m.dtype.itemsize * torch.Size(m.shape).numel() for m in meta])
+            self._broadcast(tensor_sizes(self.source))
             received.result()
         finally:
             side.shutdown(wait=False)  # a receiver that failed must not keep the learner waiting
@@ -190,7 +194,7 @@ class WeightSync:
         assert self._client is not None
         self._client.version = str(version)
         self._sender.send_weights()
-        size = sum(self._dtype.itemsize * torch.Size(m.shape).numel() for m in self._sender.source.metadata())
+        size = sum(tensor_sizes(ZeroSource(self._engine, self._dtype, receivers.bucket_bytes)))
         return SyncStats(size=size, seconds=time.monotonic() - started)
 
     def _connect(self, receivers: Receivers) -> None:

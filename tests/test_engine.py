@@ -1,0 +1,138 @@
+"""The ZeRO engine over real ranks: the same update whatever the stage, the number of ranks or the split."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from builders import group
+from safetensors.numpy import load_file
+
+from actors.arrow import batch_of
+from actors.settings import DataSettings
+from actors.types import Summary
+from actors.world import ALPHABET
+from learner.actor import LearnerRank
+from learner.algorithms import algorithm_of
+from learner.batching import plan_updates
+from learner.settings import LearnerSettings, ModelSettings
+from learner.tiny import write_tiny_model
+from learner.types import LearnerSpec, Schedule, Share
+
+pytestmark = pytest.mark.ray
+PROBE = [1, 2, 10, 3, 4, 11]
+# Lengths are uneven, so that two ranks with a small budget have different numbers of micro-batches.
+GROUPS = [group([1.0, -1.0, 1.0], [40 + 20 * number, 7, 3], id=number, seed=2) for number in range(3)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_tiny_model(folder, alphabet=ALPHABET, seed=0)
+    return folder
+
+
+def ranks_of(model: Path, stage: int, ranks: int, micro_batch_tokens: int) -> list:
+    settings = LearnerSettings(zero_stage=stage, micro_batch_tokens=micro_batch_tokens, grad_clip=0.5, lr_end=0.25)
+    spec = LearnerSpec(
+        ranks=ranks,
+        model=ModelSettings(dtype="float32"),
+        learner=settings,
+        algorithm=algorithm_of(settings),
+        data=DataSettings(),
+        temperature=1.0,
+        seed=0,
+        threads=1,
+    )
+    env = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    actor = ray.remote(LearnerRank).options(num_cpus=1, runtime_env={"env_vars": env})
+    actors = [actor.remote(spec, rank) for rank in range(ranks)]
+    address = ray.get(actors[0].address.remote())
+    ray.get([one.join.remote(*address) for one in actors])
+    ray.get([one.load.remote(model, Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)) for one in actors])
+    ray.get([one.remember_start.remote() for one in actors])
+    return actors
+
+
+def shares_of(ranks: int, updates: int) -> list[list[Share]]:
+    algorithm = algorithm_of(LearnerSettings())
+    summaries = [Summary.of(one, seconds_generate=0, seconds_verify=0) for one in GROUPS]
+    plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, longest=100)
+    boxes = [[ray.put(batch_of(one))] for one in GROUPS]
+    return [
+        [Share(totals=plan.totals, groups=tuple(boxes[index] for index in plan.ranks[rank])) for plan in plans]
+        for rank in range(ranks)
+    ]
+
+
+def train(actors: list, updates: int) -> list:
+    shares = shares_of(len(actors), updates)
+    return ray.get([one.train.remote(share) for one, share in zip(actors, shares, strict=True)])[0]
+
+
+@pytest.fixture(scope="module")
+def reference(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Two steps of two updates each, on one rank without ZeRO and with one large micro-batch."""
+    return two_steps(model, 0, 1, 100_000, tmp_path_factory.mktemp("reference"))
+
+
+def two_steps(model: Path, stage: int, ranks: int, micro_batch_tokens: int, folder: Path) -> dict:
+    actors = ranks_of(model, stage, ranks, micro_batch_tokens)
+    stats = [train(actors, updates=2) for _ in range(2)]
+    probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
+    ray.get([one.save.remote(folder / "saved") for one in actors])
+    for one in actors:
+        ray.kill(one)
+    return {"stats": stats, "probe": probe, "folder": folder / "saved"}
+
+
+@pytest.mark.parametrize(("stage", "ranks"), [(0, 2), (1, 2), (2, 2), (3, 2)])
+def test_the_update_is_the_same_for_every_stage_split_and_number_of_ranks(
+    model: Path, reference: dict, stage: int, ranks: int, tmp_path: Path
+) -> None:
+    found = two_steps(model, stage, ranks, 64, tmp_path)
+    np.testing.assert_allclose(found["probe"], reference["probe"], atol=1e-4)
+    for step, wanted in zip(found["stats"], reference["stats"], strict=True):
+        for one, other in zip(step, wanted, strict=True):
+            for name in ("loss", "entropy", "grad_norm", "mismatch_kl"):
+                assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-3, abs=1e-5), name
+            assert (one.tokens, one.lr) == (other.tokens, other.lr)
+    saved, wanted = (load_file(one["folder"] / "model.safetensors") for one in (found, reference))
+    assert saved.keys() == wanted.keys()
+    for name in saved:
+        np.testing.assert_allclose(saved[name], wanted[name], atol=2e-4)
+
+
+def test_the_learning_rate_counts_updates_and_ends_where_it_should(reference: dict) -> None:
+    rates = [update.lr for step in reference["stats"] for update in step]
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
+def test_the_first_update_of_a_step_has_ratio_one_and_the_second_has_moved(reference: dict) -> None:
+    first, second = reference["stats"][0]
+    assert first.ratio_p99 == pytest.approx(1.0, abs=1e-5)
+    assert second.ratio_p99 > 1.0001
+
+
+def test_the_start_is_remembered(reference: dict) -> None:
+    assert reference["stats"][0][0].kl_start == pytest.approx(0.0, abs=1e-6)
+    assert reference["stats"][1][1].kl_start > 1e-6
+
+
+def test_a_saved_folder_gives_the_learners_log_probabilities(reference: dict) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    lm = AutoModelForCausalLM.from_pretrained(reference["folder"])
+    ids = torch.tensor([PROBE])
+    logp = lm(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    np.testing.assert_allclose(logp.detach(), reference["probe"], atol=1e-5)
+    assert (reference["folder"] / "complete").is_file()

@@ -1,0 +1,61 @@
+from types import SimpleNamespace
+
+import pytest
+from builders import summary
+
+from cluster.loop import StepDone
+from cluster.metrics import METRICS, Clock, FilterReport, step_metrics
+from learner.types import UpdateStats
+
+STATS = UpdateStats(
+    loss=0.5,
+    tokens=30,
+    computed=64,
+    padding=4,
+    entropy=0.2,
+    clip_fraction=0.0,
+    ratio_p99=1.0,
+    mismatch_kl=0.001,
+    capped=0.0,
+    kl_start=0.01,
+    grad_norm=2.0,
+    lr=1e-6,
+)
+
+
+def line(graded: list, batch: list) -> dict:
+    done = StepDone(
+        step=3,
+        batch=SimpleNamespace(summaries=batch),
+        trained=[STATS, STATS],
+        synced=SimpleNamespace(size=2**30, seconds=2.0, probe_gap=1e-6),
+        seconds_wait=5.0,
+        seconds_train=2.0,
+        seconds_sync=1.0,
+    )
+    names = ("dispatched", "kept", "trained", "all_correct", "all_wrong", "failed", "dropped", "in_flight", "buffered")
+    counts = {f"groups_{name}": 1 for name in names}
+    report = FilterReport(counts=counts, drops={"timeout": 1}, graded=graded)
+    return step_metrics(done, report, Clock(wall=9.0, other=1.0, updates=6))
+
+
+def test_every_name_of_the_table_stands_in_every_line() -> None:
+    metrics = line([summary([1.0, -1.0])], [summary([1.0, -1.0])])
+    assert set(metrics) == set(METRICS) | {"bottleneck", "dropped"}
+    assert (metrics["tokens_trained"], metrics["updates"], metrics["sync_gib_per_second"]) == (60, 6, 0.5)
+    assert metrics["bottleneck"] == "generate"
+
+
+def test_reward_and_accuracy_see_rejected_groups_and_no_failed_verdicts() -> None:
+    graded = [summary([1.0, -1.0]), summary([-1.0, -1.0]), summary([None, 1.0])]
+    metrics = line(graded, graded[:1])
+    assert metrics["accuracy"] == pytest.approx(2 / 5)
+    assert metrics["reward_mean"] == pytest.approx(-1 / 5)
+    assert metrics["reward_trained"] == 0.0
+    assert metrics["responses_failed"] == 1
+
+
+def test_staleness_counts_from_the_version_that_the_step_trained_on() -> None:
+    metrics = line([], [summary([1.0, -1.0])])  # the builder samples from version 0, step 3 trains on version 2
+    assert (metrics["staleness_mean"], metrics["staleness_max"]) == (2.0, 2)
+    assert metrics["accuracy"] is None

@@ -1,0 +1,169 @@
+"""The weight sync between a real learner and a real vLLM engine, and the plan of its buckets."""
+
+import asyncio
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from builders import prompt
+from hypothesis import given
+from hypothesis import strategies as st
+from test_engine import ranks_of, train
+
+from actors.settings import GeneratorSettings, RolloutSettings, SyncSettings
+from actors.types import EngineSpec, Order
+from actors.world import ALPHABET
+from learner.tiny import write_tiny_model
+
+PROBE = (1, 2, 10, 3, 4, 11, 5, 5)
+ENV = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+@given(st.lists(st.integers(0, 500), max_size=30), st.integers(1, 600))
+def test_buckets_hold_every_tensor_once_in_order_without_overlap(sizes: list[int], bound: int) -> None:
+    from actors.weights import plan_buckets
+
+    buckets = plan_buckets(sizes, bound)
+    pieces = [piece for bucket in buckets for piece in bucket]
+    assert [piece.index for piece in pieces] == list(range(len(sizes)))
+    for bucket in buckets:
+        assert len(bucket) == 1 or bucket[-1].start + bucket[-1].size <= bound
+        for left, right in pairwise(bucket):
+            assert right.start >= left.start + left.size
+            assert right.start % 16 == 0
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def start_generators(model: Path, count: int) -> dict[str, Any]:
+    from actors.rollout import Generator
+    from actors.verifier import Verifier
+    from rewards import Scores
+
+    spec = EngineSpec(
+        model=str(model),
+        dtype="float32",
+        seed=0,
+        max_model_len=96,
+        tensor_parallel=1,
+        backend="gloo",
+        on_cpu=True,
+        engine=GeneratorSettings(max_sequences=32),
+        rollout=RolloutSettings(group_size=4, max_new_tokens=64),
+    )
+    verifier = ray.remote(Verifier).options(num_cpus=0).remote(Scores())
+    actor = ray.remote(Generator).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
+    generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}
+    ray.get([one.start.remote() for one in generators.values()])
+    return generators
+
+
+def publisher_of(ranks: list, generators: dict[str, Any], bucket_bytes: int = 2**18) -> Any:
+    from actors.pool import GeneratorPool
+    from cluster.publish import Publisher
+
+    how = {"workers_each": 1, "backend": "gloo", "bucket_bytes": bucket_bytes}
+    return Publisher((tuple(ranks), GeneratorPool(generators)), SyncSettings(timeout_seconds=60), how, "float32")
+
+
+def stop(actors: list, generators: dict[str, Any]) -> None:
+    ray.get([one.stop.remote() for one in generators.values()])
+    for one in [*actors, *generators.values()]:
+        ray.kill(one)
+
+
+@pytest.mark.ray
+def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_are_sampled(
+    session: None, tmp_path: Path
+) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    ranks, generators = ranks_of(tmp_path, 3, 2, 64), start_generators(tmp_path, 2)
+    publisher = publisher_of(ranks, generators)
+
+    async def story() -> tuple[list[float], Any]:
+        gaps = [(await publisher.publish(0, PROBE)).probe_gap]
+        order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
+        flying = generators["generator-0"].rollout.options(num_returns=2).remote(order)
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(train, ranks, 1)
+        gaps.append((await publisher.publish(1, PROBE)).probe_gap)
+        return gaps, (await asyncio.gather(*flying))[1]
+
+    gaps, batch = asyncio.run(story())
+    assert max(gaps) < 1e-3
+    versions = [set(row[-64:]) - {-1} for row in batch.column("versions").to_pylist()]
+    assert all(found <= {0, 1} for found in versions)
+    checksums = ray.get([one.checksum.remote() for one in generators.values()])
+    assert len(set(checksums)) == 1
+    assert checksums[0][0] == "1"
+    stop(ranks, generators)
+
+
+@pytest.mark.ray
+def test_without_packing_the_tied_head_anew_the_probe_refuses_the_sync(
+    session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors.errors import BrokenPart
+
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    # The plugin of a copy of the project in which the repair does nothing.
+    copy = tmp_path / "broken"
+    (copy / "actors").mkdir(parents=True)
+    root = Path(__file__).parents[1]
+    for path in (root / "actors").glob("*.py"):
+        text = path.read_text()
+        if path.name == "weights.py":
+            assert "        refresh_packed_heads(self.model)\n" in text
+            text = text.replace("        refresh_packed_heads(self.model)\n", "")
+        (copy / "actors" / path.name).write_text(text)
+    monkeypatch.setitem(ENV, "PYTHONPATH", str(copy))
+    ranks, generators = ranks_of(tmp_path, 0, 1, 64), start_generators(tmp_path, 1)
+    publisher = publisher_of(ranks, generators)
+    with pytest.raises(BrokenPart, match="does not compute what the learner computes"):
+        asyncio.run(publisher.publish(0, PROBE))
+    stop(ranks, generators)
+
+
+@pytest.mark.ray
+def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=False)
+    ranks, generators = ranks_of(tmp_path, 2, 1, 64), start_generators(tmp_path, 1)
+    publisher, generator = publisher_of(ranks, generators), generators["generator-0"]
+
+    async def story() -> list[Any]:
+        gaps, batches = [], []
+        order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
+        for version in range(3):
+            gaps.append((await publisher.publish(version, PROBE)).probe_gap)
+            batches.append((await asyncio.gather(*generator.rollout.options(num_returns=2).remote(order)))[1])
+            await asyncio.to_thread(train, ranks, 1)
+        assert max(gaps) < 1e-3
+        return batches
+
+    batches = asyncio.run(story())
+    for version, batch in enumerate(batches):
+        tokens, sampled = batch.column("tokens")[0].as_py(), batch.column("sampled")[0].as_py()
+        found = np.array(batch.column("logprobs")[0].as_py())[sampled]
+        if version == 2:  # the learner has moved on by one update since, so ask a generator that holds version 2
+            held = ray.get(generator.probe.remote(tokens))
+            np.testing.assert_allclose(found, np.array([0.0, *held])[sampled], atol=1e-3)
+        assert set(np.array(batch.column("versions")[0].as_py())[sampled]) == {version}
+    stop(ranks, generators)

@@ -1,0 +1,29 @@
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.prompts import read_rows
+from actors.world import ALPHABET, work_out, write_addition
+from rewards import Outcome, Scores, grade
+
+
+@given(st.integers(0, 10**8 - 1), st.integers(0, 10**8 - 1))
+def test_every_worked_answer_is_correct_and_writable(left: int, right: int) -> None:
+    worked = work_out(left, right)
+    assert set(worked) <= set(ALPHABET)
+    assert grade("number", worked, str(left + right), Scores()).outcome is Outcome.CORRECT
+
+
+def test_carries_are_written() -> None:
+    assert work_out(58, 467) == "8+7+0=15,5+6+1=12,0+4+1=5#525"
+
+
+def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_addition(tmp_path / name, digits=3, prompts=50, worked=50, seed=4)
+    for file in ("prompts.jsonl", "worked.jsonl"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    read_rows(tmp_path / "a" / "prompts.jsonl", ("prompt", "answer"))
+    lengths = {len(row["response"]) for row in read_rows(tmp_path / "a" / "worked.jsonl", ("prompt", "response"))}
+    assert len(lengths) > 5  # answers vary in length

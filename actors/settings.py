@@ -18,6 +18,7 @@ class WorldSettings(Section):
 
     name: Literal["", "addition"] = ""  # "" uses model.path and data.path instead
     digits: Annotated[int, Field(ge=1, le=8)] = 3  # largest number of digits of an operand
+    slips: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of digit sums in the worked answers that are one off
 
 
 class DataSettings(Section):

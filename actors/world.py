@@ -3,17 +3,19 @@
     prompt    58+467=
     worked    8+7+0=15,5+6+1=12,0+4+1=5#525      digit sums from the right as a+b+carry=sum, then the result
 
-The length of an answer follows from the numbers, from 9 characters to 9 per digit and more.
+The length of an answer follows from the numbers. The worked answers hold slips, as people's do: a model that imitates
+them slips as often, and reinforcement learning, which sees only whether the result is right, can rid it of them.
 """
 
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 ALPHABET = "0123456789+=,#"
 
 
-def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed: int) -> None:
+def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed: int, slips: float = 0.0) -> None:
     """Writes `prompts.jsonl` (prompt, answer) and `worked.jsonl` (prompt, response) with problems drawn apart.
 
     Args:
@@ -23,6 +25,7 @@ def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed
         prompts: rows of prompts.jsonl.
         worked: rows of worked.jsonl.
         seed: of the random numbers; the same seed writes the same files.
+        slips: probability that a digit sum of a worked answer is one off.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(seed)
@@ -31,19 +34,23 @@ def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed
             for _ in range(count):
                 left, right = _operand(draw, digits), _operand(draw, digits)
                 row = {"prompt": f"{left}+{right}="}
-                row |= {"response": work_out(left, right)} if name == "worked" else {"answer": str(left + right)}
+                if name == "worked":
+                    row["response"] = work_out(left, right, lambda: draw.choice((-1, 1)) * (draw.random() < slips))
+                else:
+                    row["answer"] = str(left + right)
                 file.write(json.dumps(row) + "\n")
 
 
-def work_out(left: int, right: int) -> str:
-    """The worked answer of one addition."""
+def work_out(left: int, right: int, slip: Callable[[], int] = lambda: 0) -> str:
+    """The worked answer of one addition; `slip` is added to each digit sum, and all that follows builds on it."""
     width = max(len(str(left)), len(str(right)))
-    steps, carry = [], 0
+    steps, carry, result = [], 0, ""
     for a, b in zip(reversed(str(left).zfill(width)), reversed(str(right).zfill(width)), strict=True):
-        total = int(a) + int(b) + carry
+        total = max(0, int(a) + int(b) + carry + slip())
         steps.append(f"{a}+{b}+{carry}={total}")
         carry = total // 10
-    return ",".join(steps) + f"#{left + right}"
+        result = str(total % 10) + result
+    return ",".join(steps) + "#" + (str(carry) * (carry > 0) + result).lstrip("0").zfill(1)
 
 
 def _operand(draw: random.Random, digits: int) -> int:

@@ -47,7 +47,8 @@ def write_world(config: RunConfig, folder: Path) -> RunConfig:
     from learner.tiny import write_tiny_model
 
     world, seed = folder / "world", config.run.seed
-    write_addition(world, digits=config.world.digits, prompts=WORLD_PROMPTS, worked=WORLD_WORKED, seed=seed)
+    sizes = {"prompts": WORLD_PROMPTS, "worked": WORLD_WORKED}
+    write_addition(world, digits=config.world.digits, slips=config.world.slips, seed=seed, **sizes)
     write_tiny_model(world / "model", alphabet=ALPHABET, seed=seed)
     return config.model_copy(
         update={

@@ -94,11 +94,14 @@ class _Run:
             self._writer.close()
 
     async def _start(self) -> None:
-        """Engines start while the learner warms up; the learner reloads what the warm-up made."""
-        parts, config = self._parts, self._config
+        """Engines start while the learner warms up; the first that fails ends the start."""
         self._display.status("starting the generators and the learner")
-        generators = list(parts.generators.alive.values())
-        starting = asyncio.create_task(call_all(generators, "start"))
+        generators = list(self._parts.generators.alive.values())
+        await asyncio.gather(call_all(generators, "start"), self._start_learner())
+
+    async def _start_learner(self) -> None:
+        """Warms the model up, where that is asked for, and loads what the warm-up made."""
+        parts, config = self._parts, self._config
         address, port = (await call_all(parts.ranks[:1], "address"))[0]
         await call_all(parts.ranks, "join", address, port)
         start = Path(config.model.path)
@@ -111,7 +114,6 @@ class _Run:
         parameters = (await call_all(parts.ranks, "load", start, schedule))[0]
         await call_all(parts.ranks, "remember_start")
         self._display.status(f"learner ready: {parameters / 1e6:.3g} million parameters; waiting for the generators")
-        await starting
 
     async def _warm_up(self, start: Path) -> Path:
         warmup, ranks = self._config.warmup, self._parts.ranks

@@ -19,6 +19,12 @@ def test_carries_are_written() -> None:
     assert work_out(58, 467) == "8+7+0=15,5+6+1=12,0+4+1=5#525"
 
 
+def test_a_slip_carries_on_to_the_result_as_it_would_on_paper() -> None:
+    slips = iter([1, 0, -1])
+    assert work_out(58, 467, lambda: next(slips)) == "8+7+0=16,5+6+1=12,0+4+1=4#426"
+    assert work_out(0, 0, lambda: -1) == "0+0+0=0#0"
+
+
 def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_addition(tmp_path / name, digits=3, prompts=50, worked=50, seed=4)

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from actors.errors import BrokenPart, BrokenVerifier, RolloutFailed
+from actors.errors import BrokenPart, BrokenVerifier, RolloutFailed, Starved
 from actors.types import Order, Summary
 from actors.verifier import Ask, Question
 from rewards import Verdict
@@ -58,16 +58,24 @@ class GeneratorPool:
         return min(self.alive, key=self._busy.__getitem__)
 
 
-async def call_all(actors: Sequence[Any], method: str, *arguments: Any) -> list[Any]:
-    """Calls one method on all actors and waits for all.
+async def call(actor: Any, method: str, *arguments: Any) -> Any:
+    """Calls one method of one actor.
 
     Raises:
-        BrokenPart: one of them died or raised; the others are not waited for.
+        Starved: the method raised it.
+        BrokenPart: the actor died or its method raised something else; Ray's words name actor and node.
     """
     try:
-        return list(await asyncio.gather(*(getattr(actor, method).remote(*arguments) for actor in actors)))
+        return await getattr(actor, method).remote(*arguments)
     except RayError as failure:
+        if isinstance(cause := getattr(failure, "cause", None), Starved):
+            raise cause from None
         raise BrokenPart(f"{method} failed: {failure}") from failure
+
+
+async def call_all(actors: Sequence[Any], method: str, *arguments: Any) -> list[Any]:
+    """`call` on all actors at the same time; the first failure does not wait for the others."""
+    return list(await asyncio.gather(*(call(actor, method, *arguments) for actor in actors)))
 
 
 def verifier_call(verifier: Any) -> Ask:

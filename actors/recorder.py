@@ -3,7 +3,7 @@
 One thread fetches and writes, so the filter never waits for the disk; arrays are let go as soon as they are written.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,16 +22,20 @@ class Recorder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
+        self._queued: list[Future[None]] = []
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
         self._writer: pq.ParquetWriter | None = None
 
     def write(self, box: list[ray.ObjectRef], rejected: str) -> None:
-        """Queues one group and returns at once."""
-        self._thread.submit(self._append, box, rejected).add_done_callback(_raise)
+        """Queues one group and returns at once; what goes wrong is raised by `close_step`."""
+        self._queued.append(self._thread.submit(self._append, box, rejected))
 
     def close_step(self, step: int) -> None:
         """Waits until everything queued is on disk and puts it in the folder of `step`."""
+        queued, self._queued = self._queued, []
+        for done in queued:
+            done.result()
         self._thread.submit(self._close, step).result()
 
     def _append(self, box: list[ray.ObjectRef], rejected: str) -> None:
@@ -64,7 +68,3 @@ class Recorder:
     @property
     def _open_file(self) -> Path:
         return self._folder / "open.parquet"
-
-
-def _raise(done: "object") -> None:
-    done.result()  # type: ignore[attr-defined]

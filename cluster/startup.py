@@ -47,6 +47,7 @@ def ray_session(config: RunConfig) -> Iterator[Layout]:
     address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
     if not address:
         layout = layout_for(config, this_machine())
     try:

@@ -1,16 +1,15 @@
 """A training run from its config to its last checkpoint: prepares, starts, warms up, loops, and cleans up."""
 
 import asyncio
+import shutil
 import time
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from actors.errors import BrokenPart, Starved
+from actors.errors import Starved
 from actors.filter import AcceptedBatch
-from actors.pool import call_all
+from actors.pool import call, call_all
 from actors.prompts import PromptSource
-from actors.types import Prompt, Summary
 from cluster.config import ConfigError, RunConfig
 from cluster.layout import Layout
 from cluster.loop import Stages, StepDone, run_loop
@@ -35,17 +34,25 @@ def train(config: RunConfig) -> Path:
         BrokenPart: a part of the run failed.
     """
     folder = make_run_folder(config)
-    with Display(config.run.steps) as display:
-        display.say(f"run folder: {folder}")
-        config = write_world(config, folder)
-        prepared = prepare(config)
-        write_config(config, folder)
-        display.status("starting Ray")
-        with ray_session(config) as layout:
-            display.say(describe(prepared, layout))
-            with running_parts(prepared, layout, folder) as parts:
-                asyncio.run(_Run(prepared, layout, parts, folder, display).go())
+    try:
+        with Display(config.run.steps) as display:
+            _train_in(folder, config, display)
+    except ConfigError:
+        shutil.rmtree(folder)  # nothing has run: only what a built-in world wrote is in it
+        raise
     return folder
+
+
+def _train_in(folder: Path, config: RunConfig, display: Display) -> None:
+    display.say(f"run folder: {folder}")
+    config = write_world(config, folder)
+    prepared = prepare(config)
+    write_config(config, folder)
+    display.status("starting Ray")
+    with ray_session(config) as layout:
+        display.say(describe(prepared, layout))
+        with running_parts(prepared, layout, folder) as parts:
+            asyncio.run(_Run(prepared, layout, parts, folder, display).go())
 
 
 class _Run:
@@ -73,13 +80,14 @@ class _Run:
         await self._start()
         await self._publish(0)
         self._began = self._step_began = time.monotonic()
+        book = self._parts.filter
         stages = Stages(
-            admit=lambda: self._parts.filter.admit.remote(),
-            prompts=self._prompts,
+            admit=partial(call, book, "admit"),
+            prompts=self._source.take,
             rollout=self._parts.generators.rollout,
-            offer=self._offer,
-            drop=lambda group, reason: self._parts.filter.drop.remote(group, reason),
-            take=self._take,
+            offer=partial(call, book, "offer"),
+            drop=partial(call, book, "drop"),
+            take=partial(call, book, "take"),
             train=self._train,
             publish=self._publish,
             report=self._report,
@@ -90,8 +98,8 @@ class _Run:
             await self._checkpoint(self._step)
             raise
         finally:
-            await self._parts.filter.close.remote(self._step + 1)
             self._writer.close()
+            await call(book, "close", self._step + 1)
 
     async def _start(self) -> None:
         """Engines start while the learner warms up; the first that fails ends the start."""
@@ -129,15 +137,6 @@ class _Run:
         await call_all(ranks, "unload")
         return target
 
-    def _prompts(self, count: int) -> Sequence[tuple[Prompt, int]]:
-        return self._source.take(count)
-
-    async def _offer(self, summary: Summary, box: Any) -> None:
-        await self._parts.filter.offer.remote(summary, box)
-
-    async def _take(self) -> AcceptedBatch:
-        return await self._parts.filter.take.remote()
-
     async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         ranks, learner = self._parts.ranks, self._config.learner
         plans = plan_updates(
@@ -147,21 +146,19 @@ class _Run:
             ranks=len(ranks),
             longest=self._config.rollout.max_new_tokens,
         )
-        calls = []
-        for rank, actor in enumerate(ranks):
-            shares = [
-                Share(totals=plan.totals, groups=tuple(batch.boxes[index] for index in plan.ranks[rank]))
-                for plan in plans
-            ]
-            calls.append(call_all([actor], "train", shares))
-        stats = (await asyncio.gather(*calls))[0][0]
-        await self._parts.filter.trained.remote(batch.boxes)
+        shares = [
+            [Share(totals=plan.totals, groups=tuple(batch.boxes[i] for i in plan.ranks[rank])) for plan in plans]
+            for rank in range(len(ranks))
+        ]
+        calls = (call(actor, "train", share) for actor, share in zip(ranks, shares, strict=True))
+        stats: list[UpdateStats] = (await asyncio.gather(*calls))[0]
+        await call(self._parts.filter, "trained", batch.boxes)
         self._updates += len(stats)
         return stats
 
     async def _publish(self, version: int) -> SyncReport:
         report = await self._publisher.publish(version, self._prepared.probe)
-        await self._parts.filter.publish.remote(version)
+        await call(self._parts.filter, "publish", version)
         return report
 
     async def _report(self, done: StepDone) -> None:
@@ -169,7 +166,7 @@ class _Run:
         every = self._config.run.checkpoint_every
         if done.step == self._config.run.steps or (every and done.step % every == 0):
             await self._checkpoint(done.step)
-        counts, drops, graded = await self._parts.filter.report.remote(done.step)
+        counts, drops, graded = await call(self._parts.filter, "report", done.step)
         now = time.monotonic()
         known = done.seconds_wait + done.seconds_train + done.seconds_sync
         clock = Clock(wall=now - self._began, other=now - self._step_began - known, updates=self._updates)
@@ -180,6 +177,3 @@ class _Run:
 
     async def _checkpoint(self, step: int) -> None:
         await call_all(self._parts.ranks, "save", self._folder / "checkpoints" / f"step-{step}")
-
-
-__all__ = ["BrokenPart", "ConfigError", "Starved", "train"]

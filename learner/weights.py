@@ -202,17 +202,23 @@ class WeightSync:
             self._sender.shutdown()
         self._client = GeneratorClient(receivers)
         source = ZeroSource(self._engine, self._dtype, receivers.bucket_bytes)
-        info = sender_info(receivers, self._rank)
+        info = sender_info(receivers, self._rank, largest=max(tensor_sizes(source)))
         self._sender = WeightTransferTrainerFactory.trainer_init(info, client=self._client, source=source)
         self._receivers = receivers
 
 
-def sender_info(receivers: Receivers, rank: int) -> TrainerInitInfo:
-    """What vLLM's trainer side needs for each back end; rank 0 sends."""
+def sender_info(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
+    """What vLLM's trainer side needs for each back end; rank 0 sends.
+
+    Args:
+        receivers: who will get the weights.
+        rank: of this learner rank.
+        largest: bytes of the largest tensor; the buffer that ipc shares must hold it.
+    """
     if receivers.backend == "ipc":
         from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
 
-        return IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=receivers.bucket_bytes)
+        return IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=max(receivers.bucket_bytes, largest))
     address, port = ray.util.get_node_ip_address(), free_port()
     world = 1 + len(receivers.generators) * receivers.workers_each
     if receivers.backend == "nccl":

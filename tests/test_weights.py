@@ -124,17 +124,14 @@ def test_without_packing_the_tied_head_anew_the_probe_refuses_the_sync(
     from actors.errors import BrokenPart
 
     write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
-    # The plugin of a copy of the project in which the repair does nothing.
-    copy = tmp_path / "broken"
-    (copy / "actors").mkdir(parents=True)
-    root = Path(__file__).parents[1]
-    for path in (root / "actors").glob("*.py"):
-        text = path.read_text()
-        if path.name == "weights.py":
-            assert "        refresh_packed_heads(self.model)\n" in text
-            text = text.replace("        refresh_packed_heads(self.model)\n", "")
-        (copy / "actors" / path.name).write_text(text)
-    monkeypatch.setitem(ENV, "PYTHONPATH", str(copy))
+    # A vLLM plugin, found on the path like any other, that undoes the repair in every process of the engine.
+    (tmp_path / "undo-1.0.dist-info").mkdir()
+    (tmp_path / "undo-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: undo\nVersion: 1.0\n")
+    (tmp_path / "undo-1.0.dist-info/entry_points.txt").write_text("[vllm.general_plugins]\nundo = undo:undo\n")
+    (tmp_path / "undo.py").write_text(
+        "def undo():\n    import actors.weights\n    actors.weights.refresh_packed_heads = lambda model: None\n"
+    )
+    monkeypatch.setitem(ENV, "PYTHONPATH", str(tmp_path))
     ranks, generators = ranks_of(tmp_path, 0, 1, 64), start_generators(tmp_path, 1)
     publisher = publisher_of(ranks, generators)
     with pytest.raises(BrokenPart, match="does not compute what the learner computes"):

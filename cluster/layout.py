@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cluster.config import ClusterSettings, ConfigError
 
 # Without GPUs the stages take turns on the same cores, so each asks for a part of one.
-CPU_SHARES = {"learner": 0.5, "generator": 0.5, "verifier": 0.2, "filter": 0.1}
+CPU_SHARES = {"learner": 0.4, "generator": 0.4, "verifier": 0.1, "filter": 0.1}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,5 +44,5 @@ def test_a_tensor_parallel_engine_never_spans_nodes() -> None:
 
 def test_too_few_resources_are_named_as_wanted_and_available() -> None:
     layout = plan_layout(ClusterSettings(generators=4, learner_ranks=4), on_gpu=False)
-    with pytest.raises(ConfigError, match=r"wants 4\.3 CPUs and 0 GPUs.*Available: here: 2 CPUs, 0 GPUs"):
+    with pytest.raises(ConfigError, match=r"wants 3\.4 CPUs and 0 GPUs.*Available: here: 2 CPUs, 0 GPUs"):
         check_fits(layout, LAPTOP)

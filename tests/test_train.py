@@ -13,7 +13,13 @@ from cluster.config import RunConfig, load_config
 from cluster.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
-SHORT = ["warmup.updates=100", "rollout.groups_per_step=8", "rollout.group_size=8", "run.steps=3"]
+SHORT = [
+    "world.digits=1",
+    "warmup.updates=80",
+    "rollout.groups_per_step=8",
+    "run.steps=3",
+    "learner.updates_per_step=1",
+]
 pytestmark = pytest.mark.ray
 
 

@@ -1,6 +1,7 @@
 """Everything that can be found out before Ray starts: the data, the lengths, the sizes. Mistakes are named here."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +45,10 @@ def write_world(config: RunConfig, folder: Path) -> RunConfig:
     """Writes the built-in world into the run folder and points the config at it; without a world, gives it back."""
     if not config.world.name:
         return config
+    logging.disable(logging.WARNING)  # libraries that load with torch say that this machine has no GPU
     from learner.tiny import write_tiny_model
 
+    logging.disable(logging.NOTSET)
     world, seed = folder / "world", config.run.seed
     sizes = {"prompts": WORLD_PROMPTS, "worked": WORLD_WORKED}
     write_addition(world, digits=config.world.digits, slips=config.world.slips, seed=seed, **sizes)

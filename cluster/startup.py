@@ -1,5 +1,6 @@
 """Starts the actors of a run in one placement group, and ends them. Names are what the Ray dashboard shows."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,10 @@ class Parts:
 
 
 @contextmanager
-def ray_session(config: RunConfig) -> Iterator[Layout]:
-    """Joins the cluster, or starts Ray on this machine and ends it afterwards; gives the layout, which fits.
+def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
+    """Joins the cluster, or starts Ray on this machine and ends it afterwards.
+
+    Gives the layout, which fits, and the address of Ray's dashboard.
 
     Raises:
         ConfigError: the cluster is smaller than the layout wants, or cannot be reached.
@@ -51,14 +54,19 @@ def ray_session(config: RunConfig) -> Iterator[Layout]:
     if not address:
         layout = layout_for(config, this_machine())
     try:
-        ray.init(address=address or "local", log_to_driver=False, namespace=f"winnow-{os.getpid()}")
+        context = ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            namespace=f"winnow-{os.getpid()}",
+        )
     except ConnectionError as failure:
         raise ConfigError(f"no Ray cluster answers at {address!r} (cluster.address): {failure}") from failure
     try:
         if address:
             nodes = {node["NodeManagerAddress"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
             layout = layout_for(config, nodes)
-        yield layout
+        yield layout, context.dashboard_url or ""
     finally:
         ray.shutdown()
 

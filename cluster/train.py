@@ -49,8 +49,9 @@ def _train_in(folder: Path, config: RunConfig, display: Display) -> None:
     prepared = prepare(config)
     write_config(config, folder)
     display.status("starting Ray")
-    with ray_session(config) as layout:
+    with ray_session(config) as (layout, dashboard):
         display.say(describe(prepared, layout))
+        display.say(f"Ray dashboard: http://{dashboard}")
         with running_parts(prepared, layout, folder) as parts:
             asyncio.run(_Run(prepared, layout, parts, folder, display).go())
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 
 def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = True) -> None:
@@ -37,5 +38,6 @@ def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = Tru
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(config)
+    disable_progress_bar()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -3,7 +3,8 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -45,19 +46,19 @@ class MetricsWriter:
         self._events.close()
 
 
-_COLUMNS = {  # heading -> how a step shows it
+_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {  # heading -> how a step shows it, the most telling first
     "step": lambda m: f"{m['step']}",
     "accuracy": lambda m: _number(m["accuracy"], ".3f"),
-    "reward": lambda m: _number(m["reward_mean"], "+.2f"),
     "kept": lambda m: f"{m['groups_kept']}",
     "all correct": lambda m: f"{m['groups_all_correct']}",
     "all wrong": lambda m: f"{m['groups_all_wrong']}",
-    "entropy": lambda m: _number(m["entropy"], ".3f"),
-    "probe gap": lambda m: f"{m['probe_gap']:.0e}",
     "wait s": lambda m: f"{m['seconds_wait']:.1f}",
     "train s": lambda m: f"{m['seconds_train']:.1f}",
     "sync s": lambda m: f"{m['seconds_sync']:.1f}",
+    "entropy": lambda m: _number(m["entropy"], ".3f"),
     "lag": lambda m: f"{m['staleness_max']}",
+    "probe gap": lambda m: f"{m['probe_gap']:.0e}",
+    "reward": lambda m: _number(m["reward_mean"], "+.2f"),
     "bottleneck": lambda m: m["bottleneck"],
 }
 
@@ -109,11 +110,16 @@ class Display:
             return self._status
         done = self._seen[-1]["step"]
         table = Table(title=f"step {done} of {self._steps}", caption=self._status or None)
-        for heading in _COLUMNS:
-            table.add_column(heading, justify="right")
+        shown = self._columns_that_fit()
+        for heading in shown:
+            table.add_column(heading, justify="right", no_wrap=True)
         for metrics in self._seen[-self._rows :]:
-            table.add_row(*(show(metrics) for show in _COLUMNS.values()))
+            table.add_row(*(_COLUMNS[heading](metrics) for heading in shown))
         return table
+
+    def _columns_that_fit(self) -> list[str]:
+        ends = accumulate(max(len(heading), len("0.000")) + 3 for heading in _COLUMNS)
+        return [heading for heading, end in zip(_COLUMNS, ends, strict=True) if end < self._console.width]
 
 
 def _number(value: float | None, form: str) -> str:

@@ -4,8 +4,6 @@ Weights arrive as a stream of buckets whose borders both sides compute from the 
 the other unpacks at the same offsets. The sending side is `learner/weights.py`.
 """
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -19,8 +17,9 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
+from actors.buckets import byte_size, plan_buckets
+
 BACKEND = "gloo"
-_ALIGNMENT = 16  # bytes, so that a bucket can be viewed as any dtype at each tensor's offset
 
 
 @dataclass
@@ -42,39 +41,6 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
     names: list[str]
     dtype_names: list[str]
     shapes: list[list[int]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
-    """Where one tensor lies in its bucket."""
-
-    index: int  # position in the manifest
-    start: int  # bytes from the start of the bucket
-    size: int  # bytes
-
-
-def byte_size(dtype: torch.dtype, shape: Sequence[int]) -> int:
-    """Bytes of a dense tensor."""
-    return dtype.itemsize * math.prod(shape)
-
-
-def plan_buckets(sizes: Sequence[int], bucket_bytes: int) -> list[list[Piece]]:
-    """Cuts a manifest into buckets of at most `bucket_bytes` (a larger tensor travels alone); order is kept.
-
-    Args:
-        sizes: bytes of each tensor of the manifest.
-        bucket_bytes: the bound.
-    """
-    buckets: list[list[Piece]] = []
-    filled = bucket_bytes
-    for index, size in enumerate(sizes):
-        start = -(-filled // _ALIGNMENT) * _ALIGNMENT
-        if start + size > bucket_bytes:
-            buckets.append([])
-            start = 0
-        buckets[-1].append(Piece(index=index, start=start, size=size))
-        filled = start + size
-    return buckets
 
 
 def join_group(info: GlooInitInfo, rank: int) -> torch.distributed.ProcessGroup:
@@ -127,7 +93,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         if self._group is None:
             raise RuntimeError("init_weight_transfer_engine must be called before update_weights")
         dtypes = [getattr(torch, name) for name in update_info.dtype_names]
-        sizes = [byte_size(dtype, shape) for dtype, shape in zip(dtypes, update_info.shapes, strict=True)]
+        sizes = [byte_size(dtype.itemsize, shape) for dtype, shape in zip(dtypes, update_info.shapes, strict=True)]
         for bucket in plan_buckets(sizes, self._bucket_bytes):
             # A fresh buffer each time: the reload keeps views of it until a layer is complete.
             buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)

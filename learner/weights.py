@@ -19,7 +19,8 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-from actors.weights import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, byte_size, join_group, plan_buckets
+from actors.buckets import byte_size, plan_buckets
+from actors.weights import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group
 from learner.engine import Engine
 from learner.types import Receivers, SyncStats, free_port
 
@@ -50,7 +51,7 @@ class ZeroSource(WeightSource):
 
 def tensor_sizes(source: WeightSource) -> list[int]:
     """Bytes of each tensor of a source, in its order."""
-    return [byte_size(meta.dtype, meta.shape) for meta in source.metadata()]
+    return [byte_size(meta.dtype.itemsize, meta.shape) for meta in source.metadata()]
 
 
 class GeneratorClient:

@@ -120,7 +120,8 @@ class Filter:
         return counts, drops, graded
 
     async def close(self, step: int) -> None:
-        """Writes what was accepted but never trained on, and closes the files."""
+        """Writes what was accepted but never trained on, closes the files, and checks the ledger a last time."""
+        self._ledger.counts()
         for _, box in self._accepted.values():
             self._recorder.write(box, "never trained")
         await asyncio.to_thread(self._recorder.close_step, step)

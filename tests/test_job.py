@@ -84,7 +84,10 @@ def test_a_submitted_job_trains_and_shows_its_metrics_and_actors(cluster: dict[s
     assert job.returncode == 0, output
     assert isinstance(seen, re.Match), output
     assert 0 <= float(seen.group().split()[-1]) <= 1
-    for name in ("learner-rank-0", "generator-0", "verifier-0", "filter"):
-        assert name in output
+    listing = subprocess.run(
+        [RAY, "list", "actors", "--format", "json"], env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    names = {actor["name"] for actor in json.loads(listing.stdout)}
+    assert {"learner-rank-0", "generator-0", "verifier-0", "filter"} <= names
     lines = [json.loads(line) for line in (tmp_path / "job/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3]

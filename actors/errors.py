@@ -11,6 +11,10 @@ class BrokenPart(Exception):
     """A part of the run died or failed; the message names the actor, its node and what it said last."""
 
 
+class ActorDied(BrokenPart):
+    """The process of an actor is gone; a run can go on without a generator, as long as one is left."""
+
+
 class RolloutFailed(Exception):
     """One group could not be produced on any generator; `reason` is the ledger's word for it."""
 

@@ -7,7 +7,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from actors.errors import BrokenPart, BrokenVerifier, RolloutFailed, Starved
+from actors.errors import ActorDied, BrokenPart, BrokenVerifier, RolloutFailed, Starved
 from actors.types import Order, Summary
 from actors.verifier import Ask, Question
 from rewards import Verdict
@@ -30,7 +30,7 @@ class GeneratorPool:
         """
         failure: Exception | None = None
         for _ in range(2):
-            name = self._least_busy()
+            name = min(self.living(), key=self._busy.__getitem__)
             self._busy[name] += 1
             try:
                 summary, batch = self.alive[name].rollout.options(num_returns=2).remote(order)
@@ -51,11 +51,16 @@ class GeneratorPool:
         if self.alive.pop(name, None) is not None:
             self.deaths[name] = last_words
 
-    def _least_busy(self) -> str:
+    def living(self) -> dict[str, Any]:
+        """The generators that are alive, by name.
+
+        Raises:
+            BrokenPart: none is.
+        """
         if not self.alive:
             heard = "; ".join(f"{name}: {words}" for name, words in self.deaths.items())
             raise BrokenPart(f"no generator is left. {heard}")
-        return min(self.alive, key=self._busy.__getitem__)
+        return dict(self.alive)
 
 
 async def call(actor: Any, method: str, *arguments: Any) -> Any:
@@ -63,14 +68,16 @@ async def call(actor: Any, method: str, *arguments: Any) -> Any:
 
     Raises:
         Starved: the method raised it.
-        BrokenPart: the actor died or its method raised something else; Ray's words name actor and node.
+        ActorDied: its process is gone.
+        BrokenPart: the method raised something else; Ray's words name actor and node.
     """
     try:
         return await getattr(actor, method).remote(*arguments)
     except RayError as failure:
         if isinstance(cause := getattr(failure, "cause", None), Starved):
             raise cause from None
-        raise BrokenPart(f"{method} failed: {failure}") from failure
+        kind = ActorDied if isinstance(failure, RayActorError) else BrokenPart
+        raise kind(f"{method} failed: {failure}") from failure
 
 
 async def call_all(actors: Sequence[Any], method: str, *arguments: Any) -> list[Any]:

@@ -1,11 +1,12 @@
 """Publishing weights: pause, send, forget old caches, go on, and prove that every generator now computes with them."""
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any
 
-from actors.errors import BrokenPart
-from actors.pool import GeneratorPool, call_all
+from actors.errors import ActorDied, BrokenPart
+from actors.pool import GeneratorPool, call, call_all
 from actors.settings import SyncSettings
 from learner.types import Receivers
 
@@ -40,9 +41,8 @@ class Publisher:
         Raises:
             BrokenPart: a generator or rank failed, or a generator does not compute what the learner computes.
         """
-        generators = dict(self._pool.alive)
+        generators = await self._pause()
         handles = tuple(generators.values())
-        await call_all(handles, "pause", self._settings.in_flight)
         started = time.monotonic()
         receivers = Receivers(generators=handles, timeout_seconds=self._settings.timeout_seconds, **self._how)
         sent = await call_all(self._ranks, "publish", version, receivers)
@@ -50,6 +50,18 @@ class Publisher:
         await call_all(handles, "resume")
         gap = await self._prove(version, generators, probe)
         return SyncReport(size=sent[0].size, seconds=seconds, probe_gap=gap)
+
+    async def _pause(self) -> dict[str, Any]:
+        """Pauses the generators and gives those that are alive; one that has died is taken out of the pool."""
+
+        async def pause(name: str, generator: Any) -> None:
+            try:
+                await call(generator, "pause", self._settings.in_flight)
+            except ActorDied as death:
+                self._pool.bury(name, str(death))
+
+        await asyncio.gather(*(pause(name, generator) for name, generator in self._pool.living().items()))
+        return self._pool.living()
 
     async def _prove(self, version: int, generators: dict[str, Any], probe: tuple[int, ...]) -> float:
         handles = tuple(generators.values())

@@ -5,7 +5,6 @@ vLLM is imported in `start`, so that only the generator's own process loads it.
 
 import asyncio
 import hashlib
-import os
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -71,9 +70,6 @@ class Generator:
     async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         await self._sampler.join_transfer(init_info)
 
-    async def shutdown_weight_transfer_engine(self) -> None:
-        await self._sampler.llm.shutdown_weight_transfer_engine()
-
     async def start_weight_update(self) -> None:
         await self._sampler.llm.start_weight_update()
 
@@ -87,10 +83,6 @@ class Generator:
         """Ends the engine and its processes."""
         if self._started is not None:
             self._started.llm.shutdown()
-
-    def pid(self) -> int:
-        """Process id of the actor, for clean-up checks."""
-        return os.getpid()
 
     @property
     def _sampler(self) -> "Sampler":

@@ -3,7 +3,6 @@
 torch, DeepSpeed and vLLM are imported in the methods, so that only the rank's own process loads them.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -104,10 +103,6 @@ class LearnerRank:
         """Frees the engine, for another `load`."""
         self._engine.close()
         del self._engine, self._sync
-
-    def pid(self) -> int:
-        """Process id of the actor, for clean-up checks."""
-        return os.getpid()
 
     def _batches(self, share: Share, algorithm: Algorithm) -> list[TrainBatch]:
         groups = [group_of(ray.get(box[0])) for box in share.groups]

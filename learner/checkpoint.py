@@ -33,11 +33,6 @@ def save_checkpoint(engine: Engine, folder: Path, *, tokenizer: Path | str, dtyp
     dist.barrier()
 
 
-def is_complete(folder: Path) -> bool:
-    """Whether the save of this checkpoint came to its end."""
-    return (folder / MARKER).is_file()
-
-
 def _mark_complete(folder: Path) -> None:
     for path in folder.iterdir():
         with path.open("rb") as file:

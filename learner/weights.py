@@ -78,9 +78,6 @@ class GeneratorClient:
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         self._call("finish_weight_update", [weight_version or self.version] * len(self._receivers.generators))
 
-    def shutdown_weight_transfer_engine(self) -> None:
-        self._call("shutdown_weight_transfer_engine")
-
     def _call(self, method: str, arguments: Sequence[Any] | None = None) -> None:
         generators = self._receivers.generators
         if arguments is None:

@@ -2,14 +2,18 @@
 # make test    the default tests, then those with the real parts
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
+# make bench-env    another implementation of the losses (TRL) in .venv-bench
+# make bench-agree  the losses on random batches against it
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROFILE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo gpu || echo cpu)
 TORCH ?= torch==2.13.0
 LOCK := deploy/requirements/$(PROFILE).txt
 ENV := .venv/.installed-$(PROFILE)
+BENCH_LOCK := deploy/requirements/bench.txt
+BENCH_ENV := .venv-bench/.installed
 
-.PHONY: demo test env lock lint
+.PHONY: demo test env lock lint bench-env bench-agree
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -38,3 +42,14 @@ lock:
 		--python-platform x86_64-manylinux_2_28
 	$(UV) --extra gpu --override deploy/requirements/gpu-overrides.txt -o deploy/requirements/gpu.txt \
 		--python-platform x86_64-manylinux_2_28
+
+bench-env: $(BENCH_ENV)
+
+$(BENCH_ENV): $(BENCH_LOCK)
+	$(PYTHON) -m venv --clear .venv-bench
+	.venv-bench/bin/pip install -q --disable-pip-version-check "$(TORCH)"
+	.venv-bench/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(BENCH_LOCK)
+	touch $@
+
+bench-agree: bench-env
+	.venv-bench/bin/python tests/bench/agree.py

@@ -22,6 +22,7 @@ SCHEMA = pa.schema(
         pa.field("reward", pa.string(), False),  # name of the reward
         pa.field("outcome", pa.string(), False),
         pa.field("score", pa.float64()),  # null where there is no verdict
+        pa.field("greedy_score", pa.float64()),  # of a greedy response to the prompt; null where none was asked for
         pa.field("parts", pa.map_(pa.string(), pa.float64()), False),
         pa.field("why", pa.string(), False),
         pa.field("finish", pa.string(), False),
@@ -47,6 +48,7 @@ def batch_of(group: Group) -> pa.RecordBatch:
         "reward": [prompt.reward] * len(rows),
         "outcome": [v.outcome.value for _, v in rows],
         "score": [v.score for _, v in rows],
+        "greedy_score": [group.greedy] * len(rows),
         "parts": [list(v.parts.items()) for _, v in rows],
         "why": [v.why for _, v in rows],
         "finish": [t.finish.value for t, _ in rows],
@@ -76,7 +78,8 @@ def group_of(batch: pa.RecordBatch) -> Group:
         Verdict(outcome=Outcome(outcome), score=score, why=why, parts=dict(parts))
         for outcome, score, why, parts in zip(*(cells[n] for n in ("outcome", "score", "why", "parts")), strict=True)
     )
-    first = {name: column[name][0].as_py() for name in ("group", "prompt_id", "prompt", "reward", "reference")}
+    once = ("group", "prompt_id", "prompt", "reward", "reference", "greedy_score")
+    first = {name: column[name][0].as_py() for name in once}
     prompt = Prompt(
         id=first["prompt_id"],
         tokens=trajectories[0].tokens[: column["prompt_tokens"][0].as_py()],
@@ -84,7 +87,13 @@ def group_of(batch: pa.RecordBatch) -> Group:
         reward=first["reward"],
         reference=first["reference"],
     )
-    return Group(id=first["group"], prompt=prompt, trajectories=trajectories, verdicts=verdicts)
+    return Group(
+        id=first["group"],
+        prompt=prompt,
+        trajectories=trajectories,
+        verdicts=verdicts,
+        greedy=first["greedy_score"],
+    )
 
 
 def _ragged(rows: list[np.ndarray], kind: pa.DataType) -> pa.ListArray:

@@ -42,25 +42,33 @@ class AcceptedBatch:
 class Filter:
     """Ray actor between verifiers and learner."""
 
-    def __init__(self, spec: FilterSpec) -> None:
-        self._spec = spec
-        self._ledger = Ledger(
-            groups_per_step=spec.groups_per_step, max_staleness=spec.max_staleness, patience=spec.patience
-        )
-        self._recorder = Recorder(spec.trajectories)
-        self._accepted: dict[int, tuple[Summary, Box]] = {}
-        self._graded: list[Summary] = []  # since the last report, kept or not
+    def __init__(self) -> None:
         self._changed = asyncio.Condition()
-        self._starved: Starved | None = None
+        self._runs = 0
+
+    async def begin(self, spec: FilterSpec) -> None:
+        """Opens a run with empty books; whoever still waits for the last one is let go."""
+        async with self._changed:
+            self._spec = spec
+            self._ledger = Ledger(
+                groups_per_step=spec.groups_per_step, max_staleness=spec.max_staleness, patience=spec.patience
+            )
+            self._recorder = Recorder(spec.trajectories)
+            self._accepted: dict[int, tuple[Summary, Box]] = {}
+            self._graded: list[Summary] = []  # since the last report, kept or not
+            self._starved: Starved | None = None
+            self._runs += 1
+            self._changed.notify_all()
 
     async def admit(self) -> list[int]:
-        """Ids for as many groups as there are free slots, at least one.
+        """Ids for as many groups as there are free slots, at least one; none when the run is over.
 
-        Takes: free slots. Waits for: a slot. Woken by: `offer` (a rejection frees one), `drop`, `publish`.
+        Takes: free slots. Waits for: a slot. Woken by: `offer` (a rejection frees one), `drop`, `publish`, `begin`.
         """
         async with self._changed:
-            await self._changed.wait_for(lambda: self._ledger.slots > 0)
-            return list(self._ledger.admit(self._ledger.slots))
+            run = self._runs
+            await self._changed.wait_for(lambda: self._runs != run or self._ledger.slots > 0)
+            return list(self._ledger.admit(self._ledger.slots)) if self._runs == run else []
 
     async def offer(self, summary: Summary, box: Box) -> None:
         """A graded group: kept for the learner, or rejected and freed."""
@@ -82,14 +90,17 @@ class Filter:
     async def take(self) -> AcceptedBatch:
         """The next training batch.
 
-        Takes: P accepted groups, oldest first. Waits for: their acceptance. Woken by: `offer`, `drop`.
+        Takes: P accepted groups, oldest first; none when the run is over. Waits for: their acceptance.
+        Woken by: `offer`, `drop`, `begin`.
 
         Raises:
             Starved: the filter's patience ran out.
         """
         async with self._changed:
-            taken: tuple[int, ...] | None = None
+            taken, run = None, self._runs
             while taken is None:
+                if self._runs != run:
+                    return AcceptedBatch(summaries=(), boxes=())
                 if self._starved is not None:
                     raise self._starved
                 taken = self._ledger.take()

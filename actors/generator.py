@@ -17,6 +17,7 @@ from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 
+from actors.settings import RolloutSettings
 from actors.types import EngineSpec, Finish, Prompt, Trajectory
 
 
@@ -46,11 +47,11 @@ class Sampler:
         )
         self._tokenizer = self.llm.get_tokenizer()
 
-    async def sample(self, prompt: Prompt, seed: int) -> Trajectory:
+    async def sample(self, prompt: Prompt, rollout: RolloutSettings, seed: int, greedy: bool = False) -> Trajectory:
         """One response to a prompt; a cancelled call aborts the request in the engine."""
-        rollout = self._spec.rollout
         params = SamplingParams(
-            temperature=rollout.temperature,
+            temperature=0.0 if greedy else rollout.temperature,
+            top_p=1.0 if greedy else rollout.top_p,
             max_tokens=min(rollout.max_new_tokens, self._spec.max_model_len - prompt.tokens.size),
             seed=seed,
             logprobs=0,

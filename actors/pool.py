@@ -18,6 +18,7 @@ class GeneratorPool:
 
     def __init__(self, generators: dict[str, Any]) -> None:
         self.alive = dict(generators)  # name -> actor handle
+        self.wanted = len(generators)  # how many there should be; 0 in a run that samples nothing
         self.deaths: dict[str, str] = {}  # name -> what was last heard
         self._busy = dict.fromkeys(generators, 0)
 

@@ -63,8 +63,17 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return rows
 
 
-def load_prompts(data: DataSettings, reward: str, tokenizer: Any, longest: int) -> tuple[list[Prompt], int]:
+def load_prompts(
+    data: DataSettings, reward: str, tokenizer: Any, longest: int, before: Sequence[int] = ()
+) -> tuple[list[Prompt], int]:
     """Reads and tokenizes the prompts: (those that fit, how many are longer than `longest` tokens and left out).
+
+    Args:
+        data: the file and how its rows become text.
+        reward: name of the reward.
+        tokenizer: the model's.
+        longest: most tokens of a prompt.
+        before: token ids that stand before each prompt, such as a control token.
 
     Raises:
         DataError: more than `data.overlong_share` of them do not fit, or the data cannot be read.
@@ -73,7 +82,7 @@ def load_prompts(data: DataSettings, reward: str, tokenizer: Any, longest: int) 
     prompts = []
     for number, row in enumerate(rows):
         text = render(row[data.prompt_column], data, tokenizer)
-        tokens = np.array(tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
+        tokens = np.array([*before, *tokenizer(text, add_special_tokens=False)["input_ids"]], np.int32)
         reference = row[data.answer_column]
         prompts.append(Prompt(id=str(number), tokens=tokens, text=text, reward=reward, reference=reference))
     fitting = [prompt for prompt in prompts if prompt.tokens.size <= longest]

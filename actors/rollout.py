@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from actors.arrow import batch_of
 from actors.pool import verifier_call
-from actors.types import EngineSpec, Group, Order, Summary, Trajectory
+from actors.types import EngineSpec, Group, Order, SamplingSpec, Summary, Trajectory
 from actors.verifier import Question, VerifierQueue
 from rewards import Verdict
 
@@ -22,18 +22,26 @@ if TYPE_CHECKING:
 
 
 class Generator:
-    """Ray actor around one vLLM engine. Serves nothing before its first weight sync."""
+    """Ray actor around one vLLM engine. It serves one run after another; nothing before its first weight sync."""
 
     def __init__(self, spec: EngineSpec, verifiers: Sequence[Any]) -> None:
         self._spec = spec
         self._verifiers = VerifierQueue([verifier_call(verifier) for verifier in verifiers])
         self._started: Sampler | None = None
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> None:
-        """Starts the engine; seconds on a GPU, longer on the CPU."""
+        """Starts the engine, once; seconds on a GPU, longer on the CPU."""
         from actors.generator import Sampler
 
-        self._started = Sampler(self._spec)
+        self._started = self._started or Sampler(self._spec)
+
+    async def begin(self, run: SamplingSpec) -> None:
+        """Opens a run; what is still being sampled for the last one is given up."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._run = run
 
     async def rollout(self, order: Order) -> tuple[Summary, pa.RecordBatch]:
         """Samples and grades one group; responses are graded one by one as they end.
@@ -41,11 +49,28 @@ class Generator:
         Raises:
             TimeoutError: the group took longer than `rollout.timeout_seconds`; its requests are aborted.
         """
-        rollout = self._spec.rollout
+        task = asyncio.create_task(self._group(order))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            raise RuntimeError(f"group {order.group} was given up: its run has ended") from None
+
+    async def _group(self, order: Order) -> tuple[Summary, pa.RecordBatch]:
+        rollout, size = self._run.rollout, order.size or self._run.rollout.group_size
         async with asyncio.timeout(rollout.timeout_seconds):
-            answers = await asyncio.gather(*(self._answer(order, sample) for sample in range(rollout.group_size)))
+            first = -1 if self._run.greedy and not order.size else 0
+            answers = await asyncio.gather(*(self._answer(order, sample) for sample in range(first, size)))
+        greedy = answers.pop(0)[1].score if first < 0 else None
         trajectories, verdicts, generating, verifying = zip(*answers, strict=True)
-        group = Group(id=order.group, prompt=order.prompt, trajectories=trajectories, verdicts=verdicts)
+        group = Group(
+            id=order.group,
+            prompt=order.prompt,
+            trajectories=trajectories,
+            verdicts=verdicts,
+            greedy=greedy,
+        )
         summary = Summary.of(group, seconds_generate=max(generating), seconds_verify=max(verifying))
         return summary, batch_of(group)
 
@@ -91,12 +116,14 @@ class Generator:
         return self._started
 
     async def _answer(self, order: Order, sample: int) -> tuple[Trajectory, Verdict, float, float]:
-        started, prompt = time.monotonic(), order.prompt
-        seed = sample_seed(self._spec.seed, prompt.id, order.visit, sample)
-        trajectory = await self._sampler.sample(prompt, seed)
+        """One response with its verdict and the seconds of both; sample -1 is the greedy one."""
+        started, prompt, run = time.monotonic(), order.prompt, self._run
+        seed = sample_seed(run.seed, prompt.id, order.visit, sample)
+        trajectory = await self._sampler.sample(prompt, run.rollout, seed, greedy=sample < 0)
         sampled = time.monotonic()
-        question = Question(reward=prompt.reward, response=trajectory.text, reference=prompt.reference)
-        verdict = await self._verifiers.grade(question)
+        verdict = await self._verifiers.grade(
+            Question(reward=prompt.reward, response=trajectory.text, reference=prompt.reference, scores=run.scores)
+        )
         return trajectory, verdict, sampled - started, time.monotonic() - sampled
 
 

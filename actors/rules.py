@@ -30,4 +30,16 @@ def mixed(scores: np.ndarray) -> str:
     return no_wrong(scores) or no_correct(scores)
 
 
-RULES: dict[str, KeepRule] = {"all": keep_all, "no-wrong": no_wrong, "no-correct": no_correct, "mixed": mixed}
+def band(scores: np.ndarray, low: float = 0.2, high: float = 0.8) -> str:
+    """Keeps groups whose share of correct responses lies in [low, high] (PRIME, arXiv 2502.01456)."""
+    share = float((scores > 0).mean())
+    return "all_wrong" if share == 0 else "all_correct" if share == 1 else "" if low <= share <= high else "out_of_band"
+
+
+RULES: dict[str, KeepRule] = {
+    "all": keep_all,
+    "no-wrong": no_wrong,
+    "no-correct": no_correct,
+    "mixed": mixed,
+    "band": band,
+}

@@ -6,6 +6,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rewards import REWARDS, Scores
 
+TRUNCATION = (
+    "the sampler would renormalise over the tokens it kept and the learner over all of them, which biases ratios. "
+    "Use temperature instead"
+)
+
 
 class Section(BaseModel):
     """A section of the run file: frozen, and an unknown key is an error."""
@@ -31,6 +36,8 @@ class DataSettings(Section):
     chat: bool | None = None  # wrap in the tokenizer's chat template; unset: where it has one
     system: str = ""  # system message of the chat template
     overlong_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
+    stored: str = ""  # a Parquet file or folder of graded responses to train from, such as a run's `trajectories`
+    stored_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the groups that come from there; 1 samples nothing
 
     @field_validator("template")
     @classmethod
@@ -66,28 +73,33 @@ class RolloutSettings(Section):
     group_size: Annotated[int, Field(ge=1)] = 8  # G, responses to a prompt
     max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response
     temperature: Annotated[float, Field(gt=0)] = 1.0
-    top_p: float = 1.0  # must stay 1: truncated sampling biases the ratios
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # below 1 only for an algorithm on the nucleus, such as nlpo
     top_k: int = 0  # must stay 0, for the same reason
     min_p: float = 0.0  # must stay 0, for the same reason
     max_staleness: Annotated[int, Field(ge=0)] = 0  # S, versions that a trained token may be behind; 0 is on-policy
     timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0  # a group that takes longer is tried again, once
 
-    @field_validator("top_p", "top_k", "min_p")
+    @field_validator("top_k", "min_p")
     @classmethod
-    def _is_not_truncated(cls, value: float, info: object) -> float:
-        name = getattr(info, "field_name", "")
-        if value != {"top_p": 1.0}.get(name, 0):
-            raise ValueError(
-                f"must stay {1 if name == 'top_p' else 0} for training, got {value}: the sampler would renormalise "
-                "over the tokens it kept and the learner over all of them, which biases ratios. Use temperature instead"
-            )
+    def _is_not_truncated(cls, value: float) -> float:
+        if value != 0:
+            raise ValueError(f"must stay 0 for training, got {value}: {TRUNCATION}")
         return value
+
+
+class EvalSettings(Section):
+    """Evaluation on held-out prompts by the run's own generators."""
+
+    every: Annotated[int, Field(ge=0)] = 0  # steps between evaluations, besides the first and the last; 0 is never
+    path: str = ""  # a .jsonl or .parquet file as data.path; with a built-in world this is the world's own file
+    prompts: Annotated[int, Field(ge=1)] = 128  # so many of the file's first rows
+    samples: Annotated[int, Field(ge=1)] = 4  # responses to each, at rollout.temperature
 
 
 class FilterSettings(Section):
     """Which graded groups go on to the learner."""
 
-    keep: Literal["", "all", "no-wrong", "no-correct", "mixed"] = ""  # "" is the algorithm's own rule
+    keep: Literal["", "all", "no-wrong", "no-correct", "mixed", "band"] = ""  # "" is the algorithm's own rule
     patience: Annotated[int, Field(ge=1)] = 2048  # rejections in a row after which the run stops with a checkpoint
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from actors.settings import GeneratorSettings, RolloutSettings
-from rewards import Outcome, Verdict
+from rewards import Outcome, Scores, Verdict
 
 
 class Finish(StrEnum):
@@ -42,6 +42,7 @@ class Order:
     group: int  # id from the ledger
     prompt: Prompt
     visit: int  # how often this prompt was dispatched before, so that a second visit samples anew
+    size: int = 0  # responses; 0 is rollout.group_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,6 +61,11 @@ class Trajectory:
         """Number of tokens that the policy chose."""
         return int(self.sampled.sum())
 
+    @property
+    def recorded(self) -> bool:
+        """Whether the sampler's log-probabilities are known; stored data may lack them (NaN)."""
+        return not np.isnan(self.logprobs).any()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Group:
@@ -69,6 +75,7 @@ class Group:
     prompt: Prompt
     trajectories: tuple[Trajectory, ...]  # G siblings
     verdicts: tuple[Verdict, ...]  # G, in the same order
+    greedy: float | None = None  # score of a greedy response to the prompt, where the algorithm asks for one
 
     def __post_init__(self) -> None:
         if len(self.trajectories) != len(self.verdicts):
@@ -123,4 +130,13 @@ class EngineSpec:
     backend: str  # weight transfer: "nccl", "ipc" or "gloo"
     on_cpu: bool
     engine: GeneratorSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSpec:
+    """What a generator needs to serve one run."""
+
+    seed: int
     rollout: RolloutSettings
+    scores: Scores  # what outcomes are worth
+    greedy: bool  # whether each group gets a greedy response beside the sampled ones

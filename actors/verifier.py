@@ -17,17 +17,15 @@ class Question:
     reward: str  # a key of rewards.REWARDS
     response: str
     reference: str
+    scores: Scores  # what outcomes are worth
 
 
 class Verifier:
     """Ray actor that grades responses. Stateless: it can be killed and started again at any time."""
 
-    def __init__(self, scores: Scores) -> None:
-        self._scores = scores
-
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""
-        return [grade(q.reward, q.response, q.reference, self._scores) for q in questions]
+        return [grade(q.reward, q.response, q.reference, q.scores) for q in questions]
 
 
 Ask = Callable[[list[Question]], Awaitable[list[Verdict]]]  # a call to one verifier

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 ALPHABET = "0123456789+=,#"
+HELDOUT = 1000  # rows of heldout.jsonl
 
 
 def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed: int, slips: float = 0.0) -> None:
-    """Writes `prompts.jsonl` (prompt, answer) and `worked.jsonl` (prompt, response) with problems drawn apart.
+    """Writes `prompts.jsonl` and `heldout.jsonl` (prompt, answer) and `worked.jsonl` (prompt, response), with problems
+    drawn apart.
 
     Args:
         folder: made where it is missing.
@@ -29,7 +31,7 @@ def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed
     """
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(seed)
-    for name, count in (("worked", worked), ("prompts", prompts)):
+    for name, count in (("worked", worked), ("prompts", prompts), ("heldout", HELDOUT)):
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
             for _ in range(count):
                 left, right = _operand(draw, digits), _operand(draw, digits)

@@ -7,13 +7,16 @@ import difflib
 import json
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from actors.settings import (
+    TRUNCATION,
     DataSettings,
+    EvalSettings,
     FilterSettings,
     GeneratorSettings,
     RewardSettings,
@@ -22,8 +25,8 @@ from actors.settings import (
     SyncSettings,
     WorldSettings,
 )
-from learner.algorithms import ALGORITHMS
-from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
+from learner.algorithms import Algorithm
+from learner.settings import LearnerSettings, ModelSettings, ObjectiveSettings, WarmupSettings, chosen_algorithm
 
 
 class ConfigError(ValueError):
@@ -37,6 +40,8 @@ class RunSettings(Section):
     folder: str = "runs"  # where run folders are made
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Annotated[int, Field(ge=1)] = 100  # training steps, each on rollout.groups_per_step accepted groups
+    tokens: Annotated[int, Field(ge=0)] = 0  # end after the step in which so many tokens have been sampled; 0 is never
+    seconds: Annotated[float, Field(ge=0)] = 0.0  # end after the step in which so many seconds have passed; 0 is never
     checkpoint_every: Annotated[int, Field(ge=0)] = 0  # steps between checkpoints; 0 writes only the last
 
     @field_validator("name")
@@ -73,11 +78,59 @@ class RunConfig(Section):
     sync: SyncSettings = SyncSettings()
     warmup: WarmupSettings = WarmupSettings()
     learner: LearnerSettings = LearnerSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    eval: EvalSettings = EvalSettings()
     cluster: ClusterSettings = ClusterSettings()
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The algorithm with the pieces that the run replaces; thresholds are in units of the score."""
+        row = chosen_algorithm(self.learner, self.objective, self.filter.keep)
+        low, high = self.reward.wrong, self.reward.correct
+        return replace(row, thresholds=tuple(low + share * (high - low) for share in row.thresholds))
+
+    @property
+    def samples(self) -> bool:
+        """Whether responses are sampled at all: for training, for evaluation or for both."""
+        return not self.data.stored or self.data.stored_share < 1.0 or self.eval.every > 0
+
+    @model_validator(mode="after")
+    def _meets_the_algorithms_needs(self) -> Self:
+        name, row = self.learner.algorithm, self.algorithm
+        if "nucleus" in row.needs and (self.rollout.top_p == 1.0 or self.rollout.max_staleness):
+            raise ValueError(
+                f"learner.algorithm = {name!r} restricts the ratio to the nucleus that was sampled from: set "
+                f"rollout.top_p below 1 (0.9, say) and rollout.max_staleness = 0, got {self.rollout.top_p} and "
+                f"{self.rollout.max_staleness}"
+            )
+        if "nucleus" not in row.needs and self.rollout.top_p != 1.0:
+            raise ValueError(f"rollout.top_p must stay 1 for learner.algorithm = {name!r}: {TRUNCATION}")
+        if row.likelihood and not (self.world.name or self.warmup.path):
+            raise ValueError(
+                f"learner.algorithm = {name!r} mixes in the likelihood of worked answers and there are none: set "
+                "warmup.path to a file of prompts and responses, or objective.likelihood = 0"
+            )
+        if "tuned" in row.needs and not self.learner.tuned_path:
+            raise ValueError(
+                f"learner.algorithm = {name!r} takes its token rewards from a tuned policy: set learner.tuned_path to a "
+                'model folder, such as a checkpoint of a run with "iterative-dpo"'
+            )
+        if "control" in row.needs and len(self.model.control_tokens) < 2 and not self.world.name:
+            raise ValueError(
+                f"learner.algorithm = {name!r} needs a token for each reward quantile: set model.control_tokens to two "
+                f"or more tokens of the tokenizer, the best first, got {list(self.model.control_tokens)}"
+            )
+        lacking = row.needs & {"greedy", "nucleus"}
+        if self.data.stored and lacking:
+            raise ValueError(
+                f"learner.algorithm = {name!r} cannot train from data.stored: a dataset has no {', '.join(lacking)} "
+                "samples. Unset data.stored"
+            )
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        siblings = max(ALGORITHMS[self.learner.algorithm].siblings, 2 if self.filter.keep == "mixed" else 1)
+        siblings = max(self.algorithm.siblings, 2 if self.filter.keep == "mixed" else 1)
         if self.rollout.group_size < siblings:
             raise ValueError(
                 f"rollout.group_size must be at least {siblings} for learner.algorithm = {self.learner.algorithm!r}, "
@@ -107,11 +160,13 @@ class RunConfig(Section):
                 f"world.name = {self.world.name!r} brings its own data and model, but data.path or model.path is set "
                 'too: unset them, or set world.name = ""'
             )
-        if not self.world.name and not (self.data.path and self.model.path):
+        if not self.world.name and not (self.model.path and (self.data.path or not self.samples)):
             missing = "model.path" if not self.model.path else "data.path"
             raise ValueError(f'{missing} must be set (or world.name = "addition" for the built-in world)')
         if self.warmup.updates and not self.world.name and not self.warmup.path:
             raise ValueError("warmup.path must be set when warmup.updates is above 0: a file of worked answers")
+        if self.eval.every and not self.world.name and not self.eval.path:
+            raise ValueError("eval.path must be set when eval.every is above 0: a file of held-out prompts")
         return self
 
 

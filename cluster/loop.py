@@ -28,7 +28,7 @@ class Stages:
     take: Callable[[], Coroutine[Any, Any, Any]]  # the next batch of accepted groups
     train: Callable[[Any], Awaitable[Any]]  # one step on a batch: its stats
     publish: Callable[[int], Awaitable[Any]]  # brings a version to the generators: its stats
-    report: Callable[["StepDone"], Awaitable[None]]  # metrics, display, checkpoint
+    report: Callable[["StepDone"], Awaitable[bool]]  # metrics, display, checkpoint; False ends the run early
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class StepDone:
 
 
 async def run_loop(stages: Stages, steps: int) -> None:
-    """Trains for `steps` steps.
+    """Trains for `steps` steps, or until a report says that it is enough.
 
     Raises:
         whatever a stage raises, and Starved when the filter's patience is spent; dispatching has ended by then.
@@ -68,7 +68,8 @@ async def run_loop(stages: Stages, steps: int) -> None:
                 seconds_train=updated - taken,
                 seconds_sync=time.monotonic() - updated,
             )
-            await stages.report(done)
+            if not await stages.report(done):
+                break
     finally:
         dispatching.cancel()
         await asyncio.gather(dispatching, return_exceptions=True)

@@ -19,6 +19,7 @@ METRICS: dict[str, str] = {
     "reward_mean": "Mean score of all responses judged since the last step, rejected groups among them.",
     "reward_trained": "Mean score of the responses in the groups trained on in this step.",
     "accuracy": "Share of correct responses among all judged since the last step.",
+    "eval_accuracy": "Share of correct responses to the held-out prompts after the step, where it was evaluated.",
     "groups_dispatched": "Groups dispatched so far.",
     "groups_kept": "Groups accepted by the filter so far.",
     "groups_trained": "Groups trained on so far.",
@@ -74,12 +75,13 @@ class Clock:
     wall: float  # seconds since the first step began
     other: float  # seconds of the step outside wait, train and sync
     updates: int  # optimizer updates so far
+    eval_accuracy: float | None = None  # where the step was evaluated
 
 
 def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str, Any]:
     """One line of metrics.jsonl: every name of `METRICS`, and `bottleneck` and `dropped` in words."""
     graded, batch, stats = report.graded, done.batch.summaries, done.trained
-    lags = [done.step - 1 - summary.oldest_version for summary in batch]
+    lags = [done.step - 1 - summary.oldest_version for summary in batch if summary.oldest_version >= 0]
     outcomes = [outcome for summary in graded for outcome in summary.outcomes]
     lengths = [length for summary in graded for length in summary.lengths]
     metrics = {
@@ -90,6 +92,7 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
         "reward_mean": _mean([score for summary in graded for score in summary.scores]),
         "reward_trained": _mean([score for summary in batch for score in summary.scores]),
         "accuracy": _mean([outcome is Outcome.CORRECT for outcome in outcomes if outcome.judged]),
+        "eval_accuracy": clock.eval_accuracy,
         **report.counts,
         "responses_failed": sum(not outcome.judged for outcome in outcomes),
         "responses_truncated": sum(summary.truncated for summary in graded),
@@ -99,7 +102,7 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
         "tokens_trained": sum(update.tokens for update in stats),
         "tokens_padding": sum(update.padding for update in stats),
         "staleness_mean": _mean(lags),
-        "staleness_max": max(lags),
+        "staleness_max": max(lags, default=0),
         "entropy": _mean([update.entropy for update in stats]),
         "kl_start": _mean([update.kl_start for update in stats]),
         "clip_fraction": _mean([update.clip_fraction for update in stats]),

@@ -2,15 +2,18 @@
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from actors.prompts import DataError, load_prompts, read_rows
+from actors.stored import StoredGroups, read_stored
 from actors.types import Prompt
 from actors.world import ALPHABET, write_addition
 from cluster.config import ConfigError, RunConfig, to_toml
 from cluster.layout import Layout
+from cluster.memory import check_memory, this_machine_memory
+from learner.formula import objective_line
 from rewards import REWARDS
 
 WORLD_PROMPTS, WORLD_WORKED = 20_000, 30_000  # rows of a built-in world
@@ -26,6 +29,9 @@ class Prepared:
     left_out: int  # prompts too long to use
     max_model_len: int  # tokens of the longest prompt and response together
     probe: tuple[int, ...]  # the fixed text on which generators and learner must agree
+    heldout: tuple[Prompt, ...]  # for evaluation
+    stored: StoredGroups | None  # groups to train on that are not sampled
+    control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
 
 
 def make_run_folder(config: RunConfig) -> Path:
@@ -46,18 +52,19 @@ def write_world(config: RunConfig, folder: Path) -> RunConfig:
     if not config.world.name:
         return config
     logging.disable(logging.WARNING)  # libraries that load with torch say that this machine has no GPU
-    from learner.tiny import write_tiny_model
+    from learner.tiny import CONTROL_TOKENS, write_tiny_model
 
-    logging.disable(logging.NOTSET)
     world, seed = folder / "world", config.run.seed
     sizes = {"prompts": WORLD_PROMPTS, "worked": WORLD_WORKED}
     write_addition(world, digits=config.world.digits, slips=config.world.slips, seed=seed, **sizes)
     write_tiny_model(world / "model", alphabet=ALPHABET, seed=seed)
+    logging.disable(logging.NOTSET)
     return config.model_copy(
         update={
-            "model": config.model.model_copy(update={"path": str(world / "model")}),
+            "model": config.model.model_copy(update={"path": str(world / "model"), "control_tokens": CONTROL_TOKENS}),
             "data": config.data.model_copy(update={"path": str(world / "prompts.jsonl")}),
             "warmup": config.warmup.model_copy(update={"path": str(world / "worked.jsonl")}),
+            "eval": config.eval.model_copy(update={"path": str(world / "heldout.jsonl")}),
         }
     )
 
@@ -69,6 +76,9 @@ def prepare(config: RunConfig) -> Prepared:
         ConfigError: something is missing or does not fit; the message says what to do.
     """
     model = check_model(Path(config.model.path))
+    if config.learner.tuned_path:
+        check_model(Path(config.learner.tuned_path), "learner.tuned_path")
+    check_memory(config, this_machine_memory())
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(config.model.path, local_files_only=True)
@@ -78,37 +88,91 @@ def prepare(config: RunConfig) -> Prepared:
             f"rollout.max_new_tokens must be below the model's {model['max_position_embeddings']} positions, "
             f"got {config.rollout.max_new_tokens}: no room is left for a prompt"
         )
+    control = _control_tokens(config, tokenizer)
     try:
-        prompts, left_out = load_prompts(config.data, config.reward.name, tokenizer, limit)
-        _check_references(config, prompts)
-        if config.warmup.updates:
-            read_rows(Path(config.warmup.path), (config.warmup.prompt_column, config.warmup.response_column))
+        prompts, left_out, heldout, stored = _read_data(config, tokenizer, limit, control[:1])
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
-    probe = [token for prompt in prompts[:64] for token in prompt.tokens.tolist()][:PROBE_TOKENS]
-    longest = max(prompt.tokens.size for prompt in prompts)
+    shown = [*prompts, *heldout]
+    probe = [token for prompt in shown[:64] for token in prompt.tokens.tolist()][:PROBE_TOKENS]
+    longest = max((prompt.tokens.size for prompt in shown), default=0) + config.rollout.max_new_tokens
     return Prepared(
         config=config,
         prompts=tuple(prompts),
         left_out=left_out,
-        max_model_len=max(longest + config.rollout.max_new_tokens, len(probe) + 1),
+        max_model_len=max(longest, len(probe) + 1, stored.longest if stored else 0),
         probe=tuple(probe),
+        heldout=tuple(heldout),
+        stored=stored,
+        control=control,
     )
 
 
-def check_model(folder: Path) -> dict[str, Any]:
+def _read_data(
+    config: RunConfig, tokenizer: Any, limit: int, before: tuple[int, ...]
+) -> tuple[list[Prompt], int, list[Prompt], StoredGroups | None]:
+    """(prompts, how many were too long, held-out prompts, stored groups), each checked."""
+    prompts, left_out, heldout, stored = list[Prompt](), 0, list[Prompt](), None
+    if config.data.path:
+        prompts, left_out = load_prompts(config.data, config.reward.name, tokenizer, limit, before)
+        _check_references(config, config.data.path, prompts)
+    if config.eval.every:
+        data = config.data.model_copy(update={"path": config.eval.path})
+        heldout, _ = load_prompts(data, config.reward.name, tokenizer, limit, before)
+        _check_references(config, config.eval.path, heldout)
+        heldout = [replace(prompt, id=f"eval/{prompt.id}") for prompt in heldout[: config.eval.prompts]]
+    if config.data.stored:
+        stored = read_stored(config.data, tokenizer, config.run.seed, before)
+        _check_stored(config, stored)
+        prompts = prompts or [stored.deal(0).prompt]
+    if config.warmup.updates or config.algorithm.likelihood:
+        read_rows(Path(config.warmup.path), (config.warmup.prompt_column, config.warmup.response_column))
+    return prompts, left_out, heldout, stored
+
+
+def _check_stored(config: RunConfig, stored: StoredGroups) -> None:
+    name, row = config.learner.algorithm, config.algorithm
+    if row.reads_sampler and not stored.recorded:
+        raise ConfigError(
+            f"learner.algorithm = {name!r} weighs each token by the sampler's log-probability, and {config.data.stored} "
+            "(data.stored) does not hold them: use the trajectories of a run, or an algorithm that imitates (raft, "
+            'rest, quark), or set objective.mismatch = "none"'
+        )
+    if stored.smallest < row.siblings:
+        raise ConfigError(
+            f"learner.algorithm = {name!r} compares at least {row.siblings} responses to a prompt, and a prompt of "
+            f"{config.data.stored} (data.stored) has only {stored.smallest}"
+        )
+
+
+def _control_tokens(config: RunConfig, tokenizer: Any) -> tuple[int, ...]:
+    """Token ids of model.control_tokens, where the algorithm asks for them."""
+    if "control" not in config.algorithm.needs:
+        return ()
+    found = []
+    for text in config.model.control_tokens:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+            raise ConfigError(
+                f"model.control_tokens must each be one token of the tokenizer, got {text!r}, which is {len(ids)}"
+            )
+        found.append(ids[0])
+    return tuple(found)
+
+
+def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
     """The config.json of a Hugging Face folder.
 
     Raises:
         ConfigError: it is not there, or no causal language model.
     """
     if not folder.is_dir():
-        raise ConfigError(f"there is no model folder {folder} (model.path): give a downloaded Hugging Face folder")
+        raise ConfigError(f"there is no model folder {folder} ({setting}): give a downloaded Hugging Face folder")
     if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder} (model.path) holds no config.json: it is not a Hugging Face model folder")
+        raise ConfigError(f"{folder} ({setting}) holds no config.json: it is not a Hugging Face model folder")
     found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if not any(name.endswith("ForCausalLM") for name in found.get("architectures") or ()):
-        raise ConfigError(f"{folder} (model.path) holds {found.get('architectures')}, not a causal language model")
+        raise ConfigError(f"{folder} ({setting}) holds {found.get('architectures')}, not a causal language model")
     return found
 
 
@@ -116,16 +180,19 @@ def describe(prepared: Prepared, layout: Layout) -> str:
     """The plan of a run in words: sizes and where everything goes."""
     config, rollout = prepared.config, prepared.config.rollout
     cluster = config.cluster
-    lines = [
+    lines = [f"{len(prepared.stored)} stored groups"] if prepared.stored else []
+    lines += [
         f"{len(prepared.prompts)} prompts of at most {prepared.max_model_len - rollout.max_new_tokens} tokens"
         + (f", {prepared.left_out} longer ones left out" if prepared.left_out else ""),
         f"{rollout.groups_per_step} groups x {rollout.group_size} responses = "
         f"{rollout.groups_per_step * rollout.group_size} responses a step, over {cluster.learner_ranks} learner "
         f"ranks at ZeRO {config.learner.zero_stage}, in {config.learner.updates_per_step} updates of micro-batches "
-        f"of {config.learner.micro_batch_tokens} tokens",
-        f"{config.run.steps} steps = {config.run.steps * config.learner.updates_per_step} optimizer updates of "
+        f"of {config.learner.micro_batch_tokens} tokens"
+        + (f", {config.algorithm.passes} passes" if config.algorithm.passes > 1 else ""),
+        f"{config.run.steps} steps = {config.run.steps * config.learner.updates_per_step * config.algorithm.passes} optimizer updates of "
         f"{config.learner.algorithm}, at most {rollout.max_staleness} versions stale: "
         f"{(rollout.max_staleness + 1) * rollout.groups_per_step} groups at a time",
+        f"objective: {objective_line(config.algorithm)}",
         f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:",
     ]
     lines += [f"  {' + '.join(b.actors):<32} {b.cpus:g} CPUs, {b.gpus:g} GPUs" for b in layout.bundles]
@@ -137,10 +204,10 @@ def write_config(config: RunConfig, folder: Path) -> None:
     (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
 
 
-def _check_references(config: RunConfig, prompts: list[Prompt]) -> None:
+def _check_references(config: RunConfig, path: str, prompts: list[Prompt]) -> None:
     judge = REWARDS[config.reward.name]
     for prompt in prompts:
         try:
             judge(prompt.reference, prompt.reference)
         except ValueError as failure:
-            raise ConfigError(f"{config.data.path}, row {int(prompt.id) + 1}: {failure}") from failure
+            raise ConfigError(f"{path}, row {int(prompt.id) + 1}: {failure}") from failure

@@ -36,11 +36,13 @@ class Publisher:
         self._measure_noise = dtype != "float32"
 
     async def publish(self, version: int, probe: tuple[int, ...]) -> SyncReport:
-        """Sends the learner's weights as `version`.
+        """Sends the learner's weights as `version`; nothing to do where nothing is sampled.
 
         Raises:
             BrokenPart: a generator or rank failed, or a generator does not compute what the learner computes.
         """
+        if not self._pool.wanted:
+            return SyncReport(size=0, seconds=0.0, probe_gap=0.0)
         generators = await self._pause()
         handles = tuple(generators.values())
         started = time.monotonic()

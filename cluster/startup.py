@@ -1,5 +1,6 @@
 """Starts the actors of a run in one placement group, and ends them. Names are what the Ray dashboard shows."""
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterator
@@ -14,15 +15,14 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.filter import Filter, FilterSpec
-from actors.pool import GeneratorPool
+from actors.pool import GeneratorPool, call, call_all
 from actors.rollout import Generator
-from actors.types import EngineSpec
+from actors.types import EngineSpec, SamplingSpec
 from actors.verifier import Verifier
 from cluster.config import ConfigError, RunConfig
 from cluster.layout import Layout, check_fits, plan_layout, this_machine
 from cluster.preflight import Prepared
 from learner.actor import LearnerRank
-from learner.algorithms import algorithm_of
 from learner.types import LearnerSpec
 
 PLACEMENT_SECONDS = 30.0
@@ -79,14 +79,16 @@ def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:
     """
     has_gpus = any(resources.get("GPU") for resources in nodes.values())
     on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
-    layout = plan_layout(config.cluster, on_gpu)
+    cluster = config.cluster if config.samples else config.cluster.model_copy(update={"generators": 0})
+    layout = plan_layout(cluster, on_gpu)
     check_fits(layout, nodes)
     return layout
 
 
 @contextmanager
-def running_parts(prepared: Prepared, layout: Layout, folder: Path) -> Iterator[Parts]:
-    """All actors of the run, created but not yet started; they are gone when the context ends.
+def running_parts(prepared: Prepared, layout: Layout) -> Iterator[Parts]:
+    """All actors of a run, created but not yet started, which may serve other runs of the same shape after it; they are
+    gone when the context ends.
 
     Raises:
         ConfigError: the cluster's resources are taken by others.
@@ -94,8 +96,7 @@ def running_parts(prepared: Prepared, layout: Layout, folder: Path) -> Iterator[
     group = placement_group([bundle.resources for bundle in layout.bundles], strategy="PACK")
     try:
         _wait_for(group, layout)
-        cast = _Cast(group, layout, _environment(prepared.config, layout))
-        parts = _create(cast, prepared, folder)
+        parts = _create(_Cast(group, layout, _environment(prepared.config, layout)), prepared)
         try:
             yield parts
         finally:
@@ -131,27 +132,8 @@ class _Cast:
         return self.created[name]
 
 
-def _create(cast: _Cast, prepared: Prepared, folder: Path) -> Parts:
-    config, layout = prepared.config, cast._layout
-    rollout, cluster = config.rollout, config.cluster
-    algorithm = algorithm_of(config.learner, config.filter.keep)
-    filter_spec = FilterSpec(
-        keep=algorithm.keep,
-        groups_per_step=rollout.groups_per_step,
-        max_staleness=rollout.max_staleness,
-        patience=config.filter.patience,
-        trajectories=folder / "trajectories",
-    )
-    learner_spec = LearnerSpec(
-        ranks=cluster.learner_ranks,
-        model=config.model,
-        learner=config.learner,
-        algorithm=algorithm,
-        data=config.data,
-        temperature=rollout.temperature,
-        seed=config.run.seed,
-        threads=learner_threads(config),
-    )
+def _create(cast: _Cast, prepared: Prepared) -> Parts:
+    config, layout, cluster = prepared.config, cast._layout, prepared.config.cluster
     engine_spec = EngineSpec(
         model=config.model.path,
         dtype=config.model.dtype,
@@ -161,19 +143,47 @@ def _create(cast: _Cast, prepared: Prepared, folder: Path) -> Parts:
         backend=sync_backend(config, layout),
         on_cpu=not layout.on_gpu,
         engine=config.generator,
-        rollout=rollout,
     )
-    groups = (rollout.max_staleness + 1) * rollout.groups_per_step
-    verifiers = [cast.create(Verifier, f"verifier-{index}", config.reward.scores) for index in range(cluster.verifiers)]
+    calls = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step + config.eval.prompts + 16
+    verifiers = [cast.create(Verifier, f"verifier-{index}") for index in range(cluster.verifiers)]
     generators = {
-        name: cast.create(Generator, name, engine_spec, verifiers, concurrency=groups + 16)
-        for name in (f"generator-{index}" for index in range(cluster.generators))
+        name: cast.create(Generator, name, engine_spec, verifiers, concurrency=calls)
+        for name in (f"generator-{index}" for index in range(cluster.generators * config.samples))
     }
-    ranks = [
-        cast.create(LearnerRank, f"learner-rank-{rank}", learner_spec, rank) for rank in range(cluster.learner_ranks)
-    ]
-    filter_actor = cast.create(Filter, "filter", filter_spec, concurrency=groups + 16)
+    threads, count = learner_threads(config), cluster.learner_ranks
+    ranks = [cast.create(LearnerRank, f"learner-rank-{rank}", rank, count, threads) for rank in range(count)]
+    filter_actor = cast.create(Filter, "filter", concurrency=calls)
     return Parts(ranks=tuple(ranks), generators=GeneratorPool(generators), filter=filter_actor, everyone=cast.created)
+
+
+async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
+    """Tells every actor which run it serves now; nothing of a former run is left in them."""
+    config, algorithm = prepared.config, prepared.config.algorithm
+    rollout = config.rollout
+    filter_spec = FilterSpec(
+        keep=algorithm.keep,
+        groups_per_step=rollout.groups_per_step,
+        max_staleness=rollout.max_staleness,
+        patience=config.filter.patience,
+        trajectories=folder / "trajectories",
+    )
+    learner_spec = LearnerSpec(
+        model=config.model,
+        learner=config.learner,
+        algorithm=algorithm,
+        data=config.data,
+        warmup=config.warmup,
+        temperature=rollout.temperature,
+        top_p=rollout.top_p,
+        seed=config.run.seed,
+    )
+    greedy = algorithm.baseline == "greedy"
+    sampling = SamplingSpec(seed=config.run.seed, rollout=rollout, scores=config.reward.scores, greedy=greedy)
+    await asyncio.gather(
+        call(parts.filter, "begin", filter_spec),
+        call_all(parts.ranks, "begin", learner_spec),
+        call_all(list(parts.generators.alive.values()), "begin", sampling),
+    )
 
 
 def sync_backend(config: RunConfig, layout: Layout) -> str:

@@ -3,87 +3,88 @@
 torch, DeepSpeed and vLLM are imported in the methods, so that only the rank's own process loads them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray
 
 from actors.arrow import group_of
-from learner.algorithms import Algorithm, likelihood
 from learner.batching import TrainBatch, pack, sequences_of
-from learner.settings import WarmupSettings
 from learner.types import LearnerSpec, Receivers, Schedule, Share, SyncStats, UpdateStats, free_port
 
 if TYPE_CHECKING:
-    from learner.engine import FrozenPolicy
+    from learner.engine import Engine
+    from learner.trainer import Load
 
 
 class LearnerRank:
-    """Ray actor around one rank's `Engine`."""
+    """Ray actor around one rank's models. It serves one run after another; `begin` opens each."""
 
-    def __init__(self, spec: LearnerSpec, rank: int) -> None:
-        self._spec, self._rank = spec, rank
-        self._path = Path()
-        self._start: FrozenPolicy | None = None
-        self._answers: Iterator[list[TrainBatch]] = iter(())
+    def __init__(self, rank: int, ranks: int, threads: int) -> None:
+        self._rank, self._ranks, self._threads = rank, ranks, threads
+        self._close: Callable[[], None] | None = None
 
     def address(self) -> tuple[str, int]:
         """Where rank 0 can be met."""
         return ray.util.get_node_ip_address(), free_port()
 
     def join(self, address: str, port: int) -> None:
-        """Meets the other ranks; blocks until all are there."""
+        """Meets the other ranks, once; blocks until all are there."""
         import torch
 
         from learner.engine import join_learners
 
-        torch.set_num_threads(self._spec.threads)
-        torch.manual_seed(self._spec.seed)
-        self._dtype: torch.dtype = getattr(torch, self._spec.model.dtype)
-        join_learners(self._rank, self._spec.ranks, address, port)
+        if not torch.distributed.is_initialized():
+            torch.set_num_threads(self._threads)
+            join_learners(self._rank, self._ranks, address, port)
+
+    def begin(self, spec: LearnerSpec) -> None:
+        """Opens a run: the same spec on all ranks."""
+        import torch
+
+        self.unload()
+        self._spec = spec
+        torch.manual_seed(spec.seed)
+        self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
 
     def load(self, path: Path, schedule: Schedule) -> int:
-        """Builds the engine on a model folder; gives the number of parameters."""
-        from learner.engine import Engine
-        from learner.weights import WeightSync
+        """Builds all models of the run on a model folder; gives the policy's number of parameters."""
+        from learner.trainer import Trainer
 
-        spec = self._spec
-        self._path = path
-        self._engine = Engine(path, spec.model, spec.learner, schedule, spec.temperature)
-        self._sync = WeightSync(self._engine, self._dtype, self._rank)
-        return sum(getattr(p, "ds_numel", p.numel()) for _, p in self._engine.parameters())
+        row = self._spec.algorithm
+        self._trainer = Trainer(path, self._spec, schedule)
+        self._hold(path, self._trainer.policy)
+        self._close = self._trainer.close
+        self._answers = self._worked_answers(row.aggregate) if row.likelihood else iter(())
+        return sum(getattr(p, "ds_numel", p.numel()) for _, p in self._policy.parameters())
 
-    def open_warmup(self, warmup: WarmupSettings) -> None:
-        """Gets the worked answers ready."""
-        from learner.warmup import WorkedAnswers
+    def load_policy(self, path: Path, schedule: Schedule) -> None:
+        """Builds only the policy, for the warm-up."""
+        from learner.trainer import policy_engine
 
-        spec = self._spec
-        answers = WorkedAnswers(self._path, spec.data, warmup, spec.seed)
-        self._answers = answers.updates(
-            rank=self._rank, ranks=spec.ranks, micro_batch_tokens=spec.learner.micro_batch_tokens
-        )
+        self._hold(path, policy_engine(path, self._spec, schedule))
+        self._close = self._policy.close
+        self._answers = self._worked_answers("token-mean")
 
     def warm_up(self, updates: int) -> UpdateStats:
         """Some supervised updates; the stats are of the last."""
+        from learner.objective import SUPERVISED, PolicyObjective, Scored
+        from learner.trainer import policy_stats
+
         for _ in range(updates):
-            stats = self._engine.update(next(self._answers), likelihood)
+            batches = next(self._answers)
+            stats = policy_stats(self._policy, batches, PolicyObjective(SUPERVISED, [Scored()] * len(batches), None))
         return stats
-
-    def remember_start(self) -> None:
-        """Keeps a frozen copy of the loaded policy, against which `kl_start` is measured."""
-        from learner.engine import FrozenPolicy
-
-        spec = self._spec
-        self._start = FrozenPolicy(self._path, spec.model, spec.learner, spec.temperature)
 
     def train(self, shares: Sequence[Share]) -> list[UpdateStats]:
         """One step: an optimizer update per share."""
-        algorithm = self._spec.algorithm
-        batches = [self._batches(share, algorithm) for share in shares]
-        # With one update the log-probabilities of its own forward pass are those at the start of the step.
-        old = [None if len(shares) == 1 else self._engine.logprobs(batch) for batch in batches]
-        return [self._engine.update(b, algorithm.loss, o, self._start) for b, o in zip(batches, old, strict=True)]
+        loads: list[Load] = []
+        once = len(shares) // self._spec.algorithm.passes
+        for index, share in enumerate(shares):
+            same = share.number > 0 and not self._spec.algorithm.thresholds
+            loads.append(loads[index - once] if same else self._load(share))
+        return self._trainer.step(loads)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators."""
@@ -91,20 +92,50 @@ class LearnerRank:
 
     def probe(self, tokens: Sequence[int]) -> list[float]:
         """Log-probabilities of a fixed text under the current weights, temperature 1."""
-        return self._engine.probe(tokens)
+        return self._policy.probe(tokens)
 
     def save(self, folder: Path) -> None:
         """Writes a checkpoint."""
         from learner.checkpoint import save_checkpoint
 
-        save_checkpoint(self._engine, folder, tokenizer=self._path, dtype=self._dtype)
+        save_checkpoint(self._policy, folder, tokenizer=self._path, dtype=self._dtype)
 
     def unload(self) -> None:
-        """Frees the engine, for another `load`."""
-        self._engine.close()
-        del self._engine, self._sync
+        """Frees the models, if any, for another `load`."""
+        if self._close is not None:
+            self._sync.close()
+            self._close()
+            self._close = None
+            del self._policy, self._sync
 
-    def _batches(self, share: Share, algorithm: Algorithm) -> list[TrainBatch]:
+    def _hold(self, path: Path, policy: "Engine") -> None:
+        from learner.weights import WeightSync
+
+        self._path, self._policy = path, policy
+        self._sync = WeightSync(policy, self._dtype, self._rank)
+
+    def _worked_answers(self, aggregate: str) -> Iterator[list[TrainBatch]]:
+        from learner.warmup import WorkedAnswers
+
+        spec = self._spec
+        return WorkedAnswers(self._path, spec.data, spec.warmup, spec.seed).updates(
+            rank=self._rank,
+            ranks=self._ranks,
+            micro_batch_tokens=spec.learner.micro_batch_tokens,
+            aggregate=aggregate,
+        )
+
+    def _load(self, share: Share) -> "Load":
+        from learner.trainer import Load
+
+        row, budget = self._spec.algorithm.at_pass(share.number), self._spec.learner.micro_batch_tokens
+        control = share.control.__getitem__ if share.control is not None else None
         groups = [group_of(ray.get(box[0])) for box in share.groups]
-        samples = [sample for group in groups for sample in sequences_of(group, algorithm, share.totals)]
-        return pack(samples, self._spec.learner.micro_batch_tokens)
+        samples = [sample for group in groups for sample in sequences_of(group, row, share.totals, control)]
+        return Load(
+            row=row,
+            totals=share.totals,
+            samples=tuple(samples),
+            batches=tuple(pack(samples, budget, together=2 if row.pairs else 1)),
+            worked=tuple(next(self._answers)) if row.likelihood else (),
+        )

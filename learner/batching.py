@@ -4,13 +4,14 @@ The weights of all trained tokens of an update, over all ranks, carry the whole 
 weighted sum and does not depend on how the batch is cut into micro-batches, ranks or order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from actors.types import Group, Summary
 from learner.algorithms import Algorithm
+from learner.credit import overlong
 
 ROW_TOKENS = 256  # rows are at least this long, if the budget allows, so that short sequences fill them up
 
@@ -28,6 +29,7 @@ class Totals:
 class UpdatePlan:
     """Which groups one optimizer update trains on, and which rank takes which."""
 
+    number: int  # of the pass over the step's batch, from 0
     totals: Totals
     ranks: tuple[tuple[int, ...], ...]  # for each rank, indices into the step's batch of groups
 
@@ -38,44 +40,57 @@ class Sample:
 
     tokens: np.ndarray  # int32[T]
     trained: np.ndarray  # bool[T]
-    old_logprobs: np.ndarray | None  # float32[T], the sampler's; None for text that nobody sampled
+    sampler: np.ndarray | None  # float32[T], the sampler's log-probabilities; None for text that nobody sampled
     advantage: float
     weight: float  # of each of its trained tokens in the loss
+    score: float = 0.0  # shaped, its baseline taken off
+    correct: bool = False
+    group: int = 0  # id
+    hidden: int = 0  # leading tokens that only the policy sees: 1 with a control token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainBatch:
-    """One micro-batch: R rows of L tokens, each row several whole sequences end to end, and M trained tokens."""
+    """One micro-batch: R rows of L tokens, each row several whole sequences end to end, M trained tokens, N sequences."""
 
     tokens: np.ndarray  # int64[R, L]
     positions: np.ndarray  # int64[R, L], from 0 in each sequence: attention does not cross sequences
     targets: np.ndarray  # int64[M], flat index (row * L + column) of each trained token
-    old_logprobs: np.ndarray | None  # float32[M], the sampler's; None for text that nobody sampled
+    owners: np.ndarray  # int64[M], which of the N sequences the token belongs to
+    members: tuple[int, ...]  # N, the index of each sequence in what was packed
+    sampler: np.ndarray | None  # float32[M], the sampler's log-probabilities; None for text that nobody sampled
     advantages: np.ndarray  # float32[M]
     weights: np.ndarray  # float32[M], share of the token in the loss of the whole update
     padding: int  # of the R * L tokens, how many are padding
+
+    def split(self, values: np.ndarray) -> list[np.ndarray]:
+        """Values of trained tokens [M] as one array for each of the N sequences."""
+        return np.split(values, np.cumsum(np.bincount(self.owners, minlength=len(self.members)))[:-1])
 
 
 def plan_updates(
     summaries: Sequence[Summary], algorithm: Algorithm, *, updates: int, ranks: int, longest: int
 ) -> list[UpdatePlan]:
-    """Cuts a step's batch into optimizer updates, and each update over ranks by tokens, longest first.
+    """Cuts a step's batch into optimizer updates, pass after pass, and each update over ranks by tokens, longest first.
 
     Args:
         summaries: of the groups of the batch, in the order of the batch.
-        algorithm: decides which responses count.
-        updates: optimizer updates in the step; at most the number of groups.
+        algorithm: decides which responses count, and the number of passes.
+        updates: optimizer updates in a pass; at most the number of groups.
         ranks: learner ranks.
         longest: `rollout.max_new_tokens`.
     """
     plans = []
-    for members in (range(start, len(summaries), updates) for start in range(updates)):
-        counted = [_counted_lengths(summaries[index], algorithm) for index in members]
-        totals = Totals(
-            tokens=max(1, sum(map(sum, counted))), responses=max(1, sum(map(len, counted))), longest=longest
-        )
-        shares = balance([summaries[index].tokens for index in members], ranks)
-        plans.append(UpdatePlan(totals=totals, ranks=tuple(tuple(members[i] for i in share) for share in shares)))
+    for number in range(algorithm.passes):
+        row = algorithm.at_pass(number)
+        for members in (range(start, len(summaries), updates) for start in range(updates)):
+            counted = [_counted_lengths(summaries[index], row) for index in members]
+            totals = Totals(
+                tokens=max(1, sum(map(sum, counted))), responses=max(1, sum(map(len, counted))), longest=longest
+            )
+            shares = balance([summaries[index].tokens for index in members], ranks)
+            dealt = tuple(tuple(members[i] for i in share) for share in shares)
+            plans.append(UpdatePlan(number=number, totals=totals, ranks=dealt))
     return plans
 
 
@@ -90,21 +105,47 @@ def balance(costs: Sequence[int], ranks: int) -> list[list[int]]:
     return shares
 
 
-def sequences_of(group: Group, algorithm: Algorithm, totals: Totals) -> list[Sample]:
-    """The trained responses of a group with their advantages and token weights."""
+def sequences_of(
+    group: Group, algorithm: Algorithm, totals: Totals, control: Callable[[float], int] | None = None
+) -> list[Sample]:
+    """The trained responses of a group with their advantages and token weights; pairs lie side by side.
+
+    Args:
+        group: graded responses.
+        algorithm: as it is in this pass.
+        totals: of the update.
+        control: the token that stands for the quantile of a score, where the policy is given one.
+    """
     judged = [(t, v.score) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.score is not None]
-    credits = algorithm.credit(np.array([score for _, score in judged]))
-    return [
-        Sample(
-            tokens=trajectory.tokens,
-            trained=trajectory.sampled,
-            old_logprobs=trajectory.logprobs,
-            advantage=float(credit),
-            weight=token_weight(algorithm.aggregate, trajectory.new_tokens, totals),
+    raw = np.array([score for _, score in judged])
+    scores = raw + overlong(np.array([t.new_tokens for t, _ in judged]), totals.longest, algorithm.overlong)
+    scores -= group.greedy if algorithm.baseline == "greedy" and group.greedy is not None else 0.0
+    samples = []
+    for (trajectory, score), shaped, credit in zip(judged, scores, algorithm.credit(scores), strict=True):
+        if not _counts(algorithm, credit, trajectory.new_tokens):
+            continue
+        tokens = trajectory.tokens
+        if control is not None:  # it was sampled under the token of the best quantile and is trained under its own
+            tokens = np.concatenate([[control(score)], tokens[1:]]).astype(np.int32)
+        samples.append(
+            Sample(
+                tokens=tokens,
+                trained=trajectory.sampled,
+                sampler=trajectory.logprobs if trajectory.recorded else None,
+                advantage=float(credit),
+                weight=token_weight(algorithm.aggregate, trajectory.new_tokens, totals),
+                score=float(shaped),
+                correct=score > 0,
+                group=group.id,
+                hidden=int(control is not None),
+            )
         )
-        for (trajectory, _), credit in zip(judged, credits, strict=True)
-        if _counts(algorithm, credit, trajectory.new_tokens)
-    ]
+    return _side_by_side(samples) if algorithm.pairs else samples
+
+
+def _side_by_side(samples: Sequence[Sample]) -> list[Sample]:
+    for_, against = ([s for s in samples if (s.advantage > 0) is good] for good in (True, False))
+    return [sample for pair in zip(for_, against, strict=True) for sample in pair]
 
 
 def token_weight(aggregate: str, length: int, totals: Totals) -> float:
@@ -117,24 +158,32 @@ def token_weight(aggregate: str, length: int, totals: Totals) -> float:
     }[aggregate]
 
 
-def pack(sequences: Sequence[Sample], micro_batch_tokens: int) -> list[TrainBatch]:
+def pack(sequences: Sequence[Sample], micro_batch_tokens: int, together: int = 1) -> list[TrainBatch]:
     """Packs whole sequences into rows, longest first into the fullest row that has room, and rows into micro-batches
-    of at most `micro_batch_tokens` tokens (a longer sequence has a micro-batch of its own)."""
+    of at most `micro_batch_tokens` tokens (a longer sequence has a micro-batch of its own).
+
+    Args:
+        sequences: what to pack.
+        micro_batch_tokens: the budget.
+        together: so many sequences in a row stay together in one row; 2 for pairs.
+    """
     if not sequences:
         return []
-    width = max(max(s.tokens.size for s in sequences), min(ROW_TOKENS, micro_batch_tokens))
-    rows: list[list[Sample]] = []
+    units = [range(start, start + together) for start in range(0, len(sequences), together)]
+    sizes = [sum(sequences[index].tokens.size for index in unit) for unit in units]
+    width = max(max(sizes), min(ROW_TOKENS, micro_batch_tokens))
+    rows: list[list[int]] = []
     room: list[int] = []
-    for sequence in sorted(sequences, key=lambda s: -s.tokens.size):
-        fitting = [row for row in range(len(rows)) if room[row] >= sequence.tokens.size]
+    for number in sorted(range(len(units)), key=lambda number: -sizes[number]):
+        fitting = [row for row in range(len(rows)) if room[row] >= sizes[number]]
         row = min(fitting, key=room.__getitem__, default=len(rows))
         if row == len(rows):
             rows.append([])
             room.append(width)
-        rows[row].append(sequence)
-        room[row] -= sequence.tokens.size
+        rows[row] += units[number]
+        room[row] -= sizes[number]
     height = max(1, micro_batch_tokens // width)
-    return [_batch(rows[start : start + height]) for start in range(0, len(rows), height)]
+    return [_batch(sequences, rows[start : start + height]) for start in range(0, len(rows), height)]
 
 
 def empty_batch() -> TrainBatch:
@@ -143,7 +192,9 @@ def empty_batch() -> TrainBatch:
         tokens=np.zeros((1, 2), np.int64),
         positions=np.arange(2)[None],
         targets=np.ones(1, np.int64),
-        old_logprobs=None,
+        owners=np.zeros(1, np.int64),
+        members=(-1,),
+        sampler=None,
         advantages=np.zeros(1, np.float32),
         weights=np.zeros(1, np.float32),
         padding=2,
@@ -163,32 +214,36 @@ def _counted_lengths(summary: Summary, algorithm: Algorithm) -> list[int]:
     ]
 
 
-def _batch(rows: Sequence[Sequence[Sample]]) -> TrainBatch:
-    width = max(sum(s.tokens.size for s in row) for row in rows)
+def _batch(sequences: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainBatch:
+    width = max(sum(sequences[index].tokens.size for index in row) for row in rows)
     tokens, positions = np.zeros((2, len(rows), width), np.int64)
     targets, members, used = [], [], 0
     for number, row in enumerate(rows):
         start = 0
-        for sequence in row:
-            size = sequence.tokens.size
-            tokens[number, start : start + size] = sequence.tokens
+        for index in row:
+            size = sequences[index].tokens.size
+            tokens[number, start : start + size] = sequences[index].tokens
             positions[number, start : start + size] = np.arange(size)
-            targets.append(number * width + start + np.flatnonzero(sequence.trained))
-            members.append(sequence)
+            targets.append(number * width + start + np.flatnonzero(sequences[index].trained))
+            members.append(index)
             start += size
         positions[number, start:] = np.arange(width - start)
         used += start
     counts = [target.size for target in targets]
+    chosen = [sequences[index] for index in members]
     return TrainBatch(
         tokens=tokens,
         positions=positions,
         targets=np.concatenate(targets),
-        old_logprobs=_concatenated([s.old_logprobs[s.trained] for s in members if s.old_logprobs is not None]),
-        advantages=np.repeat([s.advantage for s in members], counts).astype(np.float32),
-        weights=np.repeat([s.weight for s in members], counts).astype(np.float32),
+        owners=np.repeat(np.arange(len(members)), counts),
+        members=tuple(members),
+        sampler=_sampler(chosen),
+        advantages=np.repeat([s.advantage for s in chosen], counts).astype(np.float32),
+        weights=np.repeat([s.weight for s in chosen], counts).astype(np.float32),
         padding=tokens.size - used,
     )
 
 
-def _concatenated(arrays: Sequence[np.ndarray]) -> np.ndarray | None:
-    return np.concatenate(arrays).astype(np.float32) if arrays else None
+def _sampler(samples: Sequence[Sample]) -> np.ndarray | None:
+    known = [s.sampler[s.trained] for s in samples if s.sampler is not None]
+    return np.concatenate(known).astype(np.float32) if len(known) == len(samples) else None

@@ -27,7 +27,7 @@ def save_checkpoint(engine: Engine, folder: Path, *, tokenizer: Path | str, dtyp
     if writer:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        engine.policy.lm.save_pretrained(folder, state_dict=state, is_main_process=True)
+        engine.module.lm.save_pretrained(folder, state_dict=state, is_main_process=True)
         AutoTokenizer.from_pretrained(tokenizer, local_files_only=True).save_pretrained(folder)
         _mark_complete(folder)
     dist.barrier()

@@ -1,60 +1,126 @@
 """The policy as the learner sees it: tokens in, log-probability and entropy of the wanted tokens out."""
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from learner.settings import ModelSettings
+
+OUTSIDE = -1e9  # logit of a token outside the support: no probability, and no NaN in the entropy
 
 
 class Policy(torch.nn.Module):
     """A causal LM whose logits exist only `logit_chunk` tokens at a time, in the forward and the backward pass."""
 
-    def __init__(self, lm: PreTrainedModel, logit_chunk: int) -> None:
+    def __init__(self, lm: PreTrainedModel, logit_chunk: int, entropy_gradient: bool = False) -> None:
         super().__init__()
         self.lm = lm
-        self._chunk = logit_chunk
+        self._chunk, self._entropy_gradient = logit_chunk, entropy_gradient
 
     def forward(
-        self, tokens: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, temperature: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(log-probability, entropy) of each target token, float32[M] both; the entropy carries no gradient.
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        targets: torch.Tensor,
+        temperature: float,
+        restrict: "torch.Tensor | float | None" = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """(log-probability float32[M], entropy float32[M], support) of each target token.
 
         Args:
             tokens: int64[R, L], rows of whole sequences end to end.
             positions: int64[R, L], restarting at 0 with each sequence: attention stays within it.
             targets: int64[M], flat indices into tokens; never the first of a row.
             temperature: what the sampler divided its logits by.
+            restrict: None is the whole vocabulary; a float the nucleus of this probability, found here and given back
+                as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
         """
         body = self.lm.base_model(input_ids=tokens, position_ids=positions, use_cache=False)
         before = body.last_hidden_state.flatten(0, 1)[targets - 1]
         wanted = tokens.flatten()[targets]
-        pieces = [
-            checkpoint(self._score, *piece, temperature, use_reentrant=False)
-            for piece in zip(before.split(self._chunk), wanted.split(self._chunk), strict=True)
-        ]
+        support = self._nuclei(before, wanted, temperature, restrict) if isinstance(restrict, float) else restrict
+        pieces = []
+        for start in range(0, targets.numel(), self._chunk):
+            rows, allowed = slice(start, start + self._chunk), _within(support, start, start + self._chunk)
+            pieces.append(
+                checkpoint(self._score, before[rows], wanted[rows], temperature, allowed, use_reentrant=False)
+            )
         logprobs, entropies = zip(*pieces, strict=True)
-        return torch.cat(logprobs), torch.cat(entropies)
+        return torch.cat(logprobs), torch.cat(entropies), support
 
     def _score(
-        self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float
+        self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, allowed: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.lm.get_output_embeddings()(hidden).float() / temperature
+        if allowed is not None:
+            outside = torch.full_like(logits, OUTSIDE)
+            logits = outside.index_put((allowed[0], allowed[1]), logits[allowed[0], allowed[1]])
         log_z = logits.logsumexp(-1)
-        with torch.no_grad():
+        with torch.set_grad_enabled(self._entropy_gradient and torch.is_grad_enabled()):
             entropy = log_z - ((logits - log_z[:, None]).exp() * logits).sum(-1)
         return logits.gather(-1, wanted[:, None])[:, 0] - log_z, entropy
 
+    @torch.no_grad()
+    def _nuclei(self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+        found = []
+        for start in range(0, wanted.numel(), self._chunk):
+            rows = slice(start, start + self._chunk)
+            logits = self.lm.get_output_embeddings()(hidden[rows]).float() / temperature
+            kept = nucleus(logits.softmax(-1), top_p)
+            kept.scatter_(-1, wanted[rows, None], True)  # rounding must not put a sampled token outside
+            found.append(kept.nonzero().T + torch.tensor([[start], [0]], device=kept.device))
+        return torch.cat(found, 1)
 
-def load_policy(path: Path | str, settings: ModelSettings, logit_chunk: int) -> Policy:
+
+def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """bool[..., V]: the smallest set of most probable tokens that reaches `top_p`; the token that crosses it is in."""
+    ordered, ids = probabilities.sort(-1, descending=True)
+    return torch.zeros_like(probabilities, dtype=torch.bool).scatter(-1, ids, ordered.cumsum(-1) - ordered < top_p)
+
+
+def _within(support: torch.Tensor | None, start: int, end: int) -> torch.Tensor | None:
+    if support is None:
+        return None
+    chosen = support[:, (support[0] >= start) & (support[0] < end)]
+    return chosen - torch.tensor([[start], [0]], device=chosen.device)
+
+
+class Critic(torch.nn.Module):
+    """The policy's body under a head that gives one number: the expected reward from before a token on."""
+
+    def __init__(self, body: PreTrainedModel) -> None:
+        super().__init__()
+        self.body = body
+        self.head = torch.nn.Linear(body.config.hidden_size, 1, dtype=next(body.parameters()).dtype)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+
+    def forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, temperature: float
+    ) -> tuple[torch.Tensor]:
+        """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
+        body = self.body(input_ids=tokens, position_ids=positions, use_cache=False)
+        return (self.head(body.last_hidden_state.flatten(0, 1)[targets - 1])[:, 0].float(),)
+
+
+def load_policy(path: Path | str, settings: ModelSettings, logit_chunk: int, entropy_gradient: bool = False) -> Policy:
     """Loads a Hugging Face causal-LM folder in the run's dtype."""
-    lm = AutoModelForCausalLM.from_pretrained(
+    return Policy(_load(AutoModelForCausalLM, path, settings), logit_chunk, entropy_gradient)
+
+
+def load_critic(path: Path | str, settings: ModelSettings) -> Critic:
+    """A critic with the policy's body and a head of zeros: it expects nothing at first."""
+    return Critic(_load(AutoModel, path, settings))
+
+
+def _load(kind: Any, path: Path | str, settings: ModelSettings) -> PreTrainedModel:
+    model = kind.from_pretrained(
         path, dtype=getattr(torch, settings.dtype), attn_implementation=settings.attention, local_files_only=True
     )
-    lm.config.use_cache = False
+    model.config.use_cache = False
     if settings.checkpointing:
-        lm.gradient_checkpointing_enable({"use_reentrant": False})
-    return Policy(cast(PreTrainedModel, lm), logit_chunk)
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return cast(PreTrainedModel, model)

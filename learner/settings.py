@@ -1,11 +1,14 @@
 """The settings of the model, the learner and the warm-up. Plain checked values; imports nothing heavy."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from actors.settings import Section
-from learner.algorithms import AGGREGATIONS, ALGORITHMS
+from learner.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
+from learner.credit import CREDITS
+from learner.losses import LOSSES, MISMATCHES
 
 
 class ModelSettings(Section):
@@ -14,6 +17,7 @@ class ModelSettings(Section):
     path: str = ""  # a Hugging Face causal-LM folder
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of weights in generators and of the learner's arithmetic
     attention: Literal["sdpa", "flash_attention_2"] = "sdpa"  # the learner's kernel
+    control_tokens: tuple[str, ...] = ()  # tokens that stand for reward quantiles, the best first ("quark")
     checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
 
 
@@ -21,11 +25,6 @@ class LearnerSettings(Section):
     """The algorithm and its optimizer."""
 
     algorithm: str = "reinforce-rej"  # a key of learner.algorithms.ALGORITHMS
-    aggregate: str = ""  # a key of learner.algorithms.AGGREGATIONS; "" is the algorithm's own
-    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2  # the ratio's lower bound is 1 - clip_low
-    clip_high: Annotated[float, Field(gt=0)] = 0.2  # and its upper bound 1 + clip_high
-    std_ddof: Literal[0, 1] = 1  # of the standard deviation, where an algorithm divides by it
-    mismatch_cap: Annotated[float, Field(ge=1)] = 2.0  # most that a token's learner/sampler probability ratio may weigh
     updates_per_step: Annotated[int, Field(ge=1)] = 1  # optimizer updates that share one batch of groups
     lr: Annotated[float, Field(gt=0)] = 1e-6
     lr_end: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of lr at the last update, approached linearly
@@ -35,6 +34,9 @@ class LearnerSettings(Section):
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 8192  # tokens of one forward and backward pass on a rank
     logit_chunk: Annotated[int, Field(ge=1)] = 2048  # tokens whose logits exist at the same time
     zero_stage: Literal[0, 1, 2, 3] = 2  # what DeepSpeed shards: 1 optimizer states, 2 gradients, 3 weights too
+    side_lr: Annotated[float, Field(gt=0)] = 1e-5  # of the critic or the process-reward model, where there is one
+    tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
+    reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
 
     @field_validator("algorithm")
     @classmethod
@@ -43,12 +45,73 @@ class LearnerSettings(Section):
             raise ValueError(f"must be one of {', '.join(ALGORITHMS)}, got {value!r}")
         return value
 
-    @field_validator("aggregate")
+
+class ObjectiveSettings(Section):
+    """Pieces of the algorithm that the run replaces; what is not set stays as the algorithm's row has it. The meaning
+    of each stands at the field of the same name of `learner.algorithms.Algorithm`."""
+
+    credit: str = ""  # a key of learner.credit.CREDITS
+    loss: str = ""  # a key of learner.losses.LOSSES
+    aggregate: str = ""  # a key of learner.algorithms.AGGREGATIONS
+    ratio: Literal["", "token", "sequence", "product"] = ""
+    clip_low: Annotated[float | None, Field(gt=0, le=1)] = None
+    clip_high: Annotated[float | None, Field(gt=0)] = None
+    clip_dual: Annotated[float | None, Field(ge=0)] = None
+    anchor: Literal["", "step", "sampler"] = ""
+    mismatch: str = ""  # a key of learner.losses.MISMATCHES
+    mismatch_cap: Annotated[float | None, Field(ge=1)] = None
+    kl: Literal["", "k1", "k2", "k3"] = ""
+    kl_reward: Annotated[float | None, Field(ge=0)] = None
+    kl_loss: Annotated[float | None, Field(ge=0)] = None
+    entropy: float | None = None
+    likelihood: Annotated[float | None, Field(ge=0, lt=1)] = None
+    passes: Annotated[int | None, Field(ge=1)] = None
+    thresholds: tuple[float, ...] = ()
+    std_ddof: Literal[0, 1, None] = None
+    gamma: Annotated[float | None, Field(gt=0, le=1)] = None
+    lam: Annotated[float | None, Field(ge=0, le=1)] = None
+    value_clip: Annotated[float | None, Field(gt=0)] = None
+    overlong: Annotated[float | None, Field(ge=0, lt=1)] = None
+
+    @field_validator("credit", "loss", "aggregate", "mismatch")
     @classmethod
-    def _is_an_aggregation(cls, value: str) -> str:
-        if value and value not in AGGREGATIONS:
-            raise ValueError(f"must be one of {', '.join(AGGREGATIONS)}, got {value!r}")
+    def _is_in_its_table(cls, value: str, info: ValidationInfo) -> str:
+        table = _TABLES[str(info.field_name)]
+        if value and value not in table:
+            raise ValueError(f"must be one of {', '.join(table)}, got {value!r}")
         return value
+
+
+_TABLES: dict[str, Iterable[str]] = {
+    "credit": CREDITS,
+    "loss": LOSSES,
+    "aggregate": AGGREGATIONS,
+    "mismatch": MISMATCHES,
+}
+
+
+def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, keep: str = "") -> Algorithm:
+    """The algorithm of a run: its row with the pieces that the run replaces.
+
+    Raises:
+        ValueError: the pieces do not go together; the message says which and why.
+    """
+    row = algorithm_of(learner.algorithm, objective.model_dump(), keep)
+    if row.kl_reward and row.kl_loss:
+        raise ValueError(
+            f"objective.kl_reward = {row.kl_reward:g} and objective.kl_loss = {row.kl_loss:g} would charge the KL "
+            "twice: set one of them to 0"
+        )
+    if row.kl_loss and row.kl_estimator == "k1":
+        raise ValueError(
+            'objective.kl = "k1" has no gradient in expectation as a loss: use "k2" or "k3", or objective.kl_reward'
+        )
+    if row.thresholds and len(row.thresholds) != row.passes:
+        raise ValueError(
+            f"objective.thresholds must hold one threshold for each of the {row.passes} passes, got "
+            f"{len(row.thresholds)}: set objective.passes too"
+        )
+    return row
 
 
 class WarmupSettings(Section):

@@ -7,6 +7,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
+CONTROL_TOKENS = ("<q0>", "<q1>", "<q2>", "<q3>", "<q4>")
+
 
 def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = True) -> None:
     """Writes a Hugging Face folder with random weights.
@@ -17,11 +19,17 @@ def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = Tru
         seed: of the weights.
         tied: whether embedding and output head are one matrix.
     """
-    words = [*alphabet, "<pad>", "<eos>", "<unk>"]
+    words = [*alphabet, "<pad>", "<eos>", "<unk>", *CONTROL_TOKENS]
     core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     core.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        additional_special_tokens=list(CONTROL_TOKENS),
+    )
     config = Qwen2Config(
         vocab_size=-(-len(words) // 64) * 64,
         hidden_size=160,

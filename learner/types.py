@@ -7,21 +7,21 @@ from typing import Any
 from actors.settings import DataSettings
 from learner.algorithms import Algorithm
 from learner.batching import Totals
-from learner.settings import LearnerSettings, ModelSettings
+from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:
-    """What all ranks of a learner share."""
+    """What all ranks of a learner share in one run."""
 
-    ranks: int
     model: ModelSettings
     learner: LearnerSettings
     algorithm: Algorithm
     data: DataSettings
+    warmup: WarmupSettings  # the worked answers, for the warm-up and where their likelihood is mixed in
     temperature: float
+    top_p: float  # of the sampler; below 1 only for an algorithm that restricts its ratio too
     seed: int
-    threads: int  # CPU threads of a rank
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +45,10 @@ class Schedule:
 class Share:
     """One rank's part of an optimizer update."""
 
+    number: int  # of the pass over the step's batch, from 0
     totals: Totals
     groups: tuple[list[Any], ...]  # references to record batches, each boxed so that Ray does not fetch it
+    control: dict[float, int] | None = None  # score -> token of its quantile, where the policy is given one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

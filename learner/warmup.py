@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from actors.prompts import read_rows, render
 from actors.settings import DataSettings
-from learner.batching import Sample, TrainBatch, balance, pack
+from learner.batching import Sample, Totals, TrainBatch, balance, pack, token_weight
 from learner.settings import WarmupSettings
 
 
@@ -23,18 +23,21 @@ class WorkedAnswers:
         self._pairs = [_tokenize(tok, data, row[columns[0]], row[columns[1]]) for row in rows]
         self._batch, self._seed = warmup.batch, seed
 
-    def updates(self, *, rank: int, ranks: int, micro_batch_tokens: int) -> Iterator[list[TrainBatch]]:
-        """This rank's micro-batches of one update after another, without end."""
+    def updates(
+        self, *, rank: int, ranks: int, micro_batch_tokens: int, aggregate: str = "token-mean"
+    ) -> Iterator[list[TrainBatch]]:
+        """This rank's micro-batches of one update after another, without end; their losses are aggregated as asked."""
         for members in self._orders():
-            total = sum(self._pairs[index][1].sum() for index in members)
+            lengths = [int(self._pairs[index][1].sum()) for index in members]
+            totals = Totals(tokens=sum(lengths), responses=len(members), longest=max(lengths))
             mine = balance([self._pairs[index][0].size for index in members], ranks)[rank]
             samples = [
                 Sample(
                     tokens=tokens,
                     trained=trained,
-                    old_logprobs=None,
+                    sampler=None,
                     advantage=1.0,
-                    weight=1.0 / total,
+                    weight=token_weight(aggregate, int(trained.sum()), totals),
                 )
                 for tokens, trained in (self._pairs[members[item]] for item in mine)
             ]

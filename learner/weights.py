@@ -195,6 +195,12 @@ class WeightSync:
         size = sum(tensor_sizes(ZeroSource(self._engine, self._dtype, receivers.bucket_bytes)))
         return SyncStats(size=size, seconds=time.monotonic() - started)
 
+    def close(self) -> None:
+        """Leaves the transfer group."""
+        if self._sender is not None:
+            self._sender.shutdown()
+            self._sender = self._receivers = None
+
     def _connect(self, receivers: Receivers) -> None:
         if self._sender is not None:
             self._sender.shutdown()

@@ -1,10 +1,15 @@
 """Small builders of the nouns, so that a test says only what it is about."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from actors.types import Finish, Group, Prompt, Summary, Trajectory
+from learner.algorithms import Algorithm
+from learner.batching import Sample, TrainBatch, pack, plan_updates, sequences_of
+from learner.losses import Terms, log_ratio
+from learner.objective import PolicyObjective, Scored
 from rewards import Outcome, Verdict
 
 
@@ -45,3 +50,65 @@ def group(scores: Sequence[float | None], lengths: Sequence[int] | None = None, 
 
 def summary(scores: Sequence[float | None], lengths: Sequence[int] | None = None, *, id: int = 0) -> Summary:
     return Summary.of(group(scores, lengths, id=id), seconds_generate=2.0, seconds_verify=0.5)
+
+
+def summary_of(group: Group) -> Summary:
+    return Summary.of(group, seconds_generate=0.0, seconds_verify=0.0)
+
+
+def terms(
+    ratios: Sequence[float], advantages: Sequence[float] | float, owners: Sequence[int] = (), level: str = "token"
+) -> Terms:
+    """Terms with these ratios of single tokens, of one response unless owners are given; `logp` is the leaf."""
+    old = torch.full((len(ratios),), -1.0, dtype=torch.float64)
+    logp = (old + torch.tensor(ratios, dtype=torch.float64).log()).requires_grad_()
+    whose = torch.tensor(owners or [0] * len(ratios))
+    worth = torch.as_tensor(advantages, dtype=torch.float64).expand(len(ratios))
+    return Terms(
+        logp=logp, log_ratio=log_ratio(logp - old, whose, level), advantage=worth, reference=old, owners=whose
+    )
+
+
+def slopes(function: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, step: float = 1e-6) -> torch.Tensor:
+    """Central differences of the sum of a function of float64[T], one for each of its arguments."""
+    steps = torch.eye(at.numel(), dtype=torch.float64) * step
+    return torch.stack([(function(at + s).sum() - function(at - s).sum()) / (2 * step) for s in steps])
+
+
+def samples_of(
+    row: Algorithm, groups: Sequence[Group], shares: int = 1, longest: int = 32, number: int = 0
+) -> list[list[Sample]]:
+    """The samples of each rank's share of the one update on these groups."""
+    plan = plan_updates(list(map(summary_of, groups)), row, updates=1, ranks=shares, longest=longest)[number]
+    row = row.at_pass(number)
+    return [[s for index in share for s in sequences_of(groups[index], row, plan.totals)] for share in plan.ranks]
+
+
+def before_update(batch: TrainBatch, distance: float = 1.0) -> Scored:
+    """Log-probabilities at the start of the step and under a reference: near the sampler's, by token and place alone."""
+    ids = torch.from_numpy(batch.tokens.flatten()[batch.targets] + 3 * batch.positions.flatten()[batch.targets])
+    sampler = torch.zeros(ids.shape) if batch.sampler is None else torch.from_numpy(batch.sampler)
+    return Scored(logp=sampler + distance * 0.4 * ids.sin(), reference=sampler + distance * 0.3 * ids.cos())
+
+
+def token_gradients(
+    row: Algorithm, groups: Sequence[Group], distance: float = 1.0, moved: float = 0.5
+) -> dict[tuple[int, ...], np.ndarray]:
+    """Gradient of one update's loss to the log-probability of each trained token, by response.
+
+    Args:
+        row: the algorithm.
+        groups: what it trains on.
+        distance: how far the policy at the start of the step is from the sampler, and both from the reference.
+        moved: how far the policy is from what it was at the start of the step; 0 is on-policy.
+    """
+    (samples,) = samples_of(row, groups)
+    gradients = {}
+    for batch in pack(samples, 4096, together=2 if row.pairs else 1):
+        known = before_update(batch, distance)
+        ids = torch.from_numpy(batch.tokens.flatten()[batch.targets])
+        logp = (known.logp + moved * (2.0 * ids).sin()).requires_grad_()
+        PolicyObjective(row, [known], None)(0, batch, (logp, torch.zeros_like(logp), None)).loss.backward()
+        for member, gradient in zip(batch.members, batch.split(logp.grad.numpy()), strict=True):
+            gradients[tuple(samples[member].tokens.tolist())] = gradient
+    return gradients

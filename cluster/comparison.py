@@ -1,0 +1,390 @@
+"""Reads a comparison's folder and tells what it shows: methods' numbers with their intervals over seeds, and curves.
+
+Only finished runs count: a run that failed or stopped early would pull its method's mean, so it is named instead.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.markup import escape
+from rich.table import Table
+
+Array = npt.NDArray[np.float64]
+Line = Mapping[str, Any]
+Series = tuple[Array, Array]  # generated tokens spent, and the values there
+
+WINDOW = 5  # training steps in the trailing mean of a noisy metric, in curves and at the end
+GRID = 101  # points of a curve
+ENOUGH = 0.9  # share of the budget from which a run counts as finished: the last step may end short of it
+_STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles for 1 to 9 degrees
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One method of the comparison."""
+
+    name: str
+    objective: str  # one line of ASCII
+    changes: Mapping[str, Any]  # settings that differ from the common run file
+    baseline: bool  # the starting model itself: it has no runs
+    note: str  # what the paper found; may be empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A finished run."""
+
+    arm: str
+    seed: int
+    steps: tuple[Line, ...]  # metrics.jsonl, one per training step; at least one
+    evals: tuple[Line, ...]  # evals.jsonl; the first is the starting model, the last the trained one
+
+    def column(self, name: str) -> Array:
+        """A metric of every step; NaN where the step has no such number."""
+        return np.array([step.get(name) for step in self.steps], dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent:
+    """A planned run that gives no numbers."""
+
+    arm: str
+    seed: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What was planned, the runs that finished, and those that did not."""
+
+    name: str
+    title: str
+    budget_tokens: int  # generated tokens of a run; 0: not limited
+    budget_seconds: float  # 0: not limited
+    machine: str
+    arms: tuple[Arm, ...]
+    seeds: tuple[int, ...]
+    runs: tuple[Run, ...]  # at least one
+    failed: tuple[Absent, ...]
+    missing: tuple[Absent, ...]
+
+    def of(self, arm: str) -> tuple[Run, ...]:
+        """The finished runs of an arm, by seed."""
+        return tuple(run for run in self.runs if run.arm == arm)
+
+    @property
+    def reference(self) -> str:
+        """The arm that others are compared with where none is chosen: the first that trains."""
+        return next(arm.name for arm in self.arms if not arm.baseline)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A number measured once per seed. Example: Estimate(values=(0.5, 0.6, 0.7)) prints as 0.600 ± 0.248."""
+
+    values: tuple[float, ...]  # at least one
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def half(self) -> float | None:
+        """Half the width of the 95 % Student-t interval of the mean; one seed has none, as it shows no spread."""
+        return float(half_width(np.array(self.values))) if len(self.values) > 1 else None
+
+    def text(self, form: str = ".3f") -> str:
+        """The mean, and the half width where there is one."""
+        spread = "" if self.half is None else f" ± {format(self.half, form.lstrip('+'))}"
+        return format(self.mean, form) + spread
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Curve:
+    """An arm's measure over tokens spent, from where all its seeds have begun to where the first of them ends."""
+
+    tokens: Array  # (n,), evenly spaced
+    seeds: Array  # (seeds, n), each seed's values, interpolated linearly
+    mean: Array  # (n,)
+    half: Array | None  # (n,), half widths of the 95 % intervals; none with one seed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """An arm's line of the table. A baseline has `final` and `difference` only."""
+
+    arm: Arm
+    seeds: tuple[int, ...]  # seeds with a value
+    planned: int  # seeds that there should be
+    final: Estimate  # held-out accuracy at the end
+    difference: Estimate | None  # final accuracy less the reference arm's, seed by seed
+    half: Estimate | None  # held-out accuracy at half the budget
+    entropy_start: Estimate | None  # of the first step, nats per token
+    entropy_end: Estimate | None  # mean of the last steps
+    kl_end: Estimate | None  # from the starting model, nats per token, mean of the last steps
+    kept: Estimate | None  # share of the dispatched groups that the filter accepted
+    generated: Estimate | None  # tokens
+    trained: Estimate | None  # tokens, each update's counted
+    steps: Estimate | None
+    minutes: Estimate | None
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Reads what `winnow compare` wrote, finished or not; ValueError where it is broken or no run has finished."""
+    plan = _read_plan(folder / "compare.json")
+    failed = {(absent.arm, absent.seed): absent for absent in plan["failed"]}
+    runs, missing = [], []
+    for arm in (arm for arm in plan["arms"] if not arm.baseline):
+        for seed in (seed for seed in plan["seeds"] if (arm.name, seed) not in failed):
+            run, why = _read_run(folder, arm.name, seed)
+            why = why or _why_unfinished(run, plan["budget_tokens"], plan["budget_seconds"])
+            if why:
+                missing.append(Absent(arm=arm.name, seed=seed, why=why))
+            else:
+                runs.append(run)
+    if not runs:
+        raise ValueError(f"{folder}: no run has finished: {len(failed)} failed, {len(missing)} are missing")
+    return Comparison(**plan | {"failed": tuple(failed.values())}, runs=tuple(runs), missing=tuple(missing))
+
+
+def arm_folder(name: str) -> str:
+    """The folder of an arm's runs."""
+    return name.replace("/", "-").replace(" ", "-")
+
+
+def _read_plan(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist: this is not the folder of a comparison")
+    told = json.loads(path.read_text(encoding="utf-8"))
+    lacking = [key for key in ("name", "title", "arms", "seeds") if key not in told]
+    if lacking:
+        raise ValueError(f"{path} lacks {', '.join(lacking)}")
+    arms = tuple(_arm(arm, told.get("notes", {})) for arm in told["arms"])
+    if len({arm_folder(arm.name) for arm in arms}) < len(arms):
+        raise ValueError(f"{path}: two arms share a folder: {', '.join(arm.name for arm in arms)}")
+    return {
+        "name": told["name"],
+        "title": told["title"],
+        "budget_tokens": told.get("budget_tokens", 0),
+        "budget_seconds": told.get("budget_seconds", 0),
+        "machine": told.get("machine", ""),
+        "arms": arms,
+        "seeds": tuple(told["seeds"]),
+        "failed": [Absent(arm=line["arm"], seed=line["seed"], why=line["why"]) for line in told.get("failed", [])],
+    }
+
+
+def _arm(told: Line, notes: Mapping[str, str]) -> Arm:
+    return Arm(
+        name=told["name"],
+        objective=told.get("objective", ""),
+        changes=told.get("changes", {}),
+        baseline=told.get("baseline", False),
+        note=notes.get(told["name"], ""),
+    )
+
+
+def _read_run(folder: Path, arm: str, seed: int) -> tuple[Run, str]:
+    place = folder / arm_folder(arm) / f"seed={seed}"
+    run = Run(arm=arm, seed=seed, steps=_lines(place / "metrics.jsonl"), evals=_lines(place / "evals.jsonl"))
+    return run, "" if place.is_dir() else "no folder"
+
+
+def _lines(path: Path) -> tuple[Line, ...]:
+    """The objects of a file of lines; a last line still being written is left out."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    whole = text.splitlines()[: None if text.endswith("\n") else -1]
+    return tuple(json.loads(line) for line in whole)
+
+
+def _why_unfinished(run: Run, tokens: int, seconds: float) -> str:
+    if not run.steps:
+        return "no training step"
+    if not run.evals or run.evals[0]["step"] != 0 or run.evals[-1]["step"] == 0:
+        return "not evaluated both before and after training"
+    budgets = {"tokens": tokens, "wall_seconds": seconds}
+    spent = max((run.evals[-1][unit] / budget for unit, budget in budgets.items() if budget), default=1.0)
+    return "" if spent >= ENOUGH else f"last evaluated at {spent:.0%} of its budget"
+
+
+def half_width(values: Array) -> Any:
+    """Half the width of the 95 % Student-t interval of the mean over axis 0: t(n - 1) s / sqrt(n), n at least 2."""
+    return student_t(len(values) - 1) * np.std(values, axis=0, ddof=1) / math.sqrt(len(values))
+
+
+def student_t(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t: a table up to 9 degrees, then Fisher's expansion (error below 0.001)."""
+    if degrees <= len(_STUDENT):
+        return _STUDENT[degrees - 1]
+    z = 1.959964
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
+
+
+def _held_out(run: Run) -> Series:
+    tokens, values = ([line[name] for line in run.evals] for name in ("tokens", "accuracy"))
+    return np.array(tokens, np.float64), np.array(values, np.float64)
+
+
+def _trailing(values: Array) -> Array:
+    return np.array([values[max(0, end - WINDOW) : end].mean() for end in range(1, len(values) + 1)])
+
+
+def _metric(name: str, run: Run) -> Series:
+    tokens, values = np.cumsum(run.column("tokens_generated")), run.column(name)
+    there = ~np.isnan(values)
+    return tokens[there], _trailing(values[there])
+
+
+def _kept(run: Run) -> Series:
+    """Groups kept over groups dispatched in the last steps, not the mean of their shares: a step may dispatch none."""
+    tokens = np.cumsum(run.column("tokens_generated"))
+    kept, sent = (_trailing(np.diff(run.column(name), prepend=0)) for name in ("groups_kept", "groups_dispatched"))
+    return tokens[sent > 0], kept[sent > 0] / sent[sent > 0]
+
+
+MEASURES: dict[str, Callable[[Run], Series]] = {
+    "held_out": _held_out,
+    "accuracy": partial(_metric, "accuracy"),
+    "entropy": partial(_metric, "entropy"),
+    "kl_start": partial(_metric, "kl_start"),
+    "kept": _kept,
+}
+
+
+def curve(comparison: Comparison, arm: str, measure: str) -> Curve | None:
+    """The mean over seeds of one of `MEASURES`; none where the arm has no such numbers."""
+    series = [MEASURES[measure](run) for run in comparison.of(arm)]
+    series = [(tokens, values) for tokens, values in series if len(tokens)]
+    start = max((tokens[0] for tokens, _ in series), default=0.0)
+    end = min((tokens[-1] for tokens, _ in series), default=0.0)
+    if start >= end:
+        return None
+    grid = np.linspace(start, end, GRID)
+    seeds = np.stack([np.interp(grid, tokens, values) for tokens, values in series])
+    return Curve(tokens=grid, seeds=seeds, mean=seeds.mean(axis=0), half=half_width(seeds) if len(seeds) > 1 else None)
+
+
+def finals(comparison: Comparison, arm: Arm) -> dict[int, float]:
+    """Each seed's held-out accuracy at the end; a baseline's is what the seed's runs measured before training."""
+    if not arm.baseline:
+        return {run.seed: run.evals[-1]["accuracy"] for run in comparison.of(arm.name)}
+    before: dict[int, list[float]] = {}
+    for run in comparison.runs:
+        before.setdefault(run.seed, []).append(run.evals[0]["accuracy"])
+    return {seed: float(np.mean(before[seed])) for seed in sorted(before)}
+
+
+def rows(comparison: Comparison, reference: str | None = None) -> tuple[Row, ...]:
+    """The table, an arm per row in the order of the plan; arms without a finished run have none."""
+    chosen = comparison.reference if reference is None else reference
+    against = next((finals(comparison, arm) for arm in comparison.arms if arm.name == chosen), None)
+    if against is None:
+        raise ValueError(f"no arm is called {chosen}: {', '.join(arm.name for arm in comparison.arms)}")
+    values = [(arm, finals(comparison, arm)) for arm in comparison.arms]
+    return tuple(_row(comparison, arm, final, {} if arm.name == chosen else against) for arm, final in values if final)
+
+
+def _row(comparison: Comparison, arm: Arm, final: Mapping[int, float], against: Mapping[int, float]) -> Row:
+    runs = comparison.of(arm.name)
+    return Row(
+        arm=arm,
+        seeds=tuple(final),
+        planned=len(comparison.seeds),
+        final=Estimate(values=tuple(final.values())),
+        difference=_estimate([final[seed] - against[seed] for seed in final if seed in against]),
+        half=_estimate([_at_half(comparison, run) for run in runs]),
+        **{name: _estimate([number(run) for run in runs]) for name, number in _NUMBERS.items()},
+    )
+
+
+def _estimate(values: Sequence[float | None]) -> Estimate | None:
+    there = tuple(float(value) for value in values if value is not None)
+    return Estimate(values=there) if there else None
+
+
+def _at_half(comparison: Comparison, run: Run) -> float | None:
+    """Held-out accuracy when half the budget was spent; without a budget, half of what every run spent."""
+    unit = "wall_seconds" if comparison.budget_seconds and not comparison.budget_tokens else "tokens"
+    budget = comparison.budget_tokens or comparison.budget_seconds
+    half = (budget or min(run.evals[-1]["tokens"] for run in comparison.runs)) / 2
+    clock, accuracy = ([line[name] for line in run.evals] for name in (unit, "accuracy"))
+    return float(np.interp(half, clock, accuracy)) if half <= clock[-1] else None
+
+
+def _at(index: int, name: str, run: Run) -> float | None:
+    values = MEASURES[name](run)[1]
+    return values[index] if len(values) else None
+
+
+def _kept_share(run: Run) -> float | None:
+    sent = run.steps[-1]["groups_dispatched"]
+    return run.steps[-1]["groups_kept"] / sent if sent else None
+
+
+_NUMBERS: dict[str, Callable[[Run], float | None]] = {  # fields of a row that each run gives by itself
+    "entropy_start": partial(_at, 0, "entropy"),  # the trailing mean of one step
+    "entropy_end": partial(_at, -1, "entropy"),
+    "kl_end": partial(_at, -1, "kl_start"),
+    "kept": _kept_share,
+    "generated": lambda run: run.column("tokens_generated").sum(),
+    "trained": lambda run: run.column("tokens_trained").sum(),
+    "steps": lambda run: run.steps[-1]["step"],
+    "minutes": lambda run: run.steps[-1]["wall_seconds"] / 60,
+}
+
+Cell = Callable[[Row], str]
+COLUMNS: dict[str, Cell] = {  # heading -> how a row shows it, "-" for what a baseline does not have
+    "method": lambda row: (
+        row.arm.name + ("" if len(row.seeds) == row.planned else f" ({len(row.seeds)} of {row.planned} seeds)")
+    ),
+    "accuracy at the end": lambda row: row.final.text(),
+    "at half the budget": lambda row: row.half.text() if row.half else "-",
+    "entropy start → end": lambda row: _means(".3f", row.entropy_start, row.entropy_end, between=" → "),
+    "KL from start": lambda row: _means(".3f", row.kl_end),
+    "groups kept": lambda row: _means(".0%", row.kept),
+    "tokens trained / generated": lambda row: _means("tokens", row.trained, row.generated, between=" / "),
+}
+MORE: dict[str, Cell] = {  # what the page and the terminal show beside them
+    "difference": lambda row: row.difference.text("+.3f") if row.difference else "-",
+    "steps": lambda row: _means(".0f", row.steps),
+    "minutes": lambda row: _means(".1f", row.minutes),
+}
+
+
+def markdown_table(comparison: Comparison) -> str:
+    """The table as a README shows it."""
+    lines = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)]]
+    lines += [[show(row).replace("|", "\\|") for show in COLUMNS.values()] for row in rows(comparison)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def terminal_table(comparison: Comparison) -> Table:
+    """The table as a terminal shows it, with the runs that it lacks under it."""
+    absent = [f"{absent.arm} seed {absent.seed}: {absent.why}" for absent in comparison.failed + comparison.missing]
+    caption = "\n".join([f"difference: to {comparison.reference}, seed by seed", *absent])
+    table = Table(title=escape(comparison.title), caption=escape(caption))
+    for heading in COLUMNS | MORE:
+        table.add_column(heading, justify="left" if heading == "method" else "right")
+    for row in rows(comparison):
+        table.add_row(*(escape(show(row)) for show in (COLUMNS | MORE).values()))
+    return table
+
+
+def tokens_text(tokens: float) -> str:
+    """A count of tokens in three digits. Example: 12.5k"""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if tokens >= 0.9995 * size:
+            return f"{tokens / size:.3g}{letter}"
+    return f"{tokens:.0f}"
+
+
+def _means(form: str, *estimates: Estimate | None, between: str = "") -> str:
+    means = [estimate.mean for estimate in estimates if estimate]
+    return between.join(tokens_text(mean) if form == "tokens" else format(mean, form) for mean in means) or "-"

@@ -1,0 +1,47 @@
+"""Evaluation on held-out prompts by the run's own generators, outside the ledger: nothing of it is trained on."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from actors.pool import GeneratorPool
+from actors.types import Order, Prompt
+from rewards import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluator:
+    """Samples the same prompts with the same seeds every time, so that two evaluations differ by the weights only."""
+
+    pool: GeneratorPool
+    prompts: Sequence[Prompt]
+    samples: int  # responses to each
+    file: Path  # a line for each evaluation
+
+    async def run(self, step: int, tokens: int, wall_seconds: float) -> float:
+        """Accuracy over all judged responses under the live weights; a line of the file.
+
+        Args:
+            step: training steps so far.
+            tokens: tokens sampled for training so far.
+            wall_seconds: since the first step began.
+
+        Raises:
+            RolloutFailed: a prompt failed twice.
+        """
+        orders = [
+            Order(group=-1 - number, prompt=prompt, visit=0, size=self.samples)
+            for number, prompt in enumerate(self.prompts)
+        ]
+        graded = await asyncio.gather(*(self.pool.rollout(order) for order in orders))
+        outcomes = [outcome for summary, _ in graded for outcome in summary.outcomes if outcome.judged]
+        correct = sum(outcome is Outcome.CORRECT for outcome in outcomes)
+        line: dict[str, Any] = {"step": step, "tokens": tokens, "wall_seconds": wall_seconds}
+        line |= {"prompts": len(orders), "responses": len(outcomes), "correct": correct}
+        line["accuracy"] = correct / max(1, len(outcomes))
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        return line["accuracy"]

@@ -1,0 +1,222 @@
+"""One run on actors that are there: its stages, wired to them, and what it leaves behind."""
+
+import asyncio
+import random
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from actors.arrow import batch_of
+from actors.errors import Starved
+from actors.filter import AcceptedBatch
+from actors.pool import call, call_all
+from actors.prompts import PromptSource
+from actors.types import Order, Summary
+from cluster.evaluate import Evaluator
+from cluster.layout import Layout
+from cluster.loop import Stages, StepDone, run_loop
+from cluster.metrics import Clock, FilterReport, step_metrics
+from cluster.outputs import Display, MetricsWriter
+from cluster.preflight import Prepared
+from cluster.publish import Publisher, SyncReport
+from cluster.startup import Parts, begin_run, sync_backend
+from learner.batching import plan_updates
+from learner.credit import quantiles
+from learner.types import Schedule, Share, UpdateStats
+
+WARMUP_REPORT = 10  # supervised updates between two lines of progress
+
+
+class Run:
+    """A training run from the start of its engines to its last checkpoint."""
+
+    def __init__(self, prepared: Prepared, layout: Layout, parts: Parts, folder: Path, display: Display) -> None:
+        config = prepared.config
+        self._config, self._prepared, self._parts = config, prepared, parts
+        self._folder, self._display = folder, display
+        self._algorithm = config.algorithm
+        self._source = PromptSource(prepared.prompts, config.run.seed)
+        self._writer = MetricsWriter(folder, folder.name)
+        how = {
+            "workers_each": config.cluster.tensor_parallel,
+            "backend": sync_backend(config, layout),
+            "bucket_bytes": config.sync.bucket_mib * 2**20,
+        }
+        self._publisher = Publisher((parts.ranks, parts.generators), config.sync, how, config.model.dtype)
+        self._evaluator = Evaluator(
+            pool=parts.generators,
+            prompts=prepared.heldout,
+            samples=config.eval.samples,
+            file=folder / "evals.jsonl",
+        )
+        self._pool = np.empty(0)  # all scores so far, where responses are sorted into quantiles
+        self._began = self._step_began = time.monotonic()
+        self._updates = self._step = self._tokens = 0
+
+    async def go(self) -> None:
+        """Start-up, warm-up, first sync, the loop, and the last checkpoint, whatever ends the loop."""
+        await self._start()
+        await self._publish(0)
+        self._began = self._step_began = time.monotonic()
+        if self._prepared.heldout:
+            await self._evaluate(0)
+        book = self._parts.filter
+        stages = Stages(
+            admit=partial(call, book, "admit"),
+            prompts=self._source.take,
+            rollout=self._rollout,
+            offer=partial(call, book, "offer"),
+            drop=partial(call, book, "drop"),
+            take=partial(call, book, "take"),
+            train=self._train,
+            publish=self._publish,
+            report=self._report,
+        )
+        try:
+            await run_loop(stages, self._config.run.steps)
+        except Starved:
+            await self._checkpoint(self._step)
+            raise
+        finally:
+            self._writer.close()
+            await call(book, "close", self._step + 1)
+
+    async def warm_up(self, target: Path) -> None:
+        """Only the supervised stage: its model goes to `target`."""
+        await begin_run(self._parts, self._prepared, self._folder)
+        await self._join()
+        await self._imitate(target)
+
+    # --------------------------------------------------------------------------------------------------- start
+
+    async def _start(self) -> None:
+        """Engines start while the learner warms up; the first that fails ends the start."""
+        self._display.status("starting the generators and the learner")
+        await begin_run(self._parts, self._prepared, self._folder)
+        generators = list(self._parts.generators.alive.values())
+        await asyncio.gather(call_all(generators, "start"), self._start_learner())
+
+    async def _start_learner(self) -> None:
+        """Warms the model up, where that is asked for, and loads what the warm-up made."""
+        config, ranks = self._config, self._parts.ranks
+        await self._join()
+        start = Path(config.model.path)
+        if config.warmup.updates:
+            start = self._folder / "warmup"
+            await self._imitate(start)
+        total = config.run.steps * config.learner.updates_per_step * self._algorithm.passes
+        schedule = Schedule(
+            lr=config.learner.lr, updates=total, warmup=config.learner.lr_warmup, end=config.learner.lr_end
+        )
+        parameters = (await call_all(ranks, "load", start, schedule))[0]
+        self._display.status(f"learner ready: {parameters / 1e6:.3g} million parameters; waiting for the generators")
+
+    async def _join(self) -> None:
+        address, port = (await call_all(self._parts.ranks[:1], "address"))[0]
+        await call_all(self._parts.ranks, "join", address, port)
+
+    async def _imitate(self, target: Path) -> None:
+        warmup, ranks = self._config.warmup, self._parts.ranks
+        schedule = Schedule(lr=warmup.lr, updates=warmup.updates, warmup=warmup.updates // 4, end=warmup.lr_end)
+        await call_all(ranks, "load_policy", Path(self._config.model.path), schedule)
+        for done in range(0, warmup.updates, WARMUP_REPORT):
+            count = min(WARMUP_REPORT, warmup.updates - done)
+            stats: UpdateStats = (await call_all(ranks, "warm_up", count))[0]
+            self._display.status(f"warm-up: update {done + count} of {warmup.updates}, loss {stats.loss:.3f}")
+        await call_all(ranks, "save", target)
+        await call_all(ranks, "unload")
+
+    # -------------------------------------------------------------------------------------------------- stages
+
+    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
+        """A group from a generator, or from the stored dataset."""
+        stored = self._prepared.stored
+        draw = random.Random(f"{self._config.run.seed}/stored/{order.group}").random()
+        if stored is None or draw >= self._config.data.stored_share:
+            return await self._parts.generators.rollout(order)
+        group = stored.deal(order.group)
+        return Summary.of(group, seconds_generate=0.0, seconds_verify=0.0), [ray.put(batch_of(group))]
+
+    async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
+        ranks, learner = self._parts.ranks, self._config.learner
+        plans = plan_updates(
+            batch.summaries,
+            self._algorithm,
+            updates=learner.updates_per_step,
+            ranks=len(ranks),
+            longest=self._config.rollout.max_new_tokens,
+        )
+        control = self._control(batch) if self._prepared.control else None
+        shares = [
+            [
+                Share(
+                    number=plan.number,
+                    totals=plan.totals,
+                    groups=tuple(batch.boxes[i] for i in plan.ranks[rank]),
+                    control=control,
+                )
+                for plan in plans
+            ]
+            for rank in range(len(ranks))
+        ]
+        calls = (call(actor, "train", share) for actor, share in zip(ranks, shares, strict=True))
+        stats: list[UpdateStats] = (await asyncio.gather(*calls))[0]
+        await call(self._parts.filter, "trained", batch.boxes)
+        self._updates += len(stats)
+        return stats
+
+    def _control(self, batch: AcceptedBatch) -> dict[float, int]:
+        """The control token of every score in the batch, by its quantile among all scores so far."""
+        scores = np.array([score for summary in batch.summaries for score in summary.scores])
+        self._pool = np.concatenate([self._pool, scores])
+        known, tokens = np.unique(scores), self._prepared.control
+        found = quantiles(self._pool, known, len(tokens))
+        return {float(score): tokens[index] for score, index in zip(known, found, strict=True)}
+
+    async def _publish(self, version: int) -> SyncReport:
+        report = await self._publisher.publish(version, self._prepared.probe)
+        await call(self._parts.filter, "publish", version)
+        return report
+
+    async def _report(self, done: StepDone) -> bool:
+        """Metrics, checkpoint, evaluation; whether the budget allows another step."""
+        self._step = done.step
+        counts, drops, graded = await call(self._parts.filter, "report", done.step)
+        self._tokens += sum(length for summary in graded for length in summary.lengths)
+        last, run = self._is_last(done.step), self._config.run
+        if last or (run.checkpoint_every and done.step % run.checkpoint_every == 0):
+            await self._checkpoint(done.step)
+        every = self._config.eval.every
+        accuracy = await self._evaluate(done.step) if every and (last or done.step % every == 0) else None
+        now = time.monotonic()
+        known = done.seconds_wait + done.seconds_train + done.seconds_sync
+        clock = Clock(
+            wall=now - self._began,
+            other=now - self._step_began - known,
+            updates=self._updates,
+            eval_accuracy=accuracy,
+        )
+        self._step_began = now
+        metrics = step_metrics(done, FilterReport(counts=counts, drops=drops, graded=graded), clock)
+        self._writer.write(metrics)
+        self._display.step(metrics)
+        return not last
+
+    def _is_last(self, step: int) -> bool:
+        run, spent = self._config.run, time.monotonic() - self._began
+        return (
+            step == run.steps
+            or (run.tokens > 0 and self._tokens >= run.tokens)
+            or (run.seconds > 0 and spent >= run.seconds)
+        )
+
+    async def _evaluate(self, step: int) -> float:
+        self._display.status(f"evaluating after step {step}")
+        return await self._evaluator.run(step, self._tokens, time.monotonic() - self._began)
+
+    async def _checkpoint(self, step: int) -> None:
+        await call_all(self._parts.ranks, "save", self._folder / "checkpoints" / f"step-{step}")

@@ -1,0 +1,174 @@
+"""What responses and tokens are worth: numpy in, numpy out.
+
+Scores are -1 (wrong) and +1 (correct) unless the run says otherwise; J counts the judged responses of one group, T the
+trained tokens of one response.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+Credit = Callable[[np.ndarray], np.ndarray]  # scores[J] of a group -> advantages[J]
+
+
+# ------------------------------------------------------------------------------- one value for each response
+
+
+def best(scores: np.ndarray) -> np.ndarray:
+    """w_i = 1[r_i = max_j r_j and r_i > 0]; without the guard a group of wrong answers would teach its mistakes.
+    arXiv 2304.06767; arXiv 2504.11343 equation 6."""
+    return ((scores == scores.max()) & (scores > 0)).astype(np.float64)
+
+
+def above(scores: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+    """w_i = 1[r_i > threshold]: ReST's filter, whose threshold rises from pass to pass. arXiv 2308.08998."""
+    return (scores > threshold).astype(np.float64)
+
+
+def imitated(scores: np.ndarray) -> np.ndarray:
+    """w_i = 1: every response is imitated, under the token of its reward quantile. arXiv 2205.13636 (Quark)."""
+    return np.ones(scores.shape)
+
+
+def raw(scores: np.ndarray) -> np.ndarray:
+    """A_i = r_i: imitate the correct, unlearn the wrong. arXiv 2504.11343 section 3."""
+    return scores.astype(np.float64)
+
+
+def centred(scores: np.ndarray) -> np.ndarray:
+    """A_i = r_i - mean r: exactly 0 where all scores are equal. arXiv 2503.20783 (Dr. GRPO)."""
+    return np.zeros(scores.shape) if _equal(scores) else scores - scores.mean()
+
+
+def scaled(scores: np.ndarray, ddof: int = 1) -> np.ndarray:
+    """A_i = r_i / std r, 0 where all scores are equal. arXiv 2504.11343 section 4 ("normalize std")."""
+    if _equal(scores):
+        return np.zeros(scores.shape)
+    units = _units(scores)
+    return units / units.std(ddof=ddof)
+
+
+def normalised(scores: np.ndarray, ddof: int = 1) -> np.ndarray:
+    """A_i = (r_i - mean r) / std r, exactly 0 where all scores are equal; never larger than sqrt(J) in size.
+    arXiv 2402.03300 equation 21 (which leaves `ddof` open; torch.std, and so most code, has 1)."""
+    if _equal(scores):
+        return np.zeros(scores.shape)
+    units = _units(scores)
+    return (units - units.mean()) / units.std(ddof=ddof)
+
+
+def leave_one_out(scores: np.ndarray) -> np.ndarray:
+    """A_i = r_i - mean of the siblings' r = J/(J-1) * (r_i - mean r). arXiv 2402.14740 (RLOO)."""
+    return np.zeros(scores.shape) if _equal(scores) else centred(scores) * scores.size / (scores.size - 1)
+
+
+def paired(scores: np.ndarray) -> np.ndarray:
+    """+1 for the first correct responses and -1 for as many wrong ones, in their order; 0 for the rest, which has no
+    partner. The k-th of each are a pair. arXiv 2305.18290, iterated as in arXiv 2504.11343."""
+    correct, wrong = np.flatnonzero(scores > 0), np.flatnonzero(scores <= 0)
+    count = min(correct.size, wrong.size)
+    credits = np.zeros(scores.shape)
+    credits[correct[:count]], credits[wrong[:count]] = 1.0, -1.0
+    return credits
+
+
+CREDITS: dict[str, Credit] = {
+    "best": best,
+    "above": above,
+    "imitated": imitated,
+    "raw": raw,
+    "centred": centred,
+    "scaled": scaled,
+    "normalised": normalised,
+    "leave-one-out": leave_one_out,
+    "paired": paired,
+}
+
+
+# --------------------------------------------------------------------------------------- shaping of scores
+
+
+def overlong(lengths: np.ndarray, longest: int, share: float) -> np.ndarray:
+    """Penalty added to each score: 0 up to (1 - share) * longest tokens, then falling to -1 at the longest.
+    arXiv 2503.14476 equation 13 (DAPO)."""
+    buffer = share * longest
+    return np.minimum(0.0, (longest - buffer - lengths) / buffer) if buffer > 0 else np.zeros(lengths.shape)
+
+
+def moving_baseline(mean: float, seen: int, total: float, count: int) -> tuple[float, int]:
+    """(mean over all scores so far, their number) after `count` more with this sum; (0, 0) at first.
+    arXiv 2402.14740 section 2."""
+    return (mean * seen + total) / max(1, seen + count), seen + count
+
+
+def quantiles(pool: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
+    """Reward quantile of each score within a pool, 0 the best of `count`; the remainder joins the worst. Equal scores
+    share the best quantile that one of them reaches, so order does not matter. arXiv 2205.13636 (Quark)."""
+    ahead = pool.size - np.searchsorted(np.sort(pool), scores, side="right")
+    return np.minimum(ahead // max(1, pool.size // count), count - 1)
+
+
+# ------------------------------------------------------------------------------------ one value for each token
+
+
+def token_rewards(score: float, penalty: np.ndarray, dense: np.ndarray | float = 0.0) -> np.ndarray:
+    """r_t = dense_t - penalty_t, and the score on the last token; float64[T]."""
+    rewards = dense - penalty.astype(np.float64)
+    rewards[-1] += score
+    return rewards
+
+
+def discounted(rewards: np.ndarray, gamma: float) -> np.ndarray:
+    """G_t = r_t + gamma * G_(t+1), float64[T]."""
+    returns, ahead = np.empty(rewards.shape), 0.0
+    for t in range(rewards.size - 1, -1, -1):
+        returns[t] = ahead = rewards[t] + gamma * ahead
+    return returns
+
+
+def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float) -> np.ndarray:
+    """A_t = d_t + gamma * lam * A_(t+1), d_t = r_t + gamma * V_(t+1) - V_t, V after the last token 0; float64[T].
+    arXiv 1506.02438 equation 16. The returns are A + V."""
+    ahead = np.append(values[1:], 0.0)
+    return discounted(rewards + gamma * ahead - values, gamma * lam)
+
+
+def process_advantages(outcomes: np.ndarray, process: Sequence[np.ndarray], gamma: float) -> list[np.ndarray]:
+    """A_(i,t) = sum over s >= t of gamma^(s-t) (r_(i,s) - mean over siblings j of mean r_j) + leave-one-out outcome.
+
+    Leave-one-out over two sources of reward, the outcome of a response and the implicit rewards of its tokens.
+    arXiv 2502.01456 equation 5 (PRIME).
+
+    Args:
+        outcomes: float[J], scores of the responses.
+        process: J arrays float[T_j], implicit rewards of their tokens.
+        gamma: discount of the process rewards.
+    """
+    means = np.array([rewards.mean() for rewards in process])
+    others = (means.sum() - means) / max(1, means.size - 1)
+    return [
+        discounted(rewards - other, gamma) + outcome
+        for rewards, other, outcome in zip(process, others, leave_one_out(outcomes), strict=True)
+    ]
+
+
+# ------------------------------------------------------------------------------- over all tokens of the batch
+
+
+def whitened(advantages: np.ndarray, mean: float, variance: float) -> np.ndarray:
+    """(A - mean) / sqrt(variance + 1e-8), with mean and variance of the whole batch."""
+    return (advantages - mean) / np.sqrt(variance + 1e-8)
+
+
+def without_outliers(advantages: np.ndarray, limit: float = 3.0) -> np.ndarray:
+    """0 for standardised advantages beyond `limit`, the rest as it is. arXiv 2505.02835 (StableReinforce)."""
+    return np.where(np.abs(advantages) > limit, 0.0, advantages)
+
+
+def _units(scores: np.ndarray) -> np.ndarray:
+    """Scores over the largest of their sizes, so that neither squares nor quotients over- or underflow."""
+    return scores / np.abs(scores).max()
+
+
+def _equal(scores: np.ndarray) -> bool:
+    return bool(scores.size < 2 or np.ptp(scores) == 0)

@@ -1,4 +1,5 @@
 # make demo    the whole pipeline on this machine, ten minutes at most
+# make paper   ten methods, three seeds each: the comparison of arXiv 2504.11343 in miniature, within the hour
 # make test    the default tests, then those with the real parts
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
@@ -13,10 +14,16 @@ ENV := .venv/.installed-$(PROFILE)
 BENCH_LOCK := deploy/requirements/bench.txt
 BENCH_ENV := .venv-bench/.installed
 
-.PHONY: demo test env lock lint bench-env bench-agree
+.PHONY: demo paper test env lock lint bench-env bench-agree
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
+
+METHODS := reinforce reinforce-no-wrong reinforce-no-correct reinforce-rej reinforce-rej-std grpo raft raft++ \
+	iterative-dpo ppo
+paper: env
+	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds 3 --name paper \
+		--title "From rejection sampling to Reinforce, in miniature"
 
 test: env
 	.venv/bin/python -m pytest -q
@@ -52,4 +59,4 @@ $(BENCH_ENV): $(BENCH_LOCK)
 	touch $@
 
 bench-agree: bench-env
-	.venv-bench/bin/python tests/bench/agree.py
+	HF_HUB_OFFLINE=1 .venv-bench/bin/python -W ignore -m tests.bench.agree

@@ -79,12 +79,18 @@ def load_prompts(
         DataError: more than `data.overlong_share` of them do not fit, or the data cannot be read.
     """
     rows = read_rows(Path(data.path), (data.prompt_column, data.answer_column))
-    prompts = []
-    for number, row in enumerate(rows):
-        text = render(row[data.prompt_column], data, tokenizer)
-        tokens = np.array([*before, *tokenizer(text, add_special_tokens=False)["input_ids"]], np.int32)
-        reference = row[data.answer_column]
-        prompts.append(Prompt(id=str(number), tokens=tokens, text=text, reward=reward, reference=reference))
+    texts = [render(row[data.prompt_column], data, tokenizer) for row in rows]
+    tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    prompts = [
+        Prompt(
+            id=str(number),
+            tokens=np.array([*before, *ids], np.int32),
+            text=text,
+            reward=reward,
+            reference=row[data.answer_column],
+        )
+        for number, (row, text, ids) in enumerate(zip(rows, texts, tokens, strict=True))
+    ]
     fitting = [prompt for prompt in prompts if prompt.tokens.size <= longest]
     left_out = len(prompts) - len(fitting)
     if left_out > data.overlong_share * len(prompts):

@@ -6,6 +6,7 @@ are made from the text then, and the sampler's log-probabilities are unknown (Na
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def _own(table: pa.Table, before: Sequence[int]) -> list[Group]:
     ids = table.column("group").to_numpy()
     starts = [0, *(np.flatnonzero(np.diff(ids)) + 1), ids.size] if ids.size else [0]
     groups = []
-    for start, end in zip(starts[:-1], starts[1:], strict=True):
+    for start, end in pairwise(starts):
         groups.append(_adopted(group_of(table.slice(start, end - start).to_batches()[0]), before))
     return groups
 
@@ -115,8 +116,8 @@ def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: Any) ->
     missing = [name for name in TEXT_COLUMNS if name not in table.column_names]
     if missing:
         raise DataError(
-            f"{file} (data.stored) has no column {', '.join(missing)} (columns there: {', '.join(table.column_names)}); "
-            "a dataset needs prompt, response and score"
+            f"{file} (data.stored) has no column {', '.join(missing)} (columns there: "
+            f"{', '.join(table.column_names)}); a dataset needs prompt, response and score"
         )
     by_prompt: dict[str, list[dict[str, Any]]] = {}
     for line, row in enumerate(table.select(TEXT_COLUMNS).to_pylist(), start=1):

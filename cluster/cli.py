@@ -1,4 +1,4 @@
-"""The command line: `winnow train`. Imports nothing heavy until a command needs it."""
+"""The command line: `winnow train` and `winnow compare`. Imports nothing heavy until a command needs it."""
 
 import argparse
 import logging
@@ -12,7 +12,12 @@ EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    unknown = [item for item in rest if item.startswith("-") or "=" not in item]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    options.items += rest  # settings that stand behind an option
     return options.command(options)
 
 
@@ -23,17 +28,62 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="train a model", description="Trains a model as a run file says.")
     train.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run file")
-    train.add_argument("overrides", nargs="*", metavar="section.key=value", help="settings that replace the file's")
+    train.add_argument("items", nargs="*", metavar="section.key=value", help="settings that replace the file's")
     train.add_argument("--plan", action="store_true", help="print sizes and layout, start nothing")
     train.set_defaults(command=_train)
+    compare = commands.add_parser(
+        "compare",
+        help="compare methods over seeds",
+        description="Runs several run files with several seeds and one budget each; writes a table and a page.",
+    )
+    compare.add_argument(
+        "items",
+        nargs="+",
+        metavar="CONFIG.toml|FOLDER|section.key=value",
+        help="run files, folders of them, and settings that replace those of every file",
+    )
+    compare.add_argument(
+        "--each",
+        metavar="section.key=A,B,...",
+        help="one method for each value, instead of one for each run file; a single run file then",
+    )
+    compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each method (3)")
+    compare.add_argument("--name", default="compare", help="name of the folder")
+    compare.add_argument("--title", default="", help="title of the page")
+    compare.set_defaults(command=_compare)
     return parser
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from actors.errors import BrokenPart
+    from cluster.compare import compare, plan_comparison
+    from cluster.config import ConfigError, load_arms
+
+    try:
+        overrides = [item for item in options.items if "=" in item]
+        files = [Path(item) for item in options.items if "=" not in item]
+        arms = load_arms(files, overrides, options.each or "")
+        if options.seeds < 1:
+            raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
+        folder = compare(plan_comparison(options.name, options.title or options.name, arms, options.seeds))
+    except ConfigError as mistake:
+        print(f"winnow: {mistake}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except BrokenPart as failure:
+        print(f"winnow: the comparison failed: {failure}", file=sys.stderr)
+        return EXIT_BROKEN
+    except KeyboardInterrupt:
+        print("winnow: interrupted; what has finished is kept", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    print(f"done: {folder}")
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:
     from cluster.config import ConfigError, load_config
 
     try:
-        config = load_config(options.config, options.overrides)
+        config = load_config(options.config, options.items)
         if options.plan:
             from cluster.plan import plan
 

@@ -129,7 +129,7 @@ class Row:
     entropy_start: Estimate | None  # of the first step, nats per token
     entropy_end: Estimate | None  # mean of the last steps
     kl_end: Estimate | None  # from the starting model, nats per token, mean of the last steps
-    kept: Estimate | None  # share of the dispatched groups that the filter accepted
+    kept: Estimate | None  # share of the graded groups that the filter accepted
     generated: Estimate | None  # tokens
     trained: Estimate | None  # tokens, each update's counted
     steps: Estimate | None
@@ -243,10 +243,10 @@ def _metric(name: str, run: Run) -> Series:
 
 
 def _kept(run: Run) -> Series:
-    """Groups kept over groups dispatched in the last steps, not the mean of their shares: a step may dispatch none."""
+    """Groups kept over groups graded in the last steps, not the mean of their shares: a step may grade none."""
     tokens = np.cumsum(run.column("tokens_generated"))
-    kept, sent = (_trailing(np.diff(run.column(name), prepend=0)) for name in ("groups_kept", "groups_dispatched"))
-    return tokens[sent > 0], kept[sent > 0] / sent[sent > 0]
+    kept, graded = (_trailing(np.diff(column, prepend=0)) for column in (run.column("groups_kept"), _graded(run)))
+    return tokens[graded > 0], kept[graded > 0] / graded[graded > 0]
 
 
 MEASURES: dict[str, Callable[[Run], Series]] = {
@@ -324,8 +324,13 @@ def _at(index: int, name: str, run: Run) -> float | None:
 
 
 def _kept_share(run: Run) -> float | None:
-    sent = run.steps[-1]["groups_dispatched"]
-    return run.steps[-1]["groups_kept"] / sent if sent else None
+    graded = _graded(run)[-1]
+    return float(run.column("groups_kept")[-1] / graded) if graded else None
+
+
+def _graded(run: Run) -> Array:
+    """Groups dispatched so far less those still being sampled."""
+    return run.column("groups_dispatched") - np.nan_to_num(run.column("groups_in_flight"))
 
 
 _NUMBERS: dict[str, Callable[[Run], float | None]] = {  # fields of a row that each run gives by itself

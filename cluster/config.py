@@ -37,6 +37,7 @@ class RunSettings(Section):
     """The run as a whole."""
 
     name: str = "run"  # of the folder; a number is added where it exists
+    note: str = ""  # a sentence that stands beside the run in a comparison
     folder: str = "runs"  # where run folders are made
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Annotated[int, Field(ge=1)] = 100  # training steps, each on rollout.groups_per_step accepted groups
@@ -104,7 +105,7 @@ class RunConfig(Section):
                 f"{self.rollout.max_staleness}"
             )
         if "nucleus" not in row.needs and self.rollout.top_p != 1.0:
-            raise ValueError(f"rollout.top_p must stay 1 for learner.algorithm = {name!r}: {TRUNCATION}")
+            raise ValueError(f"rollout.top_p must stay 1 for training, got {self.rollout.top_p}: {TRUNCATION}")
         if row.likelihood and not (self.world.name or self.warmup.path):
             raise ValueError(
                 f"learner.algorithm = {name!r} mixes in the likelihood of worked answers and there are none: set "
@@ -112,8 +113,8 @@ class RunConfig(Section):
             )
         if "tuned" in row.needs and not self.learner.tuned_path:
             raise ValueError(
-                f"learner.algorithm = {name!r} takes its token rewards from a tuned policy: set learner.tuned_path to a "
-                'model folder, such as a checkpoint of a run with "iterative-dpo"'
+                f"learner.algorithm = {name!r} takes its token rewards from a tuned policy: set learner.tuned_path to "
+                'a model folder, such as a checkpoint of a run with "iterative-dpo"'
             )
         if "control" in row.needs and len(self.model.control_tokens) < 2 and not self.world.name:
             raise ValueError(
@@ -171,7 +172,7 @@ class RunConfig(Section):
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Reads a run file and applies overrides.
+    """Reads a run file and applies overrides. A file may build on another one: `extends = "common.toml"`.
 
     Args:
         path: a TOML file.
@@ -180,15 +181,59 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: anything wrong with either.
     """
+    tree = _read(path)
+    for override in overrides:
+        _override(tree, override)
+    return config_of(tree)
+
+
+def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"there is no run file {path}")
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as failure:
         raise ConfigError(f"{path} is not TOML: {failure}") from failure
-    for override in overrides:
-        _override(tree, override)
-    return config_of(tree)
+    if "extends" not in tree:
+        return tree
+    base = path.parent / str(tree.pop("extends"))
+    if base.resolve() in before:
+        raise ConfigError(f"{path} extends {base}, which extends it in turn")
+    common = _read(base, (*before, path.resolve()))
+    for section, values in tree.items():
+        common[section] = common.get(section, {}) | values if isinstance(values, dict) else values
+    return common
+
+
+def load_arms(paths: Sequence[Path], overrides: Sequence[str], each: str = "") -> dict[str, RunConfig]:
+    """The methods of a comparison by name.
+
+    Args:
+        paths: run files, or folders whose run files each are a method (those that begin with "_" are not).
+        overrides: `section.key=value`, for all methods.
+        each: `section.key=A,B`: one method for each value, of a single run file.
+
+    Raises:
+        ConfigError: anything wrong with them, or a name twice.
+    """
+    files = [file for path in paths for file in (_run_files(path) if path.is_dir() else [path])]
+    if each:
+        key, equals, values = each.partition("=")
+        if len(files) != 1 or not equals or not values:
+            raise ConfigError(
+                f"--each takes one run file and looks like section.key=A,B, got {each!r}, {len(files)} files"
+            )
+        return {v.strip(): load_config(files[0], [*overrides, f"{key}={v.strip()}"]) for v in values.split(",")}
+    arms = {file.stem: load_config(file, overrides) for file in files}
+    if len(arms) < len(files) or not arms:
+        raise ConfigError(
+            f"a comparison needs run files with different names, got {', '.join(map(str, files)) or 'none'}"
+        )
+    return arms
+
+
+def _run_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.toml") if not file.name.startswith("_"))
 
 
 def config_of(tree: dict[str, Any]) -> RunConfig:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from ray.util.metrics import Gauge
 from rich.console import Console
@@ -61,6 +61,14 @@ _COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {  # heading -> how a 
     "reward": lambda m: _number(m["reward_mean"], "+.2f"),
     "bottleneck": lambda m: m["bottleneck"],
 }
+
+
+class Progress(Protocol):
+    """Who is told how a run gets on."""
+
+    def say(self, text: str) -> None: ...
+    def status(self, text: str) -> None: ...
+    def step(self, metrics: Mapping[str, Any]) -> None: ...
 
 
 class Display:
@@ -120,6 +128,41 @@ class Display:
     def _columns_that_fit(self) -> list[str]:
         ends = accumulate(max(len(heading), len("0.000")) + 3 for heading in _COLUMNS)
         return [heading for heading, end in zip(_COLUMNS, ends, strict=True) if end < self._console.width]
+
+
+class ProgressLine:
+    """The progress of one run among many: a line that is written over on a terminal, and one that stays at its end."""
+
+    def __init__(self, console: Console, name: str) -> None:
+        self._console, self._name = console, name
+        self._began = time.monotonic()
+        self._last: Mapping[str, Any] = {}
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(f"{self._name}: {text}")
+
+    def status(self, text: str) -> None:
+        """What is going on; only a terminal shows it."""
+        if self._console.is_terminal:
+            self._console.print(
+                f"{self._name}: {text}"[: self._console.width - 1].ljust(self._console.width - 1), end="\r"
+            )
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        """A finished step."""
+        self._last = metrics
+        self.status(f"step {metrics['step']}, accuracy {_number(metrics['accuracy'], '.3f')}")
+
+    def done(self) -> None:
+        """The run's last word."""
+        last = self._last
+        shown = f"held-out accuracy {_number(last['eval_accuracy'], '.3f')}, {last['step']} steps"
+        self.say(f"{shown}, {time.monotonic() - self._began:.0f} s".ljust(60))
+
+    def failed(self, why: str) -> None:
+        """The run's last word when it broke."""
+        self.say(f"failed: {why}")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -68,7 +68,7 @@ CHARTS = {  # measure over tokens spent -> title, and what it is
     "accuracy": ("Training accuracy", "Share of right responses among all sampled ones, those of rejected groups too."),
     "entropy": ("Entropy", "Of the next token, nats, over the tokens that were trained on."),
     "kl_start": ("KL from start", "KL(policy || starting model), nats per trained token."),
-    "kept": ("Groups kept", "Share of the dispatched groups that the filter let through."),
+    "kept": ("Groups kept", "Share of the graded groups that the filter let through."),
 }
 AGAINST_KL = "Held-out accuracy reached at a distance from the starting model; a mark every eighth of the run."
 

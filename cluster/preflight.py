@@ -34,21 +34,26 @@ class Prepared:
     control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
 
 
-def make_run_folder(config: RunConfig) -> Path:
-    """A new folder for the run; a number is added where the name is taken, so nothing is overwritten."""
-    base = Path(config.run.folder)
+def make_run_folder(name: str, base: Path) -> Path:
+    """A new folder under `base`; a number is added where the name is taken, so nothing is overwritten."""
     for number in range(1, 10_000):
-        folder = base / (config.run.name if number == 1 else f"{config.run.name}-{number}")
+        folder = base / (name if number == 1 else f"{name}-{number}")
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
         return folder.resolve()
-    raise ConfigError(f"{base} holds 9999 runs named {config.run.name}: choose another run.name")
+    raise ConfigError(f"{base} holds 9999 runs named {name}: choose another run.name")
 
 
-def write_world(config: RunConfig, folder: Path) -> RunConfig:
-    """Writes the built-in world into the run folder and points the config at it; without a world, gives it back."""
+def write_world(config: RunConfig, folder: Path, anew: bool = True) -> RunConfig:
+    """Writes the built-in world into a folder and points the config at it; without a world, gives it back.
+
+    Args:
+        config: the run.
+        folder: where `world` goes.
+        anew: False where it has been written before.
+    """
     if not config.world.name:
         return config
     logging.disable(logging.WARNING)  # libraries that load with torch say that this machine has no GPU
@@ -56,8 +61,9 @@ def write_world(config: RunConfig, folder: Path) -> RunConfig:
 
     world, seed = folder / "world", config.run.seed
     sizes = {"prompts": WORLD_PROMPTS, "worked": WORLD_WORKED}
-    write_addition(world, digits=config.world.digits, slips=config.world.slips, seed=seed, **sizes)
-    write_tiny_model(world / "model", alphabet=ALPHABET, seed=seed)
+    if anew:
+        write_addition(world, digits=config.world.digits, slips=config.world.slips, seed=seed, **sizes)
+        write_tiny_model(world / "model", alphabet=ALPHABET, seed=seed)
     logging.disable(logging.NOTSET)
     return config.model_copy(
         update={
@@ -134,9 +140,9 @@ def _check_stored(config: RunConfig, stored: StoredGroups) -> None:
     name, row = config.learner.algorithm, config.algorithm
     if row.reads_sampler and not stored.recorded:
         raise ConfigError(
-            f"learner.algorithm = {name!r} weighs each token by the sampler's log-probability, and {config.data.stored} "
-            "(data.stored) does not hold them: use the trajectories of a run, or an algorithm that imitates (raft, "
-            'rest, quark), or set objective.mismatch = "none"'
+            f"learner.algorithm = {name!r} weighs each token by the sampler's log-probability, and "
+            f"{config.data.stored} (data.stored) does not hold them: use the trajectories of a run, or an algorithm "
+            'that imitates (raft, rest, quark), or set objective.mismatch = "none"'
         )
     if stored.smallest < row.siblings:
         raise ConfigError(
@@ -179,7 +185,8 @@ def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
 def describe(prepared: Prepared, layout: Layout) -> str:
     """The plan of a run in words: sizes and where everything goes."""
     config, rollout = prepared.config, prepared.config.rollout
-    cluster = config.cluster
+    cluster, passes = config.cluster, config.algorithm.passes
+    updates = config.run.steps * config.learner.updates_per_step * passes
     lines = [f"{len(prepared.stored)} stored groups"] if prepared.stored else []
     lines += [
         f"{len(prepared.prompts)} prompts of at most {prepared.max_model_len - rollout.max_new_tokens} tokens"
@@ -187,9 +194,8 @@ def describe(prepared: Prepared, layout: Layout) -> str:
         f"{rollout.groups_per_step} groups x {rollout.group_size} responses = "
         f"{rollout.groups_per_step * rollout.group_size} responses a step, over {cluster.learner_ranks} learner "
         f"ranks at ZeRO {config.learner.zero_stage}, in {config.learner.updates_per_step} updates of micro-batches "
-        f"of {config.learner.micro_batch_tokens} tokens"
-        + (f", {config.algorithm.passes} passes" if config.algorithm.passes > 1 else ""),
-        f"{config.run.steps} steps = {config.run.steps * config.learner.updates_per_step * config.algorithm.passes} optimizer updates of "
+        f"of {config.learner.micro_batch_tokens} tokens" + (f", {passes} passes" if passes > 1 else ""),
+        f"{config.run.steps} steps = {updates} optimizer updates of "
         f"{config.learner.algorithm}, at most {rollout.max_staleness} versions stale: "
         f"{(rollout.max_staleness + 1) * rollout.groups_per_step} groups at a time",
         f"objective: {objective_line(config.algorithm)}",

@@ -20,21 +20,20 @@ from cluster.evaluate import Evaluator
 from cluster.layout import Layout
 from cluster.loop import Stages, StepDone, run_loop
 from cluster.metrics import Clock, FilterReport, step_metrics
-from cluster.outputs import Display, MetricsWriter
+from cluster.outputs import MetricsWriter, Progress
 from cluster.preflight import Prepared
 from cluster.publish import Publisher, SyncReport
 from cluster.startup import Parts, begin_run, sync_backend
+from cluster.warmup import warm_up
 from learner.batching import plan_updates
 from learner.credit import quantiles
 from learner.types import Schedule, Share, UpdateStats
-
-WARMUP_REPORT = 10  # supervised updates between two lines of progress
 
 
 class Run:
     """A training run from the start of its engines to its last checkpoint."""
 
-    def __init__(self, prepared: Prepared, layout: Layout, parts: Parts, folder: Path, display: Display) -> None:
+    def __init__(self, prepared: Prepared, layout: Layout, parts: Parts, folder: Path, display: Progress) -> None:
         config = prepared.config
         self._config, self._prepared, self._parts = config, prepared, parts
         self._folder, self._display = folder, display
@@ -85,12 +84,6 @@ class Run:
             self._writer.close()
             await call(book, "close", self._step + 1)
 
-    async def warm_up(self, target: Path) -> None:
-        """Only the supervised stage: its model goes to `target`."""
-        await begin_run(self._parts, self._prepared, self._folder)
-        await self._join()
-        await self._imitate(target)
-
     # --------------------------------------------------------------------------------------------------- start
 
     async def _start(self) -> None:
@@ -103,32 +96,16 @@ class Run:
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""
         config, ranks = self._config, self._parts.ranks
-        await self._join()
         start = Path(config.model.path)
         if config.warmup.updates:
             start = self._folder / "warmup"
-            await self._imitate(start)
+            await warm_up(self._parts, config, start, self._display)
         total = config.run.steps * config.learner.updates_per_step * self._algorithm.passes
         schedule = Schedule(
             lr=config.learner.lr, updates=total, warmup=config.learner.lr_warmup, end=config.learner.lr_end
         )
         parameters = (await call_all(ranks, "load", start, schedule))[0]
         self._display.status(f"learner ready: {parameters / 1e6:.3g} million parameters; waiting for the generators")
-
-    async def _join(self) -> None:
-        address, port = (await call_all(self._parts.ranks[:1], "address"))[0]
-        await call_all(self._parts.ranks, "join", address, port)
-
-    async def _imitate(self, target: Path) -> None:
-        warmup, ranks = self._config.warmup, self._parts.ranks
-        schedule = Schedule(lr=warmup.lr, updates=warmup.updates, warmup=warmup.updates // 4, end=warmup.lr_end)
-        await call_all(ranks, "load_policy", Path(self._config.model.path), schedule)
-        for done in range(0, warmup.updates, WARMUP_REPORT):
-            count = min(WARMUP_REPORT, warmup.updates - done)
-            stats: UpdateStats = (await call_all(ranks, "warm_up", count))[0]
-            self._display.status(f"warm-up: update {done + count} of {warmup.updates}, loss {stats.loss:.3f}")
-        await call_all(ranks, "save", target)
-        await call_all(ranks, "unload")
 
     # -------------------------------------------------------------------------------------------------- stages
 

@@ -157,7 +157,7 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
 
 
 async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
-    """Tells every actor which run it serves now; nothing of a former run is left in them."""
+    """Tells every actor which run it serves now; nothing of a former run is left in them. The ranks meet, once."""
     config, algorithm = prepared.config, prepared.config.algorithm
     rollout = config.rollout
     filter_spec = FilterSpec(
@@ -177,6 +177,8 @@ async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
         top_p=rollout.top_p,
         seed=config.run.seed,
     )
+    address, port = (await call_all(parts.ranks[:1], "address"))[0]
+    await call_all(parts.ranks, "join", address, port)
     greedy = algorithm.baseline == "greedy"
     sampling = SamplingSpec(seed=config.run.seed, rollout=rollout, scores=config.reward.scores, greedy=greedy)
     await asyncio.gather(

@@ -19,7 +19,7 @@ def train(config: RunConfig) -> Path:
         Starved: the filter's patience was spent; a checkpoint was written.
         BrokenPart: a part of the run failed.
     """
-    folder = make_run_folder(config)
+    folder = make_run_folder(config.run.name, Path(config.run.folder))
     try:
         with Display(config.run.steps) as display:
             _train_in(folder, config, display)

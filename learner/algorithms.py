@@ -134,7 +134,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         credit=raw,
     ),
     "reinforce-no-wrong": Algorithm(
-        about="Reinforce without the groups that are all wrong: most of Reinforce-Rej's gain. arXiv 2504.11343 section 4",
+        about="Reinforce without the groups that are all wrong: most of Reinforce-Rej's gain. arXiv 2504.11343 "
+        "section 4",
         keep=no_wrong,
         credit=raw,
     ),
@@ -150,7 +151,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         siblings=2,
     ),
     "reinforce-rej-std": Algorithm(
-        about="Reinforce-Rej with scores over their group's standard deviation, A = r / std r. arXiv 2504.11343 section 4",
+        about="Reinforce-Rej with scores over their group's standard deviation, A = r / std r. arXiv 2504.11343 "
+        "section 4",
         keep=mixed,
         credit=scaled,
         siblings=2,
@@ -210,8 +212,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         siblings=2,
     ),
     "self-critical": Algorithm(
-        about="A = r - r of a greedy response; L = (1 - likelihood) * -A log p + likelihood * -log p of worked answers. "
-        "arXiv 1612.00563, mixed as in arXiv 1705.04304 equation 16",
+        about="A = r - r of a greedy response; L = (1 - likelihood) * -A log p + likelihood * -log p of worked "
+        "answers. arXiv 1612.00563, mixed as in arXiv 1705.04304 equation 16",
         credit=raw,
         loss=likelihood,
         aggregate="seq-mean-token-sum",
@@ -316,8 +318,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         siblings=2,
     ),
     "stable-reinforce": Algorithm(
-        about="The log-ratio is bounded before exp, advantages are standardised over the batch, and beyond 3 sigma they "
-        "are 0. arXiv 2505.02835",
+        about="The log-ratio is bounded before exp, advantages are standardised over the batch, and beyond 3 sigma "
+        "they are 0. arXiv 2505.02835",
         credit=raw,
         loss=preclipped,
         spread="standardise",

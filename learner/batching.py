@@ -51,7 +51,8 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainBatch:
-    """One micro-batch: R rows of L tokens, each row several whole sequences end to end, M trained tokens, N sequences."""
+    """One micro-batch: R rows of L tokens, each row several whole sequences end to end, M trained tokens, N
+    sequences."""
 
     tokens: np.ndarray  # int64[R, L]
     positions: np.ndarray  # int64[R, L], from 0 in each sequence: attention does not cross sequences
@@ -84,7 +85,7 @@ def plan_updates(
     for number in range(algorithm.passes):
         row = algorithm.at_pass(number)
         for members in (range(start, len(summaries), updates) for start in range(updates)):
-            counted = [_counted_lengths(summaries[index], row) for index in members]
+            counted = [_counted_lengths(summaries[index], row, longest) for index in members]
             totals = Totals(
                 tokens=max(1, sum(map(sum, counted))), responses=max(1, sum(map(len, counted))), longest=longest
             )
@@ -117,11 +118,11 @@ def sequences_of(
         control: the token that stands for the quantile of a score, where the policy is given one.
     """
     judged = [(t, v.score) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.score is not None]
-    raw = np.array([score for _, score in judged])
-    scores = raw + overlong(np.array([t.new_tokens for t, _ in judged]), totals.longest, algorithm.overlong)
+    scores = _shaped([s for _, s in judged], [t.new_tokens for t, _ in judged], algorithm, totals.longest)
     scores -= group.greedy if algorithm.baseline == "greedy" and group.greedy is not None else 0.0
+    credits = _credits(scores, [t.new_tokens for t, _ in judged], algorithm)
     samples = []
-    for (trajectory, score), shaped, credit in zip(judged, scores, algorithm.credit(scores), strict=True):
+    for (trajectory, score), shaped, credit in zip(judged, scores, credits, strict=True):
         if not _counts(algorithm, credit, trajectory.new_tokens):
             continue
         tokens = trajectory.tokens
@@ -205,8 +206,23 @@ def _counts(algorithm: Algorithm, credit: float, length: int) -> bool:
     return length > 0 and (algorithm.counts == "all" or credit != 0.0)
 
 
-def _counted_lengths(summary: Summary, algorithm: Algorithm) -> list[int]:
-    credits = algorithm.credit(np.array(summary.scores))
+def _shaped(scores: Sequence[float], lengths: Sequence[int], algorithm: Algorithm, longest: int) -> np.ndarray:
+    return np.array(scores) + overlong(np.array(lengths), longest, algorithm.overlong)
+
+
+def _credits(scores: np.ndarray, lengths: Sequence[int], algorithm: Algorithm) -> np.ndarray:
+    """The credit of each response; one without a token has no partner where responses are paired."""
+    said = np.array(lengths) > 0
+    if not algorithm.pairs or said.all():
+        return algorithm.credit(scores)
+    credits = np.zeros(scores.shape)
+    credits[said] = algorithm.credit(scores[said])
+    return credits
+
+
+def _counted_lengths(summary: Summary, algorithm: Algorithm, longest: int) -> list[int]:
+    scores = _shaped(summary.scores, summary.judged_lengths, algorithm, longest)
+    credits = _credits(scores, summary.judged_lengths, algorithm)
     return [
         length
         for length, credit in zip(summary.judged_lengths, credits, strict=True)

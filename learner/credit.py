@@ -111,6 +111,11 @@ def quantiles(pool: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
 # ------------------------------------------------------------------------------------ one value for each token
 
 
+def tuned_rewards(gap: np.ndarray, beta: float = 0.05, limit: float = 0.05) -> np.ndarray:
+    """r_t = beta * (log p_tuned - log p_reference), held within +-limit; float64[T]. arXiv 2404.18922 (RTO)."""
+    return np.clip(beta * gap, -limit, limit)
+
+
 def token_rewards(score: float, penalty: np.ndarray, dense: np.ndarray | float = 0.0) -> np.ndarray:
     """r_t = dense_t - penalty_t, and the score on the last token; float64[T]."""
     rewards = dense - penalty.astype(np.float64)

@@ -1,5 +1,5 @@
-"""A learner rank's DeepSpeed ZeRO engine over one module: owns its weights, optimizer and count of updates. The one home
-of DeepSpeed's training interface.
+"""A learner rank's DeepSpeed ZeRO engine over one module: owns its weights, optimizer and count of updates. The one
+home of DeepSpeed's training interface.
 
 Losses arrive as weighted sums over the whole update (see `learner/batching.py`); every rank runs the same number of
 forward and backward passes, the missing ones with a micro-batch that trains nothing.

@@ -1,5 +1,6 @@
 """The objective of a run as one line of ASCII: what the pieces add up to."""
 
+import re
 from functools import partial
 
 from actors.rules import RULES
@@ -24,7 +25,7 @@ _KL = {"k1": "d", "k2": "d^2/2", "k3": "(exp(-d) + d - 1)"}
 def objective_line(algorithm: Algorithm) -> str:
     """What is minimised, and what its symbols mean.
 
-    Example: ``minimise seq-mean-token-mean of -w min(s A, clip(s, 0.8, 1.2) A); A = r; s = p/p_step of the token;
+    Example: ``minimise seq-mean-token-mean of w (-min(s A, clip(s, 0.8, 1.2) A)); A = r; s = p/p_step of the token;
     w = min(q, 2), q = p_step/p_sampler; groups: mixed``
     """
     parts = [f"minimise {algorithm.aggregate} of {_token_loss(algorithm)}", _advantage(algorithm)]
@@ -57,11 +58,13 @@ def _advantage(row: Algorithm) -> str:
     if "critic" in row.needs:
         credit = f"GAE(r, V; gamma {row.gamma:g}, lambda {row.lam:g})"
     elif "process" in row.needs:
-        credit = "leave-one-out of r + returns of leave-one-out token rewards"
+        credit = f"leave-one-out of r + returns of leave-one-out token rewards, gamma {row.gamma:g}"
     else:
         credit = _CREDITS[_name_of(row.credit, CREDITS)]
+        credit += f", ddof {row.std_ddof}" if "std" in credit else ""
     if row.baseline:
-        credit = credit.replace("r", {"moving": "(r - mean of former r)", "greedy": "(r - r greedy)"}[row.baseline], 1)
+        less = {"moving": "(r - mean of former r)", "greedy": "(r - r greedy)"}[row.baseline]
+        credit = re.sub(r"\br\b", less, credit)
     spread = {"none": "", "whiten": ", whitened", "standardise": ", standardised, 0 beyond 3 sigma"}[row.spread]
     return f"A = {credit}{spread}"
 
@@ -87,12 +90,16 @@ def _weight(row: Algorithm) -> list[str]:
 def _kl(row: Algorithm) -> list[str]:
     lines = ["d = log p - log p_reference"] if row.kl_loss or row.kl_reward else []
     tuned = "r_t = clip(0.05 (log p_tuned - log p_reference), +-0.05)" if "tuned" in row.needs else ""
-    penalty = f"r_t = -{row.kl_reward:g} {_KL[row.kl_estimator]}" if row.kl_reward else ""
-    return lines + [f"{tuned} - {penalty[7:]}" if tuned and penalty else tuned or penalty] * bool(tuned or penalty)
+    penalty = f"{row.kl_reward:g} {_KL[row.kl_estimator]}" if row.kl_reward else ""
+    if tuned and penalty:
+        return [*lines, f"{tuned} - clip({penalty}, +-0.05)"]
+    return [*lines, *([tuned] if tuned else []), *([f"r_t = -{penalty}"] if penalty else [])]
 
 
 def _extras(row: Algorithm) -> list[str]:
     lines = []
+    if "critic" in row.needs:
+        lines.append(f"V clipped at +-{row.value_clip:g} from its old value")
     if row.overlong:
         lines.append(f"r falls by 1 over the last {row.overlong:g} of the length")
     if row.passes > 1:

@@ -109,8 +109,9 @@ def tapered(t: Terms, clip: Clip) -> "torch.Tensor":
 
 
 def preferred(t: Terms, clip: Clip, beta: float = 0.1) -> "torch.Tensor":
-    """L of a pair = -log sigmoid(beta * (m+ - m-)), m = log pi(y) - log ref(y); half of it on each response, spread
-    evenly over its tokens. Responses 2k and 2k+1 of the micro-batch are a pair. arXiv 2305.18290 equation 7 (DPO)."""
+    """L of a pair = -log sigmoid(beta * (m+ - m-)), m = log pi(y) - log ref(y); on each of its responses, spread evenly
+    over the tokens, so that a mean over responses is one over pairs. Responses 2k and 2k+1 of the micro-batch are a
+    pair. arXiv 2305.18290 equation 7 (DPO)."""
     sign = t.advantage.sign()
     margins = per_response((t.logp - t.reference) * sign, t.owners)
     lengths = per_response(sign.abs(), t.owners).clamp(min=1.0)
@@ -144,7 +145,7 @@ def kl_estimate(kind: str, gap: "torch.Tensor") -> "torch.Tensor":
         return gap
     if kind == "k2":
         return gap.square() / 2.0
-    return bounded_exp(-gap) + gap - 1.0
+    return (-gap).clamp(-LIMIT, LIMIT).expm1() + gap  # exp and -1 apart would round a small gap's estimate below 0
 
 
 KL_ESTIMATORS = ("k1", "k2", "k3")

@@ -22,6 +22,7 @@ from learner.losses import (
     value_loss,
 )
 
+DRIFT_LIMIT = 10.0  # nats; in the metric only: one token of a thousand must not be the whole estimate
 PROCESS_BETA = 0.05  # nats of log-ratio to units of implicit reward. arXiv 2502.01456
 
 
@@ -49,6 +50,7 @@ class PolicyObjective:
         logp, entropy, _ = outputs
         tensors = _tensors(batch, logp.device)
         weights, live = tensors["weights"], tensors["weights"] > 0
+        drift = self._drift(number, batch, logp.detach(), live)  # on all ranks alike, as sharded policies demand
         if number >= len(self._scored):  # worked answers, or a batch that trains nothing
             loss = (self._row.likelihood * -logp * weights).sum()
             return self._measured(loss, batch, {"loss": loss.detach()})
@@ -57,7 +59,8 @@ class PolicyObjective:
         gap = start - tensors.get("sampler", start)  # 0 where no sampler was involved
         per_token = token_loss(self._row, (logp, entropy), (start, gap, known.reference), tensors)
         total = ((1.0 - self._row.likelihood) * per_token * weights).sum()
-        ratio = bounded_exp(logp.detach() - start)[live]
+        anchored = start if self._row.anchor == "step" else start - gap
+        ratio = bounded_exp(log_ratio(logp.detach() - anchored, tensors["owners"], self._row.ratio))[live]
         self.ratios.append((ratio - 1.0).abs().cpu())
         gap = gap[live]
         sums = {
@@ -68,14 +71,14 @@ class PolicyObjective:
             "mismatch_kl": (bounded_exp(gap) - 1.0 - gap).sum(),
             "capped": (bounded_exp(gap) > self._row.mismatch_cap).sum(),
         }
-        return self._measured(total, batch, sums | self._drift(number, batch, logp.detach(), live))
+        return self._measured(total, batch, sums | drift)
 
     def _drift(
         self, number: int, batch: TrainBatch, logp: torch.Tensor, live: torch.Tensor
     ) -> dict[str, torch.Tensor | float]:
         if self._start is None or number > 0:
             return {}
-        drift = kl_estimate("k3", logp - self._start.logprobs(batch))
+        drift = kl_estimate("k3", logp - self._start.logprobs(batch)).clamp(max=DRIFT_LIMIT)
         return {"drift": drift[live].sum(), "drift_tokens": live.sum()}
 
     def _measured(self, loss: torch.Tensor, batch: TrainBatch, sums: dict[str, Any]) -> Measured:

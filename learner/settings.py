@@ -7,8 +7,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from actors.settings import Section
 from learner.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
-from learner.credit import CREDITS
-from learner.losses import LOSSES, MISMATCHES
+from learner.credit import CREDITS, above
+from learner.losses import LOSSES, MISMATCHES, preferred
 
 
 class ModelSettings(Section):
@@ -63,7 +63,7 @@ class ObjectiveSettings(Section):
     kl: Literal["", "k1", "k2", "k3"] = ""
     kl_reward: Annotated[float | None, Field(ge=0)] = None
     kl_loss: Annotated[float | None, Field(ge=0)] = None
-    entropy: float | None = None
+    entropy: Annotated[float | None, Field(ge=0)] = None
     likelihood: Annotated[float | None, Field(ge=0, lt=1)] = None
     passes: Annotated[int | None, Field(ge=1)] = None
     thresholds: tuple[float, ...] = ()
@@ -102,6 +102,27 @@ def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, kee
             f"objective.kl_reward = {row.kl_reward:g} and objective.kl_loss = {row.kl_loss:g} would charge the KL "
             "twice: set one of them to 0"
         )
+    if row.kl_reward and row.counts == "credited":
+        raise ValueError(
+            f"objective.kl_reward = {row.kl_reward:g} has no place in learner.algorithm = {learner.algorithm!r}, which "
+            "chooses responses by their scores alone: use objective.kl_loss"
+        )
+    if 0 < row.clip_dual <= 1:
+        raise ValueError(f"objective.clip_dual must be 0 (off) or above 1, got {row.clip_dual:g}")
+    if (row.loss is preferred) != row.pairs or (row.pairs and row.overlong):
+        raise ValueError(
+            f'objective.loss = "preferred" and objective.credit = "paired" go together and without objective.overlong '
+            f"(learner.algorithm = {learner.algorithm!r}): pairs are of a correct and a wrong response"
+        )
+    if objective.credit and (
+        (row.thresholds and row.credit is not above) or not row.needs.isdisjoint({"critic", "process"})
+    ):
+        raise ValueError(
+            f"objective.credit = {objective.credit!r} would have no effect in learner.algorithm = "
+            f"{learner.algorithm!r}, whose advantages come from thresholds, a critic or process rewards"
+        )
+    if objective.thresholds and row.credit is not above:
+        raise ValueError('objective.thresholds belong to objective.credit = "above", as in learner.algorithm = "rest"')
     if row.kl_loss and row.kl_estimator == "k1":
         raise ValueError(
             'objective.kl = "k1" has no gradient in expectation as a loss: use "k2" or "k3", or objective.kl_reward'

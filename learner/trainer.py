@@ -19,6 +19,7 @@ from learner.credit import (
     moving_baseline,
     process_advantages,
     token_rewards,
+    tuned_rewards,
     whitened,
     without_outliers,
 )
@@ -27,8 +28,6 @@ from learner.losses import kl_estimate
 from learner.model import load_critic, load_policy
 from learner.objective import PROCESS_BETA, OutcomeObjective, PolicyObjective, Scored, ValueObjective
 from learner.types import LearnerSpec, Schedule, UpdateStats
-
-DENSE_BETA, DENSE_LIMIT = 0.05, 0.05  # of rewards from a tuned policy. arXiv 2404.18922
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,9 +182,8 @@ class Trainer:
             gaps = self._difference(load, marks, "logp")
             penalties = [row.kl_reward * kl_estimate(row.kl_estimator, torch.from_numpy(gap)).numpy() for gap in gaps]
         if "tuned" in row.needs:
-            gaps = self._difference(load, marks, "tuned")
-            dense = [np.clip(DENSE_BETA * gap, -DENSE_LIMIT, DENSE_LIMIT) for gap in gaps]
-            penalties = [np.clip(penalty, -DENSE_LIMIT, DENSE_LIMIT) for penalty in penalties]
+            dense = [tuned_rewards(gap) for gap in self._difference(load, marks, "tuned")]
+            penalties = [tuned_rewards(penalty, beta=1.0) for penalty in penalties]  # both terms have one bound
         parts = zip(load.samples, penalties, dense, strict=True)
         return [token_rewards(sample.score, penalty, bonus) for sample, penalty, bonus in parts]
 

@@ -64,9 +64,7 @@ def terms(
     logp = (old + torch.tensor(ratios, dtype=torch.float64).log()).requires_grad_()
     whose = torch.tensor(owners or [0] * len(ratios))
     worth = torch.as_tensor(advantages, dtype=torch.float64).expand(len(ratios))
-    return Terms(
-        logp=logp, log_ratio=log_ratio(logp - old, whose, level), advantage=worth, reference=old, owners=whose
-    )
+    return Terms(logp=logp, log_ratio=log_ratio(logp - old, whose, level), advantage=worth, reference=old, owners=whose)
 
 
 def slopes(function: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, step: float = 1e-6) -> torch.Tensor:
@@ -85,7 +83,7 @@ def samples_of(
 
 
 def before_update(batch: TrainBatch, distance: float = 1.0) -> Scored:
-    """Log-probabilities at the start of the step and under a reference: near the sampler's, by token and place alone."""
+    """Log-probabilities at the start of the step and under a reference: near the sampler's, whatever the packing."""
     ids = torch.from_numpy(batch.tokens.flatten()[batch.targets] + 3 * batch.positions.flatten()[batch.targets])
     sampler = torch.zeros(ids.shape) if batch.sampler is None else torch.from_numpy(batch.sampler)
     return Scored(logp=sampler + distance * 0.4 * ids.sin(), reference=sampler + distance * 0.3 * ids.cos())

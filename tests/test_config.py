@@ -58,14 +58,19 @@ def test_a_missing_or_broken_run_file_is_named(tmp_path: Path) -> None:
         load_config(tmp_path / "bad.toml")
 
 
-@pytest.mark.parametrize("path", sorted(RUNS.glob("*.toml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(RUNS.glob("**/[!_]*.toml")), ids=lambda path: path.name)
 def test_every_run_file_is_valid_and_the_resolved_config_reads_back_equal(path: Path, tmp_path: Path) -> None:
-    inputs = [] if path.name == "demo.toml" else ["model.path=somewhere", "data.path=train.jsonl"]
+    inputs = (
+        []
+        if path.name == "demo.toml" or path.parent.name == "paper"
+        else ["model.path=somewhere", "data.path=train.jsonl"]
+    )
     config = load_config(path, inputs)
     (tmp_path / "config.toml").write_text(to_toml(config))
     assert load_config(tmp_path / "config.toml") == config
 
 
-def test_there_are_about_sixty_settings() -> None:
-    sections = type(load_config(RUNS / "demo.toml")).model_fields.values()
-    assert sum(len(section.annotation.model_fields) for section in sections) <= 70
+def test_there_are_at_most_eighty_settings_beside_the_pieces_of_the_objective() -> None:
+    sections = dict(type(load_config(RUNS / "demo.toml")).model_fields)
+    del sections["objective"]
+    assert sum(len(section.annotation.model_fields) for section in sections.values()) <= 80

@@ -24,10 +24,10 @@ from learner.credit import (
     raw,
     scaled,
     token_rewards,
+    tuned_rewards,
     whitened,
     without_outliers,
 )
-from learner.trainer import DENSE_BETA, DENSE_LIMIT
 
 CENTRED = {
     "centred": centred,
@@ -147,7 +147,7 @@ def test_the_kl_is_taken_off_each_token_and_the_score_lies_on_the_last() -> None
 )
 def test_a_tuned_policy_rewards_each_token_within_bounds(tuned: float, last: bool, expected: float) -> None:
     reference, logp = -2.0, -1.5
-    dense = np.clip(DENSE_BETA * np.array([tuned - reference] * 2), -DENSE_LIMIT, DENSE_LIMIT)
+    dense = tuned_rewards(np.array([tuned - reference] * 2))
     rewards = token_rewards(1.0, 0.01 * np.array([logp - reference] * 2), dense)
     assert rewards[int(last)] == pytest.approx(expected)
 

@@ -14,9 +14,9 @@ from actors.settings import DataSettings
 from actors.types import Summary
 from actors.world import ALPHABET
 from learner.actor import LearnerRank
-from learner.algorithms import algorithm_of
+from learner.algorithms import Algorithm, algorithm_of
 from learner.batching import plan_updates
-from learner.settings import LearnerSettings, ModelSettings
+from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 from learner.tiny import write_tiny_model
 from learner.types import LearnerSpec, Schedule, Share
 
@@ -40,41 +40,43 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ranks_of(model: Path, stage: int, ranks: int, micro_batch_tokens: int) -> list:
+def ranks_of(model: Path, stage: int, ranks: int, micro_batch_tokens: int, algorithm: Algorithm) -> list:
     settings = LearnerSettings(zero_stage=stage, micro_batch_tokens=micro_batch_tokens, grad_clip=0.5, lr_end=0.25)
     spec = LearnerSpec(
-        ranks=ranks,
         model=ModelSettings(dtype="float32"),
         learner=settings,
-        algorithm=algorithm_of(settings),
+        algorithm=algorithm,
         data=DataSettings(),
+        warmup=WarmupSettings(),
         temperature=1.0,
+        top_p=1.0,
         seed=0,
-        threads=1,
     )
     env = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
     actor = ray.remote(LearnerRank).options(num_cpus=1, runtime_env={"env_vars": env})
-    actors = [actor.remote(spec, rank) for rank in range(ranks)]
+    actors = [actor.remote(rank, ranks, 1) for rank in range(ranks)]
     address = ray.get(actors[0].address.remote())
     ray.get([one.join.remote(*address) for one in actors])
+    ray.get([one.begin.remote(spec) for one in actors])
     ray.get([one.load.remote(model, Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)) for one in actors])
-    ray.get([one.remember_start.remote() for one in actors])
     return actors
 
 
-def shares_of(ranks: int, updates: int) -> list[list[Share]]:
-    algorithm = algorithm_of(LearnerSettings())
+def shares_of(ranks: int, updates: int, algorithm: Algorithm) -> list[list[Share]]:
     summaries = [Summary.of(one, seconds_generate=0, seconds_verify=0) for one in GROUPS]
     plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, longest=100)
     boxes = [[ray.put(batch_of(one))] for one in GROUPS]
     return [
-        [Share(totals=plan.totals, groups=tuple(boxes[index] for index in plan.ranks[rank])) for plan in plans]
+        [
+            Share(number=plan.number, totals=plan.totals, groups=tuple(boxes[index] for index in plan.ranks[rank]))
+            for plan in plans
+        ]
         for rank in range(ranks)
     ]
 
 
-def train(actors: list, updates: int) -> list:
-    shares = shares_of(len(actors), updates)
+def train(actors: list, updates: int, algorithm: Algorithm) -> list:
+    shares = shares_of(len(actors), updates, algorithm)
     return ray.get([one.train.remote(share) for one, share in zip(actors, shares, strict=True)])[0]
 
 
@@ -84,9 +86,12 @@ def reference(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
     return two_steps(model, 0, 1, 100_000, tmp_path_factory.mktemp("reference"))
 
 
-def two_steps(model: Path, stage: int, ranks: int, micro_batch_tokens: int, folder: Path) -> dict:
-    actors = ranks_of(model, stage, ranks, micro_batch_tokens)
-    stats = [train(actors, updates=2) for _ in range(2)]
+def two_steps(
+    model: Path, stage: int, ranks: int, micro_batch_tokens: int, folder: Path, name: str = "reinforce-rej"
+) -> dict:
+    algorithm = algorithm_of(name)
+    actors = ranks_of(model, stage, ranks, micro_batch_tokens, algorithm)
+    stats = [train(actors, 2, algorithm) for _ in range(2)]
     probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
     ray.get([one.save.remote(folder / "saved") for one in actors])
     for one in actors:
@@ -109,6 +114,19 @@ def test_the_update_is_the_same_for_every_stage_split_and_number_of_ranks(
     assert saved.keys() == wanted.keys()
     for name in saved:
         np.testing.assert_allclose(saved[name], wanted[name], atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["ppo", "prime", "iterative-dpo", "gspo"])
+def test_models_beside_the_policy_give_the_same_update_on_one_rank_and_on_two_at_zero3(
+    name: str, model: Path, tmp_path: Path
+) -> None:
+    one = two_steps(model, 0, 1, 100_000, tmp_path / "one", name)
+    two = two_steps(model, 3, 2, 64, tmp_path / "two", name)
+    np.testing.assert_allclose(two["probe"], one["probe"], atol=1e-4)
+    for step, wanted in zip(two["stats"], one["stats"], strict=True):
+        for found, other in zip(step, wanted, strict=True):
+            assert found.loss == pytest.approx(other.loss, rel=1e-3, abs=1e-5)
+            assert found.grad_norm == pytest.approx(other.grad_norm, rel=1e-3, abs=1e-5)
 
 
 def test_the_learning_rate_counts_updates_and_ends_where_it_should(reference: dict) -> None:

@@ -18,7 +18,7 @@ class Fakes:
 
     def __init__(self, *, groups: int = 2, staleness: int = 0, scores: Any = lambda order: [1.0, -1.0]) -> None:
         self.ledger = Ledger(groups_per_step=groups, max_staleness=staleness, patience=50)
-        self.scores, self.events, self.reports = scores, [], []
+        self.scores, self.events, self.reports, self.enough = scores, [], [], 10**6
         self.version, self.versions, self.lags = 0, {}, []
         self._changed, self._starved = asyncio.Condition(), None
 
@@ -74,8 +74,9 @@ class Fakes:
             self._changed.notify_all()
         return "synced"
 
-    async def report(self, done: StepDone) -> None:
+    async def report(self, done: StepDone) -> bool:
         self.reports.append(done)
+        return len(self.reports) < self.enough
 
     def stages(self, **others: Any) -> Stages:
         names = ("admit", "rollout", "offer", "drop", "take", "train", "publish", "report")
@@ -137,3 +138,10 @@ async def test_a_run_that_learns_nothing_stops_with_its_reason() -> None:
 async def test_no_task_is_left_when_the_loop_is_over() -> None:
     await run_loop(Fakes(staleness=1).stages(), steps=2)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_report_that_says_enough_ends_the_run_early() -> None:
+    fakes = Fakes(staleness=0)
+    fakes.enough = 2
+    await run_loop(fakes.stages(), steps=5)
+    assert [done.step for done in fakes.reports] == [1, 2]

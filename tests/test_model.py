@@ -1,21 +1,44 @@
 """The learner's forward pass and the invariance of its gradient, on the CPU with a tiny random model."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from builders import group, trajectory, verdict
+from builders import before_update, group, samples_of, trajectory, verdict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from actors.types import Group, Summary
+from actors.types import Group
 from actors.world import ALPHABET
-from learner.algorithms import AGGREGATIONS, algorithm_of
-from learner.batching import Sample, TrainBatch, pack, plan_updates, sequences_of
-from learner.model import Policy, load_policy
-from learner.settings import LearnerSettings, ModelSettings
+from learner.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
+from learner.batching import TrainBatch, pack
+from learner.model import Critic, Policy, load_policy, nucleus
+from learner.objective import PolicyObjective, Scored
+from learner.settings import ModelSettings
 from learner.tiny import write_tiny_model
+
+
+def near_uniform(one: Group) -> Group:
+    """Sampled by a policy that is as undecided as a random model, so that ratios lie around 1."""
+    even = [replace(t, logprobs=np.where(t.sampled, -np.log(64), 0).astype(np.float32)) for t in one.trajectories]
+    return replace(one, trajectories=tuple(even))
+
+
+GROUPS = [near_uniform(group([1.0, -1.0, -1.0, 1.0], [9, 30, 4, 17], id=number, seed=5)) for number in range(4)]
+MIXED = [
+    near_uniform(group(scores, lengths, id=number, seed=8))
+    for number, (scores, lengths) in enumerate(
+        [([1, -1, -1], [9, 4, 12]), ([1, 1, -1], [3, 14, 5]), ([-1, 1, -1], [7, 2, 6]), ([-1, -1, 1], [1, 16, 8])]
+    )
+]
+ROWS = ("raft", "reinforce-rej", "grpo", "gspo", "topr", "iterative-dpo", "cispo", "dapo")
 
 
 @pytest.fixture(scope="module")
@@ -25,70 +48,216 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
     return load_policy(folder, ModelSettings(dtype="float32"), logit_chunk=2048)
 
 
-GROUPS = [group([1.0, -1.0, -1.0, 1.0], [9, 30, 4, 17], id=number, seed=5) for number in range(4)]
+@pytest.fixture(scope="module")
+def small() -> Policy:
+    """A policy of few parameters in memory, for what takes many passes."""
+    config = Qwen2Config(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        return Policy(Qwen2ForCausalLM(config), logit_chunk=2048)
 
 
-def forward(policy: Policy, batch: TrainBatch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are slower on more, much slower beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def forward(policy: Policy, batch: TrainBatch, temperature: float = 1.0) -> tuple[torch.Tensor, ...]:
     arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
     return policy(*arrays, temperature)
 
 
-def gradient(policy: Policy, shares: list[list[TrainBatch]], loss) -> torch.Tensor:
+def gradient(policy: Policy, shares: list[list[TrainBatch]], row: Algorithm, distance: float = 1.0) -> torch.Tensor:
+    """Of one update: the sum over the micro-batches of all ranks."""
     policy.zero_grad()
-    for batch in itertools.chain.from_iterable(shares):
-        logp, _ = forward(policy, batch)
-        old = torch.from_numpy(batch.old_logprobs)
-        (loss(logp, old, torch.from_numpy(batch.advantages)) * torch.from_numpy(batch.weights)).sum().backward()
+    for batches in shares:
+        objective = PolicyObjective(row, [before_update(batch, distance) for batch in batches], None)
+        for number, batch in enumerate(batches):
+            objective(number, batch, forward(policy, batch)).loss.backward()
     return torch.cat([parameter.grad.flatten() for parameter in policy.parameters()])
 
 
-def samples_of(aggregate: str, groups: Sequence[Group] = GROUPS) -> list[Sample]:
-    algorithm = algorithm_of(LearnerSettings(aggregate=aggregate))
-    summaries = [Summary.of(one, seconds_generate=0, seconds_verify=0) for one in groups]
-    (plan,) = plan_updates(summaries, algorithm, updates=1, ranks=1, longest=32)
-    return [sample for one in groups for sample in sequences_of(one, algorithm, plan.totals)]
+def packed(row: Algorithm, groups: Sequence[Group], budget: int = 4096, ranks: int = 1) -> list[list[TrainBatch]]:
+    return [pack(share, budget, together=2 if row.pairs else 1) for share in samples_of(row, groups, ranks)]
+
+
+# ------------------------------------------------------------------------------------------------- forward pass
 
 
 def test_packed_sequences_give_what_each_gives_alone(policy: Policy) -> None:
-    samples = samples_of("token-mean")
-    packed = pack(samples, 4096)
-    assert len(packed) == 1
-    assert packed[0].tokens.shape[0] < len(samples)
-    together, _ = forward(policy, packed[0])
-    order = {tuple(s.tokens.tolist()): s for s in samples}
-    alone = torch.cat(
-        [forward(policy, pack([s], 64)[0])[0] for s in sorted(order.values(), key=lambda s: -s.tokens.size)]
-    )
-    torch.testing.assert_close(together.sort().values, alone.sort().values, atol=1e-5, rtol=0)
+    (samples,) = samples_of(algorithm_of("reinforce-rej", {"aggregate": "token-mean"}), GROUPS)
+    (together,) = pack(samples, 4096)
+    assert together.tokens.shape[0] < len(samples)
+    values = together.split(forward(policy, together)[0].detach().numpy())
+    for member, found in zip(together.members, values, strict=True):
+        alone = forward(policy, pack([samples[member]], 64)[0])[0]
+        np.testing.assert_allclose(found, alone.detach().numpy(), atol=1e-5, rtol=0)
 
 
 def test_log_probabilities_and_entropy_are_those_of_the_softmax_at_the_temperature(policy: Policy) -> None:
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     targets = torch.arange(1, 5)
-    logp, entropy = policy(tokens, torch.arange(5)[None], targets, 0.7)
+    logp, entropy, support = policy(tokens, torch.arange(5)[None], targets, 0.7)
     reference = (policy.lm(tokens).logits[0, :-1] / 0.7).log_softmax(-1)
     torch.testing.assert_close(logp, reference.gather(-1, tokens[0, 1:, None])[:, 0], atol=1e-5, rtol=0)
     torch.testing.assert_close(entropy, -(reference.exp() * reference).sum(-1), atol=1e-5, rtol=0)
+    assert support is None
+
+
+def test_a_saved_tiny_model_is_tied_or_not_as_asked(tmp_path: Path) -> None:
+    for tied in (True, False):
+        write_tiny_model(tmp_path / str(tied), alphabet=ALPHABET, seed=0, tied=tied)
+        names = dict(load_policy(tmp_path / str(tied), ModelSettings(dtype="float32"), 16).lm.named_parameters())
+        assert ("lm_head.weight" in names) is not tied
+
+
+def test_a_new_critic_expects_nothing(policy: Policy) -> None:
+    tokens = torch.tensor([[3, 1, 4]])
+    (values,) = Critic(policy.lm.base_model)(tokens, torch.arange(3)[None], torch.arange(1, 3), 1.0)
+    assert values.tolist() == [0.0, 0.0]
+
+
+# ------------------------------------------------------------------------------------------------------ nucleus
+
+
+class Known(nn.Module):
+    """A language model whose logits after each token are the logs of these probabilities."""
+
+    def __init__(self, probabilities: Sequence[float]) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor(probabilities).log())
+        self.base_model = lambda input_ids, **_: Hidden(self.logits.expand(*input_ids.shape, -1))
+
+    def get_output_embeddings(self) -> nn.Module:
+        return nn.Identity()
+
+
+class Hidden:
+    def __init__(self, states: torch.Tensor) -> None:
+        self.last_hidden_state = states
+
+
+def known(probabilities: Sequence[float], tokens: Sequence[int], restrict=None, chunk: int = 2048, entropy=False):
+    """What a policy with these probabilities after every token gives for all tokens but the first."""
+    one = Policy(Known(probabilities), chunk, entropy_gradient=entropy)
+    ids = torch.tensor([tokens])
+    return one, one(ids, torch.arange(len(tokens))[None], torch.arange(1, len(tokens)), 1.0, restrict)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "top_p", "mask"),
+    [
+        ([0.5, 0.3, 0.15, 0.05], 0.9, [1, 1, 1, 0]),
+        ([0.05, 0.5, 0.15, 0.3], 0.9, [0, 1, 1, 1]),
+        ([0.5, 0.3, 0.15, 0.05], 0.4, [1, 0, 0, 0]),
+        ([0.5, 0.3, 0.15, 0.05], 0.7, [1, 1, 0, 0]),
+        ([0.25, 0.25, 0.25, 0.25], 1.0, [1, 1, 1, 1]),
+    ],
+)
+def test_the_nucleus_holds_the_token_that_crosses_its_probability(probabilities, top_p: float, mask) -> None:
+    assert nucleus(torch.tensor(probabilities), top_p).int().tolist() == mask
+
+
+def test_a_policy_is_renormalised_within_the_nucleus_of_an_older_one() -> None:
+    tokens = [0, 0, 1, 2]
+    _, (_, _, support) = known([0.5, 0.3, 0.15, 0.05], tokens, restrict=0.9)
+    assert support.T.tolist() == [[target, token] for target in range(3) for token in range(3)]
+    _, (logp, entropy, _) = known([0.4, 0.4, 0.1, 0.1], tokens, restrict=support)
+    masked = [0.4444, 0.4444, 0.1111]
+    assert logp.exp().tolist() == pytest.approx(masked, abs=1e-4)
+    assert entropy.tolist() == pytest.approx([-sum(p * np.log(p) for p in masked)] * 3, abs=1e-3)
+
+
+def test_a_token_outside_the_nucleus_that_was_sampled_is_in_its_support() -> None:
+    _, (logp, _, support) = known([0.5, 0.3, 0.15, 0.05], [0, 3, 0], restrict=0.4)
+    assert support.T.tolist() == [[0, 0], [0, 3], [1, 0]]
+    assert logp.exp().tolist() == pytest.approx([0.05 / 0.55, 1.0])
+
+
+def test_the_nucleus_does_not_depend_on_the_size_of_the_logit_chunk() -> None:
+    tokens = [0, 3, 1, 0, 2]
+    (_, whole), (_, cut) = (known([0.5, 0.3, 0.15, 0.05], tokens, 0.7, chunk) for chunk in (2048, 2))
+    for one, other in zip(whole, cut, strict=True):
+        assert torch.equal(one, other) or torch.equal(one.T.unique(dim=0), other.T.unique(dim=0))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_entropy_has_its_gradient_only_where_it_is_asked_for(asked: bool) -> None:
+    probabilities = torch.tensor([0.5, 0.3, 0.15, 0.05])
+    one, (_, entropy, _) = known(probabilities.tolist(), [0, 1], entropy=asked)
+    assert entropy.requires_grad is asked
+    if asked:
+        entropy.sum().backward()
+        slope = -probabilities * (probabilities.log() + entropy.item())
+        torch.testing.assert_close(one.lm.logits.grad, slope.detach())
+
+
+# ----------------------------------------------------------------------------------------------------- gradient
 
 
 def test_the_size_of_the_logit_chunk_changes_nothing(policy: Policy) -> None:
-    batches = [pack(samples_of("token-mean"), 4096)]
-    loss = algorithm_of(LearnerSettings()).loss
-    whole = gradient(policy, batches, loss)
+    row = algorithm_of("reinforce-rej", {"aggregate": "token-mean"})
+    batches = packed(row, GROUPS)
+    whole = gradient(policy, batches, row)
     policy._chunk, kept = 7, policy._chunk
     try:
-        torch.testing.assert_close(gradient(policy, batches, loss), whole, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(gradient(policy, batches, row), whole, atol=1e-6, rtol=1e-5)
     finally:
         policy._chunk = kept
 
 
+@pytest.fixture(scope="module")
+def whole(small: Policy) -> Callable[[str, str], torch.Tensor]:
+    """The gradient of one update on the mixed groups in one micro-batch of one rank."""
+
+    @cache
+    def of(name: str, aggregate: str) -> torch.Tensor:
+        row = algorithm_of(name, {"aggregate": aggregate, "kl_loss": 0.1})
+        return gradient(small, packed(row, MIXED), row)
+
+    return of
+
+
 @pytest.mark.parametrize("aggregate", AGGREGATIONS)
-def test_the_gradient_does_not_depend_on_micro_batches_ranks_or_order(policy: Policy, aggregate: str) -> None:
-    samples, loss = samples_of(aggregate), algorithm_of(LearnerSettings()).loss
-    whole = gradient(policy, [pack(samples, 4096)], loss)
-    shuffled = [samples[index] for index in np.random.default_rng(0).permutation(len(samples))]
-    for shares in ([pack(samples, 64)], [pack(shuffled, 4096)], [pack(shuffled[:3], 128), pack(shuffled[3:], 50)]):
-        torch.testing.assert_close(gradient(policy, shares, loss), whole, atol=1e-6, rtol=1e-5)
+@given(
+    name=st.sampled_from(ROWS),
+    micro_batch_tokens=st.integers(1, 200),
+    ranks=st.integers(1, 3),
+    order=st.permutations(range(len(MIXED))),
+)
+@settings(deadline=None, max_examples=16, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_gradient_does_not_depend_on_micro_batches_ranks_or_order(
+    small: Policy, whole, aggregate: str, name: str, micro_batch_tokens: int, ranks: int, order: list[int]
+) -> None:
+    row = algorithm_of(name, {"aggregate": aggregate, "kl_loss": 0.1})
+    shares = packed(row, [MIXED[index] for index in order], micro_batch_tokens, ranks)
+    found, expected = gradient(small, shares, row), whole(name, aggregate)
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_gradient_does_not_depend_on_how_finely_the_batch_is_cut(small: Policy, whole, name: str) -> None:
+    row = algorithm_of(name, {"kl_loss": 0.1})
+    found, expected = gradient(small, packed(row, MIXED[::-1], 1, 3), row), whole(name, row.aggregate)
+    assert (found - expected).norm() <= 1e-5 * expected.norm()
+
+
+def test_rows_and_aggregations_differ_in_their_gradients(whole) -> None:
+    choices = {(name, "token-mean") for name in ROWS} | {("grpo", aggregate) for aggregate in AGGREGATIONS}
+    for one, other in itertools.combinations([whole(*choice) for choice in sorted(choices)], 2):
+        assert (one - other).norm() > 1e-3 * one.norm()
 
 
 def test_a_response_without_a_verdict_changes_no_gradient(policy: Policy) -> None:
@@ -100,14 +269,21 @@ def test_a_response_without_a_verdict_changes_no_gradient(policy: Policy) -> Non
         trajectories=(*judged.trajectories, extra),
         verdicts=(*judged.verdicts, verdict(None)),
     )
-    loss = algorithm_of(LearnerSettings()).loss
-    without, with_it = (gradient(policy, [pack(samples_of("", [one]), 4096)], loss) for one in (judged, with_failure))
+    row = ALGORITHMS["reinforce-rej"]
+    without, with_it = (gradient(policy, packed(row, [one]), row) for one in (judged, with_failure))
     assert without.any()
     assert torch.equal(without, with_it)
 
 
-def test_a_saved_tiny_model_is_tied_or_not_as_asked(tmp_path: Path) -> None:
-    for tied in (True, False):
-        write_tiny_model(tmp_path / str(tied), alphabet=ALPHABET, seed=0, tied=tied)
-        names = dict(load_policy(tmp_path / str(tied), ModelSettings(dtype="float32"), 16).lm.named_parameters())
-        assert ("lm_head.weight" in names) is not tied
+def test_the_first_update_of_a_step_takes_its_own_log_probabilities_for_those_of_the_start(small: Policy) -> None:
+    row = replace(ALGORITHMS["grpo"], mismatch="none")
+    ((batch,),) = packed(row, MIXED)
+    small.zero_grad()
+    found: list[torch.Tensor] = []
+    start = forward(small, batch)[0].detach()
+    for scored in (Scored(), Scored(logp=start)):
+        PolicyObjective(row, [scored], None)(0, batch, forward(small, batch)).loss.backward()
+        found.append(torch.cat([parameter.grad.flatten() for parameter in small.parameters()]))
+        small.zero_grad()
+    assert found[0].any()
+    torch.testing.assert_close(*found, atol=1e-7, rtol=1e-5)

@@ -69,8 +69,7 @@ def test_a_reference_that_its_own_reward_cannot_read_is_named_by_row(world: Path
 
 
 def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path) -> None:
-    again = config_of({"world": {"name": "addition"}, "run": {"name": "x", "folder": str(tmp_path)}})
-    assert [make_run_folder(again).name for _ in range(3)] == ["x", "x-2", "x-3"]
+    assert [make_run_folder("x", tmp_path).name for _ in range(3)] == ["x", "x-2", "x-3"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ class Letters:
 
     chat_template = None
 
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+    def __call__(self, text: str | list[str], add_special_tokens: bool = True) -> dict[str, list]:
+        if isinstance(text, list):
+            return {"input_ids": [[ord(letter) for letter in one] for one in text]}
         return {"input_ids": [ord(letter) for letter in text]}
 
 

@@ -6,12 +6,12 @@ from rewards import Outcome, Scores, Verdict
 
 
 def question(response: str) -> Question:
-    return Question(reward="number", response=response, reference="7")
+    return Question(reward="number", response=response, reference="7", scores=Scores())
 
 
 async def test_questions_that_gather_while_the_verifier_is_busy_go_in_one_call() -> None:
     calls: list[int] = []
-    verifier = Verifier(Scores())
+    verifier = Verifier()
 
     async def ask(questions: list[Question]) -> list[Verdict]:
         calls.append(len(questions))
@@ -34,7 +34,7 @@ async def test_several_verifiers_work_at_the_same_time() -> None:
         peak = max(peak, running)
         await asyncio.sleep(0.01)
         running -= 1
-        return Verifier(Scores()).grade(questions)
+        return Verifier().grade(questions)
 
     queue = VerifierQueue([ask, ask, ask], batch=1)
     await asyncio.gather(*(queue.grade(question("7")) for _ in range(6)))
@@ -45,7 +45,7 @@ async def test_a_verifier_that_dies_gives_no_verdict_and_its_neighbours_keep_the
     async def ask(questions: list[Question]) -> list[Verdict]:
         if any(q.response == "poison" for q in questions):
             raise BrokenVerifier("killed")
-        return Verifier(Scores()).grade(questions)
+        return Verifier().grade(questions)
 
     queue = VerifierQueue([ask], batch=1)
     verdicts = await asyncio.gather(*(queue.grade(question(text)) for text in ("7", "poison", "8")))

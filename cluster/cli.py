@@ -1,4 +1,4 @@
-"""The command line: `winnow train` and `winnow compare`. Imports nothing heavy until a command needs it."""
+"""The command line: `winnow train`, `winnow compare` and `winnow algorithms`. Imports nothing heavy until a command needs it."""
 
 import argparse
 import logging
@@ -14,10 +14,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    unknown = [item for item in rest if item.startswith("-") or "=" not in item]
+    unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    options.items += rest  # settings that stand behind an option
+    if rest:
+        options.items += rest  # settings that stand behind an option
     return options.command(options)
 
 
@@ -31,6 +32,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("items", nargs="*", metavar="section.key=value", help="settings that replace the file's")
     train.add_argument("--plan", action="store_true", help="print sizes and layout, start nothing")
     train.set_defaults(command=_train)
+    algorithms = commands.add_parser(
+        "algorithms", help="list the algorithms", description="Prints each algorithm with its objective and its source."
+    )
+    algorithms.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    algorithms.set_defaults(command=_algorithms)
     compare = commands.add_parser(
         "compare",
         help="compare methods over seeds",
@@ -52,6 +58,19 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--title", default="", help="title of the page")
     compare.set_defaults(command=_compare)
     return parser
+
+
+def _algorithms(options: argparse.Namespace) -> int:
+    from learner.algorithms import ALGORITHMS, algorithm_of
+    from learner.formula import objective_line
+
+    unknown = [name for name in options.names if name not in ALGORITHMS]
+    if unknown:
+        print(f"winnow: there is no algorithm {unknown[0]!r}; there are {', '.join(ALGORITHMS)}", file=sys.stderr)
+        return EXIT_MISTAKE
+    for name in options.names or ALGORITHMS:
+        print(f"{name}\n    {ALGORITHMS[name].about}\n    {objective_line(algorithm_of(name))}\n")
+    return 0
 
 
 def _compare(options: argparse.Namespace) -> int:

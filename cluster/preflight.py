@@ -189,7 +189,7 @@ def describe(prepared: Prepared, layout: Layout) -> str:
     updates = config.run.steps * config.learner.updates_per_step * passes
     lines = [f"{len(prepared.stored)} stored groups"] if prepared.stored else []
     lines += [
-        f"{len(prepared.prompts)} prompts of at most {prepared.max_model_len - rollout.max_new_tokens} tokens"
+        f"{len(prepared.prompts)} prompts of at most {max(p.tokens.size for p in prepared.prompts)} tokens"
         + (f", {prepared.left_out} longer ones left out" if prepared.left_out else ""),
         f"{rollout.groups_per_step} groups x {rollout.group_size} responses = "
         f"{rollout.groups_per_step * rollout.group_size} responses a step, over {cluster.learner_ranks} learner "

@@ -36,6 +36,7 @@ def objective_line(algorithm: Algorithm) -> str:
 
 def _token_loss(row: Algorithm) -> str:
     low, high = f"{1 - row.clip_low:g}", f"{1 + row.clip_high:g}"
+    name = _name_of(row.loss, LOSSES)
     loss = {
         "likelihood": "-A log p",
         "unclipped": "-s A",
@@ -44,8 +45,8 @@ def _token_loss(row: Algorithm) -> str:
         "detached": f"-sg(clip(s, {low}, {high})) A log p",
         "tapered": "-A v log p",
         "preferred": "-log sigmoid(0.1 (m+ - m-)) per pair",
-    }[_name_of(row.loss, LOSSES)]
-    if row.clip_dual and "clip" in _name_of(row.loss, LOSSES):
+    }.get(name, f"{name}(s, A)")
+    if row.clip_dual and "clip" in name:
         loss = f"min({loss}, -{row.clip_dual:g} A where A < 0)"
     weighted = f"w ({loss})" if _weight(row) else loss
     terms = [weighted if not row.likelihood else f"{1 - row.likelihood:g} {weighted}"]
@@ -60,7 +61,8 @@ def _advantage(row: Algorithm) -> str:
     elif "process" in row.needs:
         credit = f"leave-one-out of r + returns of leave-one-out token rewards, gamma {row.gamma:g}"
     else:
-        credit = _CREDITS[_name_of(row.credit, CREDITS)]
+        name = _name_of(row.credit, CREDITS)
+        credit = _CREDITS.get(name, f"{name}(r)")
         credit += f", ddof {row.std_ddof}" if "std" in credit else ""
     if row.baseline:
         less = {"moving": "(r - mean of former r)", "greedy": "(r - r greedy)"}[row.baseline]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import ConfigError, config_of, load_config, to_toml
+from cluster.config import ConfigError, config_of, load_arms, load_config, to_toml
 
 RUNS = Path(__file__).parents[1] / "deploy" / "runs"
 WORLD = {"world": {"name": "addition"}}
@@ -74,3 +74,84 @@ def test_there_are_at_most_eighty_settings_beside_the_pieces_of_the_objective() 
     sections = dict(type(load_config(RUNS / "demo.toml")).model_fields)
     del sections["objective"]
     assert sum(len(section.annotation.model_fields) for section in sections.values()) <= 80
+
+
+NEEDS = [
+    ({"learner": {"algorithm": "nlpo"}}, "set rollout.top_p below 1"),
+    ({"learner": {"algorithm": "nlpo"}, "rollout": {"top_p": 0.9, "max_staleness": 1}}, "rollout.max_staleness = 0"),
+    ({"learner": {"algorithm": "rto"}}, "set learner.tuned_path to a model folder"),
+    ({"learner": {"algorithm": "self-critical"}, "data": {"stored": "x"}}, "a dataset has no greedy samples"),
+    ({"learner": {"algorithm": "raft"}, "objective": {"kl_reward": 0.1}}, "use objective.kl_loss"),
+    (
+        {"learner": {"algorithm": "grpo"}, "objective": {"clip_dual": 0.5}},
+        "objective.clip_dual must be 0 (off) or above 1",
+    ),
+    (
+        {"learner": {"algorithm": "grpo"}, "objective": {"loss": "preferred"}},
+        "pairs are of a correct and a wrong response",
+    ),
+    ({"learner": {"algorithm": "ppo"}, "objective": {"credit": "raw"}}, "would have no effect"),
+    ({"learner": {"algorithm": "grpo"}, "objective": {"thresholds": [0.5]}}, "belong to objective.credit"),
+    ({"learner": {"algorithm": "rloo"}, "rollout": {"group_size": 1}}, "rollout.group_size must be at least 2"),
+]
+
+
+@pytest.mark.parametrize(("tree", "message"), NEEDS)
+def test_what_an_algorithm_needs_and_the_run_lacks_is_said_before_anything_starts(tree: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        config_of(WORLD | tree)
+    assert message in str(failure.value)
+
+
+OWN = {"model": {"path": "m"}, "data": {"path": "d"}}
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"learner": {"algorithm": "self-critical"}}, "set warmup.path to a file of prompts and responses"),
+        ({"learner": {"algorithm": "quark"}}, "set model.control_tokens to two or more tokens"),
+        ({"eval": {"every": 2}}, "eval.path must be set when eval.every is above 0"),
+    ],
+)
+def test_without_a_built_in_world_its_gifts_must_be_brought(tree: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        config_of(OWN | tree)
+    assert message in str(failure.value)
+
+
+def test_stored_data_alone_needs_no_prompts_and_samples_nothing() -> None:
+    config = config_of({"model": {"path": "m"}, "data": {"stored": "runs/demo/trajectories"}})
+    assert not config.samples
+    assert config_of({"model": {"path": "m"}, "data": {"path": "d", "stored": "s", "stored_share": 0.5}}).samples
+
+
+def test_thresholds_are_shares_between_the_scores_of_wrong_and_correct() -> None:
+    tree = {"learner": {"algorithm": "rest"}, "objective": {"thresholds": [0.0, 0.75], "passes": 2}}
+    assert config_of(WORLD | tree).algorithm.thresholds == (-1.0, 0.5)
+    assert config_of(WORLD | tree | {"reward": {"wrong": 0.0}}).algorithm.thresholds == (0.0, 0.75)
+
+
+def test_a_run_file_may_build_on_another(tmp_path: Path) -> None:
+    (tmp_path / "_base.toml").write_text('[world]\nname = "addition"\n[learner]\nlr = 0.5\nzero_stage = 0\n')
+    (tmp_path / "a.toml").write_text('extends = "_base.toml"\n[learner]\nlr = 0.25\n')
+    (tmp_path / "b.toml").write_text('extends = "_base.toml"\n[learner]\nalgorithm = "raft"\n')
+    found = load_config(tmp_path / "a.toml", ["learner.weight_decay=0"])
+    assert (found.learner.lr, found.learner.zero_stage, found.learner.weight_decay) == (0.25, 0, 0)
+    assert list(load_arms([tmp_path], [])) == ["a", "b"]
+    (tmp_path / "c.toml").write_text('extends = "d.toml"\n')
+    (tmp_path / "d.toml").write_text('extends = "c.toml"\n')
+    with pytest.raises(ConfigError, match="which extends it in turn"):
+        load_config(tmp_path / "c.toml")
+
+
+def test_one_run_file_may_be_varied_by_the_values_of_a_setting() -> None:
+    arms = load_arms([RUNS / "demo.toml"], ["run.steps=2"], "learner.algorithm=raft, grpo")
+    assert {name: (arm.learner.algorithm, arm.run.steps) for name, arm in arms.items()} == {
+        "raft": ("raft", 2),
+        "grpo": ("grpo", 2),
+    }
+    with pytest.raises(ConfigError, match="--each takes one run file"):
+        load_arms([RUNS / "demo.toml", RUNS / "gsm8k.toml"], [], "learner.algorithm=raft")
+    with pytest.raises(ConfigError, match="a comparison needs run files"):
+        load_arms([], [])

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import Starved
 from actors.ledger import check_conservation
-from cluster.config import RunConfig, load_config
+from cluster.config import ConfigError, RunConfig, config_of, load_config
 from cluster.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
@@ -78,10 +79,25 @@ def test_one_version_stale_on_two_zero2_ranks_with_checkpoints(tmp_path: Path) -
     assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
 
 
-@pytest.mark.parametrize("algorithm", ["raft", "raft++", "reinforce", "grpo"])
-def test_each_algorithm_takes_steps_in_the_real_pipeline(algorithm: str, tmp_path: Path) -> None:
-    folder = run(demo(tmp_path, f"learner.algorithm={algorithm}", "warmup.updates=60", "run.steps=2", "world.digits=1"))
-    assert all(np.isfinite(line["grad_norm"]) for line in metrics_of(folder))
+def test_a_users_own_dataset_trains_without_any_engine(tmp_path: Path) -> None:
+    from learner.tiny import write_tiny_model
+
+    write_tiny_model(tmp_path / "model", alphabet="0123456789+=", seed=0)
+    rows = {"prompt": ["1+1=", "2+3=", "1+1="], "response": ["2", "5", "3"], "score": [1.0, 1.0, -1.0]}
+    pq.write_table(pa.table(rows), tmp_path / "mine.parquet")
+    tree = {
+        "model": {"path": str(tmp_path / "model"), "dtype": "float32"},
+        "data": {"stored": str(tmp_path / "mine.parquet")},
+        "learner": {"algorithm": "raft", "lr": 1e-3},
+        "rollout": {"groups_per_step": 2, "max_new_tokens": 8},
+        "run": {"folder": str(tmp_path), "steps": 4},
+    }
+    lines = metrics_of(run(config_of(tree)))
+    assert [line["tokens_trained"] for line in lines] == [4, 4, 4, 4]  # an answer and its end, for two prompts
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    tree["learner"]["algorithm"] = "topr"
+    with pytest.raises(ConfigError, match=r"weighs each token by the sampler's log-probability.*does not hold them"):
+        run(config_of(tree))
 
 
 def test_a_filter_that_rejects_everything_stops_the_run_with_a_checkpoint(tmp_path: Path) -> None:

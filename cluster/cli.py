@@ -1,9 +1,9 @@
-"""The command line: `winnow train`, `winnow compare` and `winnow algorithms`. Imports nothing heavy until a command needs it."""
+"""The command line: `winnow train`, `compare` and `algorithms`. Imports nothing heavy until a command needs it."""
 
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
@@ -74,63 +74,59 @@ def _algorithms(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from actors.errors import BrokenPart
+    return _guarded(lambda: _compare_as_asked(options), "what has finished is kept")
+
+
+def _compare_as_asked(options: argparse.Namespace) -> int:
     from cluster.compare import compare, plan_comparison
     from cluster.config import ConfigError, load_arms
 
-    try:
-        overrides = [item for item in options.items if "=" in item]
-        files = [Path(item) for item in options.items if "=" not in item]
-        arms = load_arms(files, overrides, options.each or "")
-        if options.seeds < 1:
-            raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
-        folder = compare(plan_comparison(options.name, options.title or options.name, arms, options.seeds))
-    except ConfigError as mistake:
-        print(f"winnow: {mistake}", file=sys.stderr)
-        return EXIT_MISTAKE
-    except BrokenPart as failure:
-        print(f"winnow: the comparison failed: {failure}", file=sys.stderr)
-        return EXIT_BROKEN
-    except KeyboardInterrupt:
-        print("winnow: interrupted; what has finished is kept", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    print(f"done: {folder}")
-    return 0
+    overrides = [item for item in options.items if "=" in item]
+    files = [Path(item) for item in options.items if "=" not in item]
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
+    arms = load_arms(files, overrides, options.each or "")
+    folder, failed = compare(plan_comparison(options.name, options.title or options.name, arms, options.seeds))
+    print(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
+    return EXIT_BROKEN if failed else 0
 
 
 def _train(options: argparse.Namespace) -> int:
-    from cluster.config import ConfigError, load_config
-
-    try:
-        config = load_config(options.config, options.items)
-        if options.plan:
-            from cluster.plan import plan
-
-            print(plan(config))
-            return 0
-        return _run(config)
-    except ConfigError as mistake:
-        print(f"winnow: {mistake}", file=sys.stderr)
-        return EXIT_MISTAKE
+    return _guarded(lambda: _train_as_asked(options), "metrics, trajectories and checkpoints so far are kept")
 
 
-def _run(config: "object") -> int:
-    from actors.errors import BrokenPart, Starved
+def _train_as_asked(options: argparse.Namespace) -> int:
+    from cluster.config import load_config
+
+    config = load_config(options.config, options.items)
+    if options.plan:
+        from cluster.plan import plan
+
+        print(plan(config))
+        return 0
     from cluster.train import train
 
-    try:
-        folder = train(config)  # type: ignore[arg-type]
-    except Starved as starved:
-        print(f"winnow: stopped, with a checkpoint: {starved}", file=sys.stderr)
-        return EXIT_STARVED
-    except BrokenPart as failure:
-        print(f"winnow: the run failed: {failure}", file=sys.stderr)
-        return EXIT_BROKEN
-    except KeyboardInterrupt:
-        print("winnow: interrupted; metrics, trajectories and checkpoints so far are kept", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    print(_farewell(folder))
+    print(_farewell(train(config)))
     return 0
+
+
+def _guarded(work: Callable[[], int], kept: str) -> int:
+    """The exit status of some work; what ends it early becomes a sentence."""
+    from actors.errors import BrokenPart, Starved
+    from cluster.config import ConfigError
+
+    try:
+        return work()
+    except ConfigError as mistake:
+        status, sentence = EXIT_MISTAKE, str(mistake)
+    except Starved as starved:
+        status, sentence = EXIT_STARVED, f"stopped, with a checkpoint: {starved}"
+    except BrokenPart as failure:
+        status, sentence = EXIT_BROKEN, f"failed: {failure}"
+    except KeyboardInterrupt:
+        status, sentence = EXIT_INTERRUPTED, f"interrupted; {kept}"
+    print(f"winnow: {sentence}", file=sys.stderr)
+    return status
 
 
 def _farewell(folder: Path) -> str:

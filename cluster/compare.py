@@ -19,7 +19,7 @@ from typing import Any
 
 from rich.console import Console
 
-from actors.errors import BrokenPart, RolloutFailed, Starved
+from actors.errors import BrokenPart, Starved
 from cluster.comparison import arm_folder, markdown_table, read_comparison, terminal_table
 from cluster.config import ConfigError, RunConfig
 from cluster.layout import Layout
@@ -73,9 +73,9 @@ def plan_comparison(name: str, title: str, arms: Mapping[str, RunConfig], seeds:
     return Plan(name=name, title=title, arms=arms, seeds=tuple(range(seeds)))
 
 
-def compare(plan: Plan) -> Path:
-    """Runs every method with every seed and gives the folder with table and page. A run that fails is named there and
-    the others go on.
+def compare(plan: Plan) -> tuple[Path, int]:
+    """Runs every method with every seed: (the folder with table and page, how many runs failed). A run that fails is
+    named there and the others go on.
 
     Raises:
         ConfigError: a method cannot start; nothing has run then.
@@ -90,14 +90,14 @@ def compare(plan: Plan) -> Path:
             console.print(describe(checked[next(iter(plan.arms))], layout))
             console.print(f"Ray dashboard: http://{dashboard}")
             try:
-                _run_all(plan, folder, crew, console)
+                failed = _run_all(plan, folder, crew, console)
             finally:
                 write_results(folder, console)
     except ConfigError:
         if not any(folder.glob("*/seed=*/metrics.jsonl")):
             shutil.rmtree(folder)  # nothing has run
         raise
-    return folder
+    return folder, failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,18 +126,19 @@ def _start_settings(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(include={"world", "model", "warmup"})
 
 
-def _run_all(plan: Plan, folder: Path, crew: "_Crew", console: Console) -> None:
+def _run_all(plan: Plan, folder: Path, crew: "_Crew", console: Console) -> int:
     failed: list[dict[str, Any]] = []
     todo = [(seed, arm) for seed in plan.seeds for arm in plan.arms]
     for number, (seed, arm) in enumerate(todo, start=1):
         line = ProgressLine(console, f"{number}/{len(todo)} {arm}, seed {seed}")
         try:
             _one(crew, _job(plan, arm, seed, folder), line)
-        except (BrokenPart, RolloutFailed, Starved) as failure:
+        except (BrokenPart, Starved) as failure:
             crew.dismiss()
             line.failed(str(failure))
             failed.append({"arm": arm, "seed": seed, "why": str(failure)})
             _write_plan(plan, folder, failed)
+    return len(failed)
 
 
 def _one(crew: "_Crew", job: _Job, line: ProgressLine) -> None:

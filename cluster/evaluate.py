@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from actors.errors import RolloutFailed
 from actors.pool import GeneratorPool
 from actors.types import Order, Prompt
 from rewards import Outcome
@@ -29,15 +30,14 @@ class Evaluator:
             tokens: tokens sampled for training so far.
             wall_seconds: since the first step began.
 
-        Raises:
-            RolloutFailed: a prompt failed twice.
+        A prompt that fails twice gives no response; the line says how many there were.
         """
         orders = [
             Order(group=-1 - number, prompt=prompt, visit=0, size=self.samples)
             for number, prompt in enumerate(self.prompts)
         ]
-        graded = await asyncio.gather(*(self.pool.rollout(order) for order in orders))
-        outcomes = [outcome for summary, _ in graded for outcome in summary.outcomes if outcome.judged]
+        graded = await asyncio.gather(*(self._outcomes(order) for order in orders))
+        outcomes = [outcome for group in graded for outcome in group if outcome.judged]
         correct = sum(outcome is Outcome.CORRECT for outcome in outcomes)
         line: dict[str, Any] = {"step": step, "tokens": tokens, "wall_seconds": wall_seconds}
         line |= {"prompts": len(orders), "responses": len(outcomes), "correct": correct}
@@ -45,3 +45,10 @@ class Evaluator:
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return line["accuracy"]
+
+    async def _outcomes(self, order: Order) -> tuple[Outcome, ...]:
+        try:
+            summary, _ = await self.pool.rollout(order)
+        except RolloutFailed:
+            return ()
+        return summary.outcomes

@@ -63,7 +63,7 @@ def test_a_method_that_starves_is_named_and_the_others_go_on(tmp_path: Path) -> 
     items = [str(RUNS / "demo.toml"), "--each", "filter.keep=mixed,all", "--seeds", "1", "--name", "starving"]
     items += [f"run.folder={tmp_path}", "world.digits=1", "warmup.updates=0", "rollout.groups_per_step=4"]
     items += ["run.tokens=900", "eval.every=2", "eval.prompts=4", "eval.samples=1", "filter.patience=12"]
-    assert main(["compare", *items, "cluster.device=cpu"]) == 0
+    assert main(["compare", *items, "cluster.device=cpu"]) == 1
     comparison = read_comparison(tmp_path / "starving")
     (absent,) = comparison.failed
     assert (absent.arm, absent.seed) == ("mixed", 0)

@@ -103,5 +103,5 @@ def _ragged(rows: list[np.ndarray], kind: pa.DataType) -> pa.ListArray:
 
 def _rows(column: pa.ListArray) -> list[np.ndarray]:
     ends = column.offsets.to_numpy()
-    values = column.values.to_numpy(zero_copy_only=False)
-    return [values[start:end] for start, end in pairwise(ends)]
+    values = column.flatten().to_numpy(zero_copy_only=False)  # of these rows only, however long the file
+    return [values[start:end] for start, end in pairwise(ends - ends[0])]

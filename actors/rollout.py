@@ -62,16 +62,21 @@ class Generator:
         async with asyncio.timeout(rollout.timeout_seconds):
             first = -1 if self._run.greedy and not order.size else 0
             answers = await asyncio.gather(*(self._answer(order, sample) for sample in range(first, size)))
-        greedy = answers.pop(0)[1].score if first < 0 else None
+        greedy = answers.pop(0) if first < 0 else None
         trajectories, verdicts, generating, verifying = zip(*answers, strict=True)
         group = Group(
             id=order.group,
             prompt=order.prompt,
             trajectories=trajectories,
             verdicts=verdicts,
-            greedy=greedy,
+            greedy=greedy[1].score if greedy else None,
         )
-        summary = Summary.of(group, seconds_generate=max(generating), seconds_verify=max(verifying))
+        summary = Summary.of(
+            group,
+            seconds_generate=max(generating),
+            seconds_verify=max(verifying),
+            extra_tokens=greedy[0].new_tokens if greedy else 0,
+        )
         return summary, batch_of(group)
 
     async def pause(self, in_flight: str) -> None:
@@ -119,7 +124,9 @@ class Generator:
         """One response with its verdict and the seconds of both; sample -1 is the greedy one."""
         started, prompt, run = time.monotonic(), order.prompt, self._run
         seed = sample_seed(run.seed, prompt.id, order.visit, sample)
-        trajectory = await self._sampler.sample(prompt, run.rollout, seed, greedy=sample < 0)
+        # Evaluations, which say their size, ask every algorithm the same question: the whole distribution.
+        rollout = run.rollout.model_copy(update={"top_p": 1.0}) if order.size else run.rollout
+        trajectory = await self._sampler.sample(prompt, rollout, seed, greedy=sample < 0)
         sampled = time.monotonic()
         verdict = await self._verifiers.grade(
             Question(reward=prompt.reward, response=trajectory.text, reference=prompt.reference, scores=run.scores)

@@ -1,8 +1,8 @@
 """The settings of data, generators, verifiers and the filter. Plain checked values; imports nothing heavy."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from rewards import REWARDS, Scores
 
@@ -60,6 +60,15 @@ class RewardSettings(Section):
         if value not in REWARDS:
             raise ValueError(f"must be one of {', '.join(REWARDS)}, got {value!r}")
         return value
+
+    @model_validator(mode="after")
+    def _tells_right_from_wrong(self) -> Self:
+        if not self.wrong <= 0 < self.correct:
+            raise ValueError(
+                f"reward.wrong must be at most 0 and reward.correct above 0, got {self.wrong:g} and {self.correct:g}: "
+                "a score above 0 is what filters and algorithms take for correct"
+            )
+        return self
 
     @property
     def scores(self) -> Scores:

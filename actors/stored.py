@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from actors.arrow import SCHEMA, group_of
 from actors.prompts import DataError, render
@@ -28,6 +28,7 @@ class StoredGroups:
 
     def __init__(self, groups: Sequence[Group], seed: int) -> None:
         self._groups, self._seed = groups, seed
+        self._order = -1, np.empty(0, np.int64)  # the turn whose order is at hand, and the order
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -43,15 +44,22 @@ class StoredGroups:
         return max(t.tokens.size for group in self._groups for t in group.trajectories)
 
     @property
-    def smallest(self) -> int:
-        """Fewest judged responses of a group."""
-        return min(sum(v.score is not None for v in group.verdicts) for group in self._groups)
+    def largest_token(self) -> int:
+        """Highest token id."""
+        return max(int(t.tokens.max()) for group in self._groups for t in group.trajectories)
+
+    def with_siblings(self, count: int) -> "StoredGroups":
+        """Only the groups with at least so many judged responses."""
+        judged = (sum(v.score is not None for v in group.verdicts) for group in self._groups)
+        kept = [group for group, number in zip(self._groups, judged, strict=True) if number >= count]
+        return StoredGroups(kept, self._seed)
 
     def deal(self, number: int) -> Group:
-        """The group for dispatch number `number`, under that id."""
+        """The group number `number`, counted from 0 through one turn after another."""
         turn, index = divmod(number, len(self._groups))
-        order = np.random.default_rng([self._seed, turn]).permutation(len(self._groups))
-        return replace(self._groups[order[index]], id=number)
+        if self._order[0] != turn:
+            self._order = turn, np.random.default_rng([self._seed, turn]).permutation(len(self._groups))
+        return self._groups[self._order[1][index]]
 
 
 def read_stored(data: DataSettings, tokenizer: Any, seed: int, before: Sequence[int] = ()) -> StoredGroups:
@@ -69,12 +77,16 @@ def read_stored(data: DataSettings, tokenizer: Any, seed: int, before: Sequence[
     path = Path(data.stored)
     if not path.exists():
         raise DataError(f"there is no stored dataset {path} (data.stored)")
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = [file for file in found if file.name != "open.parquet"]  # a run's unfinished file
     if not files:
         raise DataError(f"{path} (data.stored) holds no .parquet file")
     groups: list[Group] = []
     for file in files:
-        table = ds.dataset(file).to_table()
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowInvalid as failure:
+            raise DataError(f"{file} (data.stored) is not a whole Parquet file: {failure}") from failure
         if set(SCHEMA.names) <= set(table.column_names):
             groups += _own(table, before)
         else:

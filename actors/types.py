@@ -95,12 +95,13 @@ class Summary:
     tokens: int  # prompt and sampled tokens of the judged responses: what a forward pass would cost
     truncated: int  # responses cut at the length limit
     oldest_version: int  # lowest weight version among the judged sampled tokens, -1 without any
+    extra_tokens: int  # sampled beside the responses: a greedy one, where the algorithm asks for it
     seconds_generate: float  # from dispatch to the end of the longest response
     seconds_verify: float  # longest wait of a response for its verdict
 
     @classmethod
-    def of(cls, group: Group, *, seconds_generate: float, seconds_verify: float) -> "Summary":
-        """The summary of a group, with the two times that its arrays do not hold."""
+    def of(cls, group: Group, *, seconds_generate: float, seconds_verify: float, extra_tokens: int = 0) -> "Summary":
+        """The summary of a group, with the times and tokens that its arrays do not hold."""
         judged = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.judged]
         sampled = [t.versions[t.sampled] for t, _ in judged]
         return cls(
@@ -113,6 +114,7 @@ class Summary:
             tokens=sum(t.tokens.size for t, _ in judged),
             truncated=sum(t.finish is Finish.LENGTH for t in group.trajectories),
             oldest_version=min((int(v.min()) for v in sampled if v.size), default=-1),
+            extra_tokens=extra_tokens,
             seconds_generate=seconds_generate,
             seconds_verify=seconds_verify,
         )

@@ -30,6 +30,10 @@ from cluster.run import Run
 from cluster.startup import Parts, begin_run, ray_session, running_parts
 from cluster.warmup import warm_up
 from learner.formula import objective_line
+from learner.types import MARKER
+
+BASE, STARTS = "base", "starts"  # the starting model among the methods, and the folder of what methods start from
+ROOM = 32  # tokens that engines allow beyond the longest sequence of the first run, for those of other seeds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +72,29 @@ def plan_comparison(name: str, title: str, arms: Mapping[str, RunConfig], seeds:
     silent = [arm for arm, config in arms.items() if not config.eval.every]
     if silent:
         raise ConfigError(f"a comparison is of held-out accuracy: set eval.every above 0 for {', '.join(silent)}")
-    if len({arm_folder(arm) for arm in arms}) < len(arms):
-        raise ConfigError(f"the methods need names of their own, got {', '.join(arms)}")
+    if len({arm_folder(arm) for arm in (*arms, BASE, STARTS)}) < len(arms) + 2:
+        raise ConfigError(f"the methods need names of their own other than {BASE} and {STARTS}, got {', '.join(arms)}")
+    for setting, values in _must_agree(arms).items():
+        if len(set(values)) > 1:
+            raise ConfigError(f"the methods must share {setting}, got {' and '.join(sorted(set(values)))}")
+    falling = [arm for arm, config in arms.items() if config.learner.lr_end < 1]
+    if falling:
+        raise ConfigError(
+            f"learner.lr_end must be 1 in a comparison, for {', '.join(falling)} too: the budget ends a run, not its "
+            "number of steps, so methods would stop at different learning rates"
+        )
     return Plan(name=name, title=title, arms=arms, seeds=tuple(range(seeds)))
+
+
+def _must_agree(arms: Mapping[str, RunConfig]) -> dict[str, list[str]]:
+    """What evaluation and actors depend on: setting -> its value in each method."""
+    configs = arms.values()
+    return {
+        "eval": [config.eval.model_dump_json() for config in configs],
+        "cluster": [config.cluster.model_dump_json() for config in configs],
+        "rollout.temperature": [str(config.rollout.temperature) for config in configs],
+        "rollout.max_new_tokens": [str(config.rollout.max_new_tokens) for config in configs],
+    }
 
 
 def compare(plan: Plan) -> tuple[Path, int]:
@@ -83,11 +107,13 @@ def compare(plan: Plan) -> tuple[Path, int]:
     folder = make_run_folder(plan.name, Path(plan.first.run.folder))
     console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
     try:
-        checked = {arm: _job(plan, arm, plan.seeds[0], folder).prepared for arm in plan.arms}
         console.print(f"comparison folder: {folder}")
+        jobs = (_job(plan, arm, plan.seeds[0], folder, memory=True) for arm in reversed(list(plan.arms)))
+        for job in jobs:  # the first method comes last, and is described
+            first = job.prepared
         _write_plan(plan, folder, [])
         with ray_session(plan.first) as (layout, dashboard), _Crew(layout) as crew:
-            console.print(describe(checked[next(iter(plan.arms))], layout))
+            console.print(describe(first, layout))
             console.print(f"Ray dashboard: http://{dashboard}")
             try:
                 failed = _run_all(plan, folder, crew, console)
@@ -109,21 +135,26 @@ class _Job:
     start: Path  # of the warmed-up model that all methods of the seed share
 
 
-def _job(plan: Plan, arm: str, seed: int, folder: Path) -> _Job:
-    """A method with a seed, its inputs checked. Methods that start alike share their start's files."""
+def _job(plan: Plan, arm: str, seed: int, folder: Path, memory: bool = False) -> _Job:
+    """A method with a seed, its inputs checked, and with `memory` whether its models fit. Methods that start alike
+    share their start's files."""
     config = plan.arms[arm]
     alike = [_start_settings(other) for other in plan.arms.values()].index(_start_settings(config))
-    place = folder / f"start-{alike}" / f"seed={seed}"
+    place = folder / STARTS / str(alike) / f"seed={seed}"
     config = config.model_copy(update={"run": config.run.model_copy(update={"seed": seed, "name": arm})})
     if config.world.name:
         config = write_world(config, place, anew=not place.exists())
         config = config.model_copy(update={"world": config.world.model_copy(update={"name": ""})})
-    return _Job(prepared=prepare(config), folder=folder / arm_folder(arm) / f"seed={seed}", start=place / "start")
+    return _Job(
+        prepared=prepare(config, memory), folder=folder / arm_folder(arm) / f"seed={seed}", start=place / "start"
+    )
 
 
 def _start_settings(config: RunConfig) -> dict[str, Any]:
     """What decides the model that training starts from."""
-    return config.model_dump(include={"world", "model", "warmup"})
+    sections: dict[str, Any] = {"world": True, "model": True, "warmup": True, "data": True}
+    optimizer = {"weight_decay", "grad_clip", "micro_batch_tokens"}
+    return config.model_dump(include=sections | {"rollout": {"temperature"}, "learner": optimizer})
 
 
 def _run_all(plan: Plan, folder: Path, crew: "_Crew", console: Console) -> int:
@@ -133,7 +164,7 @@ def _run_all(plan: Plan, folder: Path, crew: "_Crew", console: Console) -> int:
         line = ProgressLine(console, f"{number}/{len(todo)} {arm}, seed {seed}")
         try:
             _one(crew, _job(plan, arm, seed, folder), line)
-        except (BrokenPart, Starved) as failure:
+        except (BrokenPart, Starved, ConfigError) as failure:
             crew.dismiss()
             line.failed(str(failure))
             failed.append({"arm": arm, "seed": seed, "why": str(failure)})
@@ -147,12 +178,13 @@ def _one(crew: "_Crew", job: _Job, line: ProgressLine) -> None:
     write_config(config, job.folder)
     parts = crew.parts_for(prepared)
     if config.warmup.updates:
-        if not job.start.is_dir():
+        if not (job.start / MARKER).is_file():
             asyncio.run(_warmed(parts, prepared, job, line))
         model = config.model.model_copy(update={"path": str(job.start)})
         warmup = config.warmup.model_copy(update={"updates": 0})
         prepared = replace(prepared, config=config.model_copy(update={"model": model, "warmup": warmup}))
-    asyncio.run(Run(prepared, crew.layout, parts, job.folder, line).go())
+    name = f"{job.folder.parent.name}/{job.folder.name}"
+    asyncio.run(Run(prepared, crew.layout, parts, job.folder, line, name=name).go())
     line.done()
 
 
@@ -182,7 +214,7 @@ class _Crew:
         shape = _shape(prepared.config)
         if self._parts is None or shape != self._shape or prepared.max_model_len > self._longest:
             self.dismiss()
-            self._shape, self._longest = shape, prepared.max_model_len + ROOM
+            self._shape, self._longest = shape, min(prepared.max_model_len + ROOM, prepared.positions)
             wide = replace(prepared, max_model_len=self._longest)
             self._parts = self._stack.enter_context(running_parts(wide, self.layout))
         return self._parts
@@ -191,9 +223,6 @@ class _Crew:
         """Ends all actors."""
         self._stack.close()
         self._parts = None
-
-
-ROOM = 32  # tokens beyond the longest sequence of the first run, for those of other seeds
 
 
 def _shape(config: RunConfig) -> dict[str, Any]:
@@ -206,14 +235,13 @@ def _shape(config: RunConfig) -> dict[str, Any]:
 
 
 def _write_plan(plan: Plan, folder: Path, failed: Sequence[Mapping[str, Any]]) -> None:
-    base = {"name": "base", "objective": "", "changes": {}, "baseline": True, "note": "the model that all start from"}
+    base = {"name": BASE, "objective": "", "changes": {}, "baseline": True}
     arms = [base] + [
         {
             "name": arm,
             "objective": objective_line(config.algorithm),
             "changes": _differences(plan, config),
             "baseline": False,
-            "note": config.run.note,
         }
         for arm, config in plan.arms.items()
     ]
@@ -226,6 +254,8 @@ def _write_plan(plan: Plan, folder: Path, failed: Sequence[Mapping[str, Any]]) -
         "seeds": list(plan.seeds),
         "failed": list(failed),
         "machine": machine(),
+        "notes": {BASE: "The model that all methods start from."}
+        | {arm: config.run.note for arm, config in plan.arms.items()},
     }
     (folder / "compare.json").write_text(json.dumps(tree, indent=2), encoding="utf-8")
 

@@ -34,7 +34,7 @@ class Arm:
     objective: str  # one line of ASCII
     changes: Mapping[str, Any]  # settings that differ from the common run file
     baseline: bool  # the starting model itself: it has no runs
-    note: str  # what the paper found; may be empty
+    note: str  # what to hold the numbers against; may be empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

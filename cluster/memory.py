@@ -1,6 +1,9 @@
 """Whether the learner's models fit into memory: an estimate before anything starts, so that a critic too many is a
 sentence and not a killed process."""
 
+import json
+import math
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -21,9 +24,13 @@ class Memory:
     size: int  # bytes; 0 is unknown
 
 
-def this_machine_memory() -> Memory:
-    """Memory of the smallest GPU, or without GPUs the machine's that is free now."""
-    if shutil.which("nvidia-smi"):
+def this_machine_memory(device: str) -> Memory:
+    """Memory of the smallest GPU, or on the CPU the machine's that is free now.
+
+    Args:
+        device: cluster.device.
+    """
+    if device != "cpu" and shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
         listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
         sizes = [int(line) for line in listed.stdout.split() if line.isdigit()]
@@ -39,7 +46,7 @@ def learner_bytes(config: RunConfig, model_bytes: int) -> int:
 
     Args:
         config: the run.
-        model_bytes: size of the model folder's weights, taken as two bytes a parameter in bfloat16, four in float32.
+        model_bytes: size of the policy's weights in the run's dtype.
     """
     row, learner, ranks = config.algorithm, config.learner, config.cluster.learner_ranks
     width = 4 if config.model.dtype == "float32" else 2
@@ -55,8 +62,8 @@ def learner_bytes(config: RunConfig, model_bytes: int) -> int:
 
 def check_memory(config: RunConfig, memory: Memory) -> None:
     """Raises ConfigError where the learner's models cannot fit; says nothing where it cannot know."""
-    size = sum(file.stat().st_size for file in Path(config.model.path).glob("*.safetensors"))
-    local = not config.cluster.address
+    size = parameters_of(Path(config.model.path)) * (4 if config.model.dtype == "float32" else 2)
+    local = not (config.cluster.address or os.environ.get("RAY_ADDRESS"))
     ranks_here = config.cluster.learner_ranks if memory.where == "this machine" else 1
     wanted = learner_bytes(config, size) * ranks_here
     if not local or not memory.size or wanted <= memory.size:
@@ -65,6 +72,16 @@ def check_memory(config: RunConfig, memory: Memory) -> None:
     raise ConfigError(
         f"learner.algorithm = {config.learner.algorithm!r} needs about {wanted / GIB:.1f} GiB for its models "
         f"({', '.join(models)}), and {memory.where} has {memory.size / GIB:.1f} GiB: raise cluster.learner_ranks with "
-        f"learner.zero_stage = 3 (now {config.cluster.learner_ranks} ranks, stage {config.learner.zero_stage}), or "
-        "choose an algorithm without a critic"
+        f"learner.zero_stage = 3 (now {config.cluster.learner_ranks} ranks, stage {config.learner.zero_stage})"
+        + (", or choose an algorithm with fewer models" if len(models) > 2 else "")
     )
+
+
+def parameters_of(folder: Path) -> int:
+    """Parameters in the weights of a Hugging Face folder, read from the headers of its model*.safetensors files."""
+    count = 0
+    for file in folder.glob("model*.safetensors"):
+        with file.open("rb") as weights:
+            header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
+        count += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return count

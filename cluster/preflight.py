@@ -28,6 +28,7 @@ class Prepared:
     prompts: tuple[Prompt, ...]
     left_out: int  # prompts too long to use
     max_model_len: int  # tokens of the longest prompt and response together
+    positions: int  # most that the model can hold
     probe: tuple[int, ...]  # the fixed text on which generators and learner must agree
     heldout: tuple[Prompt, ...]  # for evaluation
     stored: StoredGroups | None  # groups to train on that are not sampled
@@ -75,8 +76,8 @@ def write_world(config: RunConfig, folder: Path, anew: bool = True) -> RunConfig
     )
 
 
-def prepare(config: RunConfig) -> Prepared:
-    """Reads and checks model folder and data.
+def prepare(config: RunConfig, memory: bool = True) -> Prepared:
+    """Reads and checks model folder and data, and whether the learner's models fit into memory.
 
     Raises:
         ConfigError: something is missing or does not fit; the message says what to do.
@@ -84,7 +85,8 @@ def prepare(config: RunConfig) -> Prepared:
     model = check_model(Path(config.model.path))
     if config.learner.tuned_path:
         check_model(Path(config.learner.tuned_path), "learner.tuned_path")
-    check_memory(config, this_machine_memory())
+    if memory:
+        check_memory(config, this_machine_memory(config.cluster.device))
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(config.model.path, local_files_only=True)
@@ -106,7 +108,8 @@ def prepare(config: RunConfig) -> Prepared:
         config=config,
         prompts=tuple(prompts),
         left_out=left_out,
-        max_model_len=max(longest, len(probe) + 1, stored.longest if stored else 0),
+        max_model_len=max(longest, len(probe) + 1, stored.longest if stored is not None else 0),
+        positions=model.get("max_position_embeddings", 2**31),
         probe=tuple(probe),
         heldout=tuple(heldout),
         stored=stored,
@@ -128,27 +131,40 @@ def _read_data(
         _check_references(config, config.eval.path, heldout)
         heldout = [replace(prompt, id=f"eval/{prompt.id}") for prompt in heldout[: config.eval.prompts]]
     if config.data.stored:
-        stored = read_stored(config.data, tokenizer, config.run.seed, before)
-        _check_stored(config, stored)
+        stored = _usable(config, read_stored(config.data, tokenizer, config.run.seed, before))
         prompts = prompts or [stored.deal(0).prompt]
     if config.warmup.updates or config.algorithm.likelihood:
         read_rows(Path(config.warmup.path), (config.warmup.prompt_column, config.warmup.response_column))
     return prompts, left_out, heldout, stored
 
 
-def _check_stored(config: RunConfig, stored: StoredGroups) -> None:
-    name, row = config.learner.algorithm, config.algorithm
-    if row.reads_sampler and not stored.recorded:
+def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
+    """The stored groups that the algorithm can train on.
+
+    Raises:
+        ConfigError: there are none, or they are another model's.
+    """
+    name, row, model = config.learner.algorithm, config.algorithm, check_model(Path(config.model.path))
+    usable = stored.with_siblings(row.siblings)
+    if not len(usable):
+        raise ConfigError(
+            f"learner.algorithm = {name!r} compares at least {row.siblings} responses to a prompt, and no prompt of "
+            f"{config.data.stored} (data.stored) has so many judged ones"
+        )
+    if row.reads_sampler and not usable.recorded:
         raise ConfigError(
             f"learner.algorithm = {name!r} weighs each token by the sampler's log-probability, and "
             f"{config.data.stored} (data.stored) does not hold them: use the trajectories of a run, or an algorithm "
-            'that imitates (raft, rest, quark), or set objective.mismatch = "none"'
+            "that imitates (raft, rest, quark)"
+            + (', or set objective.mismatch = "none"' if row.anchor == "step" else "")
         )
-    if stored.smallest < row.siblings:
+    words, positions = model.get("vocab_size", 2**31), model.get("max_position_embeddings", 2**31)
+    if usable.largest_token >= words or usable.longest > positions:
         raise ConfigError(
-            f"learner.algorithm = {name!r} compares at least {row.siblings} responses to a prompt, and a prompt of "
-            f"{config.data.stored} (data.stored) has only {stored.smallest}"
+            f"{config.data.stored} (data.stored) is not this model's: its tokens go up to {usable.largest_token} and "
+            f"its sequences to {usable.longest} tokens, the model knows {words} and {positions}"
         )
+    return usable
 
 
 def _control_tokens(config: RunConfig, tokenizer: Any) -> tuple[int, ...]:
@@ -187,7 +203,7 @@ def describe(prepared: Prepared, layout: Layout) -> str:
     config, rollout = prepared.config, prepared.config.rollout
     cluster, passes = config.cluster, config.algorithm.passes
     updates = config.run.steps * config.learner.updates_per_step * passes
-    lines = [f"{len(prepared.stored)} stored groups"] if prepared.stored else []
+    lines = [f"{len(prepared.stored)} stored groups"] if prepared.stored is not None else []
     lines += [
         f"{len(prepared.prompts)} prompts of at most {max(p.tokens.size for p in prepared.prompts)} tokens"
         + (f", {prepared.left_out} longer ones left out" if prepared.left_out else ""),

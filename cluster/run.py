@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,17 +30,21 @@ from learner.batching import plan_updates
 from learner.credit import quantiles
 from learner.types import Schedule, Share, UpdateStats
 
+POOL = 2**17  # newest scores among which responses are sorted into quantiles
+
 
 class Run:
     """A training run from the start of its engines to its last checkpoint."""
 
-    def __init__(self, prepared: Prepared, layout: Layout, parts: Parts, folder: Path, display: Progress) -> None:
+    def __init__(
+        self, prepared: Prepared, layout: Layout, parts: Parts, folder: Path, display: Progress, name: str = ""
+    ) -> None:
         config = prepared.config
         self._config, self._prepared, self._parts = config, prepared, parts
         self._folder, self._display = folder, display
         self._algorithm = config.algorithm
         self._source = PromptSource(prepared.prompts, config.run.seed)
-        self._writer = MetricsWriter(folder, folder.name)
+        self._writer = MetricsWriter(folder, name or folder.name)
         how = {
             "workers_each": config.cluster.tensor_parallel,
             "backend": sync_backend(config, layout),
@@ -52,12 +57,13 @@ class Run:
             samples=config.eval.samples,
             file=folder / "evals.jsonl",
         )
-        self._pool = np.empty(0)  # all scores so far, where responses are sorted into quantiles
+        self._pool = np.empty(0)  # scores so far, where responses are sorted into quantiles
         self._began = self._step_began = time.monotonic()
         self._updates = self._step = self._tokens = 0
+        self._dealt = 0  # stored groups so far
 
     async def go(self) -> None:
-        """Start-up, warm-up, first sync, the loop, and the last checkpoint, whatever ends the loop."""
+        """Start-up, warm-up, first sync and the loop; a checkpoint at its end, and when the filter starves."""
         await self._start()
         await self._publish(0)
         self._began = self._step_began = time.monotonic()
@@ -79,6 +85,8 @@ class Run:
             await run_loop(stages, self._config.run.steps)
         except Starved:
             await self._checkpoint(self._step)
+            if self._prepared.heldout:
+                await self._evaluate(self._step)
             raise
         finally:
             self._writer.close()
@@ -115,7 +123,8 @@ class Run:
         draw = random.Random(f"{self._config.run.seed}/stored/{order.group}").random()
         if stored is None or draw >= self._config.data.stored_share:
             return await self._parts.generators.rollout(order)
-        group = stored.deal(order.group)
+        group = replace(stored.deal(self._dealt), id=order.group)
+        self._dealt += 1
         return Summary.of(group, seconds_generate=0.0, seconds_verify=0.0), [ray.put(batch_of(group))]
 
     async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
@@ -149,7 +158,7 @@ class Run:
     def _control(self, batch: AcceptedBatch) -> dict[float, int]:
         """The control token of every score in the batch, by its quantile among all scores so far."""
         scores = np.array([score for summary in batch.summaries for score in summary.scores])
-        self._pool = np.concatenate([self._pool, scores])
+        self._pool = np.concatenate([self._pool, scores])[-POOL:]
         known, tokens = np.unique(scores), self._prepared.control
         found = quantiles(self._pool, known, len(tokens))
         return {float(score): tokens[index] for score, index in zip(known, found, strict=True)}
@@ -163,7 +172,7 @@ class Run:
         """Metrics, checkpoint, evaluation; whether the budget allows another step."""
         self._step = done.step
         counts, drops, graded = await call(self._parts.filter, "report", done.step)
-        self._tokens += sum(length for summary in graded for length in summary.lengths)
+        self._tokens += sum(sum(summary.lengths) + summary.extra_tokens for summary in graded)
         last, run = self._is_last(done.step), self._config.run
         if last or (run.checkpoint_every and done.step % run.checkpoint_every == 0):
             await self._checkpoint(done.step)

@@ -15,7 +15,7 @@ from learner.types import LearnerSpec, Receivers, Schedule, Share, SyncStats, Up
 
 if TYPE_CHECKING:
     from learner.engine import Engine
-    from learner.trainer import Load
+    from learner.trainer import Load, Trainer
 
 
 class LearnerRank:
@@ -24,6 +24,7 @@ class LearnerRank:
     def __init__(self, rank: int, ranks: int, threads: int) -> None:
         self._rank, self._ranks, self._threads = rank, ranks, threads
         self._close: Callable[[], None] | None = None
+        self._trainer: Trainer | None = None
 
     def address(self) -> tuple[str, int]:
         """Where rank 0 can be met."""
@@ -53,9 +54,9 @@ class LearnerRank:
         from learner.trainer import Trainer
 
         row = self._spec.algorithm
-        self._trainer = Trainer(path, self._spec, schedule)
-        self._hold(path, self._trainer.policy)
-        self._close = self._trainer.close
+        trainer = Trainer(path, self._spec, schedule)
+        self._hold(path, trainer.policy)
+        self._trainer, self._close = trainer, trainer.close
         self._answers = self._worked_answers(row.aggregate) if row.likelihood else iter(())
         return sum(getattr(p, "ds_numel", p.numel()) for _, p in self._policy.parameters())
 
@@ -84,6 +85,7 @@ class LearnerRank:
         for index, share in enumerate(shares):
             same = share.number > 0 and not self._spec.algorithm.thresholds
             loads.append(loads[index - once] if same else self._load(share))
+        assert self._trainer is not None  # `load` came first
         return self._trainer.step(loads)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
@@ -102,11 +104,18 @@ class LearnerRank:
 
     def unload(self) -> None:
         """Frees the models, if any, for another `load`."""
+        import gc
+
+        import torch
+
         if self._close is not None:
             self._sync.close()
             self._close()
             self._close = None
             del self._policy, self._sync
+            self._trainer = None
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def _hold(self, path: Path, policy: "Engine") -> None:
         from learner.weights import WeightSync

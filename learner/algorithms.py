@@ -233,6 +233,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "rest": Algorithm(
         about="Grow a dataset, then improve on it in passes with rising thresholds: L = -1[R > threshold] log p, R in "
         "0..1. arXiv 2308.08998",
+        keep=no_wrong,
         credit=above,
         loss=likelihood,
         mismatch="none",
@@ -274,8 +275,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         needs=frozenset({"reference", "critic", "tuned"}),
     ),
     "nlpo": Algorithm(
-        about="PPO on the nucleus of the policy at the start of the step, in sampling and in the ratio. Set "
-        "rollout.top_p = 0.9. arXiv 2210.01241",
+        about="PPO on the nucleus of the policy at the start of the step, in sampling and in the ratio (the KL is of "
+        "the nucleus against the whole reference). Set rollout.top_p = 0.9. arXiv 2210.01241",
         credit=raw,
         aggregate="token-mean",
         spread="whiten",

@@ -119,7 +119,8 @@ def sequences_of(
     """
     judged = [(t, v.score) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.score is not None]
     scores = _shaped([s for _, s in judged], [t.new_tokens for t, _ in judged], algorithm, totals.longest)
-    scores -= group.greedy if algorithm.baseline == "greedy" and group.greedy is not None else 0.0
+    if algorithm.baseline == "greedy":  # where the greedy response has no verdict its siblings' mean stands for it
+        scores -= scores.mean() if group.greedy is None else group.greedy
     credits = _credits(scores, [t.new_tokens for t, _ in judged], algorithm)
     samples = []
     for (trajectory, score), shaped, credit in zip(judged, scores, credits, strict=True):

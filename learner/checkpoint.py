@@ -9,9 +9,8 @@ import torch.distributed as dist
 from transformers import AutoTokenizer
 
 from learner.engine import Engine
+from learner.types import MARKER
 from learner.weights import ZeroSource
-
-MARKER = "complete"
 
 
 def save_checkpoint(engine: Engine, folder: Path, *, tokenizer: Path | str, dtype: torch.dtype) -> None:

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from learner.batching import TrainBatch, empty_batch
-from learner.model import load_policy
+from learner.model import Head, load_policy
 from learner.settings import LearnerSettings, ModelSettings
 from learner.types import Schedule
 
@@ -50,6 +50,8 @@ class Engine:
         config = deepspeed_config(model, learner)
         with _sharded_loading(config) if learner.zero_stage == 3 else nullcontext():
             module = build()
+        if learner.zero_stage == 3:
+            gather_heads_once(module)
         optimizer = torch.optim.AdamW(
             module.parameters(), lr=schedule.lr, weight_decay=learner.weight_decay, betas=(0.9, 0.98)
         )
@@ -167,6 +169,7 @@ class FrozenPolicy:
         if learner.zero_stage == 3:
             with _sharded_loading(config):
                 policy = load_policy(path, model, learner.logit_chunk)
+            gather_heads_once(policy)
             self._policy, *_ = deepspeed.initialize(model=policy, config=config, dist_init_required=False)
             self._device = self._policy.device
         else:
@@ -202,6 +205,14 @@ def _sharded_loading(config: dict[str, Any]) -> Iterator[None]:
     finally:
         unset_hf_deepspeed_config()
         del keep
+
+
+def gather_heads_once(module: torch.nn.Module) -> None:
+    """Has ZeRO 3 gather the output matrix once for each forward pass, however many chunks it is used in."""
+    from deepspeed.utils import set_z3_leaf_modules
+
+    if any(isinstance(part, Head) for part in module.modules()):
+        set_z3_leaf_modules(module, [Head])
 
 
 def _inputs(batch: TrainBatch, device: torch.device) -> Iterator[torch.Tensor]:

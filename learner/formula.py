@@ -46,13 +46,14 @@ def _token_loss(row: Algorithm) -> str:
         "tapered": "-A v log p",
         "preferred": "-log sigmoid(0.1 (m+ - m-)) per pair",
     }.get(name, f"{name}(s, A)")
-    if row.clip_dual and "clip" in name:
+    if row.clip_dual and name in ("clipped", "preclipped"):
         loss = f"min({loss}, -{row.clip_dual:g} A where A < 0)"
     weighted = f"w ({loss})" if _weight(row) else loss
-    terms = [weighted if not row.likelihood else f"{1 - row.likelihood:g} {weighted}"]
-    terms += [f"{row.likelihood:g} (-log p of worked answers)"] if row.likelihood else []
-    terms += [f"{row.kl_loss:g} {_KL[row.kl_estimator]}"] if row.kl_loss else []
-    return " + ".join(terms) + (f" - {row.entropy:g} entropy" if row.entropy else "")
+    whole = f"{weighted} + {row.kl_loss:g} {_KL[row.kl_estimator]}" if row.kl_loss else weighted
+    whole += f" - {row.entropy:g} entropy" if row.entropy else ""
+    if not row.likelihood:
+        return whole
+    return f"{1 - row.likelihood:g} ({whole}) + {row.likelihood:g} (-log p of worked answers)"
 
 
 def _advantage(row: Algorithm) -> str:
@@ -95,7 +96,8 @@ def _kl(row: Algorithm) -> list[str]:
     penalty = f"{row.kl_reward:g} {_KL[row.kl_estimator]}" if row.kl_reward else ""
     if tuned and penalty:
         return [*lines, f"{tuned} - clip({penalty}, +-0.05)"]
-    return [*lines, *([tuned] if tuned else []), *([f"r_t = -{penalty}"] if penalty else [])]
+    ends = "" if "critic" in row.needs else ", r = score + sum r_t"
+    return [*lines, *([tuned] if tuned else []), *([f"r_t = -{penalty}{ends}"] if penalty else [])]
 
 
 def _extras(row: Algorithm) -> list[str]:

@@ -12,49 +12,38 @@ from learner.settings import ModelSettings
 OUTSIDE = -1e9  # logit of a token outside the support: no probability, and no NaN in the entropy
 
 
-class Policy(torch.nn.Module):
-    """A causal LM whose logits exist only `logit_chunk` tokens at a time, in the forward and the backward pass."""
+class Head(torch.nn.Module):
+    """Scores the wanted tokens, `logit_chunk` at a time. One module around the output matrix, so that a sharded matrix
+    is gathered once for all chunks: ranks have different numbers of them."""
 
-    def __init__(self, lm: PreTrainedModel, logit_chunk: int, entropy_gradient: bool = False) -> None:
+    def __init__(self, lm: PreTrainedModel, logit_chunk: int, entropy_gradient: bool) -> None:
         super().__init__()
-        self.lm = lm
+        self.output = lm.get_output_embeddings()
         self._chunk, self._entropy_gradient = logit_chunk, entropy_gradient
 
     def forward(
-        self,
-        tokens: torch.Tensor,
-        positions: torch.Tensor,
-        targets: torch.Tensor,
-        temperature: float,
-        restrict: "torch.Tensor | float | None" = None,
+        self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, restrict: torch.Tensor | float | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """(log-probability float32[M], entropy float32[M], support) of each target token.
-
-        Args:
-            tokens: int64[R, L], rows of whole sequences end to end.
-            positions: int64[R, L], restarting at 0 with each sequence: attention stays within it.
-            targets: int64[M], flat indices into tokens; never the first of a row.
-            temperature: what the sampler divided its logits by.
-            restrict: None is the whole vocabulary; a float the nucleus of this probability, found here and given back
-                as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
-        """
-        body = self.lm.base_model(input_ids=tokens, position_ids=positions, use_cache=False)
-        before = body.last_hidden_state.flatten(0, 1)[targets - 1]
-        wanted = tokens.flatten()[targets]
-        support = self._nuclei(before, wanted, temperature, restrict) if isinstance(restrict, float) else restrict
+        """(log-probability, entropy, support); the arguments are those of `Policy`, and hidden is float[M, H]."""
+        support = self._nuclei(hidden, wanted, temperature, restrict) if isinstance(restrict, float) else restrict
         pieces = []
-        for start in range(0, targets.numel(), self._chunk):
+        for start in range(0, wanted.numel(), self._chunk):
             rows, allowed = slice(start, start + self._chunk), _within(support, start, start + self._chunk)
             pieces.append(
-                checkpoint(self._score, before[rows], wanted[rows], temperature, allowed, use_reentrant=False)
+                checkpoint(self._score, hidden[rows], wanted[rows], temperature, allowed, use_reentrant=False)
             )
         logprobs, entropies = zip(*pieces, strict=True)
         return torch.cat(logprobs), torch.cat(entropies), support
 
+    def _logits(self, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
+        if isinstance(self.output, torch.nn.Linear):  # not by calling it: its hooks would gather it for each chunk
+            return torch.nn.functional.linear(hidden, self.output.weight, self.output.bias).float() / temperature
+        return self.output(hidden).float() / temperature
+
     def _score(
         self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, allowed: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.lm.get_output_embeddings()(hidden).float() / temperature
+        logits = self._logits(hidden, temperature)
         if allowed is not None:
             outside = torch.full_like(logits, OUTSIDE)
             logits = outside.index_put((allowed[0], allowed[1]), logits[allowed[0], allowed[1]])
@@ -68,11 +57,41 @@ class Policy(torch.nn.Module):
         found = []
         for start in range(0, wanted.numel(), self._chunk):
             rows = slice(start, start + self._chunk)
-            logits = self.lm.get_output_embeddings()(hidden[rows]).float() / temperature
-            kept = nucleus(logits.softmax(-1), top_p)
+            kept = nucleus(self._logits(hidden[rows], temperature).softmax(-1), top_p)
             kept.scatter_(-1, wanted[rows, None], True)  # rounding must not put a sampled token outside
             found.append(kept.nonzero().T + torch.tensor([[start], [0]], device=kept.device))
         return torch.cat(found, 1)
+
+
+class Policy(torch.nn.Module):
+    """A causal LM whose logits exist only `logit_chunk` tokens at a time, in the forward and the backward pass."""
+
+    def __init__(self, lm: PreTrainedModel, logit_chunk: int, entropy_gradient: bool = False) -> None:
+        super().__init__()
+        self.lm = lm
+        self.head = Head(lm, logit_chunk, entropy_gradient)
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        targets: torch.Tensor,
+        temperature: float,
+        restrict: torch.Tensor | float | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """(log-probability float32[M], entropy float32[M], support) of each target token.
+
+        Args:
+            tokens: int64[R, L], rows of whole sequences end to end.
+            positions: int64[R, L], restarting at 0 with each sequence: attention stays within it.
+            targets: int64[M], flat indices into tokens; never the first of a row.
+            temperature: what the sampler divided its logits by.
+            restrict: None is the whole vocabulary; a float the nucleus of this probability, found here and given back
+                as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
+        """
+        body = self.lm.base_model(input_ids=tokens, position_ids=positions, use_cache=False)
+        before = body.last_hidden_state.flatten(0, 1)[targets - 1]
+        return self.head(before, tokens.flatten()[targets], temperature, restrict)
 
 
 def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -88,22 +107,33 @@ def _within(support: torch.Tensor | None, start: int, end: int) -> torch.Tensor 
     return chosen - torch.tensor([[start], [0]], device=chosen.device)
 
 
+class ValueHead(torch.nn.Linear):
+    """A linear head of zeros that computes in float32 whatever the dtype of its weights: values need the digits."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, 1)
+        torch.nn.init.zeros_(self.weight)
+        torch.nn.init.zeros_(self.bias)
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(input.float(), self.weight.float(), self.bias.float())
+
+
 class Critic(torch.nn.Module):
     """The policy's body under a head that gives one number: the expected reward from before a token on."""
 
     def __init__(self, body: PreTrainedModel) -> None:
         super().__init__()
         self.body = body
-        self.head = torch.nn.Linear(body.config.hidden_size, 1, dtype=next(body.parameters()).dtype)
-        torch.nn.init.zeros_(self.head.weight)
-        torch.nn.init.zeros_(self.head.bias)
+        self.head = ValueHead(body.config.hidden_size)
 
     def forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, temperature: float
     ) -> tuple[torch.Tensor]:
         """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
         body = self.body(input_ids=tokens, position_ids=positions, use_cache=False)
-        return (self.head(body.last_hidden_state.flatten(0, 1)[targets - 1])[:, 0].float(),)
+        before = body.last_hidden_state.flatten(0, 1)[targets - 1]
+        return (self.head(before)[:, 0],)
 
 
 def load_policy(path: Path | str, settings: ModelSettings, logit_chunk: int, entropy_gradient: bool = False) -> Policy:

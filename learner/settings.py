@@ -1,13 +1,15 @@
 """The settings of the model, the learner and the warm-up. Plain checked values; imports nothing heavy."""
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from actors.settings import Section
 from learner.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
-from learner.credit import CREDITS, above
+from learner.credit import CREDITS, above, centred, leave_one_out, normalised, paired, scaled
 from learner.losses import LOSSES, MISMATCHES, preferred
 
 
@@ -107,6 +109,11 @@ def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, kee
             f"objective.kl_reward = {row.kl_reward:g} has no place in learner.algorithm = {learner.algorithm!r}, which "
             "chooses responses by their scores alone: use objective.kl_loss"
         )
+    if row.pairs and (row.aggregate != "seq-mean-token-sum" or row.mismatch != "none"):
+        raise ValueError(
+            f"learner.algorithm = {learner.algorithm!r} is a mean over pairs: leave objective.aggregate and "
+            f"objective.mismatch as they are, got {row.aggregate!r} and {row.mismatch!r}"
+        )
     if 0 < row.clip_dual <= 1:
         raise ValueError(f"objective.clip_dual must be 0 (off) or above 1, got {row.clip_dual:g}")
     if (row.loss is preferred) != row.pairs or (row.pairs and row.overlong):
@@ -132,7 +139,12 @@ def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, kee
             f"objective.thresholds must hold one threshold for each of the {row.passes} passes, got "
             f"{len(row.thresholds)}: set objective.passes too"
         )
-    return row
+    return replace(row, siblings=2) if _against_siblings(row) else row
+
+
+def _against_siblings(row: Algorithm) -> bool:
+    credit = row.credit.func if isinstance(row.credit, partial) else row.credit
+    return "critic" not in row.needs and credit in (centred, scaled, normalised, leave_one_out, paired)
 
 
 class WarmupSettings(Section):

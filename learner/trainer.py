@@ -113,6 +113,7 @@ class Trainer:
         for engine in (self.policy, self._critic, self._process):
             if engine is not None:
                 engine.close()
+        self._frozen.clear()
 
     def _freeze(self, path: Path) -> FrozenPolicy:
         return FrozenPolicy(path, self._spec.model, self._spec.learner, self._spec.temperature)

@@ -9,6 +9,8 @@ from learner.algorithms import Algorithm
 from learner.batching import Totals
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 
+MARKER = "complete"  # the file in a checkpoint that is written last
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerSpec:

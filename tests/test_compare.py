@@ -14,7 +14,7 @@ RUNS = Path(__file__).parents[1] / "deploy/runs"
 
 
 def arm(*overrides: str) -> RunConfig:
-    return load_config(RUNS / "demo.toml", ["run.tokens=2000", "eval.every=1", *overrides])
+    return load_config(RUNS / "demo.toml", ["run.tokens=2000", "eval.every=1", "learner.lr_end=1", *overrides])
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,10 @@ def arm(*overrides: str) -> RunConfig:
         ({"a": arm("run.tokens=0")}, "a comparison needs a budget"),
         ({"a": arm(), "b": arm("eval.every=0")}, "set eval.every above 0 for b"),
         ({"a b": arm(), "a/b": arm()}, "names of their own"),
+        ({"base": arm()}, "other than base and starts, got base"),
+        ({"a": arm(), "b": arm("eval.samples=9")}, "the methods must share eval, got"),
+        ({"a": arm(), "b": arm("cluster.generators=2")}, "the methods must share cluster, got"),
+        ({"a": arm(), "b": arm("learner.lr_end=0.5")}, r"learner\.lr_end must be 1 in a comparison, for b too"),
     ],
 )
 def test_what_cannot_be_compared_is_said(arms: dict, message: str) -> None:
@@ -35,7 +39,16 @@ def test_what_cannot_be_compared_is_said(arms: dict, message: str) -> None:
 def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    items = [str(RUNS / "demo.toml"), "--each", "learner.algorithm=raft++,grpo", "--seeds", "2", "--name", "small"]
+    items = [
+        str(RUNS / "demo.toml"),
+        "learner.lr_end=1",
+        "--each",
+        "learner.algorithm=raft++,grpo",
+        "--seeds",
+        "2",
+        "--name",
+        "small",
+    ]
     items += [f"run.folder={tmp_path}", "world.digits=1", "warmup.updates=80", "rollout.groups_per_step=6"]
     items += ["run.tokens=1200", "eval.every=2", "eval.prompts=16", "eval.samples=2", "cluster.device=cpu"]
     assert main(["compare", *items]) == 0
@@ -60,7 +73,16 @@ def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
 
 @pytest.mark.ray
 def test_a_method_that_starves_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    items = [str(RUNS / "demo.toml"), "--each", "filter.keep=mixed,all", "--seeds", "1", "--name", "starving"]
+    items = [
+        str(RUNS / "demo.toml"),
+        "learner.lr_end=1",
+        "--each",
+        "filter.keep=mixed,all",
+        "--seeds",
+        "1",
+        "--name",
+        "starving",
+    ]
     items += [f"run.folder={tmp_path}", "world.digits=1", "warmup.updates=0", "rollout.groups_per_step=4"]
     items += ["run.tokens=900", "eval.every=2", "eval.prompts=4", "eval.samples=1", "filter.patience=12"]
     assert main(["compare", *items, "cluster.device=cpu"]) == 1

@@ -92,6 +92,12 @@ NEEDS = [
     ),
     ({"learner": {"algorithm": "ppo"}, "objective": {"credit": "raw"}}, "would have no effect"),
     ({"learner": {"algorithm": "grpo"}, "objective": {"thresholds": [0.5]}}, "belong to objective.credit"),
+    ({"learner": {"algorithm": "iterative-dpo"}, "objective": {"mismatch": "truncate"}}, "is a mean over pairs"),
+    (
+        {"learner": {"algorithm": "reinforce"}, "objective": {"credit": "leave-one-out"}, "rollout": {"group_size": 1}},
+        "2",
+    ),
+    ({"reward": {"wrong": 0.5}}, "reward.wrong must be at most 0 and reward.correct above 0, got 0.5 and 1"),
     ({"learner": {"algorithm": "rloo"}, "rollout": {"group_size": 1}}, "rollout.group_size must be at least 2"),
 ]
 

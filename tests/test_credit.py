@@ -261,3 +261,9 @@ def test_quantiles_do_not_depend_on_order_and_better_scores_never_have_worse_one
     assert quantiles(np.array(random.sample(list(scores), scores.size)), scores, count).tolist() == found.tolist()
     assert (np.diff(found[np.argsort(scores)]) <= 0).all()
     assert found.max() < count
+
+
+def test_a_rare_success_has_a_quantile_of_its_own_among_many_failures() -> None:
+    pool = np.array([1.0] + [-1.0] * 9)
+    assert quantiles(pool, np.array([1.0, -1.0]), 5).tolist() == [0, 4]
+    assert quantiles(np.ones(10), np.array([1.0]), 5).tolist() == [0]

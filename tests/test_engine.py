@@ -40,8 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def ranks_of(model: Path, stage: int, ranks: int, micro_batch_tokens: int, algorithm: Algorithm) -> list:
-    settings = LearnerSettings(zero_stage=stage, micro_batch_tokens=micro_batch_tokens, grad_clip=0.5, lr_end=0.25)
+def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algorithm) -> list:
     spec = LearnerSpec(
         model=ModelSettings(dtype="float32"),
         learner=settings,
@@ -87,10 +86,13 @@ def reference(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 
 def two_steps(
-    model: Path, stage: int, ranks: int, micro_batch_tokens: int, folder: Path, name: str = "reinforce-rej"
+    model: Path, stage: int, ranks: int, budget: int, folder: Path, name: str = "reinforce-rej", chunk: int = 2048
 ) -> dict:
     algorithm = algorithm_of(name)
-    actors = ranks_of(model, stage, ranks, micro_batch_tokens, algorithm)
+    settings = LearnerSettings(
+        zero_stage=stage, micro_batch_tokens=budget, grad_clip=0.5, lr_end=0.25, logit_chunk=chunk
+    )
+    actors = ranks_of(settings, model, ranks, algorithm)
     stats = [train(actors, 2, algorithm) for _ in range(2)]
     probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
     ray.get([one.save.remote(folder / "saved") for one in actors])
@@ -114,6 +116,15 @@ def test_the_update_is_the_same_for_every_stage_split_and_number_of_ranks(
     assert saved.keys() == wanted.keys()
     for name in saved:
         np.testing.assert_allclose(saved[name], wanted[name], atol=2e-4)
+
+
+def test_ranks_with_different_numbers_of_logit_chunks_stay_in_step_at_zero3(
+    model: Path, reference: dict, tmp_path: Path
+) -> None:
+    found = two_steps(model, 3, 2, 64, tmp_path, chunk=5)
+    np.testing.assert_allclose(found["probe"], reference["probe"], atol=1e-4)
+    for step, wanted in zip(found["stats"], reference["stats"], strict=True):
+        assert [one.loss for one in step] == pytest.approx([one.loss for one in wanted], rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ppo", "prime", "iterative-dpo", "gspo"])

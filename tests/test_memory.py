@@ -1,6 +1,8 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from cluster.config import ConfigError, RunConfig, config_of
 from cluster.memory import GIB, Memory, check_memory, learner_bytes
@@ -9,7 +11,8 @@ from cluster.memory import GIB, Memory, check_memory, learner_bytes
 def config(tmp_path: Path, **learner: object) -> RunConfig:
     model = tmp_path / "model"
     model.mkdir(exist_ok=True)
-    (model / "model.safetensors").write_bytes(b"0" * 1000)
+    save_file({"weight": np.zeros((5, 100), np.float32)}, model / "model.safetensors")
+    (model / "consolidated.safetensors").write_bytes(b"the same weights again, as some folders have them")
     tree = {"model": {"path": str(model)}, "data": {"path": "x"}, "learner": learner}
     return config_of(tree | {"cluster": {"learner_ranks": 4}, "rollout": {"groups_per_step": 8}})
 

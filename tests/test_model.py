@@ -211,11 +211,11 @@ def test_the_size_of_the_logit_chunk_changes_nothing(policy: Policy) -> None:
     row = algorithm_of("reinforce-rej", {"aggregate": "token-mean"})
     batches = packed(row, GROUPS)
     whole = gradient(policy, batches, row)
-    policy._chunk, kept = 7, policy._chunk
+    policy.head._chunk, kept = 7, policy.head._chunk
     try:
         torch.testing.assert_close(gradient(policy, batches, row), whole, atol=1e-6, rtol=1e-5)
     finally:
-        policy._chunk = kept
+        policy.head._chunk = kept
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The command line: `winnow train`, `compare` and `algorithms`. Imports nothing heavy until a command needs it."""
+"""The command line: `winnow train`, `compare`, `report`, `algorithms`. Imports nothing heavy before it must."""
 
 import argparse
 import logging
@@ -57,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--name", default="compare", help="name of the folder")
     compare.add_argument("--title", default="", help="title of the page")
     compare.set_defaults(command=_compare)
+    report = commands.add_parser(
+        "report",
+        help="write a comparison's table and page anew",
+        description="Reads a comparison's folder, finished or not, and writes table.md and report.html in it.",
+    )
+    report.add_argument("folder", type=Path, metavar="FOLDER")
+    report.set_defaults(command=_report)
     return parser
 
 
@@ -89,6 +96,20 @@ def _compare_as_asked(options: argparse.Namespace) -> int:
     folder, failed = compare(plan_comparison(options.name, options.title or options.name, arms, options.seeds))
     print(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    return _guarded(lambda: _report_as_asked(options), "nothing was written")
+
+
+def _report_as_asked(options: argparse.Namespace) -> int:
+    from cluster.config import ConfigError
+    from cluster.results import write_results
+
+    if not (options.folder / "compare.json").is_file():
+        raise ConfigError(f"{options.folder} is not the folder of a comparison: it holds no compare.json")
+    write_results(options.folder)
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:

@@ -20,12 +20,12 @@ from typing import Any
 from rich.console import Console
 
 from actors.errors import BrokenPart, Starved
-from cluster.comparison import arm_folder, markdown_table, read_comparison, terminal_table
+from cluster.comparison import arm_folder
 from cluster.config import ConfigError, RunConfig
 from cluster.layout import Layout
 from cluster.outputs import ProgressLine
-from cluster.page import write_page
 from cluster.preflight import Prepared, describe, make_run_folder, prepare, write_config, write_world
+from cluster.results import write_results
 from cluster.run import Run
 from cluster.startup import Parts, begin_run, ray_session, running_parts
 from cluster.warmup import warm_up
@@ -118,7 +118,7 @@ def compare(plan: Plan) -> tuple[Path, int]:
             try:
                 failed = _run_all(plan, folder, crew, console)
             finally:
-                write_results(folder, console)
+                write_results(folder)
     except ConfigError:
         if not any(folder.glob("*/seed=*/metrics.jsonl")):
             shutil.rmtree(folder)  # nothing has run
@@ -270,19 +270,6 @@ def _differences(plan: Plan, config: RunConfig) -> dict[str, Any]:
 def _flat(config: RunConfig) -> dict[str, Any]:
     tree = config.model_dump(exclude={"run"})
     return {f"{section}.{key}": value for section, values in tree.items() for key, value in values.items()}
-
-
-def write_results(folder: Path, console: Console) -> None:
-    """Table and page of what has finished; nothing where nothing has."""
-    try:
-        comparison = read_comparison(folder)
-    except ValueError as nothing:
-        console.print(str(nothing))
-        return
-    (folder / "table.md").write_text(markdown_table(comparison), encoding="utf-8")
-    write_page(comparison, folder / "report.html")
-    console.print(terminal_table(comparison))
-    console.print(f"page: {folder / 'report.html'}")
 
 
 def machine() -> str:

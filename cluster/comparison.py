@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.markup import escape
-from rich.table import Table
 
 Array = npt.NDArray[np.float64]
 Line = Mapping[str, Any]
@@ -343,53 +341,3 @@ _NUMBERS: dict[str, Callable[[Run], float | None]] = {  # fields of a row that e
     "steps": lambda run: run.steps[-1]["step"],
     "minutes": lambda run: run.steps[-1]["wall_seconds"] / 60,
 }
-
-Cell = Callable[[Row], str]
-COLUMNS: dict[str, Cell] = {  # heading -> how a row shows it, "-" for what a baseline does not have
-    "method": lambda row: (
-        row.arm.name + ("" if len(row.seeds) == row.planned else f" ({len(row.seeds)} of {row.planned} seeds)")
-    ),
-    "accuracy at the end": lambda row: row.final.text(),
-    "at half the budget": lambda row: row.half.text() if row.half else "-",
-    "entropy start → end": lambda row: _means(".3f", row.entropy_start, row.entropy_end, between=" → "),
-    "KL from start": lambda row: _means(".3f", row.kl_end),
-    "groups kept": lambda row: _means(".0%", row.kept),
-    "tokens trained / generated": lambda row: _means("tokens", row.trained, row.generated, between=" / "),
-}
-MORE: dict[str, Cell] = {  # what the page and the terminal show beside them
-    "difference": lambda row: row.difference.text("+.3f") if row.difference else "-",
-    "steps": lambda row: _means(".0f", row.steps),
-    "minutes": lambda row: _means(".1f", row.minutes),
-}
-
-
-def markdown_table(comparison: Comparison) -> str:
-    """The table as a README shows it."""
-    lines = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)]]
-    lines += [[show(row).replace("|", "\\|") for show in COLUMNS.values()] for row in rows(comparison)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def terminal_table(comparison: Comparison) -> Table:
-    """The table as a terminal shows it, with the runs that it lacks under it."""
-    absent = [f"{absent.arm} seed {absent.seed}: {absent.why}" for absent in comparison.failed + comparison.missing]
-    caption = "\n".join([f"difference: to {comparison.reference}, seed by seed", *absent])
-    table = Table(title=escape(comparison.title), caption=escape(caption))
-    for heading in COLUMNS | MORE:
-        table.add_column(heading, justify="left" if heading == "method" else "right")
-    for row in rows(comparison):
-        table.add_row(*(escape(show(row)) for show in (COLUMNS | MORE).values()))
-    return table
-
-
-def tokens_text(tokens: float) -> str:
-    """A count of tokens in three digits. Example: 12.5k"""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if tokens >= 0.9995 * size:
-            return f"{tokens / size:.3g}{letter}"
-    return f"{tokens:.0f}"
-
-
-def _means(form: str, *estimates: Estimate | None, between: str = "") -> str:
-    means = [estimate.mean for estimate in estimates if estimate]
-    return between.join(tokens_text(mean) if form == "tokens" else format(mean, form) for mean in means) or "-"

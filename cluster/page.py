@@ -14,7 +14,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cluster.comparison import COLUMNS, MORE, Array, Comparison, Curve, Row, curve, rows, tokens_text
+from cluster.comparison import Array, Comparison, Curve, Row, curve, rows
+from cluster.table import COLUMNS, MORE, tokens_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,13 +15,11 @@ from cluster.comparison import (
     arm_folder,
     curve,
     finals,
-    markdown_table,
     read_comparison,
     rows,
     student_t,
-    terminal_table,
-    tokens_text,
 )
+from cluster.table import markdown_table, terminal_table, tokens_text
 
 BASE = {"name": "base", "objective": "not trained", "changes": {}, "baseline": True}
 
@@ -265,7 +263,7 @@ def test_the_terminal_shows_the_same_numbers_and_what_is_missing(tmp_path: Path)
     plan(tmp_path, [arm("raft [all]")], seeds=[0, 1])
     add_run(tmp_path, "raft [all]", 0, (0.2, 0.5))
     out = io.StringIO()
-    Console(file=out, width=200).print(terminal_table(read_comparison(tmp_path)))
+    Console(file=out, width=200).print(terminal_table(read_comparison(tmp_path), 200))
     assert "raft [all] (1 of 2 seeds) │               0.500" in out.getvalue()
     assert "raft [all] seed 1: no folder" in out.getvalue()
 

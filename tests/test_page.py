@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from test_comparison import BASE, add_run, arm, plan, two_arms
 
-from cluster.comparison import COLUMNS, Comparison, read_comparison, rows
+from cluster.comparison import Comparison, read_comparison, rows
 from cluster.page import CHARTS, _spread, verdict, write_page
+from cluster.table import COLUMNS
 
 NAMESPACES = ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink")
 VOID = {"meta", "input"}

@@ -18,10 +18,10 @@ COLUMNS: dict[str, Cell] = {  # heading -> how a row shows it, "-" for what a ba
     "entropy start → end": lambda row: _means(".3f", row.entropy_start, row.entropy_end, between=" → "),
     "KL from start": lambda row: _means(".3f", row.kl_end),
     "groups kept": lambda row: _means(".0%", row.kept),
+    "difference": lambda row: row.difference.text("+.3f") if row.difference else "-",
     "tokens trained / generated": lambda row: _means("tokens", row.trained, row.generated, between=" / "),
 }
 MORE: dict[str, Cell] = {  # what the page and the terminal show beside them
-    "difference": lambda row: row.difference.text("+.3f") if row.difference else "-",
     "steps": lambda row: _means(".0f", row.steps),
     "minutes": lambda row: _means(".1f", row.minutes),
 }
@@ -29,7 +29,8 @@ MORE: dict[str, Cell] = {  # what the page and the terminal show beside them
 
 def markdown_table(comparison: Comparison) -> str:
     """The table as a README shows it."""
-    lines = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)]]
+    titles = {"difference": f"difference to {comparison.reference}"}
+    lines = [[titles.get(heading, heading) for heading in COLUMNS], ["---", *["---:"] * (len(COLUMNS) - 1)]]
     lines += [[show(row).replace("|", "\\|") for show in COLUMNS.values()] for row in rows(comparison)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 

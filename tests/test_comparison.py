@@ -197,7 +197,7 @@ def test_a_measure_without_numbers_has_no_curve(tmp_path: Path) -> None:
     add_run(tmp_path, "raft", 0, (0.2, 0.5), [step(number, kl_start=None) for number in range(1, 11)])
     comparison = read_comparison(tmp_path)
     assert curve(comparison, "raft", "kl_start") is None
-    assert "| 0.500 | 0.350 | 1.000 → 0.300 | - | 75% | 80 / 100 |" in markdown_table(comparison)
+    assert "| 0.500 | 0.350 | 1.000 → 0.300 | - | 75% | - | 80 / 100 |" in markdown_table(comparison)
 
 
 def test_runs_that_did_not_finish_are_named_and_not_counted(tmp_path: Path) -> None:
@@ -251,11 +251,11 @@ def test_a_plan_that_lacks_something_or_mixes_two_arms_is_an_error(tmp_path: Pat
 def test_the_markdown_table_is_what_a_readme_shows(tmp_path: Path) -> None:
     assert markdown_table(two_arms(tmp_path)).splitlines() == [
         "| method | accuracy at the end | at half the budget | entropy start → end | KL from start | groups kept "
-        "| tokens trained / generated |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| base | 0.300 ± 0.248 | - | - | - | - | - |",
-        "| raft | 0.600 ± 0.248 | 0.400 ± 0.000 | 1.000 → 0.300 | 0.080 | 75% | 80 / 100 |",
-        "| grpo | 0.800 ± 0.657 | 0.400 ± 0.000 | 1.000 → 0.300 | 0.080 | 75% | 80 / 100 |",
+        "| difference to raft | tokens trained / generated |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| base | 0.300 ± 0.248 | - | - | - | - | -0.300 ± 0.000 | - |",
+        "| raft | 0.600 ± 0.248 | 0.400 ± 0.000 | 1.000 → 0.300 | 0.080 | 75% | - | 80 / 100 |",
+        "| grpo | 0.800 ± 0.657 | 0.400 ± 0.000 | 1.000 → 0.300 | 0.080 | 75% | +0.200 ± 0.430 | 80 / 100 |",
     ]
 
 

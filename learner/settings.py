@@ -70,6 +70,7 @@ class ObjectiveSettings(Section):
     passes: Annotated[int | None, Field(ge=1)] = None
     thresholds: tuple[float, ...] = ()
     std_ddof: Literal[0, 1, None] = None
+    spread: Literal["", "none", "whiten", "standardise"] = ""
     gamma: Annotated[float | None, Field(gt=0, le=1)] = None
     lam: Annotated[float | None, Field(ge=0, le=1)] = None
     value_clip: Annotated[float | None, Field(gt=0)] = None
@@ -104,10 +105,11 @@ def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, kee
             f"objective.kl_reward = {row.kl_reward:g} and objective.kl_loss = {row.kl_loss:g} would charge the KL "
             "twice: set one of them to 0"
         )
-    if row.kl_reward and row.counts == "credited":
+    if row.counts == "credited" and (row.kl_reward or row.spread != "none"):
         raise ValueError(
-            f"objective.kl_reward = {row.kl_reward:g} has no place in learner.algorithm = {learner.algorithm!r}, which "
-            "chooses responses by their scores alone: use objective.kl_loss"
+            f"objective.kl_reward = {row.kl_reward:g} and objective.spread = {row.spread!r} have no place in "
+            f"learner.algorithm = {learner.algorithm!r}, which chooses responses by their scores alone: use "
+            'objective.kl_loss, and objective.spread = "none"'
         )
     if row.pairs and (row.aggregate != "seq-mean-token-sum" or row.mismatch != "none"):
         raise ValueError(

@@ -28,6 +28,7 @@ OVERRIDES = [
     ("grpo", "kl_reward", 0.04, "r_t = -0.04 d"),
     ("grpo", "kl_loss", 0.001, "+ 0.001 (exp(-d) + d - 1)"),
     ("grpo", "entropy", 0.01, "- 0.01 entropy"),
+    ("reinforce-mean", "spread", "whiten", "A = r - mean r, whitened"),
     ("self-critical", "likelihood", 0.1, "0.9 (w (-A log p)) + 0.1 (-log p of worked answers)"),
     ("grpo", "passes", 2, "2 passes"),
     ("rest", "thresholds", (0.1, 0.2, 0.3), "3 passes, thresholds 0.1, 0.2, 0.3"),

@@ -123,6 +123,7 @@ PIECES: dict[str, dict] = {
     "one ratio for a response, against the sampler": {"ratio": "sequence", "anchor": "sampler"},
     "two passes, asymmetric clip, another credit": {"passes": 2, "clip_high": 0.28, "credit": "leave-one-out"},
     "worked answers mixed in": {"likelihood": 0.1, "aggregate": "constant"},
+    "group mean, batch deviation (REINFORCE++ with baseline)": {"credit": "centred", "spread": "whiten"},
 }
 
 

@@ -12,11 +12,14 @@ from builders import prompt
 from test_engine import ranks_of, train
 
 from actors.settings import GeneratorSettings, RolloutSettings, SyncSettings
-from actors.types import EngineSpec, Order
+from actors.types import EngineSpec, Order, SamplingSpec
 from actors.world import ALPHABET
+from learner.algorithms import algorithm_of
+from learner.settings import LearnerSettings
 from learner.tiny import write_tiny_model
 
 pytestmark = pytest.mark.ray
+ALGORITHM = algorithm_of("reinforce-rej")
 PROBE = (1, 2, 10, 3, 4, 11, 5, 5)
 ENV = {
     "CUDA_VISIBLE_DEVICES": "",
@@ -37,6 +40,10 @@ def session() -> Iterator[None]:
     ray.shutdown()
 
 
+def learners(model: Path, *, stage: int, ranks: int) -> list:
+    return ranks_of(LearnerSettings(zero_stage=stage, micro_batch_tokens=64), model, ranks, ALGORITHM)
+
+
 def start_generators(model: Path, count: int) -> dict[str, Any]:
     from actors.rollout import Generator
     from actors.verifier import Verifier
@@ -51,12 +58,14 @@ def start_generators(model: Path, count: int) -> dict[str, Any]:
         backend="gloo",
         on_cpu=True,
         engine=GeneratorSettings(max_sequences=32),
-        rollout=RolloutSettings(group_size=16, max_new_tokens=1024),
     )
-    verifier = ray.remote(Verifier).options(num_cpus=0).remote(Scores())
+    rollout = RolloutSettings(group_size=16, max_new_tokens=1024)
+    run = SamplingSpec(seed=0, rollout=rollout, scores=Scores(), greedy=False)
+    verifier = ray.remote(Verifier).options(num_cpus=0).remote()
     actor = ray.remote(Generator).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
     generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}
     ray.get([one.start.remote() for one in generators.values()])
+    ray.get([one.begin.remote(run) for one in generators.values()])
     return generators
 
 
@@ -78,7 +87,7 @@ def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_
     session: None, tmp_path: Path
 ) -> None:
     write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
-    ranks, generators = ranks_of(tmp_path, 3, 2, 64), start_generators(tmp_path, 2)
+    ranks, generators = learners(tmp_path, stage=3, ranks=2), start_generators(tmp_path, 2)
     publisher = publisher_of(ranks, generators)
 
     async def story() -> tuple[list[float], Any]:
@@ -88,7 +97,7 @@ def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_
         await asyncio.sleep(0.1)
         gaps.append((await publisher.publish(1, PROBE)).probe_gap)  # while the responses are being sampled
         batch = (await asyncio.gather(*flying))[1]
-        await asyncio.to_thread(train, ranks, 1)
+        await asyncio.to_thread(train, ranks, 1, ALGORITHM)
         gaps.append((await publisher.publish(2, PROBE)).probe_gap)
         return gaps, batch
 
@@ -118,7 +127,7 @@ def test_without_packing_the_tied_head_anew_the_probe_refuses_the_sync(
         "def undo():\n    import actors.weights\n    actors.weights.refresh_packed_heads = lambda model: None\n"
     )
     monkeypatch.setitem(ENV, "PYTHONPATH", str(tmp_path))
-    ranks, generators = ranks_of(tmp_path, 0, 1, 64), start_generators(tmp_path, 1)
+    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
     publisher = publisher_of(ranks, generators)
     with pytest.raises(BrokenPart, match="does not compute what the learner computes"):
         asyncio.run(publisher.publish(0, PROBE))
@@ -127,7 +136,7 @@ def test_without_packing_the_tied_head_anew_the_probe_refuses_the_sync(
 
 def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path: Path) -> None:
     write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=False)
-    ranks, generators = ranks_of(tmp_path, 2, 1, 64), start_generators(tmp_path, 1)
+    ranks, generators = learners(tmp_path, stage=2, ranks=1), start_generators(tmp_path, 1)
     publisher, generator = publisher_of(ranks, generators), generators["generator-0"]
 
     async def story() -> list[Any]:
@@ -136,7 +145,7 @@ def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path
         for version in range(3):
             gaps.append((await publisher.publish(version, PROBE)).probe_gap)
             batches.append((await asyncio.gather(*generator.rollout.options(num_returns=2).remote(order)))[1])
-            await asyncio.to_thread(train, ranks, 1)
+            await asyncio.to_thread(train, ranks, 1, ALGORITHM)
         assert max(gaps) < 1e-3
         return batches
 

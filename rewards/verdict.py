@@ -1,9 +1,11 @@
-"""What a verifier says about one response. A failure to judge is an outcome of its own, never a score."""
+"""What is judged, what a reward says of it, and what becomes of that. No verdict is an outcome of its own, never a score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+
+NO_PARTS: Mapping[str, float] = MappingProxyType({})
 
 
 class Outcome(StrEnum):
@@ -22,8 +24,58 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One response to judge.
+
+    Example: ``Case(response="so it is 4", reference="4", prompt="2+2=")``
+    """
+
+    response: str
+    reference: str  # text, or a JSON object where a reward asks for several fields
+    prompt: str = ""  # as the policy saw it
+    tokens: int = 0  # sampled tokens of the response; 0 where nobody counted
+    longest: int = 0  # the most tokens that it could have had; 0 where nobody knows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A reward for a part of the response: every token that reaches into [start, end) gets it."""
+
+    start: int  # characters of the response before it
+    end: int  # characters of the response up to its end, above start
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a reward says of one response. Its value is above one half exactly when the outcome is correct.
+
+    Example: ``Judgement(outcome=Outcome.WRONG, why="two of three tests pass", value=0.1, parts={"passed": 2 / 3})``
+    """
+
+    outcome: Outcome
+    why: str  # one sentence for the person who reads the trajectory; of a failure, with its traceback
+    value: float | None = None  # in [0, 1]; not given: 1 when correct, 0 when wrong or unparsable
+    parts: Mapping[str, float] = field(default_factory=lambda: NO_PARTS)  # named components and measurements
+    marks: tuple[Mark, ...] = ()  # rewards of parts of the response, where the reward gives any
+
+    def __post_init__(self) -> None:
+        if self.value is None:
+            return
+        if not self.outcome.judged or not 0.0 <= self.value <= 1.0:
+            raise ValueError(f"a value in [0, 1] comes with a judged outcome, got {self.value} with {self.outcome}")
+        if (self.value > 0.5) != (self.outcome is Outcome.CORRECT):
+            raise ValueError(f"a value above one half is a correct response's, got {self.value} with {self.outcome}")
+
+    @property
+    def worth(self) -> float:
+        """The value, given or not; of a judged outcome only."""
+        return float(self.outcome is Outcome.CORRECT) if self.value is None else self.value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The judgement of one response.
+    """The judgement of one response with its score.
 
     Example: ``Verdict(outcome=Outcome.WRONG, score=-1.0, why="answered 12, expected 13")``
     """
@@ -31,8 +83,10 @@ class Verdict:
     outcome: Outcome
     score: float | None  # the reward; None exactly when the outcome is not judged
     why: str  # one sentence for the person who reads the trajectory
-    parts: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))  # named components of the score
+    parts: Mapping[str, float] = field(default_factory=lambda: NO_PARTS)  # named components of the score
+    marks: tuple[Mark, ...] = ()  # rewards of parts of the response
 
     def __post_init__(self) -> None:
         if self.outcome.judged != (self.score is not None):
             raise ValueError(f"a verdict has a score exactly when it is judged, got {self.outcome} with {self.score}")
+

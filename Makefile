@@ -3,6 +3,7 @@
 # make test    the default tests, then those with the real parts
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
+# make verify-bench the verifiers: cases right, programs passed, attacks stopped, throughput
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it
 
@@ -14,7 +15,7 @@ ENV := .venv/.installed-$(PROFILE)
 BENCH_LOCK := deploy/requirements/bench.txt
 BENCH_ENV := .venv-bench/.installed
 
-.PHONY: demo paper test env lock lint bench-env bench-agree
+.PHONY: demo paper test env lock lint verify-bench bench-env bench-agree
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -49,6 +50,9 @@ lock:
 		--python-platform x86_64-manylinux_2_28
 	$(UV) --extra gpu --override deploy/requirements/gpu-overrides.txt -o deploy/requirements/gpu.txt \
 		--python-platform x86_64-manylinux_2_28
+
+verify-bench: env
+	.venv/bin/python -m tests.bench.verify
 
 bench-env: $(BENCH_ENV)
 

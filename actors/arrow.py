@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         pa.field("sampled", pa.list_(pa.bool_()), False),
         pa.field("logprobs", pa.list_(pa.float32()), False),
         pa.field("versions", pa.list_(pa.int32()), False),
+        pa.field("dense", pa.list_(pa.float32()), False),  # rewards of steps and spans, NaN without; or empty
     ]
 )
 
@@ -57,6 +58,7 @@ def batch_of(group: Group) -> pa.RecordBatch:
         "sampled": _ragged([t.sampled for t, _ in rows], pa.bool_()),
         "logprobs": _ragged([t.logprobs for t, _ in rows], pa.float32()),
         "versions": _ragged([t.versions for t, _ in rows], pa.int32()),
+        "dense": _ragged(list(group.dense) or [np.empty(0, np.float32)] * len(rows), pa.float32()),
     }
     arrays = [
         value if isinstance(value, pa.Array) else pa.array(value, field.type)
@@ -87,12 +89,14 @@ def group_of(batch: pa.RecordBatch) -> Group:
         reward=first["reward"],
         reference=first["reference"],
     )
+    dense = tuple(_rows(column["dense"]))
     return Group(
         id=first["group"],
         prompt=prompt,
         trajectories=trajectories,
         verdicts=verdicts,
         greedy=first["greedy_score"],
+        dense=dense if any(marks.size for marks in dense) else (),
     )
 
 

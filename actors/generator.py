@@ -22,7 +22,8 @@ from actors.types import EngineSpec, Finish, Prompt, Trajectory
 
 
 class Sampler:
-    """One `AsyncLLM`. It starts with dummy weights: nothing it samples means anything before the first sync."""
+    """One `AsyncLLM`. Where weights come by sync it starts with dummy ones: nothing that it samples means anything
+    before the first."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
@@ -38,14 +39,14 @@ class Sampler:
                 distributed_executor_backend="uni" if spec.on_cpu else None,
                 gpu_memory_utilization=spec.engine.memory_share,
                 enforce_eager=spec.on_cpu or not spec.engine.compiled,
-                load_format="dummy",
+                load_format="dummy" if spec.backend else "auto",
                 generation_config="vllm",
                 logprobs_mode="processed_logprobs",
-                weight_transfer_config=WeightTransferConfig(backend=spec.backend),
+                weight_transfer_config=WeightTransferConfig(backend=spec.backend) if spec.backend else None,
                 disable_log_stats=True,
             )
         )
-        self._tokenizer = self.llm.get_tokenizer()
+        self.tokenizer = self.llm.get_tokenizer()
 
     async def sample(self, prompt: Prompt, rollout: RolloutSettings, seed: int, greedy: bool = False) -> Trajectory:
         """One response to a prompt; a cancelled call aborts the request in the engine."""
@@ -60,7 +61,27 @@ class Sampler:
             detokenize=False,
         )
         output = (await self._run(prompt.tokens.tolist(), params)).outputs[0]
-        return trajectory_of(prompt, output, self._tokenizer.decode(output.token_ids, skip_special_tokens=True))
+        return trajectory_of(prompt, output, self.tokenizer.decode(output.token_ids, skip_special_tokens=True))
+
+    async def reply(self, conversation: list[Any], longest: int) -> str:
+        """What the model says at the end of a conversation, its likeliest token each time."""
+        if getattr(self.tokenizer, "chat_template", None):
+            text = str(self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+        else:
+            text = "\n\n".join(message["content"] for message in conversation) + "\n\n"
+        room = self._spec.max_model_len - longest
+        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
+        return (await self._texts(tokens, SamplingParams(temperature=0.0, max_tokens=longest)))[0]
+
+    async def continuations(self, tokens: Sequence[int], count: int, rollout: RolloutSettings, seed: int) -> list[str]:
+        """Texts that the model goes on with after these tokens."""
+        longest = min(rollout.max_new_tokens, self._spec.max_model_len - len(tokens))
+        params = SamplingParams(n=count, temperature=rollout.temperature, max_tokens=longest, seed=seed)
+        return await self._texts(tokens, params)
+
+    async def _texts(self, tokens: Sequence[int], params: SamplingParams) -> list[str]:
+        params.output_kind = RequestOutputKind.FINAL_ONLY
+        return [output.text for output in (await self._run(list(tokens), params)).outputs]
 
     async def probe(self, tokens: Sequence[int]) -> list[float]:
         """Log-probability of each token of a fixed text but the first, under the live weights, temperature 1."""

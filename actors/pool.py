@@ -9,8 +9,8 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from actors.errors import ActorDied, BrokenPart, BrokenVerifier, RolloutFailed, Starved
 from actors.types import Order, Summary
-from actors.verifier import Ask, Question
-from rewards import Verdict
+from actors.verifier import Ask
+from rewards import Question, Verdict
 
 
 class GeneratorPool:

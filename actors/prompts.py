@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,18 +47,31 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     Raises:
         DataError: the file is missing, empty or of another kind, or a row lacks a column (file and line are named).
     """
-    if not path.is_file():
-        raise DataError(f"there is no data file {path}")
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise DataError(f"{path} must be a .jsonl or .parquet file")
+    return [row for _, row in read_lines(path, columns)]
+
+
+def read_lines(
+    path: Path, columns: Sequence[str], lacking: Callable[[str], None] | None = None
+) -> list[tuple[int, dict[str, str]]]:
+    """`read_rows` with the number of each line.
+
+    Args:
+        path: the file.
+        columns: what each row must have.
+        lacking: is told of rows that lack a column, which are then left out; without it the first one raises.
+    """
     rows = []
-    for line, row in _raw_rows(path):
-        for column in columns:
-            if not isinstance(row.get(column), str | int | float) or row[column] == "":
-                found = ", ".join(row) or "none"
-                raise DataError(f"{path}:{line} has no text in column {column!r} (columns there: {found})")
-        rows.append({column: str(row[column]) for column in columns})
-    if not rows:
+    for line, row in read_objects(path):
+        missing = [c for c in columns if not isinstance(row.get(c), str | int | float | list | dict) or row[c] == ""]
+        if not missing:
+            rows.append((line, {column: _text(row[column]) for column in columns}))
+            continue
+        found = ", ".join(row) or "none"
+        problem = f"{path}:{line} has no text in column {missing[0]!r} (columns there: {found})"
+        if lacking is None:
+            raise DataError(problem)
+        lacking(problem)
+    if not rows and lacking is None:
         raise DataError(f"{path} holds no rows")
     return rows
 
@@ -78,7 +91,7 @@ def load_prompts(
     Raises:
         DataError: more than `data.overlong_share` of them do not fit, or the data cannot be read.
     """
-    rows = read_rows(Path(data.path), (data.prompt_column, data.answer_column))
+    rows = read_rows(Path(data.path), columns_of(data))
     texts = [render(row[data.prompt_column], data, tokenizer) for row in rows]
     tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
     prompts = [
@@ -86,8 +99,9 @@ def load_prompts(
             id=str(number),
             tokens=np.array([*before, *ids], np.int32),
             text=text,
-            reward=reward,
-            reference=row[data.answer_column],
+            reward=row[data.reward_column] if data.reward_column else reward,
+            reference=reference_of(row, data),
+            question=row[data.prompt_column],
         )
         for number, (row, text, ids) in enumerate(zip(rows, texts, tokens, strict=True))
     ]
@@ -103,6 +117,19 @@ def load_prompts(
     return fitting, left_out
 
 
+def columns_of(data: DataSettings) -> list[str]:
+    """The columns that a row must have."""
+    answers = [data.answer_column] if isinstance(data.answer_column, str) else data.answer_column
+    return [data.prompt_column, *answers, *([data.reward_column] if data.reward_column else [])]
+
+
+def reference_of(row: Mapping[str, str], data: DataSettings) -> str:
+    """What the reward compares with: the text of the answer column, or several columns as one JSON object."""
+    if isinstance(data.answer_column, str):
+        return row[data.answer_column]
+    return json.dumps({column: _parsed(row[column]) for column in data.answer_column})
+
+
 def render(prompt: str, data: DataSettings, tokenizer: Any) -> str:
     """The text that the policy sees: the template around the prompt, and the chat template around both."""
     text = data.template.replace("{prompt}", prompt)
@@ -114,7 +141,29 @@ def render(prompt: str, data: DataSettings, tokenizer: Any) -> str:
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
 
-def _raw_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _text(cell: Any) -> str:
+    return json.dumps(cell) if isinstance(cell, list | dict) else str(cell)
+
+
+def _parsed(text: str) -> Any:
+    """A list or an object that was written as JSON; any other text is itself."""
+    try:
+        found = json.loads(text) if text[:1] in ("[", "{") else text
+    except json.JSONDecodeError:
+        return text
+    return found if isinstance(found, list | dict) else text
+
+
+def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a .jsonl or .parquet file as they are, each with its line.
+
+    Raises:
+        DataError: the file is missing or of another kind, or a line is no JSON object (it is named).
+    """
+    if not path.is_file():
+        raise DataError(f"there is no data file {path}")
+    if path.suffix not in (".jsonl", ".parquet"):
+        raise DataError(f"{path} must be a .jsonl or .parquet file")
     if path.suffix == ".parquet":
         import pyarrow.parquet as pq
 

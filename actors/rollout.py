@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from actors.arrow import batch_of
+from actors.marks import placed
 from actors.pool import verifier_call
-from actors.types import EngineSpec, Group, Order, SamplingSpec, Summary, Trajectory
-from actors.verifier import Question, VerifierQueue
-from rewards import Verdict
+from actors.types import EngineSpec, Group, Order, SamplingSpec, Summary, Times, Trajectory
+from actors.verifier import VerifierQueue
+from rewards import Case, Question, Verdict
 
 if TYPE_CHECKING:
     from actors.generator import Sampler
@@ -63,18 +65,18 @@ class Generator:
             first = -1 if self._run.greedy and not order.size else 0
             answers = await asyncio.gather(*(self._answer(order, sample) for sample in range(first, size)))
         greedy = answers.pop(0) if first < 0 else None
-        trajectories, verdicts, generating, verifying = zip(*answers, strict=True)
+        trajectories, verdicts, times = zip(*answers, strict=True)
         group = Group(
             id=order.group,
             prompt=order.prompt,
             trajectories=trajectories,
             verdicts=verdicts,
+            dense=self._dense(trajectories, verdicts),
             greedy=greedy[1].score if greedy else None,
         )
         summary = Summary.of(
             group,
-            seconds_generate=max(generating),
-            seconds_verify=max(verifying),
+            Times(**{field: max(getattr(time, field) for time in times) for field in Times.__slots__}),
             extra_tokens=greedy[0].new_tokens if greedy else 0,
         )
         return summary, batch_of(group)
@@ -120,18 +122,42 @@ class Generator:
             raise RuntimeError("the generator has not been started")
         return self._started
 
-    async def _answer(self, order: Order, sample: int) -> tuple[Trajectory, Verdict, float, float]:
-        """One response with its verdict and the seconds of both; sample -1 is the greedy one."""
-        started, prompt, run = time.monotonic(), order.prompt, self._run
+    def _dense(self, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> tuple[np.ndarray, ...]:
+        """The rewards of steps and spans on their tokens, where any response has some."""
+        if not any(verdict.marks for verdict in verdicts):
+            return ()
+        pairs = zip(trajectories, verdicts, strict=True)
+        return tuple(placed(t, v.marks, self._sampler.tokenizer) for t, v in pairs)
+
+    async def _answer(self, order: Order, sample: int) -> tuple[Trajectory, Verdict, Times]:
+        """One response with its verdict and the times of both; sample -1 is the greedy one."""
+        started, prompt, run = time.time(), order.prompt, self._run
         seed = sample_seed(run.seed, prompt.id, order.visit, sample)
         # Evaluations, which say their size, ask every algorithm the same question: the whole distribution.
         rollout = run.rollout.model_copy(update={"top_p": 1.0}) if order.size else run.rollout
         trajectory = await self._sampler.sample(prompt, rollout, seed, greedy=sample < 0)
-        sampled = time.monotonic()
-        verdict = await self._verifiers.grade(
-            Question(reward=prompt.reward, response=trajectory.text, reference=prompt.reference, scores=run.scores)
+        generated, queue = time.time(), self._verifiers.waiting
+        case = Case(
+            response=trajectory.text,
+            reference=prompt.reference,
+            prompt=prompt.text,
+            question=prompt.question,
+            tokens=trajectory.new_tokens,
+            longest=rollout.max_new_tokens,
         )
-        return trajectory, verdict, sampled - started, time.monotonic() - sampled
+        verdict = await self._verifiers.grade(Question(reward=prompt.reward, case=case, settings=run.reward))
+        verified = time.time()
+        return (
+            trajectory,
+            verdict,
+            Times(
+                generate=generated - started,
+                verify=verified - generated,
+                generated_at=generated,
+                verified_at=verified,
+                queue=queue,
+            ),
+        )
 
 
 def sample_seed(seed: int, prompt_id: str, visit: int, sample: int) -> int:

@@ -1,21 +1,15 @@
 """The settings of data, generators, verifiers and the filter. Plain checked values; imports nothing heavy."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from rewards import REWARDS, Scores
+from rewards.settings import Section
 
 TRUNCATION = (
     "the sampler would renormalise over the tokens it kept and the learner over all of them, which biases ratios. "
     "Use temperature instead"
 )
-
-
-class Section(BaseModel):
-    """A section of the run file: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class WorldSettings(Section):
@@ -31,7 +25,8 @@ class DataSettings(Section):
 
     path: str = ""  # a .jsonl or .parquet file
     prompt_column: str = "prompt"
-    answer_column: str = "answer"
+    answer_column: str | tuple[str, ...] = "answer"  # several become one JSON object, as "code" and "sql" want it
+    reward_column: str = ""  # where each row names its own reward; unset: reward.name for all
     template: str = "{prompt}"  # what stands around each prompt
     chat: bool | None = None  # wrap in the tokenizer's chat template; unset: where it has one
     system: str = ""  # system message of the chat template
@@ -45,34 +40,6 @@ class DataSettings(Section):
         if "{prompt}" not in value:
             raise ValueError(f"must contain {{prompt}}, got {value!r}")
         return value
-
-
-class RewardSettings(Section):
-    """How a response is graded, and what the outcome is worth."""
-
-    name: str = "number"  # a key of rewards.REWARDS
-    wrong: float = -1.0  # the score of a wrong or unparsable response
-    correct: float = 1.0  # the score of a correct response
-
-    @field_validator("name")
-    @classmethod
-    def _is_known(cls, value: str) -> str:
-        if value not in REWARDS:
-            raise ValueError(f"must be one of {', '.join(REWARDS)}, got {value!r}")
-        return value
-
-    @model_validator(mode="after")
-    def _tells_right_from_wrong(self) -> Self:
-        if not self.wrong <= 0 < self.correct:
-            raise ValueError(
-                f"reward.wrong must be at most 0 and reward.correct above 0, got {self.wrong:g} and {self.correct:g}: "
-                "a score above 0 is what filters and algorithms take for correct"
-            )
-        return self
-
-    @property
-    def scores(self) -> Scores:
-        return Scores(wrong=self.wrong, correct=self.correct)
 
 
 class RolloutSettings(Section):

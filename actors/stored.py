@@ -121,7 +121,8 @@ def _adopted(group: Group, before: Sequence[int]) -> Group:
         )
         for t in group.trajectories
     )
-    return replace(group, prompt=prompt, trajectories=trajectories)
+    dense = tuple(np.concatenate([np.full(lacking.size, np.nan, np.float32), marks]) for marks in group.dense)
+    return replace(group, prompt=prompt, trajectories=trajectories, dense=dense)
 
 
 def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: Any) -> list[Group]:

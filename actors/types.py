@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from actors.settings import GeneratorSettings, RolloutSettings
-from rewards import Outcome, Scores, Verdict
+from rewards import Outcome, RewardSettings, Verdict
 
 
 class Finish(StrEnum):
@@ -31,8 +31,9 @@ class Prompt:
     id: str  # unique within the data, and what its sampling seeds derive from
     tokens: np.ndarray  # int32[P], what the policy sees
     text: str  # the same before tokenization, for people
-    reward: str  # a key of rewards.REWARDS
+    reward: str  # what reward.name may be
     reference: str  # what the reward compares with
+    question: str = ""  # the text without templates, for rewards that ask about it; not kept in files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,11 +76,23 @@ class Group:
     prompt: Prompt
     trajectories: tuple[Trajectory, ...]  # G siblings
     verdicts: tuple[Verdict, ...]  # G, in the same order
+    dense: tuple[np.ndarray, ...] = ()  # G arrays float32[T], rewards of steps and spans, NaN without; or none at all
     greedy: float | None = None  # score of a greedy response to the prompt, where the algorithm asks for one
 
     def __post_init__(self) -> None:
         if len(self.trajectories) != len(self.verdicts):
             raise ValueError(f"group {self.id}: {len(self.trajectories)} responses, {len(self.verdicts)} verdicts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Times:
+    """When the responses of a group were there, and their verdicts."""
+
+    generate: float = 0.0  # seconds from dispatch to the end of the longest response
+    verify: float = 0.0  # longest wait of a response for its verdict, seconds
+    generated_at: float = 0.0  # wall clock at the end of the last response
+    verified_at: float = 0.0  # wall clock at the last verdict
+    queue: int = 0  # most responses seen to wait for a free verifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +107,17 @@ class Summary:
     judged_lengths: tuple[int, ...]  # sampled tokens of the J judged responses: what the learner would train on
     tokens: int  # prompt and sampled tokens of the judged responses: what a forward pass would cost
     truncated: int  # responses cut at the length limit
+    checked: int  # responses that a second, cheap checker looked at too
+    disagreed: int  # of these, how many it judged otherwise
+    failure: str  # why the first response without a verdict has none; "" where all have one
     oldest_version: int  # lowest weight version among the judged sampled tokens, -1 without any
     extra_tokens: int  # sampled beside the responses: a greedy one, where the algorithm asks for it
-    seconds_generate: float  # from dispatch to the end of the longest response
-    seconds_verify: float  # longest wait of a response for its verdict
+    times: Times
 
     @classmethod
-    def of(cls, group: Group, *, seconds_generate: float, seconds_verify: float, extra_tokens: int = 0) -> "Summary":
+    def of(cls, group: Group, times: Times, extra_tokens: int = 0) -> "Summary":
         """The summary of a group, with the times and tokens that its arrays do not hold."""
+        second = [(v.parts["quick"] > 0.5, v.outcome is Outcome.CORRECT) for v in group.verdicts if "quick" in v.parts]
         judged = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.judged]
         sampled = [t.versions[t.sampled] for t, _ in judged]
         return cls(
@@ -114,9 +130,11 @@ class Summary:
             tokens=sum(t.tokens.size for t, _ in judged),
             truncated=sum(t.finish is Finish.LENGTH for t in group.trajectories),
             oldest_version=min((int(v.min()) for v in sampled if v.size), default=-1),
+            checked=len(second),
+            disagreed=sum(quick is not correct for quick, correct in second),
+            failure=next((v.why for v in group.verdicts if not v.outcome.judged), ""),
             extra_tokens=extra_tokens,
-            seconds_generate=seconds_generate,
-            seconds_verify=seconds_verify,
+            times=times,
         )
 
 
@@ -124,12 +142,12 @@ class Summary:
 class EngineSpec:
     """What a generator needs to start its engine."""
 
-    model: str  # folder with config and tokenizer; its weights are not read, they come with the first sync
+    model: str  # folder with config and tokenizer; its weights are not read where they come with the first sync
     dtype: Literal["float32", "bfloat16"]
     seed: int
     max_model_len: int  # tokens, prompt and response
     tensor_parallel: int
-    backend: str  # weight transfer: "nccl", "ipc" or "gloo"
+    backend: str  # weight transfer: "nccl", "ipc" or "gloo"; "" reads the weights of the folder instead
     on_cpu: bool
     engine: GeneratorSettings
 
@@ -140,5 +158,5 @@ class SamplingSpec:
 
     seed: int
     rollout: RolloutSettings
-    scores: Scores  # what outcomes are worth
+    reward: RewardSettings
     greedy: bool  # whether each group gets a greedy response beside the sampled ones

@@ -4,28 +4,28 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from actors.errors import BrokenVerifier
-from rewards import Outcome, Scores, Verdict, grade
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What a verifier is asked: is this response right?"""
-
-    reward: str  # a key of rewards.REWARDS
-    response: str
-    reference: str
-    scores: Scores  # what outcomes are worth
+from actors.judge import ask_judge
+from rewards import Grader, Outcome, Question, Verdict
 
 
 class Verifier:
-    """Ray actor that grades responses. Stateless: it can be killed and started again at any time."""
+    """Ray actor that grades responses, in worker processes of its own. It can be killed and started again any time."""
+
+    def __init__(self, judge: Any = None) -> None:
+        """`judge` is the actor that hosts a language model for the reward "judge"; None without one."""
+        self._grader = Grader(None if judge is None else partial(ask_judge, judge))
 
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""
-        return [grade(q.reward, q.response, q.reference, q.scores) for q in questions]
+        return self._grader.grade(questions)
+
+    def stop(self) -> None:
+        """Ends the worker processes."""
+        self._grader.close()
 
 
 Ask = Callable[[list[Question]], Awaitable[list[Verdict]]]  # a call to one verifier
@@ -41,6 +41,11 @@ class VerifierQueue:
         self._filled = asyncio.Condition()
         self._workers: list[asyncio.Task[None]] = []
         self.failed_calls = 0
+
+    @property
+    def waiting(self) -> int:
+        """Questions that no verifier has taken yet."""
+        return len(self._waiting)
 
     async def grade(self, question: Question) -> Verdict:
         """The verdict on one question; a verifier that dies gives the outcome `error`."""

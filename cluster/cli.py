@@ -1,4 +1,4 @@
-"""The command line: `winnow train`, `compare`, `report`, `algorithms`. Imports nothing heavy before it must."""
+"""The command line: what `winnow COMMAND` does. Imports nothing heavy before it must."""
 
 import argparse
 import logging
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
+SETTING = "section.key=value"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     train = commands.add_parser("train", help="train a model", description="Trains a model as a run file says.")
     train.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run file")
-    train.add_argument("items", nargs="*", metavar="section.key=value", help="settings that replace the file's")
+    train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
     train.add_argument("--plan", action="store_true", help="print sizes and layout, start nothing")
     train.set_defaults(command=_train)
     algorithms = commands.add_parser(
@@ -57,6 +58,24 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--name", default="compare", help="name of the folder")
     compare.add_argument("--title", default="", help="title of the page")
     compare.set_defaults(command=_compare)
+    grade = commands.add_parser(
+        "grade",
+        help="grade the responses of a file",
+        description="Grades each row (reward, response, reference), and says how many ended how.",
+    )
+    grade.add_argument("cases", type=Path, metavar="CASES.jsonl")
+    grade.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as reward.name=math")
+    grade.add_argument("--out", type=Path, metavar="FILE", help="where the graded rows go (stdout)")
+    grade.add_argument("--workers", type=int, default=0, metavar="N", help="processes (one for each core)")
+    grade.set_defaults(command=_grade)
+    check = commands.add_parser(
+        "check",
+        help="check data before training on it",
+        description="Lengths, template and references, each through its own verifier; bad rows by file and line.",
+    )
+    check.add_argument("data", type=Path, metavar="DATA|CONFIG.toml", help="a data file, or a run file")
+    check.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as data.answer_column=solution")
+    check.set_defaults(command=_check)
     report = commands.add_parser(
         "report",
         help="write a comparison's table and page anew",
@@ -96,6 +115,41 @@ def _compare_as_asked(options: argparse.Namespace) -> int:
     folder, failed = compare(plan_comparison(options.name, options.title or options.name, arms, options.seeds))
     print(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
+
+
+def _grade(options: argparse.Namespace) -> int:
+    return _guarded(lambda: _grade_as_asked(options), "the rows graded so far are written")
+
+
+def _grade_as_asked(options: argparse.Namespace) -> int:
+    from cluster.config import ConfigError, grading_config
+    from cluster.grade import grade_file
+
+    if options.workers < 0:
+        raise ConfigError(f"--workers must be at least 1, or 0 for one for each core, got {options.workers}")
+    grade_file(options.cases, grading_config(options.items), options.out, options.workers)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    return _guarded(lambda: _check_as_asked(options), "nothing was changed")
+
+
+def _check_as_asked(options: argparse.Namespace) -> int:
+    from cluster.check import check_data
+    from cluster.config import ConfigError, GradingConfig, RunConfig, grading_config, load_config
+    from cluster.graders import Graders
+
+    config: RunConfig | GradingConfig
+    if options.data.suffix == ".toml":
+        config = load_config(options.data, options.items)
+        if not config.data.path:
+            raise ConfigError(f"{options.data} sets no data.path: there is nothing to check")
+    else:
+        config = grading_config(options.items, data=str(options.data))
+    with Graders() as graders:
+        bad = check_data(config, print, graders)
+    return EXIT_MISTAKE if bad else 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -19,7 +19,6 @@ from actors.settings import (
     EvalSettings,
     FilterSettings,
     GeneratorSettings,
-    RewardSettings,
     RolloutSettings,
     Section,
     SyncSettings,
@@ -27,6 +26,10 @@ from actors.settings import (
 )
 from learner.algorithms import Algorithm
 from learner.settings import LearnerSettings, ModelSettings, ObjectiveSettings, WarmupSettings, chosen_algorithm
+from rewards import RewardSettings, check_settings
+from rewards.table import leaves
+
+Settings = TypeVar("Settings", bound=Section)
 
 
 class ConfigError(ValueError):
@@ -94,6 +97,21 @@ class RunConfig(Section):
     def samples(self) -> bool:
         """Whether responses are sampled at all: for training, for evaluation or for both."""
         return not self.data.stored or self.data.stored_share < 1.0 or self.eval.every > 0
+
+    @property
+    def hosts_judge(self) -> bool:
+        """Whether the run hosts the language model that is asked about responses."""
+        return self.samples and "judge" in leaves(self.reward.name, self.reward) and not self.reward.judge_url
+
+    @model_validator(mode="after")
+    def _can_be_graded(self) -> Self:
+        check_settings(self.reward)
+        if self.reward.steps and (self.algorithm.counts != "all" or self.algorithm.pairs):
+            raise ValueError(
+                f"learner.algorithm = {self.learner.algorithm!r} trains on chosen responses as a whole and has no use "
+                f"for rewards of steps and spans: set reward.steps = 0, got {self.reward.steps:g}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _meets_the_algorithms_needs(self) -> Self:
@@ -171,6 +189,36 @@ class RunConfig(Section):
         return self
 
 
+class GradingConfig(Section):
+    """The settings of `winnow grade` and `winnow check`: those of a run that data and rewards read."""
+
+    data: DataSettings = DataSettings()
+    reward: RewardSettings = RewardSettings()
+    model: ModelSettings = ModelSettings()
+    rollout: RolloutSettings = RolloutSettings()
+
+    @model_validator(mode="after")
+    def _can_be_graded(self) -> Self:
+        check_settings(self.reward)
+        return self
+
+
+def grading_config(overrides: Sequence[str], data: str = "") -> GradingConfig:
+    """The settings of grading without a run file.
+
+    Args:
+        overrides: `section.key=value`.
+        data: the data file.
+
+    Raises:
+        ConfigError: anything wrong with them.
+    """
+    tree: dict[str, Any] = {"data": {"path": data}} if data else {}
+    for override in overrides:
+        _override(tree, override)
+    return _validated(GradingConfig, tree)
+
+
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """Reads a run file and applies overrides. A file may build on another one: `extends = "common.toml"`.
 
@@ -238,8 +286,12 @@ def _run_files(folder: Path) -> list[Path]:
 
 def config_of(tree: dict[str, Any]) -> RunConfig:
     """Checks a tree of settings."""
+    return _validated(RunConfig, tree)
+
+
+def _validated(kind: type[Settings], tree: dict[str, Any]) -> Settings:
     try:
-        return RunConfig.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as failure:
         raise ConfigError("\n".join(_sentence(error) for error in failure.errors())) from failure
 
@@ -249,9 +301,15 @@ def to_toml(config: RunConfig) -> str:
     lines = []
     for section, values in config.model_dump().items():
         lines.append(f"[{section}]")
-        lines += [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+        lines += [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
         lines.append("")
     return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
 
 
 def _override(tree: dict[str, Any], override: str) -> None:

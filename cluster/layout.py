@@ -51,7 +51,7 @@ class Layout:
         return bundle.cpus / len(bundle.actors), bundle.gpus / len(bundle.actors)
 
 
-def plan_layout(cluster: ClusterSettings, on_gpu: bool) -> Layout:
+def plan_layout(cluster: ClusterSettings, on_gpu: bool, judge: bool = False) -> Layout:
     """The layout of a run: learner ranks first so that they are packed, then generators, then the small actors."""
     cpus = dict.fromkeys(CPU_SHARES, 1.0) if on_gpu else CPU_SHARES
     gpu = 1.0 if on_gpu else 0.0
@@ -64,6 +64,8 @@ def plan_layout(cluster: ClusterSettings, on_gpu: bool) -> Layout:
         bundles = [Bundle(actors=(name,), cpus=cpus["learner"], gpus=gpu) for name in learners]
         width = gpu * cluster.tensor_parallel
         bundles += [Bundle(actors=(name,), cpus=cpus["generator"], gpus=width) for name in generators]
+    if judge:
+        bundles.append(Bundle(actors=("judge",), cpus=cpus["generator"], gpus=gpu * cluster.tensor_parallel))
     verifiers = [f"verifier-{index}" for index in range(cluster.verifiers)]
     bundles += [Bundle(actors=(name,), cpus=cpus["verifier"], gpus=0.0) for name in verifiers]
     bundles.append(Bundle(actors=("filter",), cpus=cpus["filter"], gpus=0.0))

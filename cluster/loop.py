@@ -39,6 +39,7 @@ class StepDone:
     batch: Any
     trained: Any  # stats of `train`
     synced: Any  # stats of `publish`
+    taken_at: float  # wall clock when the batch was there
     seconds_wait: float  # for the batch
     seconds_train: float
     seconds_sync: float
@@ -55,7 +56,7 @@ async def run_loop(stages: Stages, steps: int) -> None:
         for step in range(1, steps + 1):
             started = time.monotonic()
             batch = await _unless_broken(stages.take(), dispatching)
-            taken = time.monotonic()
+            taken, taken_at = time.monotonic(), time.time()
             trained = await stages.train(batch)
             updated = time.monotonic()
             synced = await stages.publish(step)
@@ -64,6 +65,7 @@ async def run_loop(stages: Stages, steps: int) -> None:
                 batch=batch,
                 trained=trained,
                 synced=synced,
+                taken_at=taken_at,
                 seconds_wait=taken - started,
                 seconds_train=updated - taken,
                 seconds_sync=time.monotonic() - updated,

@@ -29,7 +29,12 @@ METRICS: dict[str, str] = {
     "groups_dropped": "Groups dropped so far for other reasons, such as a deadline.",
     "groups_in_flight": "Groups being sampled or graded now.",
     "groups_buffered": "Accepted groups that wait for training now.",
-    "responses_failed": "Responses without a verdict (verifier time-out or error) since the last step.",
+    "responses_unparsable": "Responses without an answer since the last step; scored like wrong ones.",
+    "responses_timeout": "Responses without a verdict since the last step: the verifier took too long.",
+    "responses_error": "Responses without a verdict since the last step: the verifier failed.",
+    "verifier_disagreement": "Share of responses that a second, cheap checker judges otherwise, since the last step.",
+    "verifiers": "Verifier processes.",
+    "verifier_queue": "Most responses of a generator that waited for a free verifier at one time since the last step.",
     "responses_truncated": "Responses cut at rollout.max_new_tokens since the last step.",
     "response_tokens_mean": "Mean length in tokens of the responses generated since the last step.",
     "response_tokens_kept": "Mean length in tokens of the responses in groups trained on in this step.",
@@ -51,6 +56,7 @@ METRICS: dict[str, str] = {
     "seconds_generate": "Mean seconds from a group's dispatch to the end of its longest response.",
     "seconds_verify": "Mean over groups of the longest wait of a response for its verdict, seconds.",
     "seconds_wait": "Seconds that the learner waited for a batch.",
+    "seconds_wait_verify": "Of these, the seconds in which all responses were there and only verdicts were missing.",
     "seconds_train": "Seconds of the learner's updates.",
     "seconds_sync": "Seconds in which new weights were brought to the generators and proved.",
     "seconds_other": "Seconds of the step in none of these: checkpoints, evaluations and reports.",
@@ -74,6 +80,7 @@ class Clock:
 
     wall: float  # seconds since the first step began
     other: float  # seconds of the step outside wait, train and sync
+    verifiers: int  # in the run
     updates: int  # optimizer updates so far
     eval_accuracy: float | None = None  # where the step was evaluated
 
@@ -94,7 +101,12 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
         "accuracy": _mean([outcome is Outcome.CORRECT for outcome in outcomes if outcome.judged]),
         "eval_accuracy": clock.eval_accuracy,
         **report.counts,
-        "responses_failed": sum(not outcome.judged for outcome in outcomes),
+        "responses_unparsable": outcomes.count(Outcome.UNPARSABLE),
+        "responses_timeout": outcomes.count(Outcome.TIMEOUT),
+        "responses_error": outcomes.count(Outcome.ERROR),
+        "verifier_disagreement": _share([s.disagreed for s in graded], [s.checked for s in graded]),
+        "verifiers": clock.verifiers,
+        "verifier_queue": max((summary.times.queue for summary in graded), default=0),
         "responses_truncated": sum(summary.truncated for summary in graded),
         "response_tokens_mean": _mean(lengths),
         "response_tokens_kept": _mean([length for summary in batch for length in summary.lengths]),
@@ -113,9 +125,10 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
         "loss": _mean([update.loss for update in stats]),
         "grad_norm": _mean([update.grad_norm for update in stats]),
         "lr": stats[-1].lr,
-        "seconds_generate": _mean([summary.seconds_generate for summary in graded]),
-        "seconds_verify": _mean([summary.seconds_verify for summary in graded]),
+        "seconds_generate": _mean([summary.times.generate for summary in graded]),
+        "seconds_verify": _mean([summary.times.verify for summary in graded]),
         "seconds_wait": done.seconds_wait,
+        "seconds_wait_verify": waited_for_verdicts(done),
         "seconds_train": done.seconds_train,
         "seconds_sync": done.seconds_sync,
         "seconds_other": clock.other,
@@ -126,10 +139,26 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
 
 def bottleneck(metrics: Mapping[str, float]) -> str:
     """The stage that the step spent most of its time on."""
-    slow_verdicts = (metrics["seconds_verify"] or 0.0) > (metrics["seconds_generate"] or 0.0)
-    waiting = "verify" if slow_verdicts else "generate"
-    stages = {"train": metrics["seconds_train"], "sync": metrics["seconds_sync"], waiting: metrics["seconds_wait"]}
+    stages = {
+        "train": metrics["seconds_train"],
+        "sync": metrics["seconds_sync"],
+        "generate": metrics["seconds_wait"] - metrics["seconds_wait_verify"],
+        "verify": metrics["seconds_wait_verify"],
+    }
     return max(stages, key=stages.__getitem__)
+
+
+def waited_for_verdicts(done: StepDone) -> float:
+    """Seconds of the learner's wait after the last response of its batch had been sampled: what faster verifiers would
+    have saved."""
+    times = [summary.times for summary in done.batch.summaries]
+    sampled = max([done.taken_at - done.seconds_wait, *(time.generated_at for time in times)])
+    verified = min(done.taken_at, max((time.verified_at for time in times), default=0.0))
+    return max(0.0, verified - sampled)
+
+
+def _share(parts: Sequence[int], wholes: Sequence[int]) -> float | None:
+    return sum(parts) / sum(wholes) if sum(wholes) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,23 +1,26 @@
 """Everything that can be found out before Ray starts: the data, the lengths, the sizes. Mistakes are named here."""
 
-import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from actors.prompts import DataError, load_prompts, read_rows
+from actors.settings import DataSettings
 from actors.stored import StoredGroups, read_stored
 from actors.types import Prompt
 from actors.world import ALPHABET, write_addition
+from cluster.check import bad_references, rows_of
 from cluster.config import ConfigError, RunConfig, to_toml
+from cluster.graders import Graders
 from cluster.layout import Layout
 from cluster.memory import check_memory, this_machine_memory
+from cluster.models import check_model, positions_of
 from learner.formula import objective_line
-from rewards import REWARDS
 
 WORLD_PROMPTS, WORLD_WORKED = 20_000, 30_000  # rows of a built-in world
 PROBE_TOKENS = 64
+JUDGE_TOKENS = 8192  # most that a judge reads and says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,7 @@ class Prepared:
     positions: int  # most that the model can hold
     probe: tuple[int, ...]  # the fixed text on which generators and learner must agree
     heldout: tuple[Prompt, ...]  # for evaluation
+    judge_length: int  # most tokens of a question to the run's judge and its answer; 0 without one
     stored: StoredGroups | None  # groups to train on that are not sampled
     control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
 
@@ -85,12 +89,16 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
     model = check_model(Path(config.model.path))
     if config.learner.tuned_path:
         check_model(Path(config.learner.tuned_path), "learner.tuned_path")
+    judge_length = 0
+    if config.hosts_judge:
+        check_model(Path(config.reward.model), "reward.model")
+        judge_length = min(positions_of(Path(config.reward.model)), JUDGE_TOKENS)
     if memory:
         check_memory(config, this_machine_memory(config.cluster.device))
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(config.model.path, local_files_only=True)
-    limit = model.get("max_position_embeddings", 2**31) - config.rollout.max_new_tokens
+    limit = positions_of(Path(config.model.path)) - config.rollout.max_new_tokens
     if limit < 1:
         raise ConfigError(
             f"rollout.max_new_tokens must be below the model's {model['max_position_embeddings']} positions, "
@@ -109,9 +117,10 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         prompts=tuple(prompts),
         left_out=left_out,
         max_model_len=max(longest, len(probe) + 1, stored.longest if stored is not None else 0),
-        positions=model.get("max_position_embeddings", 2**31),
+        positions=positions_of(Path(config.model.path)),
         probe=tuple(probe),
         heldout=tuple(heldout),
+        judge_length=judge_length,
         stored=stored,
         control=control,
     )
@@ -124,11 +133,11 @@ def _read_data(
     prompts, left_out, heldout, stored = list[Prompt](), 0, list[Prompt](), None
     if config.data.path:
         prompts, left_out = load_prompts(config.data, config.reward.name, tokenizer, limit, before)
-        _check_references(config, config.data.path, prompts)
+        _check_references(config, config.data)
     if config.eval.every:
         data = config.data.model_copy(update={"path": config.eval.path})
         heldout, _ = load_prompts(data, config.reward.name, tokenizer, limit, before)
-        _check_references(config, config.eval.path, heldout)
+        _check_references(config, data)
         heldout = [replace(prompt, id=f"eval/{prompt.id}") for prompt in heldout[: config.eval.prompts]]
     if config.data.stored:
         stored = _usable(config, read_stored(config.data, tokenizer, config.run.seed, before))
@@ -182,22 +191,6 @@ def _control_tokens(config: RunConfig, tokenizer: Any) -> tuple[int, ...]:
     return tuple(found)
 
 
-def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
-    """The config.json of a Hugging Face folder.
-
-    Raises:
-        ConfigError: it is not there, or no causal language model.
-    """
-    if not folder.is_dir():
-        raise ConfigError(f"there is no model folder {folder} ({setting}): give a downloaded Hugging Face folder")
-    if not (folder / "config.json").is_file():
-        raise ConfigError(f"{folder} ({setting}) holds no config.json: it is not a Hugging Face model folder")
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not any(name.endswith("ForCausalLM") for name in found.get("architectures") or ()):
-        raise ConfigError(f"{folder} ({setting}) holds {found.get('architectures')}, not a causal language model")
-    return found
-
-
 def describe(prepared: Prepared, layout: Layout) -> str:
     """The plan of a run in words: sizes and where everything goes."""
     config, rollout = prepared.config, prepared.config.rollout
@@ -226,10 +219,9 @@ def write_config(config: RunConfig, folder: Path) -> None:
     (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
 
 
-def _check_references(config: RunConfig, path: str, prompts: list[Prompt]) -> None:
-    judge = REWARDS[config.reward.name]
-    for prompt in prompts:
-        try:
-            judge(prompt.reference, prompt.reference)
-        except ValueError as failure:
-            raise ConfigError(f"{path}, row {int(prompt.id) + 1}: {failure}") from failure
+def _check_references(config: RunConfig, data: DataSettings) -> None:
+    with Graders() as graders:
+        problems = bad_references(data.path, rows_of(data, config.reward.name), config.reward, graders)
+    if problems:
+        more = f"\nand {len(problems) - 1} more rows: winnow check names them" if len(problems) > 1 else ""
+        raise ConfigError(problems[0] + more)

@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from actors.errors import Starved
 from actors.filter import AcceptedBatch
 from actors.pool import call, call_all
 from actors.prompts import PromptSource
-from actors.types import Order, Summary
+from actors.types import Order, Summary, Times
 from cluster.evaluate import Evaluator
 from cluster.layout import Layout
 from cluster.loop import Stages, StepDone, run_loop
@@ -61,6 +62,7 @@ class Run:
         self._began = self._step_began = time.monotonic()
         self._updates = self._step = self._tokens = 0
         self._dealt = 0  # stored groups so far
+        self._shown = False  # whether a person has been told why a response had no verdict
 
     async def go(self) -> None:
         """Start-up, warm-up, first sync and the loop; a checkpoint at its end, and when the filter starves."""
@@ -125,7 +127,7 @@ class Run:
             return await self._parts.generators.rollout(order)
         group = replace(stored.deal(self._dealt), id=order.group)
         self._dealt += 1
-        return Summary.of(group, seconds_generate=0.0, seconds_verify=0.0), [ray.put(batch_of(group))]
+        return Summary.of(group, Times()), [ray.put(batch_of(group))]
 
     async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         ranks, learner = self._parts.ranks, self._config.learner
@@ -173,6 +175,7 @@ class Run:
         self._step = done.step
         counts, drops, graded = await call(self._parts.filter, "report", done.step)
         self._tokens += sum(sum(summary.lengths) + summary.extra_tokens for summary in graded)
+        self._show_failure(graded)
         last, run = self._is_last(done.step), self._config.run
         if last or (run.checkpoint_every and done.step % run.checkpoint_every == 0):
             await self._checkpoint(done.step)
@@ -183,6 +186,7 @@ class Run:
         clock = Clock(
             wall=now - self._began,
             other=now - self._step_began - known,
+            verifiers=self._config.cluster.verifiers,
             updates=self._updates,
             eval_accuracy=accuracy,
         )
@@ -191,6 +195,13 @@ class Run:
         self._writer.write(metrics)
         self._display.step(metrics)
         return not last
+
+    def _show_failure(self, graded: Sequence[Summary]) -> None:
+        """The first failure of a verifier in full, once; after that the counters tell."""
+        failure = next((summary.failure for summary in graded if summary.failure), "")
+        if failure and not self._shown:
+            self._shown = True
+            self._display.say(f"a response has no verdict, and is not trained on. The first reason: {failure}")
 
     def _is_last(self, step: int) -> bool:
         run, spent = self._config.run, time.monotonic() - self._began

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.filter import Filter, FilterSpec
+from actors.judge import JudgeModel
 from actors.pool import GeneratorPool, call, call_all
 from actors.rollout import Generator
 from actors.types import EngineSpec, SamplingSpec
@@ -35,6 +36,7 @@ class Parts:
     ranks: tuple[Any, ...]  # learner ranks
     generators: GeneratorPool
     filter: Any
+    judge: Any  # the actor of a language model that is asked about responses; None without one
     everyone: dict[str, Any]  # name -> handle, of all actors
 
 
@@ -80,7 +82,7 @@ def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:
     has_gpus = any(resources.get("GPU") for resources in nodes.values())
     on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
     cluster = config.cluster if config.samples else config.cluster.model_copy(update={"generators": 0})
-    layout = plan_layout(cluster, on_gpu)
+    layout = plan_layout(cluster, on_gpu, judge=config.hosts_judge)
     check_fits(layout, nodes)
     return layout
 
@@ -145,7 +147,11 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
         engine=config.generator,
     )
     calls = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step + config.eval.prompts + 16
-    verifiers = [cast.create(Verifier, f"verifier-{index}") for index in range(cluster.verifiers)]
+    judge = None
+    if config.hosts_judge:
+        spec = replace(engine_spec, model=config.reward.model, backend="", max_model_len=prepared.judge_length)
+        judge = cast.create(JudgeModel, "judge", spec, concurrency=calls)
+    verifiers = [cast.create(Verifier, f"verifier-{index}", judge) for index in range(cluster.verifiers)]
     generators = {
         name: cast.create(Generator, name, engine_spec, verifiers, concurrency=calls)
         for name in (f"generator-{index}" for index in range(cluster.generators * config.samples))
@@ -153,7 +159,13 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
     threads, count = learner_threads(config), cluster.learner_ranks
     ranks = [cast.create(LearnerRank, f"learner-rank-{rank}", rank, count, threads) for rank in range(count)]
     filter_actor = cast.create(Filter, "filter", concurrency=calls)
-    return Parts(ranks=tuple(ranks), generators=GeneratorPool(generators), filter=filter_actor, everyone=cast.created)
+    return Parts(
+        ranks=tuple(ranks),
+        generators=GeneratorPool(generators),
+        filter=filter_actor,
+        judge=judge,
+        everyone=cast.created,
+    )
 
 
 async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
@@ -175,12 +187,14 @@ async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
         warmup=config.warmup,
         temperature=rollout.temperature,
         top_p=rollout.top_p,
+        end=config.reward.end,
+        dense=config.reward.steps > 0,
         seed=config.run.seed,
     )
     address, port = (await call_all(parts.ranks[:1], "address"))[0]
     await call_all(parts.ranks, "join", address, port)
     greedy = algorithm.baseline == "greedy"
-    sampling = SamplingSpec(seed=config.run.seed, rollout=rollout, scores=config.reward.scores, greedy=greedy)
+    sampling = SamplingSpec(seed=config.run.seed, rollout=rollout, reward=config.reward, greedy=greedy)
     await asyncio.gather(
         call(parts.filter, "begin", filter_spec),
         call_all(parts.ranks, "begin", learner_spec),
@@ -231,8 +245,9 @@ def _wait_for(group: PlacementGroup, layout: Layout) -> None:
 
 
 def _end(parts: Parts) -> None:
-    """Stops the engines, whose processes Ray does not know, then every actor."""
-    stops = [generator.stop.remote() for generator in parts.generators.alive.values()]
+    """Stops the engines and the graders, whose processes Ray does not know, then every actor."""
+    owners = [actor for name, actor in parts.everyone.items() if name.startswith(("verifier", "judge"))]
+    stops = [owner.stop.remote() for owner in (*parts.generators.alive.values(), *owners)]
     ray.wait(stops, num_returns=len(stops), timeout=10) if stops else None
     for actor in parts.everyone.values():
         ray.kill(actor)

@@ -47,6 +47,7 @@ class Sample:
     correct: bool = False
     group: int = 0  # id
     hidden: int = 0  # leading tokens that only the policy sees: 1 with a control token
+    marks: np.ndarray | None = None  # float32[T], rewards of steps and spans on their tokens, NaN on the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,13 +118,15 @@ def sequences_of(
         totals: of the update.
         control: the token that stands for the quantile of a score, where the policy is given one.
     """
-    judged = [(t, v.score) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.score is not None]
-    scores = _shaped([s for _, s in judged], [t.new_tokens for t, _ in judged], algorithm, totals.longest)
+    dense = group.dense or (None,) * len(group.verdicts)
+    rows = zip(group.trajectories, group.verdicts, dense, strict=True)
+    judged = [(t, v.score, marks) for t, v, marks in rows if v.score is not None]
+    scores = _shaped([s for _, s, _ in judged], [t.new_tokens for t, *_ in judged], algorithm, totals.longest)
     if algorithm.baseline == "greedy":  # where the greedy response has no verdict its siblings' mean stands for it
         scores -= scores.mean() if group.greedy is None else group.greedy
-    credits = _credits(scores, [t.new_tokens for t, _ in judged], algorithm)
+    credits = _credits(scores, [t.new_tokens for t, *_ in judged], algorithm)
     samples = []
-    for (trajectory, score), shaped, credit in zip(judged, scores, credits, strict=True):
+    for (trajectory, score, marks), shaped, credit in zip(judged, scores, credits, strict=True):
         if not _counts(algorithm, credit, trajectory.new_tokens):
             continue
         tokens = trajectory.tokens
@@ -140,6 +143,7 @@ def sequences_of(
                 correct=score > 0,
                 group=group.id,
                 hidden=int(control is not None),
+                marks=marks,
             )
         )
     return _side_by_side(samples) if algorithm.pairs else samples

@@ -160,6 +160,21 @@ def process_advantages(outcomes: np.ndarray, process: Sequence[np.ndarray], gamm
     ]
 
 
+def step_advantages(marks: Sequence[np.ndarray], gamma: float) -> list[np.ndarray]:
+    """A_(i,t) = sum over s >= t of gamma^(s-t) (m_(i,s) - mean of all m of the group), over the tokens that have an m.
+
+    What the rewards of steps and spans add to the advantage of a response. arXiv 2402.03300 section 4.1.3 without the
+    division by the deviation.
+
+    Args:
+        marks: J arrays float[T_j], NaN on tokens without a reward.
+        gamma: discount over tokens.
+    """
+    known = np.concatenate([m[~np.isnan(m)] for m in marks])
+    mean = known.mean() if known.size else 0.0
+    return [discounted(np.nan_to_num(m - mean), gamma) for m in marks]
+
+
 # ------------------------------------------------------------------------------- over all tokens of the batch
 
 

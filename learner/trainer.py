@@ -18,6 +18,7 @@ from learner.credit import (
     gae,
     moving_baseline,
     process_advantages,
+    step_advantages,
     token_rewards,
     tuned_rewards,
     whitened,
@@ -122,8 +123,10 @@ class Trainer:
     def _credits_late(self) -> bool:
         """Whether advantages take more than the scores of a group."""
         row = self._row
-        return bool(row.kl_reward or row.spread != "none" or row.baseline == "moving") or not row.needs.isdisjoint(
-            {"critic", "process", "tuned"}
+        return (
+            self._spec.dense
+            or bool(row.kl_reward or row.spread != "none" or row.baseline == "moving")
+            or not row.needs.isdisjoint({"critic", "process", "tuned"})
         )
 
     # --------------------------------------------------------------------------------------------- before updates
@@ -186,7 +189,7 @@ class Trainer:
             dense = [tuned_rewards(gap) for gap in self._difference(load, marks, "tuned")]
             penalties = [tuned_rewards(penalty, beta=1.0) for penalty in penalties]  # both terms have one bound
         parts = zip(load.samples, penalties, dense, strict=True)
-        return [token_rewards(sample.score, penalty, bonus) for sample, penalty, bonus in parts]
+        return [token_rewards(self._spec.end * sample.score, penalty, bonus) for sample, penalty, bonus in parts]
 
     def _advantages(
         self, load: Load, marks: Sequence[Scored], rewards: Sequence[np.ndarray]
@@ -195,7 +198,8 @@ class Trainer:
         row = self._row
         if self._critic is not None:
             values = self._of_samples(load, marks, "values")
-            found = [gae(r, v, row.gamma, row.lam) for r, v in zip(rewards, values, strict=True)]
+            paid = [r + np.nan_to_num(_marks(s)) for r, s in zip(rewards, load.samples, strict=True)]
+            found = [gae(r, v, row.gamma, row.lam) for r, v in zip(paid, values, strict=True)]
             return found, [a + v for a, v in zip(found, values, strict=True)]
         totals = np.array([r.sum() for r in rewards])
         totals -= self._baseline[0] if row.baseline == "moving" else 0.0
@@ -207,6 +211,9 @@ class Trainer:
             else:
                 credits = zip(members, row.credit(totals[members]), strict=True)
                 group = [np.full(rewards[index].size, credit) for index, credit in credits]
+            if self._spec.dense:
+                steps = step_advantages([_marks(load.samples[i]) for i in members], row.gamma)
+                group = [of_score + of_steps for of_score, of_steps in zip(group, steps, strict=True)]
             for index, of_sample in zip(members, group, strict=True):
                 advantages[index] = of_sample
         return advantages, []
@@ -266,6 +273,12 @@ def _worst_ratio(ratios: Sequence[torch.Tensor], device: torch.device) -> float:
 
 def _columns(rows: Sequence[tuple], width: int) -> list[list]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _marks(sample: Sample) -> np.ndarray:
+    """The rewards of steps and spans on the trained tokens; NaN on the others."""
+    length = int(sample.trained.sum())
+    return np.full(length, np.nan) if sample.marks is None else sample.marks[sample.trained].astype(np.float64)
 
 
 def _groups(samples: Sequence[Sample]) -> Iterator[list[int]]:

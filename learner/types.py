@@ -24,6 +24,8 @@ class LearnerSpec:
     temperature: float
     top_p: float  # of the sampler; below 1 only for an algorithm that restricts its ratio too
     seed: int
+    end: float = 1.0  # weight of the score on the last token, beside the rewards of steps and spans
+    dense: bool = False  # whether there are rewards of steps and spans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

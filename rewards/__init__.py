@@ -1,6 +1,20 @@
-"""Pure judgement: (response, reference) -> Verdict. Knows no other part of winnow and nothing of models or clusters."""
+"""Pure judgement: (response, reference) -> Verdict. Knows no other part of winnow and nothing of clusters."""
 
-from rewards.table import REWARDS, Scores, grade
-from rewards.verdict import Outcome, Verdict
+from rewards.grader import Grader, Question
+from rewards.settings import RewardSettings
+from rewards.table import REWARDS, check_settings, names
+from rewards.verdict import Case, Judgement, Mark, Outcome, Verdict
 
-__all__ = ["REWARDS", "Outcome", "Scores", "Verdict", "grade"]
+__all__ = [
+    "REWARDS",
+    "Case",
+    "Grader",
+    "Judgement",
+    "Mark",
+    "Outcome",
+    "Question",
+    "RewardSettings",
+    "Verdict",
+    "check_settings",
+    "names",
+]

@@ -1,14 +1,16 @@
-"""Graders that compare the final answer of a response with a reference: `exact` and `number`.
+"""Rewards that compare text, letters and plain numbers: `exact`, `choice` and `number`, and what their references need.
 
-Pure functions from text to (outcome, why); what an outcome is worth is decided by the caller.
+Each judges what stands behind a thinking part and inside answer tags, where there are any. Needs no algebra.
 """
 
 import re
+import unicodedata
 from fractions import Fraction
 
-from rewards.verdict import Outcome
-
-Judgement = tuple[Outcome, str]
+from rewards.final import box, has_box, phrase, spoken, tagged
+from rewards.notation import clean, numeral
+from rewards.settings import RewardSettings
+from rewards.verdict import Case, Judgement, Outcome
 
 # A number as people write it: sign, thousands separators, decimals, exponent, or a plain fraction.
 _NUMBER = re.compile(
@@ -16,36 +18,105 @@ _NUMBER = re.compile(
 )
 _MARKER = re.compile(r"#+|(?:final\s+)?answer\s*(?:is|:)", re.IGNORECASE)
 
+_ARTICLES = frozenset(("a", "an", "the"))
+_EDGES = ".,;:!?\"'`*()[]{}«»“”‘’。，！？、；："  # signs such as "-", "%" and "/" are part of a word
 
-def exact(response: str, reference: str) -> Judgement:
-    """Correct when the whole response equals the reference, white space at the ends aside."""
-    said, wanted = response.strip(), reference.strip()
-    if not said:
-        return Outcome.UNPARSABLE, "the response is empty"
-    if said == wanted:
-        return Outcome.CORRECT, f"equals {wanted!r}"
-    return Outcome.WRONG, f"answered {said[-80:]!r}, expected {wanted[:80]!r}"
+_LETTER = re.compile(r"(?<![^\W_])(?<!['’\\])(?:\((?P<round>[A-Za-z])\)|(?P<bare>[A-Z]))(?![^\W_]|['’]\w|\{)")
+_LETTER_BESIDE_CJK = re.compile(r"(?<=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])([A-Z])(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])")
+_LABEL = re.compile(r"^[\s*_#>\"'$\\{(\[]*(?:(?:text(?:bf|it|rm)?|mathrm|mathbf|mbox)\s*\{[\s(]*)*([A-Za-z])(?![^\W_]|['’])")
+_LINE_LABEL = re.compile(r"^[\s*(]*[A-Z]\**[.):。：、]", re.MULTILINE)
+_OPTION = re.compile(
+    r"\b(?:option|choice|select|choose|pick|opci[oó]n|op[cç][aã]o|opzione)\s*:?\s*\**\(?([A-Z])\)?(?![^\W_])|选项?\s*([A-Z])",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(
+    r"(?:\bnot|n['’]t(?:\s+be)?|\bneither|\bnor|\brather\s+than|\binstead\s+of|\bnon|\bpas|\bnicht|\bkein|\bno|不是|不选|而非)\s*"
+    r"(?:option\s+|choice\s+)?[\s(*]*$",
+    re.IGNORECASE,
+)
 
 
-def number(response: str, reference: str) -> Judgement:
+def exact(case: Case, settings: RewardSettings) -> Judgement:
+    """Correct when the response equals the reference as text.
+
+    Case, articles, white space and the punctuation around words are ignored; signs such as - and / are not.
+
+    Raises:
+        ValueError: the reference is blank.
+    """
+    check_exact(case.reference, settings)
+    said = _inner(case.response)
+    if said is None or not said.strip():
+        return Judgement(outcome=Outcome.UNPARSABLE, why="the response holds no answer")
+    if _plain(said) == _plain(case.reference):
+        return Judgement(outcome=Outcome.CORRECT, why=f"equals {_cut(case.reference)!r}")
+    return _wrong(repr(said.strip()[-80:]), repr(_cut(case.reference)))
+
+
+def check_exact(reference: str, settings: RewardSettings) -> None:
+    """Makes sure that a response could equal the reference.
+
+    Raises:
+        ValueError: the reference is blank.
+    """
+    if not reference.strip():
+        raise ValueError(f"the reference {reference!r} is blank, which no answer equals; give the text that is wanted")
+
+
+def choice(case: Case, settings: RewardSettings) -> Judgement:
+    """Correct when the letter that the response chooses is the reference's.
+
+    The letter stands in the last box, behind the last answer phrase, behind a word such as "option", as the label that
+    the response begins with, or else last in the text. Letters that the text rules out ("not A") are passed over.
+
+    Raises:
+        ValueError: the reference does not begin with a letter.
+    """
+    wanted = _wanted_letter(case.reference)
+    said = _inner(case.response)
+    letter = None if said is None else _chosen(said)
+    if letter is None:
+        return Judgement(outcome=Outcome.UNPARSABLE, why="no letter found where the final answer should be")
+    if letter == wanted:
+        return Judgement(outcome=Outcome.CORRECT, why=f"chose {wanted}")
+    return _wrong(letter, wanted)
+
+
+def check_choice(reference: str, settings: RewardSettings) -> None:
+    """Makes sure that the reference names a choice, as `D`, `(D) Alina` or `D. Alina` do.
+
+    Raises:
+        ValueError: it does not begin with a letter that stands alone.
+    """
+    _wanted_letter(reference)
+
+
+def number(case: Case, settings: RewardSettings) -> Judgement:
     """Correct when the final number of the response has exactly the value of the reference's final number.
 
-    The final number is the first one after the last marker (`####`, `answer is`, `answer:`), or without a marker
-    the last one in the text. A marker with no number behind it holds no answer. Values are compared as fractions,
-    so 0.50, 1/2 and .5 are one number and 1e2 is 100.
+    The final number is the one in the last box; without a box the first one after the last marker (`####`,
+    `answer is`, `answer:`), or without a marker the last one in the text. A marker or box with no number holds no
+    answer. Values are compared as fractions, so 0.50, 1/2 and .5 are one number and 1e2 is 100.
 
     Raises:
         ValueError: the reference holds no number, which no response could ever match.
     """
-    wanted = final_number(reference)
-    if wanted is None:
-        raise ValueError(f"the reference {reference[-80:]!r} holds no number; use the reward 'exact' for text answers")
-    said = final_number(response)
+    wanted = _wanted_number(case.reference)
+    said = _said_number(case.response)
     if said is None:
-        return Outcome.UNPARSABLE, "no number found where the final answer should be"
+        return Judgement(outcome=Outcome.UNPARSABLE, why="no number found where the final answer should be")
     if said == wanted:
-        return Outcome.CORRECT, f"equals {wanted}"
-    return Outcome.WRONG, f"answered {said}, expected {wanted}"
+        return Judgement(outcome=Outcome.CORRECT, why=f"equals {_cut(str(wanted))}")
+    return _wrong(_cut(str(said)), _cut(str(wanted)))
+
+
+def check_number(reference: str, settings: RewardSettings) -> None:
+    """Makes sure that the reference holds a number.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    _wanted_number(reference)
 
 
 def final_number(text: str) -> Fraction | None:
@@ -55,6 +126,26 @@ def final_number(text: str) -> Fraction | None:
     if not found:
         return None
     return found[0] if markers else found[-1]
+
+
+def _wanted_number(reference: str) -> Fraction:
+    wanted = _said_number(reference)
+    if wanted is None:
+        raise ValueError(f"the reference {reference[-80:]!r} holds no number; use the reward 'exact' for text answers")
+    return wanted
+
+
+def _said_number(text: str) -> Fraction | None:
+    inner = _inner(text)
+    if inner is None:
+        return None
+    if not has_box(inner):
+        return final_number(inner)
+    content = box(inner)
+    if content is None:
+        return None
+    value = numeral(clean(content))
+    return final_number(content) if value is None else value[0]
 
 
 def _numbers(text: str) -> list[Fraction]:
@@ -68,3 +159,59 @@ def _value(token: str) -> Fraction | None:
         return Fraction(over) / Fraction(under or 1)
     except (ValueError, ZeroDivisionError):  # a lone sign or point, or a division by zero, is no number
         return None
+
+
+def _inner(response: str) -> str | None:
+    said = spoken(response)
+    return None if said is None else tagged(said)
+
+
+def _plain(text: str) -> str:
+    words = unicodedata.normalize("NFKC", text).casefold().split()
+    bare = [re.sub(r"^\.+(?=\d)", ".", word.rstrip(_EDGES).lstrip(_EDGES.replace(".", ""))) for word in words]
+    kept = [re.sub(r"^\.+(?!\d)", "", word) for word in bare if word not in _ARTICLES]
+    return " ".join(word for word in kept if word) or " ".join(words)
+
+
+def _wanted_letter(reference: str) -> str:
+    inner = box(reference) if has_box(reference) else reference
+    found = _LABEL.match(inner or "")
+    if found is None:
+        raise ValueError(f"the reference {reference[:80]!r} names no choice; begin it with a letter, as in '(D) Alina'")
+    return found.group(1).upper()
+
+
+def _chosen(text: str) -> str | None:
+    if has_box(text):
+        found = _LABEL.match(box(text) or "")
+        return found.group(1).upper() if found else None
+    behind = phrase(text)
+    if behind is not None:
+        label = re.match(r"[\s*(\"'$\\{]*([A-Za-z])(?=[\s*)\"'$}]*(?:[.,;:。，]|$|\n))", behind)
+        return label.group(1).upper() if label else next(iter(_letters(behind)), None)
+    options = [found for found in _OPTION.finditer(text) if not _REFUSED.search(text[: found.start()])]
+    if options:
+        return (options[-1].group(1) or options[-1].group(2)).upper()
+    label = re.match(r"[\s*(\"'$\\{]*([A-Za-z])(?=[\s*)\"'$}]*(?:[.,;:。，、：]|$|\n))", text)
+    if label and len(_LINE_LABEL.findall(text)) <= 1:
+        return label.group(1).upper()
+    return next(reversed(_letters(text)), None)
+
+
+def _letters(text: str) -> list[str]:
+    """The letters that stand alone and are not ruled out, in order; the words "I" and "A" of prose are none."""
+    found = []
+    for match in sorted([*_LETTER.finditer(text), *_LETTER_BESIDE_CJK.finditer(text)], key=lambda match: match.start()):
+        letter = next(group for group in match.groups() if group)
+        prose = letter in "IA" and not match.group().startswith("(") and re.match(r"\s+[a-z]+\s+[a-z]", text[match.end() :])
+        if not _REFUSED.search(text[: match.start()]) and not (prose and letter == "I"):
+            found.append(letter.upper())
+    return found
+
+
+def _wrong(said: str, wanted: str) -> Judgement:
+    return Judgement(outcome=Outcome.WRONG, why=f"answered {said}, expected {wanted}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -15,7 +15,7 @@ class RewardSettings(Section):
     """How a response is graded, and what the outcome is worth."""
 
     name: str = "number"  # a key of rewards.REWARDS
-    parts: dict[str, float] = {}  # the rewards that "sum", "product" and "shaped" are made of, with their weights
+    parts: dict[str, float] = {}  # what "sum", "product", "shaped" and "consistent" are made of, with weights
     wrong: float = -1.0  # the score of a wrong or unparsable response
     correct: float = 1.0  # the score of a correct response
     partial: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # most that a wrong response may get, as a share of the range
@@ -32,3 +32,16 @@ class RewardSettings(Section):
     judge_prompt: str = "zero-shot"  # "zero-shot", "few-shot", "spans", or a text file of your own
     steps: Annotated[float, Field(ge=0)] = 0.0  # weight of the rewards of steps and spans, on their own tokens
     end: Annotated[float, Field(ge=0)] = 1.0  # weight of the score on the last token, beside them
+
+    @model_validator(mode="after")
+    def _tells_right_from_wrong(self) -> Self:
+        if not self.wrong <= 0 < self.correct:
+            raise ValueError(
+                f"reward.wrong must be at most 0 and reward.correct above 0, got {self.wrong:g} and {self.correct:g}: "
+                "a score above 0 is what filters and algorithms take for correct"
+            )
+        if self.end != 1.0 and not self.steps:
+            raise ValueError(
+                f"reward.end weighs the score beside the rewards of steps and spans, got {self.end:g}: set reward.steps"
+            )
+        return self

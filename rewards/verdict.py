@@ -1,11 +1,8 @@
-"""What is judged, what a reward says of it, and what becomes of that. No verdict is an outcome of its own, never a score."""
+"""What is judged, and what a reward says of it. That there is no verdict is an outcome of its own, never a score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
-
-NO_PARTS: Mapping[str, float] = MappingProxyType({})
 
 
 class Outcome(StrEnum):
@@ -33,8 +30,14 @@ class Case:
     response: str
     reference: str  # text, or a JSON object where a reward asks for several fields
     prompt: str = ""  # as the policy saw it
+    question: str = ""  # the same without templates around it, where they are known apart
     tokens: int = 0  # sampled tokens of the response; 0 where nobody counted
     longest: int = 0  # the most tokens that it could have had; 0 where nobody knows
+
+    @property
+    def asked(self) -> str:
+        """The question, or the whole prompt where it is not known apart."""
+        return self.question or self.prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +59,7 @@ class Judgement:
     outcome: Outcome
     why: str  # one sentence for the person who reads the trajectory; of a failure, with its traceback
     value: float | None = None  # in [0, 1]; not given: 1 when correct, 0 when wrong or unparsable
-    parts: Mapping[str, float] = field(default_factory=lambda: NO_PARTS)  # named components and measurements
+    parts: Mapping[str, float] = field(default_factory=dict)  # named components and measurements
     marks: tuple[Mark, ...] = ()  # rewards of parts of the response, where the reward gives any
 
     def __post_init__(self) -> None:
@@ -83,10 +86,9 @@ class Verdict:
     outcome: Outcome
     score: float | None  # the reward; None exactly when the outcome is not judged
     why: str  # one sentence for the person who reads the trajectory
-    parts: Mapping[str, float] = field(default_factory=lambda: NO_PARTS)  # named components of the score
+    parts: Mapping[str, float] = field(default_factory=dict)  # named components of the score
     marks: tuple[Mark, ...] = ()  # rewards of parts of the response
 
     def __post_init__(self) -> None:
         if self.outcome.judged != (self.score is not None):
             raise ValueError(f"a verdict has a score exactly when it is judged, got {self.outcome} with {self.score}")
-

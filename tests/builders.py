@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from actors.types import Finish, Group, Prompt, Summary, Trajectory
+from actors.types import Finish, Group, Prompt, Summary, Times, Trajectory
 from learner.algorithms import Algorithm
 from learner.batching import Sample, TrainBatch, pack, plan_updates, sequences_of
 from learner.losses import Terms, log_ratio
@@ -49,11 +49,11 @@ def group(scores: Sequence[float | None], lengths: Sequence[int] | None = None, 
 
 
 def summary(scores: Sequence[float | None], lengths: Sequence[int] | None = None, *, id: int = 0) -> Summary:
-    return Summary.of(group(scores, lengths, id=id), seconds_generate=2.0, seconds_verify=0.5)
+    return Summary.of(group(scores, lengths, id=id), Times(generate=2.0, verify=0.5))
 
 
 def summary_of(group: Group) -> Summary:
-    return Summary.of(group, seconds_generate=0.0, seconds_verify=0.0)
+    return Summary.of(group, Times())
 
 
 def terms(

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from actors.arrow import batch_of
 from actors.settings import DataSettings
-from actors.types import Summary
+from actors.types import Summary, Times
 from actors.world import ALPHABET
 from learner.actor import LearnerRank
 from learner.algorithms import Algorithm, algorithm_of
@@ -84,7 +84,7 @@ def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algo
 
 
 def shares_of(ranks: int, updates: int, algorithm: Algorithm) -> list[list[Share]]:
-    summaries = [Summary.of(one, seconds_generate=0, seconds_verify=0) for one in GROUPS]
+    summaries = [Summary.of(one, Times()) for one in GROUPS]
     plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, longest=100)
     boxes = [[ray.put(batch_of(one))] for one in GROUPS]
     return [

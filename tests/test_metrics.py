@@ -1,11 +1,14 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from builders import summary
+from builders import group, summary
 
+from actors.types import Summary, Times
 from cluster.loop import StepDone
 from cluster.metrics import METRICS, Clock, FilterReport, step_metrics
 from learner.types import UpdateStats
+from rewards import Outcome, Verdict
 
 STATS = UpdateStats(
     loss=0.5,
@@ -29,6 +32,7 @@ def line(graded: list, batch: list) -> dict:
         batch=SimpleNamespace(summaries=batch),
         trained=[STATS, STATS],
         synced=SimpleNamespace(size=2**30, seconds=2.0, probe_gap=1e-6),
+        taken_at=100.0,
         seconds_wait=5.0,
         seconds_train=2.0,
         seconds_sync=1.0,
@@ -36,7 +40,7 @@ def line(graded: list, batch: list) -> dict:
     names = ("dispatched", "kept", "trained", "all_correct", "all_wrong", "failed", "dropped", "in_flight", "buffered")
     counts = {f"groups_{name}": 1 for name in names}
     report = FilterReport(counts=counts, drops={"timeout": 1}, graded=graded)
-    return step_metrics(done, report, Clock(wall=9.0, other=1.0, updates=6))
+    return step_metrics(done, report, Clock(wall=9.0, other=1.0, updates=6, verifiers=2))
 
 
 def test_every_name_of_the_table_stands_in_every_line() -> None:
@@ -52,7 +56,40 @@ def test_reward_and_accuracy_see_rejected_groups_and_no_failed_verdicts() -> Non
     assert metrics["accuracy"] == pytest.approx(2 / 5)
     assert metrics["reward_mean"] == pytest.approx(-1 / 5)
     assert metrics["reward_trained"] == 0.0
-    assert metrics["responses_failed"] == 1
+    assert (metrics["responses_timeout"], metrics["responses_error"]) == (1, 0)
+
+
+def test_the_wait_for_verdicts_begins_when_the_last_response_has_been_sampled() -> None:
+    def waited(*spans: tuple[float, float]) -> float:
+        times = [Times(generated_at=generated, verified_at=verified) for generated, verified in spans]
+        return line([], [Summary.of(group([1.0, -1.0]), of) for of in times])["seconds_wait_verify"]
+
+    assert waited((97.0, 99.5)) == 2.5  # the learner waited from 95 to 100
+    assert waited((90.0, 99.5)) == 4.5  # sampled before the learner began to wait
+    assert waited((97.0, 99.5), (99.0, 99.2)) == 0.5
+    assert waited((80.0, 81.0)) == 0.0
+
+
+def test_the_stage_with_most_of_the_wait_is_the_bottleneck() -> None:
+    slow = Summary.of(group([1.0, -1.0]), Times(generated_at=95.5, verified_at=100.0))
+    assert line([], [slow])["bottleneck"] == "verify"
+
+
+def test_disagreement_counts_only_responses_that_both_checkers_saw() -> None:
+    both = Summary.of(
+        replace(
+            group([1.0, -1.0, 1.0]),
+            verdicts=(
+                Verdict(outcome=Outcome.CORRECT, score=1.0, why="", parts={"quick": 0.0}),
+                Verdict(outcome=Outcome.WRONG, score=-1.0, why="", parts={"quick": 0.0}),
+                Verdict(outcome=Outcome.CORRECT, score=1.0, why=""),
+            ),
+        ),
+        Times(queue=7),
+    )
+    metrics = line([both, summary([1.0])], [])
+    assert (metrics["verifier_disagreement"], metrics["verifier_queue"]) == (0.5, 7)
+    assert line([summary([1.0])], [])["verifier_disagreement"] is None
 
 
 def test_staleness_counts_from_the_version_that_the_step_trained_on() -> None:

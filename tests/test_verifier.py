@@ -1,22 +1,30 @@
 import asyncio
 
 from actors.errors import BrokenVerifier
-from actors.verifier import Question, Verifier, VerifierQueue
-from rewards import Outcome, Scores, Verdict
+from actors.verifier import VerifierQueue
+from rewards import Case, Outcome, Question, RewardSettings, Verdict
 
 
 def question(response: str) -> Question:
-    return Question(reward="number", response=response, reference="7", scores=Scores())
+    return Question(reward="exact", case=Case(response=response, reference="7"), settings=RewardSettings())
+
+
+def graded(questions: list[Question]) -> list[Verdict]:
+    return [
+        Verdict(outcome=Outcome.CORRECT, score=1.0, why="")
+        if q.case.response == q.case.reference
+        else Verdict(outcome=Outcome.WRONG, score=-1.0, why="")
+        for q in questions
+    ]
 
 
 async def test_questions_that_gather_while_the_verifier_is_busy_go_in_one_call() -> None:
     calls: list[int] = []
-    verifier = Verifier()
 
     async def ask(questions: list[Question]) -> list[Verdict]:
         calls.append(len(questions))
         await asyncio.sleep(0.01)
-        return verifier.grade(questions)
+        return graded(questions)
 
     queue = VerifierQueue([ask], batch=64)
     verdicts = await asyncio.gather(*(queue.grade(question(str(number))) for number in range(40)))
@@ -34,7 +42,7 @@ async def test_several_verifiers_work_at_the_same_time() -> None:
         peak = max(peak, running)
         await asyncio.sleep(0.01)
         running -= 1
-        return Verifier().grade(questions)
+        return graded(questions)
 
     queue = VerifierQueue([ask, ask, ask], batch=1)
     await asyncio.gather(*(queue.grade(question("7")) for _ in range(6)))
@@ -43,9 +51,9 @@ async def test_several_verifiers_work_at_the_same_time() -> None:
 
 async def test_a_verifier_that_dies_gives_no_verdict_and_its_neighbours_keep_theirs() -> None:
     async def ask(questions: list[Question]) -> list[Verdict]:
-        if any(q.response == "poison" for q in questions):
+        if any(q.case.response == "poison" for q in questions):
             raise BrokenVerifier("killed")
-        return Verifier().grade(questions)
+        return graded(questions)
 
     queue = VerifierQueue([ask], batch=1)
     verdicts = await asyncio.gather(*(queue.grade(question(text)) for text in ("7", "poison", "8")))

@@ -47,7 +47,7 @@ def learners(model: Path, *, stage: int, ranks: int) -> list:
 def start_generators(model: Path, count: int) -> dict[str, Any]:
     from actors.rollout import Generator
     from actors.verifier import Verifier
-    from rewards import Scores
+    from rewards import RewardSettings
 
     spec = EngineSpec(
         model=str(model),
@@ -60,7 +60,7 @@ def start_generators(model: Path, count: int) -> dict[str, Any]:
         engine=GeneratorSettings(max_sequences=32),
     )
     rollout = RolloutSettings(group_size=16, max_new_tokens=1024)
-    run = SamplingSpec(seed=0, rollout=rollout, scores=Scores(), greedy=False)
+    run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
     verifier = ray.remote(Verifier).options(num_cpus=0).remote()
     actor = ray.remote(Generator).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
     generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}

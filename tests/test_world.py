@@ -5,14 +5,15 @@ from hypothesis import strategies as st
 
 from actors.prompts import read_rows
 from actors.world import ALPHABET, work_out, write_addition
-from rewards import Outcome, Scores, grade
+from rewards import Case, Outcome, RewardSettings
+from rewards.answers import number
 
 
 @given(st.integers(0, 10**8 - 1), st.integers(0, 10**8 - 1))
 def test_every_worked_answer_is_correct_and_writable(left: int, right: int) -> None:
     worked = work_out(left, right)
     assert set(worked) <= set(ALPHABET)
-    assert grade("number", worked, str(left + right), Scores()).outcome is Outcome.CORRECT
+    assert number(Case(response=worked, reference=str(left + right)), RewardSettings()).outcome is Outcome.CORRECT
 
 
 def test_carries_are_written() -> None:

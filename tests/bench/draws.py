@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.types import Group, Summary
+from actors.types import Group, Summary, Times
 from learner.algorithms import Algorithm
 from learner.batching import TrainBatch, pack, plan_updates, sequences_of
 from learner.credit import overlong
@@ -161,7 +161,7 @@ def groups_of(batch: Draw) -> list[Group]:
 def winnow_loss(c: Comparison, batch: Draw) -> Found:
     """The loss of one update over two ranks and several micro-batches."""
     groups = groups_of(batch)
-    summaries = [Summary.of(group, seconds_generate=0.0, seconds_verify=0.0) for group in groups]
+    summaries = [Summary.of(group, Times()) for group in groups]
     (plan,) = plan_updates(summaries, c.row, updates=1, ranks=2, longest=LONGEST)
     batches: list[TrainBatch] = []
     for members in plan.ranks:

@@ -1,0 +1,56 @@
+"""The judge actor: a language model of the run that is asked about responses. vLLM is loaded in its process only."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+from rewards.judges import messages, read
+
+from actors.types import EngineSpec
+from rewards import Case, Judgement, Outcome, RewardSettings
+
+if TYPE_CHECKING:
+    from actors.generator import Sampler
+
+Conversation = list[dict[str, str]]
+ANSWER_TOKENS = 512
+
+
+class JudgeModel:
+    """Ray actor around one vLLM engine with the weights of a model folder."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._spec = spec
+        self._started: Sampler | None = None
+
+    async def start(self) -> None:
+        """Starts the engine, once."""
+        from actors.generator import Sampler
+
+        self._started = self._started or Sampler(self._spec)
+
+    async def answer(self, conversations: Sequence[Conversation]) -> list[str]:
+        """What the model says to each, always its likeliest words."""
+        if self._started is None:
+            raise RuntimeError("the judge has not been started")
+        asked = (self._started.reply(conversation, ANSWER_TOKENS) for conversation in conversations)
+        return list(await asyncio.gather(*asked))
+
+    async def stop(self) -> None:
+        """Ends the engine and its processes."""
+        if self._started is not None:
+            self._started.llm.shutdown()
+
+
+def ask_judge(judge: Any, cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+    """The judgements of the judge actor; one that does not answer in reward.seconds gives none."""
+    try:
+        reply = judge.answer.remote([messages(case, settings) for case in cases])
+        texts = ray.get(reply, timeout=settings.seconds * len(cases))
+    except GetTimeoutError:
+        return [Judgement(outcome=Outcome.TIMEOUT, why="judge: no answer in time")] * len(cases)
+    except RayError as failure:
+        return [Judgement(outcome=Outcome.ERROR, why=f"judge failed: {failure}")] * len(cases)
+    return [read(text, case, settings) for text, case in zip(texts, cases, strict=True)]

@@ -1,0 +1,53 @@
+"""Several graders at work at the same time on this machine, for `winnow grade`, `winnow check` and the preflight."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from rewards import Grader, Question, RewardSettings, Verdict
+
+Asked = TypeVar("Asked")
+Answer = TypeVar("Answer")
+CHUNK = 16  # cases that a grader takes at a time
+
+
+class Graders:
+    """A grader for each core, each started when first needed. Use as a context: its end ends their processes."""
+
+    def __init__(self, workers: int = 0) -> None:
+        """`workers` is how many; 0 takes one for each core."""
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._threads = ThreadPoolExecutor(self.workers)
+        self._own = threading.local()
+        self._all: list[Grader] = []
+
+    def __enter__(self) -> "Graders":
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._threads.shutdown(cancel_futures=True, wait=False)
+        for grader in self._all:
+            grader.close()
+
+    def grade(self, questions: Sequence[Question]) -> Iterator[Verdict]:
+        """One verdict per question, in order."""
+        return self._spread(questions, lambda grader, asked: grader.grade(asked))
+
+    def problems(self, name: str, references: Sequence[str], settings: RewardSettings) -> Iterator[str]:
+        """What is wrong with each reference, "" where it can be judged against; in order."""
+        return self._spread(references, lambda grader, asked: grader.problems(name, asked, settings))
+
+    def _spread(
+        self, items: Sequence[Asked], ask: Callable[[Grader, Sequence[Asked]], Sequence[Answer]]
+    ) -> Iterator[Answer]:
+        chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]
+        for answers in self._threads.map(lambda chunk: ask(self._grader(), chunk), chunks):
+            yield from answers
+
+    def _grader(self) -> Grader:
+        if not hasattr(self._own, "grader"):
+            self._own.grader = Grader()
+            self._all.append(self._own.grader)
+        return self._own.grader

@@ -1,0 +1,124 @@
+"""A client for chat endpoints of the OpenAI kind: conversations in, answers or the reasons for their lack out."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rewards.verdict import Outcome
+
+if TYPE_CHECKING:
+    import httpx
+
+Conversation = Sequence[dict[str, str]]
+
+AT_ONCE = 32  # requests under way
+ANSWER_TOKENS = 2048  # most of one answer, with what the model thinks before it
+TRIES = 6  # of one request, with waits of 0.25, 0.5, 1, 2 and 4 seconds between
+FIRST_WAIT = 0.25
+LARGEST_REPLY = 4 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a conversation has no answer."""
+
+    outcome: Outcome  # timeout or error
+    why: str
+
+
+def ask(url: str, model: str, conversations: Sequence[Conversation], seconds: float) -> list[str | Failure]:
+    """The likeliest answer of a model to each conversation, in order.
+
+    Posts to {url}/chat/completions, at most 32 at a time, with the key of the environment variable OPENAI_API_KEY
+    where it is set. A lost connection, status 429 and status 5xx are tried again, with growing waits, six times in all
+    and only while there is time. One failure never touches another conversation.
+
+    Args:
+        url: of the endpoint, such as "http://host:8000/v1".
+        model: the name that the endpoint knows its model by.
+        conversations: turns with "role" and "content".
+        seconds: each conversation may take so long, counted from its first request, before it is a time-out.
+    """
+    import httpx
+
+    key = os.environ.get("OPENAI_API_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
+    with httpx.Client(headers=headers, limits=limits) as client, ThreadPoolExecutor(AT_ONCE) as threads:
+        target = f"{url.rstrip('/')}/chat/completions"
+        return list(threads.map(partial(_ask_one, client, target, model, seconds), conversations))
+
+
+def _ask_one(
+    client: "httpx.Client", target: str, model: str, seconds: float, conversation: Conversation
+) -> str | Failure:
+    import httpx
+
+    deadline = time.monotonic() + seconds
+    body = {"model": model, "messages": list(conversation), "temperature": 0, "max_tokens": ANSWER_TOKENS}
+    late = Failure(outcome=Outcome.TIMEOUT, why=f"{target} gave no answer within {seconds:g} s")
+    failure = late
+    for number in range(TRIES):
+        try:
+            status, reply = _post(client, target, body, deadline)
+        except (TimeoutError, httpx.TimeoutException):
+            return late
+        except httpx.TransportError as lost:
+            failure = _error(f"{target} cannot be reached: {type(lost).__name__}: {lost}")
+        except (httpx.InvalidURL, httpx.StreamError, httpx.DecodingError, OverflowError) as wrong:
+            return _error(f"{target}: {type(wrong).__name__}: {wrong}")
+        else:
+            if status == 200:
+                return _answer(target, reply)
+            failure = _error(f"{target} answered with status {status}: {_text(reply)}")
+            if status != 429 and status < 500:
+                return failure
+        wait = FIRST_WAIT * 2**number
+        if number + 1 == TRIES or time.monotonic() + wait >= deadline:
+            break
+        time.sleep(wait)
+    return failure
+
+
+def _post(client: "httpx.Client", target: str, body: dict[str, Any], deadline: float) -> tuple[int, bytes]:
+    """The status and body of a reply.
+
+    Raises:
+        TimeoutError: it was not complete at the deadline, though it went on coming.
+        httpx.HTTPError: the request failed.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    reply = bytearray()
+    with client.stream("POST", target, json=body, timeout=left) as response:
+        for chunk in response.iter_bytes():
+            reply += chunk
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            if len(reply) > LARGEST_REPLY:
+                break
+        return response.status_code, bytes(reply)
+
+
+def _answer(target: str, reply: bytes) -> str | Failure:
+    try:
+        content = json.loads(reply)["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        content = None
+    if not isinstance(content, str):
+        return _error(f"{target} answered with no chat completion: {_text(reply)}")
+    return content
+
+
+def _text(reply: bytes) -> str:
+    return repr(reply[:800].decode("utf-8", "replace")[:200])
+
+
+def _error(why: str) -> Failure:
+    return Failure(outcome=Outcome.ERROR, why=why)

@@ -1,0 +1,182 @@
+"""Whether two answers that were read are the same. Numbers are compared exactly, structures part by part.
+
+Only the leaves that are formulas are handed to algebra.
+"""
+
+import re
+from fractions import Fraction
+
+from rewards.reading import Formula, Many, Named, Number, Value, Words, read, words
+from rewards.units import factor
+
+_CLOSE = Fraction(5, 10**7)  # a decimal agrees when it does to six places ...
+_SHARE = Fraction(1, 10**6)  # ... and to this share of the number, so that small numbers differ too
+
+
+def same(wanted: Value, said: Value) -> bool:
+    """Whether what was said is what was wanted; the left side is the reference.
+
+    Raises:
+        OverflowError: two numbers are too large to be told apart.
+    """
+    if wanted == said:
+        return True
+    if isinstance(wanted, Named) or isinstance(said, Named):
+        return _same_named(wanted, said)
+    if isinstance(wanted, Many) or isinstance(said, Many):
+        return _same_many(wanted, said)
+    if isinstance(wanted, Number) and isinstance(said, Number):
+        return _same_number(wanted, said)
+    if isinstance(wanted, Words) or isinstance(said, Words):
+        return _same_words(wanted, said)
+    return _same_formula(wanted, said)
+
+
+def _same_number(wanted: Number, said: Number) -> bool:
+    if wanted.base and said.base and wanted.base != said.base:
+        return False
+    scale = factor(said.unit, wanted.unit)
+    if scale is None:
+        return False
+    value = said.value * scale
+    if _close(wanted, value, said.decimals):
+        return True
+    if scale == 1 and wanted.percent != said.percent:  # 28% is 28 to most people, and 0.28 to the rest
+        return _close(wanted, value / 100 if said.percent else value * 100, said.decimals)
+    return False
+
+
+def _close(wanted: Number, value: Fraction, decimals: int | None) -> bool:
+    if wanted.value == value:
+        return True
+    if wanted.decimals is None and decimals is None:
+        return False
+    apart = abs(wanted.value - value)
+    if apart < _CLOSE and apart <= _SHARE * abs(wanted.value):
+        return True
+    endless = wanted.decimals is None and not _terminates(wanted.value)
+    return endless and decimals is not None and decimals >= 2 and apart <= Fraction(1, 2 * 10**decimals)
+
+
+def _terminates(value: Fraction) -> bool:
+    under = value.denominator
+    for prime in (2, 5):
+        while under % prime == 0:
+            under //= prime
+    return under == 1
+
+
+def _same_words(wanted: Value, said: Value) -> bool:
+    if isinstance(wanted, Words) and isinstance(said, Words):
+        return wanted.text == said.text
+    if _text(wanted) == _text(said):
+        return True
+    single = [side for side in (wanted, said) if isinstance(side, Words)]
+    if any(len(side.text) != 1 for side in single) or isinstance(wanted, Number) or isinstance(said, Number):
+        return False
+    return _same_formula(wanted, said)
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, Words):
+        return value.text.casefold().replace(" ", "")
+    return words(_latex(value)).replace(" ", "")
+
+
+def _same_named(wanted: Value, said: Value) -> bool:
+    if not isinstance(wanted, Named):
+        return isinstance(said, Named) and same(wanted, said.value)
+    if not isinstance(said, Named):
+        return wanted.named and same(wanted.value, said)
+    bound = _renamed(wanted, said)
+    if bound is not None:
+        return same(wanted.value, bound)
+    if wanted.named and said.named and wanted.name == said.name:
+        return same(wanted.value, said.value)
+    return _same_formula(wanted, said)
+
+
+def _renamed(wanted: Named, said: Named) -> Value | None:
+    """The value of `f(t) = ...` said with the variable of a wanted `f(x) = ...`; None where the two are not such."""
+    ours, theirs = (re.fullmatch(r"(\w+)\(([A-Za-z])\)", side.name) for side in (wanted, said))
+    if ours is None or theirs is None or ours.group(1) != theirs.group(1) or ours.group(2) == theirs.group(2):
+        return None
+    body = said.latex.rsplit("=", 1)[-1]
+    return read(re.sub(rf"(?<![A-Za-z\\]){theirs.group(2)}(?![A-Za-z])", ours.group(2), body))
+
+
+def _same_many(wanted: Value, said: Value) -> bool:
+    ours = wanted if isinstance(wanted, Many) else Many("one", (wanted,))
+    theirs = said if isinstance(said, Many) else Many("one", (said,))
+    kinds = {ours.kind, theirs.kind}
+    if kinds == {"pair"}:
+        return _same_pair(ours, theirs)
+    if kinds == {"list", "pair"}:  # brackets left out: an order that was asked for still counts
+        ordered = ours.kind == "pair" or _is_system(ours)
+        return _in_order(ours.items, theirs.items) if ordered else _in_any_order(ours.items, theirs.items)
+    if kinds == {"set", "pair"}:
+        return False
+    if kinds == {"one", "pair"}:
+        return _same_sets(wanted, said)
+    if "union" in kinds:
+        return _in_any_order(_sets(ours), _sets(theirs)) or _same_sets(wanted, said)
+    if kinds == {"list"} and _is_system(ours) and not any(isinstance(item, Named) for item in theirs.items):
+        return _in_order(ours.items, theirs.items)
+    if kinds == {"one", "set"} or kinds == {"set"} or "list" in kinds:
+        return _in_any_order(ours.items, theirs.items)
+    return False
+
+
+def _is_system(value: Many) -> bool:
+    """Whether the list gives different names their values, as in `x = 3, y = 4`."""
+    names = [item.name for item in value.items if isinstance(item, Named)]
+    return len(names) == len(value.items) == len(set(names))
+
+
+def _sets(value: Many) -> tuple[Value, ...]:
+    return (value,) if value.kind in ("pair", "set") else value.items
+
+
+def _same_pair(wanted: Many, said: Many) -> bool:
+    if len(wanted.items) == 2 and wanted.ends != said.ends:  # as intervals; longer ones are lists in any brackets
+        return False
+    return _in_order(wanted.items, said.items)
+
+
+def _in_order(wanted: tuple[Value, ...], said: tuple[Value, ...]) -> bool:
+    return len(wanted) == len(said) and all(same(one, two) for one, two in zip(wanted, said, strict=True))
+
+
+def _in_any_order(wanted: tuple[Value, ...], said: tuple[Value, ...]) -> bool:
+    if len(wanted) != len(said):
+        return False
+    left = list(said)
+    for one in wanted:
+        match = next((place for place, two in enumerate(left) if same(one, two)), None)
+        if match is None:
+            return False
+        left.pop(match)
+    return True
+
+
+def _latex(value: Value) -> str:
+    if isinstance(value, Number):
+        return f"({value.value.numerator})/({value.value.denominator})" if value.value.denominator != 1 else str(value.value)
+    if isinstance(value, Words):
+        return value.text
+    return value.latex
+
+
+def _same_formula(wanted: Value, said: Value) -> bool:
+    from rewards.algebra import equal  # here, since it loads sympy
+
+    if isinstance(wanted, Formula) and isinstance(said, Formula) and factor(said.unit, wanted.unit) != 1:
+        return False
+    decimal = isinstance(said, Number) and said.decimals is not None
+    return equal(_latex(wanted), _latex(said), decimal)
+
+
+def _same_sets(wanted: Value, said: Value) -> bool:
+    from rewards.algebra import equal_sets  # here, since it loads sympy
+
+    return equal_sets(_latex(wanted), _latex(said))

@@ -1,0 +1,197 @@
+r"""Where the final answer of a response stands. Text in, text out; what the answer means is read elsewhere.
+
+After any thinking part, the first of these that is there holds the answer: the last pair of answer tags, the last box
+(or a "final answer" sentence behind it), the last answer phrase, the last formula or number. An answer that was begun
+and not ended (`\boxed{` without its brace, `<answer>` without its end, an empty box) is no answer.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from rewards.formulas import last_formulas, first_formulas, looks_like_formula, sentence_of
+
+_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_THINKING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
+_BOX = re.compile(r"(?:\\{1,2}boxed|\\{1,2}fbox|\x08oxed)(?![a-zA-Z])\s*")
+_SPECIAL = re.compile(r"<\|[a-z_]+\|>(?:user|assistant|system)?\s*|</?s>|<eos>", re.IGNORECASE)
+
+# What may stand between two boxes of one list. A full stop, a sign or any other word separates two statements.
+_BETWEEN = re.compile(
+    r"(?:[\s,;$&、，；]|\\[()\[\],;:! \\]|\\q?quad|\*\*|[-+=~_*]{3,}|"
+    r"\\(?:text|mathrm|mbox)\s*\{\s*(?:and|or|,|et|ou|und|oder|y|o|e)?\s*\}|"
+    r"(?<![^\W\d_])(?:and|or|et|ou|und|oder|y|o|e|и|или)(?![^\W\d_])|和|或|与|及)*"
+)
+
+# "The final answer" may stand behind a box and then replaces it.
+_FINAL = re.compile(
+    r"(?:final\s+answer|r[ée]ponse\s+finale|respuesta\s+final|resposta\s+final|risposta\s+finale|"
+    r"endg[üu]ltige\s+antwort|最终答案)(?:\s+to\s+[^.\n:]{0,80}?)?\**\s*"
+    r"(?:[^.\n:]{0,100}?\s+is|is|est|es|[ée]|ist|lautet|是|为|：|:)\**\s*:?",
+    re.IGNORECASE,
+)
+_IS = (
+    r"(?:[:：=]|is\b|was\b|est\b|es\b|è|é(?!\w)|ist\b|lautet\b|war\b|är\b|er\b|on\b|jest\b|to\b(?=\s*[$\d\\-])|"
+    r"этo|это|равен|—|–|是|为|為|は|がは|은|는|:)"
+)
+_WORD = (
+    r"(?:\banswer|\br[ée]ponse|\brespuesta|\bresposta|\brisposta|\bantwort|\bantwoord|\bsvar(?:et)?|\bvastaus|"
+    r"\bodpowied[zź]|\bodpověď|\brăspuns(?:ul)?|\bcevap|\bjawaban(?:nya)?|\bđáp\s+án|\bcâu\s+trả\s+lời|\bответ|"
+    r"\bвідповідь|\bαπάντηση|答案|答え|答|정답|답|उत्तर|الجواب|الإجابة|اجابه|پاسخ|คำตอบ|תשובה|উত্তর|jibu)"
+)
+_PHRASE = re.compile(
+    rf"(?:{_WORD}\**\s*(?:(?:to|of|for|à|de|a|finale?|correcte?|correcta|final)\b[^.\n:$\\]{{0,60}}?)?\**\s*{_IS}"
+    rf"\**\s*[:：]?|{_WORD}\**\s*(?=\$|\\\(|\\\[|\*\*)|####)",
+    re.IGNORECASE,
+)
+
+
+class Found(StrEnum):
+    """By which sign the final answer was found."""
+
+    BOX = "box"  # \boxed{...}, or several in a row
+    TAG = "tag"  # <answer>...</answer>
+    PHRASE = "phrase"  # "the answer is ..."
+    TEXT = "text"  # nothing but its place: the last formula or number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Final:
+    """The final answer of a text as it is written, without delimiters.
+
+    Example: ``Final(found=Found.BOX, texts=("1", "2"))`` for ``\\boxed{1} and \\boxed{2}``
+    """
+
+    found: Found
+    texts: tuple[str, ...]  # more than one where several boxes or formulas form a list; never empty
+
+    @property
+    def shown(self) -> str:
+        """The answer for a person to read, of at most 80 characters."""
+        text = " and ".join(self.texts)
+        return text if len(text) <= 80 else text[:77] + "..."
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    start: int
+    end: int
+    text: str | None  # None where the brace is never closed
+
+
+def spoken(response: str) -> str | None:
+    """The response behind its thinking part, or None where the thinking never ends."""
+    ends = [match.end() for match in _THOUGHT.finditer(response)]
+    rest = response[ends[-1] :] if ends else response
+    return None if _THINKING.search(rest) else rest
+
+
+def tagged(text: str) -> str | None:
+    """What the last pair of answer tags holds; the whole text without tags; None where a last tag is never closed."""
+    pairs = list(_TAG.finditer(text))
+    after = pairs[-1].end() if pairs else 0
+    if _OPEN_TAG.search(text, after):
+        return None
+    return pairs[-1].group(1) if pairs else text
+
+
+def final(response: str) -> Final | None:
+    """The final answer of a response, or None where it holds none or one that was begun and not ended."""
+    said = spoken(response)
+    inner = None if said is None else tagged(said)
+    if said is None or inner is None or not inner.strip():
+        return None
+    inner = _SPECIAL.sub(" ", inner)
+    answer = _boxed(inner) if _BOX.search(inner) else _phrased(inner)
+    if answer is not None or inner is said or _BOX.search(inner) or _PHRASE.search(inner):
+        return answer
+    return Final(found=Found.TAG, texts=(inner.strip(),))
+
+
+def final_of_reference(reference: str) -> Final | None:
+    """The answer that a reference holds: like `final`, but a last box without its end reaches to the end of the text.
+
+    A reference is what people typed, so a sloppy one is read as meant.
+    """
+    boxes = _boxes(reference)
+    if boxes and boxes[-1].text is None:
+        reference += "}"
+    if looks_like_formula(reference.strip()) and not boxes:
+        return Final(found=Found.TEXT, texts=(reference.strip(),))
+    answer = final(reference)
+    if answer is None and reference.strip() and not boxes:
+        return Final(found=Found.TEXT, texts=(reference.strip(),))
+    return answer
+
+
+def box(text: str) -> str | None:
+    """The content of the last box of a text; None where there is no box, or it is empty or never closed."""
+    boxes = _boxes(text)
+    return (boxes[-1].text or "").strip() or None if boxes else None
+
+
+def has_box(text: str) -> bool:
+    """Whether a box is begun anywhere in the text."""
+    return _BOX.search(text) is not None
+
+
+def phrase(text: str) -> str | None:
+    """The text behind the last answer phrase, or None where there is no such phrase."""
+    found = list(_PHRASE.finditer(text)) + list(_FINAL.finditer(text))
+    return text[max(match.end() for match in found) :] if found else None
+
+
+def _boxed(text: str) -> Final | None:
+    boxes = _boxes(text)
+    last = boxes[-1]
+    if last.text is None or not last.text.strip():
+        return None
+    for match in reversed(list(_FINAL.finditer(text, last.end))):
+        formulas = first_formulas(sentence_of(text[match.end() :]))
+        if formulas:
+            return Final(found=Found.PHRASE, texts=formulas)
+    group = [last]
+    for earlier in reversed(boxes[:-1]):
+        between = text[earlier.end : group[0].start]
+        if earlier.text is None or earlier.end > group[0].start or not _BETWEEN.fullmatch(between):
+            break
+        group.insert(0, earlier)
+    texts = tuple(part.text.strip() for part in group if part.text and part.text.strip())
+    return Final(found=Found.BOX, texts=texts)
+
+
+def _phrased(text: str) -> Final | None:
+    behind = phrase(text)
+    if behind is None:
+        whole = text.strip()
+        if looks_like_formula(whole):
+            return Final(found=Found.TEXT, texts=(whole,))
+        formulas = last_formulas(whole)
+        if not formulas and len(whole.split()) <= 6:
+            formulas = (whole,)
+        return Final(found=Found.TEXT, texts=formulas) if formulas else None
+    sentence = sentence_of(behind)
+    formulas = first_formulas(sentence)
+    if formulas:
+        return Final(found=Found.PHRASE, texts=formulas)
+    words = sentence.strip(" \t\n*_.,:;!$\"'`#")
+    return Final(found=Found.PHRASE, texts=(words,)) if words else None
+
+
+def _boxes(text: str) -> list[_Box]:
+    return [_box_at(text, match) for match in _BOX.finditer(text)]
+
+
+def _box_at(text: str, match: re.Match[str]) -> _Box:
+    start = match.end()
+    if text[start : start + 1] != "{":  # TeX: a command without a brace takes the next sign
+        word = re.compile(r"[-+]?[\w.]+").match(text, start)
+        return _Box(match.start(), word.end() if word else start, word.group() if word else None)
+    depth = 0
+    for sign in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(sign.group(), 0)
+        if depth == 0:
+            return _Box(match.start(), sign.end(), text[start + 1 : sign.start()])
+    return _Box(match.start(), len(text), None)

@@ -1,0 +1,105 @@
+"""Rewards for how a response is written, whatever it says: `form` and `length`. Neither looks at the reference."""
+
+import re
+
+from rewards.settings import RewardSettings
+from rewards.shaping import overlong
+from rewards.verdict import Case, Judgement, Outcome
+
+LENGTH_SHARE = 0.25  # of the longest response, over which the value of a length falls
+
+_TAG = re.compile(r"</?(?:think|answer)>")
+_WHOLE = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
+_ANSWER = re.compile(r"<answer>\s*(?!</answer>)\S")
+_BOX = re.compile(r"\\boxed\s*\{")
+
+
+def form(case: Case, settings: RewardSettings) -> Judgement:
+    r"""Correct when the response has one of two forms.
+
+    - Tags: one <think>...</think>, then one <answer>...</answer> that is not empty, and nothing else but white space.
+      Thinking may be empty. No tag is nested or repeated; case counts.
+    - A box: no <answer> at all, thinking as above or none, and after it a \boxed{...} that is closed and not empty.
+
+    Where the prompt ends with <think>, the response need not begin with it.
+
+    Returns:
+        The judgement. Parts "think", "answer" and "boxed" are 1 for each of these that is there in its form. Without
+        any of them the response is unparsable; with one, but not as a whole, it is wrong with the value
+        `settings.partial`.
+    """
+    text = case.response
+    if case.prompt.rstrip().endswith("<think>") and not text.lstrip().startswith("<think>"):
+        text = f"<think>{text}"
+    tags = _TAG.findall(text)
+    behind = text.rpartition("</think>")[2].partition("<think>")[0]
+    found = {
+        "think": _once(tags, "think") and text.lstrip().startswith("<think>"),
+        "answer": _once(tags, "answer") and _ANSWER.search(text) is not None,
+        "boxed": boxed(behind),
+    }
+    parts = {name: float(there) for name, there in found.items()}
+    if found["think"] and found["answer"] and _WHOLE.fullmatch(text):
+        return Judgement(outcome=Outcome.CORRECT, why="thinks and answers in tags", parts=parts)
+    if found["boxed"] and (not tags or (found["think"] and len(tags) == 2)):
+        return Judgement(outcome=Outcome.CORRECT, why="ends in a box", parts=parts)
+    if not any(found.values()):
+        why = (
+            "no thinking or answer in tags and no closed box, expected <think>...</think><answer>...</answer> or a box"
+        )
+        return Judgement(outcome=Outcome.UNPARSABLE, why=why, parts=parts)
+    there = ", ".join(name for name, is_there in found.items() if is_there)
+    why = f"found {there}; expected <think>...</think><answer>...</answer> and nothing else, or a box after thinking"
+    return Judgement(outcome=Outcome.WRONG, why=why, value=settings.partial, parts=parts)
+
+
+def check_form(reference: str, settings: RewardSettings) -> None:
+    """Any reference will do: none is looked at."""
+
+
+def length(case: Case, settings: RewardSettings) -> Judgement:
+    """The value is 1 + overlong(tokens, longest, 0.25): 1 up to three quarters of the longest response, then falling
+    to 0 at the longest. arXiv 2503.14476 equation 13 (DAPO). Part "overlong" is the penalty in [-1, 0].
+
+    Raises:
+        ValueError: nobody counted the tokens of the response, or knows how many it could have had.
+    """
+    if case.longest <= 0 or case.tokens < 0:
+        raise ValueError(
+            f"length needs the response's tokens and the most it could have had, got {case.tokens} of {case.longest}"
+        )
+    penalty = overlong(case.tokens, case.longest, LENGTH_SHARE)
+    value = 1.0 + penalty
+    return Judgement(
+        outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
+        why=f"{case.tokens} tokens of at most {case.longest}; the value falls from {1 - LENGTH_SHARE:.0%} of these on",
+        value=value,
+        parts={"overlong": penalty},
+    )
+
+
+def check_length(reference: str, settings: RewardSettings) -> None:
+    """Any reference will do: none is looked at."""
+
+
+def boxed(text: str) -> bool:
+    r"""Whether the last \boxed{ of a text is closed and has something in it."""
+    boxes = list(_BOX.finditer(text))
+    if not boxes:
+        return False
+    start, depth, escaped = boxes[-1].end(), 1, False
+    for position in range(start, len(text)):
+        letter = text[position]
+        depth += 0 if escaped else (letter == "{") - (letter == "}")
+        escaped = letter == "\\" and not escaped
+        if depth == 0:
+            return bool(text[start:position].strip())
+    return False
+
+
+def _once(tags: list[str], name: str) -> bool:
+    """Whether a pair of tags is there once, with no other tag between."""
+    pair = [f"<{name}>", f"</{name}>"]
+    if sorted(tag for tag in tags if tag in pair) != sorted(pair):
+        return False
+    return tags.index(pair[1]) - tags.index(pair[0]) == 1

@@ -1,0 +1,145 @@
+"""What runs the model's code inside a sandbox: as a program with input and output, or as functions that are asked.
+
+Nothing here is a secret or a safeguard: the code that it runs can change all of it. It never sees a test.
+"""
+
+import builtins
+import os
+import sys
+from types import CodeType, ModuleType
+from typing import Any
+
+from rewards.inside import Channel, Gone, confine, decode, encode
+
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, range, list, tuple, set, frozenset, dict)
+
+
+def main(job: dict[str, Any]) -> None:
+    """Runs the job: `source` and, for functions, also `prompt`, `entry` and `pipes`."""
+    if "pipes" not in job:
+        confine(job, keep_output=True)
+        exec(compile(job["source"], "<response>", "exec"), _module("__main__").__dict__)
+        return
+    confine(job, keep_output=False)
+    player = Player(Channel(*job["pipes"]), _module("solution").__dict__)
+    try:
+        player.load(job["prompt"], job["source"], job["entry"])
+        while True:
+            player.answer()
+    except Gone:
+        os._exit(0)
+
+
+def _module(name: str) -> ModuleType:
+    module = ModuleType(name)
+    sys.modules[name] = module  # dataclasses and typing look there for the module of a class
+    return module
+
+
+class Player:
+    """The model's code, loaded, and the objects of it that the judge has been told of."""
+
+    def __init__(self, channel: Channel, names: dict[str, Any]) -> None:
+        self._channel = channel
+        self._names = names
+        self._objects: list[Any] = []
+        self._places: dict[int, int] = {}  # id of an object: its place in the list, which keeps it alive
+
+    def load(self, prompt: str, source: str, entry: str) -> None:
+        """Runs the code and tells the judge whether it loaded."""
+        try:
+            for part in _parts(prompt, source, entry):
+                exec(part, self._names)
+        except BaseException as failure:  # also SystemExit, and whatever else the code raises
+            self._channel.send(_failure(failure))
+        else:
+            self._channel.send(["value", None])
+
+    def answer(self) -> None:
+        """Answers one question: what is asked, the object, more values."""
+        question = self._channel.receive()
+        try:
+            asked, target, *values = (decode(part, self._resolve) for part in question)
+            reply = ["value", self._ask(asked, target, values)]
+        except BaseException as failure:
+            reply = _failure(failure)
+        try:
+            self._channel.send(reply)
+        except (OverflowError, ValueError, RecursionError) as failure:  # too long or too deep for a message
+            self._channel.send(_failure(failure))
+
+    def _ask(self, asked: str, target: Any, values: list[Any]) -> Any:
+        if asked == "call":
+            result = target(*values[0], **values[1])
+            made = isinstance(target, type) and type(result) not in _PLAIN
+            return self._refer(result) if made else encode(result, self._refer)
+        if asked == "get":
+            return encode(getattr(target, *values), self._refer)
+        if asked == "set":
+            return setattr(target, *values)
+        if asked == "item":
+            return encode(target[values[0]], self._refer)
+        return encode(getattr(builtins, asked)(target), self._refer)  # iter, next, len, str, repr, bool
+
+    def _refer(self, value: Any) -> list[Any]:
+        if id(value) not in self._places:
+            self._places[id(value)] = len(self._objects)
+            self._objects.append(value)
+        return ["object", self._places[id(value)]]
+
+    def _resolve(self, reference: list[Any]) -> Any:
+        kind, which = reference
+        if kind == "object":
+            return self._objects[which]
+        if which not in self._names:
+            raise NameError(f"name {which!r} is not defined")
+        return self._names[which]
+
+
+def _parts(prompt: str, source: str, entry: str) -> list[CodeType]:
+    """What to run in turn. Without the entry point in it, the source is taken as the rest of the prompt.
+
+    Raises:
+        SyntaxError: it is neither.
+    """
+    if not entry:
+        return [compile(source, "<response>", "exec")]
+    import ast  # these two cost each verdict time, and most do without them
+    import textwrap
+
+    try:
+        tree = ast.parse(source)
+        if entry in _defined(tree):
+            return [compile(prompt, "<prompt>", "exec"), compile(tree, "<response>", "exec")]
+    except SyntaxError:
+        pass  # a body alone is no program
+    first, *rest = source.strip("\r\n").splitlines() or [""]
+    # Its indentation may be whole, missing on the first line, where the prompt ended, or missing on all.
+    for body in (source, "\n".join(["    " + first.lstrip(), *rest]), textwrap.indent(source, "    ")):
+        try:
+            return [compile(prompt.rstrip() + "\n" + body, "<response>", "exec")]
+        except SyntaxError:
+            continue
+    return [compile(source, "<response>", "exec")]
+
+
+def _defined(tree: Any) -> set[str]:
+    import ast
+
+    named = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            named.add(node.id)
+        if isinstance(node, ast.ImportFrom):
+            named.update(alias.asname or alias.name for alias in node.names)
+    return named
+
+
+def _failure(failure: BaseException) -> list[Any]:
+    """The name of the nearest exception that every Python knows, and what it says."""
+    known = next(kind.__name__ for kind in type(failure).__mro__ if vars(builtins).get(kind.__name__) is kind)
+    try:
+        said = str(failure.args[0] if failure.args and isinstance(failure.args[0], str) else failure)[:1000]
+    except BaseException:  # an exception whose text fails is the code's too
+        said = ""
+    return ["failure", known, said]

@@ -1,0 +1,28 @@
+"""Tries the sandbox from inside: says "confined", or what is open that should not be."""
+
+import os
+from typing import Any
+
+from rewards.inside import confine
+
+
+def main(job: dict[str, Any]) -> None:
+    """Prints the one line."""
+    confine(job, keep_output=True)
+    print(", ".join(_open_doors()) or "confined")
+
+
+def _open_doors() -> list[str]:
+    doors = [f"{place} is there" for place in ("/proc/1", "/sys/kernel", "/etc/passwd") if os.path.exists(place)]
+    try:
+        if os.fork() == 0:
+            os._exit(0)
+        doors.append("processes can be started")
+    except OSError:
+        pass
+    try:
+        os.mkdir("/probe")
+        doors.append("the root is writable")
+    except OSError:
+        pass
+    return doors

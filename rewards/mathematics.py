@@ -1,0 +1,88 @@
+r"""The rewards' mathematical verifier: is the final answer of a response equal to the reference?
+
+It builds on math-verify (its reader of LaTeX, its sets and sums) and adds where the answer stands (rewards/final.py), an
+exact reading of numbers and structure (rewards/reading.py) and comparisons without rounding (rewards/algebra.py). The
+policy, where projects disagree:
+
+- Only the final answer counts, after any thinking part. The last pair of answer tags holds it, else the last box, else
+  the last answer phrase, else the last formula or number. No tag or box is asked for.
+- Boxes side by side are one list; a sentence between them makes them two statements, of which the last counts.
+- A box or tag that is empty or never closed is no answer, and so is a thinking part without an end.
+- A list without brackets or in braces has no order; a tuple or vector in brackets has one. `(a, b)`, `[a, b]` and
+  `(a, b]` differ. Repeated values of a list count once.
+- Equal values are equal: unreduced fractions, unevaluated sums and products are correct.
+- `x = 3` and `3` are equal, `x = 3` and `y = 3` are not; equations are equal when one is a multiple of the other.
+- A unit, a currency and degrees may be left out; two known units must measure the same thing, and are converted.
+- `28%` equals `28` and `0.28`.
+- The base of `204_5` may be left out; two different bases are wrong.
+- A decimal is equal to what it agrees with to six places and six digits. A rounded one with two or more places
+  is equal to a fraction that has no end as a decimal (0.33 and 1/3), and to nothing else.
+- Words are compared without case, punctuation and articles.
+- An empty reference is a mistake in the data: ValueError, never a verdict.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from rewards.equality import same
+from rewards.final import Final, Found, final, final_of_reference
+from rewards.notation import clean
+from rewards.quick import agrees
+from rewards.reading import Value, list_of
+from rewards.settings import RewardSettings
+from rewards.verdict import Case, Judgement, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    final: Final
+    plain: str
+    values: tuple[Value, ...]
+
+
+def math(case: Case, settings: RewardSettings) -> Judgement:
+    """Correct when the final answer of the response is mathematically equal to that of the reference.
+
+    The part `quick` is 1 where the second, cheap checker says correct and 0 where it does not. It changes nothing:
+    how often it disagrees with the outcome tells of a verifier or of data that went wrong.
+
+    Raises:
+        ValueError: the reference holds no answer.
+        OverflowError: two numbers are too large to be told apart.
+    """
+    wanted = _reference(case.reference)
+    said = final(case.response)
+    if said is None:
+        return Judgement(outcome=Outcome.UNPARSABLE, why="no final answer found", parts={"quick": 0.0})
+    parts = {"quick": float(agrees(said.texts, wanted.final.texts))}
+    if _plain(said) == wanted.plain or _equal(said, wanted):
+        return Judgement(outcome=Outcome.CORRECT, why=f"answered {said.shown}, equal to {wanted.final.shown}", parts=parts)
+    why = f"answered {said.shown}, expected {wanted.final.shown}"
+    return Judgement(outcome=Outcome.WRONG, why=why, parts=parts)
+
+
+def check_math(reference: str, settings: RewardSettings) -> None:
+    """Makes sure that a response could be correct against the reference.
+
+    Raises:
+        ValueError: the reference is empty, or its box is.
+    """
+    _reference(reference)
+
+
+@lru_cache(maxsize=1024)
+def _reference(text: str) -> _Reference:
+    found = final_of_reference(text)
+    values = () if found is None else list_of(found.texts, found.found is not Found.BOX)
+    if found is None or not values:
+        raise ValueError(f"the reference {text[-80:]!r} holds no answer; give a number, formula, text or \\boxed{{...}}")
+    return _Reference(found, _plain(found), values)
+
+
+def _plain(found: Final) -> str:
+    return " and ".join(clean(text) for text in found.texts)
+
+
+def _equal(said: Final, wanted: _Reference) -> bool:
+    values = list_of(said.texts, said.found is not Found.BOX)
+    return any(same(one, two) for one in wanted.values for two in values)

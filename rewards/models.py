@@ -1,0 +1,328 @@
+"""Rewards that a model computes: `model` scores whole responses, `process` every step of them.
+
+A model is read once in a process, from a folder in the Hugging Face layout. Cases are scored in small batches, padded
+on the right under a mask, so that the score of a case does not depend on its neighbours.
+"""
+
+import functools
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rewards.settings import RewardSettings
+from rewards.shaping import AGGREGATES, sigmoid
+from rewards.verdict import Case, Judgement, Mark, Outcome
+
+BATCH = 8  # sequences in one pass
+NAMED_STEPS = 16  # steps whose score is a part of the judgement by name
+GOOD, BAD, STEP_TAG = "+", "-", "ки"  # as the authors of Math-Shepherd publish their model
+
+_NUMBERED = re.compile(r"^[ \t]*Step \d+:", re.MULTILINE)
+_BLANK = re.compile(r"\n[ \t]*\n\s*")
+_WHOLE, _TOKENS, _CAUSAL = "ForSequenceClassification", "ForTokenClassification", "ForCausalLM"
+
+
+def model(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+    """Scores responses with the sequence-classification model in `settings.model`.
+
+    The raw score r is the model's one label, or of two labels the last one's logit less the first one's. The value is
+    sigmoid(r), the part "raw" is r. Prompt and response are put into the tokenizer's chat template, or behind each
+    other where it has none. Of a text longer than the model's max_position_embeddings, the end is scored.
+
+    Raises:
+        ValueError: the folder holds no such model.
+    """
+    loaded = _load(settings.model, _WHOLE)
+    asked = [number for number, case in enumerate(cases) if case.response.strip()]
+    rows = [_conversation(loaded, cases[number]) for number in asked]
+    answers = dict(zip(asked, _raw_scores(loaded, rows), strict=True))
+    return [_liked(answers[number]) if number in answers else _EMPTY for number in range(len(cases))]
+
+
+def process(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+    """Scores every step of responses with the process reward model in `settings.model`.
+
+    Steps are those of `steps`. A token-classification model reads prompt and steps, each step closed by <extra_0>
+    where the tokenizer knows it, else by a line feed, and its score is sigmoid of one label, or the probability of the
+    last of two, at the last token of each. A causal model is read as Math-Shepherd's (arXiv 2312.08935): each step
+    closed by its tag, the score is the probability of "+" against "-" there. Of a text longer than the model's
+    max_position_embeddings, the end is read, and steps before it have no score.
+
+    Returns:
+        One judgement for each case. The value is `settings.aggregate` of the scores. Parts are "step_1" to "step_16",
+        "steps" (their number) and "raw" (the value); the mark of each step lies on its last character.
+
+    Raises:
+        ValueError: the folder holds no such model.
+    """
+    loaded = _load(settings.model, _TOKENS, _CAUSAL)
+    spans = [steps(case.response) for case in cases]
+    asked = [number for number in range(len(cases)) if spans[number]]
+    render = _tagged if loaded.kind == _CAUSAL else _separated
+    rows = [render(loaded, cases[number], spans[number]) for number in asked]
+    answers = dict(zip(asked, _step_scores(loaded, rows), strict=True))
+    return [
+        _aggregated(spans[number], answers[number], settings) if number in answers else _EMPTY
+        for number in range(len(cases))
+    ]
+
+
+def steps(response: str) -> list[tuple[int, int]]:
+    """(first character, character behind the last) of each step, without the white space around it.
+
+    Steps begin at the lines that begin with "Step N:", and what stands before the first is one, too; without such
+    lines they are what blank lines divide.
+    """
+    numbered = [match.start() for match in _NUMBERED.finditer(response)]
+    cuts = numbered or [match.end() for match in _BLANK.finditer(response)]
+    pieces = zip([0, *cuts], [*cuts, len(response)], strict=True)
+    found = []
+    for start, end in pieces:
+        text = response[start:end]
+        if text.strip():
+            found.append((start + len(text) - len(text.lstrip()), start + len(text.rstrip())))
+    return found
+
+
+def check_model(reference: str, settings: RewardSettings) -> None:
+    """Any reference will do; the folder must hold a sequence classifier.
+
+    Raises:
+        ValueError: it does not.
+    """
+    _kind(settings.model, _WHOLE)
+
+
+def check_process(reference: str, settings: RewardSettings) -> None:
+    """Any reference will do; the folder must hold a token classifier or a causal model.
+
+    Raises:
+        ValueError: it does not.
+    """
+    _kind(settings.model, _TOKENS, _CAUSAL)
+
+
+def check_folder(folder: str) -> Path:
+    """The config.json of a model folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    config = Path(folder) / "config.json"
+    if not folder or not config.is_file():
+        raise ValueError(f"reward.model must be a model folder with a config.json, got {folder!r}")
+    return config
+
+
+# ------------------------------------------------------------------------------------- what is said of a response
+
+
+_EMPTY = Judgement(outcome=Outcome.UNPARSABLE, why="the response is empty")
+
+
+def _liked(raw: float) -> Judgement:
+    if not math.isfinite(raw):
+        return Judgement(outcome=Outcome.ERROR, why=f"the model's score is {raw}")
+    value = sigmoid(raw)
+    return Judgement(
+        outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
+        why=f"the model's score is {raw:.4g}, a value of {value:.3g}; above 0.5 is correct",
+        value=value,
+        parts={"raw": raw},
+    )
+
+
+def _aggregated(spans: list[tuple[int, int]], scores: list[float | None], settings: RewardSettings) -> Judgement:
+    scored = [(number, score) for number, score in enumerate(scores) if score is not None]
+    values = [score for _, score in scored]
+    if not all(map(math.isfinite, values)):
+        return Judgement(outcome=Outcome.ERROR, why=f"the model's scores of the steps are {values[:NAMED_STEPS]}")
+    value = min(1.0, max(0.0, AGGREGATES[settings.aggregate](values)))
+    unseen = len(spans) - len(scored)
+    named = {f"step_{number + 1}": score for number, score in scored[:NAMED_STEPS]}
+    return Judgement(
+        outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
+        why=f"{settings.aggregate} {value:.3g} of {len(scored)} steps; above 0.5 is correct"
+        + (f"; the first {unseen} lie before what the model can read" if unseen else ""),
+        value=value,
+        parts={**named, "steps": float(len(spans)), "raw": value},
+        marks=tuple(Mark(start=spans[number][1] - 1, end=spans[number][1], value=score) for number, score in scored),
+    )
+
+
+# ------------------------------------------------------------------------------------- models
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """A model that is ready to score."""
+
+    network: Any  # of transformers, in evaluation mode
+    tokenizer: Any
+    kind: str  # how the name of its class ends
+    limit: int  # most tokens that it reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """A tokenized text, cut from the left to what the model reads."""
+
+    ids: list[int]
+    places: list[int]  # where in `ids` each step is scored; below 0 where that was cut off
+
+
+def _kind(folder: str, *kinds: str) -> str:
+    """Which of these kinds of model a folder holds."""
+    config = json.loads(check_folder(folder).read_text(encoding="utf-8"))
+    names = config.get("architectures") or ["none"]
+    found = next((kind for kind in kinds if names[0].endswith(kind)), None)
+    if found is None:
+        wanted = " or ".join(f"...{kind}" for kind in kinds)
+        raise ValueError(f"reward.model must hold a model of a class {wanted}; {folder} holds {names[0]}")
+    labels = len(config["id2label"]) if "id2label" in config else 2
+    if found != _CAUSAL and labels > 2:
+        raise ValueError(f"reward.model must score with one or two labels; {folder} has {labels}")
+    return found
+
+
+@functools.cache
+def _load(folder: str, *kinds: str) -> _Loaded:
+    kind = _kind(folder, *kinds)
+    import torch
+    import transformers
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network, report = getattr(transformers, f"AutoModel{kind}").from_pretrained(
+        folder,
+        local_files_only=True,
+        output_loading_info=True,
+        dtype=torch.float32 if device == "cpu" else "auto",
+    )
+    if report["missing_keys"]:  # transformers fills them with random numbers
+        raise ValueError(f"{folder} lacks weights of its model: {', '.join(sorted(report['missing_keys'])[:5])}")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    limit = getattr(network.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
+    return _Loaded(network=network.to(device).eval(), tokenizer=tokenizer, kind=kind, limit=int(limit))
+
+
+def _padded(loaded: _Loaded, rows: Sequence[_Row]) -> dict[str, Any]:
+    import torch
+
+    pad = loaded.network.config.get_text_config().pad_token_id
+    longest = max(len(row.ids) for row in rows)
+    ids = torch.full((len(rows), longest), 0 if pad is None else pad)
+    mask = torch.zeros_like(ids)
+    for number, row in enumerate(rows):
+        ids[number, : len(row.ids)] = torch.tensor(row.ids)
+        mask[number, : len(row.ids)] = 1
+    device = loaded.network.device
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def _raw_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[float]:
+    import torch
+
+    # Without a padding token the class of transformers cannot find the last token of a padded text.
+    size = 1 if loaded.network.config.get_text_config().pad_token_id is None else BATCH
+    scores: list[float] = []
+    for first in range(0, len(rows), size):
+        with torch.inference_mode():
+            logits = loaded.network(**_padded(loaded, rows[first : first + size])).logits.double()
+        scores += (logits[:, -1] - (logits[:, 0] if logits.shape[1] == 2 else 0.0)).tolist()
+    return scores
+
+
+def _step_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[list[float | None]]:
+    score = _tag_scores if loaded.kind == _CAUSAL else _separator_scores
+    return [scores for first in range(0, len(rows), BATCH) for scores in score(loaded, rows[first : first + BATCH])]
+
+
+def _separator_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[list[float | None]]:
+    import torch
+
+    with torch.inference_mode():
+        logits = loaded.network(**_padded(loaded, rows)).logits.double()
+    raw = logits[..., -1] - (logits[..., 0] if logits.shape[-1] == 2 else 0.0)
+    likely = raw.sigmoid().tolist()
+    return [_at(row, dict(enumerate(line))) for row, line in zip(rows, likely, strict=True)]
+
+
+def _tag_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[list[float | None]]:
+    import torch
+
+    good, bad = (_known(loaded.tokenizer, text) for text in (GOOD, BAD))
+    kept = sorted({place for row in rows for place in row.places if place >= 0})
+    with torch.inference_mode():
+        places = torch.tensor(kept, device=loaded.network.device)
+        logits = loaded.network(**_padded(loaded, rows), logits_to_keep=places).logits
+    likely = (logits[..., good].double() - logits[..., bad].double()).sigmoid().tolist()
+    return [_at(row, dict(zip(kept, line, strict=True))) for row, line in zip(rows, likely, strict=True)]
+
+
+def _at(row: _Row, scores: dict[int, float]) -> list[float | None]:
+    return [scores[place] if place >= 0 else None for place in row.places]
+
+
+# ------------------------------------------------------------------------------------- texts
+
+
+def _conversation(loaded: _Loaded, case: Case) -> _Row:
+    tokenizer = loaded.tokenizer
+    if tokenizer.chat_template is None:
+        return _row(loaded, tokenizer.encode(case.asked + case.response), [])
+    said = [{"role": "user", "content": case.asked}, {"role": "assistant", "content": case.response}]
+    text = tokenizer.apply_chat_template(said, tokenize=False)
+    return _row(loaded, tokenizer.encode(text, add_special_tokens=False), [])
+
+
+def _separated(loaded: _Loaded, case: Case, spans: Sequence[tuple[int, int]]) -> _Row:
+    """Each step is tokenized alone, so that its separator can never melt into it."""
+    tokenizer = loaded.tokenizer
+    encode = functools.partial(tokenizer.encode, add_special_tokens=False)
+    if tokenizer.chat_template is None:
+        ids = [*([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]), *encode(case.asked)]
+    else:
+        asked = [{"role": "user", "content": case.asked}]
+        ids = encode(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+    separator = encode("<extra_0>" if "<extra_0>" in tokenizer.get_vocab() else "\n")
+    places = []
+    for start, end in spans:
+        ids += [*encode(case.response[start:end]), *separator]
+        places.append(len(ids) - 1)
+    return _row(loaded, ids, places)
+
+
+def _tagged(loaded: _Loaded, case: Case, spans: Sequence[tuple[int, int]]) -> _Row:
+    """The whole text at once, as the authors tokenize it. Places come from characters: a response that writes the tag
+    itself gets no step by it."""
+    _known(loaded.tokenizer, STEP_TAG)
+    text, ends = f"{case.asked} ", []
+    for start, end in spans:
+        text += f"{case.response[start:end]} {STEP_TAG}"
+        ends.append(len(text) - 1)
+        text += "\n"
+    encoded = loaded.tokenizer(text[:-1], return_offsets_mapping=True)
+    last = {character: place for place, edges in enumerate(encoded["offset_mapping"]) for character in range(*edges)}
+    return _row(loaded, encoded["input_ids"], [last[end] for end in ends])
+
+
+def _row(loaded: _Loaded, ids: list[int], places: Sequence[int]) -> _Row:
+    cut = max(0, len(ids) - loaded.limit)
+    return _Row(ids=ids[cut:], places=[place - cut for place in places])
+
+
+def _known(tokenizer: Any, text: str) -> int:
+    """The one token of a text that Math-Shepherd's format needs."""
+    token = tokenizer.encode(text, add_special_tokens=False)[-1:]
+    if not token or token[0] == tokenizer.unk_token_id or tokenizer.decode(token).strip() != text:
+        raise ValueError(
+            f"a causal process reward model needs {GOOD!r}, {BAD!r} and the step tag {STEP_TAG!r} as tokens, and the "
+            f"tokenizer of reward.model does not know {text!r}; use a token-classification model"
+        )
+    return int(token[0])

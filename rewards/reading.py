@@ -1,0 +1,281 @@
+r"""What a written answer means, without any algebra: a number, words, a list, an interval, a named value or a formula.
+
+The structure (lists, tuples, intervals, `x = ...`) is read here, so that comparing can be exact part by part;
+the formulas at the leaves are left as LaTeX text.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from rewards.notation import clean, numeral, split_top, strip_unit
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """An exact number as it was written."""
+
+    value: Fraction
+    decimals: int | None = None  # digits behind the decimal point; None for whole numbers and fractions
+    percent: bool = False
+    unit: str = ""
+    base: str = ""  # the base written as a subscript; the value is then that of the digits as decimal ones
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """An answer that is no mathematics: lower case, without punctuation."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """Anything that algebra has to read."""
+
+    latex: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """Several values: `list` (no brackets), `set` (braces), `pair` (round or square brackets), `union` of sets."""
+
+    kind: str
+    items: "tuple[Value, ...]"
+    ends: str = ""  # of a pair: its two brackets, such as "[)"
+    latex: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A value with the left side that it was given: `x = 3`, `f(x) = 2x`, `x \\in [0, 1]`."""
+
+    name: str
+    value: "Value"
+    latex: str
+    named: bool  # whether the left side is a name, not a formula such as 2x + z
+
+
+Value = Number | Words | Formula | Many | Named
+
+_BRACKETS = {"(": ")", "[": "]"}
+_RELATION = re.compile(r"\\(?:le|ge|neq|lt|gt|in|subset|equiv|sim)(?![a-zA-Z])|[<>]|(?<![!:])=")
+_INEQUALITY = re.compile(r"(<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z]))")
+_NOT_A_NAME = re.compile(r"[-+*/^<>\d]|\\(?:d|t)?frac|\\sqrt|\\cdot|\\times|\\pm")
+_COMMANDS = re.compile(r"\\[a-zA-Z]+")
+_TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|operatorname)\s*\{([^{}]*)\}")
+
+
+@lru_cache(maxsize=2048)
+def read(text: str) -> Value | None:
+    """What an answer means; None where nothing is written."""
+    return _value(clean(text))
+
+
+@lru_cache(maxsize=2048)
+def readings(text: str, loose: bool) -> tuple[Value, ...]:
+    """All that an answer may mean. Two only for `2,74` in running text (loose): a decimal comma or a list of two."""
+    tight = text.strip().strip("$").strip()
+    value = read(text)
+    found = () if value is None else (value,)
+    if loose and re.fullmatch(r"-?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+", tight) and not isinstance(value, Number):
+        number = numeral(tight.replace(".", "").replace(",", "."))
+        if number is not None:
+            return (*found, Number(*number))
+    return found
+
+
+def list_of(texts: tuple[str, ...], loose: bool) -> tuple[Value, ...]:
+    """What several texts in a row mean, as one list; of a single text all its readings."""
+    if len(texts) == 1:
+        return readings(texts[0], loose)
+    items: list[Value] = []
+    for text in texts:
+        value = read(text)
+        if isinstance(value, Many) and value.kind == "list":
+            items.extend(value.items)
+        elif value is not None:
+            items.append(value)
+    return (_many("list", items, ""),) if items else ()
+
+
+def words(text: str) -> str:
+    """Text for comparing: without commands, punctuation and articles, in lower case."""
+    text = _TEXT.sub(r" \1 ", text)
+    text = re.sub(r"\\[a-zA-Z]+\s*|[{}$^_]", " ", text).casefold()
+    text = re.sub(r"[^\w\s%/+.-]|(?<!\d)[.]|[.](?!\d)", " ", text)
+    found = text.split()
+    if not all(len(word) > 1 or word == "a" for word in found):
+        return " ".join(found)
+    return " ".join(word for word in found if word not in ("the", "a", "an")) or text.strip()
+
+
+def _value(text: str) -> Value | None:
+    if not text:
+        return None
+    number = numeral(text)
+    if number is not None:
+        return Number(*number)
+    alone = _TEXT.fullmatch(text)
+    text = (alone and clean(alone.group(1))) or text
+    inner = _unwrapped(text)
+    if inner is not None:
+        return _value(inner)
+    return _relation(text) or _listed(text) or _bracketed(text) or _leaf(text)
+
+
+def _unwrapped(text: str) -> str | None:
+    """The inside of brackets around a single value, which mean nothing: `[90]`, `(\\frac12)`, `{2, 3}` of TeX."""
+    if text[0] + text[-1] in ("()", "[]", "{}") and len(split_top(text[1:-1], ",;", thousands=text[0] == "{")) == 1:
+        if _encloses(text) and not (text[0] == "(" and re.fullmatch(r"\([A-Za-z]\)", text)):
+            return text[1:-1].strip()
+    if text[0] + text[-1] == "{}" and _encloses(text):
+        return text[1:-1].strip()
+    return None
+
+
+def _encloses(text: str) -> bool:
+    depth = 0
+    for place, sign in enumerate(text):
+        escaped = place > 0 and text[place - 1] == "\\"
+        depth += 0 if escaped else (sign in "([{") - (sign in ")]}")
+        if depth == 0:
+            return place == len(text) - 1
+    return False
+
+
+def _relation(text: str) -> Value | None:
+    """An equation, membership or double inequality as a value with a name; None for anything else."""
+    if len(split_top(text, ",;")) > 1 or " and " in text or " or " in text:
+        return None
+    sides = split_top(text, ("\\in ",))
+    if len(sides) == 2 and sides[1]:
+        value = _value(sides[1])
+        return value and Named(_name(sides[0]), value, text, named=True)
+    if _INEQUALITY.search(text):
+        return _interval(text)
+    sides = split_top(text, "=")
+    if len(sides) < 2 or "\\neq" in text or not sides[-1]:
+        return None
+    value = _value(sides[-1])
+    named = len(sides) > 2 or _is_name(sides[0])
+    return value and Named(_name(sides[0]), value, text, named)
+
+
+def _interval(text: str) -> Value | None:
+    """`a < x \\le b` as the interval (a, b] named x, and `x > a` as (a, oo); None where the middle is no name."""
+    parts = [part.strip() for part in _INEQUALITY.split(text)]
+    if len(parts) == 3 and _is_name(parts[0]):
+        parts = ["-\\infty", "<", *parts] if parts[1] in ("<", "\\le") else ["\\infty", ">", *parts]
+    elif len(parts) == 3 and _is_name(parts[2]):
+        parts = [*parts, "<", "\\infty"] if parts[1] in ("<", "\\le") else [*parts, ">", "-\\infty"]
+    if len(parts) != 5 or not _is_name(parts[2]):
+        return None
+    low, left, name, right, high = parts
+    if left in (">", "\\ge") and right in (">", "\\ge"):
+        low, left, right, high = high, right, left, low
+    elif left in (">", "\\ge") or right in (">", "\\ge"):
+        return None
+    start, end = _value(low), _value(high)
+    if start is None or end is None:
+        return None
+    ends = ("(" if left in ("<", ">") else "[") + (")" if right in ("<", ">") else "]")
+    return Named(_name(name), Many("pair", (start, end), ends, text), text, named=True)
+
+
+def _listed(text: str) -> Value | None:
+    """A list without brackets, or a union of sets; None where the text is neither."""
+    sets = split_top(text, ("\\cup",))
+    if len(sets) > 1 and all(sets):
+        items = [value for part in sets if (value := _value(part)) is not None]
+        return _many("union", items, text)
+    for separators in ((";",), (" and ", " or ", ";")):
+        groups = [group.strip(" ,;") for group in split_top(text, separators)]
+        if len(groups) > 1 and all(len(split_top(group, ",")) > 1 and "=" in group for group in groups):
+            return _many("list", [v for group in groups if (v := _value(group)) is not None], text)
+    parts = [part.strip(" ,;") for part in split_top(text, (",", ";", " and ", " or "))]
+    parts = [part for part in parts if part]
+    if len(parts) < 2:
+        branches = _branches(text)
+        return _many("list", branches, text) if branches else None
+    if any(_is_prose(part) and numeral(strip_unit(part)[0]) is None for part in parts):
+        return None
+    items = []
+    for part in parts:
+        value = _value(part)
+        if isinstance(value, Many) and value.kind == "list":
+            items.extend(value.items)
+        elif value is not None:
+            items.append(value)
+    return _many("list", items, text)
+
+
+def _branches(text: str) -> list[Value]:
+    """The two values of a formula with plus-minus signs; empty without such a sign."""
+    if "\\pm" not in text and "\\mp" not in text:
+        return []
+    upper = text.replace("\\pm", "+").replace("\\mp", "-")
+    lower = text.replace("\\pm", "-").replace("\\mp", "+")
+    return [value for part in (upper, lower) if (value := _value(part.strip().removeprefix("+").strip())) is not None]
+
+
+def _bracketed(text: str) -> Value | None:
+    """A set in braces, or a tuple or interval in round or square brackets; None where the text is neither."""
+    if text.startswith("\\{") and text.endswith("\\}") and "\\}" not in text[2:-2]:
+        value = _value(text[2:-2].strip())
+        items = list(value.items) if isinstance(value, Many) and value.kind == "list" else [value] if value else []
+        return _many("set", items, text)
+    if text[0] not in _BRACKETS or text[-1] not in ")]":
+        return None
+    parts = split_top(text[1:-1], ",;", thousands=False)
+    if len(parts) < 2 or not all(parts):
+        return None
+    items = [value for part in parts if (value := _value(part)) is not None]
+    return Many("pair", tuple(items), text[0] + text[-1], text)
+
+
+def _leaf(text: str) -> Value:
+    bare, unit = strip_unit(text)
+    if unit and bare:
+        number = numeral(bare)
+        if number is not None:
+            value, decimals, percent = number[:3]
+            return Number(value, decimals, percent, unit)
+    if _is_prose(text) or re.fullmatch(r"\(?[A-Za-z]\)?", text):
+        plain = words(text)
+        if plain:
+            single = re.fullmatch(r"\(?([A-Za-z])\)?", text)
+            return Words(single.group(1) if single else plain)
+    based = re.fullmatch(r"(-?[0-9A-F.]+)\s*_\s*(?:\{\s*(\d+)\s*\}|(\d+))", text)
+    number = numeral(based.group(1)) if based else None
+    if based and number is not None:
+        return Number(number[0], number[1], base=based.group(2) or based.group(3))
+    return Formula(bare or text, unit)
+
+
+def _many(kind: str, items: "list[Value]", latex: str) -> Value:
+    kept = list(dict.fromkeys(items))
+    if len(kept) == 1 and kind != "set":
+        return kept[0]
+    return Many(kind, tuple(kept), "", latex)
+
+
+def _is_name(text: str) -> bool:
+    """Whether the left side of an equation is a name: `x`, `a_{37}`, `f(x)`, `|AB|`, `(p, q)`, `V_1:V_2`."""
+    bare = re.sub(r"_\s*(?:\{[^{}]*\}|\w)", "", text)
+    bare = re.sub(r"(?<=[A-Za-z])\([^()]*\)", "", bare)
+    return bool(re.search(r"[A-Za-z]", bare)) and not _NOT_A_NAME.search(bare)
+
+
+def _name(text: str) -> str:
+    return re.sub(r"\\(?:text|mathrm|mbox)|[\s{}]", "", text)
+
+
+def _is_prose(text: str) -> bool:
+    """Whether a text holds a word: letters that no formula is made of."""
+    bare = _COMMANDS.sub(" ", _TEXT.sub(r" \1 ", text))
+    if _TEXT.search(text) and not re.search(r"\d|=", _TEXT.sub("", text)):
+        return bool(re.search(r"[^\W\d_]", _TEXT.sub("", "".join(_TEXT.findall(text)))))
+    return bool(re.search(r"(?<![\w\\])[^\W\d_]{2,}(?![\w(^=])", bare)) and not re.search(r"[=^+]|\\[a-zA-Z]", _TEXT.sub("", text))

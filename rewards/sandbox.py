@@ -1,0 +1,281 @@
+"""One Python program in a bubblewrap sandbox: no network, no files but the interpreter's, hard limits, a deadline.
+
+What holds inside:
+
+- name spaces of its own (processes, network, IPC, host name, cgroup), no capabilities, an empty environment;
+- a user without rights: root's programs run as a user that nobody else is, anybody's in a user name space;
+- files: the interpreter, /usr and /lib read-only, a size-limited folder in memory as its only writable place, and no
+  /proc, /sys, /home or /etc;
+- the system calls of rewards/seccomp.py are refused, new processes among them;
+- hard limits on CPU seconds, memory, file sizes, descriptors and threads.
+
+Without bubblewrap (`bare`) only the last two hold, except that root is not bound to its number of threads: the program reads and writes what its user may.
+"""
+
+import marshal
+import os
+import platform
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from signal import SIGKILL
+from types import CodeType, TracebackType
+from typing import IO, Any, Self
+
+from rewards.seccomp import refusing_filter
+
+_READY = b"ready\n"
+_PATIENCE = 5.0  # seconds in which the kernel ends a killed program
+_BOOT = """
+import marshal, sys
+with open(int(sys.argv[1]), "rb") as file:
+    modules, job = marshal.load(file)
+for name, code in modules:
+    module = sys.modules[name] = type(sys)(name)
+    exec(code, module.__dict__)
+module.main(job)
+"""
+_ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"}  # one seed: the same verdict always
+_INSIDE = "/tmp"  # the program's own folder, as it sees it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """What one program may use."""
+
+    cpu_seconds: int
+    memory_mib: int = 1024  # of address space
+    folder_mib: int = 16  # of its own folder, and of each file
+    output_bytes: int = 2**20
+    threads: int = 64
+    descriptors: int = 64
+    bare: bool = False  # no bubblewrap
+
+    def limits(self) -> dict[str, int]:
+        """The names of the kernel's limits without RLIMIT_, and their values."""
+        names = {"CPU": self.cpu_seconds + 1, "AS": self.memory_mib * 2**20, "FSIZE": self.folder_mib * 2**20}
+        return names | {"NOFILE": self.descriptors, "NPROC": self.threads, "CORE": 0}
+
+
+class Program:
+    """A running program; leaving its `with` block kills what still runs of it and waits until nothing does.
+
+    Example: ``with Program(["inside", "inside_probe"], {}, Box(cpu_seconds=5)) as probe: ...``
+    """
+
+    def __init__(
+        self, modules: Sequence[str], job: Mapping[str, Any], box: Box, stdin: bytes = b"", pipes: Sequence[int] = ()
+    ) -> None:
+        """Starts the program.
+
+        Args:
+            modules: its sources, names of files beside this one without .py, in the order of their imports; the
+                program is `main(job)` of the last one.
+            job: what `main` gets: plain values; what `confine` needs is added.
+            box: what it may use.
+            stdin: what it reads on its input.
+            pipes: descriptors that it inherits.
+
+        Raises:
+            OSError: no process can be started.
+        """
+        self.said = bytearray()
+        self.ended = False  # whether its output has ended, and with it the program
+        self.flooded = False  # whether it was killed for printing more than it may
+        self._most = box.output_bytes + len(_READY)
+        refusals = refusing_filter(platform.machine())
+        with ExitStack() as kept, ExitStack() as passed:
+            place = kept.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)) if box.bare else _INSIDE
+            self._errors = kept.enter_context(_file(b""))
+            boot = passed.enter_context(_file(b""))
+            user = None if box.bare or not _is_root() else 10**9 + os.getpid() * 512 + boot.fileno() % 512
+            job = {**job, "limits": box.limits(), "refusals": refusals if box.bare else None, "user": user}
+            boot.write(marshal.dumps(([(f"rewards.{name}", _compiled(name)) for name in modules], job)))
+            boot.seek(0)
+            seccomp = passed.enter_context(_file(refusals or b""))
+            command = [*_python(), "-c", _BOOT, str(boot.fileno())]
+            self._process = subprocess.Popen(
+                command if box.bare else [*_bubblewrap(box, seccomp.fileno()), *command],
+                stdin=passed.enter_context(_file(stdin)),
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                pass_fds=[boot.fileno(), seccomp.fileno(), *pipes],
+                env={**_ENVIRONMENT, "HOME": place, "TMPDIR": place},
+                cwd=place if box.bare else "/",
+                start_new_session=True,
+            )
+            self._kept = kept.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._kept:
+            try:
+                self.kill()
+            finally:
+                assert self._process.stdout is not None
+                self._process.stdout.close()
+
+    @property
+    def started(self) -> bool:
+        """Whether the program ran at all; where not, the sandbox or the interpreter failed before it."""
+        return self.said.startswith(_READY)
+
+    @property
+    def output(self) -> bytes:
+        """What the program printed."""
+        return bytes(self.said[len(_READY) :])
+
+    @property
+    def errors(self) -> str:
+        """What bubblewrap or the interpreter complained of before the program ran."""
+        return os.pread(self._errors.fileno(), 2000, 0).decode(errors="replace").strip()
+
+    def fileno(self) -> int:
+        """The descriptor to wait on."""
+        assert self._process.stdout is not None
+        return self._process.stdout.fileno()
+
+    def read(self) -> None:
+        """Takes what the program has written; kills it where that is more than it may."""
+        part = os.read(self.fileno(), 2**16)
+        self.ended = not part
+        self.said += part
+        if len(self.said) > self._most:
+            self.flooded = True
+            del self.said[self._most :]
+            self.kill()
+
+    def status(self) -> int:
+        """How the program ended once `ended` holds: its exit status, or 128 and the number of the signal."""
+        try:
+            status = self._process.wait(timeout=_PATIENCE)
+        except subprocess.TimeoutExpired:  # it has closed its output and gone on
+            self.kill()
+            return 128 + SIGKILL
+        return 128 - status if status < 0 else status
+
+    def kill(self) -> None:
+        """Kills the program and waits until all of it is gone.
+
+        Raises:
+            RuntimeError: it does not end.
+        """
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, SIGKILL)  # bubblewrap's end is that of all that it started
+            self._process.wait()
+        deadline = time.monotonic() + _PATIENCE
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.fileno(), selectors.EVENT_READ)
+            while not self.ended:
+                if not selector.select(deadline - time.monotonic()):
+                    raise RuntimeError(f"a sandboxed program has not ended within {_PATIENCE:g} seconds of its kill")
+                self.ended = not os.read(self.fileno(), 2**16)
+
+
+def follow(programs: Sequence[Program], until: Program, deadline: float) -> bool:
+    """Reads what the programs write until one of them ends.
+
+    Args:
+        programs: those to read, `until` among them.
+        until: the one whose end ends the wait.
+        deadline: of time.monotonic(); in seconds.
+
+    Returns:
+        Whether it has ended by the deadline.
+    """
+    with selectors.DefaultSelector() as selector:
+        for program in programs:
+            if not program.ended:
+                selector.register(program, selectors.EVENT_READ, program)
+        while not until.ended:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            for key, _ in selector.select(left):
+                key.data.read()
+                if key.data.ended:
+                    selector.unregister(key.fileobj)
+    return True
+
+
+@cache
+def sandbox_problem() -> str:
+    """Why no sandbox can be had on this machine and what to do; "" where it works. Tried once, by running one."""
+    if refusing_filter(platform.machine()) is None:
+        return f"there is no system call filter for {platform.machine()}, only for x86_64 and aarch64"
+    if shutil.which("bwrap") is None:
+        return "bubblewrap is missing; install it: apt install bubblewrap"
+    try:
+        with Program(["inside", "inside_probe"], {}, Box(cpu_seconds=5)) as probe:
+            follow([probe], probe, time.monotonic() + 20)
+            said, errors = probe.output.decode(errors="replace").strip(), probe.errors
+            if probe.started and said == "confined":
+                return ""
+    except (OSError, RuntimeError) as failure:
+        said, errors = "", str(failure)
+    return (
+        f"bubblewrap does not work here: {errors or said or 'it says nothing'}. It needs version 0.7 or later and user "
+        "name spaces: on the host sysctl kernel.unprivileged_userns_clone=1 and, on Ubuntu, "
+        "kernel.apparmor_restrict_unprivileged_userns=0; for a container --privileged"
+    )
+
+
+@cache
+def _compiled(module: str) -> CodeType:
+    source = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
+    return compile(source, f"<{module}>", "exec", dont_inherit=True)
+
+
+def _file(content: bytes) -> IO[bytes]:
+    """A file in memory, at its start."""
+    file = os.fdopen(os.memfd_create("winnow"), "w+b", buffering=0)
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]
+    file.seek(0)
+    return file
+
+
+def _python() -> list[str]:
+    """The interpreter itself, not that of an environment: no packages, no user's folder, UTF-8."""
+    python = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    return [python, "-P", "-s", "-S", "-B", "-X", "utf8"]
+
+
+@cache
+def _is_root() -> bool:
+    """Whether this is the machine's root, whom the kernel binds to no number of threads, in a user name space or not."""
+    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+
+
+def _bubblewrap(box: Box, refusals: int) -> list[str]:
+    words = ["bwrap", "--unshare-all", "--unshare-user", "--cap-drop", "ALL"]
+    if _is_root():  # the program takes another user itself, as its first act
+        words = ["bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+        words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    words += ["--die-with-parent", "--new-session"]
+    words += ["--perms", "0777", "--size", str(box.folder_mib * 2**20), "--tmpfs", _INSIDE]
+    for place in ("/usr", "/lib", "/lib64", "/lib32"):
+        if os.path.islink(place):
+            words += ["--symlink", os.readlink(place), place]
+        elif os.path.isdir(place):
+            words += ["--ro-bind", place, place]
+    words += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    for place in (os.path.realpath(sys.base_prefix), _python()[0]):
+        if not Path(place).is_relative_to("/usr"):
+            words += ["--ro-bind", place, place]
+    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+        words += ["--dev-bind", device, device]
+    return [*words, "--remount-ro", "/", "--chdir", _INSIDE, "--seccomp", str(refusals)]

@@ -1,0 +1,375 @@
+"""The reward "sql": the response's query gives the same result as the reference's query on the same database.
+
+The reference is a JSON object {"query": ..., "db_name": ..., "db_type": "sqlite" or "duckdb" (optional)}. Its query is
+in the notation of defog's sql-eval: alternatives are separated by ";", and {a, b} stands for any non-empty choice of
+the columns a and b, in their order; a later {} (as in GROUP BY {}) for the same choice. A response is right when its
+result equals that of one alternative, with no column more or less. An alternative without rows is equal to nothing,
+because every query that finds nothing would equal it. Where the gold query has LIMIT without a full ORDER BY, the rows
+that SQL leaves open are those that the database gave for the gold query.
+"""
+
+import json
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import combinations, product
+from math import prod
+
+from rewards.databases import Database, Limits, QueryError, QueryTimeout, find_database, run_query
+from rewards.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
+from rewards.settings import RewardSettings
+from rewards.verdict import Case, Judgement, Outcome
+
+SHARE = 0.4  # of reward.seconds, for the gold queries together and for the response's query each
+MOST_VARIANTS = 128  # of one reference
+LONGEST_WHY = 300  # characters
+
+_TOKEN = re.compile(
+    r"""(?P<blank>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
+    |(?P<quoted>'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)
+        |\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z))
+    |(?P<word>[^\W\d]\w*)|(?P<other>\d[\w.]*|.)""",
+    re.DOTALL | re.VERBOSE,
+)
+_FENCE = re.compile(r"```(?:(sql|sqlite|duckdb|postgresql)\b|[^\n`]*\n)(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_BARE = re.compile(r"^[ \t]*(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?[\w\"`\[\]]+\s*(?:\([^()]*\)\s*)?AS\b)", re.I | re.M)
+_STATEMENT = re.compile(
+    r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE|REPLACE|DROP|CREATE|ALTER|ATTACH|DETACH|PRAGMA|VACUUM|COPY)\b", re.I
+)
+_AFTER_COLUMNS = ("FROM", "WHERE", "GROUP", "HAVING", "WINDOW", "ORDER", "LIMIT")
+_AFTER_ORDER = ("LIMIT", "OFFSET", "FETCH")
+_COMPOUND = ("UNION", "INTERSECT", "EXCEPT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Token:
+    text: str
+    start: int
+    end: int
+    depth: int  # of parentheses and braces around it
+    word: str  # in capitals; "" where it is no bare word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    """The result of one gold query."""
+
+    result: Result
+    keys: tuple[Row, ...] | None  # what each row was ordered by; None where the query does not order
+
+
+def sql(case: Case, settings: RewardSettings) -> Judgement:
+    """Correct when the response's query gives the gold result; see `rewards.results.same` for what is equal.
+
+    Rows are compared as a list where the gold query orders its result, otherwise as a bag. A wrong response is worth
+    settings.partial * (CP + CR + TC) / 3, the dense reward of Think2SQL (arXiv 2504.15077; `rewards.results.overlap`),
+    against the gold result that it comes closest to. A query that is refused, fails, or gives more than settings.rows
+    rows is wrong and worth nothing; one that takes longer than its share of settings.seconds has no verdict.
+
+    Raises:
+        ValueError: as `check_sql`.
+    """
+    database, wanted = _reference(case.reference, settings)
+    query = query_of(case.response)
+    if query is None:
+        return _judgement(Outcome.UNPARSABLE, "the response holds no SQL query")
+    if (count := len(statements(query))) > 1:
+        return _judgement(Outcome.WRONG, f"the response holds {count} statements, expected one SELECT query")
+    try:
+        given = run_query(database, query, _limits(settings))
+    except QueryError as failure:
+        return _judgement(Outcome.WRONG, str(failure))
+    except QueryTimeout as failure:
+        return Judgement(outcome=Outcome.TIMEOUT, why=str(failure))
+    if given.more:
+        return _judgement(Outcome.WRONG, f"gave more than {settings.rows} rows, expected {_shape(wanted[0].result)}")
+    return _compared(wanted, given, settings.partial)
+
+
+def check_sql(reference: str, settings: RewardSettings) -> None:
+    """Raises ValueError where nothing can be judged against a reference.
+
+    That is when it is not a JSON object with a query and a database that is there, when a gold query does not run
+    within its limits, or when none of them gives a row.
+    """
+    _reference(reference, settings)
+
+
+def query_of(response: str) -> str | None:
+    """The SQL of a response without its closing semicolon, or None where it holds none.
+
+    Thoughts, up to the last </think>, are left out. It is what stands in the last <answer>, of that or of the whole
+    the last block fenced as SQL, or the last fenced block, or everything from the first line that begins a query on.
+    """
+    text = response.rpartition("</think>")[2].partition("<think>")[0]
+    answers = _ANSWER.findall(text)
+    text = answers[-1] if answers else text
+    fences = _FENCE.findall(text)
+    fenced = [code for language, code in fences if language] or [code for _, code in fences]
+    if fenced:
+        text = fenced[-1]
+    elif bare := _BARE.search(text):
+        text = _without_prose(text[bare.start() :])
+    elif not answers:
+        return None
+    return ";\n".join(statements(text)) or None
+
+
+def statements(text: str) -> list[str]:
+    """The statements of a text of SQL, separated by semicolons, without those and without comments around them."""
+    parts: list[list[_Token]] = [[]]
+    for token in _tokens(text):
+        if token.text == ";":
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return [text[part[0].start : part[-1].end] for part in parts if part]
+
+
+def variants(query: str) -> list[str]:
+    """The queries that a gold query in the notation of sql-eval stands for, each once.
+
+    Example: ``variants("SELECT {a, b} FROM t")`` is ``["SELECT a FROM t", "SELECT b FROM t", "SELECT a, b FROM t"]``
+
+    Raises:
+        ValueError: there are more than 128.
+    """
+    found = dict[str, None]()
+    for statement in statements(query):
+        groups = _groups(statement)
+        choices = {inside: _choices(inside) for _, _, inside in groups if inside}
+        if len(found) + prod(map(len, choices.values())) > MOST_VARIANTS:
+            raise ValueError(f"the gold query stands for more than {MOST_VARIANTS} queries: use fewer columns in {{}}")
+        for chosen in product(*choices.values()):
+            found[_filled(statement, groups, dict(zip(choices, chosen, strict=True)))] = None
+    return list(found)
+
+
+def _reference(text: str, settings: RewardSettings) -> tuple[Database, tuple[_Wanted, ...]]:
+    try:
+        fields = json.loads(text)
+    except ValueError as failure:
+        raise ValueError(f"the reference {text[:80]!r} is not JSON: {failure}") from failure
+    if not isinstance(fields, dict) or not isinstance(fields.get("query"), str) or not fields["query"].strip(" \t\n;"):
+        raise ValueError(f'the reference {text[:80]!r} must be an object with the gold "query"')
+    name, kind = fields.get("db_name") or fields.get("database"), fields.get("db_type") or ""
+    if not isinstance(name, str) or not isinstance(kind, str):
+        raise ValueError(f'the reference {text[:80]!r} must name its database, as "db_name"')
+    database = find_database(settings.databases, name, kind)
+    return database, _gold(database, fields["query"], _limits(settings))
+
+
+def _limits(settings: RewardSettings) -> Limits:
+    return Limits(seconds=SHARE * settings.seconds, rows=settings.rows, memory_mib=settings.memory_mib)
+
+
+@lru_cache(maxsize=32)
+def _gold(database: Database, query: str, limits: Limits) -> tuple[_Wanted, ...]:
+    """The results of all gold queries that gave rows; kept, because the siblings of a group share them."""
+    end = time.monotonic() + limits.seconds
+    found = list[_Wanted]()
+    for variant in variants(query):
+        try:
+            found.append(_wanted(database, variant, replace(limits, seconds=max(end - time.monotonic(), 0.0))))
+        except QueryError as failure:
+            raise ValueError(f"the gold query {variant[:200]!r} does not run: {failure}") from failure
+        except QueryTimeout as failure:
+            raise ValueError(f"the gold query took over {limits.seconds:g} s; raise reward.seconds") from failure
+    found = [wanted for wanted in found if wanted.result.rows]
+    if not found:
+        raise ValueError(f"the gold query {query[:200]!r} gives no rows: every query that finds nothing would be right")
+    return tuple(found)
+
+
+def _wanted(database: Database, query: str, limits: Limits) -> _Wanted:
+    end = time.monotonic() + limits.seconds
+    result = run_query(database, query, limits)
+    if result.more:
+        raise QueryError(f"it gives more than {limits.rows} rows; raise reward.rows")
+    terms = _order_terms(query)
+    if not terms or len(result.rows) < 2:
+        return _Wanted(result=result, keys=None)
+    places, hidden = _key_places(query, terms, result)
+    keyed = _with_columns(query, hidden) if hidden else query
+    strict = _Wanted(result=result, keys=tuple((number,) for number in range(len(result.rows))))
+    if keyed is None:
+        return strict
+    try:
+        left = replace(limits, seconds=max(end - time.monotonic(), 0.0))
+        rows = run_query(database, keyed, left).rows if hidden else result.rows
+    except QueryError:  # a key that is no column, such as an expression of aliases: the order counts in full
+        return strict
+    width = len(result.columns)
+    if sorted(map(repr, result.rows)) != sorted(repr(row[:width]) for row in rows):
+        return strict
+    keys = tuple((*(row[place] for place in places), *row[width:]) for row in rows)
+    return _Wanted(result=replace(result, rows=tuple(row[:width] for row in rows)), keys=keys)
+
+
+def _compared(wanted: Sequence[_Wanted], given: Result, partial: float) -> Judgement:
+    for one in wanted:
+        if same(one.result, given, one.keys):
+            why = f"the gold result, {_shape(given)}"
+            return Judgement(outcome=Outcome.CORRECT, why=why[:LONGEST_WHY], parts=_parts(1.0, WHOLE))
+    measured = [overlap(one.result, given) for one in wanted]
+    best = max(range(len(wanted)), key=lambda number: measured[number].mean)
+    expected = wanted[best].result
+    if any(same(one.result, given, None) for one in wanted):
+        why = "gave the rows of the gold result in another order"
+    else:
+        why = f"gave {_shape(given)}, expected {_shape(expected)}"
+    return _judgement(Outcome.WRONG, why, measured[best], partial)
+
+
+def _judgement(outcome: Outcome, why: str, measured: Overlap = NO_OVERLAP, partial: float = 0.0) -> Judgement:
+    parts = _parts(0.0, measured)
+    return Judgement(outcome=outcome, why=why[:LONGEST_WHY], value=partial * measured.mean, parts=parts)
+
+
+def _parts(execution: float, measured: Overlap) -> dict[str, float]:
+    return {
+        "execution": execution,
+        "cell_precision": measured.precision,
+        "cell_recall": measured.recall,
+        "cardinality": measured.cardinality,
+    }
+
+
+def _shape(result: Result) -> str:
+    first = f", first {str(result.rows[0])[:80]}" if result.rows else ""
+    return f"{len(result.rows)} rows of {len(result.columns)} columns{first}"
+
+
+def _without_prose(text: str) -> str:
+    """Cuts what stands behind the first statement, unless it begins another one."""
+    for token in _tokens(text):
+        if token.text == ";":
+            return text if _STATEMENT.match(text, token.end) else text[: token.end]
+    return text
+
+
+def _tokens(text: str) -> list[_Token]:
+    found, depth = list[_Token](), 0
+    for match in _TOKEN.finditer(text):
+        if match["blank"]:
+            continue
+        depth -= match.group() in (")", "}") and depth > 0
+        word = (match["word"] or "").upper()
+        found.append(_Token(text=match.group(), start=match.start(), end=match.end(), depth=depth, word=word))
+        depth += match.group() in ("(", "{")
+    return found
+
+
+def _split(tokens: Sequence[_Token], depth: int) -> list[list[_Token]]:
+    """The parts between the commas of a depth."""
+    parts: list[list[_Token]] = [[]]
+    for token in tokens:
+        if token.text == "," and token.depth == depth:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return [part for part in parts if part]
+
+
+def _groups(statement: str) -> list[tuple[int, int, str]]:
+    """Start, end and inside of the braces of a statement; a colon inside makes them a value of DuckDB, no choice."""
+    found, opened = list[tuple[int, int, str]](), list[_Token]()
+    for token in _tokens(statement):
+        if token.text == "{":
+            opened.append(token)
+        elif token.text == "}" and opened:
+            start = opened.pop()
+            inside = statement[start.end : token.start].strip()
+            if not opened and not any(part.text == ":" for part in _tokens(inside)):
+                found.append((start.start, token.end, inside))
+    return found
+
+
+def _choices(inside: str) -> list[tuple[str, ...]]:
+    items = [inside[part[0].start : part[-1].end] for part in _split(_tokens(inside), 0)]
+    if len(items) > MOST_VARIANTS.bit_length():
+        raise ValueError(f"the gold query stands for more than {MOST_VARIANTS} queries: use fewer columns in {{}}")
+    return [chosen for size in range(1, len(items) + 1) for chosen in combinations(items, size)]
+
+
+def _filled(statement: str, groups: Sequence[tuple[int, int, str]], chosen: dict[str, tuple[str, ...]]) -> str:
+    text, at = "", 0
+    for start, end, inside in groups:
+        items = chosen[inside] if inside else [_unnamed(item) for items in chosen.values() for item in items]
+        text, at = text + statement[at:start] + ", ".join(items), end
+    return text + statement[at:]
+
+
+def _unnamed(item: str) -> str:
+    """A column of a SELECT without its AS name."""
+    tokens = _tokens(item)
+    named = len(tokens) > 2 and tokens[-2].word == "AS" and tokens[-2].depth == 0
+    return item[: tokens[-2].start].strip() if named else item
+
+
+def _order_terms(query: str) -> list[str]:
+    """The terms of the ORDER BY of the whole query, without their directions; none where it does not order."""
+    tokens = [token for token in _tokens(query) if token.depth == 0]
+    at = [i for i, token in enumerate(tokens[:-1]) if token.word == "ORDER" and tokens[i + 1].word == "BY"]
+    if not at:
+        return []
+    start = tokens[at[-1] + 1].end
+    end = next((token.start for token in tokens[at[-1] :] if token.word in _AFTER_ORDER), len(query))
+    terms = list[str]()
+    clause = query[start:end]
+    for part in _split(_tokens(clause), 0):
+        if len(part) > 2 and part[-2].word == "NULLS":
+            part = part[:-2]
+        if len(part) > 1 and part[-1].word in ("ASC", "DESC"):
+            part = part[:-1]
+        terms.append(clause[part[0].start : part[-1].end])
+    return terms
+
+
+def _key_places(query: str, terms: Sequence[str], result: Result) -> tuple[list[int], list[str]]:
+    """The columns of the result that are keys of its order, and the keys that are no columns of it."""
+    names = [name.casefold() for name in result.columns]
+    columns = [_normal(_unnamed(column)) for column in _columns(query)]
+    places, hidden = list[int](), list[str]()
+    for term in terms:
+        name = term.strip('"`[]').casefold()
+        if term.isdecimal() and 1 <= int(term) <= len(names):
+            places.append(int(term) - 1)
+        elif name in names:
+            places.append(names.index(name))
+        elif len(columns) == len(names) and _normal(term) in columns:
+            places.append(columns.index(_normal(term)))
+        else:
+            hidden.append(term)
+    return places, hidden
+
+
+def _normal(text: str) -> str:
+    return " ".join(token.word or token.text for token in _tokens(text))
+
+
+def _selected(query: str) -> tuple[list[_Token], int]:
+    """The tokens of the column list of the whole query, and where it ends in the text."""
+    tokens = _tokens(query)
+    start = next((i for i, token in enumerate(tokens) if token.depth == 0 and token.word == "SELECT"), len(tokens))
+    for i in range(start + 1, len(tokens)):
+        token = tokens[i]
+        if token.depth == 0 and token.word in _AFTER_COLUMNS and tokens[i - 1].word != "DISTINCT":
+            return tokens[start + 1 : i], tokens[i - 1].end
+    return tokens[start + 1 :], tokens[-1].end if tokens else 0
+
+
+def _columns(query: str) -> list[str]:
+    return [query[part[0].start : part[-1].end] for part in _split(_selected(query)[0], 0)]
+
+
+def _with_columns(query: str, columns: Sequence[str]) -> str | None:
+    """The query with more columns, or None where they would change which rows it gives."""
+    selected, end = _selected(query)
+    compound = any(token.depth == 0 and token.word in _COMPOUND for token in _tokens(query))
+    if not selected or selected[0].word == "DISTINCT" or compound:
+        return None
+    return query[:end] + "".join(f", ({column})" for column in columns) + query[end:]

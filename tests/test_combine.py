@@ -1,0 +1,129 @@
+import pytest
+
+from rewards.combine import check_combination, combine
+from rewards.settings import RewardSettings
+from rewards.verdict import Judgement, Mark, Outcome
+
+KNOWN = ("number", "format", "model", "judge")
+
+
+def valued(value: float, parts: dict[str, float] | None = None, marks: tuple[Mark, ...] = ()) -> Judgement:
+    outcome = Outcome.CORRECT if value > 0.5 else Outcome.WRONG
+    return Judgement(outcome=outcome, why="so it is", value=value, parts=parts or {}, marks=marks)
+
+
+def combined(name: str, **parts: tuple[float, Judgement]) -> Judgement:
+    weights = {part: weight for part, (weight, _) in parts.items()}
+    judgements = {part: judgement for part, (_, judgement) in parts.items()}
+    settings = RewardSettings(name=name, parts=weights)
+    check_combination(name, settings, KNOWN)
+    return combine(name, weights, judgements, settings)
+
+
+def test_a_sum_is_weighted_and_divided_by_its_weights() -> None:
+    whole = combined("sum", number=(0.85, valued(1.0)), format=(0.15, valued(0.0)))
+    assert (whole.value, whole.outcome) == (pytest.approx(0.85), Outcome.CORRECT)
+    assert combined("sum", number=(3.0, valued(0.2)), format=(1.0, valued(1.0))).value == pytest.approx(0.4)
+
+
+def test_a_product_is_the_one_of_wizard_math() -> None:
+    whole = combined("product", judge=(1.0, valued(0.8)), model=(1.0, valued(0.5)))
+    assert (whole.value, whole.outcome) == (pytest.approx(0.4), Outcome.WRONG)
+
+
+def test_a_weight_is_an_exponent_in_a_product() -> None:
+    assert combined("product", judge=(2.0, valued(0.9)), model=(0.5, valued(0.64))).value == pytest.approx(0.648)
+
+
+@pytest.mark.parametrize(
+    ("raw", "verified", "score"), [(2, 1, 0.73106), (2, 0, -0.26894), (-2, 1, 0.26894), (-2, 0, -0.73106)]
+)
+def test_shaped_gives_the_numbers_of_qwen_math_as_scores(raw: float, verified: float, score: float) -> None:
+    liked = valued(0.9 if raw > 0 else 0.1, parts={"raw": raw})
+    whole = combined("shaped", number=(1.0, valued(verified)), model=(1.0, liked))
+    assert whole.value is not None
+    assert 2 * whole.value - 1 == pytest.approx(score, abs=5e-6)
+    assert (whole.outcome is Outcome.CORRECT) == bool(verified)
+
+
+@pytest.mark.parametrize("raw", [-1e9, 0.0, 1e9])
+@pytest.mark.parametrize("verified", [0.0, 1.0])
+def test_shaped_is_correct_exactly_when_the_verifier_says_so(raw: float, verified: float) -> None:
+    whole = combined("shaped", number=(1.0, valued(verified)), model=(1.0, valued(0.5, parts={"raw": raw})))
+    assert (whole.outcome is Outcome.CORRECT) == bool(verified)
+
+
+def test_shaped_takes_a_value_where_there_is_no_raw_score_and_weighs_it() -> None:
+    plain = combined("shaped", number=(1.0, valued(0.3)), judge=(4.0, valued(1.0)))
+    assert plain.value == pytest.approx(0.880797 / 2, abs=1e-6)  # sigmoid(0.5 * 4 * 1); 0.3 of a verifier is wrong
+
+
+def test_shaped_gives_least_where_the_model_found_nothing_to_score() -> None:
+    empty = Judgement(outcome=Outcome.UNPARSABLE, why="the response is empty")
+    assert combined("shaped", number=(1.0, empty), model=(1.0, empty)).value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "consistency", "form", "reward"),
+    [(1, 1, 1, 2.0), (1, 0, 1, 1.5), (1, 1, 0, 1.5), (1, 0, 0, 1.0), (0, 1, 1, 0.5), (0, 1, 0, 0.0)],
+)
+def test_consistent_is_the_reward_of_stable_reinforce_on_a_scale_from_nought_to_one(
+    accuracy: float, consistency: float, form: float, reward: float
+) -> None:
+    parts = {"number": accuracy, "judge": consistency, "format": form}
+    whole = combined("consistent", **{part: (1.0, valued(value)) for part, value in parts.items()})
+    assert whole.value is not None
+    assert 2.5 * whole.value - 0.5 == pytest.approx(reward)
+    assert (whole.outcome is Outcome.CORRECT) == bool(accuracy)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.ERROR])
+@pytest.mark.parametrize("name", ["sum", "product", "shaped"])
+def test_a_part_without_verdict_leaves_the_whole_without_one(name: str, outcome: Outcome) -> None:
+    lost = Judgement(outcome=outcome, why="no answer in 5 s")
+    whole = combined(name, number=(1.0, valued(1.0)), judge=(1.0, lost))
+    assert (whole.outcome, whole.value, whole.why) == (outcome, None, "judge: no answer in 5 s")
+
+
+def test_a_part_that_finds_no_answer_makes_a_low_whole_unparsable_and_not_a_high_one() -> None:
+    empty = Judgement(outcome=Outcome.UNPARSABLE, why="no number found")
+    assert combined("sum", number=(1.0, empty), format=(0.5, valued(1.0))).outcome is Outcome.UNPARSABLE
+    assert combined("sum", number=(0.5, empty), format=(1.0, valued(1.0))).outcome is Outcome.CORRECT
+
+
+def test_parts_keep_their_own_parts_under_their_name() -> None:
+    whole = combined("sum", number=(1.0, valued(1.0)), model=(1.0, valued(0.2, parts={"raw": -1.5})))
+    assert whole.parts == {"number": 1.0, "model": 0.2, "model.raw": -1.5}
+
+
+def test_marks_of_all_parts_come_together_times_their_weights() -> None:
+    one, two = Mark(start=0, end=3, value=1.0), Mark(start=2, end=5, value=-1.0)
+    whole = combined("sum", number=(1.0, valued(1.0, marks=(one,))), judge=(0.5, valued(1.0, marks=(two, one))))
+    assert whole.marks == (
+        Mark(start=0, end=3, value=1.0),
+        Mark(start=2, end=5, value=-0.5),
+        Mark(start=0, end=3, value=0.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parts", "message"),
+    [
+        ("sum", {}, "reward.parts is empty"),
+        ("sum", {"nubmer": 1.0}, "'nubmer', which is no reward"),
+        ("sum", {"product": 1.0}, "a combination cannot be a part"),
+        ("sum", {"number": 0.0}, "above 0, got 0.0"),
+        ("product", {"number": -1.0}, "above 0, got -1.0"),
+        ("shaped", {"number": 1.0}, "takes 2 parts, verifier, model"),
+        ("shaped", {"number": 1.0, "model": 1.0, "format": 1.0}, "takes 2 parts"),
+        ("shaped", {"number": 0.5, "model": 1.0}, "'number' must weigh 1, got 0.5"),
+        ("consistent", {"number": 1.0, "judge": 1.0}, "accuracy, consistency, form"),
+        ("consistent", {"number": 1.0, "judge": 1.0, "format": 0.5}, "'format' must weigh 1"),
+        ("mean", {"number": 1.0}, "a combination is one of sum, product, shaped, consistent, got 'mean'"),
+    ],
+)
+def test_a_combination_that_makes_no_sense_is_refused_with_a_reason(
+    name: str, parts: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_combination(name, RewardSettings(name=name, parts=parts), KNOWN)

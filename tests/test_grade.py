@@ -1,0 +1,61 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.cli import main
+
+ROWS: list[dict[str, Any]] = [
+    {"reward": "number", "response": "it is 7", "reference": "7", "expected": "correct"},
+    {"reward": "number", "response": "it is 8", "reference": "7", "expected": "correct"},
+    {"reward": "choice", "response": "(B)", "reference": "B", "expected": "correct"},
+    {"response": "none", "reference": "7", "expected": "wrong"},
+    {"reward": "exact", "response": "x", "reference": "", "expected": "wrong", "mine": [1]},
+]
+
+
+def cases(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    file = folder / "cases.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    return file
+
+
+def test_every_row_gets_its_outcome_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "graded.jsonl"
+    assert main(["grade", str(cases(tmp_path, ROWS)), "--out", str(out), "--workers", "1"]) == 0
+    graded = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["outcome"] for row in graded] == ["correct", "wrong", "correct", "unparsable", "error"]
+    assert [row["score"] for row in graded] == [1.0, -1.0, 1.0, -1.0, None]
+    assert all(row["why"] for row in graded)
+    assert [{key: row[key] for key in wanted} for row, wanted in zip(graded, ROWS, strict=True)] == ROWS
+    table = capsys.readouterr().err
+    assert "right" in table
+    assert "2 of 3" in table  # number: the second was expected to be correct
+
+
+def test_without_a_file_the_rows_go_to_stdout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grade", str(cases(tmp_path, ROWS[:1])), "reward.correct=2"]) == 0
+    assert json.loads(capsys.readouterr().out)["score"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"response": "7"}, "cases.jsonl:1 has no 'reference' (columns there: response)"),
+        (
+            {"response": "7", "reference": "7", "reward": "nmber"},
+            "cases.jsonl:1 asks for the reward 'nmber'; there",
+        ),
+    ],
+)
+def test_a_bad_row_is_named_before_anything_is_graded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any], said: str
+) -> None:
+    assert main(["grade", str(cases(tmp_path, [row]))]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_misspelt_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grade", str(cases(tmp_path, ROWS)), "reward.nam=math"]) == 2
+    assert "unknown setting reward.nam, did you mean reward.name?" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+
+from rewards import Case, Judgement, Outcome, RewardSettings
+from rewards.own import check_own, own
+
+CASE = Case(response="a", reference="b", prompt="c")
+
+
+def settings(folder: Path, body: str) -> RewardSettings:
+    file = folder / "mine.py"
+    file.write_text(f"from rewards import Judgement, Outcome\ndef reward(response, reference, prompt):\n    {body}\n")
+    return RewardSettings(name="own", file=str(file))
+
+
+@pytest.mark.parametrize(
+    ("body", "outcome", "worth"),
+    [
+        ("return True", Outcome.CORRECT, 1.0),
+        ("return False", Outcome.WRONG, 0.0),
+        ("return 0.25", Outcome.WRONG, 0.25),
+        ("return (response, reference, prompt) == ('a', 'b', 'c')", Outcome.CORRECT, 1.0),
+    ],
+)
+def test_a_truth_value_or_a_number_becomes_a_judgement(
+    tmp_path: Path, body: str, outcome: Outcome, worth: float
+) -> None:
+    said = own(CASE, settings(tmp_path, body))
+    assert (said.outcome, said.worth) == (outcome, worth)
+
+
+def test_a_judgement_is_taken_as_it_is(tmp_path: Path) -> None:
+    said = own(CASE, settings(tmp_path, "return Judgement(outcome=Outcome.UNPARSABLE, why='mumbled')"))
+    assert said == Judgement(outcome=Outcome.UNPARSABLE, why="mumbled")
+
+
+@pytest.mark.parametrize("body", ["return 7", "return -0.1", "return float('nan')", "return 'good'", "return None"])
+def test_anything_else_is_named(tmp_path: Path, body: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"reward\(\) of .*mine\.py gave"):
+        own(CASE, settings(tmp_path, body))
+
+
+def test_a_file_that_cannot_serve_is_named_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("")
+    for file, message in (
+        ("", r"needs reward\.file"),
+        (str(tmp_path / "none.py"), "there is no file"),
+        (str(tmp_path / "empty.py"), "defines no function reward"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            check_own("", RewardSettings(name="own", file=file))

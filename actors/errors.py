@@ -3,7 +3,7 @@
 BrokenPart      a part of the run died or failed: the run ends with its name and last words
 RolloutFailed   one group could not be produced: it is dropped and counted
 BrokenVerifier  one call to a verifier did not come back: its responses have the outcome `error`
-Starved         the filter rejected everything for too long: the run ends with a checkpoint
+Starved         groups were rejected or lost for too long: the run ends with a checkpoint
 """
 
 
@@ -28,4 +28,4 @@ class BrokenVerifier(Exception):
 
 
 class Starved(Exception):
-    """The filter rejected `patience` groups in a row: there is nothing to learn from this data with this policy."""
+    """`patience` groups in a row were rejected or lost: there is nothing to learn from."""

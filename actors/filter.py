@@ -4,7 +4,8 @@ A rejected group's arrays are freed as soon as they are written; the learner nev
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,8 @@ class Filter:
     async def drop(self, group: int, reason: str) -> None:
         """A group that will not come, and why."""
         async with self._changed:
-            self._ledger.drop(group, reason)
+            with self._watching():
+                self._ledger.drop(group, reason)
             self._changed.notify_all()
 
     async def take(self) -> AcceptedBatch:
@@ -140,15 +142,22 @@ class Filter:
     def _judge(self, summary: Summary) -> str:
         """Enters the group into the ledger; the reason of its rejection, or "" where it is kept."""
         if len(summary.scores) < min(2, len(summary.outcomes)):
-            self._ledger.fail(summary.id)
+            with self._watching():
+                self._ledger.fail(summary.id)
             return "failed"
         scores = np.array(summary.scores)
         reason = self._spec.keep(scores)
         if not reason:
             self._ledger.accept(summary.id)
             return ""
-        try:
+        with self._watching():
             self._ledger.reject(summary.id, reason, pass_rate=float((scores > 0).mean()))
+        return reason
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Keeps the ledger's word that patience is spent for whoever takes the next batch."""
+        try:
+            yield
         except Starved as starved:
             self._starved = starved
-        return reason

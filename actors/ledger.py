@@ -5,7 +5,6 @@ Conservation, true after every call:
 """
 
 from collections import Counter
-from collections.abc import Sequence
 
 from actors.errors import Starved
 
@@ -32,8 +31,8 @@ class Ledger:
         self._unpublished = 0  # trained groups whose weights are not live yet
         self._dispatched = self._trained = self._kept = self._failed = 0
         self._ends: Counter[str] = Counter()  # rejected and dropped groups by reason
-        self._rejected_in_a_row = 0
-        self._pass_rates: Counter[str] = Counter()  # histogram since the last accepted group
+        self._lost_in_a_row = 0
+        self._fates: Counter[str] = Counter()  # since the last accepted group: pass rate, or how a group was lost
 
     @property
     def slots(self) -> int:
@@ -64,31 +63,41 @@ class Ledger:
         self._check_in_flight(group)
         self._buffered[group] = None
         self._kept += 1
-        self._rejected_in_a_row = 0
-        self._pass_rates.clear()
+        self._lost_in_a_row = 0
+        self._fates.clear()
 
     def reject(self, group: int, reason: str, pass_rate: float) -> None:
         """The filter refused the group; its slot is free at once.
 
         Raises:
-            Starved: this was the last of `patience` rejections in a row.
+            Starved: this was the last of `patience` groups in a row that were rejected or lost.
         """
         self._end(group)
         self._ends[reason] += 1
-        self._rejected_in_a_row += 1
-        self._pass_rates[f"{int(pass_rate * 10) / 10:.1f}"] += 1
-        if self._rejected_in_a_row >= self._patience:
-            raise Starved(self._starvation())
+        self._fates[f"{int(pass_rate * 10) / 10:.1f} correct"] += 1
+        self._wait_longer()
 
     def fail(self, group: int) -> None:
-        """Fewer than two of its responses could be judged."""
+        """Fewer than two of its responses could be judged.
+
+        Raises:
+            Starved: as `reject`.
+        """
         self._end(group)
         self._failed += 1
+        self._fates["without verdicts"] += 1
+        self._wait_longer()
 
     def drop(self, group: int, reason: str) -> None:
-        """It ended for a reason that is not about its responses, such as a deadline."""
+        """It ended for a reason that is not about its responses, such as a deadline.
+
+        Raises:
+            Starved: as `reject`.
+        """
         self._end(group)
         self._ends[reason] += 1
+        self._fates[f"dropped ({reason})"] += 1
+        self._wait_longer()
 
     def take(self) -> tuple[int, ...] | None:
         """The next batch of P groups, oldest admission first, or None while it must wait."""
@@ -132,6 +141,11 @@ class Ledger:
         """Dropped groups by reason."""
         return {reason: n for reason, n in self._ends.items() if reason not in REJECTED}
 
+    def _wait_longer(self) -> None:
+        self._lost_in_a_row += 1
+        if self._lost_in_a_row >= self._patience:
+            raise Starved(self._starvation())
+
     def _fits(self, chosen: set[int]) -> bool:
         """Whether what is left after `chosen` can still be trained within its staleness."""
         left = sorted(version for group, version in self._admitted.items() if group not in chosen)
@@ -147,11 +161,10 @@ class Ledger:
             raise ValueError(f"group {group} is not in flight: it was never dispatched, or it has ended already")
 
     def _starvation(self) -> str:
-        rows: Sequence[tuple[str, int]] = sorted(self._pass_rates.items())
-        histogram = ", ".join(f"{rate} correct: {count}" for rate, count in rows)
+        histogram = ", ".join(f"{fate}: {count}" for fate, count in sorted(self._fates.items()))
         return (
-            f"the filter rejected {self._rejected_in_a_row} groups in a row (filter.patience). "
-            f"Groups by share of correct responses: {histogram}. "
+            f"{self._lost_in_a_row} groups in a row were rejected or lost (filter.patience). "
+            f"Groups by share of correct responses, and those that were lost: {histogram}. "
             "Choose easier or harder prompts, a larger rollout.group_size, or a higher filter.patience."
         )
 

@@ -76,7 +76,9 @@ class FilterSettings(Section):
     """Which graded groups go on to the learner."""
 
     keep: Literal["", "all", "no-wrong", "no-correct", "mixed", "band"] = ""  # "" is the algorithm's own rule
-    patience: Annotated[int, Field(ge=1)] = 2048  # rejections in a row after which the run stops with a checkpoint
+    patience: Annotated[int, Field(ge=1)] = (
+        2048  # groups in a row rejected or lost, then the run stops with a checkpoint
+    )
 
 
 class GeneratorSettings(Section):

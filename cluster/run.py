@@ -86,6 +86,8 @@ class Run:
         try:
             await run_loop(stages, self._config.run.steps)
         except Starved:
+            _, _, graded = await call(book, "report", self._step + 1)
+            self._show_failure(graded)
             await self._checkpoint(self._step)
             if self._prepared.heldout:
                 await self._evaluate(self._step)
@@ -101,7 +103,8 @@ class Run:
         self._display.status("starting the generators and the learner")
         await begin_run(self._parts, self._prepared, self._folder)
         generators = list(self._parts.generators.alive.values())
-        await asyncio.gather(call_all(generators, "start"), self._start_learner())
+        judges = [self._parts.judge] if self._parts.judge is not None else []
+        await asyncio.gather(call_all([*generators, *judges], "start"), self._start_learner())
 
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""

@@ -7,13 +7,17 @@ by the ratio of their two sides' differences. Nothing here has a time limit of i
 """
 
 import logging
-import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
 
 _BITS = 200_000  # a rational number that may need more is not written out
-_POINTS = ("0.731058578630004879251159", "1.689347201936120475933811", "-2.361092847561029384756102", "3.912374650912837465091283")
+_POINTS = (
+    "0.731058578630004879251159",
+    "1.689347201936120475933811",
+    "-2.361092847561029384756102",
+    "3.912374650912837465091283",
+)
 _DIGITS = 150
 
 
@@ -65,7 +69,9 @@ def _same(one: Any, two: Any, decimal: bool) -> bool:
         return False
     if isinstance(one, Relational) and isinstance(two, Relational):
         return _same_relation(one, two)
-    if isinstance(one, (Set, Tuple, Relational, BooleanFunction)) or isinstance(two, (Set, Tuple, Relational, BooleanFunction)):
+    if isinstance(one, (Set, Tuple, Relational, BooleanFunction)) or isinstance(
+        two, (Set, Tuple, Relational, BooleanFunction)
+    ):
         return _verified(one, two)
     if not isinstance(one, Expr) or not isinstance(two, Expr):
         return one == two
@@ -87,7 +93,7 @@ def _same_expression(one: Any, two: Any, decimal: bool) -> bool:
 
     if one == two:
         return True
-    if any(side.has(nan, zoo, oo) for side in (one, two)):
+    if any(side.has(nan, zoo, oo, -oo) for side in (one, two)):
         return False
     one, two = _unwrapped(one), _unwrapped(two)
     if one.has(Sum, Product, Integral, Limit, AppliedUndef) or two.has(Sum, Product, Integral, Limit, AppliedUndef):
@@ -118,7 +124,7 @@ def _same_constant(one: Any, two: Any, decimal: bool) -> bool:
     if left is not None and right is not None and not decimal and not (one.has(Float) or two.has(Float)):
         return left == right
     near, far = one.evalf(60), two.evalf(60)
-    if not (near.is_number and far.is_number) or near.has(Float) is False and far.has(Float) is False and near != far:
+    if not (near.is_number and far.is_number):
         return _verified(one, two)
     apart, size = abs(near - far), max(abs(near), abs(far))
     if one.has(Float) or two.has(Float) or decimal:
@@ -223,7 +229,7 @@ def _at(side: Any, names: list[str], shift: int) -> Any:
 
 def _same_relation(one: Any, two: Any) -> bool:
     """Equations by proportional differences, inequalities by those with a positive factor."""
-    from sympy import Eq, Ge, Gt, Le, Lt, Ne, Expr
+    from sympy import Eq, Expr, Ge, Gt, Le, Lt, Ne
 
     if not all(isinstance(side, Expr) for relation in (one, two) for side in relation.args):
         return _verified(one, two)
@@ -233,7 +239,8 @@ def _same_relation(one: Any, two: Any) -> bool:
         return False
     signed = kinds[0] not in (Eq, Ne)
     left, right = (
-        relation.rhs - relation.lhs if type(relation) in flip else relation.lhs - relation.rhs for relation in (one, two)
+        relation.rhs - relation.lhs if type(relation) in flip else relation.lhs - relation.rhs
+        for relation in (one, two)
     )
     if _has_unknown(left) or _has_unknown(right):
         return bool(left == right) or _verified(one, two)

@@ -22,11 +22,17 @@ _ARTICLES = frozenset(("a", "an", "the"))
 _EDGES = ".,;:!?\"'`*()[]{}«»“”‘’。，！？、；："  # signs such as "-", "%" and "/" are part of a word
 
 _LETTER = re.compile(r"(?<![^\W_])(?<!['’\\])(?:\((?P<round>[A-Za-z])\)|(?P<bare>[A-Z]))(?![^\W_]|['’]\w|\{)")
-_LETTER_BESIDE_CJK = re.compile(r"(?<=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])([A-Z])(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])")
-_LABEL = re.compile(r"^[\s*_#>\"'$\\{(\[]*(?:(?:text(?:bf|it|rm)?|mathrm|mathbf|mbox)\s*\{[\s(]*)*([A-Za-z])(?![^\W_]|['’])")
+_LETTER_BESIDE_CJK = re.compile(
+    r"(?<=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])([A-Z])(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])"
+)
+_LABEL = re.compile(
+    r"^[\s*_#>\"'$\\{(\[]*(?:(?:text(?:bf|it|rm)?|mathrm|mathbf|mbox)\s*\{[\s(]*)*([A-Za-z])(?![^\W_]|['’])"
+)
 _LINE_LABEL = re.compile(r"^[\s*(]*[A-Z]\**[.):。：、]", re.MULTILINE)
 _OPTION = re.compile(
-    r"\b(?:option|choice|select|choose|pick|opci[oó]n|op[cç][aã]o|opzione)\s*:?\s*\**\(?([A-Z])\)?(?![^\W_])|选项?\s*([A-Z])",
+    r"\b(?:option|choice|select|choose|pick|opci[oó]n|op[cç][aã]o|opzione)\s*:?\s*\**\(?(?-i:([A-Z]))\)?(?![^\W_])|"
+    r"(?-i:\b([A-Z]))\)?\**\s+is\s+(?:the\s+)?(?:correct|right|best)\b|"
+    r"选(?:择|项)?\s*(?-i:([A-Z]))",
     re.IGNORECASE,
 )
 _REFUSED = re.compile(
@@ -34,6 +40,7 @@ _REFUSED = re.compile(
     r"(?:option\s+|choice\s+)?[\s(*]*$",
     re.IGNORECASE,
 )
+_REFUTED = re.compile(r"\**\s+(?:is|are|was)\s+(?:incorrect|wrong|false|not)\b", re.IGNORECASE)
 
 
 def exact(case: Case, settings: RewardSettings) -> Judgement:
@@ -170,7 +177,7 @@ def _plain(text: str) -> str:
     words = unicodedata.normalize("NFKC", text).casefold().split()
     bare = [re.sub(r"^\.+(?=\d)", ".", word.rstrip(_EDGES).lstrip(_EDGES.replace(".", ""))) for word in words]
     kept = [re.sub(r"^\.+(?!\d)", "", word) for word in bare if word not in _ARTICLES]
-    return " ".join(word for word in kept if word) or " ".join(words)
+    return " ".join(filter(None, kept)) or " ".join(filter(None, bare)) or " ".join(words)
 
 
 def _wanted_letter(reference: str) -> str:
@@ -191,7 +198,7 @@ def _chosen(text: str) -> str | None:
         return label.group(1).upper() if label else next(iter(_letters(behind)), None)
     options = [found for found in _OPTION.finditer(text) if not _REFUSED.search(text[: found.start()])]
     if options:
-        return (options[-1].group(1) or options[-1].group(2)).upper()
+        return next(group for group in options[-1].groups() if group)
     label = re.match(r"[\s*(\"'$\\{]*([A-Za-z])(?=[\s*)\"'$}]*(?:[.,;:。，、：]|$|\n))", text)
     if label and len(_LINE_LABEL.findall(text)) <= 1:
         return label.group(1).upper()
@@ -203,8 +210,11 @@ def _letters(text: str) -> list[str]:
     found = []
     for match in sorted([*_LETTER.finditer(text), *_LETTER_BESIDE_CJK.finditer(text)], key=lambda match: match.start()):
         letter = next(group for group in match.groups() if group)
-        prose = letter in "IA" and not match.group().startswith("(") and re.match(r"\s+[a-z]+\s+[a-z]", text[match.end() :])
-        if not _REFUSED.search(text[: match.start()]) and not (prose and letter == "I"):
+        prose = (
+            letter in "IA" and not match.group().startswith("(") and re.match(r"\s+[a-z]+\s+[a-z]", text[match.end() :])
+        )
+        refused = _REFUSED.search(text[: match.start()]) or _REFUTED.match(text, match.end())
+        if not refused and not (prose and letter == "I"):
             found.append(letter.upper())
     return found
 

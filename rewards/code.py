@@ -224,7 +224,8 @@ def _parsed_runs(data: dict[str, Any]) -> Runs:
 def _text(data: dict[str, Any], key: str, default: str | None = None) -> str:
     value = data.get(key, default)
     if not isinstance(value, str):
-        raise ValueError(f"the reference needs the text {key!r}, which is {'missing' if value is None else value!r}")
+        found = "missing" if value is None else _cut(repr(value))
+        raise ValueError(f"the reference needs the text {key!r}, which is {found}")
     return value
 
 

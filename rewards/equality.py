@@ -161,7 +161,11 @@ def _in_any_order(wanted: tuple[Value, ...], said: tuple[Value, ...]) -> bool:
 
 def _latex(value: Value) -> str:
     if isinstance(value, Number):
-        return f"({value.value.numerator})/({value.value.denominator})" if value.value.denominator != 1 else str(value.value)
+        return (
+            f"({value.value.numerator})/({value.value.denominator})"
+            if value.value.denominator != 1
+            else str(value.value)
+        )
     if isinstance(value, Words):
         return value.text
     return value.latex

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rewards.formulas import last_formulas, first_formulas, looks_like_formula, sentence_of
+from rewards.formulas import first_formulas, last_formulas, looks_like_formula, sentence_of, undelimited
 
 _THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINKING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
@@ -17,6 +17,8 @@ _TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
 _BOX = re.compile(r"(?:\\{1,2}boxed|\\{1,2}fbox|\x08oxed)(?![a-zA-Z])\s*")
 _SPECIAL = re.compile(r"<\|[a-z_]+\|>(?:user|assistant|system)?\s*|</?s>|<eos>", re.IGNORECASE)
+
+_MANY = 50  # a list of more boxes is no answer; only the last ones are read
 
 # What may stand between two boxes of one list. A full stop, a sign or any other word separates two statements.
 _BETWEEN = re.compile(
@@ -33,7 +35,7 @@ _FINAL = re.compile(
     re.IGNORECASE,
 )
 _IS = (
-    r"(?:[:：=]|is\b|was\b|est\b|es\b|è|é(?!\w)|ist\b|lautet\b|war\b|är\b|er\b|on\b|jest\b|to\b(?=\s*[$\d\\-])|"
+    r"(?:[:：=]|is\b|was\b|(?:should|must|would|will)\s+be\b|est\b|es\b|è|é(?!\w)|ist\b|lautet\b|war\b|är\b|er\b|on\b|jest\b|to\b(?=\s*[$\d\\-])|"
     r"этo|это|равен|—|–|是|为|為|は|がは|은|는|:)"
 )
 _WORD = (
@@ -119,7 +121,7 @@ def final_of_reference(reference: str) -> Final | None:
     if boxes and boxes[-1].text is None:
         reference += "}"
     if looks_like_formula(reference.strip()) and not boxes:
-        return Final(found=Found.TEXT, texts=(reference.strip(),))
+        return Final(found=Found.TEXT, texts=(undelimited(reference),))
     answer = final(reference)
     if answer is None and reference.strip() and not boxes:
         return Final(found=Found.TEXT, texts=(reference.strip(),))
@@ -167,7 +169,7 @@ def _phrased(text: str) -> Final | None:
     if behind is None:
         whole = text.strip()
         if looks_like_formula(whole):
-            return Final(found=Found.TEXT, texts=(whole,))
+            return Final(found=Found.TEXT, texts=(undelimited(whole),))
         formulas = last_formulas(whole)
         if not formulas and len(whole.split()) <= 6:
             formulas = (whole,)
@@ -177,11 +179,12 @@ def _phrased(text: str) -> Final | None:
     if formulas:
         return Final(found=Found.PHRASE, texts=formulas)
     words = sentence.strip(" \t\n*_.,:;!$\"'`#")
-    return Final(found=Found.PHRASE, texts=(words,)) if words else None
+    broken = words.count("{") != words.count("}")  # it broke off within a formula
+    return Final(found=Found.PHRASE, texts=(words,)) if words and not broken else None
 
 
 def _boxes(text: str) -> list[_Box]:
-    return [_box_at(text, match) for match in _BOX.finditer(text)]
+    return [_box_at(text, match) for match in list(_BOX.finditer(text))[-_MANY:]]
 
 
 def _box_at(text: str, match: re.Match[str]) -> _Box:

@@ -16,20 +16,27 @@ _DELIMITED = (
 _OPENER = re.compile(r"(?<!\\)(?:\$\$?|\\\[|\\\()")
 
 _CURRENCY = "$€£¥₹₽₩₫₪₺元"
-_DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:[  ]\d{3})+(?:[.,]\d+)?|\d+[.,]\d+|\d+|\.\d+)"
-_SIGNED = rf"(?:(?<![A-Za-z0-9_)\]])[-−])?(?:\\?[{re.escape(_CURRENCY)}]\s?)?(?<![A-Za-z\d_.]){_DIGITS}(?:[eE][-+]?\d+(?![A-Za-z0-9]))?(?:\^\{{?-?\d+\}}?|!(?=\s*[-+*/×÷=)]))?"
-_OPERAND = rf"[(\[]*{_SIGNED}[)\]]*\s?(?:\\?[{re.escape(_CURRENCY)}%](?=\s*[-+*/×÷=]))?"
+_DIGITS = (
+    r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3})+,\d+|\d{1,3}(?:[  ]\d{3})+(?:[.,]\d+)?|\d+[.,]\d+|\d+|\.\d+)"
+)
+_MONEY = rf"\\?[{re.escape(_CURRENCY)}]"
+_EXPONENT = r"(?:[eE][-+]?\d+(?![A-Za-z0-9]))?(?:\^\{?-?\d+\}?|!(?=\s*[-+*/×÷=)]))?"
+_SIGNED = rf"(?:(?<![A-Za-z0-9_)\]])[-−])?(?:{_MONEY}\s?)?(?<![A-Za-z\d_.]){_DIGITS}{_EXPONENT}"
+_OPERAND = rf"[(\[]{{0,4}}{_SIGNED}[)\]]{{0,4}}(?:\s?(?:{_MONEY}|%)(?=\s*[-+*/×÷=]))?"
 _SIGN = r"(?:\s*[*/×÷^=+:]\s*|\s+[-−]\s+)"
-_RUN = re.compile(rf"(?:(?<![^\W_])[A-Za-z]\s*=\s*)?{_OPERAND}(?:{_SIGN}{_OPERAND})*(?:\s*(?:\\?%|percent|pct)(?![A-Za-z]))?", re.IGNORECASE)
+_NAMED = r"(?:(?<![^\W_])[A-Za-z]\s*=\s*)?"
+_RUN = re.compile(rf"{_NAMED}{_OPERAND}(?:{_SIGN}{_OPERAND})*(?:\s*(?:\\?%|percent|pct)(?![A-Za-z]))?", re.IGNORECASE)
 _BARE_LATEX = re.compile(  # a formula without delimiters: commands, their arguments, numbers, signs, lone letters
-    r"(?:\\[a-zA-Z]+|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}|[\d.+\-*/^_()\[\]=|,]|(?<![^\W_])[A-Za-z](?![^\W_])|(?<=\d)[A-Za-z]|[ ])+"
+    r"(?:\\[a-zA-Z]+|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}|[\d.+\-*/^_()\[\]=|,]|"
+    r"(?<![^\W_])[A-Za-z](?![^\W_])|(?<=\d)[A-Za-z]|[ ])+"
 )
 _NUMBER_TOKEN = re.compile(_DIGITS)
 
 # Words that formulas are made of; any other run of letters makes a text prose.
-_FORMULA_WORDS = frozenset(
-    "sin cos tan cot sec csc log ln exp sqrt frac pi mod bmod gcd lcm max min lim det deg and or inf infty infinity "
-    "arcsin arccos arctan sinh cosh tanh binom cm mm km kg ml cdot times theta alpha beta".split()
+_FORMULA_WORDS = re.compile(
+    r"(?:arc)?(?:sin|cos|tan|cot)h?|sec|csc|log|ln|exp|sqrt|frac|pi|b?mod|gcd|lcm|max|min|lim|det|deg|and|or|inf|infty|"
+    r"infinity|binom|cdot|times|theta|alpha|beta",
+    re.IGNORECASE,
 )
 _UNIT_WORD = re.compile(
     r"(?:square|cubic|sq|cu|per|degrees?|percent|pct|units?|dollars?|cents?|euros?|pounds?|feet|foot|ft|inch(?:es)?|"
@@ -37,8 +44,11 @@ _UNIT_WORD = re.compile(
     r"weeks?|months?|years?|am|pm|hz|km|cm|mm|kg|mg|ml|hr|min|sec|rad(?:ians?)?)",
     re.IGNORECASE,
 )
-_COMMAND = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|operatorname|hbox)\s*\{[^{}]*\}|\\begin\{\w+\*?\}(?:\{[^{}]*\})?|\\end\{\w+\*?\}|\\[a-zA-Z]+")
+_COMMAND = re.compile(
+    r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|operatorname|hbox)\s*\{[^{}]*\}|\\begin\{\w+\*?\}(?:\{[^{}]*\})?|\\end\{\w+\*?\}|\\[a-zA-Z]+"
+)
 _ALONE = re.compile(r"(?<![\w\\])(?<![=+*/^])(?<![=+*/^] )[^\W\d_]{2,}(?![\w(]|\s*[=+*/^])")
+_TAIL = 4_000  # characters of a text in which its last formula is looked for
 _GAP = re.compile(r"\s*(?:,?\s*(?:and|or|et|ou|und|oder|y|o|e|и|或|和)(?![^\W\d_])|[,;、，])\s*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$|[\"'*])|[。！？]|\n")
 
@@ -52,18 +62,20 @@ class _Formula:
 
 def looks_like_formula(text: str) -> bool:
     """Whether a whole text is one formula (or number, or list of them): no word of prose, some digit or letter."""
-    if len(text) > 400 or not re.search(r"\w", text) or "\n\n" in text or _SENTENCE_END.search(text.rstrip(". \n")):
+    if len(text) > 400 or not re.search(r"\w", text) or "\n\n" in text or _SENTENCE_END.search(text.rstrip(". \n!")):
         return False
     if any(found.start() != found.end() for found in _OPENER.finditer(text)):
         return _is_one_delimited(text)
     bare = _COMMAND.sub(" ", text)
-    return not any(_is_prose(word.group()) for word in _ALONE.finditer(bare)) and not re.search(r"[^\x00-\u036f\u2000-\u2bff\u0370-\u03ff]", bare)
+    return not any(_is_prose(word.group()) for word in _ALONE.finditer(bare)) and not re.search(
+        r"[^\x00-\u036f\u2000-\u2bff\u0370-\u03ff]", bare
+    )
 
 
 def sentence_of(text: str) -> str:
     """The first sentence or displayed formula of a text, blank lines before it and marks of emphasis aside."""
     text = re.sub(r"^[\s*_:：#>\"'`\\]*\n\s*", "", text, count=1) if re.match(r"^[\s*_:：>#]*\n", text) else text
-    text = text.lstrip(" \t\n*_")
+    text = text[:_TAIL].lstrip(" \t\n*_")
     formulas = _delimited(text)
     for end in _SENTENCE_END.finditer(text):
         if not any(part.start < end.start() < part.end for part in formulas):
@@ -77,23 +89,31 @@ def first_formulas(text: str) -> tuple[str, ...]:
     A text that is a formula as a whole is given back as it is.
     """
     if looks_like_formula(text.strip()) and re.search(r"\w", text):
-        return (text.strip(),)
+        return (undelimited(text),)
     found = _formulas(text)
     size = 1
     while size < len(found) and _GAP.fullmatch(text[found[size - 1].end : found[size].start]):
         size += 1
-    if found and re.fullmatch(r"\s*[-+*/=^×÷]\s*", text[found[size - 1].end :]):
+    if found and re.fullmatch(r"\s*(?:[-+*/=^×÷]\s*|\{[^{}]*)", text[found[size - 1].end :]):
         return ()  # broken off in the middle of a formula
     return tuple(part.text for part in found[:size])
 
 
 def last_formulas(text: str) -> tuple[str, ...]:
     """The last formula or number of a text, with those before it that form a list with it; empty without any."""
+    text = text[-_TAIL:]
     found = _formulas(text)
     first = len(found) - 1
     while first > 0 and _GAP.fullmatch(text[found[first - 1].end : found[first].start]):
         first -= 1
     return tuple(part.text for part in found[max(first, 0) :])
+
+
+def undelimited(text: str) -> str:
+    """A formula without the delimiters around it and the full stop behind them."""
+    found = _delimited(text)
+    alone = len(found) == 1 and not text[: found[0].start].strip() and not text[found[0].end :].strip(" .\n")
+    return found[0].text if alone else text.strip()
 
 
 def plain_number(token: str) -> str:
@@ -106,7 +126,7 @@ def plain_number(token: str) -> str:
 
 
 def _is_prose(word: str) -> bool:
-    return word.lower() not in _FORMULA_WORDS and not _UNIT_WORD.fullmatch(word)
+    return not _FORMULA_WORDS.fullmatch(word) and not _UNIT_WORD.fullmatch(word)
 
 
 def _is_one_delimited(text: str) -> bool:
@@ -116,7 +136,11 @@ def _is_one_delimited(text: str) -> bool:
         rest.append(text[last : part.start])
         last = part.end
     rest.append(text[last:])
-    return bool(found) and all(re.fullmatch(r"[\s.,;%]*", part) or _GAP.fullmatch(part) for part in rest) and len(found) == 1
+    return (
+        bool(found)
+        and all(re.fullmatch(r"[\s.,;%]*", part) or _GAP.fullmatch(part) for part in rest)
+        and len(found) == 1
+    )
 
 
 def _delimited(text: str) -> list[_Formula]:

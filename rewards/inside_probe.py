@@ -1,5 +1,6 @@
 """Tries the sandbox from inside: says "confined", or what is open that should not be."""
 
+import importlib
 import os
 from typing import Any
 
@@ -9,6 +10,7 @@ from rewards.inside import confine
 def main(job: dict[str, Any]) -> None:
     """Prints the one line."""
     confine(job, keep_output=True)
+    importlib.import_module("statistics")  # only if the library is open to the user that this is by now
     print(", ".join(_open_doors()) or "confined")
 
 

@@ -1,8 +1,8 @@
 r"""The rewards' mathematical verifier: is the final answer of a response equal to the reference?
 
-It builds on math-verify (its reader of LaTeX, its sets and sums) and adds where the answer stands (rewards/final.py), an
-exact reading of numbers and structure (rewards/reading.py) and comparisons without rounding (rewards/algebra.py). The
-policy, where projects disagree:
+It builds on math-verify (its reader of LaTeX, its sets and sums) and adds where the answer stands (rewards/final.py),
+an exact reading of numbers and structure (rewards/reading.py) and comparisons without rounding (rewards/algebra.py).
+The policy, where projects disagree:
 
 - Only the final answer counts, after any thinking part. The last pair of answer tags holds it, else the last box, else
   the last answer phrase, else the last formula or number. No tag or box is asked for.
@@ -56,7 +56,9 @@ def math(case: Case, settings: RewardSettings) -> Judgement:
         return Judgement(outcome=Outcome.UNPARSABLE, why="no final answer found", parts={"quick": 0.0})
     parts = {"quick": float(agrees(said.texts, wanted.final.texts))}
     if _plain(said) == wanted.plain or _equal(said, wanted):
-        return Judgement(outcome=Outcome.CORRECT, why=f"answered {said.shown}, equal to {wanted.final.shown}", parts=parts)
+        return Judgement(
+            outcome=Outcome.CORRECT, why=f"answered {said.shown}, equal to {wanted.final.shown}", parts=parts
+        )
     why = f"answered {said.shown}, expected {wanted.final.shown}"
     return Judgement(outcome=Outcome.WRONG, why=why, parts=parts)
 
@@ -75,7 +77,9 @@ def _reference(text: str) -> _Reference:
     found = final_of_reference(text)
     values = () if found is None else list_of(found.texts, found.found is not Found.BOX)
     if found is None or not values:
-        raise ValueError(f"the reference {text[-80:]!r} holds no answer; give a number, formula, text or \\boxed{{...}}")
+        raise ValueError(
+            f"the reference {text[-80:]!r} holds no answer; give a number, formula, text or \\boxed{{...}}"
+        )
     return _Reference(found, _plain(found), values)
 
 

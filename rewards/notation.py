@@ -8,10 +8,10 @@ import unicodedata
 from fractions import Fraction
 
 _SIGNS = {
-    "−": "-", "–": "-", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\neq ",
-    "∞": "\\infty ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "π": "\\pi ", "θ": "\\theta ", "±": "\\pm ", "°": "^\\circ ",
-    "²": "^2", "³": "^3", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "∅": "\\emptyset ", "√": "\\sqrt ",
-    "⟨": "(", "⟩": ")", "→": "\\to ", "≈": "\\approx ", "∘": "\\circ ", "、": ",",
+    "−": "-", "–": "-", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ",
+    "≠": "\\neq ", "∞": "\\infty ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "π": "\\pi ", "θ": "\\theta ",
+    "±": "\\pm ", "°": "^\\circ ", "²": "^2", "³": "^3", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}",
+    "∅": "\\emptyset ", "√": "\\sqrt ", "⟨": "(", "⟩": ")", "→": "\\to ", "≈": "\\approx ", "∘": "\\circ ", "、": ",",
 }  # fmt: skip
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 _ASCII_ENOUGH = re.compile(r"[\x00-\x7f]*\Z")
@@ -19,11 +19,18 @@ _COMMAND_NAMES = (
     r"(?:[dtc]?frac|boxed|text|mbox|mathrm|left|right|sqrt|leq?|geq?|neq?|in|infty|pi|cup|cap|pm|cdot|times|quad|qquad|"
     r"circ|theta|sin|cos|tan|log|ln|binom|begin|end|emptyset)(?![a-zA-Z])"
 )
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+
+
+def _base(found: re.Match[str]) -> str:
+    return f"_{{{_BASES.get(found.group(1), found.group(1))}}}"
+
+
 # Each pair is applied in this order to every answer.
 _REWRITES = tuple(
     (re.compile(pattern), to)
     for pattern, to in (
-        (r"\\(?:left|right|bigg?[lr]?|Bigg?[lr]?|middle|m?left|m?right)(?![a-zA-Z])\s*\.?(?=[\s()\[\]{}|\\<>/]|$)\s*", ""),
+        (r"\\(?:m?left|m?right|middle|[bB]igg?[lr]?)(?![a-zA-Z])\s*\.?(?=[\s()\[\]{}|\\<>/]|$)\s*", ""),
         (r"(?<=\d),?\\!\s*,?\s*(?=\d{3}(?!\d))", ""),
         (r",\\!\s*", ","),
         (r"(?<=\d)(?:\\,|\{,\}|\\ |~)\s*(?=\d{3}(?!\d))", ""),
@@ -65,28 +72,37 @@ _REWRITES = tuple(
         (r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ]*\d)", lambda found: found.group(1).replace(" ", "")),
         (r"^\s*(?:[A-Za-z]\w*)?\s*\\(?:approx|simeq|doteq)(?![a-zA-Z])", ""),
         (r"\s*\\(?:approx|simeq|doteq)(?![a-zA-Z]).*", ""),
-        (r"_\{?\s*\\(?:text|mathrm|mbox)\s*\{\s*([a-z]+)\s*\}\s*\}?", lambda found: f"_{{{_BASES.get(found.group(1), found.group(1))}}}"),
+        (r"_\{?\s*\\(?:text|mathrm|mbox)\s*\{\s*([a-z]+)\s*\}\s*\}?", _base),
         (r"^__(.+)__$", r"\1"),
         (r"\s+", " "),
     )
 )  # fmt: skip
-_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}
-_TRIM = re.compile(r"^(?:[\s,;:!?*\"'`#]|\.(?!\d)|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"'`#]|(?<!\\)\.(?!\d)|(?<!\d)!)+$")
+_TRIM = re.compile(
+    r"^(?:[\s,;:!?*\"'`#]|\.(?!\d)|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"'`#]|(?<!\\)\.(?!\d)|(?<!\d)!)+$"
+)
 
+_LONGEST = 4_000  # characters of a numeral; Python itself reads no longer ones
 _PLAIN = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
 _RATIO = re.compile(r"([-+]?)\(?([-+]?\d+(?:\.\d+)?)\)?\s*[/:]\s*\(?([-+]?\d+(?:\.\d+)?)\)?")
 _FRAC = re.compile(r"([-+]?)\s*(\d*)\s*\\frac\s*\{\s*([-+]?\s*\d+(?:\.\d+)?)\s*\}\s*\{\s*([-+]?\s*\d+(?:\.\d+)?)\s*\}")
 _MIXED = re.compile(r"([-+]?)(\d+)\s+(\d+)\s*/\s*(\d+)")
 _POWER = re.compile(r"([-+]?)(?:(\d+(?:\.\d+)?)\s*(?:\\times|\\cdot|x)\s*)?10\s*\^\s*\{?\s*([-+]?\d{1,3})\s*\}?")
 _REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{(\d+)\}")
-_PERCENT = re.compile(r"\s*(?:\\?%|\\(?:text|mbox|mathrm)\s*\{\s*(?:percent(?:age)?|pct|%|\\%)\s*\}|\b(?:percent(?:age)?|pct)\b)\s*$", re.I)
+_PERCENT = re.compile(
+    r"\s*(?:\\?%|\\(?:text|mbox|mathrm)\s*\{\s*(?:percent(?:age)?|pct|%|\\%)\s*\}|\b(?:percent(?:age)?|pct)\b)\s*$",
+    re.I,
+)
 _DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree|\\text\s*\{\s*degrees?\s*\}|\s+degrees?)\s*$")
 
-_TEXT_UNIT = re.compile(r"\s*\\(?:text|mbox|mathrm|textbf|textit|textrm|rm|operatorname)\s*\{([^{}]*)\}\s*((?:\^\s*\{?\s*-?\d\s*\}?)?)\.?$")
-_SHORT_UNIT = re.compile(r"[mk]?m|[cd]m|[km]?g|in|ft|yd|mi|ha|[mcd]?[lL]|lb|oz|s|ms|hr?|am|pm|Hz|N|J|W|V|°[CF]|k[WmV]|Mb|GB|MB|KB")
+_TEXT_UNIT = re.compile(
+    r"\s*\\(?:text|mbox|mathrm|textbf|textit|textrm|rm|operatorname)\s*\{([^{}]*)\}\s*((?:\^\s*\{?\s*-?\d\s*\}?)?)\.?$"
+)
+_SHORT_UNIT = re.compile(
+    r"[mk]?m|[cd]m|[km]?g|in|ft|yd|mi|ha|[mcd]?[lL]|lb|oz|s|ms|hr?|am|pm|Hz|N|J|W|V|°[CF]|k[WmV]|Mb|GB|MB|KB"
+)
 _BARE_UNIT = re.compile(
-    r"(?<=[\d}%)])(?:\s+(?P<far>[^\W\d_][^\W\d_.]*(?:[ /-][^\W\d_]+)*\.?)|(?P<near>[a-zA-Z]{2,}(?:/[a-z]+)?|[^\x00-\x7f]+|m))"
-    r"\s*(?P<power>(?:\^\s*\{?\s*\d\s*\}?)?)$"
+    r"(?<=[\d}%)])(?:\s+(?P<far>[^\W\d_][^\W\d_.]*(?:[ /-][^\W\d_]+)*\.?)|"
+    r"(?P<near>[a-zA-Z]{2,}(?:/[a-z]+)?|[^\x00-\x7f]+|m))\s*(?P<power>(?:\^\s*\{?\s*\d\s*\}?)?)$"
 )
 
 
@@ -122,6 +138,8 @@ def numeral(text: str) -> tuple[Fraction, int | None, bool] | None:
     decimals, percent and degrees; None for anything else.
     """
     text = text.strip()
+    if len(text) > _LONGEST:
+        return None
     percent = _PERCENT.search(text) is not None
     text = _DEGREES.sub("", _PERCENT.sub("", text)).strip() if not text[:1].isalpha() else text
     if re.fullmatch(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", text):
@@ -174,7 +192,8 @@ def strip_unit(text: str) -> tuple[str, str]:
     if found and re.search(r"\d", text[: found.start()]) and not re.search(r"[=<>]", text):
         word = (found.group("far") or found.group("near")).rstrip(".")
         bare = text[: found.start()].strip()
-        if len(word) > 2 or _SHORT_UNIT.fullmatch(word) and (len(word) > 1 or numeral(bare)) or not word.isascii():
+        short = _SHORT_UNIT.fullmatch(word) and (len(word) > 1 or numeral(bare))
+        if short or len(word) > 2 or not word.isascii():
             return bare, word.lower() + re.sub(r"[\s{}]", "", found.group("power"))
     return text, ""
 

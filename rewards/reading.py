@@ -128,12 +128,10 @@ def _value(text: str) -> Value | None:
 
 def _unwrapped(text: str) -> str | None:
     """The inside of brackets around a single value, which mean nothing: `[90]`, `(\\frac12)`, `{2, 3}` of TeX."""
-    if text[0] + text[-1] in ("()", "[]", "{}") and len(split_top(text[1:-1], ",;", thousands=text[0] == "{")) == 1:
-        if _encloses(text) and not (text[0] == "(" and re.fullmatch(r"\([A-Za-z]\)", text)):
-            return text[1:-1].strip()
-    if text[0] + text[-1] == "{}" and _encloses(text):
-        return text[1:-1].strip()
-    return None
+    if text[0] + text[-1] not in ("()", "[]", "{}") or not _encloses(text) or re.fullmatch(r"\([A-Za-z]\)", text):
+        return None
+    single = text[0] == "{" or len(split_top(text[1:-1], ",;", thousands=False)) == 1
+    return text[1:-1].strip() if single else None
 
 
 def _encloses(text: str) -> bool:
@@ -278,4 +276,6 @@ def _is_prose(text: str) -> bool:
     bare = _COMMANDS.sub(" ", _TEXT.sub(r" \1 ", text))
     if _TEXT.search(text) and not re.search(r"\d|=", _TEXT.sub("", text)):
         return bool(re.search(r"[^\W\d_]", _TEXT.sub("", "".join(_TEXT.findall(text)))))
-    return bool(re.search(r"(?<![\w\\])[^\W\d_]{2,}(?![\w(^=])", bare)) and not re.search(r"[=^+]|\\[a-zA-Z]", _TEXT.sub("", text))
+    return bool(re.search(r"(?<![\w\\])[^\W\d_]{2,}(?![\w(^=])", bare)) and not re.search(
+        r"[=^+]|\\[a-zA-Z]", _TEXT.sub("", text)
+    )

@@ -9,7 +9,8 @@ What holds inside:
 - the system calls of rewards/seccomp.py are refused, new processes among them;
 - hard limits on CPU seconds, memory, file sizes, descriptors and threads.
 
-Without bubblewrap (`bare`) only the last two hold, except that root is not bound to its number of threads: the program reads and writes what its user may.
+Without bubblewrap (`bare`) only the last two hold, and for root no limit on threads: the program reads and writes
+what its user may.
 """
 
 import marshal
@@ -225,8 +226,9 @@ def sandbox_problem() -> str:
                 return ""
     except (OSError, RuntimeError) as failure:
         said, errors = "", str(failure)
+    reason = (errors or said or "it says nothing").splitlines()[-1]
     return (
-        f"bubblewrap does not work here: {errors or said or 'it says nothing'}. It needs version 0.7 or later and user "
+        f"bubblewrap does not work here: {reason}. It needs version 0.7 or later and user "
         "name spaces: on the host sysctl kernel.unprivileged_userns_clone=1 and, on Ubuntu, "
         "kernel.apparmor_restrict_unprivileged_userns=0; for a container --privileged"
     )
@@ -256,26 +258,34 @@ def _python() -> list[str]:
 
 @cache
 def _is_root() -> bool:
-    """Whether this is the machine's root, whom the kernel binds to no number of threads, in a user name space or not."""
+    """Whether this is the machine's root. The kernel binds it to no number of threads, not even in a name space."""
     return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
 
 
 def _bubblewrap(box: Box, refusals: int) -> list[str]:
-    words = ["bwrap", "--unshare-all", "--unshare-user", "--cap-drop", "ALL"]
+    words = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if _is_root():  # the program takes another user itself, as its first act
-        words = ["bwrap", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
-        words += ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    words += ["--die-with-parent", "--new-session"]
+        words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
+        words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        words += ["--unshare-all", "--unshare-user"]
     words += ["--perms", "0777", "--size", str(box.folder_mib * 2**20), "--tmpfs", _INSIDE]
     for place in ("/usr", "/lib", "/lib64", "/lib32"):
         if os.path.islink(place):
             words += ["--symlink", os.readlink(place), place]
         elif os.path.isdir(place):
             words += ["--ro-bind", place, place]
-    words += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    for place in (os.path.realpath(sys.base_prefix), _python()[0]):
-        if not Path(place).is_relative_to("/usr"):
-            words += ["--ro-bind", place, place]
+    words += [*_open_folders(Path("/etc/x")), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
+    for place in map(Path, (os.path.realpath(sys.base_prefix), _python()[0])):
+        if not place.is_relative_to("/usr"):
+            words += [*_open_folders(place), "--ro-bind", str(place), str(place)]
+    words += _open_folders(Path("/dev/x"))
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         words += ["--dev-bind", device, device]
     return [*words, "--remount-ro", "/", "--chdir", _INSIDE, "--seccomp", str(refusals)]
+
+
+def _open_folders(place: Path) -> list[str]:
+    """Makes the folders above a place; bubblewrap's own would be closed to the user that root's programs become."""
+    folders = list(reversed(place.parents))[1:]
+    return [word for folder in folders for word in ("--perms", "0755", "--dir", str(folder))]

@@ -3,21 +3,21 @@
 import re
 from fractions import Fraction
 
-_SCALES: dict[str, tuple[str, Fraction]] = {}
-for _kind, _names in {
+_UNITS = {
     "length": "mm:1/1000 millimeter:1/1000 millimetre:1/1000 cm:1/100 centimeter:1/100 centimetre:1/100 m:1 meter:1 "
     "metre:1 km:1000 kilometer:1000 kilometre:1000 米:1 厘米:1/100 千米:1000 公里:1000",
-    "imperial": "in:1 inch:1 inche:1 ft:12 foot:12 feet:12 yd:36 yard:36 mi:63360 mile:63360",
+    "imperial length": "in:1 inch:1 inche:1 ft:12 foot:12 feet:12 yd:36 yard:36 mi:63360 mile:63360",
     "time": "s:1 sec:1 second:1 min:60 minute:60 h:3600 hr:3600 hour:3600 day:86400 week:604800",
     "mass": "mg:1/1000 g:1 gram:1 kg:1000 kilogram:1000 克:1 千克:1000 公斤:1000",
     "volume": "ml:1/1000 milliliter:1/1000 millilitre:1/1000 l:1 liter:1 litre:1",
     "angle": "degree:1 deg:1",
     "money": "dollar:1 usd:1 cent:1/100",
-}.items():
-    for _entry in _names.split():
-        _name, _scale = _entry.split(":")
-        _SCALES[_name] = (_kind, Fraction(_scale))
-
+}
+_SCALES = {
+    name: (kind, Fraction(scale))
+    for kind, entries in _UNITS.items()
+    for name, scale in (entry.split(":") for entry in entries.split())
+}
 _POWER = re.compile(r"(?:\^(\d)|([23]))$")
 
 

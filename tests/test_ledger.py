@@ -78,6 +78,15 @@ def test_patience_counts_rejections_in_a_row_and_says_what_the_groups_were_like(
         book.reject(next(ids), "all_wrong", 0.0)
 
 
+def test_groups_without_verdicts_and_dropped_ones_use_up_patience_too() -> None:
+    book = ledger(groups_per_step=8, patience=3)
+    ids = iter(book.admit(8))
+    book.fail(next(ids))
+    book.drop(next(ids), "timeout")
+    with pytest.raises(Starved, match=r"3 groups in a row.*dropped \(timeout\): 1, without verdicts: 2"):
+        book.fail(next(ids))
+
+
 def test_a_batch_waits_for_older_groups_that_no_later_batch_could_hold() -> None:
     book = ledger(groups_per_step=2, max_staleness=1)
     slow, *rest = book.admit(4)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from actors.errors import Starved
 from actors.ledger import check_conservation
 from cluster.config import load_config
 
@@ -76,6 +77,18 @@ def test_a_run_with_failing_verifiers_trains_on_nothing_false(
     assert sum(line["responses_timeout"] + line["responses_error"] for line in lines) > 0
     said = capsys.readouterr().out
     assert said.count("a response has no verdict") == 1
+
+
+def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return 1 / 0\n")
+    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "filter.patience=16", "warmup.updates=0")
+    with pytest.raises(Starved, match=r"16 groups in a row.*without verdicts: 16"):
+        start(tmp_path, *settings)
+    said = capsys.readouterr().out
+    assert "ZeroDivisionError: division by zero" in said
+    assert "mine.py" in said
 
 
 def yes_model(folder: Path) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
-from rewards.judges import messages, read
 
 from actors.types import EngineSpec
 from rewards import Case, Judgement, Outcome, RewardSettings
+from rewards.judges import messages, read
 
 if TYPE_CHECKING:
     from actors.generator import Sampler
@@ -44,13 +44,13 @@ class JudgeModel:
             self._started.llm.shutdown()
 
 
-def ask_judge(judge: Any, cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
-    """The judgements of the judge actor; one that does not answer in reward.seconds gives none."""
+def ask_judge(judge: str, cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+    """The judgements of the judge actor of this name; one that does not answer in reward.seconds gives none."""
     try:
-        reply = judge.answer.remote([messages(case, settings) for case in cases])
+        reply: Any = ray.get_actor(judge).answer.remote([messages(case, settings) for case in cases])
         texts = ray.get(reply, timeout=settings.seconds * len(cases))
     except GetTimeoutError:
         return [Judgement(outcome=Outcome.TIMEOUT, why="judge: no answer in time")] * len(cases)
-    except RayError as failure:
+    except (RayError, ValueError) as failure:
         return [Judgement(outcome=Outcome.ERROR, why=f"judge failed: {failure}")] * len(cases)
     return [read(text, case, settings) for text, case in zip(texts, cases, strict=True)]

@@ -9,6 +9,7 @@ from collections import Counter
 from actors.errors import Starved
 
 REJECTED = ("all_correct", "all_wrong")  # the two reasons with counters of their own; others count as dropped
+FAILING = 16  # a run stops when so many groups in a row, and two steps' worth, could not be judged
 
 
 class Ledger:
@@ -31,7 +32,7 @@ class Ledger:
         self._unpublished = 0  # trained groups whose weights are not live yet
         self._dispatched = self._trained = self._kept = self._failed = 0
         self._ends: Counter[str] = Counter()  # rejected and dropped groups by reason
-        self._lost_in_a_row = 0
+        self._lost_in_a_row = self._failed_in_a_row = 0
         self._fates: Counter[str] = Counter()  # since the last accepted group: pass rate, or how a group was lost
 
     @property
@@ -63,7 +64,7 @@ class Ledger:
         self._check_in_flight(group)
         self._buffered[group] = None
         self._kept += 1
-        self._lost_in_a_row = 0
+        self._lost_in_a_row = self._failed_in_a_row = 0
         self._fates.clear()
 
     def reject(self, group: int, reason: str, pass_rate: float) -> None:
@@ -74,6 +75,7 @@ class Ledger:
         """
         self._end(group)
         self._ends[reason] += 1
+        self._failed_in_a_row = 0
         self._fates[f"{int(pass_rate * 10) / 10:.1f} correct"] += 1
         self._wait_longer()
 
@@ -86,6 +88,12 @@ class Ledger:
         self._end(group)
         self._failed += 1
         self._fates["without verdicts"] += 1
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= max(FAILING, 2 * self._step_size):
+            raise Starved(
+                f"{self._failed_in_a_row} groups in a row could not be judged: the verifier fails on nearly every "
+                "response. Nothing was trained on them"
+            )
         self._wait_longer()
 
     def drop(self, group: int, reason: str) -> None:

@@ -5,7 +5,6 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any
 
 from actors.errors import BrokenVerifier
 from actors.judge import ask_judge
@@ -15,9 +14,9 @@ from rewards import Grader, Outcome, Question, Verdict
 class Verifier:
     """Ray actor that grades responses, in worker processes of its own. It can be killed and started again any time."""
 
-    def __init__(self, judge: Any = None) -> None:
-        """`judge` is the actor that hosts a language model for the reward "judge"; None without one."""
-        self._grader = Grader(None if judge is None else partial(ask_judge, judge))
+    def __init__(self, judge: str = "") -> None:
+        """`judge` names the actor that hosts a language model for the reward "judge"; "" without one."""
+        self._grader = Grader(partial(ask_judge, judge) if judge else None)
 
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""

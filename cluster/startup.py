@@ -151,7 +151,7 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
     if config.hosts_judge:
         spec = replace(engine_spec, model=config.reward.model, backend="", max_model_len=prepared.judge_length)
         judge = cast.create(JudgeModel, "judge", spec, concurrency=calls)
-    verifiers = [cast.create(Verifier, f"verifier-{index}", judge) for index in range(cluster.verifiers)]
+    verifiers = [cast.create(Verifier, f"verifier-{index}", "judge" if judge else "") for index in range(cluster.verifiers)]
     generators = {
         name: cast.create(Generator, name, engine_spec, verifiers, concurrency=calls)
         for name in (f"generator-{index}" for index in range(cluster.generators * config.samples))

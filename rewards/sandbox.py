@@ -3,9 +3,9 @@
 What holds inside:
 
 - name spaces of its own (processes, network, IPC, host name, cgroup), no capabilities, an empty environment;
-- a user without rights: root's programs run as a user that nobody else is, anybody's in a user name space;
-- files: the interpreter, /usr and /lib read-only, a size-limited folder in memory as its only writable place, and no
-  /proc, /sys, /home or /etc;
+- a user without rights: root's programs run as a user that nobody else is, others in a user name space;
+- files: the interpreter, /usr and /lib read-only, a size-limited folder in memory as its only writable place, and
+  nothing else of the host; no /proc and no /sys either;
 - the system calls of rewards/seccomp.py are refused, new processes among them;
 - hard limits on CPU seconds, memory, file sizes, descriptors and threads.
 
@@ -97,7 +97,7 @@ class Program:
             place = kept.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)) if box.bare else _INSIDE
             self._errors = kept.enter_context(_file(b""))
             boot = passed.enter_context(_file(b""))
-            user = None if box.bare or not _is_root() else 10**9 + os.getpid() * 512 + boot.fileno() % 512
+            user = None if box.bare or not _can_change_user() else 10**9 + os.getpid() * 512 + boot.fileno() % 512
             job = {**job, "limits": box.limits(), "refusals": refusals if box.bare else None, "user": user}
             boot.write(marshal.dumps(([(f"rewards.{name}", _compiled(name)) for name in modules], job)))
             boot.seek(0)
@@ -257,14 +257,20 @@ def _python() -> list[str]:
 
 
 @cache
-def _is_root() -> bool:
-    """Whether this is the machine's root. The kernel binds it to no number of threads, not even in a name space."""
-    return os.geteuid() == 0 and Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+def _can_change_user() -> bool:
+    """Whether programs can become a user of their own: this process is the machine's root with its rights.
+
+    That is worth it for root alone, whom the kernel binds to no number of threads, not even in a user name space.
+    """
+    needed = 1 << 21 | 1 << 7 | 1 << 6  # CAP_SYS_ADMIN, CAP_SETUID, CAP_SETGID
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    everybody = Path("/proc/self/uid_map").read_text().split() == ["0", "0", "4294967295"]
+    return os.geteuid() == 0 and everybody and int(status["CapEff"], 16) & needed == needed
 
 
 def _bubblewrap(box: Box, refusals: int) -> list[str]:
     words = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
-    if _is_root():  # the program takes another user itself, as its first act
+    if _can_change_user():  # the program takes another user itself, as its first act
         words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
     else:
@@ -276,9 +282,9 @@ def _bubblewrap(box: Box, refusals: int) -> list[str]:
         elif os.path.isdir(place):
             words += ["--ro-bind", place, place]
     words += [*_open_folders(Path("/etc/x")), "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    for place in map(Path, (os.path.realpath(sys.base_prefix), _python()[0])):
-        if not place.is_relative_to("/usr"):
-            words += [*_open_folders(place), "--ro-bind", str(place), str(place)]
+    for needed in (Path(sys.base_prefix).resolve(), Path(_python()[0])):
+        if not needed.is_relative_to("/usr"):
+            words += [*_open_folders(needed), "--ro-bind", str(needed), str(needed)]
     words += _open_folders(Path("/dev/x"))
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         words += ["--dev-bind", device, device]

@@ -83,8 +83,8 @@ def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return 1 / 0\n")
-    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "filter.patience=16", "warmup.updates=0")
-    with pytest.raises(Starved, match=r"16 groups in a row.*without verdicts: 16"):
+    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "warmup.updates=0")
+    with pytest.raises(Starved, match="16 groups in a row could not be judged"):
         start(tmp_path, *settings)
     said = capsys.readouterr().out
     assert "ZeroDivisionError: division by zero" in said
@@ -92,37 +92,24 @@ def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
 
 
 def yes_model(folder: Path) -> None:
-    """A model folder whose model says "yes" to everything."""
+    """A model folder whose model says "yes" to everything, and no more."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoTokenizer, Qwen2ForCausalLM
 
-    words = {"<unk>": 0, "<eos>": 1, "yes": 2, "no": 3}
-    core = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", eos_token="<eos>")
-    config = Qwen2Config(
-        vocab_size=64,
-        hidden_size=64,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=1,
-        pad_token_id=0,
-    )
-    model = Qwen2ForCausalLM(config)
+    from learner.tiny import write_tiny_model
+
+    write_tiny_model(folder, alphabet="yes\n", seed=0, tied=False)
+    model, tokenizer = Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    said = [*tokenizer("yes")["input_ids"], tokenizer.eos_token_id]
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.zero_()
-        model.model.embed_tokens.weight.fill_(1.0)
+            parameter.zero_()  # so that layers add nothing, and the next token hangs on the last one alone
         model.model.norm.weight.fill_(1.0)
-        model.lm_head.weight[words["yes"]] = 1.0
+        model.model.embed_tokens.weight[:, 0] = 1.0  # what stands for any token, after which comes "y"
+        for place, token in enumerate(said):
+            model.lm_head.weight[token, place] = 1.0
+            model.model.embed_tokens.weight[token] = torch.eye(160)[place + 1]
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
 
 
 def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

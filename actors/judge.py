@@ -9,7 +9,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from actors.types import EngineSpec
 from rewards import Case, Judgement, Outcome, RewardSettings
-from rewards.judges import messages, read
+from rewards.opinions.judges import messages, read
 
 if TYPE_CHECKING:
     from actors.generator import Sampler

@@ -4,6 +4,7 @@ Weights arrive as a stream of buckets whose borders both sides compute from the 
 the other unpacks at the same offsets. The sending side is `learner/weights.py`.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,7 +18,7 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
-from actors.buckets import byte_size, plan_buckets
+from actors.buckets import Piece, byte_size, plan_buckets
 
 BACKEND = "gloo"
 
@@ -94,10 +95,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
             raise RuntimeError("init_weight_transfer_engine must be called before update_weights")
         dtypes = [getattr(torch, name) for name in update_info.dtype_names]
         sizes = [byte_size(dtype.itemsize, shape) for dtype, shape in zip(dtypes, update_info.shapes, strict=True)]
-        for bucket in plan_buckets(sizes, self._bucket_bytes):
-            # A fresh buffer each time: the reload keeps views of it until a layer is complete.
-            buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)
-            broadcast(self._group, buffer).wait()
+        for bucket, buffer in self._buckets(plan_buckets(sizes, self._bucket_bytes)):
             load: Any = self.model.load_weights
             self._loaded |= load(
                 (
@@ -108,6 +106,22 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
                 )
                 for piece in bucket
             )
+
+    def _buckets(self, plan: Sequence[list[Piece]]) -> Iterator[tuple[list[Piece], torch.Tensor]]:
+        """Each bucket with its bytes; the next one is on its way while the caller works on the last."""
+        assert self._group is not None
+        flying: tuple[list[Piece], torch.Tensor, torch.distributed.Work] | None = None
+        for bucket in plan:
+            # A fresh buffer each time: the reload keeps views of it until a layer is complete.
+            buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)
+            coming = broadcast(self._group, buffer)
+            if flying is not None:
+                flying[2].wait()
+                yield flying[:2]
+            flying = bucket, buffer, coming
+        if flying is not None:
+            flying[2].wait()
+            yield flying[:2]
 
     def finish_weight_update(self) -> None:
         """Puts the weights in force.

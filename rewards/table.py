@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rewards.answers import check_choice, check_exact, check_number, choice, exact, number
-from rewards.code import check_code, code
+from rewards.answers.mathematics import check_math, math
+from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, number
 from rewards.combine import check_combination, combine
 from rewards.forms import check_form, check_length, form, length
-from rewards.judges import check_judge, judge
-from rewards.mathematics import check_math, math
-from rewards.models import check_model, check_process, model, process
+from rewards.opinions.judges import check_judge, judge
+from rewards.opinions.models import check_model, check_process, model, process
 from rewards.own import check_own, own
+from rewards.programs.code import check_code, code
+from rewards.queries.sql import check_sql, sql
 from rewards.settings import RewardSettings
-from rewards.sql import check_sql, sql
 from rewards.verdict import Case, Judgement
 
 Judge = Callable[[Sequence[Case], RewardSettings], list[Judgement]]

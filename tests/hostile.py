@@ -263,11 +263,11 @@ _PRETENCE = {
     ),
     "shadowed names": "def solve(n):\n    return 1\nint = float = str = set = sorted = abs = lambda *_: solve",
     "patched modules": (
-        "import sys\nfor name in ('json', 'os', 'rewards.inside', 'rewards.inside_judge', 'builtins'):\n"
+        "import sys\nfor name in ('json', 'os', 'rewards.programs.inside', 'rewards.programs.inside_judge', 'builtins'):\n"
         "    sys.modules[name] = None\ndef solve(n):\n    return True"
     ),
     "patched answers": (
-        "import sys\ninside = sys.modules['rewards.inside_player']\n"
+        "import sys\ninside = sys.modules['rewards.programs.inside_player']\n"
         "inside.encode = lambda *_: ['object', 0]\ndef solve(n):\n    return True"
     ),
     "searching for the tests": (

@@ -7,9 +7,9 @@ import pytest
 from canonical import HUMANEVAL, MBPP, WORKING, canonical_cases
 from hostile import HOSTILE, SECRET, TESTS, Target, target
 
-from rewards.code import check_code, code, response_code, same_output
-from rewards.inside_judge import names_under_test
-from rewards.sandbox import sandbox_problem
+from rewards.programs.code import check_code, code, response_code, same_output
+from rewards.programs.inside_judge import names_under_test
+from rewards.programs.sandbox import sandbox_problem
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 
@@ -373,7 +373,9 @@ def aim(tmp_path: Path) -> Iterator[Target]:
 
 
 @confined
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.ray] if i % 6 else []) for i, name in enumerate(HOSTILE)]
+)
 def test_a_hostile_program_gains_nothing_and_harms_nothing(name: str, aim: Target) -> None:
     try:
         verdict = judged(aim.armed(HOSTILE[name]), TESTS, seconds=0.8)

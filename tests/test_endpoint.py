@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rewards.endpoint import Failure, ask
-from rewards.judges import judge
+from rewards.opinions.endpoint import Failure, ask
+from rewards.opinions.judges import judge
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Outcome
 

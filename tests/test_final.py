@@ -1,7 +1,7 @@
 import pytest
 
-from rewards.final import Final, Found, final, final_of_reference, spoken, tagged
-from rewards.formulas import first_formulas, last_formulas, looks_like_formula, plain_number
+from rewards.answers.final import Final, Found, final, final_of_reference, spoken, tagged
+from rewards.answers.formulas import first_formulas, last_formulas, looks_like_formula, plain_number
 
 
 @pytest.mark.parametrize(

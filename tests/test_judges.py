@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards.judges import check_judge, fenced, messages, read
+from rewards.opinions.judges import check_judge, fenced, messages, read
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Mark, Outcome
 

@@ -12,7 +12,7 @@ LAYERS = ("rewards", "actors", "learner", "cluster")
 HOMES = {
     "vllm": ("actors/generator.py", "actors/weights.py", "learner/weights.py"),
     "deepspeed": ("learner/",),
-    "torch": ("actors/generator.py", "actors/weights.py", "learner/", "rewards/models.py"),
+    "torch": ("actors/generator.py", "actors/weights.py", "learner/", "rewards/opinions/models.py"),
     "ray": ("actors/", "learner/", "cluster/"),
 }
 HEAVY = "'torch', 'vllm', 'ray', 'transformers', 'sympy', 'math_verify', 'duckdb', 'httpx'"

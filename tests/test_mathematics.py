@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from rewards.algebra import equal
-from rewards.equality import same
-from rewards.final import Found, final, final_of_reference
-from rewards.mathematics import check_math, math
-from rewards.quick import agrees
-from rewards.reading import list_of
+from rewards.answers.algebra import equal
+from rewards.answers.equality import same
+from rewards.answers.final import Found, final, final_of_reference
+from rewards.answers.mathematics import check_math, math
+from rewards.answers.quick import agrees
+from rewards.answers.reading import list_of
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 

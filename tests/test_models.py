@@ -14,7 +14,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
-from rewards.models import check_model, check_process, model, process, steps
+from rewards.opinions.models import check_model, check_process, model, process, steps
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 

@@ -3,7 +3,7 @@ from decimal import Decimal
 
 import pytest
 
-from rewards.results import Overlap, Result, overlap, plain, same
+from rewards.queries.results import Overlap, Result, overlap, plain, same
 
 
 def result(*rows: tuple, columns: str = "") -> Result:

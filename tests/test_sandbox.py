@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from rewards.inside import Gone, decode, encode
-from rewards.sandbox import Box, Program, follow, sandbox_problem
-from rewards.seccomp import refusing_filter
+from rewards.programs.inside import Gone, decode, encode
+from rewards.programs.sandbox import Box, Program, follow, sandbox_problem
+from rewards.programs.seccomp import refusing_filter
 
 Point = namedtuple("Point", "x y")
 confined = pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "it works")

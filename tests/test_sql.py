@@ -12,9 +12,9 @@ import duckdb
 import pytest
 
 import rewards
-from rewards.databases import Limits, QueryError, find_database, run_query
+from rewards.queries.databases import Limits, QueryError, find_database, run_query
+from rewards.queries.sql import check_sql, query_of, sql, statements, variants
 from rewards.settings import RewardSettings
-from rewards.sql import check_sql, query_of, sql, statements, variants
 from rewards.verdict import Case, Judgement, Outcome
 
 DATA = Path(__file__).parents[2] / "shared/data/sql"
@@ -369,7 +369,7 @@ def test_a_process_of_limited_memory_judges_and_survives_a_swelling_query(folder
     code = """
 import json, resource, sys
 from rewards.settings import RewardSettings
-from rewards.sql import sql
+from rewards.queries.sql import sql
 from rewards.verdict import Case
 folder, name = sys.argv[1:]
 settings = RewardSettings(databases=folder, seconds=2)

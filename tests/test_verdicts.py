@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ray
 FAILING = """
 import hashlib, os, time
 from rewards import Case, RewardSettings
-from rewards.answers import number
+from rewards.answers.text import number
 
 def reward(response, reference, prompt):
     fate = hashlib.blake2b(f"{prompt}{response}".encode(), digest_size=1).digest()[0] % 48
@@ -98,7 +98,7 @@ def yes_model(folder: Path) -> None:
 
     from learner.tiny import write_tiny_model
 
-    write_tiny_model(folder, alphabet="yes\n", seed=0, tied=False)
+    write_tiny_model(folder, alphabet="".join(map(chr, range(33, 127))), seed=0, tied=False)
     model, tokenizer = Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     said = [*tokenizer("yes")["input_ids"], tokenizer.eos_token_id]
     with torch.no_grad():
@@ -123,7 +123,7 @@ def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pyte
 
 STEPS = """
 from rewards import Judgement, Mark, Outcome
-from rewards.answers import number
+from rewards.answers.text import number
 from rewards import Case, RewardSettings
 
 def reward(response, reference, prompt):

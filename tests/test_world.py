@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from actors.prompts import read_rows
 from actors.world import ALPHABET, work_out, write_addition
 from rewards import Case, Outcome, RewardSettings
-from rewards.answers import number
+from rewards.answers.text import number
 
 
 @given(st.integers(0, 10**8 - 1), st.integers(0, 10**8 - 1))

@@ -7,23 +7,26 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from tests.canonical import canonical_cases
-from tests.hostile import PROGRAMS, hostile_case
 
 from cluster.graders import Graders
 from rewards import Case, Grader, Outcome, Question, RewardSettings
+from tests.canonical import canonical_cases
+from tests.hostile import HOSTILE, SECRET, TESTS, target
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "runs" / "bench" / "verify.json"
 ROUNDS = 5
+Item = TypeVar("Item")
 
 
 def main() -> None:
@@ -31,9 +34,10 @@ def main() -> None:
     figures: dict[str, str | float] = {}
     with Graders() as graders:
         for name, questions, right in suites():
-            verdicts = list(track(graders.grade(questions), name, len(questions), Console(stderr=True), transient=True))
+            verdicts = list(shown(graders.grade(questions), name, len(questions)))
             count = sum(good(verdict.outcome) for good, verdict in zip(right, verdicts, strict=True))
             figures[name] = f"{count} of {len(questions)}"
+    figures |= hostile()
     figures |= throughput()
     table = Table("figure", "reached")
     for name, figure in figures.items():
@@ -60,14 +64,14 @@ def suites() -> Iterator[Suite]:
     for name in ("HumanEval", "MBPP"):
         cases = [case for of, case in canonical_cases() if of.startswith(name)]
         yield f"canonical solutions: {name}", asked("code", cases), [is_correct] * len(cases)
-    cases = [hostile_case(name) for name in PROGRAMS]
-    yield "hostile programs stopped", asked("code", cases), [is_not_correct] * len(cases)
     rows = rows_of(DATA / "sql" / "questions.jsonl")
-    keys = ("query", "db_name")
-    references = [json.dumps({key: row[key] for key in keys}) for row in rows]
-    cases = [Case(response=row["query"].split(";")[0], reference=r) for row, r in zip(rows, references, strict=True)]
-    plain = [case for case in cases if "{" not in case.response]
-    yield "gold queries as responses: sql", asked("sql", plain, databases=str(DATA / "sql")), [is_correct] * len(plain)
+    cases = [
+        Case(response=query, reference=json.dumps({"query": row["query"], "db_name": row["db_name"]}))
+        for row in rows
+        for query in row["query"].split(";")
+        if query.strip()
+    ]
+    yield "gold queries as responses: sql", asked("sql", cases, databases=str(DATA / "sql")), [is_correct] * len(cases)
 
 
 def gold() -> Iterator[tuple[str, list[Case]]]:
@@ -77,6 +81,24 @@ def gold() -> Iterator[tuple[str, list[Case]]]:
     yield "MATH-500 solutions", [Case(response=row["solution"], reference=row["answer"]) for row in math]
     school = rows_of(DATA / "gsm8k" / "test.jsonl")
     yield "GSM8K", [Case(response=row["answer"], reference=row["answer"]) for row in school]
+
+
+def hostile() -> dict[str, str]:
+    """How many hostile programs got no correct verdict, gave nothing away and did no harm, and how they ended."""
+    grader, ends, stopped = Grader(), Counter[Outcome](), 0
+    with TemporaryDirectory() as folder, target(Path(folder)) as aim:
+        for source in shown(HOSTILE.values(), "hostile programs", len(HOSTILE)):
+            case = Case(response=f"```python\n{aim.armed(source)}\n```", reference=TESTS)
+            (verdict,) = grader.grade(asked("code", [case], seconds=4.0))
+            ends[verdict.outcome] += 1
+            files = sorted(path.name for path in Path(folder).iterdir())
+            unharmed = files == ["canary", "socket"] and (Path(folder) / "canary").read_text() == "alive"
+            stopped += verdict.outcome is not Outcome.CORRECT and SECRET not in verdict.why and unharmed
+        calls = [harm for harm in aim.harm() if "called" in harm]
+    grader.close()
+    stopped -= len(calls)
+    words = ", ".join(f"{count} {end}" for end, count in ends.items())
+    return {"hostile programs stopped": f"{stopped} of {len(HOSTILE)} ({words})"}
 
 
 def throughput() -> dict[str, float]:
@@ -108,6 +130,11 @@ def throughput() -> dict[str, float]:
         "math-verify bare, cases/s on one core": len(cases) / medians["bare"],
         "ratio of the two": medians["bare"] / medians["isolated"],
     }
+
+
+def shown(items: Iterable[Item], name: str, count: int) -> Iterable[Item]:
+    """The items, with a bar on stderr while they come."""
+    return track(items, name, total=count, console=Console(stderr=True), transient=True)
 
 
 def asked(reward: str, cases: Sequence[Case], **settings: Any) -> list[Question]:

@@ -17,8 +17,8 @@ from functools import lru_cache
 from itertools import combinations, product
 from math import prod
 
-from rewards.databases import Database, Limits, QueryError, QueryTimeout, find_database, run_query
-from rewards.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
+from rewards.queries.databases import Database, Limits, QueryError, QueryTimeout, find_database, run_query
+from rewards.queries.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 
@@ -62,10 +62,10 @@ class _Wanted:
 
 
 def sql(case: Case, settings: RewardSettings) -> Judgement:
-    """Correct when the response's query gives the gold result; see `rewards.results.same` for what is equal.
+    """Correct when the response's query gives the gold result; see `rewards.queries.results.same` for what is equal.
 
     Rows are compared as a list where the gold query orders its result, otherwise as a bag. A wrong response is worth
-    settings.partial * (CP + CR + TC) / 3, the dense reward of Think2SQL (arXiv 2504.15077; `rewards.results.overlap`),
+    settings.partial * (CP + CR + TC) / 3, the dense reward of Think2SQL (arXiv 2504.15077; `overlap` in results.py),
     against the gold result that it comes closest to. A query that is refused, fails, or gives more than settings.rows
     rows is wrong and worth nothing; one that takes longer than its share of settings.seconds has no verdict.
 

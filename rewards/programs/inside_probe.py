@@ -4,7 +4,7 @@ import importlib
 import os
 from typing import Any
 
-from rewards.inside import confine
+from rewards.programs.inside import confine
 
 
 def main(job: dict[str, Any]) -> None:

@@ -24,11 +24,11 @@ The policy, where projects disagree:
 from dataclasses import dataclass
 from functools import lru_cache
 
-from rewards.equality import same
-from rewards.final import Final, Found, final, final_of_reference
-from rewards.notation import clean
-from rewards.quick import agrees
-from rewards.reading import Value, list_of
+from rewards.answers.equality import same
+from rewards.answers.final import Final, Found, final, final_of_reference
+from rewards.answers.notation import clean
+from rewards.answers.quick import agrees
+from rewards.answers.reading import Value, list_of
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 

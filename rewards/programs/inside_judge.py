@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rewards.inside import Channel, Gone, confine, decode, encode
+from rewards.programs.inside import Channel, Gone, confine, decode, encode
 
 _SHOWN = 80  # characters of a value or a test in a report
 

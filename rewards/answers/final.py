@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from rewards.formulas import first_formulas, last_formulas, looks_like_formula, sentence_of, undelimited
+from rewards.answers.formulas import first_formulas, last_formulas, looks_like_formula, sentence_of, undelimited
 
 _THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINKING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)

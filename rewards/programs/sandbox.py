@@ -6,7 +6,7 @@ What holds inside:
 - a user without rights: root's programs run as a user that nobody else is, others in a user name space;
 - files: the interpreter, /usr and /lib read-only, a size-limited folder in memory as its only writable place, and
   nothing else of the host; no /proc and no /sys either;
-- the system calls of rewards/seccomp.py are refused, new processes among them;
+- the system calls of seccomp.py are refused, new processes among them;
 - hard limits on CPU seconds, memory, file sizes, descriptors and threads.
 
 Without bubblewrap (`bare`) only the last two hold, and for root no limit on threads: the program reads and writes
@@ -31,7 +31,7 @@ from signal import SIGKILL
 from types import CodeType, TracebackType
 from typing import IO, Any, Self
 
-from rewards.seccomp import refusing_filter
+from rewards.programs.seccomp import refusing_filter
 
 _READY = b"ready\n"
 _PATIENCE = 5.0  # seconds in which the kernel ends a killed program
@@ -99,7 +99,7 @@ class Program:
             boot = passed.enter_context(_file(b""))
             user = None if box.bare or not _can_change_user() else 10**9 + os.getpid() * 512 + boot.fileno() % 512
             job = {**job, "limits": box.limits(), "refusals": refusals if box.bare else None, "user": user}
-            boot.write(marshal.dumps(([(f"rewards.{name}", _compiled(name)) for name in modules], job)))
+            boot.write(marshal.dumps(([(f"rewards.programs.{name}", _compiled(name)) for name in modules], job)))
             boot.seek(0)
             seccomp = passed.enter_context(_file(refusals or b""))
             command = [*_python(), "-c", _BOOT, str(boot.fileno())]

@@ -9,7 +9,7 @@ import sys
 from types import CodeType, ModuleType
 from typing import Any
 
-from rewards.inside import Channel, Gone, confine, decode, encode
+from rewards.programs.inside import Channel, Gone, confine, decode, encode
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, list, tuple, set, frozenset, dict)
 

@@ -7,8 +7,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from rewards.final import box, has_box, phrase, spoken, tagged
-from rewards.notation import clean, numeral
+from rewards.answers.final import box, has_box, phrase, spoken, tagged
+from rewards.answers.notation import clean, numeral
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 

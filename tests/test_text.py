@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards.answers import check_choice, check_exact, check_number, choice, exact, final_number, number
+from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, final_number, number
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 

@@ -6,8 +6,8 @@ Only the leaves that are formulas are handed to algebra.
 import re
 from fractions import Fraction
 
-from rewards.reading import Formula, Many, Named, Number, Value, Words, read, words
-from rewards.units import factor
+from rewards.answers.reading import Formula, Many, Named, Number, Value, Words, read, words
+from rewards.answers.units import factor
 
 _CLOSE = Fraction(5, 10**7)  # a decimal agrees when it does to six places ...
 _SHARE = Fraction(1, 10**6)  # ... and to this share of the number, so that small numbers differ too
@@ -172,7 +172,7 @@ def _latex(value: Value) -> str:
 
 
 def _same_formula(wanted: Value, said: Value) -> bool:
-    from rewards.algebra import equal  # here, since it loads sympy
+    from rewards.answers.algebra import equal  # here, since it loads sympy
 
     if isinstance(wanted, Formula) and isinstance(said, Formula) and factor(said.unit, wanted.unit) != 1:
         return False
@@ -181,6 +181,6 @@ def _same_formula(wanted: Value, said: Value) -> bool:
 
 
 def _same_sets(wanted: Value, said: Value) -> bool:
-    from rewards.algebra import equal_sets  # here, since it loads sympy
+    from rewards.answers.algebra import equal_sets  # here, since it loads sympy
 
     return equal_sets(_latex(wanted), _latex(said))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.notation import clean, numeral, split_top, strip_unit
+from rewards.answers.notation import clean, numeral, split_top, strip_unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
-from rewards.results import Result, Row, plain
+from rewards.queries.results import Result, Row, plain
 
 if TYPE_CHECKING:
     import duckdb

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rewards.endpoint import ask
-from rewards.models import check_folder
+from rewards.opinions.endpoint import ask
+from rewards.opinions.models import check_folder
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Mark, Outcome
 

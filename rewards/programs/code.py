@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from signal import SIGKILL, SIGXCPU
 from typing import Any
 
-from rewards.inside_judge import modules_named, names_under_test
-from rewards.sandbox import Box, Program, follow, sandbox_problem
+from rewards.programs.inside_judge import modules_named, names_under_test
+from rewards.programs.sandbox import Box, Program, follow, sandbox_problem
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 

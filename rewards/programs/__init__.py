@@ -1,0 +1,1 @@
+"""The reward that runs programs, and the sandbox that it runs them in."""

@@ -1,0 +1,1 @@
+"""The reward that runs database queries."""

@@ -1,0 +1,245 @@
+"""The real control plane with simulated engines: real Ray actors, loop, pool, verifiers, filter; no model.
+
+    Generator (simulated engine) -> Verifier (its real process) -> Filter (real ledger and files) -> learner that fetches
+
+What it measures is what winnow itself costs. Sleeps stand for the work of an engine and of a learner.
+"""
+
+import asyncio
+import math
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from actors.filter import AcceptedBatch, Filter, FilterSpec
+from actors.pool import GeneratorPool, call, call_all
+from actors.rollout import Generator
+from actors.rules import mixed
+from actors.settings import GeneratorSettings, RolloutSettings
+from actors.types import EngineSpec, Finish, Prompt, SamplingSpec, Trajectory
+from actors.verifier import Verifier
+from cluster.loop import Stages, StepDone, run_loop
+from rewards import RewardSettings
+from tests.bench.processes import Usage, usage
+
+PROMPT, ANSWER = 8, 16  # tokens of a simulated prompt and response
+PATIENCE = 10**6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How long the simulated stages take."""
+
+    response: float = 0.0  # mean seconds of a response in the engine; 0 answers at once
+    tail: float = 0.0  # sigma of the logarithm of these seconds; 1 is a heavy tail: 1 % take six times the mean
+    together: int = 256  # responses that the engine works on at the same time
+    update: float = 0.0  # mean seconds of a training step
+    update_tail: float = 0.0  # sigma of the logarithm of these
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One run on the rig."""
+
+    groups: int  # the run ends after the step in which so many have been graded
+    load: Load = field(default_factory=Load)
+    per_step: int = 128  # P
+    size: int = 8  # G
+    staleness: int = 1  # S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What was known after a step."""
+
+    step: int
+    seconds: float  # since the loop began
+    graded: int  # groups so far
+    trained: int  # of these
+    used: Usage  # CPU seconds and memory of this process and all below it
+
+
+class Engine:
+    """Stands where a generator has its `Sampler`; a prompt whose number is divisible by four is always solved."""
+
+    tokenizer = None
+
+    def __init__(self, load: Load) -> None:
+        self._load, self._free = load, asyncio.Semaphore(load.together)
+
+    async def sample(self, prompt: Prompt, rollout: RolloutSettings, seed: int, **_: Any) -> Trajectory:
+        """A response of fixed size after a sleep; the seed alone decides on both."""
+        load = self._load
+        if load.response:
+            async with self._free:
+                await asyncio.sleep(drawn(load.response, load.tail, seed))
+        right = int(prompt.id) % 4 == 0 or seed % 2 == 0
+        return _RESPONSES[right]
+
+
+def drawn(mean: float, sigma: float, seed: int | str) -> float:
+    """A lognormal number with this mean; the seed alone decides on it."""
+    return mean * random.Random(seed).lognormvariate(-sigma * sigma / 2, sigma)
+
+
+def _response(text: str) -> Trajectory:
+    size = PROMPT + ANSWER
+    sampled = np.arange(size) >= PROMPT
+    return Trajectory(
+        tokens=np.arange(size, dtype=np.int32),
+        sampled=sampled,
+        logprobs=np.where(sampled, -0.5, 0.0).astype(np.float32),
+        versions=np.where(sampled, 0, -1).astype(np.int32),
+        finish=Finish.STOP,
+        text=text,
+    )
+
+
+_RESPONSES = {True: _response("5"), False: _response("6")}
+
+
+class SimulatedGenerator(Generator):
+    """The real generator actor on a simulated engine."""
+
+    async def simulate(self, load: Load) -> None:
+        """Takes the place of `start`."""
+        self._started = Engine(load)  # type: ignore[assignment]
+
+
+class SimulatedLearner:
+    """Fetches what it would train on, and sleeps."""
+
+    def train(self, boxes: Sequence[list[ray.ObjectRef]], seconds: float) -> int:
+        """One step; gives the number of responses."""
+        started = time.monotonic()
+        rows = sum(ray.get(box[0]).num_rows for box in boxes)
+        time.sleep(max(0.0, seconds - (time.monotonic() - started)))
+        return rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """The running actors."""
+
+    generators: dict[str, Any]
+    filter: Any
+    learner: Any
+
+    def run(self, plan: Plan, folder: Path) -> list[Mark]:
+        """Runs until so many groups have been graded: a mark for the start and for each step."""
+        return asyncio.run(self._run(plan, folder))
+
+    async def _run(self, plan: Plan, folder: Path) -> list[Mark]:
+        rollout = RolloutSettings(groups_per_step=plan.per_step, group_size=plan.size, max_new_tokens=ANSWER)
+        sampling = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(name="exact"), greedy=False)
+        spec = FilterSpec(
+            keep=mixed,
+            groups_per_step=plan.per_step,
+            max_staleness=plan.staleness,
+            patience=PATIENCE,
+            trajectories=folder,
+        )
+        engines = list(self.generators.values())
+        await asyncio.gather(
+            call(self.filter, "begin", spec),
+            call_all(engines, "begin", sampling),
+            call_all(engines, "simulate", plan.load),
+        )
+        driver = _Driver(self, plan)
+        await run_loop(driver.stages(), steps=10**9)
+        return driver.marks
+
+
+class _Driver:
+    """The stages of `cluster.run.Run`, with a learner and engines that are simulated."""
+
+    def __init__(self, rig: Rig, plan: Plan) -> None:
+        self._rig, self._plan = rig, plan
+        self._pool = GeneratorPool(rig.generators)
+        self._dealt = self._graded = self._trained = 0
+        self._began = time.monotonic()
+        self.marks = [self._mark(0)]
+
+    def stages(self) -> Stages:
+        book = self._rig.filter
+        return Stages(
+            admit=partial(call, book, "admit"),
+            prompts=self._prompts,
+            rollout=self._pool.rollout,
+            offer=partial(call, book, "offer"),
+            drop=partial(call, book, "drop"),
+            take=partial(call, book, "take"),
+            train=self._train,
+            publish=partial(call, book, "publish"),
+            report=self._report,
+        )
+
+    def _prompts(self, count: int) -> list[tuple[Prompt, int]]:
+        numbers = range(self._dealt, self._dealt + count)
+        self._dealt += count
+        return [(_prompt(number), 0) for number in numbers]
+
+    async def _train(self, batch: AcceptedBatch) -> int:
+        load = self._plan.load
+        seconds = drawn(load.update, load.update_tail, f"update/{len(self.marks)}") if load.update else 0.0
+        rows: int = await call(self._rig.learner, "train", batch.boxes, seconds)
+        await call(self._rig.filter, "trained", batch.boxes)
+        self._trained += len(batch.boxes)
+        return rows
+
+    async def _report(self, done: StepDone) -> bool:
+        _, _, graded = await call(self._rig.filter, "report", done.step)
+        self._graded += len(graded)
+        self.marks.append(self._mark(done.step))
+        return self._graded < self._plan.groups
+
+    def _mark(self, step: int) -> Mark:
+        seconds = time.monotonic() - self._began
+        return Mark(step=step, seconds=seconds, graded=self._graded, trained=self._trained, used=usage(os.getpid()))
+
+
+def _prompt(number: int) -> Prompt:
+    tokens = np.arange(PROMPT, dtype=np.int32)
+    return Prompt(id=str(number), tokens=tokens, text="2+3=", reward="exact", reference="5")
+
+
+@contextmanager
+def rig(generators: int = 1, verifiers: int = 1, calls: int = 8192) -> Iterator[Rig]:
+    """The actors; they are gone when the context ends."""
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
+    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    try:
+        checkers = [_create(Verifier, f"verifier-{n}") for n in range(verifiers)]
+        spec = EngineSpec(
+            model="",
+            dtype="float32",
+            seed=0,
+            max_model_len=PROMPT + ANSWER,
+            tensor_parallel=1,
+            backend="",
+            on_cpu=True,
+            engine=GeneratorSettings(),
+        )
+        names = [f"generator-{n}" for n in range(generators)]
+        yield Rig(
+            generators={name: _create(SimulatedGenerator, name, spec, checkers, calls=calls) for name in names},
+            filter=_create(Filter, "filter", calls=calls),
+            learner=_create(SimulatedLearner, "learner"),
+        )
+        ray.get([checker.stop.remote() for checker in checkers])
+    finally:
+        ray.shutdown()
+
+
+def _create(kind: type, name: str, *arguments: Any, calls: int | None = None) -> Any:
+    options: dict[str, Any] = {} if calls is None else {"max_concurrency": calls}
+    return ray.remote(kind).options(name=name, num_cpus=0, **options).remote(*arguments)

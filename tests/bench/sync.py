@@ -1,0 +1,226 @@
+"""`python -m tests.bench.sync`: the gloo weight sync against a bare broadcast of the same bytes, taking turns in one run.
+
+Two plain processes on this machine: the sender of `learner/weights.py` with a source of tensors in memory, and the
+receiver of `actors/weights.py` over a plain torch module that copies each tensor into its parameter. ZeRO's gathers and
+vLLM's layerwise reload are left out: both do the same work whatever carries the bytes.
+"""
+
+import json
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+
+from actors.weights import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine, broadcast, join_group
+from learner.types import free_port
+from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
+
+BUCKET = 2**28  # bytes, the default of sync.bucket_mib
+ROUNDS = 5
+LIMIT = 120.0  # seconds
+
+
+class Tensors(WeightSource):
+    """Equal float32 tensors that lie in memory."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.held = [torch.full((size // 4,), float(number)) for number in range(count)]
+
+    def metadata(self) -> list[ParamMeta]:
+        return [ParamMeta(f"p{number}", t.dtype, tuple(t.shape)) for number, t in enumerate(self.held)]
+
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        return ((f"p{number}", tensor) for number, tensor in enumerate(self.held))
+
+
+class Model(torch.nn.Module):
+    """As many parameters, which `load_weights` overwrites."""
+
+    def __init__(self, count: int, size: int) -> None:
+        super().__init__()
+        for number in range(count):
+            self.register_parameter(f"p{number}", torch.nn.Parameter(torch.zeros(size // 4), requires_grad=False))
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
+        """Copies each into its parameter; the names of what was there."""
+        parameters, loaded = dict(self.named_parameters()), set()
+        for name, tensor in weights:
+            parameters[name].copy_(tensor)
+            loaded.add(name)
+        return loaded
+
+
+class Receiver:
+    """The other process: answers calls by name."""
+
+    def __init__(self, count: int, size: int) -> None:
+        torch.set_num_threads(1)
+        self._model = Model(count, size)
+        config: Any = SimpleNamespace(parallel_config=SimpleNamespace(rank=0), model_config=None)
+        self._engine = GlooWeightTransferEngine(None, config, torch.device("cpu"), self._model)  # type: ignore[arg-type]
+
+    def init_weight_transfer_engine(self, info: dict[str, Any]) -> None:
+        self._engine.init_transfer_engine(GlooInitInfo(**info))
+
+    def start_weight_update(self) -> None:
+        """Nothing: the layerwise reload is left out."""
+
+    def update_weights(self, info: dict[str, Any]) -> None:
+        self._engine.receive_weights(GlooUpdateInfo(**info))
+
+    def finish_weight_update(self) -> None:
+        """Nothing, as at the start."""
+
+    def join(self, info: dict[str, Any]) -> None:
+        self._bare = join_group(GlooInitInfo(**info), 1)
+
+    def bare(self, total: int, bucket: int) -> None:
+        bare_broadcasts(self._bare, total, bucket)
+
+    def settle(self) -> int:
+        return settle()
+
+    def peak(self) -> int:
+        return resident("VmHWM")
+
+    def values(self) -> list[float]:
+        """The first and the last number of each parameter."""
+        return [float(p[at]) for p in self._model.parameters() for at in (0, -1)]
+
+
+def serve(line: Connection, count: int, size: int) -> None:
+    """The main function of the other process; None ends it."""
+    receiver = Receiver(count, size)
+    line.send(None)
+    while (call := line.recv()) is not None:
+        line.send(getattr(receiver, call[0])(*call[1:]))
+
+
+class Client:
+    """Calls the receiver and counts the calls."""
+
+    def __init__(self, line: Connection) -> None:
+        self._line, self.calls = line, 0
+
+    def call(self, *call: Any) -> Any:
+        self.begin(*call)
+        return self.result()
+
+    def begin(self, *call: Any) -> None:
+        self.calls += 1
+        self._line.send(call)
+
+    def result(self) -> Any:
+        if not self._line.poll(LIMIT):
+            raise TimeoutError("the receiver has not answered")
+        return self._line.recv()
+
+    def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
+        self.call("init_weight_transfer_engine", init_info)
+
+    def start_weight_update(self) -> None:
+        self.call("start_weight_update")
+
+    def update_weights(self, update_info: Any) -> None:
+        self.call("update_weights", update_info)
+
+    def finish_weight_update(self, weight_version: str | None = None) -> None:
+        self.call("finish_weight_update")
+
+
+def bare_broadcasts(group: torch.distributed.ProcessGroup, total: int, bucket: int) -> None:
+    """Broadcasts so many bytes out of one buffer, bucket after bucket."""
+    buffer = BUFFERS.setdefault(bucket, torch.ones(bucket, dtype=torch.uint8))
+    for start in range(0, total, bucket):
+        broadcast(group, buffer[: total - start]).wait()
+
+
+BUFFERS: dict[int, torch.Tensor] = {}
+
+
+def settle() -> int:
+    """Forgets the bare broadcast's buffer and the peak of this process; resident bytes."""
+    BUFFERS.clear()
+    Path("/proc/self/clear_refs").write_text("5")
+    return resident("VmRSS")
+
+
+def resident(name: str) -> int:
+    """Bytes of this process: `VmRSS` now, `VmHWM` at their peak."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def seconds(action: Callable[[], object]) -> float:
+    started = time.monotonic()
+    action()
+    return time.monotonic() - started
+
+
+def connected(count: int, total: int, bucket: int) -> tuple[Any, Client, GlooTrainerEngine, Tensors]:
+    """(process, client, sender, its source) of a sync of so many tensors."""
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=serve, args=(there, count, total // count // 4 * 4))
+    process.start()
+    client, source = Client(here), Tensors(count, total // count // 4 * 4)
+    client.result()
+    info = GlooTrainerInitInfo("127.0.0.1", free_port(), 2, bucket, LIMIT, rank=0)
+    return process, client, GlooTrainerEngine.trainer_init(info, client=client, source=source), source
+
+
+def calls_of(count: int) -> int:
+    """Calls of one sync of so many tensors of 1 KiB."""
+    process, client, sender, _ = connected(count, count * 1024, BUCKET)
+    before = client.calls
+    sender.send_weights()
+    made = client.calls - before
+    client._line.send(None)
+    process.join()
+    return made
+
+
+def measure(gib: float = 1.0, count: int = 300, bucket: int = BUCKET) -> dict[str, float]:
+    """Shares of a bare broadcast's bandwidth, buckets of extra memory on both sides, and calls."""
+    torch.set_num_threads(1)
+    process, client, sender, source = connected(count, int(gib * 2**30), bucket)
+    total = sum(tensor.nbytes for tensor in source.held)
+    port = free_port()
+    bare_info = {"master_address": "127.0.0.1", "master_port": port, "rank_offset": 1, "world_size": 2}
+    bare_info |= {"bucket_bytes": bucket, "timeout_seconds": LIMIT}
+    client.begin("join", bare_info)
+    group = join_group(GlooInitInfo(**bare_info), 0)
+    client.result()
+
+    def bare() -> None:
+        client.begin("bare", total, bucket)
+        bare_broadcasts(group, total, bucket)
+        client.result()
+
+    before = settle(), client.call("settle")
+    sender.send_weights()
+    peaks = resident("VmHWM"), client.call("peak")
+    bare()
+    times = [(seconds(bare), seconds(sender.send_weights)) for _ in range(ROUNDS)]
+    right = client.call("values") == [float(t[0]) for t in source.held for _ in range(2)]
+    client._line.send(None)
+    process.join()
+    print(times)
+    return {
+        "bare_gib_per_second": total / 2**30 / statistics.median(one for one, _ in times),
+        "sync_gib_per_second": total / 2**30 / statistics.median(one for _, one in times),
+        "share_of_bare": statistics.median(one / other for one, other in times),
+        "sender_extra_buckets": (peaks[0] - before[0]) / bucket,
+        "receiver_extra_buckets": (peaks[1] - before[1]) / bucket,
+        "right": float(right),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure() | {f"calls_{count}": calls_of(count) for count in (10, 1000)}, indent=2))

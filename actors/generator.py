@@ -73,8 +73,9 @@ class Sampler:
         tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
         return (await self._texts(tokens, SamplingParams(temperature=0.0, max_tokens=longest)))[0]
 
-    async def continuations(self, tokens: Sequence[int], count: int, rollout: RolloutSettings, seed: int) -> list[str]:
-        """Texts that the model goes on with after these tokens."""
+    async def continuations(self, text: str, count: int, rollout: RolloutSettings, seed: int) -> list[str]:
+        """So many texts that the model goes on with after this one."""
+        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         longest = min(rollout.max_new_tokens, self._spec.max_model_len - len(tokens))
         params = SamplingParams(n=count, temperature=rollout.temperature, max_tokens=longest, seed=seed)
         return await self._texts(tokens, params)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from actors.settings import RolloutSettings
 from actors.types import EngineSpec
 from rewards import Case, Judgement, Outcome, RewardSettings
 from rewards.opinions.judges import messages, read
@@ -33,15 +34,23 @@ class JudgeModel:
 
     async def answer(self, conversations: Sequence[Conversation]) -> list[str]:
         """What the model says to each, always its likeliest words."""
-        if self._started is None:
-            raise RuntimeError("the judge has not been started")
-        asked = (self._started.reply(conversation, ANSWER_TOKENS) for conversation in conversations)
+        asked = (self._engine.reply(conversation, ANSWER_TOKENS) for conversation in conversations)
         return list(await asyncio.gather(*asked))
+
+    async def continuations(self, text: str, count: int, rollout: RolloutSettings, seed: int) -> list[str]:
+        """So many texts that the model goes on with, sampled; what labels of steps are made from."""
+        return await self._engine.continuations(text, count, rollout, seed)
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""
         if self._started is not None:
             self._started.llm.shutdown()
+
+    @property
+    def _engine(self) -> "Sampler":
+        if self._started is None:
+            raise RuntimeError("the judge has not been started")
+        return self._started
 
 
 def ask_judge(judge: str, cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:

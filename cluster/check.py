@@ -11,9 +11,9 @@ import numpy as np
 from actors.prompts import DataError, columns_of, read_lines, reference_of, render
 from actors.settings import DataSettings
 from cluster.config import ConfigError, GradingConfig, RunConfig
-from cluster.graders import Graders
+from cluster.graders import Graders, progress
 from cluster.models import positions_of
-from rewards import REWARDS, Case, Outcome, Question, RewardSettings, names
+from rewards import REWARDS, Case, Outcome, Question, RewardSettings, reward_names
 
 SHOWN = 20  # bad rows that are named one by one
 
@@ -30,11 +30,16 @@ class Row:
 
 def bad_references(path: str, rows: Sequence[Row], settings: RewardSettings, graders: Graders) -> list[str]:
     """What is wrong with rewards and references, each with file and line; equal references are looked at once."""
-    problems = [f"{path}:{row.line} asks for the reward {row.reward!r}" for row in rows if row.reward not in names()]
-    problems = [f"{problem}; there are {', '.join(names())}" for problem in problems]
-    for reward in sorted({row.reward for row in rows}.intersection(names())):
+    known = reward_names()
+    problems = [
+        f"{path}:{row.line} asks for the reward {row.reward!r}; there are {', '.join(known)}"
+        for row in rows
+        if row.reward not in known
+    ]
+    for reward in sorted({row.reward for row in rows}.intersection(known)):
         references = list(dict.fromkeys(row.reference for row in rows if row.reward == reward))
-        found = dict(zip(references, graders.problems(reward, references, settings), strict=True))
+        answers = progress(graders.problems(reward, references, settings), f"references of {reward}", len(references))
+        found = dict(zip(references, answers, strict=True))
         asked = (row for row in rows if row.reward == reward)
         problems += [f"{path}:{row.line}: {found[row.reference]}" for row in asked if found[row.reference]]
     return problems
@@ -91,7 +96,7 @@ def _gold(
     echoed = [row for row in rows if row.reward in REWARDS and REWARDS[row.reward].echoes]
     cases = [Case(response=row.reference, reference=row.reference) for row in echoed]
     questions = [Question(reward=r.reward, case=c, settings=config.reward) for r, c in zip(echoed, cases, strict=True)]
-    verdicts = list(graders.grade(questions))
+    verdicts = list(progress(graders.grade(questions), "references as responses", len(questions)))
     if verdicts:
         ends = Counter(verdict.outcome for verdict in verdicts)
         say("references graded as responses: " + ", ".join(f"{ends[end]} {end}" for end in Outcome if ends[end]))

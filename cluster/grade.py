@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 from actors.prompts import DataError, read_objects
 from cluster.config import ConfigError, GradingConfig
-from cluster.graders import Graders
-from rewards import Case, Outcome, Question, Verdict, names
+from cluster.graders import Graders, progress
+from rewards import Case, Outcome, Question, Verdict, reward_names
 
 NEEDED = ("response", "reference")
 
@@ -40,12 +39,11 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
     questions = [_question(path, line, row, config) for line, row in rows]
     console = Console(stderr=True)
     counts: Counter[tuple[str, str]] = Counter()
-    with Graders(workers) as graders, _writer(out) as file, Progress(console=console, transient=True) as progress:
-        bar = progress.add_task("grading", total=len(rows))
-        for (_, row), question, verdict in zip(rows, questions, graders.grade(questions), strict=True):
+    with Graders(workers) as graders, _writer(out) as file:
+        verdicts = progress(graders.grade(questions), "grading", len(questions))
+        for (_, row), question, verdict in zip(rows, questions, verdicts, strict=True):
             print(json.dumps(row | _found(verdict), ensure_ascii=False, default=str), file=file)
             counts.update(_marks(question.reward, row, verdict))
-            progress.advance(bar)
     console.print(summary(counts))
 
 
@@ -66,8 +64,8 @@ def _question(path: Path, line: int, row: dict[str, Any], config: GradingConfig)
     if missing:
         raise ConfigError(f"{path}:{line} has no {missing[0]!r} (columns there: {', '.join(row) or 'none'})")
     reward = row.get("reward", config.reward.name)
-    if reward not in names():
-        raise ConfigError(f"{path}:{line} asks for the reward {reward!r}; there are {', '.join(names())}")
+    if reward not in reward_names():
+        raise ConfigError(f"{path}:{line} asks for the reward {reward!r}; there are {', '.join(reward_names())}")
     text = {name: _text(row.get(name, "")) for name in (*NEEDED, "prompt")}
     case = Case(**text, tokens=int(row.get("tokens", 0)), longest=int(row.get("longest", 0)))
     return Question(reward=reward, case=case, settings=config.reward)

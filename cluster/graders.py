@@ -2,15 +2,24 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import track
 
 from rewards import Grader, Question, RewardSettings, Verdict
 
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 CHUNK = 16  # cases that a grader takes at a time
+
+
+def progress(items: Iterable[Answer], name: str, count: int) -> Iterable[Answer]:
+    """The items as they come, with a bar on a terminal's stderr that is gone at the end."""
+    console = Console(stderr=True)
+    return track(items, name, total=count, console=console, transient=True, disable=not console.is_terminal)
 
 
 class Graders:

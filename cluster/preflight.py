@@ -17,6 +17,8 @@ from cluster.layout import Layout
 from cluster.memory import check_memory, this_machine_memory
 from cluster.models import check_model, positions_of
 from learner.formula import objective_line
+from rewards.programs.sandbox import sandbox_problem
+from rewards.table import leaves
 
 WORLD_PROMPTS, WORLD_WORKED = 20_000, 30_000  # rows of a built-in world
 PROBE_TOKENS = 64
@@ -89,6 +91,8 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
     model = check_model(Path(config.model.path))
     if config.learner.tuned_path:
         check_model(Path(config.learner.tuned_path), "learner.tuned_path")
+    if "code" in leaves(config.reward.name, config.reward) and not config.reward.unsandboxed and sandbox_problem():
+        raise ConfigError(f"{sandbox_problem()} (or set reward.unsandboxed = true on a machine that may be lost)")
     judge_length = 0
     if config.hosts_judge:
         check_model(Path(config.reward.model), "reward.model")

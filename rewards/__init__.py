@@ -2,7 +2,7 @@
 
 from rewards.grader import Grader, Question
 from rewards.settings import RewardSettings
-from rewards.table import REWARDS, check_settings, names
+from rewards.table import REWARDS, check_settings, reward_names
 from rewards.verdict import Case, Judgement, Mark, Outcome, Verdict
 
 __all__ = [
@@ -16,5 +16,5 @@ __all__ = [
     "RewardSettings",
     "Verdict",
     "check_settings",
-    "names",
+    "reward_names",
 ]

@@ -33,14 +33,6 @@ def stable_reinforce_consistency(accuracy: float, consistency: float, form: floa
     return accuracy * (1.0 + 0.5 * consistency) + 0.5 * form
 
 
-def reft_partial(said: float | None, wanted: float, *, partial: float = 0.1, tolerance: float = 0.01) -> float:
-    """1 where |said - wanted| <= tolerance, `partial` for another number, 0 where no number was found (None).
-    arXiv 2401.08967 (ReFT)."""
-    if said is None:
-        return 0.0
-    return 1.0 if abs(said - wanted) <= tolerance else partial
-
-
 def f_beta(precision: float, recall: float, beta: float = 3.0) -> float:
     """(1 + beta^2) * P * R / (beta^2 * P + R), and 0 where both are 0; above 1, beta favours recall.
     arXiv 2502.20127 (SoRFT), beta 3."""
@@ -117,17 +109,3 @@ def hard_label(verdicts: Sequence[bool]) -> float:
 def soft_label(verdicts: Sequence[bool]) -> float:
     """The share of a step's completions that are correct; of at least one. arXiv 2312.08935 (Math-Shepherd)."""
     return sum(verdicts) / len(verdicts)
-
-
-def weighted_vote(answers: Sequence[str], scores: Sequence[float]) -> str:
-    """argmax_a sum_i [answers_i = a] * scores_i; of equal sums, the answer that came first. arXiv 2312.08935.
-
-    Raises:
-        ValueError: there are no answers, or not one score for each.
-    """
-    if not answers:
-        raise ValueError("a vote needs at least one answer")
-    totals: dict[str, float] = {}
-    for answer, score in zip(answers, scores, strict=True):
-        totals[answer] = totals.get(answer, 0.0) + score
-    return max(totals, key=totals.__getitem__)

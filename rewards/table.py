@@ -4,10 +4,11 @@ A new reward is a row here: a function that judges, and one that says whether a 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from rewards.answers.mathematics import check_math, math
+from rewards.answers.names import check_names, names
 from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, number
 from rewards.combine import check_combination, combine
 from rewards.forms import check_form, check_length, form, length
@@ -17,7 +18,7 @@ from rewards.own import check_own, own
 from rewards.programs.code import check_code, code
 from rewards.queries.sql import check_sql, sql
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement
+from rewards.verdict import Case, Judgement, Outcome
 
 Judge = Callable[[Sequence[Case], RewardSettings], list[Judgement]]
 Check = Callable[[str, RewardSettings], None]
@@ -47,30 +48,46 @@ def one_by_one(judge_one: Callable[[Case, RewardSettings], Judgement]) -> Judge:
     return lambda cases, settings: [judge_one(case, settings) for case in cases]
 
 
+def answers(judge_one: Callable[[Case, RewardSettings], Judgement]) -> Judge:
+    """The same for rewards of a final answer: one that is there and wrong is worth reward.partial, so that it is worth
+    more than none. arXiv 2401.08967 (ReFT), which has 0.1."""
+
+    def judge_all(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+        found = (judge_one(case, settings) for case in cases)
+        return [replace(j, value=settings.partial) if j.outcome is Outcome.WRONG else j for j in found]
+
+    return judge_all
+
+
 REWARDS: dict[str, Reward] = {
     "exact": Reward(
         about="The final answer equals the reference as text; case, articles and punctuation around it aside.",
-        judge=one_by_one(exact),
+        judge=answers(exact),
         check=check_exact,
         echoes=True,
     ),
     "choice": Reward(
         about="The letter chosen is the reference's.",
-        judge=one_by_one(choice),
+        judge=answers(choice),
         check=check_choice,
         echoes=True,
     ),
     "number": Reward(
         about="The final number has the value of the reference's.",
-        judge=one_by_one(number),
+        judge=answers(number),
         check=check_number,
         echoes=True,
     ),
     "math": Reward(
         about="The final answer equals the reference as mathematics.",
-        judge=one_by_one(math),
+        judge=answers(math),
         check=check_math,
         echoes=True,
+    ),
+    "names": Reward(
+        about="F-beta of the names listed, such as files to change, against the reference's list.",
+        judge=one_by_one(names),
+        check=check_names,
     ),
     "code": Reward(
         about="The Python program passes the reference's tests (HumanEval, MBPP, or inputs and outputs) in a sandbox.",
@@ -120,7 +137,7 @@ REWARDS: dict[str, Reward] = {
 COMBINATIONS = ("sum", "product", "shaped", "consistent")  # of the rewards in reward.parts
 
 
-def names() -> tuple[str, ...]:
+def reward_names() -> tuple[str, ...]:
     """Everything that reward.name may be."""
     return (*REWARDS, *COMBINATIONS)
 
@@ -137,11 +154,11 @@ def check_settings(settings: RewardSettings) -> None:
         ValueError: they do not; the message names the setting.
     """
     name = settings.name
-    if name not in names():
-        raise ValueError(f"reward.name must be one of {', '.join(names())}, got {name!r}")
+    if name not in reward_names():
+        raise ValueError(f"reward.name must be one of {', '.join(reward_names())}, got {name!r}")
     if name in COMBINATIONS:
         check_combination(name, settings, REWARDS)
-    graded = settings.partial > 0 or name in (*COMBINATIONS, "length", "model", "process")
+    graded = settings.partial > 0 or name in (*COMBINATIONS, "length", "model", "process", "names")
     if graded and settings.wrong != -settings.correct:
         raise ValueError(
             f"reward.wrong must be minus reward.correct for a reward between wrong and correct, got {settings.wrong:g} "

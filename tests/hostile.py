@@ -263,7 +263,8 @@ _PRETENCE = {
     ),
     "shadowed names": "def solve(n):\n    return 1\nint = float = str = set = sorted = abs = lambda *_: solve",
     "patched modules": (
-        "import sys\nfor name in ('json', 'os', 'rewards.programs.inside', 'rewards.programs.inside_judge', 'builtins'):\n"
+        "import sys\nours = 'rewards.programs.inside', 'rewards.programs.inside_judge'\n"
+        "for name in ('json', 'os', *ours, 'builtins'):\n"
         "    sys.modules[name] = None\ndef solve(n):\n    return True"
     ),
     "patched answers": (

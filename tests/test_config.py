@@ -28,7 +28,7 @@ WORLD = {"world": {"name": "addition"}}
             {"reward": {"name": "process", "model": "x", "steps": 0.5}, "learner": {"algorithm": "raft"}},
             "has no use for rewards of steps",
         ),
-        ({"reward": {"name": "vibes"}}, "reward.name must be one of exact, choice, number, math, code"),
+        ({"reward": {"name": "vibes"}}, "reward.name must be one of exact, choice, number, math, names"),
         ({"data": {"template": "no place"}}, "data.template must contain {prompt}, got 'no place'"),
         ({"data": {"path": "x.jsonl"}}, "world.name = 'addition' brings its own data and model"),
         ({"world": {"name": ""}}, "model.path must be set"),

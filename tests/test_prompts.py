@@ -1,14 +1,17 @@
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from builders import prompt
+from builders import prompt, summary
 
+from actors.chooser import Chooser
 from actors.prompts import DataError, PromptSource, load_prompts, read_rows, render
 from actors.settings import DataSettings
+from actors.types import Summary
 
 
 class Letters:
@@ -49,6 +52,28 @@ def test_a_source_goes_on_where_another_stopped() -> None:
     ids = [one.id for one, _ in first.take(4)]
     ids += [one.id for one, _ in PromptSource(prompts, seed=2, position=first.position).take(8)]
     assert ids == whole
+
+
+def graded(prompt_id: str, *scores: float) -> Summary:
+    return replace(summary(scores), prompt_id=prompt_id, oldest_version=0)
+
+
+def test_a_chooser_deals_the_likely_mixed_of_the_prompts_that_come_next() -> None:
+    prompts = [prompt(str(number)) for number in range(8)]
+    plain = PromptSource(prompts, seed=3)
+    passes = [[one.id for one, _ in plain.take(8)] for _ in range(2)]
+    source = PromptSource(prompts, seed=3, chooser=Chooser(group_size=4))
+    assert [one.id for one, _ in source.take(2)] == passes[0][:2]  # nothing is known of any
+    for name in passes[0][:2]:
+        source.graded(graded(name, 1.0, 1.0, 1.0, 1.0))
+    for name in passes[0][4:6]:
+        source.graded(graded(name, 1.0, -1.0, 1.0, -1.0))
+    source.graded(graded(passes[0][7]))  # without a verdict nothing is learned
+    dealt = source.take(2)
+    assert [one.id for one, _ in dealt] == [name for name in passes[1] if name in passes[0][4:6]]
+    assert [visit for _, visit in dealt] == [1, 1]  # so a prompt that comes again is sampled anew
+    assert source.position == 16
+    assert len({one.id for one, _ in source.take(8)}) == 8  # where all are wanted, none is passed over
 
 
 def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:

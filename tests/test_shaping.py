@@ -9,12 +9,10 @@ from rewards.shaping import (
     hard_label,
     overlong,
     qwen_math,
-    reft_partial,
     sigmoid,
     soft_label,
     sorft,
     stable_reinforce_consistency,
-    weighted_vote,
 )
 
 
@@ -41,11 +39,6 @@ def test_consistency_counts_only_for_a_right_answer(
     accuracy: float, consistency: float, form: float, reward: float
 ) -> None:
     assert stable_reinforce_consistency(accuracy, consistency, form) == reward
-
-
-@pytest.mark.parametrize(("said", "reward"), [(12, 1.0), (7, 0.1), (None, 0.0)])
-def test_reft_gives_a_tenth_for_a_number_that_is_wrong(said: float | None, reward: float) -> None:
-    assert reft_partial(said, 12.005) == reward
 
 
 @pytest.mark.parametrize(
@@ -124,17 +117,3 @@ def test_many_small_scores_do_not_vanish_in_the_geometric_mean() -> None:
 def test_eight_completions_label_a_step_as_in_math_shepherd(correct: int, hard: float, soft: float) -> None:
     verdicts = [True] * correct + [False] * (8 - correct)
     assert (hard_label(verdicts), soft_label(verdicts)) == (hard, soft)
-
-
-def test_a_vote_weighs_answers_by_score_and_not_by_number() -> None:
-    assert weighted_vote(["A", "A", "B"], [0.3, 0.3, 0.7]) == "B"
-
-
-def test_a_tied_vote_goes_to_the_answer_that_came_first() -> None:
-    assert weighted_vote(["B", "A"], [0.5, 0.5]) == "B"
-
-
-@pytest.mark.parametrize(("answers", "scores"), [([], []), (["A"], [])])
-def test_a_vote_without_an_answer_or_a_score_is_refused(answers: list[str], scores: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"at least one answer|shorter"):
-        weighted_vote(answers, scores)

@@ -1,5 +1,6 @@
 """Runs whose verifiers fail on purpose, and runs that are graded by a language model: nothing false is trained on."""
 
+import asyncio
 import json
 import logging
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from actors.errors import Starved
 from actors.ledger import check_conservation
 from cluster.config import load_config
+from rewards import Case, Grader, Outcome, Question, RewardSettings
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.ray
@@ -119,6 +121,52 @@ def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pyte
     _, lines, rows = start(tmp_path, *settings, "run.steps=1", "learner.algorithm=reinforce")
     assert lines[0]["accuracy"] == 1.0
     assert {row["outcome"] for row in rows} == {"correct"}
+
+
+def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None:
+    import ray
+
+    from actors.judge import JudgeModel
+    from actors.labels import StepLabel, label_steps
+    from actors.settings import GeneratorSettings, RolloutSettings
+    from actors.types import EngineSpec
+
+    yes_model(tmp_path / "model")
+    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
+    spec = EngineSpec(
+        model=str(tmp_path / "model"),
+        dtype="float32",
+        seed=0,
+        max_model_len=256,
+        tensor_parallel=1,
+        backend="",
+        on_cpu=True,
+        engine=GeneratorSettings(),
+    )
+
+    async def labels(reference: str) -> list[StepLabel]:
+        async def complete(text: str, count: int) -> list[str]:
+            return await engine.continuations.remote(text, count, RolloutSettings(max_new_tokens=8), 0)
+
+        async def judge(response: str) -> Outcome:
+            case = Case(response=response.rpartition(";")[2], reference=reference)
+            question = Question(reward="exact", case=case, settings=RewardSettings())
+            return (await asyncio.to_thread(grader.grade, [question]))[0].outcome
+
+        return await label_steps("is it?", ["so;", "it.;"], complete, judge, completions=4)
+
+    ray.init(address="local", num_cpus=2, log_to_driver=False, runtime_env={"env_vars": env})
+    grader = Grader()
+    try:
+        engine: Any = ray.remote(JudgeModel).remote(spec)
+        ray.get(engine.start.remote())
+        right, wrong = asyncio.run(labels("yes")), asyncio.run(labels("no"))
+        ray.get(engine.stop.remote())
+    finally:
+        grader.close()
+        ray.shutdown()
+    assert [(label.hard, label.soft, label.judged) for label in right] == [(1.0, 1.0, 4)] * 2
+    assert [(label.hard, label.soft, label.judged) for label in wrong] == [(0.0, 0.0, 4)] * 2
 
 
 STEPS = """

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _ALIGNMENT = 16  # bytes, so that a bucket can be viewed as any dtype at each tensor's offset
+WIRE_BYTES = 2**22  # of a gloo bucket, at most: small ones stay in the processor's cache and in the heap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

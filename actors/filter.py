@@ -56,6 +56,7 @@ class Filter:
             )
             self._recorder = Recorder(spec.trajectories)
             self._accepted: dict[int, tuple[Summary, Box]] = {}
+            self._taken: tuple[Box, ...] = ()  # the batch that is being trained on
             self._graded: list[Summary] = []  # since the last report, kept or not
             self._starved: Starved | None = None
             self._runs += 1
@@ -71,15 +72,16 @@ class Filter:
             await self._changed.wait_for(lambda: self._runs != run or self._ledger.slots > 0)
             return list(self._ledger.admit(self._ledger.slots)) if self._runs == run else []
 
-    async def offer(self, summary: Summary, box: Box) -> None:
-        """A graded group: kept for the learner, or rejected and freed."""
+    async def offer(self, graded: Sequence[tuple[Summary, Box]]) -> None:
+        """Graded groups: each is kept for the learner, or rejected and freed."""
         async with self._changed:
-            self._graded.append(summary)
-            reason = self._judge(summary)
-            if not reason:
-                self._accepted[summary.id] = (summary, box)
-            else:
-                self._recorder.write(box, reason)
+            for summary, box in graded:
+                self._graded.append(summary)
+                reason = self._judge(summary)
+                if not reason:
+                    self._accepted[summary.id] = (summary, box)
+                else:
+                    self._recorder.write([box], reason)
             self._changed.notify_all()
 
     async def drop(self, group: int, reason: str) -> None:
@@ -109,14 +111,15 @@ class Filter:
                 if taken is None:
                     await self._changed.wait()
             groups = [self._accepted.pop(group) for group in taken]
-        return AcceptedBatch(summaries=tuple(s for s, _ in groups), boxes=tuple(box for _, box in groups))
+            self._taken = tuple(box for _, box in groups)
+        return AcceptedBatch(summaries=tuple(s for s, _ in groups), boxes=self._taken)
 
     async def trained(self, boxes: Sequence[Box]) -> None:
         """The batch that was taken last has been trained on."""
         async with self._changed:
             self._ledger.trained()
-            for box in boxes:
-                self._recorder.write(box, "")
+            self._taken = ()
+            self._recorder.write(boxes, "")
 
     async def publish(self, version: int) -> None:
         """All generators hold this version."""
@@ -135,8 +138,8 @@ class Filter:
     async def close(self, step: int) -> None:
         """Writes what was accepted but never trained on, closes the files, and checks the ledger a last time."""
         self._ledger.counts()
-        for _, box in self._accepted.values():
-            self._recorder.write(box, "never trained")
+        boxes = [*self._taken, *(box for _, box in self._accepted.values())]
+        self._recorder.write(boxes, "never trained")
         await asyncio.to_thread(self._recorder.close_step, step)
 
     def _judge(self, summary: Summary) -> str:
@@ -160,4 +163,4 @@ class Filter:
         try:
             yield
         except Starved as starved:
-            self._starved = starved
+            self._starved = self._starved or starved

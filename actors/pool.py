@@ -1,6 +1,7 @@
 """Who is alive, and the calls to them. The only place that catches whatever a remote call may raise."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ class GeneratorPool:
         self.wanted = len(generators)  # how many there should be; 0 in a run that samples nothing
         self.deaths: dict[str, str] = {}  # name -> what was last heard
         self._busy = dict.fromkeys(generators, 0)
+        self._seconds = 0.0  # in which generators had work, over all of them
+        self._counted = time.monotonic()  # until when
 
     async def rollout(self, order: Order) -> tuple[Summary, list[ray.ObjectRef]]:
         """One graded group: its summary and a boxed reference to its record batch.
@@ -32,6 +35,7 @@ class GeneratorPool:
         failure: Exception | None = None
         for _ in range(2):
             name = min(self.living(), key=self._busy.__getitem__)
+            self.busy_seconds()
             self._busy[name] += 1
             try:
                 summary, batch = self.alive[name].rollout.options(num_returns=2).remote(order)
@@ -42,10 +46,18 @@ class GeneratorPool:
             except RayTaskError as error:
                 failure = error
             finally:
+                self.busy_seconds()
                 self._busy[name] -= 1
         cause = getattr(failure, "cause", failure)
         reason = "timeout" if isinstance(cause, TimeoutError) else "generator_error"
         raise RolloutFailed(reason, f"group {order.group} (prompt {order.prompt.id}) failed twice: {failure}")
+
+    def busy_seconds(self) -> float:
+        """Seconds so far in which a generator had a group in hand, summed over generators."""
+        now = time.monotonic()
+        self._seconds += (now - self._counted) * sum(count > 0 for count in self._busy.values())
+        self._counted = now
+        return self._seconds
 
     def bury(self, name: str, last_words: str) -> None:
         """Takes a dead generator out; its groups are dispatched again by whoever waits for them."""
@@ -62,6 +74,22 @@ class GeneratorPool:
             heard = "; ".join(f"{name}: {words}" for name, words in self.deaths.items())
             raise BrokenPart(f"no generator is left. {heard}")
         return dict(self.alive)
+
+
+class Offers:
+    """Brings graded groups to the filter. A call carries what has gathered while the last one was under way, so the
+    number of calls follows the time that they take, not the number of groups."""
+
+    def __init__(self, book: Any) -> None:
+        self._filter, self._waiting, self._turn = book, list[tuple[Summary, list[ray.ObjectRef]]](), asyncio.Lock()
+
+    async def offer(self, summary: Summary, box: list[ray.ObjectRef]) -> None:
+        """Returns when the filter has the group; raises as `call`."""
+        self._waiting.append((summary, box))
+        async with self._turn:
+            if self._waiting:  # else the call before this one took it along
+                taken, self._waiting = self._waiting, []
+                await call(self._filter, "offer", taken)
 
 
 async def call(actor: Any, method: str, *arguments: Any) -> Any:

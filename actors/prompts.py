@@ -8,8 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from actors.chooser import Chooser
 from actors.settings import DataSettings
-from actors.types import Prompt
+from actors.types import Prompt, Summary
+
+CANDIDATES = 4  # prompts that a chooser looks at for each one that is dealt
 
 
 class DataError(ValueError):
@@ -17,15 +20,35 @@ class DataError(ValueError):
 
 
 class PromptSource:
-    """Deals prompts in an order that the seed alone decides: one shuffled pass over the data after another."""
+    """Deals prompts in an order that the seed alone decides: one shuffled pass over the data after another.
 
-    def __init__(self, prompts: Sequence[Prompt], seed: int, position: int = 0) -> None:
-        self._prompts, self._seed = prompts, seed
-        self.position = position  # prompts dealt so far
+    With a chooser, the most likely mixed of the next prompts are dealt and the others wait for a later pass. The order
+    then depends on the verdicts and on when they came, and the prompts that are trained on are no longer spread as the
+    data are: those between solved and out of reach come more often. Only an evaluation on prompts that nobody chose
+    says how good the policy is on all of them. To go on elsewhere takes the position and the chooser.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], seed: int, position: int = 0, chooser: Chooser | None = None) -> None:
+        self._prompts, self._seed, self._chooser = prompts, seed, chooser
+        self.position = position  # prompts dealt or passed over so far
         self._shuffled = (-1, list[int]())  # the pass whose order is at hand, and the order
 
     def take(self, count: int) -> list[tuple[Prompt, int]]:
         """The next prompts, each with the number of passes that came before."""
+        if self._chooser is None:
+            return self._next(count)
+        chance = self._chooser.chance
+        candidates = self._next(max(count, min(CANDIDATES * count, len(self._prompts))))
+        return sorted(candidates, key=lambda candidate: chance(candidate[0].id), reverse=True)[:count]
+
+    def graded(self, summary: Summary) -> None:
+        """Hears of a graded group, kept or not, of a prompt that it dealt."""
+        if self._chooser is not None and summary.scores:
+            correct = sum(score > 0 for score in summary.scores)
+            wrong = len(summary.scores) - correct
+            self._chooser.observe(summary.prompt_id, correct, wrong, summary.oldest_version)
+
+    def _next(self, count: int) -> list[tuple[Prompt, int]]:
         dealt = []
         for position in range(self.position, self.position + count):
             visit, index = divmod(position, len(self._prompts))

@@ -6,21 +6,26 @@ vLLM is imported in `start`, so that only the generator's own process loads it.
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from actors.arrow import batch_of
+from actors.ledger import REJECTED
 from actors.marks import placed
 from actors.pool import verifier_call
+from actors.rules import KeepRule
 from actors.types import EngineSpec, Group, Order, SamplingSpec, Summary, Times, Trajectory
 from actors.verifier import VerifierQueue
 from rewards import Case, Question, Verdict
 
 if TYPE_CHECKING:
     from actors.generator import Sampler
+
+
+Answer = tuple[Trajectory, Verdict, Times]
 
 
 class Generator:
@@ -60,11 +65,8 @@ class Generator:
             raise RuntimeError(f"group {order.group} was given up: its run has ended") from None
 
     async def _group(self, order: Order) -> tuple[Summary, pa.RecordBatch]:
-        rollout, size = self._run.rollout, order.size or self._run.rollout.group_size
-        async with asyncio.timeout(rollout.timeout_seconds):
-            first = -1 if self._run.greedy and not order.size else 0
-            answers = await asyncio.gather(*(self._answer(order, sample) for sample in range(first, size)))
-        greedy = answers.pop(0) if first < 0 else None
+        async with asyncio.timeout(self._run.rollout.timeout_seconds):
+            answers, greedy = await self._answers(order)
         trajectories, verdicts, times = zip(*answers, strict=True)
         group = Group(
             id=order.group,
@@ -129,7 +131,29 @@ class Generator:
         pairs = zip(trajectories, verdicts, strict=True)
         return tuple(placed(t, v.marks, self._sampler.tokenizer) for t, v in pairs)
 
-    async def _answer(self, order: Order, sample: int) -> tuple[Trajectory, Verdict, Times]:
+    async def _answers(self, order: Order) -> tuple[list[Answer], Answer | None]:
+        """All responses of a group and the greedy one, or those of the first stage alone where it decides.
+
+        A group whose first f responses are all correct or all wrong is given up where the filter would reject it for
+        that. This is biased: with pass rate p a group is kept with probability 1 - p^f - (1 - p)^f and no longer
+        1 - p^G - (1 - p)^G, so rare successes and rare failures are trained on less. A group that goes on is the one
+        that would have been sampled at once.
+        """
+        run, early = self._run, list[Answer]()
+        if run.rollout.first_stage and not order.size:
+            early = await self._samples(order, range(run.rollout.first_stage))
+            if decided([verdict.score for _, verdict, _ in early if verdict.score is not None], run.keep):
+                return early, None
+        with_greedy = run.greedy and not order.size
+        size = order.size or run.rollout.group_size
+        late = await self._samples(order, [*([-1] if with_greedy else []), *range(len(early), size)])
+        greedy = late.pop(0) if with_greedy else None
+        return early + late, greedy
+
+    async def _samples(self, order: Order, samples: Iterable[int]) -> list[Answer]:
+        return list(await asyncio.gather(*(self._answer(order, sample) for sample in samples)))
+
+    async def _answer(self, order: Order, sample: int) -> Answer:
         """One response with its verdict and the times of both; sample -1 is the greedy one."""
         started, prompt, run = time.time(), order.prompt, self._run
         seed = sample_seed(run.seed, prompt.id, order.visit, sample)
@@ -158,6 +182,12 @@ class Generator:
                 queue=queue,
             ),
         )
+
+
+def decided(scores: Sequence[float], keep: KeepRule) -> bool:
+    """Whether the filter would reject a group with these scores, of two responses at least, for being all correct or
+    all wrong."""
+    return len(scores) > 1 and keep(np.array(scores)) in REJECTED
 
 
 def sample_seed(seed: int, prompt_id: str, visit: int, sample: int) -> int:

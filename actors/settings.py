@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from rewards.settings import Section
 
@@ -47,13 +47,26 @@ class RolloutSettings(Section):
 
     groups_per_step: Annotated[int, Field(ge=1)] = 64  # P, accepted groups in a training step
     group_size: Annotated[int, Field(ge=1)] = 8  # G, responses to a prompt
+    # The next two save tokens where many prompts are solved or out of reach, and shift training to those between. The
+    # metric `accuracy` is then of the chosen prompts; only an evaluation tells that of the data.
+    choose: Literal["uniform", "likely-mixed"] = "uniform"  # which prompts; the latter by their former verdicts
+    first_stage: int = 0  # responses first, the rest only where the filter would not reject these; 0 is all at once
     max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # below 1 only for an algorithm on the nucleus, such as nlpo
     top_k: int = 0  # must stay 0, for the same reason
     min_p: float = 0.0  # must stay 0, for the same reason
     max_staleness: Annotated[int, Field(ge=0)] = 0  # S, versions that a trained token may be behind; 0 is on-policy
+    longest_first: bool = False  # of the prompts that may be dispatched, those with most tokens go first
     timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0  # a group that takes longer is tried again, once
+
+    @field_validator("first_stage")
+    @classmethod
+    def _leaves_a_rest(cls, value: int, others: ValidationInfo) -> int:
+        size = others.data.get("group_size", value + 1)
+        if value and not 2 <= value < size:
+            raise ValueError(f"must be 0, or at least 2 and below rollout.group_size = {size}, got {value}")
+        return value
 
     @field_validator("top_k", "min_p")
     @classmethod

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from actors.rules import KeepRule, keep_all
 from actors.settings import GeneratorSettings, RolloutSettings
 from rewards import Outcome, RewardSettings, Verdict
 
@@ -102,8 +103,8 @@ class Summary:
     id: int
     prompt_id: str
     scores: tuple[float, ...]  # of the judged responses, J <= G
-    outcomes: tuple[Outcome, ...]  # of all G responses
-    lengths: tuple[int, ...]  # sampled tokens of all G responses
+    outcomes: tuple[Outcome, ...]  # of all G responses, or of the first stage's where sampling stopped after it
+    lengths: tuple[int, ...]  # sampled tokens of these responses
     judged_lengths: tuple[int, ...]  # sampled tokens of the J judged responses: what the learner would train on
     tokens: int  # prompt and sampled tokens of the judged responses: what a forward pass would cost
     truncated: int  # responses cut at the length limit
@@ -160,3 +161,4 @@ class SamplingSpec:
     rollout: RolloutSettings
     reward: RewardSettings
     greedy: bool  # whether each group gets a greedy response beside the sampled ones
+    keep: KeepRule = keep_all  # the filter's; asked after the first stage whether the rest is worth sampling

@@ -16,11 +16,20 @@ class Verifier:
 
     def __init__(self, judge: str = "") -> None:
         """`judge` names the actor that hosts a language model for the reward "judge"; "" without one."""
+        self._busy = 0.0
         self._grader = Grader(partial(ask_judge, judge) if judge else None)
 
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""
-        return self._grader.grade(questions)
+        started = time.monotonic()
+        try:
+            return self._grader.grade(questions)
+        finally:
+            self._busy += time.monotonic() - started
+
+    def busy(self) -> float:
+        """Seconds spent on questions so far."""
+        return self._busy
 
     def stop(self) -> None:
         """Ends the worker processes."""

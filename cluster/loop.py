@@ -3,6 +3,8 @@
     dispatch:  slot -> prompt -> rollout -> filter          runs for ever, one task per group
     train:     batch <- filter, update, publish, report     finite: the clock of the run
 
+The next batch is taken and packed while the last one's weights are published, as far as staleness allows.
+
 It knows plain async callables, neither Ray nor vLLM.
 """
 
@@ -25,7 +27,7 @@ class Stages:
     rollout: Callable[[Order], Awaitable[tuple[Summary, Any]]]  # a graded group: summary and box
     offer: Callable[[Summary, Any], Awaitable[None]]  # to the filter
     drop: Callable[[int, str], Awaitable[None]]  # a group that failed, and why
-    take: Callable[[], Coroutine[Any, Any, Any]]  # the next batch of accepted groups
+    take: Callable[[], Coroutine[Any, Any, Any]]  # the next batch of accepted groups, packed for the learner
     train: Callable[[Any], Awaitable[Any]]  # one step on a batch: its stats
     publish: Callable[[int], Awaitable[Any]]  # brings a version to the generators: its stats
     report: Callable[["StepDone"], Awaitable[bool]]  # metrics, display, checkpoint; False ends the run early
@@ -52,13 +54,16 @@ async def run_loop(stages: Stages, steps: int) -> None:
         whatever a stage raises, and Starved when the filter's patience is spent; dispatching has ended by then.
     """
     dispatching = asyncio.create_task(dispatch(stages))
+    taking = asyncio.create_task(stages.take())
     try:
         for step in range(1, steps + 1):
             started = time.monotonic()
-            batch = await _unless_broken(stages.take(), dispatching)
+            batch = await _unless_broken(taking, dispatching)
             taken, taken_at = time.monotonic(), time.time()
             trained = await stages.train(batch)
             updated = time.monotonic()
+            if step < steps:
+                taking = asyncio.create_task(stages.take())
             synced = await stages.publish(step)
             done = StepDone(
                 step=step,
@@ -74,7 +79,8 @@ async def run_loop(stages: Stages, steps: int) -> None:
                 break
     finally:
         dispatching.cancel()
-        await asyncio.gather(dispatching, return_exceptions=True)
+        taking.cancel()
+        await asyncio.gather(dispatching, taking, return_exceptions=True)
 
 
 async def dispatch(stages: Stages) -> None:
@@ -98,12 +104,11 @@ async def _one_group(stages: Stages, order: Order) -> None:
         await stages.offer(summary, box)
 
 
-async def _unless_broken(wanted: Coroutine[Any, Any, Any], producer: asyncio.Task[None]) -> Any:
+async def _unless_broken(wanted: asyncio.Task[Any], producer: asyncio.Task[None]) -> Any:
     """The result of `wanted`, or at once the failure of the producer that it depends on."""
-    waiting = asyncio.create_task(wanted)
-    await asyncio.wait({waiting, producer}, return_when=asyncio.FIRST_COMPLETED)
-    if waiting.done():
-        return await waiting
-    waiting.cancel()
+    await asyncio.wait({wanted, producer}, return_when=asyncio.FIRST_COMPLETED)
+    if wanted.done():
+        return await wanted
+    wanted.cancel()
     await producer
     raise RuntimeError("dispatching ended by itself")

@@ -53,6 +53,11 @@ METRICS: dict[str, str] = {
     "loss": "The objective that was minimised, mean over the step's updates.",
     "grad_norm": "Norm of the gradient before clipping, mean over the step's updates.",
     "lr": "Learning rate of the step's last update.",
+    "tokens_per_second": "Tokens sampled for training over the seconds of the step.",
+    "tokens_trained_per_second": "Tokens trained on over the seconds of the step.",
+    "busy_generators": "Share of the step in which a generator had a group in hand, mean over generators.",
+    "busy_verifiers": "Share of the step that a verifier spent on responses, mean over verifiers.",
+    "busy_learner": "Share of the step that the learner spent on updates.",
     "seconds_generate": "Mean seconds from a group's dispatch to the end of its longest response.",
     "seconds_verify": "Mean over groups of the longest wait of a response for its verdict, seconds.",
     "seconds_wait": "Seconds that the learner waited for a batch.",
@@ -80,6 +85,9 @@ class Clock:
 
     wall: float  # seconds since the first step began
     other: float  # seconds of the step outside wait, train and sync
+    step: float  # seconds of the whole step
+    busy_generators: float  # mean share of the step in which a generator had work
+    busy_verifiers: float  # mean share of the step that a verifier worked
     verifiers: int  # in the run
     updates: int  # optimizer updates so far
     eval_accuracy: float | None = None  # where the step was evaluated
@@ -125,6 +133,11 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
         "loss": _mean([update.loss for update in stats]),
         "grad_norm": _mean([update.grad_norm for update in stats]),
         "lr": stats[-1].lr,
+        "tokens_per_second": sum(lengths) / clock.step,
+        "tokens_trained_per_second": sum(update.tokens for update in stats) / clock.step,
+        "busy_generators": clock.busy_generators,
+        "busy_verifiers": clock.busy_verifiers,
+        "busy_learner": done.seconds_train / clock.step,
         "seconds_generate": _mean([summary.times.generate for summary in graded]),
         "seconds_verify": _mean([summary.times.verify for summary in graded]),
         "seconds_wait": done.seconds_wait,
@@ -137,15 +150,37 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
     return metrics | {"bottleneck": bottleneck(metrics), "dropped": dict(report.drops)}
 
 
+REMEDIES = {  # stage -> what makes it shorter
+    "generate": "allow staleness (rollout.max_staleness), add generators (cluster.generators), or spend fewer tokens "
+    "on groups that are rejected (rollout.choose, rollout.first_stage)",
+    "verify": "add verifiers (cluster.verifiers), or shorten reward.seconds where verdicts time out",
+    "train": "add learner ranks (cluster.learner_ranks), or raise learner.micro_batch_tokens",
+    "sync": "train on more groups between syncs (rollout.groups_per_step), or raise sync.bucket_mib",
+    "other": "evaluate (eval.every) and save (run.checkpoint_every) less often",
+}
+
+
 def bottleneck(metrics: Mapping[str, float]) -> str:
     """The stage that the step spent most of its time on."""
-    stages = {
-        "train": metrics["seconds_train"],
-        "sync": metrics["seconds_sync"],
-        "generate": metrics["seconds_wait"] - metrics["seconds_wait_verify"],
-        "verify": metrics["seconds_wait_verify"],
-    }
+    stages = seconds_by_stage([metrics])
     return max(stages, key=stages.__getitem__)
+
+
+def seconds_by_stage(lines: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Where the time of some steps went: seconds of the learner's stages, which add up to all of it."""
+    waits, verdicts = (sum(line[name] for line in lines) for name in ("seconds_wait", "seconds_wait_verify"))
+    rest = {stage: sum(line[f"seconds_{stage}"] for line in lines) for stage in ("train", "sync", "other")}
+    return {"generate": waits - verdicts, "verify": verdicts} | rest
+
+
+def where_the_time_went(lines: Sequence[Mapping[str, float]]) -> str:
+    """One sentence: the stages' shares of the time, which of them is the bottleneck, and what to change."""
+    stages = seconds_by_stage(lines)
+    total = sum(stages.values()) or 1.0
+    shares = ", ".join(f"{stage} {seconds / total:.0%}" for stage, seconds in stages.items())
+    worst = max(stages, key=stages.__getitem__)
+    waited = "waited for: " if worst in ("generate", "verify") else ""
+    return f"time of the learner: {shares}. Most is {waited}{worst}; to shorten it, {REMEDIES[worst]}"
 
 
 def waited_for_verdicts(done: StepDone) -> float:

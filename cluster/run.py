@@ -13,15 +13,16 @@ import numpy as np
 import ray
 
 from actors.arrow import batch_of
+from actors.chooser import Chooser
 from actors.errors import Starved
 from actors.filter import AcceptedBatch
-from actors.pool import call, call_all
+from actors.pool import Offers, call, call_all
 from actors.prompts import PromptSource
-from actors.types import Order, Summary, Times
+from actors.types import Order, Prompt, Summary, Times
 from cluster.evaluate import Evaluator
 from cluster.layout import Layout
 from cluster.loop import Stages, StepDone, run_loop
-from cluster.metrics import Clock, FilterReport, step_metrics
+from cluster.metrics import Clock, FilterReport, step_metrics, where_the_time_went
 from cluster.outputs import MetricsWriter, Progress
 from cluster.preflight import Prepared
 from cluster.publish import Publisher, SyncReport
@@ -44,7 +45,8 @@ class Run:
         self._config, self._prepared, self._parts = config, prepared, parts
         self._folder, self._display = folder, display
         self._algorithm = config.algorithm
-        self._source = PromptSource(prepared.prompts, config.run.seed)
+        chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
+        self._source = PromptSource(prepared.prompts, config.run.seed, chooser=chooser)
         self._writer = MetricsWriter(folder, name or folder.name)
         how = {
             "workers_each": config.cluster.tensor_parallel,
@@ -62,6 +64,8 @@ class Run:
         self._began = self._step_began = time.monotonic()
         self._updates = self._step = self._tokens = 0
         self._dealt = 0  # stored groups so far
+        self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
+        self._lines: list[dict[str, Any]] = []  # what each step took
         self._shown = False  # whether a person has been told why a response had no verdict
 
     async def go(self) -> None:
@@ -74,11 +78,11 @@ class Run:
         book = self._parts.filter
         stages = Stages(
             admit=partial(call, book, "admit"),
-            prompts=self._source.take,
+            prompts=self._deal,
             rollout=self._rollout,
-            offer=partial(call, book, "offer"),
+            offer=Offers(book).offer,
             drop=partial(call, book, "drop"),
-            take=partial(call, book, "take"),
+            take=self._take,
             train=self._train,
             publish=self._publish,
             report=self._report,
@@ -122,17 +126,27 @@ class Run:
 
     # -------------------------------------------------------------------------------------------------- stages
 
+    def _deal(self, count: int) -> list[tuple[Prompt, int]]:
+        dealt = self._source.take(count)
+        if self._config.rollout.longest_first:
+            dealt.sort(key=lambda row: -row[0].tokens.size)
+        return dealt
+
     async def _rollout(self, order: Order) -> tuple[Summary, Any]:
         """A group from a generator, or from the stored dataset."""
         stored = self._prepared.stored
         draw = random.Random(f"{self._config.run.seed}/stored/{order.group}").random()
         if stored is None or draw >= self._config.data.stored_share:
-            return await self._parts.generators.rollout(order)
+            summary, box = await self._parts.generators.rollout(order)
+            self._source.graded(summary)
+            return summary, box
         group = replace(stored.deal(self._dealt), id=order.group)
         self._dealt += 1
         return Summary.of(group, Times()), [ray.put(batch_of(group))]
 
-    async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
+    async def _take(self) -> AcceptedBatch:
+        """The next batch, packed on its ranks; nothing is left to do but to train on it."""
+        batch: AcceptedBatch = await call(self._parts.filter, "take")
         ranks, learner = self._parts.ranks, self._config.learner
         plans = plan_updates(
             batch.summaries,
@@ -154,8 +168,11 @@ class Run:
             ]
             for rank in range(len(ranks))
         ]
-        calls = (call(actor, "train", share) for actor, share in zip(ranks, shares, strict=True))
-        stats: list[UpdateStats] = (await asyncio.gather(*calls))[0]
+        await asyncio.gather(*(call(rank, "prepare", share) for rank, share in zip(ranks, shares, strict=True)))
+        return batch
+
+    async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
+        stats: list[UpdateStats] = (await call_all(self._parts.ranks, "train"))[0]
         await call(self._parts.filter, "trained", batch.boxes)
         self._updates += len(stats)
         return stats
@@ -184,20 +201,38 @@ class Run:
             await self._checkpoint(done.step)
         every = self._config.eval.every
         accuracy = await self._evaluate(done.step) if every and (last or done.step % every == 0) else None
+        busy = await self._busy_seconds()
         now = time.monotonic()
+        spent = now - self._step_began
         known = done.seconds_wait + done.seconds_train + done.seconds_sync
         clock = Clock(
             wall=now - self._began,
-            other=now - self._step_began - known,
+            other=spent - known,
+            step=spent,
+            busy_generators=(busy[0] - self._busy[0]) / spent / max(1, self._parts.generators.wanted),
+            busy_verifiers=(busy[1] - self._busy[1]) / spent / self._config.cluster.verifiers,
             verifiers=self._config.cluster.verifiers,
             updates=self._updates,
             eval_accuracy=accuracy,
         )
-        self._step_began = now
+        self._step_began, self._busy = now, busy
         metrics = step_metrics(done, FilterReport(counts=counts, drops=drops, graded=graded), clock)
+        if metrics["staleness_max"] > self._config.rollout.max_staleness:
+            raise RuntimeError(
+                f"step {done.step} trained on tokens {metrics['staleness_max']} versions old, more than "
+                f"rollout.max_staleness = {self._config.rollout.max_staleness}: this is a mistake in winnow"
+            )
         self._writer.write(metrics)
         self._display.step(metrics)
+        self._lines.append({name: value for name, value in metrics.items() if name.startswith("seconds_")})
+        if last:
+            self._display.say(where_the_time_went(self._lines))
         return not last
+
+    async def _busy_seconds(self) -> tuple[float, float]:
+        """Seconds so far in which (generators, verifiers) had work, each summed over all of them."""
+        verifiers = [actor for name, actor in self._parts.everyone.items() if name.startswith("verifier-")]
+        return self._parts.generators.busy_seconds(), sum(await call_all(verifiers, "busy"))
 
     def _show_failure(self, graded: Sequence[Summary]) -> None:
         """The first failure of a verifier in full, once; after that the counters tell."""

@@ -23,7 +23,7 @@ from actors.verifier import Verifier
 from cluster.config import ConfigError, RunConfig
 from cluster.layout import Layout, check_fits, plan_layout, this_machine
 from cluster.preflight import Prepared
-from learner.actor import LearnerRank
+from learner.actor import PACKING, LearnerRank
 from learner.types import LearnerSpec
 
 PLACEMENT_SECONDS = 30.0
@@ -120,6 +120,8 @@ class _Cast:
             placement_group=self._group, placement_group_bundle_index=self._layout.bundle_of(name)
         )
         options: dict[str, Any] = {"max_restarts": -1, "max_task_retries": 1} if kind is Verifier else {}
+        if kind is LearnerRank:
+            options["concurrency_groups"] = {PACKING: 1}
         if concurrency is not None:
             options["max_concurrency"] = concurrency
         actor: Any = ray.remote(kind).options(
@@ -151,7 +153,9 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
     if config.hosts_judge:
         spec = replace(engine_spec, model=config.reward.model, backend="", max_model_len=prepared.judge_length)
         judge = cast.create(JudgeModel, "judge", spec, concurrency=calls)
-    verifiers = [cast.create(Verifier, f"verifier-{index}", "judge" if judge else "") for index in range(cluster.verifiers)]
+    verifiers = [
+        cast.create(Verifier, f"verifier-{index}", "judge" if judge else "") for index in range(cluster.verifiers)
+    ]
     generators = {
         name: cast.create(Generator, name, engine_spec, verifiers, concurrency=calls)
         for name in (f"generator-{index}" for index in range(cluster.generators * config.samples))
@@ -194,7 +198,9 @@ async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
     address, port = (await call_all(parts.ranks[:1], "address"))[0]
     await call_all(parts.ranks, "join", address, port)
     greedy = algorithm.baseline == "greedy"
-    sampling = SamplingSpec(seed=config.run.seed, rollout=rollout, reward=config.reward, greedy=greedy)
+    sampling = SamplingSpec(
+        seed=config.run.seed, rollout=rollout, reward=config.reward, greedy=greedy, keep=algorithm.keep
+    )
     await asyncio.gather(
         call(parts.filter, "begin", filter_spec),
         call_all(parts.ranks, "begin", learner_spec),

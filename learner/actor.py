@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from learner.engine import Engine
     from learner.trainer import Load, Trainer
 
+PACKING = "packing"  # the concurrency group, of one thread, of what may run beside the other methods
+
 
 class LearnerRank:
     """Ray actor around one rank's models. It serves one run after another; `begin` opens each."""
@@ -78,15 +80,21 @@ class LearnerRank:
             stats = policy_stats(self._policy, batches, PolicyObjective(SUPERVISED, [Scored()] * len(batches), None))
         return stats
 
-    def train(self, shares: Sequence[Share]) -> list[UpdateStats]:
-        """One step: an optimizer update per share."""
+    @ray.method(concurrency_group=PACKING)
+    def prepare(self, shares: Sequence[Share]) -> None:
+        """Fetches and packs what the next `train` trains on, an optimizer update per share. It may run beside
+        `publish`, in a thread of its own."""
         loads: list[Load] = []
         once = len(shares) // self._spec.algorithm.passes
         for index, share in enumerate(shares):
             same = share.number > 0 and not self._spec.algorithm.thresholds
             loads.append(loads[index - once] if same else self._load(share))
+        self._loads = loads
+
+    def train(self) -> list[UpdateStats]:
+        """One step on what was prepared."""
         assert self._trainer is not None  # `load` came first
-        return self._trainer.step(loads)
+        return self._trainer.step(self._loads)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators."""

@@ -4,7 +4,9 @@ The weights of all trained tokens of an update, over all ranks, carry the whole 
 weighted sum and does not depend on how the batch is cut into micro-batches, ranks or order.
 """
 
-from collections.abc import Callable, Sequence
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +15,8 @@ from actors.types import Group, Summary
 from learner.algorithms import Algorithm
 from learner.credit import overlong
 
-ROW_TOKENS = 256  # rows are at least this long, if the budget allows, so that short sequences fill them up
+PADDING = 0.03  # of the tokens of a micro-batch, at most
+ROW_TOKENS = 256  # rows of short sequences are up to this long, or up to four of the longest, so that they fill up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,11 +102,11 @@ def plan_updates(
 def balance(costs: Sequence[int], ranks: int) -> list[list[int]]:
     """Deals items to ranks, the costliest first and each to the rank with least: indices per rank."""
     shares: list[list[int]] = [[] for _ in range(ranks)]
-    loads = [0] * ranks
+    loads = [(0, rank) for rank in range(ranks)]
     for index in sorted(range(len(costs)), key=lambda index: -costs[index]):
-        rank = loads.index(min(loads))
+        load, rank = loads[0]
         shares[rank].append(index)
-        loads[rank] += costs[index]
+        heapq.heapreplace(loads, (load + costs[index], rank))
     return shares
 
 
@@ -166,7 +169,8 @@ def token_weight(aggregate: str, length: int, totals: Totals) -> float:
 
 def pack(sequences: Sequence[Sample], micro_batch_tokens: int, together: int = 1) -> list[TrainBatch]:
     """Packs whole sequences into rows, longest first into the fullest row that has room, and rows into micro-batches
-    of at most `micro_batch_tokens` tokens (a longer sequence has a micro-batch of its own).
+    of at most `micro_batch_tokens` tokens (a longer sequence has a micro-batch of its own). Then the sequences of each
+    micro-batch are dealt anew to rows as short as they can be with a share of at most `PADDING` of padding.
 
     Args:
         sequences: what to pack.
@@ -177,19 +181,63 @@ def pack(sequences: Sequence[Sample], micro_batch_tokens: int, together: int = 1
         return []
     units = [range(start, start + together) for start in range(0, len(sequences), together)]
     sizes = [sum(sequences[index].tokens.size for index in unit) for unit in units]
-    width = max(max(sizes), min(ROW_TOKENS, micro_batch_tokens))
+    batches = []
+    for rows in _micro_batches(_rows(sizes, micro_batch_tokens), sizes, micro_batch_tokens):
+        rows = _dealt_anew(rows, sizes, micro_batch_tokens)
+        batches.append(_batch(sequences, [[index for number in row for index in units[number]] for row in rows]))
+    return batches
+
+
+def _rows(sizes: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
+    """Rows of about the same length, the longest sequences first and each into the fullest row that has room."""
+    longest = max(sizes)
+    width = min(max(longest, min(ROW_TOKENS, 4 * longest)), micro_batch_tokens)
     rows: list[list[int]] = []
     room: list[int] = []
-    for number in sorted(range(len(units)), key=lambda number: -sizes[number]):
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
         fitting = [row for row in range(len(rows)) if room[row] >= sizes[number]]
         row = min(fitting, key=room.__getitem__, default=len(rows))
         if row == len(rows):
             rows.append([])
             room.append(width)
-        rows[row] += units[number]
+        rows[row].append(number)
         room[row] -= sizes[number]
-    height = max(1, micro_batch_tokens // width)
-    return [_batch(sequences, rows[start : start + height]) for start in range(0, len(rows), height)]
+    return rows
+
+
+def _micro_batches(
+    rows: Sequence[list[int]], sizes: Sequence[int], micro_batch_tokens: int
+) -> Iterator[list[list[int]]]:
+    """Rows of like length together, as many as the budget allows."""
+    chosen: list[list[int]] = []
+    for row in sorted(rows, key=lambda row: -_length(row, sizes)):
+        if chosen and (len(chosen) + 1) * _length(chosen[0], sizes) > micro_batch_tokens:
+            yield chosen
+            chosen = []
+        chosen.append(row)
+    yield chosen
+
+
+def _dealt_anew(rows: list[list[int]], sizes: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
+    """The same sequences in the shortest rows found that keep to `PADDING` and to the budget: attention costs the
+    square of a row's length. One row has no padding, so there always are some."""
+    members = [number for row in rows for number in row]
+    costs = [sizes[number] for number in members]
+    total, found = sum(costs), [members]
+    even = range(int(total / ((1.0 - PADDING) * max(costs))), 1, -1)
+    dealt = ([[members[place] for place in row] for row in balance(costs, count)] for count in even)
+    for candidate in itertools.chain([rows], dealt):
+        longest = max(_length(row, sizes) for row in candidate)
+        area = longest * len(candidate)
+        if area <= max(micro_batch_tokens, total) and area - total <= PADDING * area:
+            found = min(found, candidate, key=lambda rows: max(_length(row, sizes) for row in rows))
+            if candidate is not rows:
+                break
+    return found
+
+
+def _length(row: Sequence[int], sizes: Sequence[int]) -> int:
+    return sum(sizes[number] for number in row)
 
 
 def empty_batch() -> TrainBatch:

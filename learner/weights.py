@@ -3,6 +3,7 @@
 """
 
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,10 +20,12 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-from actors.buckets import byte_size, plan_buckets
+from actors.buckets import WIRE_BYTES, Piece, byte_size, plan_buckets
 from actors.weights import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group
 from learner.engine import Engine
 from learner.types import Receivers, SyncStats, free_port
+
+AHEAD = 2  # gloo buckets on their way at the same time
 
 
 class ZeroSource(WeightSource):
@@ -101,7 +104,8 @@ class GlooTrainerInitInfo(TrainerInitInfo):
 
 
 class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
-    """Sends weights over gloo: the next bucket is gathered and packed while the last one is on its way."""
+    """Sends weights over gloo: the next bucket is gathered and packed while the last two are on their way. Large tensors
+    are sent from where they lie."""
 
     init_info_cls = GlooTrainerInitInfo
 
@@ -153,22 +157,32 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
     def _broadcast(self, sizes: Sequence[int]) -> None:
         assert self.source is not None
         assert self._group is not None
-        tensors, flying = iter(self.source), None
+        tensors, flying = iter(self.source), deque[tuple[torch.distributed.Work, torch.Tensor]]()
         for bucket in plan_buckets(sizes, self._bucket_bytes):
-            buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)
-            for piece in bucket:
-                _, tensor = next(tensors)
-                flat = tensor.contiguous().view(-1).view(torch.uint8)
-                buffer[piece.start : piece.start + piece.size].copy_(flat)
-            if flying is not None:
-                flying.wait()
-            flying = broadcast(self._group, buffer)
+            if len(flying) == AHEAD:
+                flying.popleft()[0].wait()
+            buffer = _packed(bucket, tensors)
+            flying.append((broadcast(self._group, buffer), buffer))
         next(tensors, None)  # leave the last gather together with the other ranks
-        if flying is not None:
-            flying.wait()
+        for work, _ in flying:
+            work.wait()
 
     def shutdown(self) -> None:
         self._group = None
+
+
+def _packed(bucket: Sequence[Piece], tensors: Iterator[tuple[str, torch.Tensor]]) -> torch.Tensor:
+    """The bytes of a bucket, uint8; a tensor that travels alone is sent from where it lies."""
+    if len(bucket) == 1:
+        return _bytes_of(next(tensors)[1])
+    buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)
+    for piece in bucket:
+        buffer[piece.start : piece.start + piece.size].copy_(_bytes_of(next(tensors)[1]))
+    return buffer
+
+
+def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().view(-1).view(torch.uint8)
 
 
 WeightTransferTrainerFactory.register_engine(BACKEND, GlooTrainerEngine)
@@ -231,4 +245,5 @@ def sender_info(receivers: Receivers, rank: int, largest: int) -> TrainerInitInf
         return NCCLTrainerInitInfo(
             address, port, world, rank=rank, packed=True, packed_buffer_size_bytes=receivers.bucket_bytes
         )
-    return GlooTrainerInitInfo(address, port, world, receivers.bucket_bytes, receivers.timeout_seconds, rank=rank)
+    wire = min(receivers.bucket_bytes, WIRE_BYTES)
+    return GlooTrainerInitInfo(address, port, world, wire, receivers.timeout_seconds, rank=rank)

@@ -42,7 +42,7 @@ class Fakes:
                 else:
                     self.ledger.accept(summary.id)
             except Starved as starved:
-                self._starved = starved
+                self._starved = self._starved or starved
             self._changed.notify_all()
 
     async def drop(self, group: int, reason: str) -> None:

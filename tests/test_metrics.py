@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -5,8 +6,17 @@ import pytest
 from builders import group, summary
 
 from actors.types import Summary, Times
+from cluster.config import RunConfig
 from cluster.loop import StepDone
-from cluster.metrics import METRICS, Clock, FilterReport, step_metrics
+from cluster.metrics import (
+    METRICS,
+    REMEDIES,
+    Clock,
+    FilterReport,
+    seconds_by_stage,
+    step_metrics,
+    where_the_time_went,
+)
 from learner.types import UpdateStats
 from rewards import Outcome, Verdict
 
@@ -40,7 +50,11 @@ def line(graded: list, batch: list) -> dict:
     names = ("dispatched", "kept", "trained", "all_correct", "all_wrong", "failed", "dropped", "in_flight", "buffered")
     counts = {f"groups_{name}": 1 for name in names}
     report = FilterReport(counts=counts, drops={"timeout": 1}, graded=graded)
-    return step_metrics(done, report, Clock(wall=9.0, other=1.0, updates=6, verifiers=2))
+    return step_metrics(
+        done,
+        report,
+        Clock(wall=9.0, other=1.0, updates=6, step=8.0, busy_generators=0.5, busy_verifiers=0.1, verifiers=2),
+    )
 
 
 def test_every_name_of_the_table_stands_in_every_line() -> None:
@@ -96,3 +110,21 @@ def test_staleness_counts_from_the_version_that_the_step_trained_on() -> None:
     metrics = line([], [summary([1.0, -1.0])])  # the builder samples from version 0, step 3 trains on version 2
     assert (metrics["staleness_mean"], metrics["staleness_max"]) == (2.0, 2)
     assert metrics["accuracy"] is None
+
+
+def test_the_stages_add_up_to_the_step_and_one_sentence_names_the_longest() -> None:
+    first = line([summary([1.0, -1.0])], [summary([1.0, -1.0])])
+    stages = seconds_by_stage([first, first])
+    assert stages == {"generate": 10.0, "verify": 0.0, "train": 4.0, "sync": 2.0, "other": 2.0}
+    said = where_the_time_went([first])
+    assert said.startswith(
+        "time of the learner: generate 56%, verify 0%, train 22%, sync 11%, other 11%. Most is waited"
+    )
+    assert "rollout.max_staleness" in said
+    assert (first["busy_learner"], first["tokens_trained_per_second"]) == (0.25, 7.5)
+
+
+def test_every_setting_that_a_remedy_names_is_there() -> None:
+    fields = RunConfig.model_fields
+    for section, name in re.findall(r"\b([a-z]+)\.([a-z_]+)\b", " ".join(REMEDIES.values())):
+        assert name in fields[section].annotation.model_fields

@@ -6,7 +6,6 @@ What it measures is what winnow itself costs. Sleeps stand for the work of an en
 """
 
 import asyncio
-import math
 import os
 import random
 import time
@@ -21,7 +20,7 @@ import numpy as np
 import ray
 
 from actors.filter import AcceptedBatch, Filter, FilterSpec
-from actors.pool import GeneratorPool, call, call_all
+from actors.pool import GeneratorPool, Offers, call, call_all
 from actors.rollout import Generator
 from actors.rules import mixed
 from actors.settings import GeneratorSettings, RolloutSettings
@@ -175,7 +174,7 @@ class _Driver:
             admit=partial(call, book, "admit"),
             prompts=self._prompts,
             rollout=self._pool.rollout,
-            offer=partial(call, book, "offer"),
+            offer=Offers(book).offer,
             drop=partial(call, book, "drop"),
             take=partial(call, book, "take"),
             train=self._train,

@@ -10,6 +10,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +19,13 @@ from typing import Any
 import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
+from actors.buckets import WIRE_BYTES
 from actors.weights import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine, broadcast, join_group
 from learner.types import free_port
 from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
 
-BUCKET = 2**28  # bytes, the default of sync.bucket_mib
-ROUNDS = 5
+BUCKET = 2**28  # bytes of a bucket: the default of sync.bucket_mib, and one bare broadcast
+ROUNDS = 7
 LIMIT = 120.0  # seconds
 
 
@@ -81,8 +83,8 @@ class Receiver:
     def join(self, info: dict[str, Any]) -> None:
         self._bare = join_group(GlooInitInfo(**info), 1)
 
-    def bare(self, total: int, bucket: int) -> None:
-        bare_broadcasts(self._bare, total, bucket)
+    def bare(self, total: int) -> None:
+        bare_broadcasts(self._bare, total)
 
     def settle(self) -> int:
         return settle()
@@ -122,6 +124,10 @@ class Client:
             raise TimeoutError("the receiver has not answered")
         return self._line.recv()
 
+    def end(self, process: Any) -> None:
+        self._line.send(None)
+        process.join(LIMIT)
+
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         self.call("init_weight_transfer_engine", init_info)
 
@@ -135,19 +141,30 @@ class Client:
         self.call("finish_weight_update")
 
 
-def bare_broadcasts(group: torch.distributed.ProcessGroup, total: int, bucket: int) -> None:
+def bare_group(client: Client) -> torch.distributed.ProcessGroup:
+    """A transfer group beside that of the sync, joined by both processes."""
+    info = {"master_address": "127.0.0.1", "master_port": free_port(), "rank_offset": 1, "world_size": 2}
+    info |= {"bucket_bytes": BUCKET, "timeout_seconds": LIMIT}
+    client.begin("join", info)
+    group = join_group(GlooInitInfo(**info), 0)
+    client.result()
+    return group
+
+
+@cache
+def bare_buffer() -> torch.Tensor:
+    """One bucket, in memory before the clock starts."""
+    return torch.ones(BUCKET, dtype=torch.uint8)
+
+
+def bare_broadcasts(group: torch.distributed.ProcessGroup, total: int) -> None:
     """Broadcasts so many bytes out of one buffer, bucket after bucket."""
-    buffer = BUFFERS.setdefault(bucket, torch.ones(bucket, dtype=torch.uint8))
-    for start in range(0, total, bucket):
-        broadcast(group, buffer[: total - start]).wait()
-
-
-BUFFERS: dict[int, torch.Tensor] = {}
+    for start in range(0, total, BUCKET):
+        broadcast(group, bare_buffer()[: total - start]).wait()
 
 
 def settle() -> int:
-    """Forgets the bare broadcast's buffer and the peak of this process; resident bytes."""
-    BUFFERS.clear()
+    """Resets the peak of this process; resident bytes."""
     Path("/proc/self/clear_refs").write_text("5")
     return resident("VmRSS")
 
@@ -164,43 +181,45 @@ def seconds(action: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def connected(count: int, total: int, bucket: int) -> tuple[Any, Client, GlooTrainerEngine, Tensors]:
+def connected(count: int, total: int) -> tuple[Any, Client, GlooTrainerEngine, Tensors]:
     """(process, client, sender, its source) of a sync of so many tensors."""
     here, there = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(there, count, total // count // 4 * 4))
     process.start()
     client, source = Client(here), Tensors(count, total // count // 4 * 4)
     client.result()
-    info = GlooTrainerInitInfo("127.0.0.1", free_port(), 2, bucket, LIMIT, rank=0)
+    info = GlooTrainerInitInfo("127.0.0.1", free_port(), 2, WIRE_BYTES, LIMIT, rank=0)
     return process, client, GlooTrainerEngine.trainer_init(info, client=client, source=source), source
 
 
 def calls_of(count: int) -> int:
     """Calls of one sync of so many tensors of 1 KiB."""
-    process, client, sender, _ = connected(count, count * 1024, BUCKET)
+    process, client, sender, _ = connected(count, count * 1024)
     before = client.calls
     sender.send_weights()
     made = client.calls - before
-    client._line.send(None)
-    process.join()
+    client.end(process)
     return made
 
 
-def measure(gib: float = 1.0, count: int = 300, bucket: int = BUCKET) -> dict[str, float]:
-    """Shares of a bare broadcast's bandwidth, buckets of extra memory on both sides, and calls."""
+def measure(gib: float = 1.0, count: int = 300) -> dict[str, float]:
+    """The sync's share of a bare broadcast's bandwidth, buckets of extra memory on both sides, and calls.
+
+    Args:
+        gib: all weights.
+        count: tensors that they are cut into.
+
+    Raises:
+        RuntimeError: the receiver does not hold what was sent.
+    """
     torch.set_num_threads(1)
-    process, client, sender, source = connected(count, int(gib * 2**30), bucket)
+    process, client, sender, source = connected(count, int(gib * 2**30))
     total = sum(tensor.nbytes for tensor in source.held)
-    port = free_port()
-    bare_info = {"master_address": "127.0.0.1", "master_port": port, "rank_offset": 1, "world_size": 2}
-    bare_info |= {"bucket_bytes": bucket, "timeout_seconds": LIMIT}
-    client.begin("join", bare_info)
-    group = join_group(GlooInitInfo(**bare_info), 0)
-    client.result()
+    group = bare_group(client)
 
     def bare() -> None:
-        client.begin("bare", total, bucket)
-        bare_broadcasts(group, total, bucket)
+        client.begin("bare", total)
+        bare_broadcasts(group, total)
         client.result()
 
     before = settle(), client.call("settle")
@@ -208,19 +227,20 @@ def measure(gib: float = 1.0, count: int = 300, bucket: int = BUCKET) -> dict[st
     peaks = resident("VmHWM"), client.call("peak")
     bare()
     times = [(seconds(bare), seconds(sender.send_weights)) for _ in range(ROUNDS)]
-    right = client.call("values") == [float(t[0]) for t in source.held for _ in range(2)]
-    client._line.send(None)
-    process.join()
-    print(times)
+    wanted = [float(tensor[0]) for tensor in source.held for _ in range(2)]
+    if client.call("values") != wanted:
+        raise RuntimeError("the receiver does not hold what was sent")
+    client.end(process)
     return {
         "bare_gib_per_second": total / 2**30 / statistics.median(one for one, _ in times),
         "sync_gib_per_second": total / 2**30 / statistics.median(one for _, one in times),
         "share_of_bare": statistics.median(one / other for one, other in times),
-        "sender_extra_buckets": (peaks[0] - before[0]) / bucket,
-        "receiver_extra_buckets": (peaks[1] - before[1]) / bucket,
-        "right": float(right),
+        "share_of_bare_quickest": min(one for one, _ in times) / min(one for _, one in times),
+        "sender_extra_buckets": (peaks[0] - before[0]) / BUCKET,
+        "receiver_extra_buckets": (peaks[1] - before[1]) / BUCKET,
+        **{f"calls_with_{number}_tensors": calls_of(number) for number in (10, 1000)},
     }
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure() | {f"calls_{count}": calls_of(count) for count in (10, 1000)}, indent=2))
+    print(json.dumps(measure(), indent=2))

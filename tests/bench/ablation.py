@@ -1,0 +1,156 @@
+"""What each piece of the pipeline is worth: sync against async, filter on and off, in-flight on and off; and how near the
+whole comes to a perfect overlap of its real stages. All runs start from one warmed-up model."""
+
+import os
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cluster.config import RunConfig, load_config
+from cluster.preflight import write_world
+from tests.bench.arms import Arm, Canned, Crew, Generation, Learning, crew, rates, with_settings
+from tests.bench.figures import Chart, Figure, Part
+from tests.bench.limit import Alone, overlap
+
+ROOT = Path(__file__).parents[2]
+REAL = 0.85
+SHORT = ["world.digits=2", "warmup.updates=200", "rollout.groups_per_step=32", "rollout.max_new_tokens=32"]
+SHORT += ["learner.updates_per_step=2", "learner.lr=1e-4", "learner.lr_end=1", "filter.patience=100000"]
+Settings = dict[str, dict[str, Any]]
+ASYNC: dict[str, Settings] = {
+    "S = 1": {"rollout": {"max_staleness": 1}},
+    "S = 2": {"rollout": {"max_staleness": 2}},
+    "S = 4": {"rollout": {"max_staleness": 4}},
+    "S = 1, filter off": {"rollout": {"max_staleness": 1}, "filter": {"keep": "all"}},
+    "S = 1, in flight finished first": {"rollout": {"max_staleness": 1}, "sync": {"in_flight": "finish"}},
+}
+SYNC: dict[str, Settings] = {
+    "S = 0": {},
+    "S = 0, filter off": {"filter": {"keep": "all"}},
+}
+BASE = "S = 1"
+
+
+def measure(quick: bool = False) -> Part:
+    """The arms with S > 0 on one set of actors, those with S = 0 before and after them: a learner that takes turns with
+    the engines may use all cores, so it is started with more threads."""
+    steps, rounds = (4, 1) if quick else (12, 2)
+    seen: dict[str, list[dict[str, float]]] = {}
+    arms: dict[str, Arm] = {}
+    stages: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run = [f"run.steps={steps}", "warmup.updates=40"] if quick else [f"run.steps={steps}"]
+        config = write_world(load_config(ROOT / "deploy/runs/demo.toml", [*SHORT, *run]), folder)
+        config = with_settings(config, world={"name": ""})
+        with crew(_arm(config, SYNC["S = 0"]), folder) as first:
+            first.warm(config, folder / "start")
+            config = with_settings(config, model={"path": str(folder / "start")}, warmup={"updates": 0})
+            _all(first, config, SYNC, seen, arms)
+        with crew(_arm(config, ASYNC["S = 4"]), folder) as second:
+            for _ in range(rounds):
+                _all(second, config, ASYNC, seen, arms)
+                stages.append(_stages(second, _arm(config, ASYNC[BASE]), arms[BASE]))
+        if rounds > 1:
+            with crew(_arm(config, SYNC["S = 0"]), folder) as third:
+                _all(third, config, SYNC, seen, arms)
+    return _report({name: _middle(several) for name, several in seen.items()}, _middle(stages), len(stages))
+
+
+def _arm(config: RunConfig, settings: Settings) -> RunConfig:
+    return with_settings(config, **settings)
+
+
+def _all(
+    crew: Crew, config: RunConfig, chosen: Mapping[str, Settings], seen: dict[str, list[dict[str, float]]], arms: Any
+) -> None:
+    for name, settings in chosen.items():
+        arms[name] = crew.run(_arm(config, settings), name=name)
+        seen.setdefault(name, []).append(rates(arms[name].steps))
+
+
+def _stages(crew: Crew, config: RunConfig, pipeline: Arm) -> dict[str, float]:
+    """The stages alone, right after the pipeline on the same actors; the share of the ideal that it reached."""
+    canned: Canned = pipeline.kept[-2 * config.rollout.groups_per_step :]
+    alone = {
+        "generation": rates(crew.run(config, Generation, "generation alone").steps),
+        "learning": rates(crew.run(config, Learning, "learning alone", canned).steps),
+    }
+    together = rates(pipeline.steps)
+    return share_of_ideal(alone, together, len(os.sched_getaffinity(0)))
+
+
+def share_of_ideal(alone: Mapping[str, Mapping[str, float]], together: Mapping[str, float], cores: int) -> dict[str, float]:
+    """What a second of the pipeline holds, in seconds of a perfect overlap of the stages; and what that is made of."""
+    generated, trained = together["generated tokens/s"], together["trained tokens/s"]
+    g, t = alone["generation"], alone["learning"]
+    generation = Alone(seconds=1 / g["generated tokens/s"], cpu=g["cores busy"] / g["generated tokens/s"])
+    learning = Alone(seconds=1 / t["trained tokens/s"], cpu=t["cores busy"] / t["trained tokens/s"])
+    return {
+        "share": overlap(generation, learning, (generated, trained), cores),
+        "generation": generation.seconds * generated,
+        "learning": learning.seconds * trained,
+        "cores": (generation.cpu * generated + learning.cpu * trained) / cores,
+        "generation, cores busy alone": g["cores busy"],
+        "learning, cores busy alone": t["cores busy"],
+        "sync": together["share of time in syncs"],
+        "waited": together["share of time waited for batches"],
+    }
+
+
+def _middle(several: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(each[key] for each in several) for key in several[0]}
+
+
+def _report(seen: Mapping[str, Mapping[str, float]], stages: Mapping[str, float], rounds: int) -> Part:
+    told = "; ".join(f"{name} {value:.2f}" for name, value in stages.items() if name != "share")
+    figures = [
+        Figure(
+            name="real stages, S = 1, against a perfect overlap on the same cores",
+            reached=stages["share"],
+            unit="of the ideal",
+            target=REAL,
+            note=f"median of {rounds}; of a second of the pipeline: {told}",
+        )
+    ]
+    sync = seen["S = 0"]["samples/s"]
+    for name, rate in seen.items():
+        note = f"{rate['trained tokens/s']:.0f} trained tokens/s, {rate['generated tokens/s']:.0f} generated tokens/s"
+        ratio = rate["samples/s"] / sync
+        figures.append(Figure(name=f"trained samples/s, {name}, against S = 0", reached=ratio, unit="x", note=note))
+    return Part(
+        figures=figures,
+        charts=[_chart("Trained samples a second", seen, "samples/s"), _chart("Groups graded", seen, "graded/s")],
+        details={"rates": seen, "stages": stages},
+        remarks=remarks(seen),
+    )
+
+
+def remarks(seen: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Where running ahead loses, and what filter and in-flight updates cost or gain, in sentences."""
+    speed = {name: rate["samples/s"] for name, rate in seen.items()}
+    sync = speed["S = 0"]
+    found = [
+        f"Async loses here: {name} trains on {speed[name] / sync:.2f} of the samples a second of S = 0."
+        for name in ("S = 1", "S = 2", "S = 4")
+        if speed[name] < sync
+    ] or ["Async wins at every S that was tried."]
+    base = speed[BASE]
+    pairs = {"Without the filter": "S = 1, filter off", "Finishing what is in flight": "S = 1, in flight finished first"}
+    for what, name in pairs.items():
+        found.append(f"{what}, the learner trains on {speed[name] / base:.2f} of the samples a second of {BASE}.")
+    return found
+
+
+def _chart(title: str, seen: Mapping[str, Mapping[str, float]], key: str) -> Chart:
+    bars = {name: [(0.0, rate[key])] for name, rate in seen.items()}
+    return Chart(title=title, x="", y=key, lines=bars, bars=True)
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    print(json.dumps(measure(quick="--quick" in sys.argv).as_json(), indent=1))

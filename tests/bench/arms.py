@@ -1,0 +1,173 @@
+"""Winnow's own runs, measured step by step without checkpoints, and with one stage alone; actors live on between them."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from actors.filter import AcceptedBatch
+from actors.pool import call
+from actors.types import Order, Summary
+from cluster.config import RunConfig
+from cluster.layout import Layout
+from cluster.loop import StepDone
+from cluster.outputs import ProgressLine
+from cluster.preflight import Prepared, prepare
+from cluster.run import Run
+from cluster.startup import Parts, begin_run, ray_session, running_parts
+from cluster.warmup import warm_up
+from rewards import Outcome
+from tests.bench.processes import usage
+
+Canned = list[tuple[Summary, Any]]  # accepted groups: summary and box
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """Totals after a step."""
+
+    seconds: float  # since training began
+    cpu: float  # core seconds of all processes of the run
+    graded: int  # responses
+    correct: int  # of these
+    trained: int  # responses
+    tokens_graded: int  # sampled tokens
+    tokens_trained: int
+    wait: float  # seconds that the learner waited for batches
+    sync: float  # seconds of weight syncs
+
+
+class Arm(Run):
+    """A run that keeps its totals of each step in `steps`; nothing else of it is left behind."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.steps: list[Step] = []
+        self.kept: Canned = []
+
+    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
+        summary, box = await super()._rollout(order)
+        if not self._algorithm.keep(_scores(summary)):
+            self.kept.append((summary, box))
+        return summary, box
+
+    async def _report(self, done: StepDone) -> bool:
+        _, _, graded = await call(self._parts.filter, "report", done.step)
+        self._show_failure(graded)
+        last = self.steps[-1] if self.steps else Step(**dict.fromkeys(Step.__slots__, 0))
+        batch: Sequence[Summary] = done.batch.summaries
+        step = Step(
+            seconds=time.monotonic() - self._began,
+            cpu=usage(os.getpid()).seconds,
+            graded=last.graded + sum(len(s.outcomes) for s in graded),
+            correct=last.correct + sum(o is Outcome.CORRECT for s in graded for o in s.outcomes),
+            trained=last.trained + sum(len(s.judged_lengths) for s in batch),
+            tokens_graded=last.tokens_graded + sum(sum(s.lengths) for s in graded),
+            tokens_trained=last.tokens_trained + sum(sum(s.judged_lengths) for s in batch),
+            wait=last.wait + done.seconds_wait,
+            sync=last.sync + done.seconds_sync,
+        )
+        self.steps.append(step)
+        self._display.status(f"step {done.step}, {step.seconds:.1f} s, {step.trained} responses trained on")
+        limit = self._config.run.seconds
+        return done.step < self._config.run.steps and not (limit and step.seconds >= limit)
+
+
+class Generation(Arm):
+    """Sampling, grading and filtering alone: batches are taken and let go."""
+
+    async def _train(self, batch: AcceptedBatch) -> list[Any]:
+        await call(self._parts.filter, "trained", batch.boxes)
+        return []
+
+    async def _publish(self, version: int) -> Any:
+        return await (call(self._parts.filter, "publish", version) if version else super()._publish(0))
+
+
+class Learning(Arm):
+    """The learner alone: groups that were kept in another run come at once, over and over."""
+
+    canned: Canned = []
+
+    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
+        summary, box = self.canned[order.group % len(self.canned)]
+        return replace(summary, id=order.group), box
+
+    async def _publish(self, version: int) -> Any:
+        return await (call(self._parts.filter, "publish", version) if version else super()._publish(0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crew:
+    """Running actors and where their runs put files."""
+
+    layout: Layout
+    parts: Parts
+    folder: Path
+
+    def run(self, config: RunConfig, kind: type[Arm] = Arm, name: str = "", canned: Canned | None = None) -> Arm:
+        """One run from its start to its end."""
+        place = self.folder / f"{name}-{time.monotonic_ns()}"
+        place.mkdir(parents=True)
+        arm = kind(_prepared(config), self.layout, self.parts, place, _line(name))
+        if isinstance(arm, Learning):
+            arm.canned = canned or []
+        asyncio.run(arm.go())
+        return arm
+
+    def warm(self, config: RunConfig, target: Path) -> None:
+        """Warms the model of the run up and saves it in `target`."""
+        asyncio.run(self._warm(config, target))
+
+    async def _warm(self, config: RunConfig, target: Path) -> None:
+        await begin_run(self.parts, _prepared(config), self.folder)
+        await warm_up(self.parts, config, target, _line("warm-up"))
+
+
+@contextmanager
+def crew(config: RunConfig, folder: Path) -> Iterator[Crew]:
+    """Actors that can serve this run and others of its shape (see `cluster.compare`)."""
+    with ray_session(config) as (layout, _), running_parts(_prepared(config), layout) as parts:
+        yield Crew(layout=layout, parts=parts, folder=folder)
+
+
+def with_settings(config: RunConfig, **sections: dict[str, Any]) -> RunConfig:
+    """The run with some settings replaced, by section; checked again."""
+    tree = config.model_dump()
+    return RunConfig(**{name: tree[name] | sections.get(name, {}) for name in tree})
+
+
+def rates(steps: Sequence[Step]) -> dict[str, float]:
+    """What a run did per second, its first two steps left out: the engine is warm and the pipe full then."""
+    start = steps[min(2, len(steps) - 1) - 1]
+    end, seconds = steps[-1], steps[-1].seconds - start.seconds
+    return {
+        "steps/s": (len(steps) - steps.index(start) - 1) / seconds,
+        "samples/s": (end.trained - start.trained) / seconds,
+        "graded/s": (end.graded - start.graded) / seconds,
+        "trained tokens/s": (end.tokens_trained - start.tokens_trained) / seconds,
+        "generated tokens/s": (end.tokens_graded - start.tokens_graded) / seconds,
+        "cores busy": (end.cpu - start.cpu) / seconds,
+        "share of time waited for batches": (end.wait - start.wait) / seconds,
+        "share of time in syncs": (end.sync - start.sync) / seconds,
+    }
+
+
+def _prepared(config: RunConfig) -> Prepared:
+    return prepare(config, memory=False)
+
+
+def _line(name: str) -> ProgressLine:
+    return ProgressLine(Console(stderr=True, highlight=False), name)
+
+
+def _scores(summary: Summary) -> Any:
+    import numpy as np
+
+    return np.array(summary.scores)

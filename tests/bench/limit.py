@@ -1,0 +1,99 @@
+"""How near the pipeline comes to a perfect overlap of its stages: with sleeps for stages, and with the real ones."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench.figures import Chart, Figure, Part
+from tests.bench.rig import Load, Mark, Plan, Rig, rig
+
+SLEEPS = 0.95
+RATIOS = (0.5, 1.0, 2.0)  # seconds of learning over seconds of generation
+STALENESS = (0, 1, 2, 4)
+TAIL = 1.0
+
+
+def with_sleeps(quick: bool = False) -> Part:
+    """Stages that sleep, with heavy tails, under the real loop, pool, verifiers, filter and ledger.
+
+    A stage's own time is measured with the other at no cost and the same settings. The pipeline's ideal is the slower of
+    the two for S > 0.
+    """
+    steps, per_step, mean = (5, 16, 0.03) if quick else (14, 32, 0.1)
+    groups = int(steps * per_step * 4 / 3)  # a quarter of the groups is rejected
+    load = Load(response=mean, tail=TAIL, together=per_step * 2)
+    shares: dict[float, list[tuple[float, float]]] = {}
+    with rig() as parts, tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts.run(Plan(groups=per_step * 4, per_step=per_step), folder / "warm")
+        plan = Plan(groups=groups, load=load, per_step=per_step)
+        generation = step_seconds(parts.run(plan, folder / "generation"))
+        for ratio in RATIOS:
+            update = ratio * generation
+            learning = _learning(parts, folder / f"learning{ratio}", groups, per_step, update)
+            ideal = max(generation, learning)
+            shares[ratio] = []
+            for staleness in STALENESS if ratio == 1.0 else (1,):
+                both = Load(response=mean, tail=TAIL, together=per_step * 2, update=update, update_tail=0.3)
+                plan = Plan(groups=groups, load=both, per_step=per_step, staleness=staleness)
+                marks = parts.run(plan, folder / f"{ratio}-{staleness}")
+                shares[ratio].append((staleness, ideal / step_seconds(marks)))
+    return _report(shares, generation)
+
+
+def _learning(parts: Rig, folder: Path, groups: int, per_step: int, update: float) -> float:
+    load = Load(update=update, update_tail=0.3)
+    return step_seconds(parts.run(Plan(groups=groups, load=load, per_step=per_step), folder))
+
+
+def step_seconds(marks: Sequence[Mark]) -> float:
+    """Seconds a step, the first one left out: the pipe fills in it."""
+    return (marks[-1].seconds - marks[1].seconds) / (len(marks) - 2)
+
+
+def _report(shares: dict[float, list[tuple[float, float]]], generation: float) -> Part:
+    names = {ratio: f"learning takes {ratio:g} of generation" for ratio in shares}
+    figures = [
+        Figure(
+            name=f"stages that sleep, {names[ratio]}, S = 1",
+            reached=dict(line)[1],
+            unit="of max(stage)",
+            target=SLEEPS,
+            note="; ".join(f"S = {s}: {share:.3f}" for s, share in line),
+        )
+        for ratio, line in shares.items()
+    ]
+    chart = Chart(
+        title="Throughput over that of the slower stage alone, stages that sleep",
+        x="S, versions that sampling may run ahead",
+        y="of max(stage)",
+        lines={names[ratio]: line for ratio, line in shares.items()},
+    )
+    return Part(figures=figures, charts=[chart], details={"generation_seconds_a_step": generation})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alone:
+    """What a stage costs by itself, for each token that goes through."""
+
+    seconds: float
+    cpu: float  # core seconds
+
+
+def overlap(generation: Alone, learning: Alone, tokens: tuple[float, float], cores: int) -> float:
+    """Seconds that a perfect overlap of both stages takes for (generated, trained) tokens.
+
+    The longer stage bounds it, and so do the cores, which overlapping does not multiply:
+    max(t_g n_g, t_l n_l, (c_g n_g + c_l n_l) / cores), t seconds and c core seconds of a token.
+    """
+    generated, trained = tokens
+    work = generation.cpu * generated + learning.cpu * trained
+    return max(generation.seconds * generated, learning.seconds * trained, work / cores)
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(json.dumps(with_sleeps(quick="--quick" in sys.argv).as_json(), indent=1))

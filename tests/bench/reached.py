@@ -1,0 +1,43 @@
+"""The clock of one side of a comparison: totals after each step, and when an accuracy was reached. Imports nothing."""
+
+from collections import deque
+from collections.abc import Sequence
+
+WINDOW = 3  # steps whose mean accuracy must reach the wanted one: a single step is luck
+
+
+class Watch:
+    """Counts samples and tokens; a step ends after its samples were counted."""
+
+    def __init__(self, *, seconds: float, accuracy: float) -> None:
+        self._seconds, self._wanted = seconds, accuracy
+        self._recent: deque[tuple[int, int]] = deque(maxlen=WINDOW)
+        self._samples = self._tokens = 0
+        self._correct = self._counted = 0
+        self._began = 0.0
+        self.over = False
+
+    def begin(self, now: float) -> None:
+        """Training begins."""
+        self._began = now
+
+    def sampled(self, correct: int, lengths: Sequence[int]) -> None:
+        """Responses of the step that is going on."""
+        self._correct, self._counted = self._correct + correct, self._counted + len(lengths)
+        self._samples, self._tokens = self._samples + len(lengths), self._tokens + sum(lengths)
+
+    def step(self, now: float) -> dict[str, float]:
+        """A step is over: totals, and the accuracy of the last steps' samples."""
+        self._recent.append((self._correct, self._counted))
+        self._correct = self._counted = 0
+        correct, counted = (sum(column) for column in zip(*self._recent, strict=True))
+        accuracy = correct / max(1, counted)
+        enough = len(self._recent) == WINDOW and accuracy >= self._wanted
+        self.over = enough or now - self._began >= self._seconds
+        return {
+            "seconds": now - self._began,
+            "samples": self._samples,
+            "tokens": self._tokens,
+            "accuracy": accuracy,
+            "reached": float(enough),
+        }

@@ -1,0 +1,149 @@
+"""What the filter and the choice of prompts save, on additions from solved to out of reach.
+
+Real runs through `compare`: the same warmed-up model, the same number of steps on as many accepted groups, evaluated on
+held-out problems that nobody chose.
+
+    all        no filter: every group is trained on
+    uniform    rejected groups are replaced, prompts come as the data has them
+    chosen     prompts likely to be mixed, half of a group first
+
+The worked answers of the warm-up hold one-digit problems without slips and two-digit problems with them; the prompts
+have up to three digits, uniformly. So one-digit problems are solved, two-digit ones undecided, others out of reach.
+
+    .venv/bin/python -m tests.bench.saving [--quick]
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.world import ALPHABET, write_addition
+from cluster.compare import compare, plan_comparison
+from cluster.comparison import arm_folder
+from cluster.config import RunConfig, config_of
+
+ARMS: dict[str, dict[str, dict[str, Any]]] = {
+    "all": {"filter": {"keep": "all"}},  # one that is all equal gives GRPO no gradient
+    "uniform": {},
+    "chosen": {"rollout": {"choose": "likely-mixed", "first_stage": 4}},
+}
+Run = Mapping[str, Any]
+
+
+def measure(seeds: int = 3, quick: bool = False) -> dict[str, float]:
+    """Runs every arm with every seed.
+
+    Args:
+        seeds: runs of each arm.
+        quick: a few small steps, which show that it works and no more.
+
+    Returns:
+        means over the seeds: tokens sampled per accepted group and their ratio; learner tokens per sampled token with
+        the filter and without; held-out accuracy at the start and the end, and the worst seed's ratio.
+
+    Raises:
+        RuntimeError: a run failed; its reason has been printed.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        tree = _settings(Path(place), quick)
+        arms = {name: _config(tree, changes) for name, changes in ARMS.items()}
+        folder, failed = compare(plan_comparison("saving", "What choosing saves", arms, seeds))
+        if failed:
+            raise RuntimeError(f"{failed} of {len(arms) * seeds} runs failed")
+        runs = {arm: [_read(folder / arm_folder(arm) / f"seed={seed}") for seed in range(seeds)] for arm in arms}
+    ratios = [c["spent"] / u["spent"] for c, u in zip(runs["chosen"], runs["uniform"], strict=True)]
+    gains = [c["end"] - u["end"] for c, u in zip(runs["chosen"], runs["uniform"], strict=True)]
+    figures = {
+        "tokens per kept group, chosen / uniform": _mean(ratios),
+        "the same, worst seed": max(ratios),
+        "accuracy gained against uniform": _mean(gains),
+        "accuracy at the start": _mean([run["start"] for run in runs["uniform"]]),
+    }
+    for arm, found in runs.items():
+        figures[f"{arm}: accuracy at the end"] = _mean([run["end"] for run in found])
+        figures[f"{arm}: tokens per kept group"] = _mean([run["spent"] for run in found])
+        figures[f"{arm}: learner tokens per sampled token"] = _mean([run["trained"] for run in found])
+        figures[f"{arm}: share of groups kept"] = _mean([run["kept"] for run in found])
+    return figures
+
+
+def _settings(place: Path, quick: bool) -> dict[str, dict[str, Any]]:
+    """The settings that all arms share; writes the model, the problems and the worked answers."""
+    from learner.tiny import write_tiny_model
+
+    write_tiny_model(place / "model", alphabet=ALPHABET, seed=0)
+    write_addition(place / "solved", digits=1, prompts=1, worked=4000, seed=1)
+    write_addition(place / "undecided", digits=2, prompts=1, worked=16000, seed=2, slips=0.3)
+    write_addition(place / "mixed", digits=3, prompts=128, worked=1, seed=3)
+    worked = [(place / part / "worked.jsonl").read_text(encoding="utf-8") for part in ("solved", "undecided")]
+    (place / "worked.jsonl").write_text("".join(worked), encoding="utf-8")
+    return {
+        "run": {"folder": str(place / "runs"), "steps": 3 if quick else 12, "tokens": 10**9},
+        "model": {"path": str(place / "model"), "dtype": "float32"},
+        "data": {"path": str(place / "mixed" / "prompts.jsonl")},
+        "warmup": {"path": str(place / "worked.jsonl"), "updates": 280, "lr": 3e-3},
+        "rollout": {"groups_per_step": 8 if quick else 16, "group_size": 8, "max_new_tokens": 32},
+        "eval": {
+            "every": 100,
+            "path": str(place / "mixed" / "heldout.jsonl"),
+            "prompts": 64 if quick else 256,
+            "samples": 2,
+        },
+        "filter": {"keep": "mixed"},
+        "learner": {
+            "algorithm": "grpo",
+            "updates_per_step": 2,
+            "lr": 5e-4,
+            "lr_warmup": 4,
+            "micro_batch_tokens": 2048,
+        },
+        "cluster": {"device": "cpu"},
+    }
+
+
+def _config(tree: Mapping[str, Mapping[str, Any]], changes: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+    sections = {*tree, *changes}
+    return config_of({section: {**tree.get(section, {}), **changes.get(section, {})} for section in sections})
+
+
+def _read(folder: Path) -> Run:
+    """What one run spent and reached."""
+    steps, evals = _lines(folder / "metrics.jsonl"), _lines(folder / "evals.jsonl")
+    sampled, trained = (sum(step[f"tokens_{what}"] for step in steps) for what in ("generated", "trained"))
+    last = steps[-1]
+    graded = last["groups_kept"] + last["groups_all_correct"] + last["groups_all_wrong"]
+    return {
+        "spent": sampled / last["groups_kept"],
+        "trained": trained / sampled,
+        "kept": last["groups_kept"] / graded,
+        "start": evals[0]["accuracy"],
+        "end": evals[-1]["accuracy"],
+    }
+
+
+def _lines(file: Path) -> list[Any]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="what the filter and the choice of prompts save")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="small steps, one seed: only whether it works")
+    options = parser.parse_args()
+    for name, value in measure(1 if options.quick else options.seeds, options.quick).items():
+        print(f"{name:48} {value:.3f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

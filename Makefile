@@ -4,6 +4,7 @@
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
 # make verify-bench the verifiers: cases right, programs passed, attacks stopped, throughput
+# make bench   all benchmarks, 45 minutes on two idle cores: runs/bench/report.html (BENCH="--quick" only tries them)
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it
 
@@ -15,7 +16,7 @@ ENV := .venv/.installed-$(PROFILE)
 BENCH_LOCK := deploy/requirements/bench.txt
 BENCH_ENV := .venv-bench/.installed
 
-.PHONY: demo paper test env lock lint verify-bench bench-env bench-agree
+.PHONY: demo paper test env lock lint verify-bench bench bench-env bench-agree
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -53,6 +54,9 @@ lock:
 
 verify-bench: env
 	.venv/bin/python -m tests.bench.verify
+
+bench: env bench-env
+	.venv/bin/python -W ignore -m tests.bench.run $(BENCH)
 
 bench-env: $(BENCH_ENV)
 

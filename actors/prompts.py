@@ -73,19 +73,33 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
     return [row for _, row in read_lines(path, columns)]
 
 
+def data_lines(data: DataSettings, lacking: Callable[[str], None] | None = None) -> list[tuple[int, dict[str, str]]]:
+    """The rows of the data, cut to prompt, answer and reward, each with its line; see `read_lines`. Where the answer is
+    made of several columns, all but one may be empty."""
+    answers = [data.answer_column] if isinstance(data.answer_column, str) else [*data.answer_column]
+    columns = [data.prompt_column, *answers, *([data.reward_column] if data.reward_column else [])]
+    return read_lines(Path(data.path), columns, answers[1:], lacking)
+
+
 def read_lines(
-    path: Path, columns: Sequence[str], lacking: Callable[[str], None] | None = None
+    path: Path, columns: Sequence[str], blank: Sequence[str] = (), lacking: Callable[[str], None] | None = None
 ) -> list[tuple[int, dict[str, str]]]:
     """`read_rows` with the number of each line.
 
     Args:
         path: the file.
         columns: what each row must have.
+        blank: which of them may be empty.
         lacking: is told of rows that lack a column, which are then left out; without it the first one raises.
     """
+
+    def lacks(row: Mapping[str, Any], column: str) -> bool:
+        kind = isinstance(row.get(column), str | int | float | list | dict)
+        return not kind or (row[column] == "" and column not in blank)
+
     rows = []
     for line, row in read_objects(path):
-        missing = [c for c in columns if not isinstance(row.get(c), str | int | float | list | dict) or row[c] == ""]
+        missing = [column for column in columns if lacks(row, column)]
         if not missing:
             rows.append((line, {column: _text(row[column]) for column in columns}))
             continue
@@ -114,7 +128,7 @@ def load_prompts(
     Raises:
         DataError: more than `data.overlong_share` of them do not fit, or the data cannot be read.
     """
-    rows = read_rows(Path(data.path), columns_of(data))
+    rows = [row for _, row in data_lines(data)]
     texts = [render(row[data.prompt_column], data, tokenizer) for row in rows]
     tokens = tokenizer(texts, add_special_tokens=False)["input_ids"]
     prompts = [
@@ -138,12 +152,6 @@ def load_prompts(
             "Shorten them, lower rollout.max_new_tokens, or raise data.overlong_share to train without them"
         )
     return fitting, left_out
-
-
-def columns_of(data: DataSettings) -> list[str]:
-    """The columns that a row must have."""
-    answers = [data.answer_column] if isinstance(data.answer_column, str) else data.answer_column
-    return [data.prompt_column, *answers, *([data.reward_column] if data.reward_column else [])]
 
 
 def reference_of(row: Mapping[str, str], data: DataSettings) -> str:

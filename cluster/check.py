@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.prompts import DataError, columns_of, read_lines, reference_of, render
+from actors.prompts import DataError, data_lines, reference_of, render
 from actors.settings import DataSettings
 from cluster.config import ConfigError, GradingConfig, RunConfig
 from cluster.graders import Graders, progress
@@ -58,7 +58,7 @@ def rows_of(data: DataSettings, reward: str, lacking: Callable[[str], None] | No
             reward=row[data.reward_column] if data.reward_column else reward,
             reference=reference_of(row, data),
         )
-        for line, row in read_lines(Path(data.path), columns_of(data), lacking)
+        for line, row in data_lines(data, lacking)
     ]
 
 
@@ -73,6 +73,10 @@ def check_data(config: GradingConfig | RunConfig, say: Callable[[str], None], gr
         rows = rows_of(config.data, config.reward.name, problems.append)
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
+    if problems and not rows:
+        raise ConfigError(
+            f"no row can be used: {problems[0]}. Set data.prompt_column and data.answer_column to columns of the file"
+        )
     say(f"{config.data.path}: {len(rows) + len(problems)} rows")
     if config.model.path:
         for line in _lengths(config, rows):

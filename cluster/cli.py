@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
 SETTING = "section.key=value"
@@ -58,6 +59,18 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--name", default="compare", help="name of the folder")
     compare.add_argument("--title", default="", help="title of the page")
     compare.set_defaults(command=_compare)
+    _add_grading(commands)
+    report = commands.add_parser(
+        "report",
+        help="write a comparison's table and page anew",
+        description="Reads a comparison's folder, finished or not, and writes table.md and report.html in it.",
+    )
+    report.add_argument("folder", type=Path, metavar="FOLDER")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _add_grading(commands: Any) -> None:
     grade = commands.add_parser(
         "grade",
         help="grade the responses of a file",
@@ -76,14 +89,6 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("data", type=Path, metavar="DATA|CONFIG.toml", help="a data file, or a run file")
     check.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as data.answer_column=solution")
     check.set_defaults(command=_check)
-    report = commands.add_parser(
-        "report",
-        help="write a comparison's table and page anew",
-        description="Reads a comparison's folder, finished or not, and writes table.md and report.html in it.",
-    )
-    report.add_argument("folder", type=Path, metavar="FOLDER")
-    report.set_defaults(command=_report)
-    return parser
 
 
 def _algorithms(options: argparse.Namespace) -> int:

@@ -120,11 +120,10 @@ class _Cast:
             placement_group=self._group, placement_group_bundle_index=self._layout.bundle_of(name)
         )
         options: dict[str, Any] = {"max_restarts": -1, "max_task_retries": 1} if kind is Verifier else {}
-        if kind is LearnerRank:
-            options["concurrency_groups"] = {PACKING: 1}
         if concurrency is not None:
             options["max_concurrency"] = concurrency
-        actor: Any = ray.remote(kind).options(
+        groups = {PACKING: 1} if kind is LearnerRank else {}
+        actor: Any = ray.remote(concurrency_groups=groups)(kind).options(
             name=name,
             num_cpus=cpus,
             num_gpus=gpus,

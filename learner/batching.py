@@ -184,7 +184,7 @@ def pack(sequences: Sequence[Sample], micro_batch_tokens: int, together: int = 1
     batches = []
     for rows in _micro_batches(_rows(sizes, micro_batch_tokens), sizes, micro_batch_tokens):
         rows = _dealt_anew(rows, sizes, micro_batch_tokens)
-        batches.append(_batch(sequences, [[index for number in row for index in units[number]] for row in rows]))
+        batches.append(rows_of(sequences, [[index for number in row for index in units[number]] for row in rows]))
     return batches
 
 
@@ -224,7 +224,7 @@ def _dealt_anew(rows: list[list[int]], sizes: Sequence[int], micro_batch_tokens:
     members = [number for row in rows for number in row]
     costs = [sizes[number] for number in members]
     total, found = sum(costs), [members]
-    even = range(int(total / ((1.0 - PADDING) * max(costs))), 1, -1)
+    even = range(min(len(members), int(total / ((1.0 - PADDING) * max(costs)))), 1, -1)
     dealt = ([[members[place] for place in row] for row in balance(costs, count)] for count in even)
     for candidate in itertools.chain([rows], dealt):
         longest = max(_length(row, sizes) for row in candidate)
@@ -283,7 +283,8 @@ def _counted_lengths(summary: Summary, algorithm: Algorithm, longest: int) -> li
     ]
 
 
-def _batch(sequences: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainBatch:
+def rows_of(sequences: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainBatch:
+    """One micro-batch with these sequences, by index, in each of its rows; the rest of a shorter row is padding."""
     width = max(sum(sequences[index].tokens.size for index in row) for row in rows)
     tokens, positions = np.zeros((2, len(rows), width), np.int64)
     targets, members, used = [], [], 0

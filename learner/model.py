@@ -89,9 +89,16 @@ class Policy(torch.nn.Module):
             restrict: None is the whole vocabulary; a float the nucleus of this probability, found here and given back
                 as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
         """
-        body = self.lm.base_model(input_ids=tokens, position_ids=positions, use_cache=False)
-        before = body.last_hidden_state.flatten(0, 1)[targets - 1]
+        before = _hidden(self.lm.base_model, tokens, positions)[targets - 1]
         return self.head(before, tokens.flatten()[targets], temperature, restrict)
+
+
+def _hidden(body: Any, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """Last hidden states float[R * L, H]. Masks keep attention within a sequence in any number of rows; transformers'
+    flash attention does so in a single row only, and costs no more there."""
+    if body.config._attn_implementation == "flash_attention_2":
+        tokens, positions = tokens.reshape(1, -1), positions.reshape(1, -1)
+    return body(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state.flatten(0, 1)
 
 
 def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -131,8 +138,7 @@ class Critic(torch.nn.Module):
         self, tokens: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, temperature: float
     ) -> tuple[torch.Tensor]:
         """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
-        body = self.body(input_ids=tokens, position_ids=positions, use_cache=False)
-        before = body.last_hidden_state.flatten(0, 1)[targets - 1]
+        before = _hidden(self.body, tokens, positions)[targets - 1]
         return (self.head(before)[:, 0],)
 
 

@@ -206,11 +206,44 @@ def test_values_of_a_micro_batch_split_into_those_of_its_members(sizes: list[int
     ]
 
 
-def test_many_short_responses_leave_little_padding() -> None:
-    draw = np.random.default_rng(0)
-    groups = [group([1.0] + [-1.0] * 7, draw.integers(10, 40, 8).tolist(), id=number) for number in range(64)]
-    batches = pack([sample for one in groups for sample in sequences_of(one, REJ, ONE)], 4096)
-    assert sum(b.padding for b in batches) <= 0.03 * sum(b.tokens.size for b in batches)
+@given(SIZES, st.integers(8, 1024), st.sampled_from([1, 2]))
+@settings(deadline=None)
+def test_padding_is_at_most_three_hundredths_of_every_micro_batch(sizes: list[int], budget: int, together: int) -> None:
+    for batch in pack(samples(sizes * together), budget, together):
+        assert batch.padding == batch.tokens.size - sum(sizes[member % len(sizes)] + 1 for member in batch.members)
+        assert batch.padding <= 0.03 * batch.tokens.size
+
+
+WORKLOADS = {  # (prompts, responses, budget): tokens of each of 256 prompts and responses, or of 8
+    "the demo's": (lambda draw: (draw.integers(6, 11, 256), draw.integers(4, 21, 256)), 2048),
+    "a long tail": (lambda draw: (draw.integers(6, 11, 256), 8 + draw.exponential(40, 256).clip(0, 248)), 8192),
+    "log-normal": (lambda draw: (draw.integers(50, 200, 256), draw.lognormal(6, 1, 256).clip(1, 3896)), 16384),
+    "tiny": (lambda draw: (draw.integers(6, 11, 8), draw.integers(4, 21, 8)), 2048),
+    "tiny and uneven": (lambda draw: (draw.integers(50, 200, 8), draw.lognormal(6, 1, 8).clip(1, 3896)), 16384),
+}
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_padding_is_at_most_three_hundredths_on_every_rank(name: str) -> None:
+    draw, budget = WORKLOADS[name]
+    prompts, responses = draw(np.random.default_rng(0))
+    sizes = (prompts + responses).astype(int).tolist()
+    for share in balance(sizes, 2):
+        batches = pack(samples([sizes[index] for index in share]), budget)
+        assert sum(batch.padding for batch in batches) <= 0.03 * sum(batch.tokens.size for batch in batches)
+
+
+def test_rows_are_not_much_longer_than_the_sequences_in_them() -> None:
+    (batch,) = pack(samples([9] * 64), 1024)
+    assert batch.tokens.shape == (64, 10)
+    lengths = np.random.default_rng(0).integers(10, 40, 512).tolist()
+    assert max(batch.tokens.shape[1] for batch in pack(samples(lengths), 4096)[:-1]) <= 4 * 41
+
+
+def test_sequences_longer_than_the_budget_travel_alone() -> None:
+    batches = pack(samples([300, 20, 30, 200, 40]), 100)
+    assert sorted(batch.members for batch in batches if len(batch.members) == 1) == [(0,), (3,)]
+    assert [batch.tokens.size for batch in batches] == [301, 201, 93]
 
 
 def test_a_rank_without_work_gets_a_batch_that_weighs_nothing() -> None:

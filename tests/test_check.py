@@ -59,12 +59,17 @@ def test_rows_may_name_their_reward_and_an_unknown_one_is_named(tmp_path: Path, 
 def test_several_columns_become_one_reference(tmp_path: Path, graders: Graders) -> None:
     rows = [
         {"text": "add", "test_list": ["assert add(1, 2) == 3"], "test_setup_code": "import math"},
-        {"text": "add", "test_list": ["assert add(1, 2"], "test_setup_code": "import math"},
+        {"text": "add", "test_list": ["assert add(1, 2"], "test_setup_code": ""},  # all but the first may be empty
     ]
     settings = ("data.prompt_column=text", 'data.answer_column=["test_list","test_setup_code"]', "reward.name=code")
     bad, said = checked(tmp_path, graders, rows, *settings)
     assert bad == 1
     assert "data.jsonl:2: " in said
+
+
+def test_columns_that_no_row_has_are_a_mistake_of_the_settings(tmp_path: Path, graders: Graders) -> None:
+    with pytest.raises(ConfigError, match=r"no row can be used: .*data\.jsonl:1 has no text .*Set data\.prompt_column"):
+        checked(tmp_path, graders, [{"question": "a", "answer": "1"}] * 3)
 
 
 def test_a_line_that_is_no_json_ends_the_check(tmp_path: Path, graders: Graders) -> None:

@@ -132,16 +132,14 @@ def test_whatever_arrives_in_whatever_order_no_group_is_trained_too_late_and_non
             flying.append(group)
         if flying:
             group = flying.pop(data.draw(st.integers(0, len(flying) - 1)))
-            end = data.draw(st.sampled_from(["accept", "accept", "accept", "reject", "fail", "drop"]))
-            if end == "accept":
-                book.accept(group)
-            elif end == "reject":
-                book.reject(group, "all_wrong", 0.0)
-            elif end == "fail":
-                with suppress(Starved):  # so many in a row end a run
-                    book.fail(group)
-            else:
-                book.drop(group, "timeout")
+            ends = {
+                "accept": book.accept,
+                "reject": lambda group: book.reject(group, "all_wrong", 0.0),
+                "fail": book.fail,
+                "drop": lambda group: book.drop(group, "timeout"),
+            }
+            with suppress(Starved):  # so many failures in a row end a run
+                ends[data.draw(st.sampled_from(["accept", "accept", *ends]))](group)
         if not unpublished and (batch := book.take()) is not None:
             assert len(batch) == size
             assert max(trained - born[group] for group in batch) <= staleness

@@ -13,12 +13,14 @@ from builders import before_update, group, samples_of, trajectory, verdict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from actors.types import Group
 from actors.world import ALPHABET
 from learner.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
-from learner.batching import TrainBatch, pack
+from learner.batching import TrainBatch, pack, rows_of
 from learner.model import Critic, Policy, load_policy, nucleus
 from learner.objective import PolicyObjective, Scored
 from learner.settings import ModelSettings
@@ -106,6 +108,40 @@ def test_packed_sequences_give_what_each_gives_alone(policy: Policy) -> None:
         np.testing.assert_allclose(found, alone.detach().numpy(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("name", ["reinforce-rej", "grpo", "gspo"])
+def test_packed_and_padded_sequences_have_the_same_loss_and_gradient(policy: Policy, name: str) -> None:
+    row = algorithm_of(name, {"kl_loss": 0.1, "aggregate": "token-mean"})
+    (samples,) = samples_of(row, GROUPS)
+    padded = rows_of(samples, [[index] for index in range(len(samples))])
+    assert padded.padding > 0.3 * padded.tokens.size
+    found = []
+    for batches in (pack(samples, 96), [padded]):
+        of = [PolicyObjective(row, [before_update(b)], None)(0, b, forward(policy, b)).loss.item() for b in batches]
+        found.append((sum(of), gradient(policy, [batches], row)))
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
+    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
+
+
+def varlen(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_, **more) -> tuple:
+    """Causal attention as transformers' flash attention has it: position ids tell sequences apart in one row only."""
+    starts = [0] if query.shape[0] > 1 else (more["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+    parts = [slice(*ends) for ends in itertools.pairwise([*starts, query.shape[2]])]
+    attend = nn.functional.scaled_dot_product_attention
+    found = [attend(query[:, :, p], key[:, :, p], value[:, :, p], is_causal=True) for p in parts]
+    return torch.cat(found, 2).transpose(1, 2), None
+
+
+def test_a_kernel_for_one_row_of_sequences_gives_what_masks_give(
+    small: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (batches,) = packed(ALGORITHMS["grpo"], MIXED)
+    assert batches[0].tokens.shape[0] > 1
+    wanted = forward(small, batches[0])[0]
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", varlen)
+    monkeypatch.setattr(small.lm.config, "_attn_implementation", "flash_attention_2")
+    torch.testing.assert_close(forward(small, batches[0])[0], wanted, atol=1e-5, rtol=0)
+
+
 def test_log_probabilities_and_entropy_are_those_of_the_softmax_at_the_temperature(policy: Policy) -> None:
     tokens = torch.tensor([[3, 1, 4, 1, 5]])
     targets = torch.arange(1, 5)
@@ -138,10 +174,20 @@ class Known(nn.Module):
     def __init__(self, probabilities: Sequence[float]) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.tensor(probabilities).log())
-        self.base_model = lambda input_ids, **_: Hidden(self.logits.expand(*input_ids.shape, -1))
+        self.base_model = Body(self.logits)
 
     def get_output_embeddings(self) -> nn.Module:
         return nn.Identity()
+
+
+class Body:
+    config = Qwen2Config()
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        self.logits = logits
+
+    def __call__(self, input_ids: torch.Tensor, **_: object) -> "Hidden":
+        return Hidden(self.logits.expand(*input_ids.shape, -1))
 
 
 class Hidden:
@@ -216,6 +262,52 @@ def test_the_size_of_the_logit_chunk_changes_nothing(policy: Policy) -> None:
         torch.testing.assert_close(gradient(policy, batches, row), whole, atol=1e-6, rtol=1e-5)
     finally:
         policy.head._chunk = kept
+
+
+class Heights(TorchDispatchMode):
+    """Notes how many rows of logits the tensors that come out of operations have."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary, self.seen = vocabulary, set[int]()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> object:
+        out = func(*args, **kwargs or {})
+        for one in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(one, torch.Tensor) and one.ndim == 2 and one.shape[1] == self.vocabulary:
+                self.seen.add(one.shape[0])
+        return out
+
+
+@pytest.mark.parametrize("chunk", [7, 50])
+def test_no_more_logits_than_a_chunk_exist_in_either_pass_and_none_between_them(small: Policy, chunk: int) -> None:
+    hidden, vocabulary = 32, 96  # the output matrix has as many rows as the model is wide
+    head = Policy(Known([1.0 / vocabulary] * vocabulary), chunk, entropy_gradient=True).head
+    head.output = nn.Linear(hidden, vocabulary)
+    kept: list[torch.Size] = []
+    states, wanted = torch.randn(120, hidden, requires_grad=True), torch.arange(120) % vocabulary
+    with Heights(vocabulary) as heights:
+        with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.shape) or one, lambda one: one):
+            logp, entropy, _ = head(states, wanted, 1.0, None)
+        (logp.sum() + entropy.sum()).backward()
+    assert max(heights.seen - {hidden}) == chunk
+    assert not [shape for shape in kept if shape[-1:] == (vocabulary,) and shape != (hidden, vocabulary)]
+
+
+def test_checkpointing_keeps_fewer_activations_and_changes_no_gradient(tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=3)
+    row = ALGORITHMS["reinforce-rej"]
+    (batches,) = packed(row, GROUPS)
+    kept, gradients = [], []
+    for on in (False, True):
+        one, sizes = load_policy(tmp_path, ModelSettings(dtype="float32", checkpointing=on), 2048), list[int]()
+        one.train()
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            forward(one, batches[0])
+        kept.append(sum(sizes))
+        gradients.append(gradient(one, [batches], row))
+    assert kept[1] < kept[0] / 4
+    torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

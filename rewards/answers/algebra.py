@@ -7,6 +7,7 @@ by the ratio of their two sides' differences. Nothing here has a time limit of i
 """
 
 import logging
+import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,7 @@ _POINTS = (
     "3.912374650912837465091283",
 )
 _DIGITS = 150
+_CAPITAL = re.compile(r"\\[A-Za-z]+|([A-Z])_(?:\{([^{}]*)\}|(\w))")
 
 
 @lru_cache(maxsize=2048)
@@ -33,7 +35,7 @@ def parse(latex: str) -> Any:
     plain = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none")
     config = LatexExtractionConfig(normalization_config=plain, boxed_match_priority=-1)
     found = parse_text(
-        f"\\[ {latex} \\]",
+        f"\\[ {_CAPITAL.sub(_lowered, latex)} \\]",
         extraction_config=[config],
         fallback_mode="no_fallback",
         extraction_mode="first_match",
@@ -41,6 +43,13 @@ def parse(latex: str) -> Any:
         raise_on_error=True,
     )
     return found[0] if found else None
+
+
+def _lowered(found: re.Match[str]) -> str:
+    """math-verify takes `A_1` for `a_1`; a longer subscript keeps them apart."""
+    if found.group(1) is None:
+        return found.group()
+    return f"{found.group(1).lower()}_{{upper{found.group(2) or found.group(3)}}}"
 
 
 def equal(wanted: str, said: str, decimal: bool = False) -> bool:
@@ -123,9 +132,9 @@ def _same_constant(one: Any, two: Any, decimal: bool) -> bool:
     left, right = _rational(one), _rational(two)
     if left is not None and right is not None and not decimal and not (one.has(Float) or two.has(Float)):
         return left == right
-    near, far = one.evalf(60), two.evalf(60)
-    if not (near.is_number and far.is_number):
-        return _verified(one, two)
+    near, far = _evaluated(one, 60), _evaluated(two, 60)
+    if near is None or far is None:
+        return False
     apart, size = abs(near - far), max(abs(near), abs(far))
     if one.has(Float) or two.has(Float) or decimal:
         return _within(one, two, apart, abs(near))
@@ -223,8 +232,19 @@ def _at(side: Any, names: list[str], shift: int) -> Any:
     from sympy import Rational
 
     point = {name: Rational(_POINTS[(shift + k) % len(_POINTS)]) + k // len(_POINTS) for k, name in enumerate(names)}
-    value = side.subs([(symbol, point[symbol.name]) for symbol in side.free_symbols]).evalf(_DIGITS)
-    return value if value.is_number and value.is_finite else None
+    return _evaluated(side.subs([(symbol, point[symbol.name]) for symbol in side.free_symbols]), _DIGITS)
+
+
+def _evaluated(side: Any, digits: int) -> Any:
+    """The numerical value of a constant, or None where it has none: log 0, (-3)!, a remainder of a complex number."""
+    from sympy import Mod
+
+    try:
+        value = (side.doit() if side.has(Mod) else side).evalf(digits)
+        finite = value.is_finite and all(part.is_comparable for part in value.as_real_imag())
+    except (TypeError, ValueError, ZeroDivisionError):  # mpmath's words for a pole or no number
+        return None
+    return value if finite else None
 
 
 def _same_relation(one: Any, two: Any) -> bool:

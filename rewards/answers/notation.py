@@ -10,9 +10,10 @@ from fractions import Fraction
 _SIGNS = {
     "−": "-", "–": "-", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ",
     "≠": "\\neq ", "∞": "\\infty ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "π": "\\pi ", "θ": "\\theta ",
-    "±": "\\pm ", "°": "^\\circ ", "²": "^2", "³": "^3", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}",
+    "±": "\\pm ", "°": "^\\circ ", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}",
     "∅": "\\emptyset ", "√": "\\sqrt ", "⟨": "(", "⟩": ")", "→": "\\to ", "≈": "\\approx ", "∘": "\\circ ", "、": ",",
 }  # fmt: skip
+_RAISED = re.compile(r"[⁰¹²³⁴-⁹⁺⁻]+|[₀-₉]+")
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
 _ASCII_ENOUGH = re.compile(r"[\x00-\x7f]*\Z")
 _COMMAND_NAMES = (
@@ -26,11 +27,17 @@ def _base(found: re.Match[str]) -> str:
     return f"_{{{_BASES.get(found.group(1), found.group(1))}}}"
 
 
+def _raised(found: re.Match[str]) -> str:
+    sign = "^" if found.group()[0] in "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻" else "_"
+    return sign + "{" + unicodedata.normalize("NFKC", found.group()).replace("−", "-") + "}"
+
+
 # Each pair is applied in this order to every answer.
 _REWRITES = tuple(
     (re.compile(pattern), to)
     for pattern, to in (
         (r"\\(?:m?left|m?right|middle|[bB]igg?[lr]?)(?![a-zA-Z])\s*\.?(?=[\s()\[\]{}|\\<>/]|$)\s*", ""),
+        (r"(?<=\d)\{,\}(?=(?:\d{1,2}|\d{4,})(?!\d))|(?<![\d}.,])(0)\{,\}(?=\d)", r"\1."),
         (r"(?<=\d),?\\!\s*,?\s*(?=\d{3}(?!\d))", ""),
         (r",\\!\s*", ","),
         (r"(?<=\d)(?:\\,|\{,\}|\\ |~)\s*(?=\d{3}(?!\d))", ""),
@@ -50,6 +57,21 @@ _REWRITES = tuple(
         (r"\\(?:displaystyle|textstyle|limits|nonumber|notag|hfill)(?![a-zA-Z])", " "),
         (r"\\(?:text|mbox|mathrm|textrm|textnormal|hbox)\s*\{\s*,?\s*(and|or|et|ou|und|oder)\s*\}", r" \1 "),
         (r"\\(?:text|mbox|mathrm)\s*\{\s*,?\s*\}", " "),
+        (r"^\s*\\(?:text|mbox|mathrm)\s*\{(?:(?!\bnot\b|n't)[^{}])*(?:\bis|[:=])\s*\}(?=.*\w)", ""),
+        (r"\\text\s*\{\s*(\d+)\s*\}(?=\s*_)", r"\1"),
+        (r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:ensuremath|boldsymbol|bm|bf)(?![a-zA-Z])", ""),
+        (r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}",
+         r"\\text{\1/\2}"),
+        (r"(?<=\d)\s*([AaPp])\.\s?[Mm]\b\.?", r" \1m"),
+        (r"\\(big)(?=c[ua]p(?![a-zA-Z]))", r"\\"),
+        (r"\\in(?![a-zA-Z])\s*", r"\\in "),
+        (r"\\log\s*_\s*(?:e|\{\s*e\s*\})", r"\\ln "),
+        (r"\{\s*([^{}]+?)\s*\\choose(?![a-zA-Z])\s*([^{}]+?)\s*\}", r"\\binom{\1}{\2}"),
+        (r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)?\s*[({]?\s*)(\d+(?:\.\d+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)",
+         r"\1\\frac{\2\\pi}{180}"),
+        # the French way of writing intervals that are open
+        (r"(?:^|(?<=\\cup)|(?<=\\in ))\s*\]([^\[\]]*[,;][^\[\]]*)(?=[\[\]]\s*(?:$|\\cup))", r" (\1"),
+        (r"(?<=[(\[])([^()\[\]]*[,;][^()\[\]]*)\[(?=\s*(?:$|\\cup))", r"\1)"),
         (r"(?<![^\W_])(?:et|und|[,;] ?and)(?![^\W_])", " and "),
         (r"(?<![^\W_])(?:ou|oder|[,;] ?or)(?![^\W_])", " or "),
         (r"(?<=[\d)}])or(?=[A-Za-z(\\\d])", " or "),
@@ -68,7 +90,7 @@ _REWRITES = tuple(
         (r"(?<=[\w)}])\s*\*\*\s*(?=[\w({\\-])", "^"),
         (r"\^\s*\(([^()]*)\)", r"^{\1}"),
         (r"(?<=[\w)}])\s*\*\s*(?=[\w({\\-])", r"\\cdot "),
-        (r"\\textdollar|\\\$|[$€£¥₹₽₩₫₪₺]", " "),
+        (r"\\(?:textdollar|pounds|euro|EUR|yen|textsterling|texteuro)(?![a-zA-Z])|\\\$|[$€£¥₹₽₩₫₪₺]", " "),
         (r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ]*\d)", lambda found: found.group(1).replace(" ", "")),
         (r"^\s*(?:[A-Za-z]\w*)?\s*\\(?:approx|simeq|doteq)(?![a-zA-Z])", ""),
         (r"\s*\\(?:approx|simeq|doteq)(?![a-zA-Z]).*", ""),
@@ -100,6 +122,9 @@ _TEXT_UNIT = re.compile(
 _SHORT_UNIT = re.compile(
     r"[mk]?m|[cd]m|[km]?g|in|ft|yd|mi|ha|[mcd]?[lL]|lb|oz|s|ms|hr?|am|pm|Hz|N|J|W|V|°[CF]|k[WmV]|Mb|GB|MB|KB"
 )
+_NO_UNIT = re.compile(  # words behind a number that make another answer of it
+    r"\s*(?:or|and|to|not|mod|plus|minus|times|if|when|unless|but|except|more|less|at|over|less|greater|above|below)\b", re.I
+)
 _BARE_UNIT = re.compile(
     r"(?<=[\d}%)])(?:\s+(?P<far>[^\W\d_][^\W\d_.]*(?:[ /-][^\W\d_]+)*\.?)|"
     r"(?P<near>[a-zA-Z]{2,}(?:/[a-z]+)?|[^\x00-\x7f]+|m))\s*(?P<power>(?:\^\s*\{?\s*\d\s*\}?)?)$"
@@ -115,6 +140,7 @@ def clean(text: str) -> str:
     text = text.replace("\x0c", "\\f").replace("\x08", "\\b")
     text = re.sub(r"\t(?=(?:ext|imes|frac|heta|o)\b)", r"\\t", text)
     if not _ASCII_ENOUGH.match(text):
+        text = _RAISED.sub(_raised, text)
         text = unicodedata.normalize("NFKC", _SIGN.sub(lambda sign: _SIGNS[sign.group()], text))
         text = _SIGN.sub(lambda sign: _SIGNS[sign.group()], text)
     text = re.sub(r"\\\\\\(?=" + _COMMAND_NAMES + ")", r"\\\\ \\", text) if "\\begin" in text else text
@@ -182,14 +208,14 @@ def strip_unit(text: str) -> tuple[str, str]:
     ('15', 'cm^2')
     """
     found = _TEXT_UNIT.search(text)
-    if found and text[: found.start()].strip():
+    if found and text[: found.start()].strip() and not _NO_UNIT.match(found.group(1)):
         power = re.sub(r"[\s{}]", "", found.group(2))
-        return text[: found.start()].strip(), found.group(1).strip().lower() + power
+        return text[: found.start()].strip(), found.group(1).strip().lower().replace(".", "") + power
     degrees = _DEGREES.search(text)
     if degrees and text[: degrees.start()].strip():
         return text[: degrees.start()].strip(), "degree"
     found = _BARE_UNIT.search(text)
-    if found and re.search(r"\d", text[: found.start()]) and not re.search(r"[=<>]", text):
+    if found and re.search(r"\d", text[: found.start()]) and not re.search(r"[=<>]", text) and not _NO_UNIT.match(found.group().strip()):
         word = (found.group("far") or found.group("near")).rstrip(".")
         bare = text[: found.start()].strip()
         short = _SHORT_UNIT.fullmatch(word) and (len(word) > 1 or numeral(bare))

@@ -60,6 +60,9 @@ class Named:
 
 Value = Number | Words | Formula | Many | Named
 
+_NOTHING = re.compile(r"(?:there (?:is|are|exists?) )?(?:no solutions?|empty set)(?: exists?)?")
+_BUILDER = re.compile(r"\\\{\s*[A-Za-z](?:\s*\\in \s*\\mathbb\s*\{?\s*R\s*\}?)?\s*(?:\\mid|\||:|\\colon)(.+)\\\}")
+_POINT = re.compile(r"[A-Z]\s*(?=\()")
 _BRACKETS = {"(": ")", "[": "]"}
 _RELATION = re.compile(r"\\(?:le|ge|neq|lt|gt|in|subset|equiv|sim)(?![a-zA-Z])|[<>]|(?<![!:])=")
 _INEQUALITY = re.compile(r"(<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z]))")
@@ -77,13 +80,13 @@ def read(text: str) -> Value | None:
 @lru_cache(maxsize=2048)
 def readings(text: str, loose: bool) -> tuple[Value, ...]:
     """All that an answer may mean. Two only for `2,74` in running text (loose): a decimal comma or a list of two."""
-    tight = text.strip().strip("$").strip()
+    tight, unit = strip_unit(clean(text))
     value = read(text)
     found = () if value is None else (value,)
-    if loose and re.fullmatch(r"-?(?:\d+|\d{1,3}(?:\.\d{3})+),\d+", tight) and not isinstance(value, Number):
-        number = numeral(tight.replace(".", "").replace(",", "."))
+    if loose and re.fullmatch(r"-?(?:\d+|\d{1,3}(?:[. ]\d{3})+),\d+", tight) and not isinstance(value, Number):
+        number = numeral(re.sub(r"[. ]", "", tight).replace(",", "."))
         if number is not None:
-            return (*found, Number(*number))
+            return (*found, Number(*number, unit))
     return found
 
 
@@ -118,6 +121,8 @@ def _value(text: str) -> Value | None:
     number = numeral(text)
     if number is not None:
         return Number(*number)
+    if _NOTHING.fullmatch(words(text)) or text in ("\\emptyset", "\\varnothing"):
+        return Many("set", (), "", "\\emptyset")
     alone = _TEXT.fullmatch(text)
     text = (alone and clean(alone.group(1))) or text
     inner = _unwrapped(text)
@@ -207,7 +212,22 @@ def _listed(text: str) -> Value | None:
             items.extend(value.items)
         elif value is not None:
             items.append(value)
-    return _many("list", items, text)
+    return _both(items, text) or _many("list", items, text)
+
+
+def _both(items: "list[Value]", text: str) -> Value | None:
+    """Two half-lines that overlap, `x > 1 and x < 2`, as the interval that they mean; None for anything else."""
+    named = [item for item in items if isinstance(item, Named)]
+    lines = [item.value for item in named if isinstance(item.value, Many) and item.value.kind == "pair"]
+    if len(items) != 2 or len(lines) != 2 or named[0].name != named[1].name or " or " in text:
+        return None
+    for above, below in (lines, lines[::-1]):
+        low, high = above.items[0], below.items[1]
+        endless = (above.items[1], below.items[0]) == (Formula("\infty"), Formula("-\infty"))
+        if endless and isinstance(low, Number) and isinstance(high, Number) and low.value < high.value:
+            both = Many("pair", (low, high), above.ends[0] + below.ends[1], text)
+            return Named(named[0].name, both, text, named=True)
+    return None
 
 
 def _branches(text: str) -> list[Value]:
@@ -221,6 +241,12 @@ def _branches(text: str) -> list[Value]:
 
 def _bracketed(text: str) -> Value | None:
     """A set in braces, or a tuple or interval in round or square brackets; None where the text is neither."""
+    built = _BUILDER.fullmatch(text)
+    if built and _INEQUALITY.search(built.group(1)) and "\\in" not in built.group(1):
+        return _value(built.group(1).strip())
+    if _POINT.match(text) and _encloses(text[1:].strip()):
+        point = _bracketed(text[1:].strip())
+        return point and Named(text[0], point, text, named=True)
     if text.startswith("\\{") and text.endswith("\\}") and "\\}" not in text[2:-2]:
         value = _value(text[2:-2].strip())
         items = list(value.items) if isinstance(value, Many) and value.kind == "list" else [value] if value else []
@@ -246,7 +272,7 @@ def _leaf(text: str) -> Value:
         if plain:
             single = re.fullmatch(r"\(?([A-Za-z])\)?", text)
             return Words(single.group(1) if single else plain)
-    based = re.fullmatch(r"(-?[0-9A-F.]+)\s*_\s*(?:\{\s*(\d+)\s*\}|(\d+))", text)
+    based = re.fullmatch(r"\(?(-?[0-9A-F.]+)\)?\s*_\s*(?:\{\s*(\d+)\s*\}|(\d+))", text)
     number = numeral(based.group(1)) if based else None
     if based and number is not None:
         return Number(number[0], number[1], base=based.group(2) or based.group(3))

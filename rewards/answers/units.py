@@ -11,6 +11,8 @@ _UNITS = {
     "mass": "mg:1/1000 g:1 gram:1 kg:1000 kilogram:1000 克:1 千克:1000 公斤:1000",
     "volume": "ml:1/1000 milliliter:1/1000 millilitre:1/1000 l:1 liter:1 litre:1",
     "angle": "degree:1 deg:1",
+    "forenoon": "am:1",
+    "afternoon": "pm:1",
     "money": "dollar:1 usd:1 cent:1/100",
 }
 _SCALES = {

@@ -1,5 +1,5 @@
-"""What each piece of the pipeline is worth: sync against async, filter on and off, in-flight on and off; and how near the
-whole comes to a perfect overlap of its real stages. All runs start from one warmed-up model."""
+"""What each piece of the pipeline is worth: sync against async, filter on and off, in-flight on and off; and how near
+the whole comes to a perfect overlap of its real stages. All runs start from one warmed-up model."""
 
 import os
 import statistics
@@ -82,7 +82,9 @@ def _stages(crew: Crew, config: RunConfig, pipeline: Arm) -> dict[str, float]:
     return share_of_ideal(alone, together, len(os.sched_getaffinity(0)))
 
 
-def share_of_ideal(alone: Mapping[str, Mapping[str, float]], together: Mapping[str, float], cores: int) -> dict[str, float]:
+def share_of_ideal(
+    alone: Mapping[str, Mapping[str, float]], together: Mapping[str, float], cores: int
+) -> dict[str, float]:
     """What a second of the pipeline holds, in seconds of a perfect overlap of the stages; and what that is made of."""
     generated, trained = together["generated tokens/s"], together["trained tokens/s"]
     g, t = alone["generation"], alone["learning"]
@@ -138,7 +140,10 @@ def remarks(seen: Mapping[str, Mapping[str, float]]) -> list[str]:
         if speed[name] < sync
     ] or ["Async wins at every S that was tried."]
     base = speed[BASE]
-    pairs = {"Without the filter": "S = 1, filter off", "Finishing what is in flight": "S = 1, in flight finished first"}
+    pairs = {
+        "Without the filter": "S = 1, filter off",
+        "Finishing what is in flight": "S = 1, in flight finished first",
+    }
     for what, name in pairs.items():
         found.append(f"{what}, the learner trains on {speed[name] / base:.2f} of the samples a second of {BASE}.")
     return found

@@ -68,8 +68,10 @@ def speed_figures(name: str, turns: Turns) -> list[Figure]:
 
 
 def speed(lines: Sequence[Line]) -> tuple[float, float]:
-    """(samples, sampled tokens) a second, from the end of the first step to the end of the last."""
-    first, last = lines[0], lines[-1]
+    """(samples, sampled tokens) a second, from the end of the first step to the end of the last; a turn of one step
+    counts from its begin."""
+    begin = {"seconds": 0.0, "samples": 0.0, "tokens": 0.0}
+    first, last = lines[0] if len(lines) > 1 else begin, lines[-1]
     seconds = last["seconds"] - first["seconds"]
     return (last["samples"] - first["samples"]) / seconds, (last["tokens"] - first["tokens"]) / seconds
 

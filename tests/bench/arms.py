@@ -1,4 +1,5 @@
-"""Winnow's own runs, measured step by step without checkpoints, and with one stage alone; actors live on between them."""
+"""Winnow's own runs, measured step by step without checkpoints, and with one stage alone; actors live on between
+them."""
 
 import asyncio
 import os
@@ -9,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from actors.filter import AcceptedBatch
@@ -93,7 +95,7 @@ class Generation(Arm):
 class Learning(Arm):
     """The learner alone: groups that were kept in another run come at once, over and over."""
 
-    canned: Canned = []
+    canned: Canned
 
     async def _rollout(self, order: Order) -> tuple[Summary, Any]:
         summary, box = self.canned[order.group % len(self.canned)]
@@ -168,6 +170,4 @@ def _line(name: str) -> ProgressLine:
 
 
 def _scores(summary: Summary) -> Any:
-    import numpy as np
-
     return np.array(summary.scores)

@@ -3,6 +3,7 @@ answer at once, what a group costs after many others, and whether the driver's m
 
 import tempfile
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,7 @@ def costs(marks: Sequence[Mark], windows: int = 20) -> list[tuple[float, float, 
     """(groups so far, CPU ms a group, wall ms a group) in windows of the run, the first step left out."""
     at = np.unique(np.linspace(1, len(marks) - 1, min(windows, len(marks) - 1) + 1).astype(int))
     found = []
-    for a, b in zip(at, at[1:], strict=False):
+    for a, b in pairwise(at):
         first, last = marks[a], marks[b]
         groups = last.graded - first.graded
         cpu = last.used.seconds - first.used.seconds
@@ -83,7 +84,7 @@ def _flatness(marks: Sequence[Mark]) -> list[Figure]:
             unit="x",
             target=1.05,
             most=True,
-            note=f"{near.used.memory:.0f} MiB resident after {near.graded:,} groups, {marks[-1].used.memory:.0f} at the end",
+            note=f"{near.used.memory:.0f} MiB after {near.graded:,} groups, {marks[-1].used.memory:.0f} at the end",
         ),
     ]
 

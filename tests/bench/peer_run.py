@@ -89,7 +89,8 @@ class Clock(transformers.TrainerCallback):
 def own_reward(folder: Path) -> Any:
     """The function of reward.py."""
     spec = importlib.util.spec_from_file_location("own_reward", folder / "reward.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.reward

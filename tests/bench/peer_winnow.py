@@ -1,7 +1,7 @@
 """Winnow's side of the comparison with TRL: a run on a folder of `tests.bench.workloads`.
 
-    .venv/bin/python -m tests.bench.peer_winnow FOLDER SECONDS ACCURACY     as tests.bench.peer_run
-    .venv/bin/python -m tests.bench.peer_winnow FOLDER warm UPDATES         makes `start/`, from which both sides begin
+.venv/bin/python -m tests.bench.peer_winnow FOLDER SECONDS ACCURACY     as tests.bench.peer_run
+.venv/bin/python -m tests.bench.peer_winnow FOLDER warm UPDATES         makes `start/`, from which both sides begin
 """
 
 import json

@@ -1,6 +1,6 @@
 """The real control plane with simulated engines: real Ray actors, loop, pool, verifiers, filter; no model.
 
-    Generator (simulated engine) -> Verifier (its real process) -> Filter (real ledger and files) -> learner that fetches
+    Generator (simulated engine) -> Verifier (its real process) -> Filter (real ledger, files) -> learner that fetches
 
 What it measures is what winnow itself costs. Sleeps stand for the work of an engine and of a learner.
 """
@@ -32,6 +32,7 @@ from tests.bench.processes import Usage, usage
 
 PROMPT, ANSWER = 8, 16  # tokens of a simulated prompt and response
 PATIENCE = 10**6
+CUT = 4.0  # times the mean at most, as max_new_tokens cuts long responses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,7 @@ class Load:
     """How long the simulated stages take."""
 
     response: float = 0.0  # mean seconds of a response in the engine; 0 answers at once
-    tail: float = 0.0  # sigma of the logarithm of these seconds; 1 is a heavy tail: 1 % take six times the mean
+    tail: float = 0.0  # sigma of the logarithm of these seconds; 1 is a heavy tail: 4 % take three times the mean
     together: int = 256  # responses that the engine works on at the same time
     update: float = 0.0  # mean seconds of a training step
     update_tail: float = 0.0  # sigma of the logarithm of these
@@ -86,8 +87,8 @@ class Engine:
 
 
 def drawn(mean: float, sigma: float, seed: int | str) -> float:
-    """A lognormal number with this mean; the seed alone decides on it."""
-    return mean * random.Random(seed).lognormvariate(-sigma * sigma / 2, sigma)
+    """A lognormal number with this mean, cut at CUT times the mean; the seed alone decides on it."""
+    return mean * min(CUT, random.Random(seed).lognormvariate(-sigma * sigma / 2, sigma))
 
 
 def _response(text: str) -> Trajectory:

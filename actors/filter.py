@@ -37,7 +37,7 @@ class AcceptedBatch:
     """P accepted groups for one training step."""
 
     summaries: tuple[Summary, ...]
-    boxes: tuple[Box, ...]  # the groups' record batches, in the same order
+    boxes: tuple[Box, ...]  # the groups' packed record batches, in the same order
 
 
 class Filter:

@@ -26,7 +26,7 @@ class GeneratorPool:
         self._counted = time.monotonic()  # until when
 
     async def rollout(self, order: Order) -> tuple[Summary, list[ray.ObjectRef]]:
-        """One graded group: its summary and a boxed reference to its record batch.
+        """One graded group: its summary and a boxed reference to its packed record batch.
 
         Raises:
             RolloutFailed: it timed out or failed twice.

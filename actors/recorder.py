@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from actors.arrow import SCHEMA
+from actors.arrow import SCHEMA, unpacked
 
 _FIELDS = SCHEMA.append(pa.field("rejected", pa.string(), False))  # the reason, "" for a trained group
 _ROW_GROUP = 1024  # responses
@@ -42,7 +42,7 @@ class Recorder:
 
     def _append(self, boxes: Sequence[list[ray.ObjectRef]], rejected: str) -> None:
         for some in (boxes[at : at + _TOGETHER] for at in range(0, len(boxes), _TOGETHER)):
-            for batch in ray.get([box[0] for box in some]):
+            for batch in map(unpacked, ray.get([box[0] for box in some])):
                 reasons = pa.array([rejected] * batch.num_rows, pa.string())
                 self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, reasons], schema=_FIELDS))
                 self._rows += batch.num_rows

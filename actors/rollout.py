@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from actors.arrow import batch_of
+from actors.arrow import packed
 from actors.ledger import REJECTED
 from actors.marks import placed
 from actors.pool import verifier_call
@@ -50,7 +50,7 @@ class Generator:
         await asyncio.gather(*self._running, return_exceptions=True)
         self._run = run
 
-    async def rollout(self, order: Order) -> tuple[Summary, pa.RecordBatch]:
+    async def rollout(self, order: Order) -> tuple[Summary, pa.Buffer]:
         """Samples and grades one group; responses are graded one by one as they end.
 
         Raises:
@@ -64,7 +64,7 @@ class Generator:
         except asyncio.CancelledError:
             raise RuntimeError(f"group {order.group} was given up: its run has ended") from None
 
-    async def _group(self, order: Order) -> tuple[Summary, pa.RecordBatch]:
+    async def _group(self, order: Order) -> tuple[Summary, pa.Buffer]:
         async with asyncio.timeout(self._run.rollout.timeout_seconds):
             answers, greedy = await self._answers(order)
         trajectories, verdicts, times = zip(*answers, strict=True)
@@ -81,7 +81,7 @@ class Generator:
             Times(**{field: max(getattr(time, field) for time in times) for field in Times.__slots__}),
             extra_tokens=greedy[0].new_tokens if greedy else 0,
         )
-        return summary, batch_of(group)
+        return summary, packed(group)
 
     async def pause(self, in_flight: str) -> None:
         """Before a sync; see `Sampler.pause`."""

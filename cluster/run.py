@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from actors.arrow import batch_of
+from actors.arrow import packed
 from actors.chooser import Chooser
 from actors.errors import Starved
 from actors.filter import AcceptedBatch
@@ -142,7 +142,7 @@ class Run:
             return summary, box
         group = replace(stored.deal(self._dealt), id=order.group)
         self._dealt += 1
-        return Summary.of(group, Times()), [ray.put(batch_of(group))]
+        return Summary.of(group, Times()), [ray.put(packed(group))]
 
     async def _take(self) -> AcceptedBatch:
         """The next batch, packed on its ranks; nothing is left to do but to train on it."""

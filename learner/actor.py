@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import ray
 
-from actors.arrow import group_of
+from actors.arrow import group_of, unpacked
 from learner.batching import TrainBatch, pack, sequences_of
 from learner.types import LearnerSpec, Receivers, Schedule, Share, SyncStats, UpdateStats, free_port
 
@@ -147,7 +147,7 @@ class LearnerRank:
 
         row, budget = self._spec.algorithm.at_pass(share.number), self._spec.learner.micro_batch_tokens
         control = share.control.__getitem__ if share.control is not None else None
-        groups = [group_of(ray.get(box[0])) for box in share.groups]
+        groups = [group_of(unpacked(ray.get(box[0]))) for box in share.groups]
         samples = [sample for group in groups for sample in sequences_of(group, row, share.totals, control)]
         return Load(
             row=row,

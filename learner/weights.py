@@ -104,8 +104,8 @@ class GlooTrainerInitInfo(TrainerInitInfo):
 
 
 class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
-    """Sends weights over gloo: the next bucket is gathered and packed while the last two are on their way. Large tensors
-    are sent from where they lie."""
+    """Sends weights over gloo: the next bucket is gathered and packed while the last two are on their way. A tensor as
+    large as a bucket is sent from where it lies."""
 
     init_info_cls = GlooTrainerInitInfo
 

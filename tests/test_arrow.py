@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 from builders import group
 
-from actors.arrow import SCHEMA, batch_of, group_of
+from actors.arrow import SCHEMA, batch_of, group_of, packed, unpacked
 
 
 def test_a_group_comes_back_from_arrow_bit_for_bit() -> None:
@@ -18,6 +18,11 @@ def test_a_group_comes_back_from_arrow_bit_for_bit() -> None:
             np.testing.assert_array_equal(getattr(new, name), getattr(old, name))
             assert getattr(new, name).dtype == getattr(old, name).dtype
         assert (new.finish, new.text) == (old.finish, old.text)
+
+
+def test_a_group_travels_without_its_schema_and_is_the_same_batch_after_it() -> None:
+    before = group([1.0, -1.0, None], lengths=[3, 0, 2], id=7)
+    assert unpacked(packed(before)).equals(batch_of(before))
 
 
 def test_a_group_survives_a_slice_of_a_larger_file() -> None:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.bench import against, control
-from tests.bench.figures import Chart, Figure, Part, part_of
+from tests.bench.ablation import remarks
+from tests.bench.arms import Step, rates
+from tests.bench.figures import Chart, Figure, Part, Target, part_of, part_of_numbers
 from tests.bench.limit import Alone, overlap, step_seconds
 from tests.bench.page import number, write_page
 from tests.bench.processes import Usage, usage
@@ -52,10 +54,11 @@ def test_results_come_back_from_their_file_as_they_were() -> None:
     assert part_of(json.loads(json.dumps(PART.as_json()))).as_json() == PART.as_json()
 
 
-def test_a_plain_mapping_of_numbers_becomes_figures_without_targets() -> None:
-    part = part_of({"saved": {"tokens": 0.25, "method": "two stages"}, "seeds": 3})
+def test_a_plain_mapping_of_numbers_becomes_figures_with_the_targets_that_are_named() -> None:
+    tree = {"saved": {"tokens": 0.25, "method": "two stages"}, "seeds": 3}
+    part = part_of_numbers(tree, {"saved, tokens": Target(value=0.5, most=True)})
     assert [(figure.name, figure.reached, figure.met) for figure in part.figures] == [
-        ("saved, tokens", 0.25, None),
+        ("saved, tokens", 0.25, True),
         ("seeds", 3.0, None),
     ]
 
@@ -82,9 +85,8 @@ def test_every_part_stands_on_the_page_measured_or_not(tmp_path: Path) -> None:
     assert [result["name"] for result in results_in(tmp_path)] == list(BENCHMARKS)
 
 
-def test_the_parts_fit_into_their_time_with_room_for_each_to_end() -> None:
-    named = {name: benchmark.minutes for name, benchmark in BENCHMARKS.items()}
-    assert all(minutes > 0 for minutes in named.values())
+def test_all_parts_together_may_take_three_quarters_of_an_hour() -> None:
+    assert sum(benchmark.minutes for benchmark in BENCHMARKS.values()) <= 45
 
 
 def test_numbers_are_shown_with_the_digits_that_count() -> None:
@@ -168,6 +170,28 @@ def test_no_time_to_accuracy_is_claimed_where_nobody_learned() -> None:
     (time,) = against.accuracy_figures("short", {"winnow": flat, "trl": flat})
     assert time.met is None
     assert "no side gained enough" in time.note
+
+
+def test_rates_leave_out_the_steps_in_which_the_pipe_fills() -> None:
+    def step(number: int) -> Step:
+        seconds = 10.0 + number  # the first step came late
+        counts = {"graded": 64 * number, "correct": 0, "trained": 32 * number}
+        tokens = {"tokens_graded": 640 * number, "tokens_trained": 320 * number}
+        return Step(seconds=seconds, cpu=2 * seconds, wait=0.25 * seconds, sync=0.0, **counts, **tokens)
+
+    found = rates([step(number) for number in range(1, 7)])
+    assert (found["steps/s"], found["samples/s"], found["graded/s"]) == (1.0, 32.0, 64.0)
+    assert (found["cores busy"], found["share of time waited for batches"]) == (2.0, 0.25)
+    assert rates([step(1)])["samples/s"] == pytest.approx(32 / 11)
+
+
+def test_the_page_says_where_async_loses() -> None:
+    speed = {"S = 0": 100.0, "S = 1": 90.0, "S = 2": 110.0, "S = 4": 120.0}
+    speed |= {"S = 1, filter off": 99.0, "S = 1, in flight finished first": 45.0}
+    said = remarks({name: {"samples/s": value} for name, value in speed.items()})
+    assert said[0] == "Async loses here: S = 1 trains on 0.90 of the samples a second of S = 0."
+    assert "Without the filter, the learner trains on 1.10" in said[1]
+    assert "Finishing what is in flight, the learner trains on 0.50" in said[2]
 
 
 def test_usage_counts_this_process_and_names_it_the_driver() -> None:

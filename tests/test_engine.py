@@ -1,7 +1,7 @@
 """The ZeRO engine over real ranks: the same update whatever the stage, the number of ranks or the split."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +10,13 @@ import ray
 from builders import group
 from safetensors.numpy import load_file
 
-from actors.arrow import batch_of
+from actors.arrow import packed
 from actors.settings import DataSettings
-from actors.types import Summary, Times
+from actors.types import Group, Summary, Times
 from actors.world import ALPHABET
-from learner.actor import LearnerRank
+from learner.actor import PACKING, LearnerRank
 from learner.algorithms import Algorithm, algorithm_of
-from learner.batching import plan_updates
+from learner.batching import empty_batch, pack, plan_updates, sequences_of
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 from learner.tiny import write_tiny_model
 from learner.types import LearnerSpec, Schedule, Share
@@ -26,6 +26,8 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers canno
 PROBE = [1, 2, 10, 3, 4, 11]
 # Lengths are uneven, so that two ranks with a small budget have different numbers of micro-batches.
 GROUPS = [group([1.0, -1.0, 1.0], [40 + 20 * number, 7, 3], id=number, seed=2) for number in range(3)]
+# 475 tokens on one rank and 100 on the other, prompts of 3 tokens among them.
+UNEVEN = [group([1.0, -1.0, 1.0, -1.0, 1.0], [92] * 5, id=0, seed=3), group([1.0, -1.0], [47, 47], id=1, seed=3)]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,9 +74,8 @@ def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algo
         seed=0,
     )
     env = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    actor = ray.remote(Gathering if settings.logit_chunk < 2048 else LearnerRank).options(
-        num_cpus=1, runtime_env={"env_vars": env}
-    )
+    kind = Gathering if settings.logit_chunk < 2048 else LearnerRank
+    actor = ray.remote(concurrency_groups={PACKING: 1})(kind).options(num_cpus=1, runtime_env={"env_vars": env})
     actors = [actor.remote(rank, ranks, 1) for rank in range(ranks)]
     address = ray.get(actors[0].address.remote())
     ray.get([one.join.remote(*address) for one in actors])
@@ -83,10 +84,10 @@ def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algo
     return actors
 
 
-def shares_of(ranks: int, updates: int, algorithm: Algorithm) -> list[list[Share]]:
-    summaries = [Summary.of(one, Times()) for one in GROUPS]
+def shares_of(ranks: int, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list[list[Share]]:
+    summaries = [Summary.of(one, Times()) for one in groups]
     plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, longest=100)
-    boxes = [[ray.put(batch_of(one))] for one in GROUPS]
+    boxes = [[ray.put(packed(one))] for one in groups]
     return [
         [
             Share(number=plan.number, totals=plan.totals, groups=tuple(boxes[index] for index in plan.ranks[rank]))
@@ -96,10 +97,11 @@ def shares_of(ranks: int, updates: int, algorithm: Algorithm) -> list[list[Share
     ]
 
 
-def train(actors: list, updates: int, algorithm: Algorithm) -> list:
-    shares = shares_of(len(actors), updates, algorithm)
-    calls = [one.train.remote(share) for one, share in zip(actors, shares, strict=True)]
-    return ray.get(calls, timeout=120)[0]  # ranks that are out of step would wait for ever
+def train(actors: list, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list:
+    shares = shares_of(len(actors), updates, algorithm, groups)
+    ray.get([one.prepare.remote(share) for one, share in zip(actors, shares, strict=True)])
+    done = [one.train.remote() for one in actors]
+    return ray.get(done, timeout=120)[0]  # ranks that are out of step would wait for ever
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +150,35 @@ def test_ranks_with_different_numbers_of_logit_chunks_stay_in_step_at_zero3(
     np.testing.assert_allclose(found["probe"], reference["probe"], atol=1e-4)
     for step, wanted in zip(found["stats"], reference["stats"], strict=True):
         assert [one.loss for one in step] == pytest.approx([one.loss for one in wanted], rel=1e-3, abs=1e-5)
+
+
+def one_update(model: Path, stage: int, ranks: int, budget: int) -> dict:
+    """Of the uneven groups, with the weights that it leaves, as a probe shows them."""
+    algorithm = algorithm_of("reinforce-rej")
+    settings = LearnerSettings(zero_stage=stage, micro_batch_tokens=budget, grad_clip=0.5)
+    actors = ranks_of(settings, model, ranks, algorithm)
+    stats = train(actors, 1, algorithm, UNEVEN)[0]
+    probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
+    for one in actors:
+        ray.kill(one)
+    return {"loss": stats.loss, "grad_norm": stats.grad_norm, "computed": stats.computed, "probe": probe}
+
+
+def test_five_micro_batches_beside_one_give_the_same_update_at_zero_1_2_and_3(model: Path) -> None:
+    row = algorithm_of("reinforce-rej")
+    plan = plan_updates([Summary.of(one, Times()) for one in UNEVEN], row, updates=1, ranks=2, longest=100)[0]
+    found = [
+        pack([s for index in share for s in sequences_of(UNEVEN[index], row, plan.totals)], 100) for share in plan.ranks
+    ]
+    assert [sum(batch.tokens.size for batch in batches) for batches in found] == [475, 100]
+    assert [len(batches) for batches in found] == [5, 1]
+    wanted = one_update(model, 0, 1, 100_000)
+    for stage in (1, 2, 3):
+        found = one_update(model, stage, 2, 100)
+        assert found["computed"] == 475 + 100 + 4 * empty_batch().tokens.size
+        assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4, abs=1e-6)
+        assert found["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-4)
+        np.testing.assert_allclose(found["probe"], wanted["probe"], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ppo", "prime", "iterative-dpo", "gspo"])

@@ -170,5 +170,16 @@ def test_a_formula_holds_no_word_of_prose(text: str, formula: bool) -> None:
 
 
 def test_a_price_is_no_formula_between_dollar_signs() -> None:
-    assert last_formulas("It costs $5 and not $6") == ("$6",)
+    assert last_formulas("It costs $5, no, $6") == ("$6",)
     assert first_formulas("it costs $5 and not $6") == ("$5",)
+
+
+@pytest.mark.parametrize("text", ["It is 24, not 25", "not 25 but 24", "It isn't $25$: it is $24$", "24 cm^2 rather than 25"])
+def test_a_number_that_the_text_rules_out_is_passed_over(text: str) -> None:
+    assert last_formulas(text) == ("24",)
+
+
+def test_an_answer_in_json_is_read() -> None:
+    said = final('{"reasoning": "5 + 3", "final_answer": "8"}')
+    assert said is not None
+    assert said.texts == ("8",)

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from builders import prompt, trajectory, verdict
@@ -54,8 +53,8 @@ class OnPaper(Generator):
 
 async def rolled(
     scores: list[float | None], first: int, keep: str = "mixed", greedy: bool = False, size: int = 0
-) -> tuple[Summary, pa.RecordBatch, list[int]]:
-    """A group with these scores where all are sampled: summary, record batch, and the numbers that were sampled."""
+) -> tuple[Summary, Any, list[int]]:
+    """A group with these scores where all are sampled: its summary, as it travels, and which samples were drawn."""
     generator = OnPaper(scores)
     await generator.start()
     rollout = RolloutSettings(group_size=len(scores), first_stage=first)
@@ -67,10 +66,10 @@ async def rolled(
 
 @pytest.mark.parametrize("score", [1.0, -1.0])
 async def test_a_first_stage_that_is_all_equal_spares_the_rest(score: float) -> None:
-    summary, batch, sampled = await rolled([score, score, -score, -score], first=2)
+    summary, _, sampled = await rolled([score, score, -score, -score], first=2)
     assert sampled == [0, 1]
     assert summary.scores == (score, score)
-    assert (batch.num_rows, len(summary.lengths)) == (2, 2)
+    assert len(summary.outcomes) == len(summary.lengths) == 2
     assert RULES["mixed"](np.array(summary.scores))  # so the filter rejects it
 
 
@@ -89,8 +88,8 @@ async def test_a_group_that_goes_on_is_the_one_that_would_have_been_sampled_at_o
 )
 async def test_only_what_the_filter_would_reject_is_spared(keep: str, spared: tuple[bool, bool]) -> None:
     for score, fewer in zip((1.0, -1.0), spared, strict=True):
-        _, batch, _ = await rolled([score] * 4, first=2, keep=keep)
-        assert batch.num_rows == (2 if fewer else 4)
+        summary, _, _ = await rolled([score] * 4, first=2, keep=keep)
+        assert len(summary.outcomes) == (2 if fewer else 4)
 
 
 async def test_a_first_stage_without_two_verdicts_decides_nothing() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,58 @@ def stop(actors: list, generators: dict[str, Any]) -> None:
     ray.get([one.stop.remote() for one in generators.values()])
     for one in [*actors, *generators.values()]:
         ray.kill(one)
+
+
+@pytest.mark.parametrize("sizes", [[5] * 10, [5] * 1000, [1, 0, 3000, 7, 2000, 2000, 4, 900, 16]])
+def test_every_tensor_arrives_whole_in_three_calls_whatever_their_number(sizes: list[int]) -> None:
+    import torch
+    from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+
+    from actors.weights import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine
+    from learner.types import free_port
+    from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
+
+    kinds = (torch.float32, torch.bfloat16)
+    sent = {f"p{i}": torch.randn(size).to(kinds[i % 2]) for i, size in enumerate(sizes)}
+    got: dict[str, Any] = {}
+
+    class Source(WeightSource):
+        def metadata(self) -> list[ParamMeta]:
+            return [ParamMeta(name, t.dtype, tuple(t.shape)) for name, t in sent.items()]
+
+        def __iter__(self) -> Iterator[tuple[str, Any]]:
+            return iter(sent.items())
+
+    class Model(torch.nn.Module):
+        def load_weights(self, weights: Any) -> set[str]:
+            new = {name: tensor.clone() for name, tensor in weights}
+            got.update(new)
+            return set(new)
+
+    config: Any = SimpleNamespace(parallel_config=SimpleNamespace(rank=0), model_config=None)
+    receiver = GlooWeightTransferEngine(None, config, torch.device("cpu"), Model())
+    calls: list[str] = []
+
+    class Client:
+        def init_weight_transfer_engine(self, info: dict[str, Any]) -> None:
+            receiver.init_transfer_engine(GlooInitInfo(**info))
+
+        def start_weight_update(self) -> None:
+            calls.append("start")
+
+        def update_weights(self, info: dict[str, Any]) -> None:
+            calls.append("update")
+            receiver.receive_weights(GlooUpdateInfo(**info))
+
+        def finish_weight_update(self, weight_version: str | None = None) -> None:
+            calls.append("finish")
+
+    info = GlooTrainerInitInfo("127.0.0.1", free_port(), 2, 4096, 30.0, rank=0)
+    sender = GlooTrainerEngine.trainer_init(info, client=Client(), source=Source())
+    sender.send_weights()
+    assert calls == ["start", "update", "finish"]
+    assert got.keys() == sent.keys()
+    assert all(torch.equal(got[name], tensor) for name, tensor in sent.items())
 
 
 def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_are_sampled(

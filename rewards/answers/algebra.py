@@ -20,12 +20,16 @@ _POINTS = (
     "3.912374650912837465091283",
 )
 _DIGITS = 150
-_CAPITAL = re.compile(r"\\[A-Za-z]+|([A-Z])_(?:\{([^{}]*)\}|(\w))")
+_LETTER = re.compile(r"\\(?:text|mathrm|mathbb|mathcal|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+|([A-Za-z])")
+_DEEP = re.compile(r"[(\[{]{16}")  # math-verify's time grows exponentially with nested brackets
+_CONSTANT = re.compile(r"\+\s*[Cc]\s*$")  # of integration, of either case
 
 
 @lru_cache(maxsize=2048)
 def parse(latex: str) -> Any:
     """The sympy object of a formula, or None where math-verify cannot read it."""
+    if _DEEP.search(latex):
+        return None
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig
     from math_verify import parse as parse_text
@@ -35,7 +39,7 @@ def parse(latex: str) -> Any:
     plain = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=False, boxed="none")
     config = LatexExtractionConfig(normalization_config=plain, boxed_match_priority=-1)
     found = parse_text(
-        f"\\[ {_CAPITAL.sub(_lowered, latex)} \\]",
+        f"\\[ {latex} \\]",
         extraction_config=[config],
         fallback_mode="no_fallback",
         extraction_mode="first_match",
@@ -45,11 +49,19 @@ def parse(latex: str) -> Any:
     return found[0] if found else None
 
 
-def _lowered(found: re.Match[str]) -> str:
-    """math-verify takes `A_1` for `a_1`; a longer subscript keeps them apart."""
-    if found.group(1) is None:
-        return found.group()
-    return f"{found.group(1).lower()}_{{upper{found.group(2) or found.group(3)}}}"
+def _told_apart(one: str, two: str) -> tuple[str, str]:
+    """Two formulas with capitals renamed whose small letters are used too: math-verify takes `R` for `r`."""
+    letters = {found.group(1) for text in (one, two) for found in _LETTER.finditer(text) if found.group(1)}
+    if _CONSTANT.search(one) and _CONSTANT.search(two):
+        letters.discard("C")
+    free = [letter for letter in "uvwzqkmnpstabcdfghjlxyr" if not letters & {letter, letter.upper()}]
+    clashing = sorted(letter for letter in letters if letter.isupper() and letter.lower() in letters - {"i", "e"})
+    new = dict(zip(clashing, free, strict=False))
+
+    def renamed(found: re.Match[str]) -> str:
+        return new.get(found.group(1) or "", found.group())
+
+    return (_LETTER.sub(renamed, one), _LETTER.sub(renamed, two)) if new else (one, two)
 
 
 def equal(wanted: str, said: str, decimal: bool = False) -> bool:
@@ -58,7 +70,7 @@ def equal(wanted: str, said: str, decimal: bool = False) -> bool:
     Raises:
         OverflowError: two numbers agree to sixty digits and are too large to be written out.
     """
-    one, two = parse(wanted), parse(said)
+    one, two = map(parse, _told_apart(wanted, said))
     return one is not None and two is not None and _same(one, two, decimal)
 
 
@@ -140,10 +152,10 @@ def _same_constant(one: Any, two: Any, decimal: bool) -> bool:
         return _within(one, two, apart, abs(near))
     if apart > size * Rational(1, 10**45):
         return bool(size < Rational(1, 10**50) and (one - two).equals(0))
-    near, far = one.evalf(600), two.evalf(600)
+    near, far = _evaluated(one, 600), _evaluated(two, 600)
     if size > Rational(10) ** 500:
         raise OverflowError("two numbers agree to sixty digits and are too large to be compared exactly")
-    return bool(abs(near - far) <= size * Rational(1, 10**550))
+    return near is not None and far is not None and bool(abs(near - far) <= size * Rational(1, 10**550))
 
 
 def _within(one: Any, two: Any, apart: Any, size: Any) -> bool:

@@ -122,6 +122,10 @@ def _same_many(wanted: Value, said: Value) -> bool:
         return _in_any_order(_sets(ours), _sets(theirs)) or _same_sets(wanted, said)
     if kinds == {"list"} and _is_system(ours) and not any(isinstance(item, Named) for item in theirs.items):
         return _in_order(ours.items, theirs.items)
+    if kinds == {"list"} and _is_numbered(ours) != _is_numbered(theirs):
+        ours, theirs = _unnumbered(ours), _unnumbered(theirs)
+    if kinds == {"one", "list"}:  # one value, written in two ways
+        return all(same(one, two) for one in ours.items for two in theirs.items)
     if kinds == {"one", "set"} or kinds == {"set"} or "list" in kinds:
         return _in_any_order(ours.items, theirs.items)
     return False
@@ -131,6 +135,22 @@ def _is_system(value: Many) -> bool:
     """Whether the list gives different names their values, as in `x = 3, y = 4`."""
     names = [item.name for item in value.items if isinstance(item, Named)]
     return len(names) == len(value.items) == len(set(names))
+
+
+def _is_numbered(value: Many) -> bool:
+    """Whether the list gives the values of one name, numbered: `x_1 = 3, x_2 = 4`."""
+    return (
+        _is_system(value)
+        and len({re.sub(r"_.*", "", item.name) for item in value.items if isinstance(item, Named)}) == 1
+    )
+
+
+def _unnumbered(value: Many) -> Many:
+    """The same list with `x` for `x_1` and `x_2`."""
+    items = (
+        Named(re.sub(r"_.*", "", i.name), i.value, i.latex, i.named) if isinstance(i, Named) else i for i in value.items
+    )
+    return Many("list", tuple(items), "", value.latex)
 
 
 def _sets(value: Many) -> tuple[Value, ...]:

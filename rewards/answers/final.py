@@ -5,11 +5,19 @@ After any thinking part, the first of these that is there holds the answer: the 
 and not ended (`\boxed{` without its brace, `<answer>` without its end, an empty box) is no answer.
 """
 
+import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from rewards.answers.formulas import first_formulas, last_formulas, looks_like_formula, sentence_of, undelimited
+from rewards.answers.formulas import (
+    first_formulas,
+    is_refused,
+    last_formulas,
+    looks_like_formula,
+    sentence_of,
+    undelimited,
+)
 
 _THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINKING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
@@ -39,7 +47,7 @@ _IS = (
     r"этo|это|равен|—|–|是|为|為|は|がは|은|는|:)"
 )
 _WORD = (
-    r"(?:\banswer|\br[ée]ponse|\brespuesta|\bresposta|\brisposta|\bantwort|\bantwoord|\bsvar(?:et)?|\bvastaus|"
+    r"(?:\banswer|\b(?:correct|right|best)\s+(?:option|choice)|\br[ée]ponse|\brespuesta|\bresposta|\brisposta|\bantwort|\bantwoord|\bsvar(?:et)?|\bvastaus|"
     r"\bodpowied[zź]|\bodpověď|\brăspuns(?:ul)?|\bcevap|\bjawaban(?:nya)?|\bđáp\s+án|\bcâu\s+trả\s+lời|\bответ|"
     r"\bвідповідь|\bαπάντηση|答案|答え|答|정답|답|उत्तर|الجواب|الإجابة|اجابه|پاسخ|คำตอบ|תשובה|উত্তর|jibu)"
 )
@@ -48,6 +56,7 @@ _PHRASE = re.compile(
     rf"\**\s*[:：]?|{_WORD}\**\s*(?=\$|\\\(|\\\[|\*\*)|####)",
     re.IGNORECASE,
 )
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
 class Found(StrEnum):
@@ -68,6 +77,7 @@ class Final:
 
     found: Found
     texts: tuple[str, ...]  # more than one where several boxes or formulas form a list; never empty
+    sentence: str = field(default="", compare=False)  # behind an answer phrase, where the answer may be words
 
     @property
     def shown(self) -> str:
@@ -105,11 +115,23 @@ def final(response: str) -> Final | None:
     inner = None if said is None else tagged(said)
     if said is None or inner is None or not inner.strip():
         return None
-    inner = _SPECIAL.sub(" ", inner)
+    inner = _json_answer(_SPECIAL.sub(" ", inner))
     answer = _boxed(inner) if _BOX.search(inner) else _phrased(inner)
     if answer is not None or inner is said or _BOX.search(inner) or _PHRASE.search(inner):
         return answer
     return Final(found=Found.TAG, texts=(inner.strip(),))
+
+
+def _json_answer(text: str) -> str:
+    """What a JSON object says under a name that ends in "answer"; any other text as it is."""
+    bare = re.sub(r"^\s*```(?:json)?|```\s*$", "", text).strip()
+    try:
+        found = json.loads(bare) if bare.startswith("{") and len(bare) < 100_000 else None
+    except (json.JSONDecodeError, RecursionError):
+        return text
+    if not isinstance(found, dict):
+        return text
+    return next((str(said) for name, said in found.items() if name.lower().endswith("answer")), text)
 
 
 def final_of_reference(reference: str) -> Final | None:
@@ -122,6 +144,8 @@ def final_of_reference(reference: str) -> Final | None:
         reference += "}"
     if looks_like_formula(reference.strip()) and not boxes:
         return Final(found=Found.TEXT, texts=(undelimited(reference),))
+    if "\\" in reference and not (boxes or _PHRASE.search(reference) or re.search(r"\$|\\[(\[]|\n|\.\s", reference)):
+        return Final(found=Found.TEXT, texts=(reference.strip(),))
     answer = final(reference)
     if answer is None and reference.strip() and not boxes:
         return Final(found=Found.TEXT, texts=(reference.strip(),))
@@ -171,13 +195,15 @@ def _phrased(text: str) -> Final | None:
         if looks_like_formula(whole):
             return Final(found=Found.TEXT, texts=(undelimited(whole),))
         formulas = last_formulas(whole)
-        if not formulas and len(whole.split()) <= 6:
-            formulas = (whole,)
-        return Final(found=Found.TEXT, texts=formulas) if formulas else None
+        if not formulas:
+            bold = [found.group(1) for found in _BOLD.finditer(whole) if not is_refused(whole[: found.start()])]
+            formulas = (bold[-1],) if bold else (whole,) if len(whole.split()) <= 6 else ()
+        brief = whole if len(whole.split()) <= 6 else ""
+        return Final(found=Found.TEXT, texts=formulas, sentence=brief) if formulas else None
     sentence = sentence_of(behind)
     formulas = first_formulas(sentence)
     if formulas:
-        return Final(found=Found.PHRASE, texts=formulas)
+        return Final(found=Found.PHRASE, texts=formulas, sentence=sentence)
     words = sentence.strip(" \t\n*_.,:;!$\"'`#")
     broken = words.count("{") != words.count("}")  # it broke off within a formula
     return Final(found=Found.PHRASE, texts=(words,)) if words and not broken else None

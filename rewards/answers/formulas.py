@@ -21,11 +21,14 @@ _DIGITS = (
 )
 _MONEY = rf"\\?[{re.escape(_CURRENCY)}]"
 _EXPONENT = r"(?:[eE][-+]?\d+(?![A-Za-z0-9]))?(?:\^\{?-?\d+\}?|!(?=\s*[-+*/×÷=)]))?"
-_SIGNED = rf"(?:(?<![A-Za-z0-9_)\]])[-−])?(?:{_MONEY}\s?)?(?<![A-Za-z\d_.]){_DIGITS}{_EXPONENT}"
+_SIGNED = rf"(?:(?<![A-Za-z0-9_)\]^])[-−])?(?:{_MONEY}\s?)?(?<![A-Za-z\d_.^])(?<!\^[-{{]){_DIGITS}{_EXPONENT}"
 _OPERAND = rf"[(\[]{{0,4}}{_SIGNED}[)\]]{{0,4}}(?:\s?(?:{_MONEY}|%)(?=\s*[-+*/×÷=]))?"
 _SIGN = r"(?:\s*[*/×÷^=+:]\s*|\s+[-−]\s+)"
 _NAMED = r"(?:(?<![^\W_])[A-Za-z]\s*=\s*)?"
-_RUN = re.compile(rf"{_NAMED}{_OPERAND}(?:{_SIGN}{_OPERAND})*(?:\s*(?:\\?%|percent|pct)(?![A-Za-z]))?", re.IGNORECASE)
+_RUN = re.compile(
+    rf"{_NAMED}{_OPERAND}(?:{_SIGN}{_OPERAND})*(?:\s*(?:\\?%|percent|pct|[tb]rillion|[mb]illion|thousand|hundred|dozen)(?![A-Za-z]))?",
+    re.IGNORECASE,
+)
 _BARE_LATEX = re.compile(  # a formula without delimiters: commands, their arguments, numbers, signs, lone letters
     r"(?:\\[a-zA-Z]+|\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}|[\d.+\-*/^_()\[\]=|,]|"
     r"(?<![^\W_])[A-Za-z](?![^\W_])|(?<=\d)[A-Za-z]|[ ])+"
@@ -39,7 +42,7 @@ _FORMULA_WORDS = re.compile(
     re.IGNORECASE,
 )
 _UNIT_WORD = re.compile(
-    r"(?:square|cubic|sq|cu|per|degrees?|percent|pct|units?|dollars?|cents?|euros?|pounds?|feet|foot|ft|inch(?:es)?|"
+    r"(?:square|cubic|sq|cu|per|degrees?|percent|pct|units?|[bm]illion|trillion|thousand|hundred|dozen|dollars?|cents?|euros?|pounds?|feet|foot|ft|inch(?:es)?|"
     r"miles?|mph|yards?|(?:centi|milli|kilo)?(?:met(?:er|re)s?|grams?|lit(?:er|re)s?)|hours?|minutes?|seconds?|days?|"
     r"weeks?|months?|years?|am|pm|hz|km|cm|mm|kg|mg|ml|hr|min|sec|rad(?:ians?)?)",
     re.IGNORECASE,
@@ -55,6 +58,7 @@ _REFUSED = re.compile(  # words before a formula that say that it is not the ans
     r"(?:\s+(?:be|equal(?:\s+to)?|just|simply|exactly))?[\s:*]*$",
     re.IGNORECASE,
 )
+_GOES_ON = re.compile(r"\s+(?:squared|cubed|factorial|halves|thirds|and\s+a\s+(?:half|third|quarter))\b", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$|[\"'*])|[。！？]|\n")
 
 
@@ -79,7 +83,11 @@ def looks_like_formula(text: str) -> bool:
 
 def sentence_of(text: str) -> str:
     """The first sentence or displayed formula of a text, blank lines before it and marks of emphasis aside."""
-    text = re.sub(r"^[\s*_:：#>\"'`\\]*\n\s*", "", text, count=1) if re.match(r"^[\s*_:：>#]*\n", text) else text
+    text = (
+        re.sub(r"^[\s*_:：#>\"'`\\]*\n\s*(?:[-*•]\s+)?", "", text, count=1)
+        if re.match(r"^[\s*_:：>#]*\n", text)
+        else text
+    )
     text = text[:_TAIL].lstrip(" \t\n*_")
     formulas = _delimited(text)
     for end in _SENTENCE_END.finditer(text):
@@ -130,8 +138,18 @@ def plain_number(token: str) -> str:
     return re.sub(r"[  ]", "", token).replace(",", ".")
 
 
+def is_refused(before: str) -> bool:
+    """Whether the words before an answer say that it is not the answer, as in `it is not 8`."""
+    return _REFUSED.search(before[-40:]) is not None
+
+
+def _stands(text: str, part: _Formula) -> bool:
+    """Whether a formula is the whole of what is said: not ruled out, no `5 squared`, no exponent of `cm$^2$`."""
+    return not is_refused(text[: part.start]) and not _GOES_ON.match(text, part.end) and part.text[:1] not in "^_"
+
+
 def _is_prose(word: str) -> bool:
-    return not _FORMULA_WORDS.fullmatch(word) and not _UNIT_WORD.fullmatch(word)
+    return not _FORMULA_WORDS.fullmatch(word) and not _UNIT_WORD.fullmatch(word.rstrip("²³"))
 
 
 def _is_one_delimited(text: str) -> bool:
@@ -185,7 +203,7 @@ def _formulas(text: str) -> list[_Formula]:
     for match in _RUN.finditer(text):
         if free(match.start(), match.end()):
             found.append(_Formula(match.start(), match.end(), _plain_run(match.group())))
-    found = [part for part in found if not _REFUSED.search(text[max(0, part.start - 40) : part.start])]
+    found = [part for part in found if _stands(text, part)]
     return sorted(found, key=lambda part: part.start)
 
 

@@ -17,7 +17,7 @@ The policy, where projects disagree:
 - The base of `204_5` may be left out; two different bases are wrong.
 - A decimal is equal to what it agrees with to six places and six digits. A rounded one with two or more places
   is equal to a fraction that has no end as a decimal (0.33 and 1/3), and to nothing else.
-- Words are compared without case, punctuation and articles.
+- Words are compared without case, punctuation and articles. Of a choice the letter is enough.
 - An empty reference is a mistake in the data: ValueError, never a verdict.
 """
 
@@ -28,7 +28,7 @@ from rewards.answers.equality import same
 from rewards.answers.final import Final, Found, final, final_of_reference
 from rewards.answers.notation import clean
 from rewards.answers.quick import agrees
-from rewards.answers.reading import Value, list_of
+from rewards.answers.reading import Value, Words, label, list_of, words
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
 
@@ -89,4 +89,17 @@ def _plain(found: Final) -> str:
 
 def _equal(said: Final, wanted: _Reference) -> bool:
     values = list_of(said.texts, said.found is not Found.BOX)
-    return any(same(one, two) for one in wanted.values for two in values)
+    return any(same(one, two) for one in wanted.values for two in values) or _same_words(said, wanted, values)
+
+
+def _same_words(said: Final, wanted: _Reference, values: tuple[Value, ...]) -> bool:
+    """Whether words are wanted that the whole sentence of the answer is, or one side is the letter of the other."""
+    if len(said.texts) != 1 or len(wanted.final.texts) != 1:
+        return False
+    sentence = said.sentence or said.texts[0]
+    spoken = words(clean(sentence))
+    if any(isinstance(value, Words) and len(spoken) > 1 and value.text == spoken for value in wanted.values):
+        return True
+    ours, theirs = label(wanted.final.texts[0]), label(sentence)
+    lone = any(isinstance(value, Words) and value.text in (ours, theirs) for value in (*wanted.values, *values))
+    return ours is not None and ours == theirs and lone

@@ -64,6 +64,8 @@ _REWRITES = tuple(
          r"\\text{\1/\2}"),
         (r"(?<=\d)\s*([AaPp])\.\s?[Mm]\b\.?", r" \1m"),
         (r"\\(big)(?=c[ua]p(?![a-zA-Z]))", r"\\"),
+        (r"\^\s*\{?\s*\\circ\s*\}?\s*([CF])$", r"^\\circ\\text{\1}"),
+        (r"\\bmod(?![a-zA-Z])", r"\\mod "),
         (r"\\in(?![a-zA-Z])\s*", r"\\in "),
         (r"\\log\s*_\s*(?:e|\{\s*e\s*\})", r"\\ln "),
         (r"\{\s*([^{}]+?)\s*\\choose(?![a-zA-Z])\s*([^{}]+?)\s*\}", r"\\binom{\1}{\2}"),
@@ -100,7 +102,7 @@ _REWRITES = tuple(
     )
 )  # fmt: skip
 _TRIM = re.compile(
-    r"^(?:[\s,;:!?*\"'`#]|\.(?!\d)|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"'`#]|(?<!\\)\.(?!\d)|(?<!\d)!)+$"
+    r"^(?:[\s,;:!?*\"'`#]|\.(?!\d|\\(?:overline|bar|dot))|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"'`#]|(?<!\\)\.(?!\d)|(?<!\d)!)+$"
 )
 
 _LONGEST = 4_000  # characters of a numeral; Python itself reads no longer ones
@@ -123,10 +125,12 @@ _SHORT_UNIT = re.compile(
     r"[mk]?m|[cd]m|[km]?g|in|ft|yd|mi|ha|[mcd]?[lL]|lb|oz|s|ms|hr?|am|pm|Hz|N|J|W|V|°[CF]|k[WmV]|Mb|GB|MB|KB"
 )
 _NO_UNIT = re.compile(  # words behind a number that make another answer of it
-    r"\s*(?:or|and|to|not|mod|plus|minus|times|if|when|unless|but|except|more|less|at|over|less|greater|above|below)\b", re.I
+    r"\s*(?:or|and|to|not|mod|plus|minus|times|if|when|unless|but|except|more|less|at|over|less|greater|above|below|squared|cubed|factorial|"
+    r"hal(?:f|ves)|thirds?|choose|divided|through|up)\b",
+    re.I,
 )
 _BARE_UNIT = re.compile(
-    r"(?<=[\d}%)])(?:\s+(?P<far>[^\W\d_][^\W\d_.]*(?:[ /-][^\W\d_]+)*\.?)|"
+    r"(?:(?<=[\d}%)])|(?<=\\pi))(?:\s+(?P<far>[^\W\d_][^\W\d_.]*(?:[ /-][^\W\d_]+)*\.?)|"
     r"(?P<near>[a-zA-Z]{2,}(?:/[a-z]+)?|[^\x00-\x7f]+|m))\s*(?P<power>(?:\^\s*\{?\s*\d\s*\}?)?)$"
 )
 
@@ -215,7 +219,12 @@ def strip_unit(text: str) -> tuple[str, str]:
     if degrees and text[: degrees.start()].strip():
         return text[: degrees.start()].strip(), "degree"
     found = _BARE_UNIT.search(text)
-    if found and re.search(r"\d", text[: found.start()]) and not re.search(r"[=<>]", text) and not _NO_UNIT.match(found.group().strip()):
+    if (
+        found
+        and re.search(r"\d", text[: found.start()])
+        and not re.search(r"[=<>]", text)
+        and not _NO_UNIT.match(found.group().strip())
+    ):
         word = (found.group("far") or found.group("near")).rstrip(".")
         bare = text[: found.start()].strip()
         short = _SHORT_UNIT.fullmatch(word) and (len(word) > 1 or numeral(bare))

@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.answers.notation import clean, numeral, split_top, strip_unit
+from rewards.answers.units import factor, is_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ Value = Number | Words | Formula | Many | Named
 
 _NOTHING = re.compile(r"(?:there (?:is|are|exists?) )?(?:no solutions?|empty set)(?: exists?)?")
 _BUILDER = re.compile(r"\\\{\s*[A-Za-z](?:\s*\\in \s*\\mathbb\s*\{?\s*R\s*\}?)?\s*(?:\\mid|\||:|\\colon)(.+)\\\}")
+_LABEL = re.compile(
+    r"[\s*$(]*(?:\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice)\s+)?"
+    r"(?:\(([A-Z])\)|([A-Z])(?:[.):]+(?=\W|$)|(?=[\s*$.)}]*$)))"
+)
+_OTHER = re.compile(r"\([A-Z]\)|(?<![A-Za-z])[A-J](?![A-Za-z])|\b(?:or|and|not|wrong|incorrect)\b")
 _POINT = re.compile(r"[A-Z]\s*(?=\()")
 _BRACKETS = {"(": ")", "[": "]"}
 _RELATION = re.compile(r"\\(?:le|ge|neq|lt|gt|in|subset|equiv|sim)(?![a-zA-Z])|[<>]|(?<![!:])=")
@@ -79,10 +85,14 @@ def read(text: str) -> Value | None:
 
 @lru_cache(maxsize=2048)
 def readings(text: str, loose: bool) -> tuple[Value, ...]:
-    """All that an answer may mean. Two only for `2,74` in running text (loose): a decimal comma or a list of two."""
+    """All that an answer may mean. Two only for `2,74` in running text (loose), a decimal comma or a list of two, and
+    for `5 million`, whose million may be left out.
+    """
     tight, unit = strip_unit(clean(text))
     value = read(text)
     found = () if value is None else (value,)
+    if isinstance(value, Number) and is_count(value.unit):
+        return value, Number(value.value * (factor(value.unit, "one") or 1))
     if loose and re.fullmatch(r"-?(?:\d+|\d{1,3}(?:[. ]\d{3})+),\d+", tight) and not isinstance(value, Number):
         number = numeral(re.sub(r"[. ]", "", tight).replace(",", "."))
         if number is not None:
@@ -102,6 +112,14 @@ def list_of(texts: tuple[str, ...], loose: bool) -> tuple[Value, ...]:
         elif value is not None:
             items.append(value)
     return (_many("list", items, ""),) if items else ()
+
+
+def label(text: str) -> str | None:
+    """The letter of a choice that a text is or begins with: `B`, `(B) 12`, `B. twelve`; None where it names another."""
+    found = _LABEL.match(text)
+    if found is None or _OTHER.search(text, found.end()):
+        return None
+    return next(letter for letter in found.groups() if letter)
 
 
 def words(text: str) -> str:
@@ -125,6 +143,9 @@ def _value(text: str) -> Value | None:
         return Many("set", (), "", "\\emptyset")
     alone = _TEXT.fullmatch(text)
     text = (alone and clean(alone.group(1))) or text
+    built = _BUILDER.fullmatch(text)
+    if built and _INEQUALITY.search(built.group(1)) and "\\in" not in built.group(1):
+        return _value(built.group(1).strip())
     inner = _unwrapped(text)
     if inner is not None:
         return _value(inner)
@@ -223,7 +244,7 @@ def _both(items: "list[Value]", text: str) -> Value | None:
         return None
     for above, below in (lines, lines[::-1]):
         low, high = above.items[0], below.items[1]
-        endless = (above.items[1], below.items[0]) == (Formula("\infty"), Formula("-\infty"))
+        endless = (above.items[1], below.items[0]) == (Formula("\\infty"), Formula("-\\infty"))
         if endless and isinstance(low, Number) and isinstance(high, Number) and low.value < high.value:
             both = Many("pair", (low, high), above.ends[0] + below.ends[1], text)
             return Named(named[0].name, both, text, named=True)
@@ -241,9 +262,6 @@ def _branches(text: str) -> list[Value]:
 
 def _bracketed(text: str) -> Value | None:
     """A set in braces, or a tuple or interval in round or square brackets; None where the text is neither."""
-    built = _BUILDER.fullmatch(text)
-    if built and _INEQUALITY.search(built.group(1)) and "\\in" not in built.group(1):
-        return _value(built.group(1).strip())
     if _POINT.match(text) and _encloses(text[1:].strip()):
         point = _bracketed(text[1:].strip())
         return point and Named(text[0], point, text, named=True)

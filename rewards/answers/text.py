@@ -23,7 +23,7 @@ _EDGES = ".,;:!?\"'`*()[]{}«»“”‘’。，！？、；："  # signs such 
 
 _LETTER = re.compile(r"(?<![^\W_])(?<!['’\\])(?:\((?P<round>[A-Za-z])\)|(?P<bare>[A-Z]))(?![^\W_]|['’]\w|\{)")
 _LETTER_BESIDE_CJK = re.compile(
-    r"(?<=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])([A-Z])(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])"
+    r"(?:^\s*|(?<=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af]))([A-Z])(?=[\u3040-\u30ff\u4e00-\u9fff\uac00-\ud7af])"
 )
 _LABEL = re.compile(
     r"^[\s*_#>\"'$\\{(\[]*(?:(?:text(?:bf|it|rm)?|mathrm|mathbf|mbox)\s*\{[\s(]*)*([A-Za-z])(?![^\W_]|['’])"
@@ -39,6 +39,10 @@ _REFUSED = re.compile(
     r"(?:\bnot|n['’]t(?:\s+be)?|\bneither|\bnor|\brather\s+than|\binstead\s+of|\bnon|\bpas|\bnicht|\bkein|\bno|不是|不选|而非)\s*"
     r"(?:option\s+|choice\s+)?[\s(*]*$",
     re.IGNORECASE,
+)
+_SEVERAL = re.compile(  # a letter with another one beside it is no choice
+    r"\(?([A-Z])[)*}\s$\"']*(?:[,/&、]\s*(?:and|or)?|\b(?:and|or|und|oder|et|ou|y|o|e)\b|和|或)[({*\s$\"']*(?!\1)[A-Z](?![^\W_]|['’])"
+    r"(?!\)?\**\s+(?:is|are|was)\b)"
 )
 _REFUTED = re.compile(r"\**\s+(?:is|are|was)\s+(?:incorrect|wrong|false|not)\b", re.IGNORECASE)
 
@@ -82,6 +86,8 @@ def choice(case: Case, settings: RewardSettings) -> Judgement:
     wanted = _wanted_letter(case.reference)
     said = _inner(case.response)
     letter = None if said is None else _chosen(said)
+    if said is not None and letter is not None and _is_one_of_several(said, letter):
+        letter = None
     if letter is None:
         return Judgement(outcome=Outcome.UNPARSABLE, why="no letter found where the final answer should be")
     if letter == wanted:
@@ -203,6 +209,18 @@ def _chosen(text: str) -> str | None:
     if label and len(_LINE_LABEL.findall(text)) <= 1:
         return label.group(1).upper()
     return next(reversed(_letters(text)), None)
+
+
+def _is_one_of_several(text: str, letter: str) -> bool:
+    """Whether the answer begins with two letters, `A or C`, or the text ends with them, of which the letter is one."""
+    behind = box(text) if has_box(text) else phrase(text) or text
+    starts = re.match(r"[\s*({$\\\"'a-z]*", behind or "")
+    if starts and _SEVERAL.match(behind or "", starts.end()):
+        return True
+    plain = not has_box(text) and phrase(text) is None and not _OPTION.search(text)
+    return plain and any(
+        letter in found.group() and not text[found.end() :].strip(" .)*}$\"'\n") for found in _SEVERAL.finditer(text)
+    )
 
 
 def _letters(text: str) -> list[str]:

@@ -11,6 +11,7 @@ _UNITS = {
     "mass": "mg:1/1000 g:1 gram:1 kg:1000 kilogram:1000 克:1 千克:1000 公斤:1000",
     "volume": "ml:1/1000 milliliter:1/1000 millilitre:1/1000 l:1 liter:1 litre:1",
     "angle": "degree:1 deg:1",
+    "count": "one:1 dozen:12 hundred:100 thousand:1000 million:1000000 billion:1000000000 trillion:1000000000000",
     "forenoon": "am:1",
     "afternoon": "pm:1",
     "money": "dollar:1 usd:1 cent:1/100",
@@ -33,8 +34,14 @@ def factor(unit: str, other: str) -> Fraction | None:
     return one[1] / two[1] if one[0] == two[0] else None
 
 
+def is_count(unit: str) -> bool:
+    """Whether a unit says how many, as `million` and `million people`."""
+    return bool(unit) and _SCALES.get(unit.split()[0], ("",))[0] == "count"
+
+
 def _known(unit: str) -> tuple[str, Fraction] | None:
     power = 1
+    unit = unit.split()[0] if is_count(unit) else unit
     for word, size in (("square ", 2), ("sq ", 2), ("cubic ", 3), ("cu ", 3)):
         if unit.startswith(word):
             power, unit = size, unit.removeprefix(word)

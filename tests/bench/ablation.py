@@ -16,6 +16,7 @@ from tests.bench.limit import Alone, overlap
 
 ROOT = Path(__file__).parents[2]
 REAL = 0.85
+ARM = 27  # seconds that one run may take
 SHORT = ["world.digits=2", "warmup.updates=200", "rollout.groups_per_step=32", "rollout.max_new_tokens=32"]
 SHORT += ["learner.updates_per_step=2", "learner.lr=1e-4", "learner.lr_end=1", "filter.patience=100000"]
 Settings = dict[str, dict[str, Any]]
@@ -36,13 +37,13 @@ BASE = "S = 1"
 def measure(quick: bool = False) -> Part:
     """The arms with S > 0 on one set of actors, those with S = 0 before and after them: a learner that takes turns with
     the engines may use all cores, so it is started with more threads."""
-    steps, rounds = (4, 1) if quick else (12, 2)
+    steps, rounds = (4, 1) if quick else (9, 2)
     seen: dict[str, list[dict[str, float]]] = {}
     arms: dict[str, Arm] = {}
     stages: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = [f"run.steps={steps}", "warmup.updates=40"] if quick else [f"run.steps={steps}"]
+        run = [f"run.steps={steps}", f"run.seconds={ARM}", *["warmup.updates=40"] * quick]
         config = write_world(load_config(ROOT / "deploy/runs/demo.toml", [*SHORT, *run]), folder)
         config = with_settings(config, world={"name": ""})
         with crew(_arm(config, SYNC["S = 0"]), folder) as first:

@@ -27,7 +27,7 @@ Line = Mapping[str, float]
 Turns = Mapping[str, Sequence[Sequence[Line]]]  # side -> its turns -> their steps
 
 
-def measure(seconds: float = 75.0, rounds: int = 2, quick: bool = False) -> Part:
+def measure(seconds: float = 50.0, rounds: int = 2, quick: bool = False) -> Part:
     """Both workloads, in turns of at most `seconds`, winnow first and then TRL, so many times."""
     if not PYTHONS["trl"].is_file():
         return Part(figures=[], remarks=["TRL is not there: make bench-env installs it."])

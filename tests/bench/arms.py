@@ -146,11 +146,12 @@ def with_settings(config: RunConfig, **sections: dict[str, Any]) -> RunConfig:
 
 
 def rates(steps: Sequence[Step]) -> dict[str, float]:
-    """What a run did per second, its first two steps left out: the engine is warm and the pipe full then."""
-    start = steps[min(2, len(steps) - 1) - 1]
+    """What a run did per second, its first two steps left out where it has more: the pipe is full then."""
+    left_out = min(2, len(steps) - 1)
+    start = steps[left_out - 1] if left_out else Step(**dict.fromkeys(Step.__slots__, 0))
     end, seconds = steps[-1], steps[-1].seconds - start.seconds
     return {
-        "steps/s": (len(steps) - steps.index(start) - 1) / seconds,
+        "steps/s": (len(steps) - left_out) / seconds,
         "samples/s": (end.trained - start.trained) / seconds,
         "graded/s": (end.graded - start.graded) / seconds,
         "trained tokens/s": (end.tokens_trained - start.tokens_trained) / seconds,

@@ -28,6 +28,14 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What a number should reach, or stay under."""
+
+    value: float | None
+    most: bool = False  # as in `Figure`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """Lines over one measure, or with `bars` one bar for each of the points."""
 
@@ -55,10 +63,18 @@ class Part:
         return tree
 
 
+def part_of_numbers(tree: Mapping[str, Any], targets: Mapping[str, "Target"]) -> Part:
+    """A figure for each number in the mapping, with its target where it has one."""
+    figures = [
+        Figure(name=name, reached=number, target=goal.value, most=goal.most)
+        for name, number in _numbers(tree)
+        for goal in [targets.get(name, Target(value=None))]
+    ]
+    return Part(figures=figures, details=dict(tree))
+
+
 def part_of(tree: Mapping[str, Any]) -> Part:
-    """The part that `as_json` wrote; any other mapping becomes figures without targets, one for each number in it."""
-    if "figures" not in tree:
-        return Part(figures=[Figure(name=name, reached=number) for name, number in _numbers(tree)], details=dict(tree))
+    """The part that `as_json` wrote."""
     figures = [Figure(**{key: value for key, value in row.items() if key != "met"}) for row in tree["figures"]]
     charts = [
         Chart(**(chart | {"lines": {name: [(x, y) for x, y in line] for name, line in chart["lines"].items()}}))

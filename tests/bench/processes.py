@@ -40,8 +40,8 @@ def usage(top: int) -> Usage:
             fields = text[text.rindex(")") + 2 :].split()
             number = int(entry.name)
             parents[number] = int(fields[1])
-            cpu, resident = (int(fields[11]) + int(fields[12])) / TICK, int(fields[21]) * PAGE / 2**20
-            stats[number] = (_short(title) or text[text.index("(") + 1 : text.rindex(")")], cpu, resident)
+            spent, resident = (int(fields[11]) + int(fields[12])) / TICK, int(fields[21]) * PAGE / 2**20
+            stats[number] = (_short(title) or text[text.index("(") + 1 : text.rindex(")")], spent, resident)
     cpu = dict[str, float]()
     for number, (name, seconds, _) in stats.items():
         if _below(number, top, parents):

@@ -6,6 +6,7 @@ What it measures is what winnow itself costs. Sleeps stand for the work of an en
 """
 
 import asyncio
+import logging
 import os
 import random
 import time
@@ -19,6 +20,7 @@ from typing import Any
 import numpy as np
 import ray
 
+from actors.arrow import unpacked
 from actors.filter import AcceptedBatch, Filter, FilterSpec
 from actors.pool import GeneratorPool, Offers, call, call_all
 from actors.rollout import Generator
@@ -55,6 +57,7 @@ class Plan:
     per_step: int = 128  # P
     size: int = 8  # G
     staleness: int = 1  # S
+    seconds: float = float("inf")  # or after the step in which so many have passed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +124,7 @@ class SimulatedLearner:
     def train(self, boxes: Sequence[list[ray.ObjectRef]], seconds: float) -> int:
         """One step; gives the number of responses."""
         started = time.monotonic()
-        rows = sum(ray.get(box[0]).num_rows for box in boxes)
+        rows = sum(unpacked(ray.get(box[0])).num_rows for box in boxes)
         time.sleep(max(0.0, seconds - (time.monotonic() - started)))
         return rows
 
@@ -200,7 +203,7 @@ class _Driver:
         _, _, graded = await call(self._rig.filter, "report", done.step)
         self._graded += len(graded)
         self.marks.append(self._mark(done.step))
-        return self._graded < self._plan.groups
+        return self._graded < self._plan.groups and self.marks[-1].seconds < self._plan.seconds
 
     def _mark(self, step: int) -> Mark:
         seconds = time.monotonic() - self._began
@@ -216,7 +219,7 @@ def _prompt(number: int) -> Prompt:
 def rig(generators: int = 1, verifiers: int = 1, calls: int = 8192) -> Iterator[Rig]:
     """The actors; they are gone when the context ends."""
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
-    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+    ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     try:
         checkers = [_create(Verifier, f"verifier-{n}") for n in range(verifiers)]
         spec = EngineSpec(

@@ -1,14 +1,15 @@
-"""What the filter and the choice of prompts save, on additions from solved to out of reach.
+"""What the filter and the choice of prompts save, on additions from easy to out of reach.
 
 Real runs through `compare`: the same warmed-up model, the same number of steps on as many accepted groups, evaluated on
 held-out problems that nobody chose.
 
-    all        no filter: every group is trained on
+    all        no filter: every group is trained on, also those all equal, which give GRPO no gradient
     uniform    rejected groups are replaced, prompts come as the data has them
     chosen     prompts likely to be mixed, half of a group first
 
 The worked answers of the warm-up hold one-digit problems without slips and two-digit problems with them; the prompts
-have up to three digits, uniformly. So one-digit problems are solved, two-digit ones undecided, others out of reach.
+have up to three digits, uniformly. So one-digit problems are the easiest, two-digit ones undecided, and three-digit
+ones, half of all, out of reach.
 
     .venv/bin/python -m tests.bench.saving [--quick]
 """
@@ -29,7 +30,7 @@ from cluster.comparison import arm_folder
 from cluster.config import RunConfig, config_of
 
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
-    "all": {"filter": {"keep": "all"}},  # one that is all equal gives GRPO no gradient
+    "all": {"filter": {"keep": "all"}},
     "uniform": {},
     "chosen": {"rollout": {"choose": "likely-mixed", "first_stage": 4}},
 }

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.sync`: the gloo weight sync against a bare broadcast of the same bytes, taking turns in one run.
+"""`python -m tests.bench.sync`: the gloo weight sync against a bare broadcast of the same bytes, in turns in one run.
 
 Two plain processes on this machine: the sender of `learner/weights.py` with a source of tensors in memory, and the
 receiver of `actors/weights.py` over a plain torch module that copies each tensor into its parameter. ZeRO's gathers and

@@ -123,7 +123,8 @@ class _Cast:
         if concurrency is not None:
             options["max_concurrency"] = concurrency
         groups = {PACKING: 1} if kind is LearnerRank else {}
-        actor: Any = ray.remote(concurrency_groups=groups)(kind).options(
+        remote: Any = ray.remote  # its annotations know nothing of concurrency groups
+        actor: Any = remote(concurrency_groups=groups)(kind).options(
             name=name,
             num_cpus=cpus,
             num_gpus=gpus,

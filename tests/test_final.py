@@ -174,7 +174,9 @@ def test_a_price_is_no_formula_between_dollar_signs() -> None:
     assert first_formulas("it costs $5 and not $6") == ("$5",)
 
 
-@pytest.mark.parametrize("text", ["It is 24, not 25", "not 25 but 24", "It isn't $25$: it is $24$", "24 cm^2 rather than 25"])
+@pytest.mark.parametrize(
+    "text", ["It is 24, not 25", "not 25 but 24", "It isn't $25$: it is $24$", "24 cm^2 rather than 25"]
+)
 def test_a_number_that_the_text_rules_out_is_passed_over(text: str) -> None:
     assert last_formulas(text) == ("24",)
 

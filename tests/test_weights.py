@@ -12,6 +12,7 @@ import ray
 from builders import prompt
 from test_engine import ranks_of, train
 
+from actors.arrow import unpacked
 from actors.settings import GeneratorSettings, RolloutSettings, SyncSettings
 from actors.types import EngineSpec, Order, SamplingSpec
 from actors.world import ALPHABET
@@ -149,7 +150,7 @@ def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_
         flying = generators["generator-0"].rollout.options(num_returns=2).remote(order)
         await asyncio.sleep(0.1)
         gaps.append((await publisher.publish(1, PROBE)).probe_gap)  # while the responses are being sampled
-        batch = (await asyncio.gather(*flying))[1]
+        batch = unpacked((await asyncio.gather(*flying))[1])
         await asyncio.to_thread(train, ranks, 1, ALGORITHM)
         gaps.append((await publisher.publish(2, PROBE)).probe_gap)
         return gaps, batch
@@ -197,7 +198,8 @@ def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path
         order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
         for version in range(3):
             gaps.append((await publisher.publish(version, PROBE)).probe_gap)
-            batches.append((await asyncio.gather(*generator.rollout.options(num_returns=2).remote(order)))[1])
+            flying = generator.rollout.options(num_returns=2).remote(order)
+            batches.append(unpacked((await asyncio.gather(*flying))[1]))
             await asyncio.to_thread(train, ranks, 1, ALGORITHM)
         assert max(gaps) < 1e-3
         return batches

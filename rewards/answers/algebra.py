@@ -21,7 +21,9 @@ _POINTS = (
 )
 _DIGITS = 150
 _LETTER = re.compile(r"\\(?:text|mathrm|mathbb|mathcal|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+|([A-Za-z])")
-_DEEP = re.compile(r"[(\[{]{16}")  # math-verify's time grows exponentially with nested brackets
+_DEEP = re.compile(  # what math-verify takes for ever to read: nested brackets and towers of powers
+    r"[(\[{]{16}|\^[{\s]*\d+[}\s]*\^[{\s]*\d+[}\s]*\^[{\s]*\d"
+)
 _CONSTANT = re.compile(r"\+\s*[Cc]\s*$")  # of integration, of either case
 
 

@@ -53,7 +53,7 @@ _WORD = (
 )
 _PHRASE = re.compile(
     rf"(?:{_WORD}\**\s*(?:(?:to|of|for|à|de|a|finale?|correcte?|correcta|final)\b[^.\n:$\\]{{0,60}}?)?\**\s*{_IS}"
-    rf"\**\s*[:：]?|{_WORD}\**\s*(?=\$|\\\(|\\\[|\*\*)|####)",
+    rf"\**(?:\s*[:：])?|{_WORD}\**\s*(?=\$|\\\(|\\\[|\*\*)|####)",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")

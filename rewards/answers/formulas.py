@@ -184,6 +184,8 @@ def _is_formula(inner: str) -> bool:
     bare = _COMMAND.sub(" ", inner)
     words = [word.group() for word in _ALONE.finditer(bare) if _is_prose(word.group())]
     has_math = "\\" in inner or re.search(r"[=^_+]", inner) is not None
+    if re.search(r"[=+*/×÷<>-]\s*$", inner):  # `$2/egg = $18` is two prices
+        return False
     return bool(inner.strip()) and (not words or has_math or re.fullmatch(r"\s*[A-Za-z]+\s*", inner) is not None)
 
 

@@ -82,7 +82,8 @@ _REWRITES = tuple(
         (r"\\q?quad(?=[A-Za-z])", " "),
         (r"(?<!\\)\\(?:q?quad|hspace\{[^{}]*\}|,|;|:|!| )|~", " "),
         (r"\\sqrt\s*\(([^()]*)\)|(?<![\\a-zA-Z])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1\2}"),
-        (r"(?<![\\a-zA-Z])sqrt\s*(?=[\d{])", r"\\sqrt "),
+        (r"(?<![\\a-zA-Z])sqrt\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
+        (r"(?<![\\a-zA-Z])sqrt\s*(?=\{)", r"\\sqrt "),
         (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
         (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
         (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
@@ -92,6 +93,7 @@ _REWRITES = tuple(
         (r"(?<=[\w)}])\s*\*\*\s*(?=[\w({\\-])", "^"),
         (r"\^\s*\(([^()]*)\)", r"^{\1}"),
         (r"(?<=[\w)}])\s*\*\s*(?=[\w({\\-])", r"\\cdot "),
+        (r"^(-?)\s*\\\$\s*([\d.,]*\d)\s*$", r"\1\2\\text{ dollars}"),
         (r"\\(?:textdollar|pounds|euro|EUR|yen|textsterling|texteuro)(?![a-zA-Z])|\\\$|[$€£¥₹₽₩₫₪₺]", " "),
         (r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ]*\d)", lambda found: found.group(1).replace(" ", "")),
         (r"^\s*(?:[A-Za-z]\w*)?\s*\\(?:approx|simeq|doteq)(?![a-zA-Z])", ""),
@@ -144,6 +146,7 @@ def clean(text: str) -> str:
     text = text.replace("\x0c", "\\f").replace("\x08", "\\b")
     text = re.sub(r"\t(?=(?:ext|imes|frac|heta|o)\b)", r"\\t", text)
     if not _ASCII_ENOUGH.match(text):
+        text = re.sub(r"√\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}", text)
         text = _RAISED.sub(_raised, text)
         text = unicodedata.normalize("NFKC", _SIGN.sub(lambda sign: _SIGNS[sign.group()], text))
         text = _SIGN.sub(lambda sign: _SIGNS[sign.group()], text)

@@ -111,7 +111,7 @@ def list_of(texts: tuple[str, ...], loose: bool) -> tuple[Value, ...]:
             items.extend(value.items)
         elif value is not None:
             items.append(value)
-    return (_many("list", items, ""),) if items else ()
+    return (_both(items, "") or _many("list", items, ""),) if items else ()
 
 
 def label(text: str) -> str | None:

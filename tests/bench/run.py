@@ -70,9 +70,13 @@ BENCHMARKS = {
     "saving": Benchmark(
         module="tests.bench.saving",
         about="What choosing prompts and sampling in two stages save.",
-        minutes=5,
+        minutes=10,
         full={"seeds": 3, "quick": False},
         quick={"seeds": 1, "quick": True},
+        targets={
+            "tokens per kept group, chosen / uniform": Target(value=0.6, most=True),
+            "accuracy gained against uniform": Target(value=0.0),
+        },
     ),
     "sync": Benchmark(
         module="tests.bench.sync",
@@ -80,6 +84,11 @@ BENCHMARKS = {
         minutes=3,
         full={"gib": 1.0},
         quick={"gib": 0.1},
+        targets={
+            "share_of_bare": Target(value=0.8),
+            "sender_extra_buckets": Target(value=2.0, most=True),
+            "receiver_extra_buckets": Target(value=2.0, most=True),
+        },
     ),
     "learning": Benchmark(
         module="tests.bench.learning",
@@ -87,6 +96,7 @@ BENCHMARKS = {
         minutes=2,
         full={},
         quick={},
+        targets={f"padding_{name}": Target(value=0.03, most=True) for name in ("demo", "tail", "lognormal", "eight")},
     ),
 }
 

@@ -161,3 +161,20 @@ def test_every_number_of_a_data_set_is_correct_against_itself(file: str, field: 
         answer = str(json.loads(line)[field])
         check_number(answer, SETTINGS)
         assert judged("number", answer, answer).outcome is Outcome.CORRECT, answer
+
+
+@pytest.mark.parametrize(
+    ("response", "outcome"),
+    [
+        ("A or C", Outcome.UNPARSABLE),
+        ("C or A", Outcome.UNPARSABLE),
+        (r"\boxed{C, A}", Outcome.UNPARSABLE),
+        ("The answer is C and D.", Outcome.UNPARSABLE),
+        ("A, B, C", Outcome.UNPARSABLE),
+        ("The answer is C, as A and B are wrong.", Outcome.CORRECT),
+        ("Between A and C, I choose C.", Outcome.CORRECT),
+        ("答えはCです。", Outcome.CORRECT),
+    ],
+)
+def test_several_letters_are_no_choice(response: str, outcome: Outcome) -> None:
+    assert judged("choice", response, "C").outcome is outcome

@@ -1,7 +1,7 @@
 r"""The rewards' mathematical verifier: is the final answer of a response equal to the reference?
 
-It builds on math-verify (its reader of LaTeX, its sets and sums) and adds where the answer stands (rewards/final.py),
-an exact reading of numbers and structure (rewards/reading.py) and comparisons without rounding (rewards/algebra.py).
+It builds on math-verify (its reader of LaTeX, its sets and sums) and adds where the answer stands (final.py),
+an exact reading of numbers and structure (reading.py) and comparisons without rounding (algebra.py).
 The policy, where projects disagree:
 
 - Only the final answer counts, after any thinking part. The last pair of answer tags holds it, else the last box, else

@@ -219,7 +219,8 @@ def _is_one_of_several(text: str, letter: str) -> bool:
         return True
     plain = not has_box(text) and phrase(text) is None and not _OPTION.search(text)
     return plain and any(
-        letter in found.group() and not text[found.end() :].strip(" .)*}$\"'\n") for found in _SEVERAL.finditer(text)
+        letter in found.group() and not text[found.end() :].strip(" .)*}$\"'\n")
+        for found in _SEVERAL.finditer(text, max(0, len(text) - 200))
     )
 
 

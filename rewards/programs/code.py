@@ -1,6 +1,6 @@
 """The reward `code`: model-written Python against tests, in a sandbox.
 
-The response's code and the tests run in two processes, each in a sandbox of its own (rewards/sandbox.py), joined by
+The response's code and the tests run in two processes, each in a sandbox of its own (sandbox.py), joined by
 two pipes. The code gets arguments and gives back plain values; the tests compare them where the code cannot reach,
 so ending early, printing or patching the comparison passes no test.
 

@@ -1,6 +1,6 @@
 """The system calls that a sandboxed program is refused, as a program for the kernel's own filter (seccomp, BPF).
 
-The filter stands behind the name spaces and limits of rewards/sandbox.py and closes what those leave open: the
+The filter stands behind the name spaces and limits of sandbox.py and closes what those leave open: the
 kernel does not bind root to its limit on processes, and memory behind memfd and System V objects counts nowhere.
 """
 

@@ -79,14 +79,8 @@ def test_a_broken_judgement_is_no_verdict_and_its_neighbours_keep_theirs(
     assert why in verdicts[2].why
 
 
-TOWERS = (
-    r"\boxed{\dfrac{5^{(5^{(5^{(5^5)})}-4)}-5}{16}}",
-    r"\boxed{9^{9^{9^{9}}} + 1}",
-)
-
-
-@pytest.mark.parametrize("tower", TOWERS)
-def test_a_formula_that_no_computer_can_work_out_is_no_verdict(grader: Grader, tower: str) -> None:
+def test_a_formula_that_no_computer_can_work_out_is_no_verdict(grader: Grader) -> None:
+    tower = r"\boxed{\dfrac{5^{(5^{(5^{(5^5)})}-4)}-5}{16}}"
     settings = RewardSettings(name="math", seconds=2.0, memory_mib=1024)
     verdicts = grader.grade(questions(settings, r"\boxed{5}", tower, r"\boxed{6}", reference="5"))
     assert [verdicts[0].outcome, verdicts[2].outcome] == [Outcome.CORRECT, Outcome.WRONG]

@@ -49,21 +49,21 @@ BENCHMARKS = {
         module="tests.bench.limit",
         function="with_sleeps",
         about="Stages that sleep for times with heavy tails, under the real loop, ledger and filter: their overlap.",
-        minutes=4,
+        minutes=3,
         full={},
         quick={"quick": True},
     ),
     "stages": Benchmark(
         module="tests.bench.ablation",
         about="The real stages on these cores: a perfect overlap of each alone, and what each piece is worth.",
-        minutes=12,
+        minutes=11,
         full={},
         quick={"quick": True},
     ),
     "peer": Benchmark(
         module="tests.bench.against",
         about="TRL's GRPOTrainer on the same model, prompts, group size, lengths, learning rate and cores, in turns.",
-        minutes=12,
+        minutes=11,
         full={},
         quick={"quick": True},
     ),
@@ -81,7 +81,7 @@ BENCHMARKS = {
     "sync": Benchmark(
         module="tests.bench.sync",
         about="How fast weights reach the engines.",
-        minutes=3,
+        minutes=2,
         full={"gib": 1.0},
         quick={"gib": 0.1},
         targets={

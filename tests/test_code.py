@@ -1,5 +1,5 @@
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,11 @@ from rewards.verdict import Case, Judgement, Outcome
 
 SETTINGS = RewardSettings(name="code")
 confined = pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "it works")
+
+
+def some(names: Iterable[str]) -> list[Any]:
+    """Every sixth for the quick tests; all of them with the mark."""
+    return [pytest.param(name, marks=[pytest.mark.ray] if i % 6 else []) for i, name in enumerate(names)]
 
 
 def unhurried(verdict: Judgement) -> Judgement:
@@ -35,11 +40,11 @@ def judged(source: str, reference: Any, **settings: Any) -> Judgement:
 @confined
 @pytest.mark.skipif(not (HUMANEVAL.is_file() and MBPP.is_file()), reason="needs the HumanEval and MBPP files")
 def test_canonical_solutions_pass() -> None:
-    cases = list(canonical_cases())[::8]  # the benchmark runs them all
+    cases = list(canonical_cases())[::16]  # the benchmark runs them all
     for _, case in cases:
         check_code(case.reference, SETTINGS)
     wrong = {name: one.why for name, case in cases if (one := code(case, SETTINGS)).outcome is not Outcome.CORRECT}
-    assert (len(cases), wrong) == (82, {})
+    assert (len(cases), wrong) == (41, {})
 
 
 PROMPT = {
@@ -259,7 +264,7 @@ def test_without_a_sandbox_nothing_is_run_unless_the_user_says_so(
         sandbox_problem.cache_clear()
 
 
-@pytest.mark.parametrize("name", [name for name in HOSTILE if name.startswith(("pretence", "protocol: a ", "output"))])
+@pytest.mark.parametrize("name", some(n for n in HOSTILE if n.startswith(("pretence", "protocol: a ", "output"))))
 def test_without_a_sandbox_success_cannot_be_faked_either(name: str) -> None:
     assert judged(HOSTILE[name], TESTS, seconds=0.8, unsandboxed=True).outcome is not Outcome.CORRECT
 
@@ -373,9 +378,7 @@ def aim(tmp_path: Path) -> Iterator[Target]:
 
 
 @confined
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.ray] if i % 6 else []) for i, name in enumerate(HOSTILE)]
-)
+@pytest.mark.parametrize("name", some(HOSTILE))
 def test_a_hostile_program_gains_nothing_and_harms_nothing(name: str, aim: Target) -> None:
     try:
         verdict = judged(aim.armed(HOSTILE[name]), TESTS, seconds=0.8)

@@ -72,6 +72,8 @@ def questions(settings: RewardSettings, *responses: str, reference: str = "yes")
 def test_a_broken_judgement_is_no_verdict_and_its_neighbours_keep_theirs(
     grader: Grader, settings: RewardSettings, broken: str, outcome: Outcome, why: str
 ) -> None:
+    seconds = 1.0 if outcome is Outcome.TIMEOUT else 30.0
+    settings = settings.model_copy(update={"seconds": seconds})
     verdicts = grader.grade(questions(settings, "yes", "no", broken, "no", "yes"))
     ends = [verdict.outcome for verdict in verdicts]
     assert ends == [Outcome.CORRECT, Outcome.WRONG, outcome, Outcome.WRONG, Outcome.CORRECT]

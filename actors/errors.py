@@ -1,6 +1,7 @@
 """What can end a group or a run, named by the boundary that it crossed.
 
 BrokenPart      a part of the run died or failed: the run ends with its name and last words
+EngineDied      the engine below a generator died: the same as if the generator had
 RolloutFailed   one group could not be produced: it is dropped and counted
 BrokenVerifier  one call to a verifier did not come back: its responses have the outcome `error`
 Starved         groups were rejected or lost for too long: the run ends with a checkpoint
@@ -13,6 +14,10 @@ class BrokenPart(Exception):
 
 class ActorDied(BrokenPart):
     """The process of an actor is gone; a run can go on without a generator, as long as one is left."""
+
+
+class EngineDied(Exception):
+    """The process of a generator's engine is gone, and with it the generator."""
 
 
 class RolloutFailed(Exception):

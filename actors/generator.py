@@ -4,8 +4,9 @@ Token ids in, token ids and log-probabilities out; what the engine says it sampl
 """
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from vllm import SamplingParams
@@ -16,9 +17,30 @@ from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
 
+from actors.errors import EngineDied
 from actors.settings import RolloutSettings
 from actors.types import EngineSpec, Finish, Prompt, Trajectory
+
+P = ParamSpec("P")
+T = TypeVar("T")
+CPU_BATCH = 4096  # tokens of one forward pass on the CPU, at least
+
+
+def _asks_the_engine(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+    """The method, with an exception that needs no vLLM to be read where the engine's own process has ended."""
+
+    @wraps(method)
+    async def asking(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(*args, **kwargs)
+        except EngineDeadError:
+            raise EngineDied(
+                "the process of vLLM's engine has ended; its last words are in Ray's log of this actor"
+            ) from None
+
+    return asking
 
 
 class Sampler:
@@ -39,6 +61,7 @@ class Sampler:
                 distributed_executor_backend="uni" if spec.on_cpu else None,
                 gpu_memory_utilization=spec.engine.memory_share,
                 enforce_eager=spec.on_cpu or not spec.engine.compiled,
+                **(_whole_prompts(spec) if spec.on_cpu else {}),
                 load_format="dummy" if spec.backend else "auto",
                 generation_config="vllm",
                 logprobs_mode="processed_logprobs",
@@ -90,35 +113,61 @@ class Sampler:
         rows = (await self._run(list(tokens), params)).prompt_logprobs or []
         return [row[token].logprob for row, token in zip(rows[1:], tokens[1:], strict=True) if row is not None]
 
+    @_asks_the_engine
     async def pause(self, in_flight: str) -> None:
         """Stops scheduling before a sync: responses that are being sampled freeze ("continue") or end ("finish")."""
         await self.llm.pause_generation(mode="keep" if in_flight == "continue" else "wait", clear_cache=False)
 
+    @_asks_the_engine
     async def resume(self) -> None:
         """Forgets every cached key and value of the old weights, those of frozen responses too, then goes on."""
         if not await self.llm.reset_prefix_cache(reset_running_requests=True):
             raise RuntimeError("vLLM did not reset its prefix cache: new responses would see keys of old weights")
         await self.llm.resume_generation()
 
+    @_asks_the_engine
     async def checksum(self) -> tuple[str, str]:
         """(live weight version, one digest over every tensor that the engine computes with)."""
         shards = await self.llm.compute_weight_checksums()
         digest = hashlib.blake2b(repr([sorted(shard.items()) for shard in shards]).encode(), digest_size=8)
         return await self.llm.get_weight_version(), digest.hexdigest()
 
+    @_asks_the_engine
     async def join_transfer(self, init_info: dict[str, Any]) -> None:
         """Meets the learner for weight transfer."""
         await self.llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
 
+    @_asks_the_engine
+    async def begin_update(self) -> None:
+        """Before the first part of an update."""
+        await self.llm.start_weight_update()
+
+    @_asks_the_engine
     async def receive(self, update_info: dict[str, Any]) -> None:
         """Receives one part of an update."""
         await self.llm.update_weights(WeightTransferUpdateRequest(update_info=update_info))
 
+    @_asks_the_engine
+    async def finish_update(self, version: str) -> None:
+        """After the last part of an update: what is sampled from now on is of this version."""
+        await self.llm.finish_weight_update(version)
+
+    @_asks_the_engine
     async def _run(self, tokens: list[int], params: SamplingParams) -> RequestOutput:
         self._requests += 1
         stream = self.llm.generate({"prompt_token_ids": tokens}, params, request_id=str(self._requests))
         outputs = [output async for output in stream]
         return outputs[-1]
+
+
+def _whole_prompts(spec: EngineSpec) -> dict[str, Any]:
+    """Engine arguments by which no prompt is computed in pieces.
+
+    After a piece vLLM turns the request's random generator back, which torch's generator on the CPU cannot do: the
+    engine would die. Responses that go on after a sync are computed anew, and so many are easily more than one pass.
+    """
+    most = max(CPU_BATCH, spec.max_model_len, spec.engine.max_sequences)
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": most}
 
 
 def trajectory_of(prompt: Prompt, output: CompletionOutput, text: str) -> Trajectory:

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from actors.errors import ActorDied, BrokenPart, BrokenVerifier, RolloutFailed, Starved
+from actors.errors import ActorDied, BrokenPart, BrokenVerifier, EngineDied, RolloutFailed, Starved
 from actors.types import Order, Summary
 from actors.verifier import Ask
 from rewards import Question, Verdict
@@ -40,10 +40,9 @@ class GeneratorPool:
             try:
                 summary, batch = self.alive[name].rollout.options(num_returns=2).remote(order)
                 return await summary, [batch]
-            except RayActorError as death:
-                self.bury(name, str(death))
-                failure = death
-            except RayTaskError as error:
+            except (RayActorError, RayTaskError) as error:
+                if _is_death(error):
+                    self.bury(name, str(getattr(error, "cause", error)))
                 failure = error
             finally:
                 self.busy_seconds()
@@ -97,7 +96,7 @@ async def call(actor: Any, method: str, *arguments: Any) -> Any:
 
     Raises:
         Starved: the method raised it.
-        ActorDied: its process is gone.
+        ActorDied: its process is gone, or that of its engine.
         BrokenPart: the method raised something else; Ray's words name actor and node.
     """
     try:
@@ -105,8 +104,12 @@ async def call(actor: Any, method: str, *arguments: Any) -> Any:
     except RayError as failure:
         if isinstance(cause := getattr(failure, "cause", None), Starved):
             raise cause from None
-        kind = ActorDied if isinstance(failure, RayActorError) else BrokenPart
+        kind = ActorDied if _is_death(failure) else BrokenPart
         raise kind(f"{method} failed: {failure}") from failure
+
+
+def _is_death(failure: RayError) -> bool:
+    return isinstance(failure, RayActorError) or isinstance(getattr(failure, "cause", None), EngineDied)
 
 
 async def call_all(actors: Sequence[Any], method: str, *arguments: Any) -> list[Any]:

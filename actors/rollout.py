@@ -105,13 +105,13 @@ class Generator:
         await self._sampler.join_transfer(init_info)
 
     async def start_weight_update(self) -> None:
-        await self._sampler.llm.start_weight_update()
+        await self._sampler.begin_update()
 
     async def update_weights(self, update_info: dict[str, Any]) -> None:
         await self._sampler.receive(update_info)
 
     async def finish_weight_update(self, version: str) -> None:
-        await self._sampler.llm.finish_weight_update(version)
+        await self._sampler.finish_update(version)
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""

@@ -1,6 +1,8 @@
 """The weight sync between a real learner and a real vLLM engine."""
 
 import asyncio
+import multiprocessing
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from learner.settings import LearnerSettings
 from learner.tiny import write_tiny_model
 
 pytestmark = pytest.mark.ray
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 ALGORITHM = algorithm_of("reinforce-rej")
 PROBE = (1, 2, 10, 3, 4, 11, 5, 5)
 ENV = {
@@ -213,3 +216,35 @@ def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path
             np.testing.assert_allclose(found, np.array([0.0, *held])[sampled], atol=1e-3)
         assert set(np.array(batch.column("versions")[0].as_py())[sampled]) == {version}
     stop(ranks, generators)
+
+
+def test_more_prompts_at_once_than_a_pass_holds_and_a_dead_engine_is_a_dead_generator(
+    session: None, tmp_path: Path
+) -> None:
+    from actors.errors import BrokenPart
+    from actors.pool import GeneratorPool
+
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
+    publisher, pool = publisher_of(ranks, generators), GeneratorPool(generators)
+    orders = [
+        Order(group=n, prompt=prompt(str(n), [1, 3 + n, *[2, 10, 3, 11] * 150]), visit=0, size=2) for n in range(10)
+    ]
+
+    async def story() -> Any:
+        await publisher.publish(0, PROBE)
+        done = await asyncio.gather(*map(pool.rollout, orders))  # 6020 tokens of prompts
+        flying = asyncio.gather(*map(pool.rollout, orders))
+        await generators["generator-0"].__ray_call__.remote(_kill_children)
+        with pytest.raises(BrokenPart, match=r"no generator is left\. generator-0: the process of vLLM's engine"):
+            await flying
+        return [summary for summary, _ in done]
+
+    assert all(len(summary.scores) == 2 for summary in asyncio.run(story()))
+    for one in [*ranks, *generators.values()]:
+        ray.kill(one)
+
+
+def _kill_children(_: Any) -> None:
+    for child in multiprocessing.active_children():
+        child.kill()

@@ -84,6 +84,10 @@ class Arm(Run):
 class Generation(Arm):
     """Sampling, grading and filtering alone: batches are taken and let go."""
 
+    async def _take(self) -> AcceptedBatch:
+        batch: AcceptedBatch = await call(self._parts.filter, "take")
+        return batch
+
     async def _train(self, batch: AcceptedBatch) -> list[Any]:
         await call(self._parts.filter, "trained", batch.boxes)
         return []

@@ -1,6 +1,7 @@
-"""The filter actor: holds the ledger and references to accepted groups, and writes every graded group to Parquet.
+"""The filter actor, which holds the ledger and writes every graded group to Parquet, and the driver's side of it.
 
-A rejected group's arrays are freed as soon as they are written; the learner never hears of it.
+A group's arrays come with its offer. They are let go as soon as they are written: those of a rejected group at once,
+those of an accepted one when it has been trained on. The learner never hears of a rejected group.
 """
 
 import asyncio
@@ -8,17 +9,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 
 from actors.errors import Starved
 from actors.ledger import Ledger
+from actors.pool import call
 from actors.recorder import Recorder
 from actors.rules import KeepRule
 from actors.types import Summary
-
-Box = list[ray.ObjectRef]  # a reference in a list, so that Ray hands it on without fetching what it points to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +39,7 @@ class AcceptedBatch:
     """P accepted groups for one training step."""
 
     summaries: tuple[Summary, ...]
-    boxes: tuple[Box, ...]  # the groups' packed record batches, in the same order
+    groups: tuple[ray.ObjectRef, ...]  # their packed record batches, in the same order
 
 
 class Filter:
@@ -55,9 +57,8 @@ class Filter:
                 groups_per_step=spec.groups_per_step, max_staleness=spec.max_staleness, patience=spec.patience
             )
             self._recorder = Recorder(spec.trajectories)
-            self._accepted: dict[int, tuple[Summary, Box]] = {}
-            self._taken: tuple[Box, ...] = ()  # the batch that is being trained on
-            self._graded: list[Summary] = []  # since the last report, kept or not
+            self._accepted: dict[int, pa.Buffer] = {}
+            self._taken: list[pa.Buffer] = []  # the batch that is being trained on
             self._starved: Starved | None = None
             self._runs += 1
             self._changed.notify_all()
@@ -72,17 +73,23 @@ class Filter:
             await self._changed.wait_for(lambda: self._runs != run or self._ledger.slots > 0)
             return list(self._ledger.admit(self._ledger.slots)) if self._runs == run else []
 
-    async def offer(self, graded: Sequence[tuple[Summary, Box]]) -> None:
-        """Graded groups: each is kept for the learner, or rejected and freed."""
+    async def offer(self, summaries: Sequence[Summary], *groups: pa.Buffer) -> list[int]:
+        """Graded groups and their packed record batches: each is kept for the learner, or written and let go.
+
+        Returns:
+            the ids of those that were not kept.
+        """
+        refused = []
         async with self._changed:
-            for summary, box in graded:
-                self._graded.append(summary)
+            for summary, group in zip(summaries, groups, strict=True):
                 reason = self._judge(summary)
                 if not reason:
-                    self._accepted[summary.id] = (summary, box)
+                    self._accepted[summary.id] = group
                 else:
-                    self._recorder.write([box], reason)
+                    refused.append(summary.id)
+                    self._recorder.write([group], reason)
             self._changed.notify_all()
+        return refused
 
     async def drop(self, group: int, reason: str) -> None:
         """A group that will not come, and why."""
@@ -91,8 +98,8 @@ class Filter:
                 self._ledger.drop(group, reason)
             self._changed.notify_all()
 
-    async def take(self) -> AcceptedBatch:
-        """The next training batch.
+    async def take(self) -> tuple[int, ...]:
+        """The ids of the next training batch.
 
         Takes: P accepted groups, oldest first; none when the run is over. Waits for: their acceptance.
         Woken by: `offer`, `drop`, `begin`.
@@ -104,22 +111,21 @@ class Filter:
             taken, run = None, self._runs
             while taken is None:
                 if self._runs != run:
-                    return AcceptedBatch(summaries=(), boxes=())
+                    return ()
                 if self._starved is not None:
                     raise self._starved
                 taken = self._ledger.take()
                 if taken is None:
                     await self._changed.wait()
-            groups = [self._accepted.pop(group) for group in taken]
-            self._taken = tuple(box for _, box in groups)
-        return AcceptedBatch(summaries=tuple(s for s, _ in groups), boxes=self._taken)
+            self._taken = [self._accepted.pop(group) for group in taken]
+        return taken
 
-    async def trained(self, boxes: Sequence[Box]) -> None:
+    async def trained(self) -> None:
         """The batch that was taken last has been trained on."""
         async with self._changed:
             self._ledger.trained()
-            self._taken = ()
-            self._recorder.write(boxes, "")
+            self._recorder.write(self._taken, "")
+            self._taken = []
 
     async def publish(self, version: int) -> None:
         """All generators hold this version."""
@@ -127,19 +133,17 @@ class Filter:
             self._ledger.publish(version)
             self._changed.notify_all()
 
-    async def report(self, step: int) -> tuple[dict[str, int], dict[str, int], list[Summary]]:
-        """(ledger counts, dropped groups by reason, groups graded since the last report); closes the step's file."""
+    async def report(self, step: int) -> tuple[dict[str, int], dict[str, int]]:
+        """(ledger counts, dropped groups by reason); closes the step's file."""
         async with self._changed:
-            graded, self._graded = self._graded, []
             counts, drops = self._ledger.counts(), self._ledger.drops()
         await asyncio.to_thread(self._recorder.close_step, step)
-        return counts, drops, graded
+        return counts, drops
 
     async def close(self, step: int) -> None:
         """Writes what was accepted but never trained on, closes the files, and checks the ledger a last time."""
         self._ledger.counts()
-        boxes = [*self._taken, *(box for _, box in self._accepted.values())]
-        self._recorder.write(boxes, "never trained")
+        self._recorder.write([*self._taken, *self._accepted.values()], "never trained")
         await asyncio.to_thread(self._recorder.close_step, step)
 
     def _judge(self, summary: Summary) -> str:
@@ -164,3 +168,40 @@ class Filter:
             yield
         except Starved as starved:
             self._starved = self._starved or starved
+
+
+class FilterClient:
+    """The driver's side of the filter, for one run: it knows each group by its summary until the group has ended.
+
+    An offer carries what has gathered while the last one was under way, so that the number of calls follows the time
+    that they take, not the number of groups.
+    """
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+        self._held: dict[int, tuple[Summary, ray.ObjectRef]] = {}  # offered and not refused, nor taken
+        self._waiting: list[int] = []  # held, not yet on their way
+        self._turn = asyncio.Lock()
+        self._graded: list[Summary] = []
+
+    async def offer(self, summary: Summary, group: ray.ObjectRef) -> None:
+        """Returns when the filter has the group; raises as `call`."""
+        self._held[summary.id] = (summary, group)
+        self._waiting.append(summary.id)
+        async with self._turn:
+            if self._waiting:  # else the call before this one took it along
+                ids, self._waiting = self._waiting, []
+                summaries, groups = zip(*(self._held[each] for each in ids), strict=True)
+                for refused in await call(self._actor, "offer", summaries, *groups):
+                    del self._held[refused]
+                self._graded += summaries
+
+    async def take(self) -> AcceptedBatch:
+        """The next training batch, as `Filter.take`."""
+        taken = [self._held.pop(group) for group in await call(self._actor, "take")]
+        return AcceptedBatch(summaries=tuple(s for s, _ in taken), groups=tuple(g for _, g in taken))
+
+    def graded(self) -> list[Summary]:
+        """The groups that were graded since the last time that this was asked, kept or not."""
+        graded, self._graded = self._graded, []
+        return graded

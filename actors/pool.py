@@ -25,8 +25,8 @@ class GeneratorPool:
         self._seconds = 0.0  # in which generators had work, over all of them
         self._counted = time.monotonic()  # until when
 
-    async def rollout(self, order: Order) -> tuple[Summary, list[ray.ObjectRef]]:
-        """One graded group: its summary and a boxed reference to its packed record batch.
+    async def rollout(self, order: Order) -> tuple[Summary, ray.ObjectRef]:
+        """One graded group: its summary and a reference to its packed record batch.
 
         Raises:
             RolloutFailed: it timed out or failed twice.
@@ -38,8 +38,8 @@ class GeneratorPool:
             self.busy_seconds()
             self._busy[name] += 1
             try:
-                summary, batch = self.alive[name].rollout.options(num_returns=2).remote(order)
-                return await summary, [batch]
+                summary, group = self.alive[name].rollout.options(num_returns=2).remote(order)
+                return await summary, group
             except (RayActorError, RayTaskError) as error:
                 if _is_death(error):
                     self.bury(name, str(getattr(error, "cause", error)))
@@ -73,22 +73,6 @@ class GeneratorPool:
             heard = "; ".join(f"{name}: {words}" for name, words in self.deaths.items())
             raise BrokenPart(f"no generator is left. {heard}")
         return dict(self.alive)
-
-
-class Offers:
-    """Brings graded groups to the filter. A call carries what has gathered while the last one was under way, so the
-    number of calls follows the time that they take, not the number of groups."""
-
-    def __init__(self, book: Any) -> None:
-        self._filter, self._waiting, self._turn = book, list[tuple[Summary, list[ray.ObjectRef]]](), asyncio.Lock()
-
-    async def offer(self, summary: Summary, box: list[ray.ObjectRef]) -> None:
-        """Returns when the filter has the group; raises as `call`."""
-        self._waiting.append((summary, box))
-        async with self._turn:
-            if self._waiting:  # else the call before this one took it along
-                taken, self._waiting = self._waiting, []
-                await call(self._filter, "offer", taken)
 
 
 async def call(actor: Any, method: str, *arguments: Any) -> Any:

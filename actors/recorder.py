@@ -1,6 +1,6 @@
 """Writes every graded group to `trajectories/step=N/groups.parquet`, with why the filter refused it, if it did.
 
-One thread fetches and writes, so the filter never waits for the disk; arrays are let go as soon as they are written.
+One thread writes, so the filter never waits for the disk; arrays are let go as soon as they are written.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from actors.arrow import SCHEMA, unpacked
 
 _FIELDS = SCHEMA.append(pa.field("rejected", pa.string(), False))  # the reason, "" for a trained group
 _ROW_GROUP = 1024  # responses
-_TOGETHER = 32  # groups that are fetched at a time; one by one each would cost a call to its owner
 
 
 class Recorder:
@@ -29,9 +27,9 @@ class Recorder:
         self._rows = 0
         self._writer: pq.ParquetWriter | None = None
 
-    def write(self, boxes: Sequence[list[ray.ObjectRef]], rejected: str) -> None:
-        """Queues groups of one fate and returns at once; what goes wrong is raised by `close_step`."""
-        self._queued.append(self._thread.submit(self._append, boxes, rejected))
+    def write(self, groups: Sequence[pa.Buffer], rejected: str) -> None:
+        """Queues packed groups of one fate and returns at once; what goes wrong is raised by `close_step`."""
+        self._queued.append(self._thread.submit(self._append, groups, rejected))
 
     def close_step(self, step: int) -> None:
         """Waits until everything queued is on disk and puts it in the folder of `step`."""
@@ -40,14 +38,13 @@ class Recorder:
             done.result()
         self._thread.submit(self._close, step).result()
 
-    def _append(self, boxes: Sequence[list[ray.ObjectRef]], rejected: str) -> None:
-        for some in (boxes[at : at + _TOGETHER] for at in range(0, len(boxes), _TOGETHER)):
-            for batch in map(unpacked, ray.get([box[0] for box in some])):
-                reasons = pa.array([rejected] * batch.num_rows, pa.string())
-                self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, reasons], schema=_FIELDS))
-                self._rows += batch.num_rows
-                if self._rows >= _ROW_GROUP:
-                    self._flush()
+    def _append(self, groups: Sequence[pa.Buffer], rejected: str) -> None:
+        for batch in map(unpacked, groups):
+            reasons = pa.array([rejected] * batch.num_rows, pa.string())
+            self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, reasons], schema=_FIELDS))
+            self._rows += batch.num_rows
+            if self._rows >= _ROW_GROUP:
+                self._flush()
 
     def _flush(self) -> None:
         if not self._batches:

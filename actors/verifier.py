@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
@@ -45,33 +44,30 @@ class VerifierQueue:
 
     def __init__(self, verifiers: Sequence[Ask], *, batch: int = 64) -> None:
         self._verifiers, self._batch = verifiers, batch
-        self._waiting: deque[tuple[Question, asyncio.Future[Verdict]]] = deque()
-        self._filled = asyncio.Condition()
+        self._questions: asyncio.Queue[tuple[Question, asyncio.Future[Verdict]]] = asyncio.Queue()
         self._workers: list[asyncio.Task[None]] = []
         self.failed_calls = 0
 
     @property
     def waiting(self) -> int:
         """Questions that no verifier has taken yet."""
-        return len(self._waiting)
+        return self._questions.qsize()
 
     async def grade(self, question: Question) -> Verdict:
         """The verdict on one question; a verifier that dies gives the outcome `error`."""
         if not self._workers:
             self._workers = [asyncio.create_task(self._work(ask)) for ask in self._verifiers]
         answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        async with self._filled:
-            self._waiting.append((question, answer))
-            self._filled.notify()
+        self._questions.put_nowait((question, answer))
         return await answer
 
     async def _work(self, ask: Ask) -> None:
         """Takes: waiting questions, at most a batch. Waits for: a question, then the verifier's reply.
         Woken by: `grade`. Runs until the process ends."""
         while True:
-            async with self._filled:
-                await self._filled.wait_for(lambda: self._waiting)
-                taken = [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+            taken = [await self._questions.get()]
+            while len(taken) < self._batch and not self._questions.empty():
+                taken.append(self._questions.get_nowait())
             verdicts = await self._ask(ask, [question for question, _ in taken])
             for (_, answer), verdict in zip(taken, verdicts, strict=True):
                 if not answer.done():  # the group may have been given up meanwhile

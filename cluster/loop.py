@@ -20,11 +20,11 @@ from actors.types import Order, Prompt, Summary
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """What the loop drives. A batch, a box and the training stats are handed on unopened."""
+    """What the loop drives. Batches, arrays and the training stats are handed on unopened."""
 
     admit: Callable[[], Awaitable[Sequence[int]]]  # ids of groups that may be dispatched now, at least one
     prompts: Callable[[int], Sequence[tuple[Prompt, int]]]  # the next prompts with their visits
-    rollout: Callable[[Order], Awaitable[tuple[Summary, Any]]]  # a graded group: summary and box
+    rollout: Callable[[Order], Awaitable[tuple[Summary, Any]]]  # a graded group: summary and arrays
     offer: Callable[[Summary, Any], Awaitable[None]]  # to the filter
     drop: Callable[[int, str], Awaitable[None]]  # a group that failed, and why
     take: Callable[[], Coroutine[Any, Any, Any]]  # the next batch of accepted groups, packed for the learner
@@ -97,11 +97,11 @@ async def dispatch(stages: Stages) -> None:
 
 async def _one_group(stages: Stages, order: Order) -> None:
     try:
-        summary, box = await stages.rollout(order)
+        summary, arrays = await stages.rollout(order)
     except RolloutFailed as failure:
         await stages.drop(order.group, failure.reason)
     else:
-        await stages.offer(summary, box)
+        await stages.offer(summary, arrays)
 
 
 async def _unless_broken(wanted: asyncio.Task[Any], producer: asyncio.Task[None]) -> Any:

@@ -15,8 +15,8 @@ import ray
 from actors.arrow import packed
 from actors.chooser import Chooser
 from actors.errors import Starved
-from actors.filter import AcceptedBatch
-from actors.pool import Offers, call, call_all
+from actors.filter import AcceptedBatch, FilterClient
+from actors.pool import call, call_all
 from actors.prompts import PromptSource
 from actors.types import Order, Prompt, Summary, Times
 from cluster.evaluate import Evaluator
@@ -28,7 +28,7 @@ from cluster.preflight import Prepared
 from cluster.publish import Publisher, SyncReport
 from cluster.startup import Parts, begin_run, sync_backend
 from cluster.warmup import warm_up
-from learner.batching import plan_updates
+from learner.batching import UpdatePlan, plan_updates
 from learner.credit import quantiles
 from learner.types import Schedule, Share, UpdateStats
 
@@ -60,6 +60,7 @@ class Run:
             samples=config.eval.samples,
             file=folder / "evals.jsonl",
         )
+        self._filter = FilterClient(parts.filter)
         self._pool = np.empty(0)  # scores so far, where responses are sorted into quantiles
         self._began = self._step_began = time.monotonic()
         self._updates = self._step = self._tokens = 0
@@ -80,7 +81,7 @@ class Run:
             admit=partial(call, book, "admit"),
             prompts=self._deal,
             rollout=self._rollout,
-            offer=Offers(book).offer,
+            offer=self._filter.offer,
             drop=partial(call, book, "drop"),
             take=self._take,
             train=self._train,
@@ -90,8 +91,8 @@ class Run:
         try:
             await run_loop(stages, self._config.run.steps)
         except Starved:
-            _, _, graded = await call(book, "report", self._step + 1)
-            self._show_failure(graded)
+            await call(book, "report", self._step + 1)
+            self._show_failure(self._filter.graded())
             await self._checkpoint(self._step)
             if self._prepared.heldout:
                 await self._evaluate(self._step)
@@ -137,16 +138,16 @@ class Run:
         stored = self._prepared.stored
         draw = random.Random(f"{self._config.run.seed}/stored/{order.group}").random()
         if stored is None or draw >= self._config.data.stored_share:
-            summary, box = await self._parts.generators.rollout(order)
+            summary, group = await self._parts.generators.rollout(order)
             self._source.graded(summary)
-            return summary, box
-        group = replace(stored.deal(self._dealt), id=order.group)
+            return summary, group
+        dealt = replace(stored.deal(self._dealt), id=order.group)
         self._dealt += 1
-        return Summary.of(group, Times()), [ray.put(packed(group))]
+        return Summary.of(dealt, Times()), ray.put(packed(dealt))
 
     async def _take(self) -> AcceptedBatch:
         """The next batch, packed on its ranks; nothing is left to do but to train on it."""
-        batch: AcceptedBatch = await call(self._parts.filter, "take")
+        batch = await self._filter.take()
         ranks, learner = self._parts.ranks, self._config.learner
         plans = plan_updates(
             batch.summaries,
@@ -156,24 +157,29 @@ class Run:
             longest=self._config.rollout.max_new_tokens,
         )
         control = self._control(batch) if self._prepared.control else None
-        shares = [
-            [
-                Share(
-                    number=plan.number,
-                    totals=plan.totals,
-                    groups=tuple(batch.boxes[i] for i in plan.ranks[rank]),
-                    control=control,
-                )
-                for plan in plans
-            ]
-            for rank in range(len(ranks))
-        ]
-        await asyncio.gather(*(call(rank, "prepare", share) for rank, share in zip(ranks, shares, strict=True)))
+        await asyncio.gather(*(self._prepare(rank, batch, plans, control) for rank in range(len(ranks))))
         return batch
+
+    async def _prepare(
+        self, rank: int, batch: AcceptedBatch, plans: Sequence[UpdatePlan], control: dict[float, int] | None
+    ) -> None:
+        """Brings a rank its shares and the groups that they are made of; a group of several passes goes once."""
+        wanted = sorted({index for plan in plans for index in plan.ranks[rank]})
+        place = {index: number for number, index in enumerate(wanted)}
+        shares = [
+            Share(
+                number=plan.number,
+                totals=plan.totals,
+                groups=tuple(place[index] for index in plan.ranks[rank]),
+                control=control,
+            )
+            for plan in plans
+        ]
+        await call(self._parts.ranks[rank], "prepare", shares, *(batch.groups[index] for index in wanted))
 
     async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         stats: list[UpdateStats] = (await call_all(self._parts.ranks, "train"))[0]
-        await call(self._parts.filter, "trained", batch.boxes)
+        await call(self._parts.filter, "trained")
         self._updates += len(stats)
         return stats
 
@@ -193,7 +199,8 @@ class Run:
     async def _report(self, done: StepDone) -> bool:
         """Metrics, checkpoint, evaluation; whether the budget allows another step."""
         self._step = done.step
-        counts, drops, graded = await call(self._parts.filter, "report", done.step)
+        counts, drops = await call(self._parts.filter, "report", done.step)
+        graded = self._filter.graded()
         self._tokens += sum(sum(summary.lengths) + summary.extra_tokens for summary in graded)
         self._show_failure(graded)
         last, run = self._is_last(done.step), self._config.run

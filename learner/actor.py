@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import ray
 
 from actors.arrow import group_of, unpacked
@@ -81,14 +82,14 @@ class LearnerRank:
         return stats
 
     @ray.method(concurrency_group=PACKING)
-    def prepare(self, shares: Sequence[Share]) -> None:
-        """Fetches and packs what the next `train` trains on, an optimizer update per share. It may run beside
+    def prepare(self, shares: Sequence[Share], *groups: pa.Buffer) -> None:
+        """Packs what the next `train` trains on, an optimizer update per share of these groups. It may run beside
         `publish`, in a thread of its own."""
         loads: list[Load] = []
         once = len(shares) // self._spec.algorithm.passes
         for index, share in enumerate(shares):
             same = share.number > 0 and not self._spec.algorithm.thresholds
-            loads.append(loads[index - once] if same else self._load(share))
+            loads.append(loads[index - once] if same else self._load(share, groups))
         self._loads = loads
 
     def train(self) -> list[UpdateStats]:
@@ -142,13 +143,13 @@ class LearnerRank:
             aggregate=aggregate,
         )
 
-    def _load(self, share: Share) -> "Load":
+    def _load(self, share: Share, groups: Sequence[pa.Buffer]) -> "Load":
         from learner.trainer import Load
 
         row, budget = self._spec.algorithm.at_pass(share.number), self._spec.learner.micro_batch_tokens
         control = share.control.__getitem__ if share.control is not None else None
-        groups = [group_of(unpacked(ray.get(box[0]))) for box in share.groups]
-        samples = [sample for group in groups for sample in sequences_of(group, row, share.totals, control)]
+        own = [group_of(unpacked(groups[index])) for index in share.groups]
+        samples = [sample for group in own for sample in sequences_of(group, row, share.totals, control)]
         return Load(
             row=row,
             totals=share.totals,

@@ -51,7 +51,7 @@ class Share:
 
     number: int  # of the pass over the step's batch, from 0
     totals: Totals
-    groups: tuple[list[Any], ...]  # references to record batches, each boxed so that Ray does not fetch it
+    groups: tuple[int, ...]  # which of the groups that come with the shares
     control: dict[float, int] | None = None  # score -> token of its quantile, where the policy is given one
 
 

@@ -87,19 +87,15 @@ def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algo
 def shares_of(ranks: int, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list[list[Share]]:
     summaries = [Summary.of(one, Times()) for one in groups]
     plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, longest=100)
-    boxes = [[ray.put(packed(one))] for one in groups]
     return [
-        [
-            Share(number=plan.number, totals=plan.totals, groups=tuple(boxes[index] for index in plan.ranks[rank]))
-            for plan in plans
-        ]
+        [Share(number=plan.number, totals=plan.totals, groups=plan.ranks[rank]) for plan in plans]
         for rank in range(ranks)
     ]
 
 
 def train(actors: list, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list:
     shares = shares_of(len(actors), updates, algorithm, groups)
-    ray.get([one.prepare.remote(share) for one, share in zip(actors, shares, strict=True)])
+    ray.get([one.prepare.remote(share, *map(packed, groups)) for one, share in zip(actors, shares, strict=True)])
     done = [one.train.remote() for one in actors]
     return ray.get(done, timeout=120)[0]  # ranks that are out of step would wait for ever
 

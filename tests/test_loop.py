@@ -30,9 +30,9 @@ class Fakes:
     async def rollout(self, order: Order) -> tuple[Any, str]:
         self.versions[order.group] = self.version
         await asyncio.sleep(0.001 * (order.group * 7919 % 5))
-        return summary(self.scores(order), id=order.group), f"box {order.group}"
+        return summary(self.scores(order), id=order.group), f"arrays {order.group}"
 
-    async def offer(self, summary: Any, box: str) -> None:
+    async def offer(self, summary: Any, arrays: str) -> None:
         import numpy as np
 
         async with self._changed:

@@ -73,7 +73,7 @@ class Pipeline:
         scores = [1.0, 1.0] if self._draw.random() < self._rejected else [1.0, -1.0]
         return summary(scores, id=order.group), None
 
-    async def offer(self, graded: Any, box: None) -> None:
+    async def offer(self, graded: Any, arrays: None) -> None:
         async with self._changed:
             if reason := mixed(np.array(graded.scores)):
                 self.ledger.reject(graded.id, reason, 1.0)

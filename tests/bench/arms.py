@@ -27,7 +27,7 @@ from cluster.warmup import warm_up
 from rewards import Outcome
 from tests.bench.processes import usage
 
-Canned = list[tuple[Summary, Any]]  # accepted groups: summary and box
+Canned = list[tuple[Summary, Any]]  # accepted groups: summary and reference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,13 +54,14 @@ class Arm(Run):
         self.kept: Canned = []
 
     async def _rollout(self, order: Order) -> tuple[Summary, Any]:
-        summary, box = await super()._rollout(order)
+        summary, group = await super()._rollout(order)
         if not self._algorithm.keep(_scores(summary)):
-            self.kept.append((summary, box))
-        return summary, box
+            self.kept.append((summary, group))
+        return summary, group
 
     async def _report(self, done: StepDone) -> bool:
-        _, _, graded = await call(self._parts.filter, "report", done.step)
+        await call(self._parts.filter, "report", done.step)
+        graded = self._filter.graded()
         self._show_failure(graded)
         last = self.steps[-1] if self.steps else Step(**dict.fromkeys(Step.__slots__, 0))
         batch: Sequence[Summary] = done.batch.summaries
@@ -85,11 +86,10 @@ class Generation(Arm):
     """Sampling, grading and filtering alone: batches are taken and let go."""
 
     async def _take(self) -> AcceptedBatch:
-        batch: AcceptedBatch = await call(self._parts.filter, "take")
-        return batch
+        return await self._filter.take()
 
     async def _train(self, batch: AcceptedBatch) -> list[Any]:
-        await call(self._parts.filter, "trained", batch.boxes)
+        await call(self._parts.filter, "trained")
         return []
 
     async def _publish(self, version: int) -> Any:
@@ -102,8 +102,8 @@ class Learning(Arm):
     canned: Canned
 
     async def _rollout(self, order: Order) -> tuple[Summary, Any]:
-        summary, box = self.canned[order.group % len(self.canned)]
-        return replace(summary, id=order.group), box
+        summary, group = self.canned[order.group % len(self.canned)]
+        return replace(summary, id=order.group), group
 
     async def _publish(self, version: int) -> Any:
         return await (call(self._parts.filter, "publish", version) if version else super()._publish(0))

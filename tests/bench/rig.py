@@ -10,7 +10,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import ray
 
 from actors.arrow import unpacked
-from actors.filter import AcceptedBatch, Filter, FilterSpec
-from actors.pool import GeneratorPool, Offers, call, call_all
+from actors.filter import AcceptedBatch, Filter, FilterClient, FilterSpec
+from actors.pool import GeneratorPool, call, call_all
 from actors.rollout import Generator
 from actors.rules import mixed
 from actors.settings import GeneratorSettings, RolloutSettings
@@ -121,10 +122,10 @@ class SimulatedGenerator(Generator):
 class SimulatedLearner:
     """Fetches what it would train on, and sleeps."""
 
-    def train(self, boxes: Sequence[list[ray.ObjectRef]], seconds: float) -> int:
+    def train(self, seconds: float, *groups: pa.Buffer) -> int:
         """One step; gives the number of responses."""
         started = time.monotonic()
-        rows = sum(unpacked(ray.get(box[0])).num_rows for box in boxes)
+        rows = sum(unpacked(group).num_rows for group in groups)
         time.sleep(max(0.0, seconds - (time.monotonic() - started)))
         return rows
 
@@ -167,7 +168,7 @@ class _Driver:
 
     def __init__(self, rig: Rig, plan: Plan) -> None:
         self._rig, self._plan = rig, plan
-        self._pool = GeneratorPool(rig.generators)
+        self._pool, self._filter = GeneratorPool(rig.generators), FilterClient(rig.filter)
         self._dealt = self._graded = self._trained = 0
         self._began = time.monotonic()
         self.marks = [self._mark(0)]
@@ -178,9 +179,9 @@ class _Driver:
             admit=partial(call, book, "admit"),
             prompts=self._prompts,
             rollout=self._pool.rollout,
-            offer=Offers(book).offer,
+            offer=self._filter.offer,
             drop=partial(call, book, "drop"),
-            take=partial(call, book, "take"),
+            take=self._filter.take,
             train=self._train,
             publish=partial(call, book, "publish"),
             report=self._report,
@@ -194,14 +195,14 @@ class _Driver:
     async def _train(self, batch: AcceptedBatch) -> int:
         load = self._plan.load
         seconds = drawn(load.update, load.update_tail, f"update/{len(self.marks)}") if load.update else 0.0
-        rows: int = await call(self._rig.learner, "train", batch.boxes, seconds)
-        await call(self._rig.filter, "trained", batch.boxes)
-        self._trained += len(batch.boxes)
+        rows: int = await call(self._rig.learner, "train", seconds, *batch.groups)
+        await call(self._rig.filter, "trained")
+        self._trained += len(batch.groups)
         return rows
 
     async def _report(self, done: StepDone) -> bool:
-        _, _, graded = await call(self._rig.filter, "report", done.step)
-        self._graded += len(graded)
+        await call(self._rig.filter, "report", done.step)
+        self._graded += len(self._filter.graded())
         self.marks.append(self._mark(done.step))
         return self._graded < self._plan.groups and self.marks[-1].seconds < self._plan.seconds
 

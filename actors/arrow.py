@@ -39,6 +39,8 @@ SCHEMA = pa.schema(
 def batch_of(group: Group) -> pa.RecordBatch:
     """The group as a record batch of G rows with `SCHEMA`."""
     prompt, rows = group.prompt, list(zip(group.trajectories, group.verdicts, strict=True))
+    ends = _ends([t.tokens for t, _ in rows])
+    dense = list(group.dense) or [np.empty(0, np.float32)] * len(rows)
     columns = {
         "group": [group.id] * len(rows),
         "sample": range(len(rows)),
@@ -54,11 +56,11 @@ def batch_of(group: Group) -> pa.RecordBatch:
         "why": [v.why for _, v in rows],
         "finish": [t.finish.value for t, _ in rows],
         "prompt_tokens": [prompt.tokens.size] * len(rows),
-        "tokens": _ragged([t.tokens for t, _ in rows], pa.int32()),
-        "sampled": _ragged([t.sampled for t, _ in rows], pa.bool_()),
-        "logprobs": _ragged([t.logprobs for t, _ in rows], pa.float32()),
-        "versions": _ragged([t.versions for t, _ in rows], pa.int32()),
-        "dense": _ragged(list(group.dense) or [np.empty(0, np.float32)] * len(rows), pa.float32()),
+        "tokens": _ragged([t.tokens for t, _ in rows], ends, pa.int32()),
+        "sampled": _ragged([t.sampled for t, _ in rows], ends, pa.bool_()),
+        "logprobs": _ragged([t.logprobs for t, _ in rows], ends, pa.float32()),
+        "versions": _ragged([t.versions for t, _ in rows], ends, pa.int32()),
+        "dense": _ragged(dense, _ends(dense), pa.float32()),
     }
     arrays = [
         value if isinstance(value, pa.Array) else pa.array(value, field.type)
@@ -111,9 +113,12 @@ def group_of(batch: pa.RecordBatch) -> Group:
     )
 
 
-def _ragged(rows: list[np.ndarray], kind: pa.DataType) -> pa.ListArray:
-    ends = np.cumsum([0] + [row.size for row in rows], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(np.concatenate(rows), kind))
+def _ends(rows: list[np.ndarray]) -> pa.Array:
+    return pa.array(np.cumsum([0, *(row.size for row in rows)], dtype=np.int32))
+
+
+def _ragged(rows: list[np.ndarray], ends: pa.Array, kind: pa.DataType) -> pa.ListArray:
+    return pa.ListArray.from_arrays(ends, pa.array(np.concatenate(rows), kind))
 
 
 def _rows(column: pa.ListArray) -> list[np.ndarray]:

@@ -78,7 +78,7 @@ class Generator:
         )
         summary = Summary.of(
             group,
-            Times(**{field: max(getattr(time, field) for time in times) for field in Times.__slots__}),
+            Times.of_group(times),
             extra_tokens=greedy[0].new_tokens if greedy else 0,
         )
         return summary, packed(group)

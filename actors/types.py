@@ -1,8 +1,11 @@
 """The nouns that travel through the pipeline. Frozen; no field is filled in later: a later stage makes a new type.
 
 Prompt --generator--> Trajectory --verifier--> Verdict --> Group --filter--> learner
+
+Those that are pickled for every group or response have no slots: Python pickles them at a third of the cost.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -22,7 +25,7 @@ class Finish(StrEnum):
     ABORT = "abort"  # stopped from outside, a deadline for one; never trained
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Prompt:
     """One problem, tokenized once.
 
@@ -37,7 +40,7 @@ class Prompt:
     question: str = ""  # the text without templates, for rewards that ask about it; not kept in files
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """One group to produce."""
 
@@ -61,7 +64,7 @@ class Trajectory:
     @property
     def new_tokens(self) -> int:
         """Number of tokens that the policy chose."""
-        return int(self.sampled.sum())
+        return int(np.count_nonzero(self.sampled))
 
     @property
     def recorded(self) -> bool:
@@ -85,7 +88,7 @@ class Group:
             raise ValueError(f"group {self.id}: {len(self.trajectories)} responses, {len(self.verdicts)} verdicts")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Times:
     """When the responses of a group were there, and their verdicts."""
 
@@ -95,8 +98,19 @@ class Times:
     verified_at: float = 0.0  # wall clock at the last verdict
     queue: int = 0  # most responses seen to wait for a free verifier
 
+    @classmethod
+    def of_group(cls, times: Sequence["Times"]) -> "Times":
+        """The latest and longest of a group's responses."""
+        return cls(
+            generate=max(time.generate for time in times),
+            verify=max(time.verify for time in times),
+            generated_at=max(time.generated_at for time in times),
+            verified_at=max(time.verified_at for time in times),
+            queue=max(time.queue for time in times),
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """What the filter, the ledger and the driver know of a group; the arrays stay in the object store."""
 
@@ -120,7 +134,7 @@ class Summary:
         """The summary of a group, with the times and tokens that its arrays do not hold."""
         second = [(v.parts["quick"] > 0.5, v.outcome is Outcome.CORRECT) for v in group.verdicts if "quick" in v.parts]
         judged = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.judged]
-        sampled = [t.versions[t.sampled] for t, _ in judged]
+        versions = np.concatenate([t.versions[t.sampled] for t, _ in judged]) if judged else np.empty(0, np.int32)
         return cls(
             id=group.id,
             prompt_id=group.prompt.id,
@@ -130,7 +144,7 @@ class Summary:
             judged_lengths=tuple(t.new_tokens for t, _ in judged),
             tokens=sum(t.tokens.size for t, _ in judged),
             truncated=sum(t.finish is Finish.LENGTH for t in group.trajectories),
-            oldest_version=min((int(v.min()) for v in sampled if v.size), default=-1),
+            oldest_version=int(versions.min()) if versions.size else -1,
             checked=len(second),
             disagreed=sum(quick is not correct for quick, correct in second),
             failure=next((v.why for v in group.verdicts if not v.outcome.judged), ""),

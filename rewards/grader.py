@@ -27,7 +27,7 @@ START_SECONDS = 120.0  # a worker imports its libraries
 LOAD_SECONDS = 600.0  # a worker loads a model
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """One response to grade."""
 

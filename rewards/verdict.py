@@ -20,7 +20,7 @@ class Outcome(StrEnum):
         return self not in (Outcome.TIMEOUT, Outcome.ERROR)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """One response to judge.
 
@@ -40,7 +40,7 @@ class Case:
         return self.question or self.prompt
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Mark:
     """A reward for a part of the response: every token that reaches into [start, end) gets it."""
 
@@ -49,7 +49,7 @@ class Mark:
     value: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Judgement:
     """What a reward says of one response. Its value is above one half exactly when the outcome is correct.
 
@@ -76,7 +76,7 @@ class Judgement:
         return float(self.outcome is Outcome.CORRECT) if self.value is None else self.value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The judgement of one response with its score.
 

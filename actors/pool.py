@@ -38,7 +38,7 @@ class GeneratorPool:
             self.busy_seconds()
             self._busy[name] += 1
             try:
-                summary, group = self.alive[name].rollout.options(num_returns=2).remote(order)
+                summary, group = self.alive[name].rollout.remote(order)
                 return await summary, group
             except (RayActorError, RayTaskError) as error:
                 if _is_death(error):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import ray
 
 from actors.arrow import packed
 from actors.ledger import REJECTED
@@ -50,6 +51,7 @@ class Generator:
         await asyncio.gather(*self._running, return_exceptions=True)
         self._run = run
 
+    @ray.method(num_returns=2)
     async def rollout(self, order: Order) -> tuple[Summary, pa.Buffer]:
         """Samples and grades one group; responses are graded one by one as they end.
 

@@ -6,6 +6,7 @@ and in asynchronous actors.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -174,6 +175,8 @@ class _Worker:
                 start_new_session=True,
             )
         os.close(life)
+        self._answers = select.poll()  # a Connection's own poll sets up a new one for every answer
+        self._answers.register(self._connection, select.POLLIN)
         if isinstance(self._wait(START_SECONDS), _Lost):
             self.kill()
             raise RuntimeError(f"the process that computes rewards did not start: status {self._process.returncode}")
@@ -197,7 +200,7 @@ class _Worker:
         os.close(self._life)
 
     def _wait(self, seconds: float) -> Any:
-        if not self._connection.poll(seconds):
+        if not self._answers.poll(1000 * seconds):
             return _Lost(outcome=Outcome.TIMEOUT, why=f"no verdict within {seconds:g} s")
         try:
             return self._connection.recv()

@@ -150,7 +150,7 @@ def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_
     async def story() -> tuple[list[float], Any]:
         gaps = [(await publisher.publish(0, PROBE)).probe_gap]
         order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
-        flying = generators["generator-0"].rollout.options(num_returns=2).remote(order)
+        flying = generators["generator-0"].rollout.remote(order)
         await asyncio.sleep(0.1)
         gaps.append((await publisher.publish(1, PROBE)).probe_gap)  # while the responses are being sampled
         batch = unpacked((await asyncio.gather(*flying))[1])
@@ -201,7 +201,7 @@ def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path
         order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
         for version in range(3):
             gaps.append((await publisher.publish(version, PROBE)).probe_gap)
-            flying = generator.rollout.options(num_returns=2).remote(order)
+            flying = generator.rollout.remote(order)
             batches.append(unpacked((await asyncio.gather(*flying))[1]))
             await asyncio.to_thread(train, ranks, 1, ALGORITHM)
         assert max(gaps) < 1e-3

@@ -59,6 +59,7 @@ class Plan:
     size: int = 8  # G
     staleness: int = 1  # S
     seconds: float = float("inf")  # or after the step in which so many have passed
+    every: int = 1  # steps from a mark to the next; reading all processes costs as much as some groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,7 @@ class _Driver:
 
     async def _train(self, batch: AcceptedBatch) -> int:
         load = self._plan.load
-        seconds = drawn(load.update, load.update_tail, f"update/{len(self.marks)}") if load.update else 0.0
+        seconds = drawn(load.update, load.update_tail, f"update/{self._trained}") if load.update else 0.0
         rows: int = await call(self._rig.learner, "train", seconds, *batch.groups)
         await call(self._rig.filter, "trained")
         self._trained += len(batch.groups)
@@ -203,12 +204,18 @@ class _Driver:
     async def _report(self, done: StepDone) -> bool:
         await call(self._rig.filter, "report", done.step)
         self._graded += len(self._filter.graded())
-        self.marks.append(self._mark(done.step))
-        return self._graded < self._plan.groups and self.marks[-1].seconds < self._plan.seconds
+        last = self._graded >= self._plan.groups or self._seconds() >= self._plan.seconds
+        if last or done.step % self._plan.every == 0:
+            self.marks.append(self._mark(done.step))
+        return not last
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def _mark(self, step: int) -> Mark:
-        seconds = time.monotonic() - self._began
-        return Mark(step=step, seconds=seconds, graded=self._graded, trained=self._trained, used=usage(os.getpid()))
+        return Mark(
+            step=step, seconds=self._seconds(), graded=self._graded, trained=self._trained, used=usage(os.getpid())
+        )
 
 
 def _prompt(number: int) -> Prompt:

@@ -82,6 +82,7 @@ class Sampler:
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
             detokenize=False,
+            skip_clone=True,  # they are this request's alone, and a copy costs more than making them
         )
         output = (await self._run(prompt.tokens.tolist(), params)).outputs[0]
         return trajectory_of(prompt, output, self.tokenizer.decode(output.token_ids, skip_special_tokens=True))

@@ -44,7 +44,7 @@ METRICS: dict[str, str] = {
     "staleness_mean": "Mean over trained groups of how many versions their oldest token is behind the learner.",
     "staleness_max": "Largest such lag in this step.",
     "entropy": "Mean entropy of the policy's next-token distribution over trained tokens, nats.",
-    "kl_start": "Estimate (k3) of KL(policy || starting policy) in each update's first micro-batch, nats per token.",
+    "kl_start": "Estimate (k3) of KL(policy || starting policy) on a sample of each update, nats per token.",
     "clip_fraction": "Share of trained tokens whose ratio left the clip range.",
     "ratio_p99": "99th percentile of 1 + |ratio - 1|, policy against policy at the start of the step.",
     "mismatch_kl": "Estimate of KL(sampler || learner) over trained tokens, nats per token.",

@@ -178,9 +178,11 @@ class FrozenPolicy:
         self._policy.eval()
 
     @torch.no_grad()
-    def logprobs(self, batch: TrainBatch) -> torch.Tensor:
-        """Log-probabilities of the trained tokens of one micro-batch, float32[M]."""
-        return self._policy(*_inputs(batch, self._device), self._temperature)[0]
+    def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
+        """Log-probabilities of the trained tokens of one micro-batch, float32[M], or of those in its first rows."""
+        tokens, positions, targets = _inputs(batch, self._device)
+        targets = targets[targets < tokens[:rows].numel()]
+        return self._policy(tokens[:rows], positions[:rows], targets, self._temperature)[0]
 
     @torch.no_grad()
     def copy_from(self, engine: Engine) -> None:

@@ -113,7 +113,7 @@ def _process(side: str, folder: Path, *arguments: object) -> list[Line]:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{side} ended with status {done.returncode}: {done.stderr[-2000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
 
 
 def _chart(name: str, turns: Turns) -> Chart:

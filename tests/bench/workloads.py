@@ -1,6 +1,7 @@
 """What both sides of the comparison with TRL are given: a model, prompts, a reward and lengths, as files.
 
-short   additions answered at once (`58+67=` -> `125`), after a supervised warm-up: answers of two to four tokens.
+short   additions below 20 answered at once (`8+17=` -> `25`), after a supervised warm-up on worked answers of which two
+        in five are one off: answers of two or three tokens, about half of them right at the start.
 long    a model of random weights, which ends a text with a probability of about 1/64 at each token: lengths are spread
         like a waiting time between 1 and 256 tokens, a tenth under 8 and one in fifty cut at 256. The reward asks for
         more even digits than odd ones; a random text has them half of the time.
@@ -19,6 +20,8 @@ def reward(response: str, reference: str, prompt: str) -> bool:
     even, odd = (sum(response.count(digit) for digit in digits) for digits in ("02468", "13579"))
     return even > odd
 '''
+
+SLIPS = (0, 0, 0, 1, 1)  # added to worked answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +52,9 @@ def write_workload(work: Workload, folder: Path, seed: int = 0) -> None:
     for name, rows in (("prompts", 20_000), ("worked", 20_000)):
         with (folder / f"{name}.jsonl").open("w", encoding="utf-8") as file:
             for _ in range(rows):
-                left, right = draw.randrange(100), draw.randrange(100)
-                key = "answer" if name == "prompts" else "response"
-                file.write(json.dumps({"prompt": f"{left}+{right}=", key: str(left + right)}) + "\n")
+                left, right = draw.randrange(20), draw.randrange(20)
+                key, slip = ("answer", 0) if name == "prompts" else ("response", draw.choice(SLIPS))
+                file.write(json.dumps({"prompt": f"{left}+{right}=", key: str(left + right + slip)}) + "\n")
     (folder / "reward.py").write_text(OWN, encoding="utf-8")
     (folder / "workload.json").write_text(json.dumps(asdict(work)), encoding="utf-8")
     write_tiny_model(folder / "model", alphabet=ALPHABET, seed=seed)
@@ -69,7 +72,7 @@ def winnow_settings(work: Workload, folder: Path, model: Path, files: Path) -> d
             "groups_per_step": work.groups_per_step,
             "group_size": work.group_size,
             "max_new_tokens": work.max_new_tokens,
-            "max_staleness": 1,
+            "max_staleness": 2,
         },
         "learner": {"algorithm": "grpo", "lr": work.lr, "weight_decay": 0.0, "micro_batch_tokens": 4096},
     }

@@ -16,7 +16,7 @@ from tests.bench.limit import Alone, overlap
 
 ROOT = Path(__file__).parents[2]
 REAL = 0.85
-ARM = 27  # seconds that one run may take
+ARM = 22  # seconds that one run may take
 SHORT = ["world.digits=2", "warmup.updates=200", "rollout.groups_per_step=32", "rollout.max_new_tokens=32"]
 SHORT += ["learner.updates_per_step=2", "learner.lr=1e-4", "learner.lr_end=1", "filter.patience=100000"]
 Settings = dict[str, dict[str, Any]]

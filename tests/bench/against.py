@@ -19,7 +19,7 @@ from tests.bench.workloads import WORKLOADS, write_workload
 ROOT = Path(__file__).parents[2]
 PYTHONS = {"winnow": ROOT / ".venv/bin/python", "trl": ROOT / ".venv-bench/bin/python"}
 MODULES = {"winnow": "tests.bench.peer_winnow", "trl": "tests.bench.peer_run"}
-WARM = {"short": 120, "long": 0}
+WARM = {"short": 250, "long": 0}
 GAIN = 0.15  # of accuracy above that at the start is what the time is taken for
 SPEED = {"short": 1.5, "long": 3.0}
 HALF = 0.5
@@ -27,7 +27,7 @@ Line = Mapping[str, float]
 Turns = Mapping[str, Sequence[Sequence[Line]]]  # side -> its turns -> their steps
 
 
-def measure(seconds: float = 50.0, rounds: int = 2, quick: bool = False) -> Part:
+def measure(seconds: float = 42.0, rounds: int = 2, quick: bool = False) -> Part:
     """Both workloads, in turns of at most `seconds`, winnow first and then TRL, so many times."""
     if not PYTHONS["trl"].is_file():
         return Part(figures=[], remarks=["TRL is not there: make bench-env installs it."])

@@ -41,7 +41,7 @@ BENCHMARKS = {
     "control": Benchmark(
         module="tests.bench.control",
         about="Simulated engines under the real actors: what winnow's own bookkeeping costs.",
-        minutes=6,
+        minutes=5,
         full={"groups": 100_000},
         quick={"quick": True},
     ),
@@ -49,7 +49,7 @@ BENCHMARKS = {
         module="tests.bench.limit",
         function="with_sleeps",
         about="Stages that sleep for times with heavy tails, under the real loop, ledger and filter: their overlap.",
-        minutes=3,
+        minutes=4,
         full={},
         quick={"quick": True},
     ),

@@ -72,7 +72,7 @@ def winnow_settings(work: Workload, folder: Path, model: Path, files: Path) -> d
             "groups_per_step": work.groups_per_step,
             "group_size": work.group_size,
             "max_new_tokens": work.max_new_tokens,
-            "max_staleness": 2,
+            "max_staleness": 1,
         },
         "learner": {"algorithm": "grpo", "lr": work.lr, "weight_decay": 0.0, "micro_batch_tokens": 4096},
     }

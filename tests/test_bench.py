@@ -147,6 +147,13 @@ def test_an_accuracy_counts_as_reached_by_the_mean_of_three_steps() -> None:
     assert [line["reached"] for line in seen] == [0.0, 0.0, 0.0, 0.0, 1.0]
     assert seen[-1]["accuracy"] == pytest.approx(8 / 12)
     assert (seen[-1]["samples"], seen[-1]["tokens"]) == (20, 100)
+    assert watch.cost({"learner": 0.8, "engine": 0.016}) == {"cpu": {"learner": 50.0, "engine": 1.0}}  # of 16 samples
+
+
+def test_the_page_says_what_a_sample_costs_each_side() -> None:
+    costs = {"winnow": [{}, {"engine": 0.5, "learner": 2.0, "raylet": 0.01}], "trl": [{}, {"TRL": 3.0}]}
+    wanted = "CPU milliseconds a sample, short answers: winnow 2.51 (learner 2.00, engine 0.50), TRL 3.00."
+    assert against.cost_remark("short", costs) == wanted
 
 
 def test_sides_are_compared_by_what_they_did_after_their_first_step() -> None:

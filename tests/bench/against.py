@@ -23,8 +23,16 @@ WARM = {"short": 250, "long": 0}
 GAIN = 0.15  # of accuracy above that at the start is what the time is taken for
 SPEED = {"short": 1.5, "long": 3.0}
 HALF = 0.5
+LITTLE = 0.02  # CPU milliseconds that the page leaves out
+REASON = (
+    "On two cores both sides are bound by CPU time, so their speeds are as what a sample costs them. TRL samples all "
+    "prompts of a step as one batch, which is cheap while all answers are short and lasts until the longest has ended. "
+    "winnow pays for each response: a request to the engine, its place in the engine's schedule, a verdict in a "
+    "process of its own, its way through filter and ledger. The learner's arithmetic is the same on both sides."
+)
 Line = Mapping[str, float]
 Turns = Mapping[str, Sequence[Sequence[Line]]]  # side -> its turns -> their steps
+Cost = Mapping[str, float]  # process -> CPU milliseconds for a sample
 
 
 def measure(seconds: float = 42.0, rounds: int = 2, quick: bool = False) -> Part:
@@ -32,21 +40,25 @@ def measure(seconds: float = 42.0, rounds: int = 2, quick: bool = False) -> Part
     if not PYTHONS["trl"].is_file():
         return Part(figures=[], remarks=["TRL is not there: make bench-env installs it."])
     seconds, rounds = (12.0, 1) if quick else (seconds, rounds)
-    figures, charts, details = list[Figure](), list[Chart](), {}
+    figures, charts, details, remarks = list[Figure](), list[Chart](), {}, list[str]()
     with tempfile.TemporaryDirectory() as place:
         for name, work in WORKLOADS.items():
             folder = Path(place) / name
             write_workload(work, folder)
             _process("winnow", folder, "warm", WARM[name] // (4 if quick else 1))
             turns: dict[str, list[list[Line]]] = {"winnow": [], "trl": []}
+            costs: dict[str, list[Cost]] = {"winnow": [], "trl": []}
             for _ in range(rounds):
                 for side in turns:
-                    turns[side].append(_process(side, folder, seconds, 2.0))
+                    steps, cost = _process(side, folder, seconds, 2.0)
+                    turns[side].append(steps)
+                    costs[side].append(cost)
             figures += speed_figures(name, turns)
             figures += accuracy_figures(name, turns)
             charts.append(_chart(name, turns))
-            details[name] = turns
-    return Part(figures=figures, charts=charts, details=details)
+            details[name] = {"turns": turns, "CPU ms a sample": costs}
+            remarks.append(cost_remark(name, costs))
+    return Part(figures=figures, charts=charts, details=details, remarks=[*remarks, REASON])
 
 
 def speed_figures(name: str, turns: Turns) -> list[Figure]:
@@ -102,8 +114,16 @@ def until(lines: Sequence[Line], accuracy: float) -> float:
     return next(line["seconds"] for line in lines if line["accuracy"] >= accuracy)
 
 
-def _process(side: str, folder: Path, *arguments: object) -> list[Line]:
-    """One turn; its lines.
+def cost_remark(name: str, costs: Mapping[str, Sequence[Cost]]) -> str:
+    """What a sample costs each side, in the last turn."""
+    winnow, trl = (sorted(costs[side][-1].items(), key=lambda item: -item[1]) for side in ("winnow", "trl"))
+    told = ", ".join(f"{process} {spent:.2f}" for process, spent in winnow if spent >= LITTLE)
+    ours, theirs = (sum(spent for _, spent in found) for found in (winnow, trl))
+    return f"CPU milliseconds a sample, {name} answers: winnow {ours:.2f} ({told}), TRL {theirs:.2f}."
+
+
+def _process(side: str, folder: Path, *arguments: object) -> tuple[list[Line], Cost]:
+    """One turn: its steps, and what a sample cost.
 
     Raises:
         RuntimeError: it failed; its last words are in the message.
@@ -113,7 +133,9 @@ def _process(side: str, folder: Path, *arguments: object) -> list[Line]:
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{side} ended with status {done.returncode}: {done.stderr[-2000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
+    costs = [line["cpu"] for line in lines if "cpu" in line]
+    return [line for line in lines if "cpu" not in line], costs[-1] if costs else {}
 
 
 def _chart(name: str, turns: Turns) -> Chart:

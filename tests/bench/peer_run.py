@@ -77,12 +77,16 @@ class Clock(transformers.TrainerCallback):
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self._first = 0.0  # CPU seconds when the first step was over
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self._watch.begin(time.monotonic())
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         print(json.dumps(self._watch.step(time.monotonic())), flush=True)
+        self._first = self._first or time.process_time()
+        if self._watch.over:
+            print(json.dumps(self._watch.cost({"TRL": time.process_time() - self._first})), flush=True)
         control.should_training_stop = self._watch.over
 
 

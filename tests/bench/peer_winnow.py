@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from cluster.config import RunConfig
 from cluster.loop import StepDone
 from rewards import Outcome
 from tests.bench.arms import Arm, crew, with_settings
+from tests.bench.processes import Usage, usage
 from tests.bench.reached import Watch
 from tests.bench.workloads import WORKLOADS, winnow_settings
 
@@ -22,6 +24,7 @@ class Watched(Arm):
     """A run that a watch ends."""
 
     watch: Watch
+    first: Usage  # when the first step was over
 
     async def _report(self, done: StepDone) -> bool:
         if not self.steps:
@@ -31,6 +34,10 @@ class Watched(Arm):
             correct = sum(outcome is Outcome.CORRECT for outcome in summary.outcomes)
             self.watch.sampled(correct, summary.lengths)
         print(json.dumps(self.watch.step(time.monotonic())), flush=True)
+        if len(self.steps) == 1:
+            self.first = usage(os.getpid())
+        elif self.watch.over:
+            print(json.dumps(self.watch.cost(usage(os.getpid()).since(self.first))), flush=True)
         return not self.watch.over
 
 

@@ -1,7 +1,7 @@
 """The clock of one side of a comparison: totals after each step, and when an accuracy was reached. Imports nothing."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 WINDOW = 3  # steps whose mean accuracy must reach the wanted one: a single step is luck
 
@@ -15,6 +15,7 @@ class Watch:
         self._samples = self._tokens = 0
         self._correct = self._counted = 0
         self._began = 0.0
+        self._left_out = 0  # samples of the first step
         self.over = False
 
     def begin(self, now: float) -> None:
@@ -28,6 +29,7 @@ class Watch:
 
     def step(self, now: float) -> dict[str, float]:
         """A step is over: totals, and the accuracy of the last steps' samples."""
+        self._left_out = self._left_out or self._samples
         self._recent.append((self._correct, self._counted))
         self._correct = self._counted = 0
         correct, counted = (sum(column) for column in zip(*self._recent, strict=True))
@@ -41,3 +43,8 @@ class Watch:
             "accuracy": accuracy,
             "reached": float(enough),
         }
+
+    def cost(self, cpu: Mapping[str, float]) -> dict[str, dict[str, float]]:
+        """The last line: CPU milliseconds of each process for a sample, from its seconds since the first step ended."""
+        samples = max(1, self._samples - self._left_out)
+        return {"cpu": {name: 1000 * seconds / samples for name, seconds in cpu.items()}}

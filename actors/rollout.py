@@ -5,6 +5,7 @@ vLLM is imported in `start`, so that only the generator's own process loads it.
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 Answer = tuple[Trajectory, Verdict, Times]
+GIVES_WAY = 4  # by how much an engine on the CPU is nicer than a learner on the same cores: all wait for an update
 
 
 class Generator:
@@ -42,7 +44,10 @@ class Generator:
         """Starts the engine, once; seconds on a GPU, longer on the CPU."""
         from actors.generator import Sampler
 
-        self._started = self._started or Sampler(self._spec)
+        if self._started is None:
+            if self._spec.on_cpu:
+                os.nice(GIVES_WAY)
+            self._started = Sampler(self._spec)
 
     async def begin(self, run: SamplingSpec) -> None:
         """Opens a run; what is still being sampled for the last one is given up."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -230,6 +231,9 @@ def test_more_prompts_at_once_than_a_pass_holds_and_a_dead_engine_is_a_dead_gene
     orders = [
         Order(group=n, prompt=prompt(str(n), [1, 3 + n, *[2, 10, 3, 11] * 150]), visit=0, size=2) for n in range(10)
     ]
+
+    nice = ray.get([one.__ray_call__.remote(lambda _: os.nice(0)) for one in (*ranks, *generators.values())])
+    assert nice[0] < nice[1]  # on shared cores an update goes before sampling
 
     async def story() -> Any:
         await publisher.publish(0, PROBE)

@@ -58,4 +58,4 @@ def _below(number: int, top: int, parents: Mapping[int, int]) -> bool:
 
 def _short(title: str) -> str:
     """`ray::Filter` of "ray::Filter.offer", the file of a path."""
-    return title.split("/")[-1].split(".")[0]
+    return title.partition(" ")[0].split("/")[-1].split(".")[0]

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 
 Answer = tuple[Trajectory, Verdict, Times]
-GIVES_WAY = 4  # by how much an engine on the CPU is nicer than a learner on the same cores: all wait for an update
+# By how much an engine on the CPU is nicer than a learner on the same cores: all wait for an update. Linux keeps this
+# for each thread, and the engine's process inherits it from the one that starts it.
+GIVES_WAY = 4
 
 
 class Generator:

@@ -28,7 +28,7 @@ REASON = (
     "On two cores both sides are bound by CPU time, so their speeds are as what a sample costs them. TRL samples all "
     "prompts of a step as one batch, which is cheap while all answers are short and lasts until the longest has ended. "
     "winnow pays for each response: a request to the engine, its place in the engine's schedule, a verdict in a "
-    "process of its own, its way through filter and ledger. The learner's arithmetic is the same on both sides."
+    "process of its own, its way through filter and ledger."
 )
 Line = Mapping[str, float]
 Turns = Mapping[str, Sequence[Sequence[Line]]]  # side -> its turns -> their steps

@@ -41,7 +41,7 @@ BENCHMARKS = {
     "control": Benchmark(
         module="tests.bench.control",
         about="Simulated engines under the real actors: what winnow's own bookkeeping costs. It is bound by CPU time: "
-        "the milliseconds below, summed, over the number of cores. Most of them are Ray's calls and pickling.",
+        "the milliseconds below, summed, over the number of cores. Much of them is Ray's calls and pickling.",
         minutes=5,
         full={"groups": 100_000},
         quick={"quick": True},

@@ -9,8 +9,8 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from actors.errors import ActorDied, BrokenPart, BrokenVerifier, EngineDied, RolloutFailed, Starved
+from actors.grading.verifier import Ask
 from actors.types import Order, Summary
-from actors.verifier import Ask
 from rewards import Question, Verdict
 
 

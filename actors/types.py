@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from actors.rules import KeepRule, keep_all
+from actors.filtering.rules import KeepRule, keep_all
 from actors.settings import GeneratorSettings, RolloutSettings
 from rewards import Outcome, RewardSettings, Verdict
 

@@ -92,8 +92,8 @@ def _add_grading(commands: Any) -> None:
 
 
 def _algorithms(options: argparse.Namespace) -> int:
-    from learner.algorithms import ALGORITHMS, algorithm_of
-    from learner.formula import objective_line
+    from learner.methods.algorithms import ALGORITHMS, algorithm_of
+    from learner.methods.formula import objective_line
 
     unknown = [name for name in options.names if name not in ALGORITHMS]
     if unknown:
@@ -109,8 +109,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _compare_as_asked(options: argparse.Namespace) -> int:
-    from cluster.compare import compare, plan_comparison
-    from cluster.config import ConfigError, load_arms
+    from cluster.comparing.compare import compare, plan_comparison
+    from cluster.config.run_config import ConfigError, load_arms
 
     overrides = [item for item in options.items if "=" in item]
     files = [Path(item) for item in options.items if "=" not in item]
@@ -127,8 +127,8 @@ def _grade(options: argparse.Namespace) -> int:
 
 
 def _grade_as_asked(options: argparse.Namespace) -> int:
-    from cluster.config import ConfigError, grading_config
-    from cluster.grade import grade_file
+    from cluster.commands.grade import grade_file
+    from cluster.config.run_config import ConfigError, grading_config
 
     if options.workers < 0:
         raise ConfigError(f"--workers must be at least 1, or 0 for one for each core, got {options.workers}")
@@ -141,9 +141,9 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _check_as_asked(options: argparse.Namespace) -> int:
-    from cluster.check import check_data
-    from cluster.config import ConfigError, GradingConfig, RunConfig, grading_config, load_config
-    from cluster.graders import Graders
+    from cluster.commands.check import check_data
+    from cluster.config.run_config import ConfigError, GradingConfig, RunConfig, grading_config, load_config
+    from cluster.preparing.graders import Graders
 
     config: RunConfig | GradingConfig
     if options.data.suffix == ".toml":
@@ -162,8 +162,8 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _report_as_asked(options: argparse.Namespace) -> int:
-    from cluster.config import ConfigError
-    from cluster.results import write_results
+    from cluster.comparing.results import write_results
+    from cluster.config.run_config import ConfigError
 
     if not (options.folder / "compare.json").is_file():
         raise ConfigError(f"{options.folder} is not the folder of a comparison: it holds no compare.json")
@@ -176,15 +176,15 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_as_asked(options: argparse.Namespace) -> int:
-    from cluster.config import load_config
+    from cluster.config.run_config import load_config
 
     config = load_config(options.config, options.items)
     if options.plan:
-        from cluster.plan import plan
+        from cluster.commands.plan import plan
 
         print(plan(config))
         return 0
-    from cluster.train import train
+    from cluster.running.train import train
 
     print(_farewell(train(config)))
     return 0
@@ -193,7 +193,7 @@ def _train_as_asked(options: argparse.Namespace) -> int:
 def _guarded(work: Callable[[], int], kept: str) -> int:
     """The exit status of some work; what ends it early becomes a sentence."""
     from actors.errors import BrokenPart, Starved
-    from cluster.config import ConfigError
+    from cluster.config.run_config import ConfigError
 
     try:
         return work()

@@ -11,7 +11,7 @@ import pyarrow as pa
 import ray
 
 from actors.arrow import group_of, unpacked
-from learner.batching import TrainBatch, pack, sequences_of
+from learner.batches.batching import TrainBatch, pack, sequences_of
 from learner.types import LearnerSpec, Receivers, Schedule, Share, SyncStats, UpdateStats, free_port
 
 if TYPE_CHECKING:

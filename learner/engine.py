@@ -1,8 +1,8 @@
 """A learner rank's DeepSpeed ZeRO engine over one module: owns its weights, optimizer and count of updates. The one
 home of DeepSpeed's training interface.
 
-Losses arrive as weighted sums over the whole update (see `learner/batching.py`); every rank runs the same number of
-forward and backward passes, the missing ones with a micro-batch that trains nothing.
+Losses arrive as weighted sums over the whole update (see `learner/batches`); every rank runs the same number of forward
+and backward passes, the missing ones with a micro-batch that trains nothing.
 """
 
 import os
@@ -15,8 +15,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from learner.batching import TrainBatch, empty_batch
-from learner.model import Head, load_policy
+from learner.batches.batching import TrainBatch, empty_batch
+from learner.models.policy import Head, load_policy
 from learner.settings import LearnerSettings, ModelSettings
 from learner.types import Schedule
 

@@ -1,5 +1,5 @@
 """The losses of an update, micro-batch by micro-batch: the policy's with all its pieces, the critic's, and that of the
-model of process rewards. Losses arrive as weighted sums over the whole update (see `learner/batching.py`)."""
+model of process rewards. Losses arrive as weighted sums over the whole update (see `learner/batches/batching.py`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from learner.algorithms import Algorithm
-from learner.batching import TrainBatch
-from learner.credit import imitated
+from learner.batches.batching import TrainBatch
 from learner.engine import FrozenPolicy, Measured
-from learner.losses import (
+from learner.methods.algorithms import Algorithm
+from learner.methods.credit import imitated
+from learner.methods.losses import (
     Terms,
     bounded_exp,
     kl_estimate,

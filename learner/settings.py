@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from actors.settings import Section
-from learner.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
-from learner.credit import CREDITS, above, centred, leave_one_out, normalised, paired, scaled
-from learner.losses import LOSSES, MISMATCHES, preferred
+from learner.methods.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
+from learner.methods.credit import CREDITS, above, centred, leave_one_out, normalised, paired, scaled
+from learner.methods.losses import LOSSES, MISMATCHES, preferred
 
 
 class ModelSettings(Section):
@@ -26,7 +26,7 @@ class ModelSettings(Section):
 class LearnerSettings(Section):
     """The algorithm and its optimizer."""
 
-    algorithm: str = "reinforce-rej"  # a key of learner.algorithms.ALGORITHMS
+    algorithm: str = "reinforce-rej"  # a key of learner.methods.algorithms.ALGORITHMS
     updates_per_step: Annotated[int, Field(ge=1)] = 1  # optimizer updates that share one batch of groups
     lr: Annotated[float, Field(gt=0)] = 1e-6
     lr_end: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of lr at the last update, approached linearly
@@ -50,17 +50,17 @@ class LearnerSettings(Section):
 
 class ObjectiveSettings(Section):
     """Pieces of the algorithm that the run replaces; what is not set stays as the algorithm's row has it. The meaning
-    of each stands at the field of the same name of `learner.algorithms.Algorithm`."""
+    of each stands at the field of the same name of `learner.methods.algorithms.Algorithm`."""
 
-    credit: str = ""  # a key of learner.credit.CREDITS
-    loss: str = ""  # a key of learner.losses.LOSSES
-    aggregate: str = ""  # a key of learner.algorithms.AGGREGATIONS
+    credit: str = ""  # a key of learner.methods.credit.CREDITS
+    loss: str = ""  # a key of learner.methods.losses.LOSSES
+    aggregate: str = ""  # a key of learner.methods.algorithms.AGGREGATIONS
     ratio: Literal["", "token", "sequence", "product"] = ""
     clip_low: Annotated[float | None, Field(gt=0, le=1)] = None
     clip_high: Annotated[float | None, Field(gt=0)] = None
     clip_dual: Annotated[float | None, Field(ge=0)] = None
     anchor: Literal["", "step", "sampler"] = ""
-    mismatch: str = ""  # a key of learner.losses.MISMATCHES
+    mismatch: str = ""  # a key of learner.methods.losses.MISMATCHES
     mismatch_cap: Annotated[float | None, Field(ge=1)] = None
     kl: Literal["", "k1", "k2", "k3"] = ""
     kl_reward: Annotated[float | None, Field(ge=0)] = None

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from learner.algorithms import Algorithm
-from learner.batching import Sample, Totals, TrainBatch, pack
-from learner.credit import (
+from learner.batches.batching import Sample, Totals, TrainBatch, pack
+from learner.engine import Engine, FrozenPolicy, all_reduced
+from learner.methods.algorithms import Algorithm
+from learner.methods.credit import (
     gae,
     moving_baseline,
     process_advantages,
@@ -24,9 +25,8 @@ from learner.credit import (
     whitened,
     without_outliers,
 )
-from learner.engine import Engine, FrozenPolicy, all_reduced
-from learner.losses import kl_estimate
-from learner.model import load_critic, load_policy
+from learner.methods.losses import kl_estimate
+from learner.models.policy import load_critic, load_policy
 from learner.objective import PROCESS_BETA, OutcomeObjective, PolicyObjective, Scored, ValueObjective
 from learner.types import LearnerSpec, Schedule, UpdateStats
 

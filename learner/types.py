@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.settings import DataSettings
-from learner.algorithms import Algorithm
-from learner.batching import Totals
+from learner.batches.batching import Totals
+from learner.methods.algorithms import Algorithm
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 
 MARKER = "complete"  # the file in a checkpoint that is written last

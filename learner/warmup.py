@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from actors.prompts import read_rows, render
+from actors.data.prompts import read_rows, render
 from actors.settings import DataSettings
-from learner.batching import Sample, Totals, TrainBatch, balance, pack, token_weight
+from learner.batches.batching import Sample, Totals, TrainBatch, balance, pack, token_weight
 from learner.settings import WarmupSettings
 
 

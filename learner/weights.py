@@ -20,8 +20,8 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
-from actors.buckets import WIRE_BYTES, Piece, byte_size, plan_buckets
-from actors.weights import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group
+from actors.transfer.buckets import WIRE_BYTES, Piece, byte_size, plan_buckets
+from actors.transfer.gloo import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group
 from learner.engine import Engine
 from learner.types import Receivers, SyncStats, free_port
 

@@ -1,6 +1,6 @@
 """Pure judgement: (response, reference) -> Verdict. Knows no other part of winnow and nothing of clusters."""
 
-from rewards.grader import Grader, Question
+from rewards.grading.grader import Grader, Question
 from rewards.settings import RewardSettings
 from rewards.table import REWARDS, check_settings, reward_names
 from rewards.verdict import Case, Judgement, Mark, Outcome, Verdict

@@ -12,8 +12,8 @@ from rewards.answers.names import check_names, names
 from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, number
 from rewards.combine import check_combination, combine
 from rewards.forms import check_form, check_length, form, length
-from rewards.opinions.judges import check_judge, judge
-from rewards.opinions.models import check_model, check_process, model, process
+from rewards.models.judges import check_judge, judge
+from rewards.models.scoring import check_model, check_process, model, process
 from rewards.own import check_own, own
 from rewards.programs.code import check_code, code
 from rewards.queries.sql import check_sql, sql

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from actors.types import Finish, Group, Prompt, Summary, Times, Trajectory
-from learner.algorithms import Algorithm
-from learner.batching import Sample, TrainBatch, pack, plan_updates, sequences_of
-from learner.losses import Terms, log_ratio
+from learner.batches.batching import Sample, TrainBatch, pack, plan_updates, sequences_of
+from learner.methods.algorithms import Algorithm
+from learner.methods.losses import Terms, log_ratio
 from learner.objective import PolicyObjective, Scored
 from rewards import Outcome, Verdict
 

@@ -263,12 +263,12 @@ _PRETENCE = {
     ),
     "shadowed names": "def solve(n):\n    return 1\nint = float = str = set = sorted = abs = lambda *_: solve",
     "patched modules": (
-        "import sys\nours = 'rewards.programs.inside', 'rewards.programs.inside_judge'\n"
+        "import sys\nours = 'rewards.programs.inside', 'rewards.programs.inside_tests'\n"
         "for name in ('json', 'os', *ours, 'builtins'):\n"
         "    sys.modules[name] = None\ndef solve(n):\n    return True"
     ),
     "patched answers": (
-        "import sys\ninside = sys.modules['rewards.programs.inside_player']\n"
+        "import sys\ninside = sys.modules['rewards.programs.inside_program']\n"
         "inside.encode = lambda *_: ['object', 0]\ndef solve(n):\n    return True"
     ),
     "searching for the tests": (

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from signal import SIGKILL, SIGXCPU
 from typing import Any
 
-from rewards.programs.inside_judge import modules_named, names_under_test
+from rewards.programs.inside_tests import modules_named, names_under_test
 from rewards.programs.sandbox import Box, Program, follow, sandbox_problem
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Judgement, Outcome
@@ -269,11 +269,11 @@ def _judge_functions(wanted: Functions, source: str, box: Box, deadline: float) 
     with ExitStack() as running:
         with _two_pipes() as (ours, theirs):
             player = running.enter_context(
-                Program(("inside", "inside_player"), {**job, "pipes": theirs}, box, pipes=theirs)
+                Program(("inside", "inside_program"), {**job, "pipes": theirs}, box, pipes=theirs)
             )
             box_of_tests = replace(box, output_bytes=2**24)  # of reports
             judge = running.enter_context(
-                Program(("inside", "inside_judge"), {**tests, "pipes": ours}, box_of_tests, pipes=ours)
+                Program(("inside", "inside_tests"), {**tests, "pipes": ours}, box_of_tests, pipes=ours)
             )
         in_time = follow((judge, player), judge, deadline)
         reports = [json.loads(line) for line in judge.output.splitlines(keepends=True) if line.endswith(b"\n")]
@@ -338,7 +338,7 @@ def _judge_runs(wanted: Runs, source: str, box: Box, deadline: float) -> _Tally:
     passed, failure = 0, ""
     for number, (given, expected) in enumerate(zip(wanted.inputs, wanted.outputs, strict=True), start=1):
         stdin = given.encode(errors="surrogateescape")
-        with Program(("inside", "inside_player"), {"source": source}, box, stdin=stdin) as program:
+        with Program(("inside", "inside_program"), {"source": source}, box, stdin=stdin) as program:
             if not follow((program,), program, deadline):
                 return _Tally(passed, len(wanted.inputs), failure, f"input {number} was not done in time")
             problem, status = _why_ended(program, box), program.status()

@@ -29,9 +29,9 @@ import torch
 import transformers
 import trl
 
-from learner.algorithms import Algorithm, algorithm_of
-from learner.credit import gae, normalised, token_rewards, whitened
-from learner.losses import kl_estimate
+from learner.methods.algorithms import Algorithm, algorithm_of
+from learner.methods.credit import gae, normalised, token_rewards, whitened
+from learner.methods.losses import kl_estimate
 from tests.bench.draws import Comparison, Draw, drawn, perturbed, winnow_advantages, winnow_loss, winnow_overlong
 from tests.bench.peer import trl_advantages, trl_async, trl_dpo, trl_loss, trl_overlong
 

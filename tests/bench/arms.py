@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from actors.filter import AcceptedBatch
+from actors.filtering.filter import AcceptedBatch
 from actors.pool import call
 from actors.types import Order, Summary
-from cluster.config import RunConfig
-from cluster.layout import Layout
-from cluster.loop import StepDone
-from cluster.outputs import ProgressLine
-from cluster.preflight import Prepared, prepare
-from cluster.run import Run
-from cluster.startup import Parts, begin_run, ray_session, running_parts
-from cluster.warmup import warm_up
+from cluster.config.run_config import RunConfig
+from cluster.placement.layout import Layout
+from cluster.placement.startup import Parts, begin_run, ray_session, running_parts
+from cluster.preparing.preflight import Prepared, prepare
+from cluster.reporting.outputs import ProgressLine
+from cluster.running.loop import StepDone
+from cluster.running.run import Run
+from cluster.running.warmup import warm_up
 from rewards import Outcome
 from tests.bench.processes import usage
 
@@ -138,7 +138,7 @@ class Crew:
 
 @contextmanager
 def crew(config: RunConfig, folder: Path) -> Iterator[Crew]:
-    """Actors that can serve this run and others of its shape (see `cluster.compare`)."""
+    """Actors that can serve this run and others of its shape (see `cluster.comparing.compare`)."""
     with ray_session(config) as (layout, _), running_parts(_prepared(config), layout) as parts:
         yield Crew(layout=layout, parts=parts, folder=folder)
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from actors.types import Group, Summary, Times
-from learner.algorithms import Algorithm
-from learner.batching import TrainBatch, pack, plan_updates, sequences_of
-from learner.credit import overlong
+from learner.batches.batching import TrainBatch, pack, plan_updates, sequences_of
+from learner.methods.algorithms import Algorithm
+from learner.methods.credit import overlong
 from learner.objective import token_loss
 from tests.builders import prompt, trajectory, verdict
 

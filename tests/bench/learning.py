@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from actors.world import ALPHABET
-from learner.batching import Sample, TrainBatch, balance, pack, rows_of
-from learner.model import Policy, load_policy
+from actors.data.world import ALPHABET
+from learner.batches.batching import Sample, TrainBatch, balance, pack, rows_of
+from learner.models.policy import Policy, load_policy
+from learner.models.tiny import write_tiny_model
 from learner.settings import ModelSettings
-from learner.tiny import write_tiny_model
 
 ROUNDS = 5
 RANKS = 2

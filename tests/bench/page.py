@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cluster.page import COLOURS, STYLE, _colour, _svg
+from cluster.comparing.page import COLOURS, STYLE, _colour, _svg
 from tests.bench.figures import Chart, part_of
 
 if TYPE_CHECKING:

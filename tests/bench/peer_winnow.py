@@ -11,8 +11,8 @@ import sys
 import time
 from pathlib import Path
 
-from cluster.config import RunConfig
-from cluster.loop import StepDone
+from cluster.config.run_config import RunConfig
+from cluster.running.loop import StepDone
 from rewards import Outcome
 from tests.bench.arms import Arm, crew, with_settings
 from tests.bench.processes import Usage, usage

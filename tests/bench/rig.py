@@ -22,14 +22,14 @@ import pyarrow as pa
 import ray
 
 from actors.arrow import unpacked
-from actors.filter import AcceptedBatch, Filter, FilterClient, FilterSpec
+from actors.filtering.filter import AcceptedBatch, Filter, FilterClient, FilterSpec
+from actors.filtering.rules import mixed
+from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool, call, call_all
-from actors.rollout import Generator
-from actors.rules import mixed
+from actors.rollouts.generator import Generator
 from actors.settings import GeneratorSettings, RolloutSettings
 from actors.types import EngineSpec, Finish, Prompt, SamplingSpec, Trajectory
-from actors.verifier import Verifier
-from cluster.loop import Stages, StepDone, run_loop
+from cluster.running.loop import Stages, StepDone, run_loop
 from rewards import RewardSettings
 from tests.bench.processes import Usage, usage
 
@@ -165,7 +165,7 @@ class Rig:
 
 
 class _Driver:
-    """The stages of `cluster.run.Run`, with a learner and engines that are simulated."""
+    """The stages of `cluster.running.run.Run`, with a learner and engines that are simulated."""
 
     def __init__(self, rig: Rig, plan: Plan) -> None:
         self._rig, self._plan = rig, plan

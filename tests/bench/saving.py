@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from actors.world import ALPHABET, write_addition
-from cluster.compare import compare, plan_comparison
-from cluster.comparison import arm_folder
-from cluster.config import RunConfig, config_of
+from actors.data.world import ALPHABET, write_addition
+from cluster.comparing.compare import compare, plan_comparison
+from cluster.comparing.comparison import arm_folder
+from cluster.config.run_config import RunConfig, config_of
 
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "uniform": {},
@@ -74,7 +74,7 @@ def measure(seeds: int = 3, quick: bool = False) -> dict[str, float]:
 
 def _settings(place: Path, quick: bool) -> dict[str, dict[str, Any]]:
     """The settings that all arms share; writes the model, the problems and the worked answers."""
-    from learner.tiny import write_tiny_model
+    from learner.models.tiny import write_tiny_model
 
     write_tiny_model(place / "model", alphabet=ALPHABET, seed=0)
     write_addition(place / "solved", digits=1, prompts=1, worked=4000, seed=1)

@@ -1,8 +1,8 @@
 """`python -m tests.bench.sync`: the gloo weight sync against a bare broadcast of the same bytes, in turns in one run.
 
 Two plain processes on this machine: the sender of `learner/weights.py` with a source of tensors in memory, and the
-receiver of `actors/weights.py` over a plain torch module that copies each tensor into its parameter. ZeRO's gathers and
-vLLM's layerwise reload are left out: both do the same work whatever carries the bytes.
+receiver of `actors/transfer/gloo.py` over a plain torch module that copies each tensor into its parameter. ZeRO's
+gathers and vLLM's layerwise reload are left out: both do the same work whatever carries the bytes.
 """
 
 import json
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
-from actors.buckets import WIRE_BYTES
-from actors.weights import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine, broadcast, join_group
+from actors.transfer.buckets import WIRE_BYTES
+from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine, broadcast, join_group
 from learner.types import free_port
 from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
 

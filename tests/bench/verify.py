@@ -19,7 +19,7 @@ from math_verify import parse, verify
 from rich.console import Console
 from rich.table import Table
 
-from cluster.graders import Graders, progress
+from cluster.preparing.graders import Graders, progress
 from rewards import Case, Grader, Outcome, Question, RewardSettings
 from tests.canonical import canonical_cases
 from tests.hostile import HOSTILE, SECRET, TESTS, target

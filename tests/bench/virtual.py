@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from actors.ledger import Ledger, check_conservation
-from actors.rules import mixed
+from actors.filtering.ledger import Ledger, check_conservation
+from actors.filtering.rules import mixed
 from actors.types import Order
-from cluster.loop import Stages, StepDone, run_loop
+from cluster.running.loop import Stages, StepDone, run_loop
 from tests.builders import prompt, summary
 
 

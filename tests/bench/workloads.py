@@ -44,8 +44,8 @@ WORKLOADS = {
 
 def write_workload(work: Workload, folder: Path, seed: int = 0) -> None:
     """Writes `prompts.jsonl`, `worked.jsonl`, `reward.py`, `workload.json` and the untrained model in `model/`."""
-    from actors.world import ALPHABET
-    from learner.tiny import write_tiny_model
+    from actors.data.world import ALPHABET
+    from learner.models.tiny import write_tiny_model
 
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(seed)

@@ -1,0 +1,1 @@
+"""What a run trains on: files, prompts, which of them are next, stored groups, the built-in world."""

@@ -1,0 +1,163 @@
+"""Groups from a stored dataset instead of a generator: the Parquet of a former run, or one that a user made.
+
+A run's own files hold everything (`actors/arrow.py`). Other files need the columns prompt, response and score; tokens
+are made from the text then, and the sampler's log-probabilities are unknown (NaN), as are weight versions (-1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from actors.arrow import SCHEMA, group_of
+from actors.data.prompts import DataError, render
+from actors.settings import DataSettings
+from actors.types import Finish, Group, Prompt, Trajectory
+from rewards import Outcome, Verdict
+
+TEXT_COLUMNS = ("prompt", "response", "score")
+
+
+class StoredGroups:
+    """Graded groups in memory, dealt in a seeded order that starts again when it is through."""
+
+    def __init__(self, groups: Sequence[Group], seed: int) -> None:
+        self._groups, self._seed = groups, seed
+        self._order = -1, np.empty(0, np.int64)  # the turn whose order is at hand, and the order
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the sampler's log-probabilities of all responses are known."""
+        return all(t.recorded for group in self._groups for t in group.trajectories)
+
+    @property
+    def longest(self) -> int:
+        """Most tokens of a prompt and response."""
+        return max(t.tokens.size for group in self._groups for t in group.trajectories)
+
+    @property
+    def largest_token(self) -> int:
+        """Highest token id."""
+        return max(int(t.tokens.max()) for group in self._groups for t in group.trajectories)
+
+    def with_siblings(self, count: int) -> "StoredGroups":
+        """Only the groups with at least so many judged responses."""
+        judged = (sum(v.score is not None for v in group.verdicts) for group in self._groups)
+        kept = [group for group, number in zip(self._groups, judged, strict=True) if number >= count]
+        return StoredGroups(kept, self._seed)
+
+    def deal(self, number: int) -> Group:
+        """The group number `number`, counted from 0 through one turn after another."""
+        turn, index = divmod(number, len(self._groups))
+        if self._order[0] != turn:
+            self._order = turn, np.random.default_rng([self._seed, turn]).permutation(len(self._groups))
+        return self._groups[self._order[1][index]]
+
+
+def read_stored(data: DataSettings, tokenizer: Any, seed: int, before: Sequence[int] = ()) -> StoredGroups:
+    """The groups of the Parquet file `data.stored`, or of all Parquet files under it.
+
+    Args:
+        data: the dataset, and how prompts without tokens become text.
+        tokenizer: the model's.
+        seed: of the order.
+        before: token ids that stand before each prompt, such as a control token.
+
+    Raises:
+        DataError: there is nothing to read, or a column is missing.
+    """
+    path = Path(data.stored)
+    if not path.exists():
+        raise DataError(f"there is no stored dataset {path} (data.stored)")
+    found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    files = [file for file in found if file.name != "open.parquet"]  # a run's unfinished file
+    if not files:
+        raise DataError(f"{path} (data.stored) holds no .parquet file")
+    groups: list[Group] = []
+    for file in files:
+        try:
+            table = pq.read_table(file)
+        except pa.ArrowInvalid as failure:
+            raise DataError(f"{file} (data.stored) is not a whole Parquet file: {failure}") from failure
+        if set(SCHEMA.names) <= set(table.column_names):
+            groups += _own(table, before)
+        else:
+            groups += [_adopted(group, before) for group in _foreign(file, table, data, tokenizer)]
+    if not groups:
+        raise DataError(f"{path} (data.stored) holds no graded response")
+    return StoredGroups(groups, seed)
+
+
+def _own(table: pa.Table, before: Sequence[int]) -> list[Group]:
+    """Groups of a run's own file; its rows of one group lie together."""
+    table = table.select(SCHEMA.names).combine_chunks()
+    ids = table.column("group").to_numpy()
+    starts = [0, *(np.flatnonzero(np.diff(ids)) + 1), ids.size] if ids.size else [0]
+    groups = []
+    for start, end in pairwise(starts):
+        groups.append(_adopted(group_of(table.slice(start, end - start).to_batches()[0]), before))
+    return groups
+
+
+def _adopted(group: Group, before: Sequence[int]) -> Group:
+    """The group with `before` in front of its prompt, without versions: those of another run mean nothing here."""
+    lacking = np.array(before if list(group.prompt.tokens[: len(before)]) != list(before) else (), np.int32)
+    prompt = replace(group.prompt, tokens=np.concatenate([lacking, group.prompt.tokens]))
+    trajectories = tuple(
+        replace(
+            t,
+            tokens=np.concatenate([lacking, t.tokens]),
+            sampled=np.concatenate([np.zeros(lacking.size, bool), t.sampled]),
+            logprobs=np.concatenate([np.zeros(lacking.size, np.float32), t.logprobs]),
+            versions=np.full(lacking.size + t.tokens.size, -1, np.int32),
+        )
+        for t in group.trajectories
+    )
+    dense = tuple(np.concatenate([np.full(lacking.size, np.nan, np.float32), marks]) for marks in group.dense)
+    return replace(group, prompt=prompt, trajectories=trajectories, dense=dense)
+
+
+def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: Any) -> list[Group]:
+    missing = [name for name in TEXT_COLUMNS if name not in table.column_names]
+    if missing:
+        raise DataError(
+            f"{file} (data.stored) has no column {', '.join(missing)} (columns there: "
+            f"{', '.join(table.column_names)}); a dataset needs prompt, response and score"
+        )
+    by_prompt: dict[str, list[dict[str, Any]]] = {}
+    for line, row in enumerate(table.select(TEXT_COLUMNS).to_pylist(), start=1):
+        if not row["response"] or row["prompt"] is None or row["score"] is None:
+            raise DataError(f"{file}, row {line} has no prompt, response or score")
+        by_prompt.setdefault(row["prompt"], []).append(row)
+    return [_from_text(render(prompt, data, tokenizer), rows, tokenizer) for prompt, rows in by_prompt.items()]
+
+
+def _from_text(text: str, rows: Sequence[dict[str, Any]], tokenizer: Any) -> Group:
+    before = tokenizer(text, add_special_tokens=False)["input_ids"]
+    prompt = Prompt(id=text, tokens=np.array(before, np.int32), text=text, reward="", reference="")
+    trajectories, verdicts = [], []
+    for row in rows:
+        after = [*tokenizer(row["response"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        tokens = np.array([*before, *after], np.int32)
+        sampled = np.arange(tokens.size) >= len(before)
+        trajectories.append(
+            Trajectory(
+                tokens=tokens,
+                sampled=sampled,
+                logprobs=np.where(sampled, np.nan, 0.0).astype(np.float32),
+                versions=np.full(tokens.size, -1, np.int32),
+                finish=Finish.STOP,
+                text=row["response"],
+            )
+        )
+        outcome = Outcome.CORRECT if row["score"] > 0 else Outcome.WRONG
+        verdicts.append(Verdict(outcome=outcome, score=float(row["score"]), why="stored"))
+    return Group(id=0, prompt=prompt, trajectories=tuple(trajectories), verdicts=tuple(verdicts))

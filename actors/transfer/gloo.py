@@ -1,0 +1,156 @@
+"""The receiving side of winnow's `gloo` weight transfer, registered in vLLM as a plugin of the same name.
+
+Weights arrive as a stream of buckets whose borders both sides compute from the same manifest; what one side packs,
+the other unpacks at the same offsets. The sending side is `learner/weights.py`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from vllm.distributed.utils import stateless_init_torch_distributed_process_group
+from vllm.distributed.weight_transfer.base import (
+    WeightTransferEngine,
+    WeightTransferInitInfo,
+    WeightTransferUpdateInfo,
+)
+from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
+
+from actors.transfer.buckets import Piece, byte_size, plan_buckets
+
+BACKEND = "gloo"
+
+
+@dataclass
+class GlooInitInfo(WeightTransferInitInfo):
+    """How a worker joins the transfer group: rank 0 sends, workers sit at `rank_offset` + their rank in the engine."""
+
+    master_address: str
+    master_port: int
+    rank_offset: int
+    world_size: int
+    bucket_bytes: int
+    timeout_seconds: float
+
+
+@dataclass
+class GlooUpdateInfo(WeightTransferUpdateInfo):
+    """The manifest of one transfer: parallel lists in the order of sending."""
+
+    names: list[str]
+    dtype_names: list[str]
+    shapes: list[list[int]]
+
+
+def join_group(info: GlooInitInfo, rank: int) -> torch.distributed.ProcessGroup:
+    """A gloo process group apart from torch's default one; every member calls this with its own rank."""
+    group = stateless_init_torch_distributed_process_group(
+        info.master_address,
+        info.master_port,
+        rank,
+        info.world_size,
+        BACKEND,
+        timeout=timedelta(seconds=info.timeout_seconds),
+    )
+    assert isinstance(group, torch.distributed.ProcessGroup)  # the store comes with it only on request
+    return group
+
+
+def broadcast(group: torch.distributed.ProcessGroup, tensor: torch.Tensor) -> torch.distributed.Work:
+    """Starts the broadcast of a CPU tensor from rank 0; wait for the result before touching the tensor."""
+    options = torch.distributed.BroadcastOptions()
+    options.rootRank, options.rootTensor = 0, 0
+    return group.broadcast([tensor], options)
+
+
+class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo]):
+    """Receives checkpoint-format weights over gloo and loads them with vLLM's layerwise reload."""
+
+    init_info_cls = GlooInitInfo
+    update_info_cls = GlooUpdateInfo
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._group: torch.distributed.ProcessGroup | None = None
+        self._bucket_bytes = 0
+        self._expected = {name for name, _ in self.model.named_parameters()}
+        self._loaded: set[str] = set()
+
+    def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
+        """Joins the group; blocks until every member has."""
+        self._bucket_bytes = init_info.bucket_bytes
+        self._group = join_group(init_info, init_info.rank_offset + self.parallel_config.rank)
+
+    def start_weight_update(self) -> None:
+        from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
+
+        self._loaded.clear()
+        initialize_layerwise_reload(self.model)
+
+    def receive_weights(self, update_info: GlooUpdateInfo) -> None:
+        """Receives every bucket of the manifest and hands its tensors to the model."""
+        if self._group is None:
+            raise RuntimeError("init_weight_transfer_engine must be called before update_weights")
+        dtypes = [getattr(torch, name) for name in update_info.dtype_names]
+        sizes = [byte_size(dtype.itemsize, shape) for dtype, shape in zip(dtypes, update_info.shapes, strict=True)]
+        for bucket, buffer in self._buckets(plan_buckets(sizes, self._bucket_bytes)):
+            load: Any = self.model.load_weights
+            self._loaded |= load(
+                (
+                    update_info.names[piece.index],
+                    buffer[piece.start : piece.start + piece.size]
+                    .view(dtypes[piece.index])
+                    .reshape(update_info.shapes[piece.index]),
+                )
+                for piece in bucket
+            )
+
+    def _buckets(self, plan: Sequence[list[Piece]]) -> Iterator[tuple[list[Piece], torch.Tensor]]:
+        """Each bucket with its bytes; the next one is on its way while the caller works on the last."""
+        assert self._group is not None
+        flying: tuple[list[Piece], torch.Tensor, torch.distributed.Work] | None = None
+        for bucket in plan:
+            # A fresh buffer each time: the reload keeps views of it until a layer is complete.
+            buffer = torch.empty(bucket[-1].start + bucket[-1].size, dtype=torch.uint8)
+            coming = broadcast(self._group, buffer)
+            if flying is not None:
+                flying[2].wait()
+                yield flying[:2]
+            flying = bucket, buffer, coming
+        if flying is not None:
+            flying[2].wait()
+            yield flying[:2]
+
+    def finish_weight_update(self) -> None:
+        """Puts the weights in force.
+
+        Raises:
+            RuntimeError: a parameter of the model was not among the weights sent.
+        """
+        from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
+
+        finalize_layerwise_reload(self.model, self.model_config)
+        if missing := sorted(self._expected - self._loaded):
+            raise RuntimeError(f"{len(missing)} parameters were not sent, the first is {missing[0]}")
+        refresh_packed_heads(self.model)
+
+    def shutdown(self) -> None:
+        self._group = None
+
+
+def refresh_packed_heads(model: torch.nn.Module) -> None:
+    """Packs the output heads anew. With tied embeddings vLLM's layerwise reload on the CPU refreshes the embedding and
+    leaves the packed copy that the head multiplies with as it was: the old weights would go on sampling."""
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
+
+
+def register() -> None:
+    """Entry point `vllm.general_plugins`: called by vLLM in each of its processes."""
+    if BACKEND not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(BACKEND, __name__, GlooWeightTransferEngine.__name__)

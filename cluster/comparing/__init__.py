@@ -1,0 +1,1 @@
+"""Several methods over seeds under one budget: runs, statistics, table and page."""

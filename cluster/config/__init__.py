@@ -1,0 +1,1 @@
+"""The run file: sections, checks across them, reading TOML and overrides."""

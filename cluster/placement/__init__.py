@@ -1,0 +1,1 @@
+"""Which actor runs where, and starting and ending them."""

@@ -1,0 +1,1 @@
+"""Everything that is found out before Ray starts: data, references, lengths, memory."""

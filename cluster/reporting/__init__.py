@@ -1,0 +1,1 @@
+"""What a run tells: metrics and their meanings, files, the terminal."""

@@ -1,0 +1,200 @@
+"""The metrics: every name with its meaning, and how a step's numbers are made from what its stages reported."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from actors.types import Summary
+from cluster.running.loop import StepDone
+from rewards import Outcome
+
+# name -> one sentence with its unit; the docs, Ray's metrics, TensorBoard and metrics.jsonl all read this table.
+METRICS: dict[str, str] = {
+    "step": "Training steps so far.",
+    "version": "Version of the weights that the generators hold after the step.",
+    "updates": "Optimizer updates so far.",
+    "wall_seconds": "Seconds since training began, the first evaluation among them.",
+    "reward_mean": "Mean score of all responses judged since the last step, rejected groups among them.",
+    "reward_trained": "Mean score of the responses in the groups trained on in this step.",
+    "accuracy": "Share of correct responses among all judged since the last step.",
+    "eval_accuracy": "Share of correct responses to the held-out prompts after the step, where it was evaluated.",
+    "groups_dispatched": "Groups dispatched so far.",
+    "groups_kept": "Groups accepted by the filter so far.",
+    "groups_trained": "Groups trained on so far.",
+    "groups_all_correct": "Groups rejected so far because every response was correct.",
+    "groups_all_wrong": "Groups rejected so far because no response was correct.",
+    "groups_failed": "Groups so far in which fewer than two responses could be judged.",
+    "groups_dropped": "Groups dropped so far for other reasons, such as a deadline.",
+    "groups_in_flight": "Groups being sampled or graded now.",
+    "groups_buffered": "Accepted groups that wait for training now.",
+    "responses_unparsable": "Responses without an answer since the last step; scored like wrong ones.",
+    "responses_timeout": "Responses without a verdict since the last step: the verifier took too long.",
+    "responses_error": "Responses without a verdict since the last step: the verifier failed.",
+    "verifier_disagreement": "Share of responses that a second, cheap checker judges otherwise, since the last step.",
+    "verifiers": "Verifier processes.",
+    "verifier_queue": "Most responses of a generator that waited for a free verifier at one time since the last step.",
+    "responses_truncated": "Responses cut at rollout.max_new_tokens since the last step.",
+    "response_tokens_mean": "Mean length in tokens of the responses generated since the last step.",
+    "response_tokens_kept": "Mean length in tokens of the responses in groups trained on in this step.",
+    "tokens_generated": "Tokens sampled for training since the last step; stored groups count as if sampled.",
+    "tokens_trained": "Tokens trained on in this step.",
+    "tokens_padding": "Padding tokens in the learner's forward passes of this step.",
+    "staleness_mean": "Mean over trained groups of how many versions their oldest token is behind the learner.",
+    "staleness_max": "Largest such lag in this step.",
+    "entropy": "Mean entropy of the policy's next-token distribution over trained tokens, nats.",
+    "kl_start": "Estimate (k3) of KL(policy || starting policy) on a sample of each update, nats per token.",
+    "clip_fraction": "Share of trained tokens whose ratio left the clip range.",
+    "ratio_p99": "99th percentile of 1 + |ratio - 1|, policy against policy at the start of the step.",
+    "mismatch_kl": "Estimate of KL(sampler || learner) over trained tokens, nats per token.",
+    "mismatch_capped": "Share of trained tokens whose learner/sampler ratio lies above objective.mismatch_cap.",
+    "probe_gap": "Largest difference of log-probabilities between generators and learner on the probe text, nats.",
+    "loss": "The objective that was minimised, mean over the step's updates.",
+    "grad_norm": "Norm of the gradient before clipping, mean over the step's updates.",
+    "lr": "Learning rate of the step's last update.",
+    "tokens_per_second": "Tokens sampled for training over the seconds of the step.",
+    "tokens_trained_per_second": "Tokens trained on over the seconds of the step.",
+    "busy_generators": "Share of the step in which a generator had a group in hand, mean over generators.",
+    "busy_verifiers": "Share of the step that a verifier spent on responses, mean over verifiers.",
+    "busy_learner": "Share of the step that the learner spent on updates.",
+    "seconds_generate": "Mean seconds from a group's dispatch to the end of its longest response.",
+    "seconds_verify": "Mean over groups of the longest wait of a response for its verdict, seconds.",
+    "seconds_wait": "Seconds that the learner waited for a batch.",
+    "seconds_wait_verify": "Of these, the seconds in which all responses were there and only verdicts were missing.",
+    "seconds_train": "Seconds of the learner's updates.",
+    "seconds_sync": "Seconds in which new weights were brought to the generators and proved.",
+    "seconds_other": "Seconds of the step in none of these: checkpoints, evaluations and reports.",
+    "sync_gib_per_second": "Weights sent in the sync over the seconds of sending, GiB/s.",
+}
+TOTALS = {name for name in METRICS if name.startswith("groups_")} - {"groups_in_flight", "groups_buffered"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterReport:
+    """What the filter tells after a step."""
+
+    counts: Mapping[str, int]  # the ledger's totals under their metric names
+    drops: Mapping[str, int]  # dropped groups by reason
+    graded: Sequence[Summary]  # groups since the last report, kept or not
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clock:
+    """Times of a step that the stages do not know."""
+
+    wall: float  # seconds since the first step began
+    other: float  # seconds of the step outside wait, train and sync
+    step: float  # seconds of the whole step
+    busy_generators: float  # mean share of the step in which a generator had work
+    busy_verifiers: float  # mean share of the step that a verifier worked
+    verifiers: int  # in the run
+    updates: int  # optimizer updates so far
+    eval_accuracy: float | None = None  # where the step was evaluated
+
+
+def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str, Any]:
+    """One line of metrics.jsonl: every name of `METRICS`, and `bottleneck` and `dropped` in words."""
+    graded, batch, stats = report.graded, done.batch.summaries, done.trained
+    lags = [done.step - 1 - summary.oldest_version for summary in batch if summary.oldest_version >= 0]
+    outcomes = [outcome for summary in graded for outcome in summary.outcomes]
+    lengths = [length for summary in graded for length in summary.lengths]
+    metrics = {
+        "step": done.step,
+        "version": done.step,
+        "updates": clock.updates,
+        "wall_seconds": clock.wall,
+        "reward_mean": _mean([score for summary in graded for score in summary.scores]),
+        "reward_trained": _mean([score for summary in batch for score in summary.scores]),
+        "accuracy": _mean([outcome is Outcome.CORRECT for outcome in outcomes if outcome.judged]),
+        "eval_accuracy": clock.eval_accuracy,
+        **report.counts,
+        "responses_unparsable": outcomes.count(Outcome.UNPARSABLE),
+        "responses_timeout": outcomes.count(Outcome.TIMEOUT),
+        "responses_error": outcomes.count(Outcome.ERROR),
+        "verifier_disagreement": _share([s.disagreed for s in graded], [s.checked for s in graded]),
+        "verifiers": clock.verifiers,
+        "verifier_queue": max((summary.times.queue for summary in graded), default=0),
+        "responses_truncated": sum(summary.truncated for summary in graded),
+        "response_tokens_mean": _mean(lengths),
+        "response_tokens_kept": _mean([length for summary in batch for length in summary.lengths]),
+        "tokens_generated": sum(lengths) + sum(summary.extra_tokens for summary in graded),
+        "tokens_trained": sum(update.tokens for update in stats),
+        "tokens_padding": sum(update.padding for update in stats),
+        "staleness_mean": _mean(lags),
+        "staleness_max": max(lags, default=0),
+        "entropy": _mean([update.entropy for update in stats]),
+        "kl_start": _mean([update.kl_start for update in stats]),
+        "clip_fraction": _mean([update.clip_fraction for update in stats]),
+        "ratio_p99": max(update.ratio_p99 for update in stats),
+        "mismatch_kl": _mean([update.mismatch_kl for update in stats]),
+        "mismatch_capped": _mean([update.capped for update in stats]),
+        "probe_gap": done.synced.probe_gap,
+        "loss": _mean([update.loss for update in stats]),
+        "grad_norm": _mean([update.grad_norm for update in stats]),
+        "lr": stats[-1].lr,
+        "tokens_per_second": sum(lengths) / clock.step,
+        "tokens_trained_per_second": sum(update.tokens for update in stats) / clock.step,
+        "busy_generators": clock.busy_generators,
+        "busy_verifiers": clock.busy_verifiers,
+        "busy_learner": done.seconds_train / clock.step,
+        "seconds_generate": _mean([summary.times.generate for summary in graded]),
+        "seconds_verify": _mean([summary.times.verify for summary in graded]),
+        "seconds_wait": done.seconds_wait,
+        "seconds_wait_verify": waited_for_verdicts(done),
+        "seconds_train": done.seconds_train,
+        "seconds_sync": done.seconds_sync,
+        "seconds_other": clock.other,
+        "sync_gib_per_second": done.synced.size / 2**30 / max(done.synced.seconds, 1e-9),
+    }
+    return metrics | {"bottleneck": bottleneck(metrics), "dropped": dict(report.drops)}
+
+
+REMEDIES = {  # stage -> what makes it shorter
+    "generate": "allow staleness (rollout.max_staleness), add generators (cluster.generators), or spend fewer tokens "
+    "on groups that are rejected (rollout.choose, rollout.first_stage)",
+    "verify": "add verifiers (cluster.verifiers), or shorten reward.seconds where verdicts time out",
+    "train": "add learner ranks (cluster.learner_ranks), or raise learner.micro_batch_tokens",
+    "sync": "train on more groups between syncs (rollout.groups_per_step), or raise sync.bucket_mib",
+    "other": "evaluate (eval.every) and save (run.checkpoint_every) less often",
+}
+
+
+def bottleneck(metrics: Mapping[str, float]) -> str:
+    """The stage that the step spent most of its time on."""
+    stages = seconds_by_stage([metrics])
+    return max(stages, key=stages.__getitem__)
+
+
+def seconds_by_stage(lines: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Where the time of some steps went: seconds of the learner's stages, which add up to all of it."""
+    waits, verdicts = (sum(line[name] for line in lines) for name in ("seconds_wait", "seconds_wait_verify"))
+    rest = {stage: sum(line[f"seconds_{stage}"] for line in lines) for stage in ("train", "sync", "other")}
+    return {"generate": waits - verdicts, "verify": verdicts} | rest
+
+
+def where_the_time_went(lines: Sequence[Mapping[str, float]]) -> str:
+    """One sentence: the stages' shares of the time, which of them is the bottleneck, and what to change."""
+    stages = seconds_by_stage(lines)
+    total = sum(stages.values()) or 1.0
+    shares = ", ".join(f"{stage} {seconds / total:.0%}" for stage, seconds in stages.items())
+    worst = max(stages, key=stages.__getitem__)
+    waited = "waited for: " if worst in ("generate", "verify") else ""
+    return f"time of the learner: {shares}. Most is {waited}{worst}; to shorten it, {REMEDIES[worst]}"
+
+
+def waited_for_verdicts(done: StepDone) -> float:
+    """Seconds of the learner's wait after the last response of its batch had been sampled: what faster verifiers would
+    have saved."""
+    times = [summary.times for summary in done.batch.summaries]
+    sampled = max([done.taken_at - done.seconds_wait, *(time.generated_at for time in times)])
+    verified = min(done.taken_at, max((time.verified_at for time in times), default=0.0))
+    return max(0.0, verified - sampled)
+
+
+def _share(parts: Sequence[int], wholes: Sequence[int]) -> float | None:
+    return sum(parts) / sum(wholes) if sum(wholes) else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None

@@ -1,0 +1,1 @@
+"""One run: the loop, its stages, weight publishing, evaluation, the warm-up."""

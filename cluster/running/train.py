@@ -1,0 +1,42 @@
+"""A training run from its run file to its last checkpoint: prepares, starts Ray and the actors, runs, cleans up."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from cluster.config.run_config import ConfigError, RunConfig
+from cluster.placement.startup import ray_session, running_parts
+from cluster.preparing.preflight import describe, make_run_folder, prepare, write_config, write_world
+from cluster.reporting.outputs import Display
+from cluster.running.run import Run
+
+
+def train(config: RunConfig) -> Path:
+    """Runs a training to its end and gives the run folder.
+
+    Raises:
+        ConfigError: the run cannot start.
+        Starved: the filter's patience was spent; a checkpoint was written.
+        BrokenPart: a part of the run failed.
+    """
+    folder = make_run_folder(config.run.name, Path(config.run.folder))
+    try:
+        with Display(config.run.steps) as display:
+            _train_in(folder, config, display)
+    except ConfigError:
+        shutil.rmtree(folder)  # nothing has run: only what a built-in world wrote is in it
+        raise
+    return folder
+
+
+def _train_in(folder: Path, config: RunConfig, display: Display) -> None:
+    display.say(f"run folder: {folder}")
+    config = write_world(config, folder)
+    prepared = prepare(config)
+    write_config(config, folder)
+    display.status("starting Ray")
+    with ray_session(config) as (layout, dashboard):
+        display.say(describe(prepared, layout))
+        display.say(f"Ray dashboard: http://{dashboard}")
+        with running_parts(prepared, layout) as parts:
+            asyncio.run(Run(prepared, layout, parts, folder, display).go())

@@ -1,0 +1,1 @@
+"""From groups to packed arrays: advantages, denominators, dealing over ranks, packing."""

@@ -1,0 +1,350 @@
+"""The algorithms: a table that can be read from top to bottom. Each row names one piece of every kind.
+
+    keep       which groups teach                 scores[J] -> "" or the reason of a rejection   actors/filtering/rules.py
+    credit     what each response is worth        scores[J] -> advantages[J]                        learner/methods/credit.py
+    loss       what a token costs                 (terms[T], clip) -> [T], to be minimised          learner/methods/losses.py
+    aggregate  how tokens become one number       AGGREGATIONS
+
+A run may replace any piece (`objective.*`). The functions use array and tensor methods only, so the table can be read
+without torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any, Literal
+
+from actors.filtering.rules import RULES, KeepRule, band, keep_all, mixed, no_correct, no_wrong
+from learner.methods.credit import (
+    CREDITS,
+    Credit,
+    above,
+    best,
+    centred,
+    imitated,
+    leave_one_out,
+    normalised,
+    paired,
+    raw,
+    scaled,
+)
+from learner.methods.losses import LOSSES, Clip, Loss, clipped, detached, likelihood, preclipped, preferred, tapered
+
+AGGREGATIONS: dict[str, str] = {
+    "token-mean": "sum over all tokens / number of tokens",
+    "seq-mean-token-mean": "mean over responses of (sum over its tokens / its length)",
+    "seq-mean-token-sum": "mean over responses of (sum over its tokens)",
+    "constant": "sum over all tokens / (number of responses * rollout.max_new_tokens)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Algorithm:
+    """One row of the table. Its pieces have the names under which a run may replace them."""
+
+    about: str  # when to use it, and where it comes from
+    keep: KeepRule = keep_all
+    credit: Credit
+    loss: Loss = clipped
+    aggregate: str = "seq-mean-token-mean"  # a key of AGGREGATIONS
+    ratio: str = "token"  # of learner.methods.losses.RATIOS
+    clip_low: float = 0.2  # the ratio's lower bound is 1 - clip_low
+    clip_high: float = 0.2  # and its upper bound 1 + clip_high
+    clip_dual: float = 0.0  # bound on the loss of a negative advantage, times its size; 0 is off
+    anchor: str = "step"  # the ratio is against the policy at the start of the step, or against the "sampler"
+    mismatch: str = "truncate"  # of learner.methods.losses.MISMATCHES, with anchor "step"
+    mismatch_cap: float = 2.0
+    kl: str = ""  # of learner.methods.losses.KL_ESTIMATORS; "" is k1 in the reward and k3 in the loss
+    kl_reward: float = 0.0  # coefficient of the KL taken off each token's reward
+    kl_loss: float = 0.0  # coefficient of the KL added to each token's loss
+    entropy: float = 0.0  # coefficient of the entropy taken off each token's loss
+    likelihood: float = 0.0  # weight of worked answers' likelihood; the rest, 1 - likelihood, is the rewards'
+    passes: int = 1  # over the batch of a step
+    thresholds: tuple[float, ...] = ()  # of the reward in 0..1, one for each pass
+    std_ddof: int = 1  # of the standard deviation, where a credit divides by it
+    baseline: Literal["", "moving", "greedy"] = ""  # taken off each score before the credit
+    spread: Literal["none", "whiten", "standardise"] = "none"  # of the advantages over the whole batch
+    gamma: float = 1.0  # discount, where tokens have rewards of their own
+    lam: float = 1.0  # of generalised advantage estimation
+    value_clip: float = 0.2  # how far a value may move from its old one before its loss is cut
+    overlong: float = 0.0  # share of rollout.max_new_tokens over which the score falls by 1
+    counts: Literal["all", "credited"] = "all"  # whether responses of credit 0 are trained on and stand in denominators
+    siblings: int = 1  # smallest group size with which the algorithm means anything
+    needs: frozenset[str] = frozenset()  # of NEEDS: what the wiring must provide beyond the policy
+
+    @property
+    def clip(self) -> Clip:
+        return Clip(low=self.clip_low, high=self.clip_high, dual=self.clip_dual)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether responses are trained on in pairs."""
+        return self.credit is paired
+
+    @property
+    def kl_estimator(self) -> str:
+        return self.kl or ("k1" if self.kl_reward else "k3")
+
+    @property
+    def reads_reference(self) -> bool:
+        """Whether training, not only the metric kl_start, asks for the reference policy's log-probabilities."""
+        return bool(self.kl_reward or self.kl_loss) or "reference" in self.needs
+
+    @property
+    def reads_sampler(self) -> bool:
+        """Whether training reads the sampler's log-probabilities."""
+        return self.anchor == "sampler" or self.mismatch != "none"
+
+    def at_pass(self, number: int) -> "Algorithm":
+        """The row as it is in one pass over the batch, counted from 0."""
+        return replace(self, credit=partial(above, threshold=self.thresholds[number])) if self.thresholds else self
+
+
+NEEDS: dict[str, str] = {
+    "reference": "log-probabilities of the starting policy",
+    "critic": "a value model with an engine of its own",
+    "process": "a model of process rewards with an engine of its own",
+    "tuned": "a tuned policy whose log-ratio to the reference is the reward of each token",
+    "greedy": "a greedy response to each prompt",
+    "control": "control tokens, one for each reward quantile",
+    "nucleus": "sampling from a nucleus (rollout.top_p), to which the ratio is restricted too",
+}
+
+ALGORITHMS: dict[str, Algorithm] = {
+    # ------------------------------------------------ arXiv 2504.11343: from rejection sampling to Reinforce
+    "raft": Algorithm(
+        about="Rejection sampling: maximise log p of the best responses. L = -1[r = max r, r > 0] log p. Simple and "
+        "quick at first; the entropy falls. arXiv 2304.06767",
+        keep=no_wrong,
+        credit=best,
+        loss=likelihood,
+        mismatch="none",
+        counts="credited",
+    ),
+    "raft++": Algorithm(
+        about="RAFT with importance ratio and clip, for several updates on a batch. L = -min(s, 1 + high) on the best "
+        "responses. arXiv 2504.11343 equation 6",
+        keep=no_wrong,
+        credit=best,
+        counts="credited",
+    ),
+    "reinforce": Algorithm(
+        about="Every response with its score, no baseline. L = -min(s r, clip(s) r). Groups of wrong answers make it "
+        "unstable. arXiv 2504.11343 equation 5",
+        credit=raw,
+    ),
+    "reinforce-no-wrong": Algorithm(
+        about="Reinforce without the groups that are all wrong: most of Reinforce-Rej's gain. arXiv 2504.11343 "
+        "section 4",
+        keep=no_wrong,
+        credit=raw,
+    ),
+    "reinforce-no-correct": Algorithm(
+        about="Reinforce without the groups that are all correct: little by itself. arXiv 2504.11343 section 4",
+        keep=no_correct,
+        credit=raw,
+    ),
+    "reinforce-rej": Algorithm(
+        about="Reinforce on mixed groups only: the default. arXiv 2504.11343 section 4",
+        keep=mixed,
+        credit=raw,
+        siblings=2,
+    ),
+    "reinforce-rej-std": Algorithm(
+        about="Reinforce-Rej with scores over their group's standard deviation, A = r / std r. arXiv 2504.11343 "
+        "section 4",
+        keep=mixed,
+        credit=scaled,
+        siblings=2,
+    ),
+    "reinforce-mean": Algorithm(
+        about="Reinforce with mean-zero groups, A = r - mean r. arXiv 2504.11343 section 4",
+        credit=centred,
+        siblings=2,
+    ),
+    "grpo": Algorithm(
+        about="A = (r - mean r) / std r; equal groups give zero but stand in the denominators. The paper adds a KL: "
+        "objective.kl_loss = 1e-3. arXiv 2402.03300",
+        credit=normalised,
+        siblings=2,
+    ),
+    "ppo": Algorithm(
+        about="A critic's advantages (GAE) on every token, value clipping. For rewards of single tokens or when groups "
+        "are too dear (group_size = 1). arXiv 1707.06347, arXiv 1506.02438",
+        credit=raw,
+        aggregate="token-mean",
+        spread="whiten",
+        needs=frozenset({"critic"}),
+    ),
+    "iterative-dpo": Algorithm(
+        about="L = -log sigmoid(0.1 (m+ - m-)) on pairs of a correct and a wrong response, m = log pi - log ref. Set "
+        "learner.reference_every to renew the reference. arXiv 2305.18290, iterated",
+        keep=mixed,
+        credit=paired,
+        loss=preferred,
+        aggregate="seq-mean-token-sum",
+        mismatch="none",
+        counts="credited",
+        siblings=2,
+        needs=frozenset({"reference"}),
+    ),
+    # ------------------------------------------------------------------- baselines without a critic
+    "rloo": Algorithm(
+        about="A = R - mean of the siblings' R, R = r - 0.03 KL of the response; L = -A log p, one update a step. "
+        "arXiv 2402.14740",
+        credit=leave_one_out,
+        loss=likelihood,
+        aggregate="seq-mean-token-sum",
+        kl_reward=0.03,
+        siblings=2,
+    ),
+    "reinforce-baseline": Algorithm(
+        about="A = R - mean of all scores of former steps: a baseline without siblings. arXiv 2402.14740 section 2",
+        credit=raw,
+        loss=likelihood,
+        aggregate="seq-mean-token-sum",
+        baseline="moving",
+        kl_reward=0.03,
+    ),
+    "loop": Algorithm(
+        about="RLOO's advantages with a token ratio and clip, for several updates on a batch. arXiv 2503.00897",
+        credit=leave_one_out,
+        siblings=2,
+    ),
+    "self-critical": Algorithm(
+        about="A = r - r of a greedy response; L = (1 - likelihood) * -A log p + likelihood * -log p of worked "
+        "answers. arXiv 1612.00563, mixed as in arXiv 1705.04304 equation 16",
+        credit=raw,
+        loss=likelihood,
+        aggregate="seq-mean-token-sum",
+        baseline="greedy",
+        likelihood=0.0016,
+        needs=frozenset({"greedy"}),
+    ),
+    # -------------------------------------------------------------------- for stored or replayed data too
+    "topr": Algorithm(
+        about="L = -r w log p; w = 1 for correct, min(pi/mu of the response, 1) for wrong responses. Stays stable on "
+        "data of another policy, whose log-probabilities it needs. arXiv 2503.14286",
+        credit=raw,
+        loss=tapered,
+        ratio="product",
+        anchor="sampler",
+    ),
+    "rest": Algorithm(
+        about="Grow a dataset, then improve on it in passes with rising thresholds: L = -1[R > threshold] log p, R in "
+        "0..1. arXiv 2308.08998",
+        keep=no_wrong,
+        credit=above,
+        loss=likelihood,
+        mismatch="none",
+        passes=3,
+        thresholds=(0.0, 0.5, 0.9),
+        counts="credited",
+    ),
+    "quark": Algorithm(
+        about="L = -log p(y | token of y's reward quantile, x) + 0.05 KL - 0.06 entropy; sampling asks for the best "
+        "quantile. Sorted over all scores so far. arXiv 2205.13636",
+        credit=imitated,
+        loss=likelihood,
+        aggregate="token-mean",
+        mismatch="none",
+        kl="k2",
+        kl_loss=0.05,
+        entropy=0.06,
+        needs=frozenset({"control"}),
+    ),
+    # ------------------------------------------------------------------------ rewards of single tokens
+    "prime": Algorithm(
+        about="Implicit process rewards r_t = 0.05 (log phi - log ref) of a model phi trained online on outcomes; "
+        "leave-one-out of both, whitened. arXiv 2502.01456",
+        keep=band,
+        credit=leave_one_out,
+        aggregate="token-mean",
+        spread="whiten",
+        siblings=2,
+        needs=frozenset({"reference", "process"}),
+    ),
+    "rto": Algorithm(
+        about="PPO with r_t = 0.05 (log tuned - log ref) held within +-0.05, and a KL; tuned is a policy of "
+        "iterative-dpo (learner.tuned_path). arXiv 2404.18922",
+        credit=raw,
+        aggregate="token-mean",
+        spread="whiten",
+        lam=0.95,
+        kl_reward=0.01,
+        needs=frozenset({"reference", "critic", "tuned"}),
+    ),
+    "nlpo": Algorithm(
+        about="PPO on the nucleus of the policy at the start of the step, in sampling and in the ratio (the KL is of "
+        "the nucleus against the whole reference). Set rollout.top_p = 0.9. arXiv 2210.01241",
+        credit=raw,
+        aggregate="token-mean",
+        spread="whiten",
+        lam=0.95,
+        kl_reward=0.1,
+        needs=frozenset({"critic", "nucleus"}),
+    ),
+    # ------------------------------------------------------------------------------- variants of GRPO
+    "dr-grpo": Algorithm(
+        about="GRPO without the two biases: A = r - mean r, and a constant instead of lengths. arXiv 2503.20783",
+        credit=centred,
+        aggregate="constant",
+        siblings=2,
+    ),
+    "dapo": Algorithm(
+        about="GRPO on mixed groups with clip-higher (0.2, 0.28), a mean over tokens, and a score that falls over the "
+        "last fifth of the length. arXiv 2503.14476",
+        keep=mixed,
+        credit=normalised,
+        aggregate="token-mean",
+        clip_high=0.28,
+        overlong=0.2,
+        siblings=2,
+    ),
+    "gspo": Algorithm(
+        about="GRPO with the geometric mean of a response's ratios instead of each token's. arXiv 2507.18071",
+        credit=normalised,
+        ratio="sequence",
+        clip_low=3e-4,
+        clip_high=4e-4,
+        siblings=2,
+    ),
+    "cispo": Algorithm(
+        about="L = -sg(min(s, 1 + high)) A log p: the weight is clipped, no token loses its gradient. arXiv 2506.13585",
+        credit=normalised,
+        loss=detached,
+        aggregate="token-mean",
+        clip_low=1.0,
+        clip_high=0.28,
+        siblings=2,
+    ),
+    "stable-reinforce": Algorithm(
+        about="The log-ratio is bounded before exp, advantages are standardised over the batch, and beyond 3 sigma "
+        "they are 0. arXiv 2505.02835",
+        credit=raw,
+        loss=preclipped,
+        spread="standardise",
+        kl_reward=1e-3,
+    ),
+}
+
+
+def algorithm_of(name: str, pieces: Mapping[str, Any] | None = None, keep: str = "") -> Algorithm:
+    """The row that a run trains with, the pieces it chooses filled in.
+
+    Args:
+        name: a key of ALGORITHMS.
+        pieces: field of `Algorithm` -> what replaces it; None, "" and () leave the row's own.
+        keep: a key of `actors.filtering.rules.RULES` instead of the row's own rule; "" leaves it.
+    """
+    known = {field.name for field in fields(Algorithm)}
+    tables: dict[str, Mapping[str, Any]] = {"credit": CREDITS, "loss": LOSSES}
+    chosen = {
+        piece: tables[piece][value] if piece in tables else value
+        for piece, value in (pieces or {}).items()
+        if piece in known and value not in (None, "", ())
+    }
+    row = replace(ALGORITHMS[name], **chosen)
+    if row.credit in (scaled, normalised):
+        row = replace(row, credit=partial(row.credit, ddof=row.std_ddof))
+    return replace(row, keep=RULES[keep]) if keep else row

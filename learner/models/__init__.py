@@ -1,0 +1,1 @@
+"""The torch modules: the policy, the critic, and tiny models made from nothing."""

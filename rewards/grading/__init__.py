@@ -1,0 +1,1 @@
+"""How verdicts are made safely: worker processes that can be killed, one verdict for each case."""

@@ -1,0 +1,1 @@
+"""Rewards by other models: reward models, process reward models, language models as judges."""

@@ -1,1 +1,0 @@
-"""Rewards that ask another model."""

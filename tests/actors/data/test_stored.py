@@ -1,0 +1,115 @@
+"""Stored groups: a former run's files come back as they were, a user's own dataset is tokenized, mistakes are named."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from actors.arrow import SCHEMA, batch_of
+from actors.data.prompts import DataError
+from actors.data.stored import read_stored
+from actors.settings import DataSettings
+from tests.builders import group
+
+
+class Letters:
+    """A tokenizer of single characters."""
+
+    chat_template, eos_token_id = None, 0
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) for letter in text]}
+
+
+def write_run(folder: Path, *groups) -> DataSettings:
+    """As the filter writes them: a file for each step, with a column more."""
+    fields = SCHEMA.append(pa.field("rejected", pa.string(), False))
+    for step, one in enumerate(groups, start=1):
+        batch = batch_of(one)
+        rows = pa.RecordBatch.from_arrays([*batch.columns, pa.array([""] * batch.num_rows)], schema=fields)
+        (folder / f"step={step}").mkdir()
+        pq.write_table(pa.Table.from_batches([rows]), folder / f"step={step}/groups.parquet")
+    return DataSettings(stored=str(folder))
+
+
+def write_table(folder: Path, **columns: list) -> DataSettings:
+    pq.write_table(pa.table(columns), folder / "mine.parquet")
+    return DataSettings(stored=str(folder / "mine.parquet"), template="Q: {prompt}")
+
+
+def test_the_groups_of_a_run_come_back_with_their_numbers_but_without_its_versions(tmp_path: Path) -> None:
+    first, second = group([1.0, -1.0], id=3), group([None, 1.0, 1.0], id=9)
+    stored = read_stored(write_run(tmp_path, first, second), Letters(), seed=0)
+    assert len(stored) == 2
+    assert stored.recorded
+    found = {one.prompt.id: one for one in (stored.deal(0), stored.deal(1))}
+    for wanted in (first, second):
+        one = found[wanted.prompt.id]
+        assert one.verdicts == wanted.verdicts
+        for a, b in zip(one.trajectories, wanted.trajectories, strict=True):
+            np.testing.assert_array_equal(a.tokens, b.tokens)
+            np.testing.assert_array_equal(a.logprobs, b.logprobs)
+            assert set(a.versions.tolist()) == {-1}
+
+
+def test_every_group_is_dealt_once_before_any_comes_again_and_has_the_number_it_was_asked_for(tmp_path: Path) -> None:
+    stored = read_stored(write_run(tmp_path, *(group([1.0], id=number) for number in range(5))), Letters(), seed=1)
+    dealt = [stored.deal(number) for number in range(10)]
+    assert sorted(one.prompt.id for one in dealt[:5]) == sorted(one.prompt.id for one in dealt[5:])
+    assert len({one.prompt.id for one in dealt[:5]}) == 5
+    again = read_stored(DataSettings(stored=str(tmp_path)), Letters(), seed=1)
+    assert [again.deal(number).prompt.id for number in range(10)] == [one.prompt.id for one in dealt]
+
+
+def test_a_table_of_prompt_response_and_score_becomes_groups_by_prompt(tmp_path: Path) -> None:
+    data = write_table(tmp_path, prompt=["a", "b", "a"], response=["x", "yy", "z"], score=[1.0, -1.0, 0.0])
+    stored = read_stored(data, Letters(), seed=0)
+    by_text = {one.prompt.text: one for one in (stored.deal(0), stored.deal(1))}
+    assert [v.score for v in by_text["Q: a"].verdicts] == [1.0, 0.0]
+    (only,) = by_text["Q: b"].trajectories
+    assert only.tokens.tolist() == [ord(c) for c in "Q: byy"] + [0]
+    assert only.sampled.tolist() == [False] * 4 + [True] * 3
+    assert not only.recorded
+    assert not stored.recorded
+    assert stored.longest == 7
+    assert stored.largest_token == ord("z")
+    assert [len(stored.with_siblings(count)) for count in (1, 2, 3)] == [2, 1, 0]
+
+
+def test_a_control_token_is_put_in_front_unless_it_is_there(tmp_path: Path) -> None:
+    stored = read_stored(write_run(tmp_path, group([1.0, -1.0])), Letters(), seed=0, before=[77])
+    one = stored.deal(0)
+    assert one.prompt.tokens.tolist() == [77, 1, 2, 3]
+    assert one.trajectories[0].tokens[0] == 77
+    assert not one.trajectories[0].sampled[0]
+    assert read_stored(DataSettings(stored=str(tmp_path)), Letters(), seed=0, before=[1]).deal(0).prompt.tokens[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"prompt": ["a"], "text": ["b"]}, r"has no column response, score \(columns there: prompt, text\)"),
+        ({"prompt": ["a"], "response": [""], "score": [1.0]}, r"row 1 has no prompt, response or score"),
+    ],
+)
+def test_what_is_wrong_with_a_dataset_is_named(columns: dict, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        read_stored(write_table(tmp_path, **columns), Letters(), seed=0)
+
+
+def test_a_dataset_that_is_not_there_or_empty_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="there is no stored dataset"):
+        read_stored(DataSettings(stored=str(tmp_path / "none")), Letters(), seed=0)
+    with pytest.raises(DataError, match=r"holds no \.parquet file"):
+        read_stored(DataSettings(stored=str(tmp_path)), Letters(), seed=0)
+    (tmp_path / "half.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(DataError, match=r"half\.parquet \(data\.stored\) is not a whole Parquet file"):
+        read_stored(DataSettings(stored=str(tmp_path)), Letters(), seed=0)
+
+
+def test_the_unfinished_file_of_a_run_is_left_alone(tmp_path: Path) -> None:
+    data = write_run(tmp_path, group([1.0, -1.0]))
+    (tmp_path / "open.parquet").write_bytes(b"half")
+    assert len(read_stored(data, Letters(), seed=0)) == 1

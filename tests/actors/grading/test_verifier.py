@@ -1,0 +1,62 @@
+import asyncio
+
+from actors.errors import BrokenVerifier
+from actors.grading.verifier import VerifierQueue
+from rewards import Case, Outcome, Question, RewardSettings, Verdict
+
+
+def question(response: str) -> Question:
+    return Question(reward="exact", case=Case(response=response, reference="7"), settings=RewardSettings())
+
+
+def graded(questions: list[Question]) -> list[Verdict]:
+    return [
+        Verdict(outcome=Outcome.CORRECT, score=1.0, why="")
+        if q.case.response == q.case.reference
+        else Verdict(outcome=Outcome.WRONG, score=-1.0, why="")
+        for q in questions
+    ]
+
+
+async def test_questions_that_gather_while_the_verifier_is_busy_go_in_one_call() -> None:
+    calls: list[int] = []
+
+    async def ask(questions: list[Question]) -> list[Verdict]:
+        calls.append(len(questions))
+        await asyncio.sleep(0.01)
+        return graded(questions)
+
+    queue = VerifierQueue([ask], batch=64)
+    verdicts = await asyncio.gather(*(queue.grade(question(str(number))) for number in range(40)))
+    assert [verdict.outcome is Outcome.CORRECT for verdict in verdicts] == [number == 7 for number in range(40)]
+    assert sum(calls) == 40
+    assert len(calls) <= 3
+
+
+async def test_several_verifiers_work_at_the_same_time() -> None:
+    running = peak = 0
+
+    async def ask(questions: list[Question]) -> list[Verdict]:
+        nonlocal running, peak
+        running += 1
+        peak = max(peak, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+        return graded(questions)
+
+    queue = VerifierQueue([ask, ask, ask], batch=1)
+    await asyncio.gather(*(queue.grade(question("7")) for _ in range(6)))
+    assert peak == 3
+
+
+async def test_a_verifier_that_dies_gives_no_verdict_and_its_neighbours_keep_theirs() -> None:
+    async def ask(questions: list[Question]) -> list[Verdict]:
+        if any(q.case.response == "poison" for q in questions):
+            raise BrokenVerifier("killed")
+        return graded(questions)
+
+    queue = VerifierQueue([ask], batch=1)
+    verdicts = await asyncio.gather(*(queue.grade(question(text)) for text in ("7", "poison", "8")))
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.CORRECT, Outcome.ERROR, Outcome.WRONG]
+    assert verdicts[1].score is None
+    assert queue.failed_calls == 1

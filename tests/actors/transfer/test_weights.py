@@ -1,0 +1,259 @@
+"""The weight sync between a real learner and a real vLLM engine."""
+
+import asyncio
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from actors.arrow import unpacked
+from actors.data.world import ALPHABET
+from actors.settings import GeneratorSettings, RolloutSettings, SyncSettings
+from actors.types import EngineSpec, Order, SamplingSpec
+from learner.methods.algorithms import algorithm_of
+from learner.models.tiny import write_tiny_model
+from learner.settings import LearnerSettings
+from tests.builders import prompt
+from tests.learner.test_engine import ranks_of, train
+
+pytestmark = pytest.mark.ray
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
+ALGORITHM = algorithm_of("reinforce-rej")
+PROBE = (1, 2, 10, 3, 4, 11, 5, 5)
+ENV = {
+    "CUDA_VISIBLE_DEVICES": "",
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def learners(model: Path, *, stage: int, ranks: int) -> list:
+    return ranks_of(LearnerSettings(zero_stage=stage, micro_batch_tokens=64), model, ranks, ALGORITHM)
+
+
+def start_generators(model: Path, count: int) -> dict[str, Any]:
+    from actors.grading.verifier import Verifier
+    from actors.rollouts.generator import Generator
+    from rewards import RewardSettings
+
+    spec = EngineSpec(
+        model=str(model),
+        dtype="float32",
+        seed=0,
+        max_model_len=1100,
+        tensor_parallel=1,
+        backend="gloo",
+        on_cpu=True,
+        engine=GeneratorSettings(max_sequences=32),
+    )
+    rollout = RolloutSettings(group_size=16, max_new_tokens=1024)
+    run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
+    verifier = ray.remote(Verifier).options(num_cpus=0).remote()
+    actor = ray.remote(Generator).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
+    generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}
+    ray.get([one.start.remote() for one in generators.values()])
+    ray.get([one.begin.remote(run) for one in generators.values()])
+    return generators
+
+
+def publisher_of(ranks: list, generators: dict[str, Any], bucket_bytes: int = 2**18) -> Any:
+    from actors.pool import GeneratorPool
+    from cluster.running.publish import Publisher
+
+    how = {"workers_each": 1, "backend": "gloo", "bucket_bytes": bucket_bytes}
+    return Publisher((tuple(ranks), GeneratorPool(generators)), SyncSettings(timeout_seconds=60), how, "float32")
+
+
+def stop(actors: list, generators: dict[str, Any]) -> None:
+    ray.get([one.stop.remote() for one in generators.values()])
+    for one in [*actors, *generators.values()]:
+        ray.kill(one)
+
+
+@pytest.mark.parametrize("sizes", [[5] * 10, [5] * 1000, [1, 0, 3000, 7, 2000, 2000, 4, 900, 16]])
+def test_every_tensor_arrives_whole_in_three_calls_whatever_their_number(sizes: list[int]) -> None:
+    import torch
+    from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+
+    from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine
+    from learner.types import free_port
+    from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
+
+    kinds = (torch.float32, torch.bfloat16)
+    sent = {f"p{i}": torch.randn(size).to(kinds[i % 2]) for i, size in enumerate(sizes)}
+    got: dict[str, Any] = {}
+
+    class Source(WeightSource):
+        def metadata(self) -> list[ParamMeta]:
+            return [ParamMeta(name, t.dtype, tuple(t.shape)) for name, t in sent.items()]
+
+        def __iter__(self) -> Iterator[tuple[str, Any]]:
+            return iter(sent.items())
+
+    class Model(torch.nn.Module):
+        def load_weights(self, weights: Any) -> set[str]:
+            new = {name: tensor.clone() for name, tensor in weights}
+            got.update(new)
+            return set(new)
+
+    config: Any = SimpleNamespace(parallel_config=SimpleNamespace(rank=0), model_config=None)
+    receiver = GlooWeightTransferEngine(None, config, torch.device("cpu"), Model())
+    calls: list[str] = []
+
+    class Client:
+        def init_weight_transfer_engine(self, info: dict[str, Any]) -> None:
+            receiver.init_transfer_engine(GlooInitInfo(**info))
+
+        def start_weight_update(self) -> None:
+            calls.append("start")
+
+        def update_weights(self, info: dict[str, Any]) -> None:
+            calls.append("update")
+            receiver.receive_weights(GlooUpdateInfo(**info))
+
+        def finish_weight_update(self, weight_version: str | None = None) -> None:
+            calls.append("finish")
+
+    info = GlooTrainerInitInfo("127.0.0.1", free_port(), 2, 4096, 30.0, rank=0)
+    sender = GlooTrainerEngine.trainer_init(info, client=Client(), source=Source())
+    sender.send_weights()
+    assert calls == ["start", "update", "finish"]
+    assert got.keys() == sent.keys()
+    assert all(torch.equal(got[name], tensor) for name, tensor in sent.items())
+
+
+def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_are_sampled(
+    session: None, tmp_path: Path
+) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    ranks, generators = learners(tmp_path, stage=3, ranks=2), start_generators(tmp_path, 2)
+    publisher = publisher_of(ranks, generators)
+
+    async def story() -> tuple[list[float], Any]:
+        gaps = [(await publisher.publish(0, PROBE)).probe_gap]
+        order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
+        flying = generators["generator-0"].rollout.remote(order)
+        await asyncio.sleep(0.1)
+        gaps.append((await publisher.publish(1, PROBE)).probe_gap)  # while the responses are being sampled
+        batch = unpacked((await asyncio.gather(*flying))[1])
+        await asyncio.to_thread(train, ranks, 1, ALGORITHM)
+        gaps.append((await publisher.publish(2, PROBE)).probe_gap)
+        return gaps, batch
+
+    gaps, batch = asyncio.run(story())
+    assert max(gaps) < 1e-3
+    rows = zip(batch.column("versions").to_pylist(), batch.column("sampled").to_pylist(), strict=True)
+    versions = [np.array(row)[sampled] for row, sampled in rows]
+    assert any(set(row) == {0, 1} for row in versions)  # it went on under the new weights, token by token
+    assert all((np.diff(row) >= 0).all() for row in versions)
+    checksums = ray.get([one.checksum.remote() for one in generators.values()])
+    assert len(set(checksums)) == 1
+    assert checksums[0][0] == "2"
+    stop(ranks, generators)
+
+
+def test_without_packing_the_tied_head_anew_the_probe_refuses_the_sync(
+    session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from actors.errors import BrokenPart
+
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    # A vLLM plugin, found on the path like any other, that undoes the repair in every process of the engine.
+    (tmp_path / "undo-1.0.dist-info").mkdir()
+    (tmp_path / "undo-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: undo\nVersion: 1.0\n")
+    (tmp_path / "undo-1.0.dist-info/entry_points.txt").write_text("[vllm.general_plugins]\nundo = undo:undo\n")
+    (tmp_path / "undo.py").write_text(
+        "def undo():\n    from actors.transfer import gloo\n    gloo.refresh_packed_heads = lambda model: None\n"
+    )
+    monkeypatch.setitem(ENV, "PYTHONPATH", str(tmp_path))
+    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
+    publisher = publisher_of(ranks, generators)
+    with pytest.raises(BrokenPart, match="does not compute what the learner computes"):
+        asyncio.run(publisher.publish(0, PROBE))
+    stop(ranks, generators)
+
+
+def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=False)
+    ranks, generators = learners(tmp_path, stage=2, ranks=1), start_generators(tmp_path, 1)
+    publisher, generator = publisher_of(ranks, generators), generators["generator-0"]
+
+    async def story() -> list[Any]:
+        gaps, batches = [], []
+        order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
+        for version in range(3):
+            gaps.append((await publisher.publish(version, PROBE)).probe_gap)
+            flying = generator.rollout.remote(order)
+            batches.append(unpacked((await asyncio.gather(*flying))[1]))
+            await asyncio.to_thread(train, ranks, 1, ALGORITHM)
+        assert max(gaps) < 1e-3
+        return batches
+
+    batches = asyncio.run(story())
+    for version, batch in enumerate(batches):
+        tokens, sampled = batch.column("tokens")[0].as_py(), batch.column("sampled")[0].as_py()
+        found = np.array(batch.column("logprobs")[0].as_py())[sampled]
+        if version == 2:  # the learner has moved on by one update since, so ask a generator that holds version 2
+            held = ray.get(generator.probe.remote(tokens))
+            np.testing.assert_allclose(found, np.array([0.0, *held])[sampled], atol=1e-3)
+        assert set(np.array(batch.column("versions")[0].as_py())[sampled]) == {version}
+    stop(ranks, generators)
+
+
+def test_more_prompts_at_once_than_a_pass_holds_and_a_dead_engine_is_a_dead_generator(
+    session: None, tmp_path: Path
+) -> None:
+    from actors.errors import BrokenPart
+    from actors.pool import GeneratorPool
+
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
+    publisher, pool = publisher_of(ranks, generators), GeneratorPool(generators)
+    orders = [
+        Order(group=n, prompt=prompt(str(n), [1, 3 + n, *[2, 10, 3, 11] * 150]), visit=0, size=2) for n in range(10)
+    ]
+
+    learner = ray.get(ranks[0].__ray_call__.remote(lambda _: os.nice(0)))
+    (engine,) = ray.get(generators["generator-0"].__ray_call__.remote(_niceness_of_children))
+    assert learner < engine  # on shared cores an update goes before sampling
+
+    async def story() -> Any:
+        await publisher.publish(0, PROBE)
+        done = await asyncio.gather(*map(pool.rollout, orders))  # 6020 tokens of prompts
+        flying = asyncio.gather(*map(pool.rollout, orders))
+        await generators["generator-0"].__ray_call__.remote(_kill_children)
+        with pytest.raises(BrokenPart, match=r"no generator is left\. generator-0: the process of vLLM's engine"):
+            await flying
+        return [summary for summary, _ in done]
+
+    assert all(len(summary.scores) == 2 for summary in asyncio.run(story()))
+    for one in [*ranks, *generators.values()]:
+        ray.kill(one)
+
+
+def _niceness_of_children(_: Any) -> list[int]:
+    return [os.getpriority(os.PRIO_PROCESS, child.pid) for child in multiprocessing.active_children() if child.pid]
+
+
+def _kill_children(_: Any) -> None:
+    for child in multiprocessing.active_children():
+        child.kill()

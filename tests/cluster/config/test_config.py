@@ -1,0 +1,171 @@
+from pathlib import Path
+
+import pytest
+
+from cluster.config.run_config import ConfigError, config_of, load_arms, load_config, to_toml
+
+RUNS = Path(__file__).parents[3] / "deploy" / "runs"
+WORLD = {"world": {"name": "addition"}}
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"learner": {"algoritm": "grpo"}}, "unknown setting learner.algoritm, did you mean learner.algorithm?"),
+        ({"lerner": {}}, "unknown setting lerner, did you mean learner?"),
+        ({"learner": {"algorithm": "grop"}}, "learner.algorithm must be one of raft, raft++, reinforce"),
+        ({"rollout": {"group_size": 1}}, "rollout.group_size must be at least 2 for learner.algorithm"),
+        ({"rollout": {"group_size": "many"}}, "rollout.group_size: input should be a valid integer"),
+        ({"rollout": {"groups_per_step": 0}}, "rollout.groups_per_step must be at least 1, got 0"),
+        ({"rollout": {"top_p": 0.9}}, "rollout.top_p must stay 1 for training, got 0.9"),
+        ({"rollout": {"top_k": 5}}, "rollout.top_k must stay 0 for training, got 5"),
+        ({"rollout": {"min_p": 0.1}}, "rollout.min_p must stay 0 for training, got 0.1"),
+        ({"reward": {"name": "sum"}}, "reward.parts"),
+        ({"reward": {"name": "length", "wrong": 0.0}}, "reward.wrong must be minus reward.correct"),
+        ({"reward": {"end": 0.0}}, "set reward.steps"),
+        ({"reward": {"steps": 0.5}}, "reward.name = 'number' gives none"),
+        (
+            {"reward": {"name": "process", "model": "x", "steps": 0.5}, "learner": {"algorithm": "raft"}},
+            "has no use for rewards of steps",
+        ),
+        ({"reward": {"name": "vibes"}}, "reward.name must be one of exact, choice, number, math, names"),
+        ({"data": {"template": "no place"}}, "data.template must contain {prompt}, got 'no place'"),
+        ({"data": {"path": "x.jsonl"}}, "world.name = 'addition' brings its own data and model"),
+        ({"world": {"name": ""}}, "model.path must be set"),
+        ({"world": {"name": ""}, "model": {"path": "m"}}, "data.path must be set"),
+        ({"learner": {"updates_per_step": 65}}, "learner.updates_per_step must be at most"),
+        ({"cluster": {"learner_ranks": 65}}, "cluster.learner_ranks x learner.updates_per_step must be at most"),
+        ({"cluster": {"colocate": True, "generators": 2}}, "cluster.colocate needs one single-GPU generator"),
+        ({"run": {"name": "a/b"}}, "run.name must be a plain folder name, got 'a/b'"),
+    ],
+)
+def test_a_mistake_is_named_with_its_value(tree: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        config_of(WORLD | tree)
+    assert message in str(failure.value)
+
+
+def test_an_override_is_read_like_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[world]\nname = "addition"\n')
+    config = load_config(file, ["rollout.group_size=4", "learner.lr=3e-4", "run.name=night", "cluster.colocate=false"])
+    assert (config.rollout.group_size, config.learner.lr, config.run.name) == (4, 3e-4, "night")
+
+
+@pytest.mark.parametrize("override", ["group_size=4", "rollout.group_size", "=3", "rollout.=3"])
+def test_an_override_of_another_form_is_refused(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        load_config(RUNS / "demo.toml", [override])
+
+
+def test_a_missing_or_broken_run_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"there is no run file .*none\.toml"):
+        load_config(tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("[run\n")
+    with pytest.raises(ConfigError, match=r"bad\.toml is not TOML"):
+        load_config(tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize("path", sorted(RUNS.glob("**/[!_]*.toml")), ids=lambda path: path.name)
+def test_every_run_file_is_valid_and_the_resolved_config_reads_back_equal(path: Path, tmp_path: Path) -> None:
+    inputs = (
+        []
+        if path.name == "demo.toml" or path.parent.name == "paper"
+        else ["model.path=somewhere", "data.path=train.jsonl"]
+    )
+    config = load_config(path, inputs)
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    assert load_config(tmp_path / "config.toml") == config
+
+
+def test_there_are_at_most_eighty_settings_beside_those_of_objective_and_reward() -> None:
+    sections = dict(type(load_config(RUNS / "demo.toml")).model_fields)
+    del sections["objective"], sections["reward"]
+    assert sum(len(section.annotation.model_fields) for section in sections.values()) <= 80
+
+
+NEEDS = [
+    ({"learner": {"algorithm": "nlpo"}}, "set rollout.top_p below 1"),
+    ({"learner": {"algorithm": "nlpo"}, "rollout": {"top_p": 0.9, "max_staleness": 1}}, "rollout.max_staleness = 0"),
+    ({"learner": {"algorithm": "rto"}}, "set learner.tuned_path to a model folder"),
+    ({"learner": {"algorithm": "self-critical"}, "data": {"stored": "x"}}, "a dataset has no greedy samples"),
+    ({"learner": {"algorithm": "raft"}, "objective": {"kl_reward": 0.1}}, "use objective.kl_loss"),
+    (
+        {"learner": {"algorithm": "grpo"}, "objective": {"clip_dual": 0.5}},
+        "objective.clip_dual must be 0 (off) or above 1",
+    ),
+    (
+        {"learner": {"algorithm": "grpo"}, "objective": {"loss": "preferred"}},
+        "pairs are of a correct and a wrong response",
+    ),
+    ({"learner": {"algorithm": "ppo"}, "objective": {"credit": "raw"}}, "would have no effect"),
+    ({"learner": {"algorithm": "grpo"}, "objective": {"thresholds": [0.5]}}, "belong to objective.credit"),
+    ({"learner": {"algorithm": "iterative-dpo"}, "objective": {"mismatch": "truncate"}}, "is a mean over pairs"),
+    (
+        {"learner": {"algorithm": "reinforce"}, "objective": {"credit": "leave-one-out"}, "rollout": {"group_size": 1}},
+        "2",
+    ),
+    ({"reward": {"wrong": 0.5}}, "reward.wrong must be at most 0 and reward.correct above 0, got 0.5 and 1"),
+    ({"learner": {"algorithm": "rloo"}, "rollout": {"group_size": 1}}, "rollout.group_size must be at least 2"),
+]
+
+
+@pytest.mark.parametrize(("tree", "message"), NEEDS)
+def test_what_an_algorithm_needs_and_the_run_lacks_is_said_before_anything_starts(tree: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        config_of(WORLD | tree)
+    assert message in str(failure.value)
+
+
+OWN = {"model": {"path": "m"}, "data": {"path": "d"}}
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({"learner": {"algorithm": "self-critical"}}, "set warmup.path to a file of prompts and responses"),
+        ({"learner": {"algorithm": "quark"}}, "set model.control_tokens to two or more tokens"),
+        ({"eval": {"every": 2}}, "eval.path must be set when eval.every is above 0"),
+    ],
+)
+def test_without_a_built_in_world_its_gifts_must_be_brought(tree: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        config_of(OWN | tree)
+    assert message in str(failure.value)
+
+
+def test_stored_data_alone_needs_no_prompts_and_samples_nothing() -> None:
+    config = config_of({"model": {"path": "m"}, "data": {"stored": "runs/demo/trajectories"}})
+    assert not config.samples
+    assert config_of({"model": {"path": "m"}, "data": {"path": "d", "stored": "s", "stored_share": 0.5}}).samples
+
+
+def test_thresholds_are_shares_between_the_scores_of_wrong_and_correct() -> None:
+    tree = {"learner": {"algorithm": "rest"}, "objective": {"thresholds": [0.0, 0.75], "passes": 2}}
+    assert config_of(WORLD | tree).algorithm.thresholds == (-1.0, 0.5)
+    assert config_of(WORLD | tree | {"reward": {"wrong": 0.0}}).algorithm.thresholds == (0.0, 0.75)
+
+
+def test_a_run_file_may_build_on_another(tmp_path: Path) -> None:
+    (tmp_path / "_base.toml").write_text('[world]\nname = "addition"\n[learner]\nlr = 0.5\nzero_stage = 0\n')
+    (tmp_path / "a.toml").write_text('extends = "_base.toml"\n[learner]\nlr = 0.25\n')
+    (tmp_path / "b.toml").write_text('extends = "_base.toml"\n[learner]\nalgorithm = "raft"\n')
+    found = load_config(tmp_path / "a.toml", ["learner.weight_decay=0"])
+    assert (found.learner.lr, found.learner.zero_stage, found.learner.weight_decay) == (0.25, 0, 0)
+    assert list(load_arms([tmp_path], [])) == ["a", "b"]
+    (tmp_path / "c.toml").write_text('extends = "d.toml"\n')
+    (tmp_path / "d.toml").write_text('extends = "c.toml"\n')
+    with pytest.raises(ConfigError, match="which extends it in turn"):
+        load_config(tmp_path / "c.toml")
+
+
+def test_one_run_file_may_be_varied_by_the_values_of_a_setting() -> None:
+    arms = load_arms([RUNS / "demo.toml"], ["run.steps=2"], "learner.algorithm=raft, grpo")
+    assert {name: (arm.learner.algorithm, arm.run.steps) for name, arm in arms.items()} == {
+        "raft": ("raft", 2),
+        "grpo": ("grpo", 2),
+    }
+    with pytest.raises(ConfigError, match="--each takes one run file"):
+        load_arms([RUNS / "demo.toml", RUNS / "gsm8k.toml"], [], "learner.algorithm=raft")
+    with pytest.raises(ConfigError, match="a comparison needs run files"):
+        load_arms([], [])

@@ -1,0 +1,92 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from actors.data.world import ALPHABET, write_addition
+from cluster.config.run_config import ConfigError, RunConfig, config_of
+from cluster.preparing.preflight import make_run_folder, prepare
+from learner.models.tiny import write_tiny_model
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("world")
+    write_addition(folder, digits=2, prompts=20, worked=5, seed=0)
+    write_tiny_model(folder / "model", alphabet=ALPHABET, seed=0)
+    return folder
+
+
+def config(world: Path, **sections: dict) -> RunConfig:
+    tree: dict = {"model": {"path": str(world / "model")}, "data": {"path": str(world / "prompts.jsonl")}}
+    tree["rollout"] = {"max_new_tokens": 32}
+    for name, values in sections.items():
+        tree[name] = tree.get(name, {}) | values
+    return config_of(tree)
+
+
+def test_prompts_are_tokenized_and_the_context_is_sized_before_anything_starts(world: Path) -> None:
+    prepared = prepare(config(world))
+    assert len(prepared.prompts) == 20
+    longest = max(len(prompt.text) for prompt in prepared.prompts)
+    assert prepared.max_model_len == max(longest + 32, 65)
+    assert len(prepared.probe) == 64
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"model": {"path": "/nowhere"}}, "there is no model folder /nowhere (model.path)"),
+        ({"data": {"path": "/nowhere.jsonl"}}, "there is no data file /nowhere.jsonl"),
+        ({"data": {"prompt_column": "question"}}, "prompts.jsonl:1 has no text in column 'question'"),
+        ({"rollout": {"max_new_tokens": 4096}}, "must be below the model's 2048 positions, got 4096"),
+        ({"rollout": {"max_new_tokens": 2046}}, "longer than the 2 tokens that leave room for a response"),
+        ({"warmup": {"updates": 1, "path": "/none.jsonl"}}, "there is no data file /none.jsonl"),
+    ],
+)
+def test_what_is_missing_or_does_not_fit_is_named(world: Path, sections: dict, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        prepare(config(world, **sections))
+    assert message in str(failure.value)
+
+
+def test_a_folder_without_a_causal_language_model_is_refused(world: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no config\.json"):
+        prepare(config(world, model={"path": str(tmp_path)}))
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
+    with pytest.raises(ConfigError, match="not a causal language model"):
+        prepare(config(world, model={"path": str(tmp_path)}))
+
+
+def test_a_reference_that_its_own_reward_cannot_read_is_named_by_line(world: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "1+2=", "answer": "three"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(ConfigError, match=r"a\.jsonl:2: the reference 'three' holds no number"):
+        prepare(config(world, data={"path": str(tmp_path / "a.jsonl")}))
+
+
+def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path) -> None:
+    assert [make_run_folder("x", tmp_path).name for _ in range(3)] == ["x", "x-2", "x-3"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["deploy/runs/demo.toml", "learner.algoritm=grpo"], "did you mean learner.algorithm?"),
+        (["nothing.toml"], "there is no run file nothing.toml"),
+        (["deploy/runs/demo.toml", "cluster.generators=64"], "the layout wants"),
+    ],
+)
+def test_the_command_ends_with_a_sentence_and_status_2_before_ray_starts(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    root = Path(__file__).parents[3]
+    command = [sys.executable, "-m", "cluster.cli", "train", *arguments]
+    command += [f"run.folder={tmp_path}"] if "nothing.toml" not in arguments else []
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=os.environ, timeout=60)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr

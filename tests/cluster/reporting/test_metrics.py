@@ -1,0 +1,130 @@
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from actors.types import Summary, Times
+from cluster.config.run_config import RunConfig
+from cluster.reporting.metrics import (
+    METRICS,
+    REMEDIES,
+    Clock,
+    FilterReport,
+    seconds_by_stage,
+    step_metrics,
+    where_the_time_went,
+)
+from cluster.running.loop import StepDone
+from learner.types import UpdateStats
+from rewards import Outcome, Verdict
+from tests.builders import group, summary
+
+STATS = UpdateStats(
+    loss=0.5,
+    tokens=30,
+    computed=64,
+    padding=4,
+    entropy=0.2,
+    clip_fraction=0.0,
+    ratio_p99=1.0,
+    mismatch_kl=0.001,
+    capped=0.0,
+    kl_start=0.01,
+    grad_norm=2.0,
+    lr=1e-6,
+)
+
+
+def line(graded: list, batch: list) -> dict:
+    done = StepDone(
+        step=3,
+        batch=SimpleNamespace(summaries=batch),
+        trained=[STATS, STATS],
+        synced=SimpleNamespace(size=2**30, seconds=2.0, probe_gap=1e-6),
+        taken_at=100.0,
+        seconds_wait=5.0,
+        seconds_train=2.0,
+        seconds_sync=1.0,
+    )
+    names = ("dispatched", "kept", "trained", "all_correct", "all_wrong", "failed", "dropped", "in_flight", "buffered")
+    counts = {f"groups_{name}": 1 for name in names}
+    report = FilterReport(counts=counts, drops={"timeout": 1}, graded=graded)
+    return step_metrics(
+        done,
+        report,
+        Clock(wall=9.0, other=1.0, updates=6, step=8.0, busy_generators=0.5, busy_verifiers=0.1, verifiers=2),
+    )
+
+
+def test_every_name_of_the_table_stands_in_every_line() -> None:
+    metrics = line([summary([1.0, -1.0])], [summary([1.0, -1.0])])
+    assert set(metrics) == set(METRICS) | {"bottleneck", "dropped"}
+    assert (metrics["tokens_trained"], metrics["updates"], metrics["sync_gib_per_second"]) == (60, 6, 0.5)
+    assert metrics["bottleneck"] == "generate"
+
+
+def test_reward_and_accuracy_see_rejected_groups_and_no_failed_verdicts() -> None:
+    graded = [summary([1.0, -1.0]), summary([-1.0, -1.0]), summary([None, 1.0])]
+    metrics = line(graded, graded[:1])
+    assert metrics["accuracy"] == pytest.approx(2 / 5)
+    assert metrics["reward_mean"] == pytest.approx(-1 / 5)
+    assert metrics["reward_trained"] == 0.0
+    assert (metrics["responses_timeout"], metrics["responses_error"]) == (1, 0)
+
+
+def test_the_wait_for_verdicts_begins_when_the_last_response_has_been_sampled() -> None:
+    def waited(*spans: tuple[float, float]) -> float:
+        times = [Times(generated_at=generated, verified_at=verified) for generated, verified in spans]
+        return line([], [Summary.of(group([1.0, -1.0]), of) for of in times])["seconds_wait_verify"]
+
+    assert waited((97.0, 99.5)) == 2.5  # the learner waited from 95 to 100
+    assert waited((90.0, 99.5)) == 4.5  # sampled before the learner began to wait
+    assert waited((97.0, 99.5), (99.0, 99.2)) == 0.5
+    assert waited((80.0, 81.0)) == 0.0
+
+
+def test_the_stage_with_most_of_the_wait_is_the_bottleneck() -> None:
+    slow = Summary.of(group([1.0, -1.0]), Times(generated_at=95.5, verified_at=100.0))
+    assert line([], [slow])["bottleneck"] == "verify"
+
+
+def test_disagreement_counts_only_responses_that_both_checkers_saw() -> None:
+    both = Summary.of(
+        replace(
+            group([1.0, -1.0, 1.0]),
+            verdicts=(
+                Verdict(outcome=Outcome.CORRECT, score=1.0, why="", parts={"quick": 0.0}),
+                Verdict(outcome=Outcome.WRONG, score=-1.0, why="", parts={"quick": 0.0}),
+                Verdict(outcome=Outcome.CORRECT, score=1.0, why=""),
+            ),
+        ),
+        Times(queue=7),
+    )
+    metrics = line([both, summary([1.0])], [])
+    assert (metrics["verifier_disagreement"], metrics["verifier_queue"]) == (0.5, 7)
+    assert line([summary([1.0])], [])["verifier_disagreement"] is None
+
+
+def test_staleness_counts_from_the_version_that_the_step_trained_on() -> None:
+    metrics = line([], [summary([1.0, -1.0])])  # the builder samples from version 0, step 3 trains on version 2
+    assert (metrics["staleness_mean"], metrics["staleness_max"]) == (2.0, 2)
+    assert metrics["accuracy"] is None
+
+
+def test_the_stages_add_up_to_the_step_and_one_sentence_names_the_longest() -> None:
+    first = line([summary([1.0, -1.0])], [summary([1.0, -1.0])])
+    stages = seconds_by_stage([first, first])
+    assert stages == {"generate": 10.0, "verify": 0.0, "train": 4.0, "sync": 2.0, "other": 2.0}
+    said = where_the_time_went([first])
+    assert said.startswith(
+        "time of the learner: generate 56%, verify 0%, train 22%, sync 11%, other 11%. Most is waited"
+    )
+    assert "rollout.max_staleness" in said
+    assert (first["busy_learner"], first["tokens_trained_per_second"]) == (0.25, 7.5)
+
+
+def test_every_setting_that_a_remedy_names_is_there() -> None:
+    fields = RunConfig.model_fields
+    for section, name in re.findall(r"\b([a-z]+)\.([a-z_]+)\b", " ".join(REMEDIES.values())):
+        assert name in fields[section].annotation.model_fields

@@ -1,0 +1,41 @@
+import json
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cluster.reporting.metrics import METRICS
+from cluster.reporting.outputs import Display, MetricsWriter
+
+LINE = dict.fromkeys(METRICS, 0.5) | {"step": 3, "accuracy": None, "bottleneck": "train", "dropped": {}}
+
+
+def test_a_step_stands_in_the_file_and_in_tensorboard_under_the_same_names(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, "run")
+    writer.write(LINE)
+    writer.close()
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line) == LINE
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == set(METRICS) - {"accuracy"}  # a number that there is not is left out
+    assert [(event.step, event.value) for event in events.Scalars("entropy")] == [(3, 0.5)]
+
+
+def test_without_a_terminal_each_step_is_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(steps=9) as display:
+        display.status("warming up")
+        display.step(LINE)
+    shown = capsys.readouterr().out
+    assert "warming up\n" in shown
+    assert "step 3/9: accuracy -, kept 0.5, all correct 0.5" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_narrow_terminal_shows_the_most_telling_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    display = Display(steps=9)
+    for width, wanted in ((80, ["step", "accuracy", "kept", "all correct", "all wrong"]), (200, ["bottleneck"])):
+        monkeypatch.setattr(display._console, "_width", width)
+        assert set(wanted) <= set(display._columns_that_fit())
+    monkeypatch.setattr(display._console, "_width", 80)
+    assert "bottleneck" not in display._columns_that_fit()

@@ -1,0 +1,36 @@
+import json
+from pathlib import Path
+
+from actors.types import Order
+from cluster.running.evaluate import Evaluator
+from tests.builders import prompt, summary
+
+
+class Pool:
+    """Answers every order with one right, one wrong and one unjudged response."""
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+
+    async def rollout(self, order: Order) -> tuple:
+        self.orders.append(order)
+        return summary([1.0, -1.0, None]), []
+
+
+async def test_an_evaluation_asks_the_same_every_time_and_writes_what_it_found(tmp_path: Path) -> None:
+    pool = Pool()
+    evaluator = Evaluator(pool=pool, prompts=[prompt("eval/0"), prompt("eval/1")], samples=3, file=tmp_path / "e.jsonl")
+    assert await evaluator.run(0, 0, 0.0) == 0.5
+    assert await evaluator.run(4, 900, 12.5) == 0.5
+    assert pool.orders[:2] == pool.orders[2:]
+    assert all(order.size == 3 and order.group < 0 for order in pool.orders)
+    lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
+    assert lines[1] == {
+        "step": 4,
+        "tokens": 900,
+        "wall_seconds": 12.5,
+        "prompts": 2,
+        "responses": 4,
+        "correct": 2,
+        "accuracy": 0.5,
+    }

@@ -1,0 +1,126 @@
+"""Whole runs with the real parts, made short: what they leave behind, and that what they leave is consistent."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from actors.errors import Starved
+from actors.filtering.ledger import check_conservation
+from cluster.config.run_config import ConfigError, RunConfig, config_of, load_config
+from cluster.reporting.metrics import METRICS
+
+ROOT = Path(__file__).parents[3]
+SHORT = [
+    "world.digits=1",
+    "warmup.updates=80",
+    "rollout.groups_per_step=8",
+    "run.steps=3",
+    "learner.updates_per_step=1",
+]
+pytestmark = pytest.mark.ray
+
+
+def demo(tmp_path: Path, *overrides: str) -> RunConfig:
+    return load_config(ROOT / "deploy/runs/demo.toml", [*SHORT, f"run.folder={tmp_path}", *overrides])
+
+
+def run(config: RunConfig) -> Path:
+    from cluster.running.train import train
+
+    return train(config)
+
+
+def metrics_of(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def check_run(folder: Path, steps: int, staleness: int) -> None:
+    lines = metrics_of(folder)
+    assert [line["step"] for line in lines] == list(range(1, steps + 1))
+    for line in lines:
+        assert set(METRICS) <= set(line)
+        check_conservation(line)
+        assert line["staleness_max"] <= staleness
+        assert line["probe_gap"] < 1e-3
+        assert line["ratio_p99"] == pytest.approx(1.0, abs=1e-4)
+        assert line["mismatch_kl"] < (1e-3 if staleness == 0 else 1.0)
+    parts = sum(line[f"seconds_{stage}"] for line in lines for stage in ("wait", "train", "sync", "other"))
+    assert parts == pytest.approx(lines[-1]["wall_seconds"], rel=0.02)
+    trained = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("trajectories/*/groups.parquet"))]
+    rows = [row for table in trained for row in table]
+    kept = [row for row in rows if row["rejected"] == ""]
+    assert len({row["group"] for row in kept}) == lines[-1]["groups_trained"]
+    assert sum(sum(row["sampled"]) for row in kept) == sum(line["tokens_trained"] for line in lines)
+    rejected = {row["group"] for row in rows if row["rejected"] in ("all_correct", "all_wrong")}
+    assert len(rejected) >= lines[-1]["groups_all_correct"] + lines[-1]["groups_all_wrong"]
+    for row in kept[:50]:
+        assert np.array(row["versions"])[row["sampled"]].min() >= 0
+        assert row["outcome"] in ("correct", "wrong", "unparsable")
+    assert (folder / "config.toml").is_file()
+    assert list(folder.glob("tensorboard/events*"))
+    assert (folder / f"checkpoints/step-{steps}/complete").is_file()
+
+
+def test_on_policy_on_two_zero3_ranks_and_two_generators(tmp_path: Path) -> None:
+    overrides = ("cluster.learner_ranks=2", "learner.zero_stage=3", "cluster.generators=2", "cluster.verifiers=1")
+    folder = run(demo(tmp_path, *overrides, "cluster.device=cpu"))
+    check_run(folder, steps=3, staleness=0)
+
+
+def test_one_version_stale_on_two_zero2_ranks_with_checkpoints(tmp_path: Path) -> None:
+    overrides = ("cluster.learner_ranks=2", "learner.zero_stage=2", "rollout.max_staleness=1", "run.checkpoint_every=2")
+    folder = run(demo(tmp_path, *overrides, "run.steps=4"))
+    check_run(folder, steps=4, staleness=1)
+    assert sorted(path.name for path in folder.glob("checkpoints/*")) == ["step-2", "step-4"]
+    assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
+
+
+def test_a_users_own_dataset_trains_without_any_engine(tmp_path: Path) -> None:
+    from learner.models.tiny import write_tiny_model
+
+    write_tiny_model(tmp_path / "model", alphabet="0123456789+=", seed=0)
+    rows = {"prompt": ["1+1=", "2+3=", "1+1="], "response": ["2", "5", "3"], "score": [1.0, 1.0, -1.0]}
+    pq.write_table(pa.table(rows), tmp_path / "mine.parquet")
+    tree = {
+        "model": {"path": str(tmp_path / "model"), "dtype": "float32"},
+        "data": {"stored": str(tmp_path / "mine.parquet")},
+        "learner": {"algorithm": "raft", "lr": 1e-3},
+        "rollout": {"groups_per_step": 2, "max_new_tokens": 8},
+        "run": {"folder": str(tmp_path), "steps": 4},
+    }
+    lines = metrics_of(run(config_of(tree)))
+    assert [line["tokens_trained"] for line in lines] == [4, 4, 4, 4]  # an answer and its end, for two prompts
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    tree["learner"]["algorithm"] = "topr"
+    with pytest.raises(ConfigError, match=r"weighs each token by the sampler's log-probability.*does not hold them"):
+        run(config_of(tree))
+
+
+def test_a_filter_that_rejects_everything_stops_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    config = demo(tmp_path, "warmup.updates=0", "filter.patience=24")
+    with pytest.raises(Starved, match=r"24 groups in a row.*0\.0 correct: 24"):
+        run(config)
+    assert (tmp_path / "demo/checkpoints/step-0/complete").is_file()
+
+
+def test_gsm8k_goes_through_with_its_own_columns_and_answers(tmp_path: Path) -> None:
+    data = ROOT.parent / "shared/data/gsm8k/train.jsonl"
+    if not data.is_file():
+        pytest.skip(f"needs the GSM8K files, which are not at {data.parent}")
+    from learner.models.tiny import write_tiny_model
+
+    write_tiny_model(tmp_path / "model", alphabet="".join(map(chr, range(32, 127))) + "\n", seed=0)
+    overrides = [f"model.path={tmp_path}/model", f"data.path={data}", f"run.folder={tmp_path}", "run.steps=3"]
+    # A random model is right by luck at best, so every group is kept: the point is that real text goes through.
+    overrides += ["filter.keep=all", "rollout.groups_per_step=2", "rollout.group_size=2", "rollout.max_new_tokens=32"]
+    overrides += ["model.dtype=float32", "learner.micro_batch_tokens=2048"]
+    folder = run(load_config(ROOT / "deploy/runs/gsm8k.toml", overrides))
+    lines = metrics_of(folder)
+    assert len(lines) == 3
+    rows = pq.read_table(folder / "trajectories/step=1/groups.parquet").to_pylist()
+    assert all("####" in row["reference"] for row in rows)
+    assert all(row["tokens"] for row in rows)

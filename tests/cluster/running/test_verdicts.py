@@ -1,0 +1,197 @@
+"""Runs whose verifiers fail on purpose, and runs that are graded by a language model: nothing false is trained on."""
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from actors.errors import Starved
+from actors.filtering.ledger import check_conservation
+from cluster.config.run_config import load_config
+from rewards import Case, Grader, Outcome, Question, RewardSettings
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.ray
+
+# Fails on a third of the responses, each in its own way; the rest is graded as `number` grades it.
+FAILING = """
+import hashlib, os, time
+from rewards import Case, RewardSettings
+from rewards.answers.text import number
+
+def reward(response, reference, prompt):
+    fate = hashlib.blake2b(f"{prompt}{response}".encode(), digest_size=1).digest()[0] % 48
+    if fate == 0:
+        while True:
+            pass
+    if fate == 1:
+        os._exit(9)
+    if fate < 16:
+        raise RuntimeError("on purpose")
+    return number(Case(response=response, reference=reference), RewardSettings())
+"""
+
+
+def start(tmp_path: Path, *overrides: str) -> tuple[Path, list[dict[str, Any]], list[dict[str, Any]]]:
+    """(folder, metrics, all graded responses) of a short run of the demo's world."""
+    from cluster.running.train import train
+
+    short = ["world.digits=1", "warmup.updates=80", "rollout.groups_per_step=8", "run.steps=3"]
+    short += ["learner.updates_per_step=1", f"run.folder={tmp_path}", *overrides]
+    folder = train(load_config(ROOT / "deploy/runs/demo.toml", short))
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    files = sorted(folder.glob("trajectories/*/groups.parquet"))
+    return folder, lines, [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def test_a_run_with_failing_verifiers_trains_on_nothing_false(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(FAILING)
+    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "reward.seconds=2", "cluster.verifiers=2")
+    _, lines, rows = start(tmp_path, *settings)
+    for line in lines:
+        check_conservation(line)
+    failed = [row for row in rows if row["outcome"] in ("timeout", "error")]
+    assert {row["outcome"] for row in failed} == {"timeout", "error"}
+    assert all(row["score"] is None for row in failed)
+    assert any("on purpose" in row["why"] for row in failed)
+    assert any("status 9" in row["why"] for row in failed)
+    for row in rows:  # every verdict that there is is the right one
+        if row["outcome"] == "correct":
+            assert row["response"].rpartition("#")[2].strip() == row["reference"]
+    trained = [row for row in rows if row["rejected"] == "" and row["score"] is not None]
+    assert sum(sum(row["sampled"]) for row in trained) == sum(line["tokens_trained"] for line in lines)
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    for group in groups.values():  # a failure is no wrong answer: it neither makes a group all wrong nor saves one
+        scores = [row["score"] for row in group if row["score"] is not None]
+        if group[0]["rejected"] == "all_wrong":
+            assert max(scores) < 0
+        if group[0]["rejected"] == "":
+            assert min(scores) < 0 < max(scores)
+    assert sum(line["responses_timeout"] + line["responses_error"] for line in lines) > 0
+    said = capsys.readouterr().out
+    assert said.count("a response has no verdict") == 1
+
+
+def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return 1 / 0\n")
+    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "warmup.updates=0")
+    with pytest.raises(Starved, match="16 groups in a row could not be judged"):
+        start(tmp_path, *settings)
+    said = capsys.readouterr().out
+    assert "ZeroDivisionError: division by zero" in said
+    assert "mine.py" in said
+
+
+def yes_model(folder: Path) -> None:
+    """A model folder whose model says "yes" to everything, and no more."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2ForCausalLM
+
+    from learner.models.tiny import write_tiny_model
+
+    write_tiny_model(folder, alphabet="".join(map(chr, range(33, 127))), seed=0, tied=False)
+    model, tokenizer = Qwen2ForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    said = [*tokenizer("yes")["input_ids"], tokenizer.eos_token_id]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()  # so that layers add nothing, and the next token hangs on the last one alone
+        model.model.norm.weight.fill_(1.0)
+        model.model.embed_tokens.weight[:, 0] = 1.0  # what stands for any token, after which comes "y"
+        for place, token in enumerate(said):
+            model.lm_head.weight[token, place] = 1.0
+            model.model.embed_tokens.weight[token] = torch.eye(160)[place + 1]
+    model.save_pretrained(folder)
+
+
+def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    yes_model(tmp_path / "judge")
+    settings = ("reward.name=judge", f"reward.model={tmp_path}/judge", "reward.seconds=30", "filter.keep=all")
+    _, lines, rows = start(tmp_path, *settings, "run.steps=1", "learner.algorithm=reinforce")
+    assert lines[0]["accuracy"] == 1.0
+    assert {row["outcome"] for row in rows} == {"correct"}
+
+
+def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None:
+    import ray
+
+    from actors.grading.judge import JudgeModel
+    from actors.grading.labels import StepLabel, label_steps
+    from actors.settings import GeneratorSettings, RolloutSettings
+    from actors.types import EngineSpec
+
+    yes_model(tmp_path / "model")
+    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
+    spec = EngineSpec(
+        model=str(tmp_path / "model"),
+        dtype="float32",
+        seed=0,
+        max_model_len=256,
+        tensor_parallel=1,
+        backend="",
+        on_cpu=True,
+        engine=GeneratorSettings(),
+    )
+
+    async def labels(reference: str) -> list[StepLabel]:
+        async def complete(text: str, count: int) -> list[str]:
+            return await engine.continuations.remote(text, count, RolloutSettings(max_new_tokens=8), 0)
+
+        async def judge(response: str) -> Outcome:
+            case = Case(response=response.rpartition(";")[2], reference=reference)
+            question = Question(reward="exact", case=case, settings=RewardSettings())
+            return (await asyncio.to_thread(grader.grade, [question]))[0].outcome
+
+        return await label_steps("is it?", ["so;", "it.;"], complete, judge, completions=4)
+
+    ray.init(address="local", num_cpus=2, log_to_driver=False, runtime_env={"env_vars": env})
+    grader = Grader()
+    try:
+        engine: Any = ray.remote(JudgeModel).remote(spec)
+        ray.get(engine.start.remote())
+        right, wrong = asyncio.run(labels("yes")), asyncio.run(labels("no"))
+        ray.get(engine.stop.remote())
+    finally:
+        grader.close()
+        ray.shutdown()
+    assert [(label.hard, label.soft, label.judged) for label in right] == [(1.0, 1.0, 4)] * 2
+    assert [(label.hard, label.soft, label.judged) for label in wrong] == [(0.0, 0.0, 4)] * 2
+
+
+STEPS = """
+from rewards import Judgement, Mark, Outcome
+from rewards.answers.text import number
+from rewards import Case, RewardSettings
+
+def reward(response, reference, prompt):
+    said = number(Case(response=response, reference=reference), RewardSettings())
+    ends = [i + 1 for i, character in enumerate(response) if character == "="]
+    marks = tuple(Mark(start=end - 1, end=end, value=1.0) for end in ends)
+    return Judgement(outcome=said.outcome, why=said.why, marks=marks)
+"""
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+def test_rewards_of_steps_lie_on_their_tokens_and_train(tmp_path: Path, algorithm: str) -> None:
+    (tmp_path / "mine.py").write_text(STEPS)
+    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "reward.steps=0.25", "filter.keep=all")
+    _, lines, rows = start(tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
+    assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
+    for row in rows:
+        dense = np.array(row["dense"])
+        if not dense.size:
+            assert "=" not in row["response"]
+            continue
+        assert np.nansum(dense) == 0.25 * row["response"].count("=")
+        assert not np.isfinite(dense[~np.array(row["sampled"])]).any()

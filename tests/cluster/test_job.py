@@ -1,0 +1,93 @@
+"""A run as an ordinary Ray job: submitted with `ray job submit`, seen under its names in Ray's state and metrics."""
+
+import json
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from learner.types import free_port
+
+pytestmark = pytest.mark.ray
+ROOT = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).parent / "ray")
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+
+@pytest.fixture
+def cluster() -> Iterator[dict[str, int]]:
+    """A Ray cluster of this test's own, ended by its process id."""
+    ports = {name: free_port() for name in ("port", "dashboard-port", "metrics-export-port")}
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats", f"--temp-dir={folder}"]
+        command += [f"--{name}={port}" for name, port in ports.items()]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        head = subprocess.Popen(command, env=os.environ | TOKEN, **quiet)
+        try:
+            wait_for(lambda: fetch(f"http://127.0.0.1:{ports['dashboard-port']}/api/version"), seconds=60)
+            # The node's agent, which takes jobs, serves the metrics too.
+            wait_for(lambda: fetch(f"http://127.0.0.1:{ports['metrics-export-port']}/metrics"), seconds=60)
+            yield ports
+        finally:
+            head.send_signal(signal.SIGTERM)
+            head.wait(timeout=60)
+
+
+def fetch(url: str) -> str:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.read().decode()
+    except urllib.error.HTTPError as refusal:  # it answers, if only to ask for a token
+        return str(refusal.code)
+    except OSError:
+        return ""
+
+
+def accuracy_of(cluster: dict[str, int]) -> re.Match[str] | None:
+    """The run's line on Ray's Prometheus endpoint."""
+    text = fetch(f"http://127.0.0.1:{cluster['metrics-export-port']}/metrics")
+    return re.search(r'^ray_accuracy\{.*run="job".*\} .*$', text, re.M)
+
+
+def wait_for(ready, seconds: float):
+    """The first true value of `ready`, asked twice a second."""
+    deadline = time.monotonic() + seconds
+    while not (value := ready()):
+        assert time.monotonic() < deadline, f"nothing after {seconds} s"
+        time.sleep(0.5)
+    return value
+
+
+def test_a_submitted_job_trains_and_shows_its_metrics_and_actors(cluster: dict[str, int], tmp_path: Path) -> None:
+    command = [RAY, "job", "submit", "--working-dir", str(ROOT), "--", sys.executable, "-m", "cluster.cli", "train"]
+    command += ["deploy/runs/demo.toml", "run.name=job", f"run.folder={tmp_path}", "warmup.updates=80", "run.steps=3"]
+    command += ["rollout.groups_per_step=8", "world.digits=1"]
+    env = os.environ | TOKEN | {"RAY_ADDRESS": f"http://127.0.0.1:{cluster['dashboard-port']}"}
+    log = tmp_path / "job.log"
+    with log.open("w") as out:
+        job = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
+        try:
+            seen = wait_for(lambda: job.poll() is not None or accuracy_of(cluster), seconds=240)
+            job.wait(timeout=240)
+        finally:
+            job.kill()
+    output = log.read_text()
+    assert job.returncode == 0, output
+    assert isinstance(seen, re.Match), output
+    assert 0 <= float(seen.group().split()[-1]) <= 1
+    listing = subprocess.run(
+        [RAY, "list", "actors", "--format", "json"], env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    names = {actor["name"] for actor in json.loads(listing.stdout)}
+    assert {"learner-rank-0", "generator-0", "verifier-0", "filter"} <= names
+    lines = [json.loads(line) for line in (tmp_path / "job/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]

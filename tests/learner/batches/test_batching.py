@@ -1,0 +1,267 @@
+"""From groups to packed arrays: what counts, what each token weighs, and what packing keeps."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from learner.batches.batching import (
+    Sample,
+    Totals,
+    balance,
+    empty_batch,
+    pack,
+    plan_updates,
+    sequences_of,
+    token_weight,
+)
+from learner.methods.algorithms import AGGREGATIONS, ALGORITHMS, algorithm_of
+from tests.builders import group, samples_of, summary, token_gradients
+
+REJ, RAFT, DPO = ALGORITHMS["reinforce-rej"], ALGORITHMS["raft"], ALGORITHMS["iterative-dpo"]
+ONE = Totals(tokens=1, responses=1, longest=1)
+SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=60)
+
+
+def samples(sizes: list[int]) -> list[Sample]:
+    """Of so many trained tokens behind one of a prompt; the tokens tell the sample and the place."""
+    return [
+        Sample(
+            tokens=np.arange(1, size + 2, dtype=np.int32) + 1000 * number,
+            trained=np.arange(size + 1) > 0,
+            sampler=-np.arange(size + 1, dtype=np.float32) - 1000 * number,
+            advantage=float(number),
+            weight=1.0 / (number + 1),
+        )
+        for number, size in enumerate(sizes)
+    ]
+
+
+# --------------------------------------------------------------------------------------- weights, denominators
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "expected"),
+    [("token-mean", 16 / 6), ("seq-mean-token-mean", 2.5), ("seq-mean-token-sum", 8.0), ("constant", 1.0)],
+)
+def test_the_four_aggregations_on_the_worked_example(aggregate: str, expected: float) -> None:
+    totals = Totals(tokens=6, responses=2, longest=8)
+    losses = [[1, 3], [2, 2, 2, 6]]
+    assert sum(token_weight(aggregate, len(row), totals) * sum(row) for row in losses) == pytest.approx(expected)
+    assert len(AGGREGATIONS) == 4
+
+
+def test_raft_counts_only_what_it_imitates() -> None:
+    (plan,) = plan_updates([summary([1.0, -1.0, 1.0], [2, 3, 4])], RAFT, updates=1, ranks=1, longest=8)
+    assert (plan.totals.tokens, plan.totals.responses) == (6, 2)
+    trained = sequences_of(group([1.0, -1.0, 1.0], [2, 3, 4]), RAFT, plan.totals)
+    assert [sample.trained.sum() for sample in trained] == [2, 4]
+
+
+def test_unjudged_and_empty_responses_stand_in_no_denominator() -> None:
+    scores, lengths = [1.0, None, -1.0, -1.0], [2, 5, 0, 3]
+    (plan,) = plan_updates([summary(scores, lengths)], REJ, updates=1, ranks=1, longest=8)
+    assert (plan.totals.tokens, plan.totals.responses) == (5, 2)
+    assert len(sequences_of(group(scores, lengths), REJ, plan.totals)) == 2
+
+
+@given(
+    st.sampled_from(sorted(ALGORITHMS)),
+    st.lists(st.tuples(st.sampled_from([-1.0, 1.0]), st.integers(1, 20)), min_size=2, max_size=8),
+    st.sampled_from([0.0, 0.25, 0.9]),
+)
+@settings(deadline=None)
+def test_the_denominators_count_exactly_what_is_trained(name: str, responses, share: float) -> None:
+    row, (scores, lengths) = replace(ALGORITHMS[name], overlong=share), zip(*responses, strict=True)
+    for number, plan in enumerate(plan_updates([summary(scores, lengths)], row, updates=1, ranks=1, longest=20)):
+        ((*trained,),) = samples_of(row, [group(scores, lengths)], longest=20, number=number)
+        assert plan.number == number
+        assert plan.totals.responses == max(1, len(trained))
+        assert plan.totals.tokens == max(1, sum(int(sample.trained.sum()) for sample in trained))
+
+
+@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+def test_the_weights_of_an_update_sum_to_what_its_aggregation_says(aggregate: str) -> None:
+    row, lengths = algorithm_of("grpo", {"aggregate": aggregate}), [3, 5, 2, 6]
+    (trained,) = samples_of(row, [group([1.0, -1.0, 1.0, 1.0], lengths)], longest=8)
+    total = sum(sample.weight * sample.trained.sum() for sample in trained)
+    mean = {"seq-mean-token-sum": sum(lengths) / 4, "constant": sum(lengths) / (4 * 8)}
+    assert total == pytest.approx(mean.get(aggregate, 1.0))
+
+
+def test_a_token_mean_survives_splitting_only_with_denominators_of_the_whole_update() -> None:
+    row = algorithm_of("grpo", {"aggregate": "token-mean"})
+    groups = [group([1.0, -1.0], [4, 5], id=0, seed=1), group([-1.0, 1.0], [11, 14], id=1, seed=1)]
+    whole = token_gradients(row, groups)
+    halves = token_gradients(row, groups[:1]) | token_gradients(row, groups[1:])
+    tokens = {response: 9 if len(gradient) < 6 else 25 for response, gradient in whole.items()}
+    for response, gradient in whole.items():
+        assert gradient == pytest.approx(halves[response] * tokens[response] / 34, rel=1e-5)
+        assert gradient != pytest.approx(halves[response] / 2, rel=1e-2)
+
+
+def test_a_pass_with_a_higher_threshold_trains_on_fewer_responses() -> None:
+    row, scores = algorithm_of("rest", {"thresholds": (0.7, 0.8, 0.9)}), [0.2, 0.75, 0.85, 0.9, 0.95]
+    plans = plan_updates([summary(scores)], row, updates=1, ranks=1, longest=8)
+    assert [plan.totals.responses for plan in plans] == [4, 3, 1]
+    assert [len(samples_of(row, [group(scores)], number=number)[0]) for number in range(3)] == [4, 3, 1]
+
+
+# ------------------------------------------------------------------------------------------ updates and ranks
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=40), st.integers(1, 5), st.integers(1, 3))
+@settings(deadline=None)
+def test_every_group_is_in_exactly_one_update_and_on_one_rank(sizes: list[int], ranks: int, updates: int) -> None:
+    updates = min(updates, len(sizes))
+    summaries = [summary([1.0, -1.0], [size, 1], id=number) for number, size in enumerate(sizes)]
+    plans = plan_updates(summaries, REJ, updates=updates, ranks=ranks, longest=8)
+    assert sorted(index for plan in plans for rank in plan.ranks for index in rank) == list(range(len(sizes)))
+    assert sum(plan.totals.tokens for plan in plans) == sum(sizes) + len(sizes)
+
+
+def test_every_pass_goes_through_all_groups() -> None:
+    row = algorithm_of("reinforce", {"passes": 2})
+    plans = plan_updates([summary([1.0, -1.0], id=number) for number in range(5)], row, updates=2, ranks=1, longest=8)
+    assert [plan.number for plan in plans] == [0, 0, 1, 1]
+    for one in (plans[:2], plans[2:]):
+        assert sorted(index for plan in one for rank in plan.ranks for index in rank) == [0, 1, 2, 3, 4]
+
+
+def test_ranks_get_about_the_same_number_of_tokens() -> None:
+    costs = [100, 90, 50, 40, 10, 10]
+    shares = balance(costs, 2)
+    assert [sum(costs[index] for index in share) for share in shares] == [150, 150]
+
+
+# ------------------------------------------------------------------------------------------------------ samples
+
+
+def test_the_penalty_of_length_is_taken_off_before_the_credit() -> None:
+    row = algorithm_of("reinforce", {"overlong": 0.5})
+    (trained,) = samples_of(row, [group([1.0, 1.0, -1.0], [2, 6, 8])], longest=8)
+    assert [sample.advantage for sample in trained] == [1.0, 0.5, -2.0]
+    assert [sample.correct for sample in trained] == [True, True, False]
+
+
+def test_a_greedy_score_is_taken_off_before_the_credit() -> None:
+    one = replace(group([0.5, 0.0]), greedy=0.3)
+    assert [s.advantage for s in sequences_of(one, ALGORITHMS["self-critical"], ONE)] == pytest.approx([0.2, -0.3])
+    assert [s.advantage for s in sequences_of(one, ALGORITHMS["reinforce"], ONE)] == [0.5, 0.0]
+
+
+def test_a_control_token_takes_the_place_of_the_first() -> None:
+    one = group([1.0, -1.0])
+    trained = sequences_of(one, ALGORITHMS["quark"], ONE, control=lambda score: 90 if score > 0 else 94)
+    assert [sample.tokens[0] for sample in trained] == [90, 94]
+    assert [sample.hidden for sample in trained] == [1, 1]
+    for sample, trajectory in zip(trained, one.trajectories, strict=True):
+        assert sample.tokens[1:].tolist() == trajectory.tokens[1:].tolist()
+
+
+def test_a_response_without_recorded_log_probabilities_has_none_to_train_against() -> None:
+    one = group([1.0, -1.0])
+    lost = replace(one.trajectories[0], logprobs=np.full(one.trajectories[0].tokens.size, np.nan, np.float32))
+    trained = sequences_of(replace(one, trajectories=(lost, one.trajectories[1])), REJ, ONE)
+    assert trained[0].sampler is None
+    assert trained[1].sampler is not None
+
+
+@given(st.lists(st.sampled_from([-1.0, 1.0, None]), min_size=1, max_size=10), st.integers(8, 200))
+@settings(deadline=None)
+def test_pairs_lie_side_by_side_in_every_micro_batch(scores: list[float | None], budget: int) -> None:
+    if all(score is None for score in scores):
+        return
+    trained = sequences_of(group(scores), DPO, ONE)
+    for batch in pack(trained, budget, together=2):
+        signs = [trained[member].advantage for member in batch.members]
+        assert signs == [1.0, -1.0] * (len(signs) // 2)
+        assert [a + 1 for a in batch.members[::2]] == list(batch.members[1::2])
+
+
+# ------------------------------------------------------------------------------------------------------ packing
+
+
+@given(SIZES, st.integers(64, 1024))
+@settings(deadline=None)
+def test_packing_keeps_every_token_with_its_position_and_its_numbers(sizes: list[int], budget: int) -> None:
+    given_samples = samples(sizes)
+    seen: Counter[int] = Counter()
+    for batch in pack(given_samples, budget):
+        assert batch.tokens.size <= budget or batch.tokens.shape[0] == 1
+        targets = batch.tokens.reshape(-1)[batch.targets]
+        assert (batch.positions.reshape(-1)[batch.targets] == targets % 1000 - 1).all()
+        assert batch.advantages.tolist() == (targets // 1000).tolist()
+        np.testing.assert_allclose(batch.sampler, -(targets % 1000 - 1) - 1000 * (targets // 1000))
+        np.testing.assert_allclose(batch.weights, 1 / (targets // 1000 + 1))
+        seen.update(targets.tolist())
+    assert seen == Counter(token for sample in given_samples for token in sample.tokens[1:].tolist())
+
+
+@given(SIZES, st.integers(64, 1024), st.sampled_from([1, 2]))
+@settings(deadline=None)
+def test_values_of_a_micro_batch_split_into_those_of_its_members(sizes: list[int], budget: int, together: int) -> None:
+    given_samples = samples(sizes * together)
+    found = {}
+    for batch in pack(given_samples, budget, together):
+        targets = batch.tokens.reshape(-1)[batch.targets]
+        assert (np.array(batch.members)[batch.owners] == targets // 1000).all()
+        found |= dict(zip(batch.members, batch.split(targets), strict=True))
+    assert [found[index].tolist() for index in range(len(given_samples))] == [
+        sample.tokens[1:].tolist() for sample in given_samples
+    ]
+
+
+@given(SIZES, st.integers(8, 1024), st.sampled_from([1, 2]))
+@settings(deadline=None)
+def test_padding_is_at_most_three_hundredths_of_every_micro_batch(sizes: list[int], budget: int, together: int) -> None:
+    for batch in pack(samples(sizes * together), budget, together):
+        assert batch.padding == batch.tokens.size - sum(sizes[member % len(sizes)] + 1 for member in batch.members)
+        assert batch.padding <= 0.03 * batch.tokens.size
+
+
+WORKLOADS = {  # (prompts, responses, budget): tokens of each of 256 prompts and responses, or of 8
+    "the demo's": (lambda draw: (draw.integers(6, 11, 256), draw.integers(4, 21, 256)), 2048),
+    "a long tail": (lambda draw: (draw.integers(6, 11, 256), 8 + draw.exponential(40, 256).clip(0, 248)), 8192),
+    "log-normal": (lambda draw: (draw.integers(50, 200, 256), draw.lognormal(6, 1, 256).clip(1, 3896)), 16384),
+    "tiny": (lambda draw: (draw.integers(6, 11, 8), draw.integers(4, 21, 8)), 2048),
+    "tiny and uneven": (lambda draw: (draw.integers(50, 200, 8), draw.lognormal(6, 1, 8).clip(1, 3896)), 16384),
+}
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_padding_is_at_most_three_hundredths_on_every_rank(name: str) -> None:
+    draw, budget = WORKLOADS[name]
+    prompts, responses = draw(np.random.default_rng(0))
+    sizes = (prompts + responses).astype(int).tolist()
+    for share in balance(sizes, 2):
+        batches = pack(samples([sizes[index] for index in share]), budget)
+        assert sum(batch.padding for batch in batches) <= 0.03 * sum(batch.tokens.size for batch in batches)
+
+
+def test_rows_are_not_much_longer_than_the_sequences_in_them() -> None:
+    (batch,) = pack(samples([9] * 64), 1024)
+    assert batch.tokens.shape == (64, 10)
+    lengths = np.random.default_rng(0).integers(10, 40, 512).tolist()
+    assert max(batch.tokens.shape[1] for batch in pack(samples(lengths), 4096)[:-1]) <= 4 * 41
+
+
+def test_sequences_longer_than_the_budget_travel_alone() -> None:
+    batches = pack(samples([300, 20, 30, 200, 40]), 100)
+    assert sorted(batch.members for batch in batches if len(batch.members) == 1) == [(0,), (3,)]
+    assert [batch.tokens.size for batch in batches] == [301, 201, 93]
+
+
+def test_a_rank_without_work_gets_a_batch_that_weighs_nothing() -> None:
+    batch = empty_batch()
+    assert not batch.weights.any()
+    assert batch.targets.min() > 0
+    assert pack([], 64) == []
+
+
+def test_an_aggregation_can_be_chosen_for_any_row() -> None:
+    assert algorithm_of("raft", {"aggregate": "token-mean"}).aggregate == "token-mean"
+    assert algorithm_of("raft", keep="mixed").keep is REJ.keep

@@ -1,0 +1,217 @@
+"""The ZeRO engine over real ranks: the same update whatever the stage, the number of ranks or the split."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from safetensors.numpy import load_file
+
+from actors.arrow import packed
+from actors.data.world import ALPHABET
+from actors.settings import DataSettings
+from actors.types import Group, Summary, Times
+from learner.actor import PACKING, LearnerRank
+from learner.batches.batching import empty_batch, pack, plan_updates, sequences_of
+from learner.methods.algorithms import Algorithm, algorithm_of
+from learner.models.tiny import write_tiny_model
+from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
+from learner.types import LearnerSpec, Schedule, Share
+from tests.builders import group
+
+pytestmark = pytest.mark.ray
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
+PROBE = [1, 2, 10, 3, 4, 11]
+# Lengths are uneven, so that two ranks with a small budget have different numbers of micro-batches.
+GROUPS = [group([1.0, -1.0, 1.0], [40 + 20 * number, 7, 3], id=number, seed=2) for number in range(3)]
+# 475 tokens on one rank and 100 on the other, prompts of 3 tokens among them.
+UNEVEN = [group([1.0, -1.0, 1.0, -1.0, 1.0], [92] * 5, id=0, seed=3), group([1.0, -1.0], [47, 47], id=1, seed=3)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_tiny_model(folder, alphabet=ALPHABET, seed=0)
+    return folder
+
+
+class Gathering(LearnerRank):
+    """A rank whose shards are gathered at every use, small as they are; DeepSpeed would keep tiny ones whole."""
+
+    def load(self, path: Path, schedule: Schedule) -> int:
+        from learner import engine
+
+        plain = engine.deepspeed_config
+
+        def always(*arguments: object) -> dict:
+            config = plain(*arguments)
+            return config | {
+                "zero_optimization": config["zero_optimization"] | {"stage3_param_persistence_threshold": 0}
+            }
+
+        engine.deepspeed_config = always
+        return super().load(path, schedule)
+
+
+def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algorithm) -> list:
+    spec = LearnerSpec(
+        model=ModelSettings(dtype="float32"),
+        learner=settings,
+        algorithm=algorithm,
+        data=DataSettings(),
+        warmup=WarmupSettings(),
+        temperature=1.0,
+        top_p=1.0,
+        seed=0,
+    )
+    env = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
+    kind = Gathering if settings.logit_chunk < 2048 else LearnerRank
+    actor = ray.remote(concurrency_groups={PACKING: 1})(kind).options(num_cpus=1, runtime_env={"env_vars": env})
+    actors = [actor.remote(rank, ranks, 1) for rank in range(ranks)]
+    address = ray.get(actors[0].address.remote())
+    ray.get([one.join.remote(*address) for one in actors])
+    ray.get([one.begin.remote(spec) for one in actors])
+    ray.get([one.load.remote(model, Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)) for one in actors])
+    return actors
+
+
+def shares_of(ranks: int, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list[list[Share]]:
+    summaries = [Summary.of(one, Times()) for one in groups]
+    plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, longest=100)
+    return [
+        [Share(number=plan.number, totals=plan.totals, groups=plan.ranks[rank]) for plan in plans]
+        for rank in range(ranks)
+    ]
+
+
+def train(actors: list, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list:
+    shares = shares_of(len(actors), updates, algorithm, groups)
+    ray.get([one.prepare.remote(share, *map(packed, groups)) for one, share in zip(actors, shares, strict=True)])
+    done = [one.train.remote() for one in actors]
+    return ray.get(done, timeout=120)[0]  # ranks that are out of step would wait for ever
+
+
+@pytest.fixture(scope="module")
+def reference(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """Two steps of two updates each, on one rank without ZeRO and with one large micro-batch."""
+    return two_steps(model, 0, 1, 100_000, tmp_path_factory.mktemp("reference"))
+
+
+def two_steps(
+    model: Path, stage: int, ranks: int, budget: int, folder: Path, name: str = "reinforce-rej", chunk: int = 2048
+) -> dict:
+    algorithm = algorithm_of(name)
+    settings = LearnerSettings(
+        zero_stage=stage, micro_batch_tokens=budget, grad_clip=0.5, lr_end=0.25, logit_chunk=chunk
+    )
+    actors = ranks_of(settings, model, ranks, algorithm)
+    stats = [train(actors, 2, algorithm) for _ in range(2)]
+    probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
+    ray.get([one.save.remote(folder / "saved") for one in actors])
+    for one in actors:
+        ray.kill(one)
+    return {"stats": stats, "probe": probe, "folder": folder / "saved"}
+
+
+@pytest.mark.parametrize(("stage", "ranks"), [(0, 2), (1, 2), (2, 2), (3, 2)])
+def test_the_update_is_the_same_for_every_stage_split_and_number_of_ranks(
+    model: Path, reference: dict, stage: int, ranks: int, tmp_path: Path
+) -> None:
+    found = two_steps(model, stage, ranks, 64, tmp_path)
+    np.testing.assert_allclose(found["probe"], reference["probe"], atol=1e-4)
+    for step, wanted in zip(found["stats"], reference["stats"], strict=True):
+        for one, other in zip(step, wanted, strict=True):
+            for name in ("loss", "entropy", "grad_norm", "mismatch_kl"):
+                assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-3, abs=1e-5), name
+            assert (one.tokens, one.lr) == (other.tokens, other.lr)
+    saved, wanted = (load_file(one["folder"] / "model.safetensors") for one in (found, reference))
+    assert saved.keys() == wanted.keys()
+    for name in saved:
+        np.testing.assert_allclose(saved[name], wanted[name], atol=2e-4)
+
+
+def test_ranks_with_different_numbers_of_logit_chunks_stay_in_step_at_zero3(
+    model: Path, reference: dict, tmp_path: Path
+) -> None:
+    found = two_steps(model, 3, 2, 64, tmp_path, chunk=5)
+    np.testing.assert_allclose(found["probe"], reference["probe"], atol=1e-4)
+    for step, wanted in zip(found["stats"], reference["stats"], strict=True):
+        assert [one.loss for one in step] == pytest.approx([one.loss for one in wanted], rel=1e-3, abs=1e-5)
+
+
+def one_update(model: Path, stage: int, ranks: int, budget: int) -> dict:
+    """Of the uneven groups, with the weights that it leaves, as a probe shows them."""
+    algorithm = algorithm_of("reinforce-rej")
+    settings = LearnerSettings(zero_stage=stage, micro_batch_tokens=budget, grad_clip=0.5)
+    actors = ranks_of(settings, model, ranks, algorithm)
+    stats = train(actors, 1, algorithm, UNEVEN)[0]
+    probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
+    for one in actors:
+        ray.kill(one)
+    return {"loss": stats.loss, "grad_norm": stats.grad_norm, "computed": stats.computed, "probe": probe}
+
+
+def test_five_micro_batches_beside_one_give_the_same_update_at_zero_1_2_and_3(model: Path) -> None:
+    row = algorithm_of("reinforce-rej")
+    plan = plan_updates([Summary.of(one, Times()) for one in UNEVEN], row, updates=1, ranks=2, longest=100)[0]
+    found = [
+        pack([s for index in share for s in sequences_of(UNEVEN[index], row, plan.totals)], 100) for share in plan.ranks
+    ]
+    assert [sum(batch.tokens.size for batch in batches) for batches in found] == [475, 100]
+    assert [len(batches) for batches in found] == [5, 1]
+    wanted = one_update(model, 0, 1, 100_000)
+    for stage in (1, 2, 3):
+        found = one_update(model, stage, 2, 100)
+        assert found["computed"] == 475 + 100 + 4 * empty_batch().tokens.size
+        assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4, abs=1e-6)
+        assert found["grad_norm"] == pytest.approx(wanted["grad_norm"], rel=1e-4)
+        np.testing.assert_allclose(found["probe"], wanted["probe"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["ppo", "prime", "iterative-dpo", "gspo"])
+def test_models_beside_the_policy_give_the_same_update_on_one_rank_and_on_two_at_zero3(
+    name: str, model: Path, tmp_path: Path
+) -> None:
+    one = two_steps(model, 0, 1, 100_000, tmp_path / "one", name)
+    two = two_steps(model, 3, 2, 64, tmp_path / "two", name)
+    np.testing.assert_allclose(two["probe"], one["probe"], atol=1e-4)
+    for step, wanted in zip(two["stats"], one["stats"], strict=True):
+        for found, other in zip(step, wanted, strict=True):
+            assert found.loss == pytest.approx(other.loss, rel=1e-3, abs=1e-5)
+            assert found.grad_norm == pytest.approx(other.grad_norm, rel=1e-3, abs=1e-5)
+
+
+def test_the_learning_rate_counts_updates_and_ends_where_it_should(reference: dict) -> None:
+    rates = [update.lr for step in reference["stats"] for update in step]
+    assert rates == pytest.approx([1e-3, 0.75e-3, 0.5e-3, 0.25e-3])
+
+
+def test_the_first_update_of_a_step_has_ratio_one_and_the_second_has_moved(reference: dict) -> None:
+    first, second = reference["stats"][0]
+    assert first.ratio_p99 == pytest.approx(1.0, abs=1e-5)
+    assert second.ratio_p99 > 1.0001
+
+
+def test_the_start_is_remembered(reference: dict) -> None:
+    assert reference["stats"][0][0].kl_start == pytest.approx(0.0, abs=1e-6)
+    assert reference["stats"][1][1].kl_start > 1e-6
+
+
+def test_a_saved_folder_gives_the_learners_log_probabilities(reference: dict) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    lm = AutoModelForCausalLM.from_pretrained(reference["folder"])
+    ids = torch.tensor([PROBE])
+    logp = lm(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
+    np.testing.assert_allclose(logp.detach(), reference["probe"], atol=1e-5)
+    assert (reference["folder"] / "complete").is_file()

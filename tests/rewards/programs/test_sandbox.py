@@ -1,0 +1,349 @@
+import os
+import struct
+import time
+from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rewards.programs.inside import Gone, decode, encode
+from rewards.programs.sandbox import Box, Program, follow, sandbox_problem
+from rewards.programs.seccomp import refusing_filter
+
+Point = namedtuple("Point", "x y")
+confined = pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "it works")
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+
+def ran(source: str, seconds: float = 10.0, **box: Any) -> Program:
+    """The program after its end, or after its kill at the deadline."""
+    with Program(("inside", "inside_program"), {"source": source}, Box(**{"cpu_seconds": 5, **box})) as program:
+        follow((program,), program, time.monotonic() + seconds)
+        return program
+
+
+# ---- values ----
+
+
+def no_reference(value: Any) -> list[Any]:
+    raise LookupError(f"{value!r} has to be sent as a reference")
+
+
+VALUES = [
+    *(
+        None,
+        True,
+        0,
+        -1,
+        2**63,
+        -(2**63),
+        10**3000,
+        1.5,
+        float("inf"),
+        -0.0,
+        1e-320,
+        3 + 4j,
+        "",
+        "é\n",
+        "\ud800",
+        "a\0",
+    ),
+    *(b"\x00\xff", [], [1, [2, []]], (), (1, "x"), {1, "x"}, frozenset({(1, 2)}), {}, {1: "a", (2, 3): [4], None: {}}),
+    *(range(3), range(9, 0, -2), Counter("aab"), OrderedDict(a=1, b=2), deque([1, 2]), [True, 1, 1.0]),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: repr(value)[:30])
+def test_a_value_arrives_as_it_was_sent(value: Any) -> None:
+    arrived = decode(encode(value, no_reference), no_reference)
+    assert arrived == value
+    assert type(arrived) is type(value)
+    assert repr(arrived) == repr(value)
+
+
+def test_nan_arrives_as_nan() -> None:
+    arrived = decode(encode([float("nan")], no_reference), no_reference)
+    assert arrived[0] != arrived[0]
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [(Point(1, 2), (1, 2)), (Level.HIGH, 3), (defaultdict(int, a=1), {"a": 1}), (bytearray(b"x"), b"x")],
+    ids=repr,
+)
+def test_a_subclass_with_the_equality_of_its_base_arrives_as_that(value: Any, plain: Any) -> None:
+    arrived = decode(encode(value, no_reference), no_reference)
+    assert (arrived, type(arrived)) == (plain, type(plain))
+
+
+class Sly(int):
+    __eq__ = lambda self, other: True  # noqa: E731
+    __hash__ = int.__hash__
+
+
+@pytest.mark.parametrize("value", [Sly(3), object(), iter([1]), len, int], ids=repr)
+def test_what_is_no_plain_value_is_sent_as_a_reference(value: Any) -> None:
+    assert encode([value], lambda held: ["object", id(held)]) == ["list", [["object", id(value)]]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        [],
+        ["list"],
+        ["list", 3],
+        ["set", [["list", []]]],
+        ["dict", [[1]]],
+        ["dict", [[["dict", []], 1]]],
+        ["int", "xyz"],
+        ["int", "f" * 300_000],
+        ["bytes", "0"],
+        ["range", 1, 2, 0],
+        ["range", "a"],
+        ["complex", "1", 2],
+        ["os", "system"],
+        ["__import__", ["os"]],
+        [["list", []], []],
+    ],
+    ids=lambda data: repr(data)[:30],
+)
+def test_what_is_no_value_is_refused(data: Any) -> None:
+    def resolve(reference: list[Any]) -> Any:
+        raise ValueError(reference)
+
+    with pytest.raises(Gone, match="cannot be read"):
+        decode(data, resolve)
+
+
+# ---- the filter ----
+
+ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
+ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+
+def answer(program: bytes, audit: int, number: int, argument: int = 0) -> int:
+    """What the kernel would answer, by the few instructions that the filter is made of."""
+    steps = list(struct.iter_unpack("=HBBI", program))
+    data = struct.pack("=IIQQ", number, audit, 0, argument)
+    place, held = 0, 0
+    while True:
+        code, yes, no, operand = steps[place]
+        place += 1
+        if code == 0x06:
+            return operand
+        if code == 0x20:
+            (held,) = struct.unpack_from("=I", data, operand)
+        elif code == 0x54:
+            held &= operand
+        else:
+            place += yes if (held == operand if code == 0x15 else held > operand) else no
+
+
+CLONE_THREAD = 0x003D0F00  # as the C library starts threads
+CALLS = [
+    *(("x86_64", number, 0, ALLOW) for number in (0, 1, 9, 53, 59, 60, 202, 231, 257, 318)),
+    *(("x86_64", number, 0, EPERM) for number in (41, 57, 58, 62, 101, 165, 234, 272, 319, 321, 425)),
+    *(("x86_64", number, 0, ENOSYS) for number in (435, 500, 0x40000000 + 57, 0xFFFFFFFF)),
+    ("x86_64", 56, CLONE_THREAD, ALLOW),
+    ("x86_64", 56, 17, EPERM),
+    ("x86_64", 56, CLONE_THREAD | 0x10000000, EPERM),
+    *(("aarch64", number, 0, ALLOW) for number in (56, 57, 62, 63, 93, 98, 199, 221, 222)),
+    *(("aarch64", number, 0, EPERM) for number in (40, 97, 117, 129, 131, 198, 279, 280, 425)),
+    ("aarch64", 220, CLONE_THREAD, ALLOW),
+    ("aarch64", 220, 17, EPERM),
+    ("aarch64", 435, 0, ENOSYS),
+]
+
+
+@pytest.mark.parametrize(("machine", "number", "argument", "expected"), CALLS)
+def test_the_filter_answers_a_call(machine: str, number: int, argument: int, expected: int) -> None:
+    program = refusing_filter(machine)
+    assert program is not None
+    assert answer(program, ARCH[machine], number, argument) == expected
+
+
+def test_the_filter_ends_calls_of_another_interface() -> None:
+    program = refusing_filter("x86_64")
+    assert program is not None
+    assert answer(program, 0x40000003, 1) == KILL  # AUDIT_ARCH_I386
+
+
+def test_there_is_no_filter_for_an_unknown_machine() -> None:
+    assert refusing_filter("riscv64") is None
+
+
+# ---- programs ----
+
+
+@confined
+def test_a_program_says_what_it_prints_and_how_it_ended() -> None:
+    program = ran("print(6 * 7)\nraise SystemExit(3)")
+    assert (program.started, program.ended, program.output, program.status()) == (True, True, b"42\n", 3)
+
+
+@confined
+def test_a_program_reads_its_input() -> None:
+    source = "import sys\nprint(sum(map(int, sys.stdin)))"
+    with Program(("inside", "inside_program"), {"source": source}, Box(cpu_seconds=5), b"1\n2\n39\n") as program:
+        assert follow((program,), program, time.monotonic() + 10)
+        assert program.output == b"42\n"
+
+
+@confined
+def test_a_program_writes_to_its_own_folder_only() -> None:
+    source = """
+import os, tempfile
+open("a", "w").write("x")
+open(os.path.join(os.environ["HOME"], "b"), "w").write("y")
+tempfile.NamedTemporaryFile(delete=False).write(b"z")
+print(sorted(os.listdir("."))[:2], len(os.listdir(".")))
+for folder in ("/", "/usr", "/etc", "/dev", "/home", os.path.dirname(os.__file__)):
+    try:
+        open(os.path.join(folder, "x"), "w")
+    except OSError:
+        continue
+    print("wrote to", folder)
+"""
+    assert ran(source).output == b"['a', 'b'] 3\n"
+
+
+@confined
+def test_a_program_sees_the_interpreter_and_little_else() -> None:
+    source = "import os\nprint(*sorted(set(os.listdir('/')) - {'lib', 'lib32', 'lib64', 'usr'} ), os.listdir('/etc'))"
+    seen = ran(source).output.decode()
+    assert not {"proc", "sys", "run", "var", "mnt", "work"} & set(seen.split())
+    assert seen.rstrip().endswith(("['ld.so.cache']", "[]"))
+
+
+@confined
+def test_threads_work_and_their_number_has_a_limit() -> None:
+    source = """
+import threading, time
+from concurrent.futures import ThreadPoolExecutor
+with ThreadPoolExecutor(4) as pool:
+    print(sum(pool.map(abs, range(-5, 5))))
+threading.stack_size(32768)
+try:
+    for count in range(1000):
+        threading.Thread(target=time.sleep, args=(100,), daemon=True).start()
+except RuntimeError:
+    print("some" if 10 < count < 64 else count)
+"""
+    assert ran(source).output == b"25\nsome\n"
+
+
+@confined
+def test_deep_recursion_in_a_thread_of_a_large_stack_works() -> None:
+    source = """
+import sys, threading
+sys.setrecursionlimit(10**6)
+threading.stack_size(2**27)
+def depth(n): return n and 1 + depth(n - 1)
+thread = threading.Thread(target=lambda: print(depth(10**5)))
+thread.start()
+"""
+    assert ran(source).output == b"100000\n"
+
+
+@confined
+def test_too_much_output_ends_a_program() -> None:
+    program = ran("while True: print('x' * 1000)", output_bytes=5000)
+    assert (program.flooded, program.ended, len(program.output)) == (True, True, 5000)
+
+
+@confined
+def test_too_much_cpu_time_ends_a_program_with_its_own_status() -> None:
+    assert ran("while True: pass", cpu_seconds=1).status() == 128 + 24  # SIGXCPU
+
+
+@confined
+def test_too_much_memory_is_a_memory_error() -> None:
+    source = "try:\n    held = bytearray(2**28)\nexcept MemoryError:\n    print('no')"
+    assert ran(source, memory_mib=128).output == b"no\n"
+    assert ran(source, memory_mib=1024).output == b""
+
+
+@confined
+def test_the_deadline_ends_a_program_and_leaves_nothing_behind() -> None:
+    files = len(os.listdir("/proc/self/fd"))
+    program = ran("import time\nprint('here', flush=True)\ntime.sleep(1000)", seconds=0.5)
+    assert (program.ended, program.output) == (True, b"here\n")
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert not [
+        child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
+@confined
+def test_an_error_leaves_nothing_behind_either() -> None:
+    files = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(KeyError), Program(("inside", "inside_program"), {"source": "1"}, Box(cpu_seconds=5)):
+        raise KeyError
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+@confined
+def test_programs_run_at_the_same_time_from_threads() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        outputs = list(pool.map(lambda number: ran(f"print({number} ** 2)").output, range(8)))
+    assert outputs == [b"%d\n" % number**2 for number in range(8)]
+
+
+@confined
+def test_text_has_one_order_in_sets_every_time() -> None:
+    assert len({ran("print({'a', 'b', 'c', 'd', 'e', 'f', 'g'})").output for _ in range(3)}) == 1
+
+
+@confined
+def test_a_program_that_could_not_be_started_says_why() -> None:
+    with Program(("inside",), {}, Box(cpu_seconds=5)) as program:
+        follow((program,), program, time.monotonic() + 10)
+        assert not program.started
+        assert "has no attribute 'main'" in program.errors
+
+
+@pytest.fixture
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A machine without bubblewrap."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    sandbox_problem.cache_clear()
+    yield
+    sandbox_problem.cache_clear()
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_machine_without_bubblewrap_is_told_what_to_do() -> None:
+    assert sandbox_problem() == "bubblewrap is missing; install it: apt install bubblewrap"
+
+
+@pytest.mark.usefixtures("nowhere")
+def test_a_bubblewrap_that_fails_is_quoted(tmp_path: Path) -> None:
+    failing = tmp_path / "bwrap"
+    failing.write_text("#!/bin/sh\necho 'bwrap: Creating new namespace failed' >&2\nexit 1\n")
+    failing.chmod(0o755)
+    assert "does not work here: bwrap: Creating new namespace failed. It needs" in sandbox_problem()
+
+
+def test_without_bubblewrap_limits_and_refusals_hold() -> None:
+    source = """
+import os, socket
+for attempt in (os.fork, socket.socket, lambda: os.kill(os.getppid(), 0), lambda: os.truncate(
+        os.open("x", os.O_CREAT | os.O_WRONLY), 2**40)):
+    try:
+        attempt()
+    except OSError:
+        print("no")
+print(sorted(os.environ), os.path.samefile(os.environ["HOME"], "."))
+"""
+    program = ran(source, bare=True)
+    assert program.output.decode().splitlines()[:4] == ["no"] * 4
+    assert "'HOME', 'LANG', 'PATH'" in program.output.decode()
+    assert program.output.decode().endswith("True\n")

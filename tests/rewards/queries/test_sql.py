@@ -1,0 +1,460 @@
+import hashlib
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import duckdb
+import pytest
+
+import rewards
+from rewards.queries.databases import Limits, QueryError, find_database, run_query
+from rewards.queries.sql import check_sql, query_of, sql, statements, variants
+from rewards.settings import RewardSettings
+from rewards.verdict import Case, Judgement, Outcome
+
+DATA = Path(__file__).parents[4] / "shared/data/sql"
+ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)"
+ROWS = [("Ada", 36, 1.5), ("Alan", 41, 2.5), ("Grace", 85, 2.5), ("Kurt", 71, None)]
+CORRECT, WRONG, TIMEOUT = Outcome.CORRECT, Outcome.WRONG, Outcome.TIMEOUT
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same table as p.sqlite, in/in.sqlite, d.duckdb, and as Parquet and CSV in the folder files."""
+    home = tmp_path_factory.mktemp("a folder #%[x]*")
+    (home / "in").mkdir()
+    (home / "files").mkdir()
+    (home / "broken.sqlite").write_text("this is no database, but it is long enough to be looked at" * 100)
+    for path in (home / "p.sqlite", home / "in/in.sqlite"):
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE people (name TEXT, age INTEGER, score REAL)")
+            connection.executemany("INSERT INTO people VALUES (?, ?, ?)", ROWS)
+        connection.close()
+    with duckdb.connect(str(home / "d.duckdb")) as connection:
+        connection.execute("CREATE TABLE people (name VARCHAR, age INTEGER, score DOUBLE)")
+        connection.executemany("INSERT INTO people VALUES (?, ?, ?)", ROWS)
+        connection.execute("COPY people TO (? || '/people.parquet')", [str(home / "files")])
+        connection.execute("COPY people TO (? || '/people-csv.csv')", [str(home / "files")])
+    return home
+
+
+def settings(folder: Path, **values: object) -> RewardSettings:
+    return RewardSettings.model_validate({"databases": str(folder), "seconds": 10.0} | values)
+
+
+def judged(gold: str, query: str, setting: RewardSettings, name: str = "p") -> Judgement:
+    reference = json.dumps({"query": gold, "db_name": name})
+    return sql(Case(response=f"```sql\n{query}\n```", reference=reference), setting)
+
+
+def digest(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+@pytest.mark.parametrize(
+    ("response", "query"),
+    [
+        ("```sql\nSELECT 1;\n```", "SELECT 1"),
+        ("```sql\nSELECT 1\n```\nor better\n```sql\nSELECT 2\n```\n```\noutput\n```", "SELECT 2"),
+        ("```SQL SELECT 1```", "SELECT 1"),
+        ("```\nSELECT 1\n```", "SELECT 1"),
+        ("```sql\nSELECT 1", "SELECT 1"),
+        ("<think>```sql\nSELECT 1\n```</think>\nSELECT 2", "SELECT 2"),
+        ("a </think> b </think> SELECT 2", "SELECT 2"),
+        ("<answer>SELECT 1</answer> no: <answer>\n```sql\nSELECT 2\n```\n</answer>", "SELECT 2"),
+        ("<answer>DROP TABLE t</answer>", "DROP TABLE t"),
+        ("The query is\nselect a\nfrom t;\nIt's short.", "select a\nfrom t"),
+        ("With this query:\nWITH t AS (SELECT 1) SELECT * FROM t", "WITH t AS (SELECT 1) SELECT * FROM t"),
+        ("SELECT 1; DROP TABLE t", "SELECT 1;\nDROP TABLE t"),
+        ("SELECT ';' -- a; b\n;", "SELECT ';'"),
+        ("I don't know", None),
+        ("", None),
+        ("```sql\n```", None),
+        ("```sql\n-- nothing\n```", None),
+        ("<think>SELECT 1", None),
+        ("a</think>", None),
+    ],
+)
+def test_the_last_block_of_sql_is_the_query(response: str, query: str | None) -> None:
+    assert query_of(response) == query
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("SELECT 1; ;SELECT 2;", ["SELECT 1", "SELECT 2"]),
+        ("SELECT 'it''s; fine', \"a;b\", [c;d], `e;f` /* ; */ -- ;\n", ["SELECT 'it''s; fine', \"a;b\", [c;d], `e;f`"]),
+        ("SELECT $x$ a;b $x$", ["SELECT $x$ a;b $x$"]),
+        ("SELECT 'open; ", ["SELECT 'open; "]),
+    ],
+)
+def test_only_a_semicolon_of_the_language_ends_a_statement(text: str, parts: list[str]) -> None:
+    assert statements(text) == parts
+
+
+@pytest.mark.parametrize(
+    ("gold", "queries"),
+    [
+        ("SELECT a FROM t;SELECT b FROM t;", ["SELECT a FROM t", "SELECT b FROM t"]),
+        ("SELECT {a, b} FROM t", ["SELECT a FROM t", "SELECT b FROM t", "SELECT a, b FROM t"]),
+        (
+            "SELECT {a AS x,f(b, 1)}, count(*) FROM t GROUP BY {}",
+            [
+                "SELECT a AS x, count(*) FROM t GROUP BY a",
+                "SELECT f(b, 1), count(*) FROM t GROUP BY f(b, 1)",
+                "SELECT a AS x, f(b, 1), count(*) FROM t GROUP BY a, f(b, 1)",
+            ],
+        ),
+        ("SELECT {a}, {b} FROM t GROUP BY {}", ["SELECT a, b FROM t GROUP BY a, b"]),
+        (
+            "SELECT {a,b} FROM t GROUP BY {a,b}",
+            ["SELECT a FROM t GROUP BY a", "SELECT b FROM t GROUP BY b", "SELECT a, b FROM t GROUP BY a, b"],
+        ),
+        ("SELECT '{a, b}' FROM t", ["SELECT '{a, b}' FROM t"]),
+        ("SELECT {'a': 1, 'b': 2}", ["SELECT {'a': 1, 'b': 2}"]),
+        ("SELECT {a, b} FROM t; SELECT a FROM t", ["SELECT a FROM t", "SELECT b FROM t", "SELECT a, b FROM t"]),
+    ],
+)
+def test_a_gold_query_stands_for_every_choice_of_its_columns(gold: str, queries: list[str]) -> None:
+    assert variants(gold) == queries
+
+
+@pytest.mark.parametrize("columns", [8, 200])
+def test_a_gold_query_of_too_many_choices_is_refused(columns: int) -> None:
+    with pytest.raises(ValueError, match="more than 128 queries"):
+        variants(f"SELECT {{{', '.join(f'c{number}' for number in range(columns))}}} FROM t")
+
+
+@pytest.mark.parametrize(
+    ("gold", "query", "outcome", "why"),
+    [
+        ("SELECT name FROM people", "SELECT name FROM people ORDER BY age DESC", CORRECT, "the gold result, 4 rows"),
+        ("SELECT name, age FROM people", "SELECT age, name FROM people", CORRECT, "the gold result"),
+        ("SELECT name, age FROM people", "SELECT name AS who, age + 0 FROM people", CORRECT, "the gold result"),
+        ("SELECT name, age FROM people", "SELECT age AS a, name AS b FROM people", WRONG, "gave 4 rows of 2 columns"),
+        ("SELECT {name, age} FROM people", "SELECT age, name FROM people", CORRECT, "the gold result"),
+        ("SELECT {name, age} FROM people", "SELECT score FROM people", WRONG, "expected 4 rows of"),
+        ("SELECT name FROM people; SELECT 7", "SELECT 3 + 4", CORRECT, "the gold result"),
+        ("SELECT name FROM people", "SELECT name, age FROM people", WRONG, "gave 4 rows of 2 columns"),
+        ("SELECT name FROM people", "SELECT name FROM people LIMIT 3", WRONG, "gave 3 rows of 1 columns, first ('Ada'"),
+        ("SELECT name FROM people", "SELECT nam FROM people", WRONG, "SQLite: no such column: nam"),
+        ("SELECT name FROM people", "SELECT name FROM people; SELECT 1", WRONG, "holds 2 statements"),
+        ("SELECT age FROM people WHERE 0; SELECT 1", "SELECT 5 WHERE 0", WRONG, "gave 0 rows"),
+        ("SELECT name FROM people", "SELECT '\udc80' FROM people", WRONG, "SQLite: 'utf-8' codec can't encode"),
+        ("SELECT value FROM json_each('[1, 2]')", "SELECT 1 UNION SELECT 2", CORRECT, "the gold result"),
+    ],
+)
+def test_a_query_is_right_when_its_result_is_a_gold_result(
+    folder: Path, gold: str, query: str, outcome: Outcome, why: str
+) -> None:
+    said = judged(gold, query, settings(folder))
+    assert said.outcome is outcome
+    assert why in said.why
+
+
+BY_SCORE = "SELECT name FROM people WHERE score > 0 ORDER BY score DESC"
+
+
+@pytest.mark.parametrize(
+    ("gold", "query", "outcome"),
+    [
+        (BY_SCORE, "VALUES ('Grace'), ('Alan'), ('Ada')", CORRECT),  # Alan and Grace tie, on a key that is not shown
+        (BY_SCORE, "VALUES ('Alan'), ('Grace'), ('Ada')", CORRECT),
+        (BY_SCORE, "VALUES ('Ada'), ('Alan'), ('Grace')", WRONG),
+        (BY_SCORE + ", name", "VALUES ('Grace'), ('Alan'), ('Ada')", WRONG),
+        ("SELECT name, score FROM people p ORDER BY p.score DESC", "SELECT name, score FROM people ORDER BY 2", WRONG),
+        ("SELECT name, age a FROM people ORDER BY 2", "SELECT name, age FROM people ORDER BY -age", WRONG),
+        ("SELECT name, age a FROM people ORDER BY a", "SELECT name, age FROM people ORDER BY age", CORRECT),
+        ("SELECT name, age a FROM people ORDER BY a * 2", "SELECT name, age FROM people ORDER BY age", CORRECT),
+        ("SELECT name, age a FROM people ORDER BY a * 2", "SELECT name, age FROM people ORDER BY -age", WRONG),
+        ("SELECT DISTINCT name FROM people ORDER BY age", "SELECT name FROM people ORDER BY age DESC", WRONG),
+        ("SELECT name FROM (SELECT * FROM people ORDER BY age)", "SELECT name FROM people ORDER BY -age", CORRECT),
+        ("SELECT name, sum(age) OVER (ORDER BY age) FROM people", "SELECT name, 0 FROM people", WRONG),
+        ("SELECT name, rank() OVER (ORDER BY age) r FROM people", "VALUES "
+         "('Grace', 4), ('Kurt', 3), ('Alan', 2), ('Ada', 1)", CORRECT),
+        ("SELECT name FROM people WHERE name <> ' ORDER BY age'", "SELECT name FROM people ORDER BY -age", CORRECT),
+        ("SELECT name FROM people -- ORDER BY age", "SELECT name FROM people ORDER BY -age", CORRECT),
+        ("SELECT 1 AS n UNION SELECT 2 ORDER BY n", "VALUES (2), (1)", WRONG),
+        ("WITH t AS (SELECT * FROM people) SELECT name FROM t ORDER BY score IS NULL, age LIMIT 9",
+         "VALUES ('Ada'), ('Alan'), ('Grace'), ('Kurt')", CORRECT),
+        ("WITH t AS (SELECT * FROM people) SELECT name FROM t ORDER BY score IS NULL, age LIMIT 9",
+         "VALUES ('Ada'), ('Grace'), ('Alan'), ('Kurt')", WRONG),
+    ],
+)  # fmt: skip
+def test_rows_count_in_order_where_the_whole_gold_query_orders(
+    folder: Path, gold: str, query: str, outcome: Outcome
+) -> None:
+    assert judged(gold, query, settings(folder)).outcome is outcome
+
+
+def test_a_wrong_result_is_worth_its_share_of_the_dense_reward_of_think2sql(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "p.db") as connection:
+        connection.execute("CREATE TABLE t AS SELECT * FROM (VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'))")
+    connection.close()
+    gold, query = "SELECT * FROM t; SELECT 0", "SELECT * FROM t LIMIT 2"
+    said = judged(gold, query, settings(tmp_path, partial=0.3))
+    assert said.parts == {"execution": 0, "cell_precision": 1, "cell_recall": 0.5, "cardinality": 0.5}
+    assert said.value == pytest.approx(0.3 * 0.6667, abs=1e-4)
+    assert judged(gold, query, settings(tmp_path)).value == 0
+    right = judged(gold, "SELECT * FROM t", settings(tmp_path, partial=0.3))
+    assert (right.worth, set(right.parts.values())) == (1, {1})
+    assert judged(gold, "SELECT nothing", settings(tmp_path, partial=0.3)).value == 0
+
+
+@pytest.mark.parametrize("name", ["p", "in", "d", "files"])
+def test_every_kind_of_database_is_found_and_asked(folder: Path, name: str) -> None:
+    gold = "SELECT name, score FROM people WHERE age > 40"
+    assert judged(gold, gold + " AND 1 = 1", settings(folder), name).outcome is CORRECT
+    assert judged(gold, gold + " AND age < 80", settings(folder), name).outcome is WRONG
+
+
+def test_a_csv_file_is_a_table_named_by_its_stem(folder: Path) -> None:
+    query = 'SELECT a.name FROM "people-csv" AS a JOIN people AS b ON a.name = b.name WHERE a.age = 41'
+    assert judged("SELECT 'Alan'", query, settings(folder), "files").outcome is CORRECT
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("SELECT 1", "is not JSON"),
+        ("[1]", 'must be an object with the gold "query"'),
+        ('{"db_name": "p"}', 'must be an object with the gold "query"'),
+        ('{"query": " ; ", "db_name": "p"}', 'must be an object with the gold "query"'),
+        ('{"query": "SELECT 1"}', "must name its database"),
+        ('{"query": "SELECT 1", "db_name": "q"}', "there is no SQLite or DuckDB database 'q'.*broken.sqlite, d.duckdb"),
+        ('{"query": "SELECT 1", "db_name": "p", "db_type": "duckdb"}', "there is no duckdb database 'p'"),
+        ('{"query": "SELECT 1", "db_name": "p", "db_type": "postgres"}', "db_type must be 'sqlite' or 'duckdb'"),
+        ('{"query": "SELECT 1", "db_name": "../p"}', "must be a plain name"),
+        ('{"query": "SELECT 1", "db_name": "in/in"}', "must be a plain name"),
+        ('{"query": "SELECT 1", "db_name": ".."}', "must be a plain name"),
+        ('{"query": "SELECT x FROM people", "db_name": "p"}', "does not run: SQLite: no such column: x"),
+        ('{"query": "SELECT x FROM people", "db_name": "d"}', "does not run: DuckDB: Binder Error"),
+        ('{"query": "SELECT 1; DELETE FROM people", "db_name": "p"}', "does not run: refused: DELETE is not a SELECT"),
+        ('{"query": "SELECT 1 WHERE 0", "db_name": "p"}', "gives no rows"),
+        ('{"query": "SELECT 1", "db_name": "broken"}', "does not run: SQLite: file is not a database"),
+        ('{"query": "SELECT 1 FROM people, people, people", "db_name": "p"}', "more than 50 rows; raise reward.rows"),
+        (json.dumps({"query": ENDLESS + " SELECT sum(n) FROM t", "db_name": "p"}), "took over .* raise reward.seconds"),
+    ],
+)
+def test_a_reference_that_nothing_can_be_judged_against_is_named(folder: Path, reference: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_sql(reference, settings(folder, rows=50, seconds=0.5))
+
+
+def test_a_reference_may_name_its_database_either_way(folder: Path) -> None:
+    check_sql('{"query": "SELECT 1", "database": "p", "db_type": "sqlite"}', settings(folder))
+    with pytest.raises(ValueError, match=r"needs reward\.databases"):
+        check_sql('{"query": "SELECT 1", "db_name": "p"}', RewardSettings())
+
+
+REFUSED = [
+    "INSERT INTO people VALUES ('Eve', 1, 1)",
+    "UPDATE people SET age = 1",
+    "DELETE FROM people",
+    "DROP TABLE people",
+    "CREATE TABLE more (a INTEGER)",
+    "CREATE TEMP TABLE more AS SELECT 1",
+    "ALTER TABLE people ADD COLUMN more INTEGER",
+    "ATTACH 'OTHER' AS other",
+    "VACUUM",
+    "ANALYZE",
+    "BEGIN",
+    "EXPLAIN SELECT 1",
+    "WITH t AS (SELECT 'Eve', 1, 1.5) INSERT INTO people SELECT * FROM t",
+    "WITH t AS (SELECT 1) DELETE FROM people",
+]
+REFUSED_BY_SQLITE = [
+    "ATTACH ':memory:' AS other",
+    "PRAGMA writable_schema = 1",
+    "PRAGMA query_only = OFF",
+    "VACUUM INTO 'OTHER'",
+    "REINDEX",
+    "SELECT load_extension('OTHER')",
+    "SELECT fts3_tokenizer('simple')",
+    "SELECT * FROM pragma_database_list",
+]
+REFUSED_BY_DUCKDB = [
+    "COPY people TO 'OTHER'",
+    "COPY (SELECT 1) TO 'OTHER' (FORMAT parquet)",
+    "EXPORT DATABASE 'OTHER'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET enable_external_access = true",
+    "PRAGMA enable_profiling",
+    "CALL pragma_version()",
+    "CHECKPOINT",
+    "SELECT * FROM read_csv('/etc/passwd')",
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM '/etc/passwd.csv'",
+    "SELECT * FROM glob('/*')",
+    "SELECT * FROM duckdb_extensions()",
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "statement"),
+    [(name, statement) for name in ("p", "d", "files") for statement in REFUSED]
+    + [("p", statement) for statement in REFUSED_BY_SQLITE]
+    + [(name, statement) for name in ("d", "files") for statement in REFUSED_BY_DUCKDB],
+)
+def test_what_does_more_than_read_the_database_is_refused_and_changes_no_file(
+    folder: Path, name: str, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = digest(folder)
+    said = judged(
+        "SELECT name FROM people", statement.replace("OTHER", str(tmp_path / "other")), settings(folder), name
+    )
+    assert said.outcome is WRONG
+    assert said.why.startswith("refused: ")
+    assert digest(folder) == before
+    assert list(tmp_path.iterdir()) == []
+    assert judged("SELECT name FROM people", "SELECT name FROM people", settings(folder), name).outcome is CORRECT
+
+
+def test_a_variable_of_python_is_no_table(folder: Path) -> None:
+    people_of_python = duckdb.sql("SELECT 1")
+    database = find_database(str(folder), "files")
+    with pytest.raises(QueryError, match="people_of_python"):
+        run_query(database, "SELECT * FROM people_of_python", Limits(seconds=5, rows=10, memory_mib=2048))
+    assert people_of_python.fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("name", ["p", "d", "files"])
+@pytest.mark.parametrize(
+    ("query", "outcome", "why"),
+    [
+        (ENDLESS + " SELECT count(*) FROM t", TIMEOUT, "ran longer than 0.4 s"),
+        (ENDLESS + " SELECT n FROM t WHERE n < 0", TIMEOUT, "ran longer than 0.4 s"),
+        (ENDLESS + " SELECT n FROM t", WRONG, "gave more than 100 rows, expected 4 rows"),
+        (ENDLESS + " SELECT n FROM t LIMIT 100", WRONG, "gave 100 rows of 1 columns"),
+    ],
+)
+def test_an_endless_query_ends_at_its_deadline_or_its_row_limit(
+    folder: Path, name: str, query: str, outcome: Outcome, why: str
+) -> None:
+    before = threading.active_count()
+    said = judged("SELECT name FROM people", query, settings(folder, seconds=1.0, rows=100), name)
+    assert (said.outcome, why in said.why) == (outcome, True)
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("p", "SELECT zeroblob(1000000000)"),
+        ("p", "SELECT length(randomblob(1000000000))"),
+        ("p", "SELECT replace(hex(zeroblob(8000000)), '0', 'aaaaaaaaaaaaaaaa')"),
+        ("p", "SELECT group_concat(hex(zeroblob(4000000))) FROM people"),
+        ("p", f"{ENDLESS} SELECT hex(zeroblob(400000)) FROM t"),
+        ("d", "SELECT list(i) FROM range(1000000000) AS t(i)"),
+        ("d", "SELECT string_agg(repeat('ab', 1000000), '') FROM range(100000)"),
+        ("files", "SELECT repeat('a', 100000) FROM range(2000)"),
+    ],
+)
+def test_a_query_that_swells_is_stopped_before_it_takes_the_memory(folder: Path, name: str, query: str) -> None:
+    said = judged("SELECT name FROM people", query, settings(folder), name)
+    assert said.outcome is WRONG
+    assert re.search("too big|Out of Memory|MiB of text", said.why)
+
+
+@pytest.mark.parametrize("name", ["p", "d", "files"])
+def test_a_process_of_limited_memory_judges_and_survives_a_swelling_query(folder: Path, name: str) -> None:
+    code = """
+import json, resource, sys
+from rewards.settings import RewardSettings
+from rewards.queries.sql import sql
+from rewards.verdict import Case
+folder, name = sys.argv[1:]
+settings = RewardSettings(databases=folder, seconds=2)
+resource.setrlimit(resource.RLIMIT_AS, (settings.memory_mib * 2**20, settings.memory_mib * 2**20))
+reference = json.dumps({"query": "SELECT name FROM people", "db_name": name})
+swelling = "SELECT group_concat(a.name) OVER (ORDER BY a.name) FROM people a, " + ", ".join(["people"] * 10)
+long = "SELECT length(repeat('a', 2000000000))"
+for query in ("SELECT name FROM people", swelling, long, "SELECT name FROM people"):
+    print(sql(Case(response=query, reference=reference), settings).outcome)
+"""
+    root = Path(rewards.__file__).parents[1]
+    command = [sys.executable, "-c", code, str(folder), name]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=60)
+    outcomes = done.stdout.split()
+    assert (outcomes[0], outcomes[2:]) == ("correct", ["wrong", "correct"]), done.stderr
+    assert outcomes[1] in ("wrong", "timeout")
+
+
+def test_a_changed_database_is_asked_anew(tmp_path: Path) -> None:
+    gold, setting = "SELECT count(*) FROM t", settings(tmp_path)
+    for rows in (1, 2):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        (tmp_path / "files/t.csv").write_text("a\n" + "1\n" * rows)
+        assert judged(gold, f"SELECT {rows}", setting, "files").outcome is CORRECT
+
+
+def questions() -> list[dict[str, str]]:
+    if not (DATA / "questions.jsonl").is_file():
+        pytest.skip(f"needs the SQL questions of defog, which are not at {DATA}")
+    return [json.loads(line) for line in (DATA / "questions.jsonl").read_text().splitlines()]
+
+
+def rows_of(row: dict[str, str], query: str) -> list[tuple]:
+    connection = sqlite3.connect(f"file:{DATA / row['db_name']}.sqlite?mode=ro&immutable=1", uri=True)
+    try:
+        return connection.execute(query).fetchall()
+    finally:
+        connection.close()
+
+
+def answered(row: dict[str, str], query: str) -> Outcome:
+    return sql(Case(response=query, reference=json.dumps(row)), settings(DATA)).outcome
+
+
+def test_every_gold_query_of_defog_is_right_against_itself() -> None:
+    rows = questions()
+    assert len(rows) == 80
+    for row in rows:
+        check_sql(json.dumps(row), settings(DATA))
+        for query in variants(row["query"]):
+            assert answered(row, query) is CORRECT, query
+
+
+def mutations(query: str) -> list[str]:
+    found = [f"SELECT * FROM ({query}) LIMIT 1", f"SELECT *, 1 FROM ({query})", f"SELECT * FROM ({query}) WHERE 0"]
+    found.append(f"SELECT * FROM ({query}) UNION ALL SELECT * FROM ({query})")
+    found.append(re.sub(r" WHERE .*?(?= GROUP BY| ORDER BY| LIMIT|$)", "", query, count=1))
+    found += [re.sub(r"^SELECT (DISTINCT )?\w+\.\w+", rf"SELECT \g<1>{other}", query) for other in ("'x'", "1", "NULL")]
+    return [mutation for mutation in found if mutation != query]
+
+
+def test_a_mutated_gold_query_of_defog_is_wrong_unless_its_rows_are_the_same() -> None:
+    wrong = 0
+    for row in questions():
+        golds = [Counter(rows_of(row, query)) for query in variants(row["query"])]
+        for query in mutations(variants(row["query"])[0]):
+            try:
+                right = Counter(rows_of(row, query)) in golds
+            except sqlite3.OperationalError:  # the mutation does not run
+                right = False
+            assert answered(row, query) is CORRECT or not right or " ORDER BY " in query
+            assert answered(row, query) is WRONG or right, query
+            wrong += not right
+    assert wrong > 300
+
+
+def test_a_gold_query_of_defog_in_reverse_order_is_wrong() -> None:
+    wrong = 0
+    for row in questions():
+        golds = variants(row["query"])
+        query = golds[0]
+        if " DESC" not in query or " LIMIT " in query or not all(" ORDER BY " in gold for gold in golds):
+            continue
+        turned = query.replace(" DESC NULLS FIRST", " ASC NULLS LAST").replace(" DESC", " ASC")
+        keys = {one[-1] for one in rows_of(row, query)}  # these queries order by their last column
+        assert answered(row, turned) is (WRONG if len(keys) > 1 else CORRECT), turned
+        wrong += len(keys) > 1
+    assert wrong >= 20

@@ -21,7 +21,7 @@ BENCH_ENV := .venv-bench/.installed
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
 
-METHODS := reinforce reinforce-no-wrong reinforce-no-correct reinforce-rej reinforce-rej-std grpo raft raft++ \
+METHODS := reinforce reinforce-drop-all-wrong reinforce-drop-all-correct reinforce-rej reinforce-rej-std grpo raft raft++ \
 	iterative-dpo ppo
 paper: env
 	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds 3 --name paper \

@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
         pa.field("sampled", pa.list_(pa.bool_()), False),
         pa.field("logprobs", pa.list_(pa.float32()), False),
         pa.field("versions", pa.list_(pa.int32()), False),
-        pa.field("dense", pa.list_(pa.float32()), False),  # rewards of steps and spans, NaN without; or empty
+        pa.field("span_rewards", pa.list_(pa.float32()), False),  # rewards of steps and spans, NaN without; or empty
     ]
 )
 
@@ -40,7 +40,7 @@ def batch_of(group: Group) -> pa.RecordBatch:
     """The group as a record batch of G rows with `SCHEMA`."""
     prompt, rows = group.prompt, list(zip(group.trajectories, group.verdicts, strict=True))
     ends = _ends([t.tokens for t, _ in rows])
-    dense = list(group.dense) or [np.empty(0, np.float32)] * len(rows)
+    span_rewards = list(group.span_rewards) or [np.empty(0, np.float32)] * len(rows)
     columns = {
         "group": [group.id] * len(rows),
         "sample": range(len(rows)),
@@ -60,7 +60,7 @@ def batch_of(group: Group) -> pa.RecordBatch:
         "sampled": _ragged([t.sampled for t, _ in rows], ends, pa.bool_()),
         "logprobs": _ragged([t.logprobs for t, _ in rows], ends, pa.float32()),
         "versions": _ragged([t.versions for t, _ in rows], ends, pa.int32()),
-        "dense": _ragged(dense, _ends(dense), pa.float32()),
+        "span_rewards": _ragged(span_rewards, _ends(span_rewards), pa.float32()),
     }
     arrays = [
         value if isinstance(value, pa.Array) else pa.array(value, field.type)
@@ -102,14 +102,14 @@ def group_of(batch: pa.RecordBatch) -> Group:
         reward=first["reward"],
         reference=first["reference"],
     )
-    dense = tuple(_rows(column["dense"]))
+    span_rewards = tuple(_rows(column["span_rewards"]))
     return Group(
         id=first["group"],
         prompt=prompt,
         trajectories=trajectories,
         verdicts=verdicts,
         greedy=first["greedy_score"],
-        dense=dense if any(marks.size for marks in dense) else (),
+        span_rewards=span_rewards if any(span_rewards.size for span_rewards in span_rewards) else (),
     )
 
 

@@ -30,7 +30,7 @@ class DataSettings(Section):
     template: str = "{prompt}"  # what stands around each prompt
     chat: bool | None = None  # wrap in the tokenizer's chat template; unset: where it has one
     system: str = ""  # system message of the chat template
-    overlong_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
+    too_long_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
     stored: str = ""  # a Parquet file or folder of graded responses to train from, such as a run's `trajectories`
     stored_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the groups that come from there; 1 samples nothing
 
@@ -57,7 +57,7 @@ class RolloutSettings(Section):
     top_k: int = 0  # must stay 0, for the same reason
     min_p: float = 0.0  # must stay 0, for the same reason
     max_staleness: Annotated[int, Field(ge=0)] = 0  # S, versions that a trained token may be behind; 0 is on-policy
-    longest_first: bool = False  # of the prompts that may be dispatched, those with most tokens go first
+    longest_prompts_first: bool = False  # of the prompts that may be dispatched, those with most tokens go first
     timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0  # a group that takes longer is tried again, once
 
     @field_validator("first_stage")
@@ -88,7 +88,7 @@ class EvalSettings(Section):
 class FilterSettings(Section):
     """Which graded groups go on to the learner."""
 
-    keep: Literal["", "all", "no-wrong", "no-correct", "mixed", "band"] = ""  # "" is the algorithm's own rule
+    drop: Literal["", "none", "all-wrong", "all-correct", "both", "out-of-band"] = ""  # "" is the algorithm's own rule
     patience: Annotated[int, Field(ge=1)] = (
         2048  # groups in a row rejected or lost, then the run stops with a checkpoint
     )

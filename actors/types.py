@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from actors.filtering.rules import KeepRule, keep_all
+from actors.filtering.rules import DropRule, drop_none
 from actors.settings import GeneratorSettings, RolloutSettings
 from rewards import Outcome, RewardSettings, Verdict
 
@@ -80,7 +80,7 @@ class Group:
     prompt: Prompt
     trajectories: tuple[Trajectory, ...]  # G siblings
     verdicts: tuple[Verdict, ...]  # G, in the same order
-    dense: tuple[np.ndarray, ...] = ()  # G arrays float32[T], rewards of steps and spans, NaN without; or none at all
+    span_rewards: tuple[np.ndarray, ...] = ()  # G arrays float32[T], NaN on tokens without; or none at all
     greedy: float | None = None  # score of a greedy response to the prompt, where the algorithm asks for one
 
     def __post_init__(self) -> None:
@@ -119,7 +119,7 @@ class Summary:
     scores: tuple[float, ...]  # of the judged responses, J <= G
     outcomes: tuple[Outcome, ...]  # of all G responses, or of the first stage's where sampling stopped after it
     lengths: tuple[int, ...]  # sampled tokens of these responses
-    judged_lengths: tuple[int, ...]  # sampled tokens of the J judged responses: what the learner would train on
+    scored_lengths: tuple[int, ...]  # sampled tokens of the J judged responses: what the learner would train on
     tokens: int  # prompt and sampled tokens of the judged responses: what a forward pass would cost
     truncated: int  # responses cut at the length limit
     checked: int  # responses that a second, cheap checker looked at too
@@ -133,7 +133,7 @@ class Summary:
     def of(cls, group: Group, times: Times, extra_tokens: int = 0) -> "Summary":
         """The summary of a group, with the times and tokens that its arrays do not hold."""
         second = [(v.parts["quick"] > 0.5, v.outcome is Outcome.CORRECT) for v in group.verdicts if "quick" in v.parts]
-        judged = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.judged]
+        judged = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.scored]
         versions = np.concatenate([t.versions[t.sampled] for t, _ in judged]) if judged else np.empty(0, np.int32)
         return cls(
             id=group.id,
@@ -141,13 +141,13 @@ class Summary:
             scores=tuple(v.score for _, v in judged if v.score is not None),
             outcomes=tuple(v.outcome for v in group.verdicts),
             lengths=tuple(t.new_tokens for t in group.trajectories),
-            judged_lengths=tuple(t.new_tokens for t, _ in judged),
+            scored_lengths=tuple(t.new_tokens for t, _ in judged),
             tokens=sum(t.tokens.size for t, _ in judged),
             truncated=sum(t.finish is Finish.LENGTH for t in group.trajectories),
             oldest_version=int(versions.min()) if versions.size else -1,
             checked=len(second),
             disagreed=sum(quick is not correct for quick, correct in second),
-            failure=next((v.why for v in group.verdicts if not v.outcome.judged), ""),
+            failure=next((v.why for v in group.verdicts if not v.outcome.scored), ""),
             extra_tokens=extra_tokens,
             times=times,
         )
@@ -175,4 +175,4 @@ class SamplingSpec:
     rollout: RolloutSettings
     reward: RewardSettings
     greedy: bool  # whether each group gets a greedy response beside the sampled ones
-    keep: KeepRule = keep_all  # the filter's; asked after the first stage whether the rest is worth sampling
+    drop: DropRule = drop_none  # the filter's; asked after the first stage whether the rest is worth sampling

@@ -93,13 +93,13 @@ _TABLES: dict[str, Iterable[str]] = {
 }
 
 
-def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, keep: str = "") -> Algorithm:
+def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, drop: str = "") -> Algorithm:
     """The algorithm of a run: its row with the pieces that the run replaces.
 
     Raises:
         ValueError: the pieces do not go together; the message says which and why.
     """
-    row = algorithm_of(learner.algorithm, objective.model_dump(), keep)
+    row = algorithm_of(learner.algorithm, objective.model_dump(), drop)
     if row.kl_reward and row.kl_loss:
         raise ValueError(
             f"objective.kl_reward = {row.kl_reward:g} and objective.kl_loss = {row.kl_loss:g} would charge the KL "

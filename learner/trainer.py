@@ -19,7 +19,7 @@ from learner.methods.credit import (
     gae,
     moving_baseline,
     process_advantages,
-    step_advantages,
+    span_advantages,
     token_rewards,
     tuned_rewards,
     whitened,
@@ -212,7 +212,7 @@ class Trainer:
                 credits = zip(members, row.credit(totals[members]), strict=True)
                 group = [np.full(rewards[index].size, credit) for index, credit in credits]
             if self._spec.dense:
-                steps = step_advantages([_marks(load.samples[i]) for i in members], row.gamma)
+                steps = span_advantages([_marks(load.samples[i]) for i in members], row.gamma)
                 group = [of_score + of_steps for of_score, of_steps in zip(group, steps, strict=True)]
             for index, of_sample in zip(members, group, strict=True):
                 advantages[index] = of_sample
@@ -278,7 +278,8 @@ def _columns(rows: Sequence[tuple], width: int) -> list[list]:
 def _marks(sample: Sample) -> np.ndarray:
     """The rewards of steps and spans on the trained tokens; NaN on the others."""
     length = int(sample.trained.sum())
-    return np.full(length, np.nan) if sample.marks is None else sample.marks[sample.trained].astype(np.float64)
+    known = sample.span_rewards
+    return np.full(length, np.nan) if known is None else known[sample.trained].astype(np.float64)
 
 
 def _groups(samples: Sequence[Sample]) -> Iterator[list[int]]:

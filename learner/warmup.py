@@ -29,7 +29,7 @@ class WorkedAnswers:
         """This rank's micro-batches of one update after another, without end; their losses are aggregated as asked."""
         for members in self._orders():
             lengths = [int(self._pairs[index][1].sum()) for index in members]
-            totals = Totals(tokens=sum(lengths), responses=len(members), longest=max(lengths))
+            totals = Totals(tokens=sum(lengths), responses=len(members), max_new_tokens=max(lengths))
             mine = balance([self._pairs[index][0].size for index in members], ranks)[rank]
             samples = [
                 Sample(

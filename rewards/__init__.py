@@ -3,17 +3,17 @@
 from rewards.grading.grader import Grader, Question
 from rewards.settings import RewardSettings
 from rewards.table import REWARDS, check_settings, reward_names
-from rewards.verdict import Case, Judgement, Mark, Outcome, Verdict
+from rewards.verdict import Case, Outcome, RewardResult, SpanReward, Verdict
 
 __all__ = [
     "REWARDS",
     "Case",
     "Grader",
-    "Judgement",
-    "Mark",
     "Outcome",
     "Question",
+    "RewardResult",
     "RewardSettings",
+    "SpanReward",
     "Verdict",
     "check_settings",
     "reward_names",

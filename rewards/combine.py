@@ -9,14 +9,14 @@ from dataclasses import replace
 
 from rewards.settings import RewardSettings
 from rewards.shaping import qwen_math, stable_reinforce_consistency
-from rewards.verdict import Judgement, Outcome
+from rewards.verdict import Outcome, RewardResult
 
 Weights = Mapping[str, float]
-Judgements = Mapping[str, Judgement]
+Judgements = Mapping[str, RewardResult]
 
 
-def combine(name: str, weights: Weights, judgements: Judgements, settings: RewardSettings) -> Judgement:
-    """One judgement from those of all parts.
+def combine(name: str, weights: Weights, results: Judgements, settings: RewardSettings) -> RewardResult:
+    """One result from those of all parts.
 
     - "sum": sum_i w_i * v_i / sum_i w_i.
     - "product": prod_i v_i ^ w_i; with weights of 1 the r_I * r_A of WizardMath, arXiv 2308.09583.
@@ -34,27 +34,27 @@ def combine(name: str, weights: Weights, judgements: Judgements, settings: Rewar
     Args:
         name: a key of COMBINATIONS.
         weights: by part, in the order of the run file; checked by `check_combination`.
-        judgements: one of each part.
+        results: one of each part.
         settings: of the combination; all of its parts were judged by them.
 
     Returns:
-        The judgement; its parts are the value of each part by name and each part's own parts as "part.key", its marks
-        those of all parts times their weights.
+        The result; its parts are the value of each part by name and each part's own parts as "part.key", its
+        span rewards those of all parts times their weights.
     """
-    lost = next((part for part in weights if not judgements[part].outcome.judged), None)
+    lost = next((part for part in weights if not results[part].outcome.scored), None)
     if lost is not None:
-        return Judgement(outcome=judgements[lost].outcome, why=f"{lost}: {judgements[lost].why}")
-    value = min(1.0, max(0.0, COMBINATIONS[name](weights, judgements)))
-    said = "; ".join(f"{part} {judgements[part].worth:.3g} ({judgements[part].why[:80]})" for part in weights)
-    return Judgement(
-        outcome=_outcome(value, weights, judgements),
+        return RewardResult(outcome=results[lost].outcome, why=f"{lost}: {results[lost].why}")
+    value = min(1.0, max(0.0, COMBINATIONS[name](weights, results)))
+    said = "; ".join(f"{part} {results[part].worth:.3g} ({results[part].why[:80]})" for part in weights)
+    return RewardResult(
+        outcome=_outcome(value, weights, results),
         why=f"{name} {value:.3g} of {said}",
         value=value,
-        parts=_named(weights, judgements),
-        marks=tuple(
+        parts=_named(weights, results),
+        span_rewards=tuple(
             replace(mark, value=weight * mark.value)
             for part, weight in weights.items()
-            for mark in judgements[part].marks
+            for mark in results[part].span_rewards
         ),
     )
 
@@ -92,25 +92,25 @@ def check_combination(name: str, settings: RewardSettings, known: Collection[str
         )
 
 
-def _sum(weights: Weights, judgements: Judgements) -> float:
-    return math.fsum(w * judgements[part].worth for part, w in weights.items()) / math.fsum(weights.values())
+def _sum(weights: Weights, results: Judgements) -> float:
+    return math.fsum(w * results[part].worth for part, w in weights.items()) / math.fsum(weights.values())
 
 
-def _product(weights: Weights, judgements: Judgements) -> float:
-    return math.prod(judgements[part].worth ** w for part, w in weights.items())
+def _product(weights: Weights, results: Judgements) -> float:
+    return math.prod(results[part].worth ** w for part, w in weights.items())
 
 
-def _shaped(weights: Weights, judgements: Judgements) -> float:
+def _shaped(weights: Weights, results: Judgements) -> float:
     verifier, model = weights
-    right = _right(judgements[verifier])
-    nothing = judgements[model].outcome is Outcome.UNPARSABLE
-    raw = -math.inf if nothing else judgements[model].parts.get("raw", judgements[model].worth)
+    right = _right(results[verifier])
+    nothing = results[model].outcome is Outcome.UNPARSABLE
+    raw = -math.inf if nothing else results[model].parts.get("raw", results[model].worth)
     value = (1.0 + qwen_math(weights[model] * raw, right)) / 2.0
     return max(value, math.nextafter(0.5, 1.0)) if right else value  # far below 0 a sigmoid rounds to 0
 
 
-def _consistent(weights: Weights, judgements: Judgements) -> float:
-    accuracy, consistency, form = (_right(judgements[part]) for part in weights)
+def _consistent(weights: Weights, results: Judgements) -> float:
+    accuracy, consistency, form = (_right(results[part]) for part in weights)
     return (stable_reinforce_consistency(accuracy, consistency, form) + 0.5) / 2.5
 
 
@@ -123,18 +123,18 @@ COMBINATIONS: dict[str, Callable[[Weights, Judgements], float]] = {
 _ROLES = {"shaped": ("verifier", "model"), "consistent": ("accuracy", "consistency", "form")}
 
 
-def _right(judgement: Judgement) -> float:
-    return float(judgement.outcome is Outcome.CORRECT)
+def _right(result: RewardResult) -> float:
+    return float(result.outcome is Outcome.CORRECT)
 
 
-def _outcome(value: float, weights: Weights, judgements: Judgements) -> Outcome:
+def _outcome(value: float, weights: Weights, results: Judgements) -> Outcome:
     if value > 0.5:
         return Outcome.CORRECT
-    unparsable = any(judgements[part].outcome is Outcome.UNPARSABLE for part in weights)
+    unparsable = any(results[part].outcome is Outcome.UNPARSABLE for part in weights)
     return Outcome.UNPARSABLE if unparsable else Outcome.WRONG
 
 
-def _named(weights: Weights, judgements: Judgements) -> dict[str, float]:
-    values = {part: judgements[part].worth for part in weights}
-    inner = {f"{part}.{key}": value for part in weights for key, value in judgements[part].parts.items()}
+def _named(weights: Weights, results: Judgements) -> dict[str, float]:
+    values = {part: results[part].worth for part in weights}
+    inner = {f"{part}.{key}": value for part in weights for key, value in results[part].parts.items()}
     return values | inner

@@ -4,9 +4,9 @@ import re
 
 from rewards.settings import RewardSettings
 from rewards.shaping import overlong
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
-LENGTH_SHARE = 0.25  # of the longest response, over which the value of a length falls
+LENGTH_SHARE = 0.25  # of the max_new_tokens response, over which the value of a length falls
 
 _TAG = re.compile(r"</?(?:think|answer)>")
 _WHOLE = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
@@ -14,7 +14,7 @@ _ANSWER = re.compile(r"<answer>\s*(?!</answer>)\S")
 _BOX = re.compile(r"\\boxed\s*\{")
 
 
-def form(case: Case, settings: RewardSettings) -> Judgement:
+def form(case: Case, settings: RewardSettings) -> RewardResult:
     r"""Correct when the response has one of two forms.
 
     - Tags: one <think>...</think>, then one <answer>...</answer> that is not empty, and nothing else but white space.
@@ -24,7 +24,7 @@ def form(case: Case, settings: RewardSettings) -> Judgement:
     Where the prompt ends with <think>, the response need not begin with it.
 
     Returns:
-        The judgement. Parts "think", "answer" and "boxed" are 1 for each of these that is there in its form. Without
+        The result. Parts "think", "answer" and "boxed" are 1 for each of these that is there in its form. Without
         any of them the response is unparsable; with one, but not as a whole, it is wrong with the value
         `settings.partial`.
     """
@@ -40,39 +40,41 @@ def form(case: Case, settings: RewardSettings) -> Judgement:
     }
     parts = {name: float(there) for name, there in found.items()}
     if found["think"] and found["answer"] and _WHOLE.fullmatch(text):
-        return Judgement(outcome=Outcome.CORRECT, why="thinks and answers in tags", parts=parts)
+        return RewardResult(outcome=Outcome.CORRECT, why="thinks and answers in tags", parts=parts)
     if found["boxed"] and (not tags or (found["think"] and len(tags) == 2)):
-        return Judgement(outcome=Outcome.CORRECT, why="ends in a box", parts=parts)
+        return RewardResult(outcome=Outcome.CORRECT, why="ends in a box", parts=parts)
     if not any(found.values()):
         why = (
             "no thinking or answer in tags and no closed box, expected <think>...</think><answer>...</answer> or a box"
         )
-        return Judgement(outcome=Outcome.UNPARSABLE, why=why, parts=parts)
+        return RewardResult(outcome=Outcome.UNPARSABLE, why=why, parts=parts)
     there = ", ".join(name for name, is_there in found.items() if is_there)
     why = f"found {there}; expected <think>...</think><answer>...</answer> and nothing else, or a box after thinking"
-    return Judgement(outcome=Outcome.WRONG, why=why, value=settings.partial, parts=parts)
+    return RewardResult(outcome=Outcome.WRONG, why=why, value=settings.partial, parts=parts)
 
 
 def check_form(reference: str, settings: RewardSettings) -> None:
     """Any reference will do: none is looked at."""
 
 
-def length(case: Case, settings: RewardSettings) -> Judgement:
-    """The value is 1 + overlong(tokens, longest, 0.25): 1 up to three quarters of the longest response, then falling
-    to 0 at the longest. arXiv 2503.14476 equation 13 (DAPO). Part "overlong" is the penalty in [-1, 0].
+def length(case: Case, settings: RewardSettings) -> RewardResult:
+    """The reward is 1 + overlong(tokens, max_new_tokens, 0.25): 1 up to three quarters of max_new_tokens, then falling
+    to 0 at max_new_tokens. arXiv 2503.14476 equation 13 (DAPO). Part "overlong" is the penalty in [-1, 0].
 
     Raises:
         ValueError: nobody counted the tokens of the response, or knows how many it could have had.
     """
-    if case.longest <= 0 or case.tokens < 0:
+    if case.max_new_tokens <= 0 or case.tokens < 0:
         raise ValueError(
-            f"length needs the response's tokens and the most it could have had, got {case.tokens} of {case.longest}"
+            "length needs the response's tokens and the most it could have had, "
+            f"got {case.tokens} of {case.max_new_tokens}"
         )
-    penalty = overlong(case.tokens, case.longest, LENGTH_SHARE)
+    penalty = overlong(case.tokens, case.max_new_tokens, LENGTH_SHARE)
     value = 1.0 + penalty
-    return Judgement(
+    return RewardResult(
         outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
-        why=f"{case.tokens} tokens of at most {case.longest}; the value falls from {1 - LENGTH_SHARE:.0%} of these on",
+        why=f"{case.tokens} tokens of at most {case.max_new_tokens}; "
+        f"the value falls from {1 - LENGTH_SHARE:.0%} of these on",
         value=value,
         parts={"overlong": penalty},
     )

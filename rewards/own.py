@@ -1,6 +1,6 @@
 """A reward of the user's own: the function `reward` of a Python file.
 
-    def reward(response: str, reference: str, prompt: str) -> bool | float | Judgement
+    def reward(response: str, reference: str, prompt: str) -> bool | float | RewardResult
 
 True or a number above one half is correct. It runs in a process that is killed when it takes too long.
 """
@@ -11,24 +11,24 @@ from functools import cache
 from pathlib import Path
 
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 
-def own(case: Case, settings: RewardSettings) -> Judgement:
+def own(case: Case, settings: RewardSettings) -> RewardResult:
     """What the user's function says.
 
     Raises:
-        TypeError, ValueError: it gave back something else than a truth value, a number in [0, 1] or a Judgement.
+        TypeError, ValueError: it gave back something else than a truth value, a number in [0, 1] or a RewardResult.
     """
     said = _load(settings.file)(case.response, case.reference, case.prompt)
-    if isinstance(said, Judgement):
+    if isinstance(said, RewardResult):
         return said
     if not isinstance(said, bool | int | float):
-        raise TypeError(f"reward() of {settings.file} gave {said!r}: expected True, False, a number or a Judgement")
+        raise TypeError(f"reward() of {settings.file} gave {said!r}: expected True, False, a number or a RewardResult")
     if not 0.0 <= said <= 1.0:
         raise ValueError(f"reward() of {settings.file} gave {said!r}: expected a number from 0 (wrong) to 1 (correct)")
     outcome = Outcome.CORRECT if said > 0.5 else Outcome.WRONG
-    return Judgement(outcome=outcome, why=f"{Path(settings.file).name} says {float(said):g}", value=float(said))
+    return RewardResult(outcome=outcome, why=f"{Path(settings.file).name} says {float(said):g}", value=float(said))
 
 
 def check_own(reference: str, settings: RewardSettings) -> None:

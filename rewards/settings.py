@@ -30,8 +30,8 @@ class RewardSettings(Section):
     judge_url: str = ""  # of an OpenAI-compatible endpoint, such as http://host:8000/v1
     judge_model: str = ""  # the name that the endpoint knows its model by
     judge_prompt: str = "zero-shot"  # "zero-shot", "few-shot", "spans", or a text file of your own
-    steps: Annotated[float, Field(ge=0)] = 0.0  # weight of the rewards of steps and spans, on their own tokens
-    end: Annotated[float, Field(ge=0)] = 1.0  # weight of the score on the last token, beside them
+    span_weight: Annotated[float, Field(ge=0)] = 0.0  # weight of span rewards, on their own tokens
+    score_weight: Annotated[float, Field(ge=0)] = 1.0  # weight of the score on the last token, beside them
 
     @model_validator(mode="after")
     def _tells_right_from_wrong(self) -> Self:
@@ -40,8 +40,9 @@ class RewardSettings(Section):
                 f"reward.wrong must be at most 0 and reward.correct above 0, got {self.wrong:g} and {self.correct:g}: "
                 "a score above 0 is what filters and algorithms take for correct"
             )
-        if self.end != 1.0 and not self.steps:
+        if self.score_weight != 1.0 and not self.span_weight:
             raise ValueError(
-                f"reward.end weighs the score beside the rewards of steps and spans, got {self.end:g}: set reward.steps"
+                f"reward.score_weight weighs the score beside span rewards, got {self.score_weight:g}: "
+                "set reward.span_weight"
             )
         return self

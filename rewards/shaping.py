@@ -56,17 +56,19 @@ def sorft(predicted: Collection[str], gold: Collection[str], known: Collection[s
     return f_beta(found / len(said), found / len(wanted))
 
 
-def overlong(tokens: int, longest: int, share: float) -> float:
-    """min(0, (longest - buffer - tokens) / buffer), not below -1, with buffer = share * longest tokens: 0 up to
-    (1 - share) * longest, then falling to -1 at the longest. arXiv 2503.14476 equation 13 (DAPO).
+def overlong(tokens: int, max_new_tokens: int, share: float) -> float:
+    """min(0, (max_new_tokens - buffer - tokens) / buffer), not below -1, with buffer = share * max_new_tokens: 0 up to
+    (1 - share) * max_new_tokens, then falling to -1. arXiv 2503.14476 equation 13 (DAPO).
 
     Raises:
-        ValueError: `longest` is not positive, or `share` not in (0, 1].
+        ValueError: `max_new_tokens` is not positive, or `share` not in (0, 1].
     """
-    if longest <= 0 or not 0 < share <= 1:
-        raise ValueError(f"a length is shaped against longest > 0 and a share in (0, 1], got {longest} and {share}")
-    buffer = share * longest
-    return max(-1.0, min(0.0, (longest - buffer - tokens) / buffer))
+    if max_new_tokens <= 0 or not 0 < share <= 1:
+        raise ValueError(
+            f"a length is shaped against max_new_tokens > 0 and a share in (0, 1], got {max_new_tokens} and {share}"
+        )
+    buffer = share * max_new_tokens
+    return max(-1.0, min(0.0, (max_new_tokens - buffer - tokens) / buffer))
 
 
 # ------------------------------------------------------------------------------------- scores of steps as one

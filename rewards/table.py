@@ -1,4 +1,4 @@
-"""The table of rewards by name. A reward takes cases and gives judgements; what these are worth is `score_of`.
+"""The table of rewards by name. A reward takes cases and gives results; what these are worth is `score_of`.
 
 A new reward is a row here: a function that judges, and one that says whether a reference can be judged against.
 """
@@ -18,9 +18,9 @@ from rewards.own import check_own, own
 from rewards.programs.code import check_code, code
 from rewards.queries.sql import check_sql, sql
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
-Judge = Callable[[Sequence[Case], RewardSettings], list[Judgement]]
+Judge = Callable[[Sequence[Case], RewardSettings], list[RewardResult]]
 Check = Callable[[str, RewardSettings], None]
 
 
@@ -43,16 +43,16 @@ class Reward:
     echoes: bool = False  # whether the reference is itself a right response
 
 
-def one_by_one(judge_one: Callable[[Case, RewardSettings], Judgement]) -> Judge:
+def one_by_one(judge_one: Callable[[Case, RewardSettings], RewardResult]) -> Judge:
     """A judge of many cases from a judge of one."""
     return lambda cases, settings: [judge_one(case, settings) for case in cases]
 
 
-def answers(judge_one: Callable[[Case, RewardSettings], Judgement]) -> Judge:
+def answers(judge_one: Callable[[Case, RewardSettings], RewardResult]) -> Judge:
     """The same for rewards of a final answer: one that is there and wrong is worth reward.partial, so that it is worth
     more than none. arXiv 2401.08967 (ReFT), which has 0.1."""
 
-    def judge_all(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+    def judge_all(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
         found = (judge_one(case, settings) for case in cases)
         return [replace(j, value=settings.partial) if j.outcome is Outcome.WRONG else j for j in found]
 
@@ -164,12 +164,12 @@ def check_settings(settings: RewardSettings) -> None:
             f"reward.wrong must be minus reward.correct for a reward between wrong and correct, got {settings.wrong:g} "
             f"and {settings.correct:g}: a score above 0 is what filters and algorithms take for correct"
         )
-    if settings.steps and not {"process", "judge", "own"}.intersection(leaves(name, settings)):
+    if settings.span_weight and not {"process", "judge", "own"}.intersection(leaves(name, settings)):
         raise ValueError(
-            f"reward.steps = {settings.steps:g} weighs rewards of steps and spans; reward.name = {name!r} gives none"
+            f"reward.span_weight = {settings.span_weight:g} weighs span rewards; reward.name = {name!r} gives none"
         )
 
 
-def joined(name: str, judgements: dict[str, Judgement], settings: RewardSettings) -> Judgement:
-    """The judgement of a reward from those of its leaves."""
-    return combine(name, settings.parts, judgements, settings) if name in COMBINATIONS else judgements[name]
+def joined(name: str, results: dict[str, RewardResult], settings: RewardSettings) -> RewardResult:
+    """The result of a reward from those of its leaves."""
+    return combine(name, settings.parts, results, settings) if name in COMBINATIONS else results[name]

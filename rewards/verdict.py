@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class Outcome(StrEnum):
-    """How the judgement of one response ended."""
+    """How the result of one response ended."""
 
     CORRECT = "correct"  # the final answer equals the reference
     WRONG = "wrong"  # a final answer was found and differs from the reference
@@ -18,7 +18,7 @@ class Outcome(StrEnum):
     ERROR = "error"  # the verifier failed: there is no verdict
 
     @property
-    def judged(self) -> bool:
+    def scored(self) -> bool:
         """Whether there is a verdict at all; time-outs and errors have no score and teach nothing."""
         return self not in (Outcome.TIMEOUT, Outcome.ERROR)
 
@@ -35,7 +35,7 @@ class Case:
     prompt: str = ""  # as the policy saw it
     question: str = ""  # the same without templates around it, where they are known apart
     tokens: int = 0  # sampled tokens of the response; 0 where nobody counted
-    longest: int = 0  # the most tokens that it could have had; 0 where nobody knows
+    max_new_tokens: int = 0  # the most tokens that it could have had; 0 where nobody knows
 
     @property
     def asked(self) -> str:
@@ -44,7 +44,7 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class SpanReward:
     """A reward for a part of the response: every token that reaches into [start, end) gets it."""
 
     start: int  # characters of the response before it
@@ -53,22 +53,22 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class RewardResult:
     """What a reward says of one response. Its value is above one half exactly when the outcome is correct.
 
-    Example: ``Judgement(outcome=Outcome.WRONG, why="two of three tests pass", value=0.1, parts={"passed": 2 / 3})``
+    Example: ``RewardResult(outcome=Outcome.WRONG, why="two of three tests pass", value=0.1, parts={"passed": 2 / 3})``
     """
 
     outcome: Outcome
     why: str  # one sentence for the person who reads the trajectory; of a failure, with its traceback
     value: float | None = None  # in [0, 1]; not given: 1 when correct, 0 when wrong or unparsable
     parts: Mapping[str, float] = field(default_factory=dict)  # named components and measurements
-    marks: tuple[Mark, ...] = ()  # rewards of parts of the response, where the reward gives any
+    span_rewards: tuple[SpanReward, ...] = ()  # rewards of parts of the response, where the reward gives any
 
     def __post_init__(self) -> None:
         if self.value is None:
             return
-        if not self.outcome.judged or not 0.0 <= self.value <= 1.0:
+        if not self.outcome.scored or not 0.0 <= self.value <= 1.0:
             raise ValueError(f"a value in [0, 1] comes with a judged outcome, got {self.value} with {self.outcome}")
         if (self.value > 0.5) != (self.outcome is Outcome.CORRECT):
             raise ValueError(f"a value above one half is a correct response's, got {self.value} with {self.outcome}")
@@ -81,7 +81,7 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The judgement of one response with its score.
+    """The result of one response with its score.
 
     Example: ``Verdict(outcome=Outcome.WRONG, score=-1.0, why="answered 12, expected 13")``
     """
@@ -90,8 +90,8 @@ class Verdict:
     score: float | None  # the reward; None exactly when the outcome is not judged
     why: str  # one sentence for the person who reads the trajectory
     parts: Mapping[str, float] = field(default_factory=dict)  # named components of the score
-    marks: tuple[Mark, ...] = ()  # rewards of parts of the response
+    span_rewards: tuple[SpanReward, ...] = ()  # rewards of parts of the response
 
     def __post_init__(self) -> None:
-        if self.outcome.judged != (self.score is not None):
+        if self.outcome.scored != (self.score is not None):
             raise ValueError(f"a verdict has a score exactly when it is judged, got {self.outcome} with {self.score}")

@@ -74,10 +74,12 @@ def slopes(function: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, s
 
 
 def samples_of(
-    row: Algorithm, groups: Sequence[Group], shares: int = 1, longest: int = 32, number: int = 0
+    row: Algorithm, groups: Sequence[Group], shares: int = 1, max_new_tokens: int = 32, number: int = 0
 ) -> list[list[Sample]]:
     """The samples of each rank's share of the one update on these groups."""
-    plan = plan_updates(list(map(summary_of, groups)), row, updates=1, ranks=shares, longest=longest)[number]
+    plan = plan_updates(list(map(summary_of, groups)), row, updates=1, ranks=shares, max_new_tokens=max_new_tokens)[
+        number
+    ]
     row = row.at_pass(number)
     return [[s for index in share for s in sequences_of(groups[index], row, plan.totals)] for share in plan.ranks]
 

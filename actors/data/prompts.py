@@ -126,7 +126,7 @@ def load_prompts(
         before: token ids that stand before each prompt, such as a control token.
 
     Raises:
-        DataError: more than `data.overlong_share` of them do not fit, or the data cannot be read.
+        DataError: more than `data.too_long_share` of them do not fit, or the data cannot be read.
     """
     rows = [row for _, row in data_lines(data)]
     texts = [render(row[data.prompt_column], data, tokenizer) for row in rows]
@@ -144,12 +144,12 @@ def load_prompts(
     ]
     fitting = [prompt for prompt in prompts if prompt.tokens.size <= longest]
     left_out = len(prompts) - len(fitting)
-    if left_out > data.overlong_share * len(prompts):
+    if left_out > data.too_long_share * len(prompts):
         worst = max(prompt.tokens.size for prompt in prompts)
         raise DataError(
             f"{left_out} of {len(prompts)} prompts in {data.path} are longer than the {longest} tokens that leave room "
-            f"for a response (the longest has {worst}), more than data.overlong_share = {data.overlong_share}. "
-            "Shorten them, lower rollout.max_new_tokens, or raise data.overlong_share to train without them"
+            f"for a response (the longest has {worst}), more than data.too_long_share = {data.too_long_share}. "
+            "Shorten them, lower rollout.max_new_tokens, or raise data.too_long_share to train without them"
         )
     return fitting, left_out
 

@@ -121,8 +121,10 @@ def _adopted(group: Group, before: Sequence[int]) -> Group:
         )
         for t in group.trajectories
     )
-    dense = tuple(np.concatenate([np.full(lacking.size, np.nan, np.float32), marks]) for marks in group.dense)
-    return replace(group, prompt=prompt, trajectories=trajectories, dense=dense)
+    span_rewards = tuple(
+        np.concatenate([np.full(lacking.size, np.nan, np.float32), rewards_T]) for rewards_T in group.span_rewards
+    )
+    return replace(group, prompt=prompt, trajectories=trajectories, span_rewards=span_rewards)
 
 
 def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: Any) -> list[Group]:

@@ -18,7 +18,7 @@ import ray
 from actors.errors import Starved
 from actors.filtering.ledger import Ledger
 from actors.filtering.recorder import Recorder
-from actors.filtering.rules import KeepRule
+from actors.filtering.rules import DropRule
 from actors.pool import call
 from actors.types import Summary
 
@@ -27,7 +27,7 @@ from actors.types import Summary
 class FilterSpec:
     """What the filter is started with."""
 
-    keep: KeepRule
+    drop: DropRule
     groups_per_step: int
     max_staleness: int
     patience: int
@@ -153,7 +153,7 @@ class Filter:
                 self._ledger.fail(summary.id)
             return "failed"
         scores = np.array(summary.scores)
-        reason = self._spec.keep(scores)
+        reason = self._spec.drop(scores)
         if not reason:
             self._ledger.accept(summary.id)
             return ""

@@ -9,7 +9,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from actors.settings import RolloutSettings
 from actors.types import EngineSpec
-from rewards import Case, Judgement, Outcome, RewardSettings
+from rewards import Case, Outcome, RewardResult, RewardSettings
 from rewards.models.judges import messages, read
 
 if TYPE_CHECKING:
@@ -53,13 +53,13 @@ class JudgeModel:
         return self._started
 
 
-def ask_judge(judge: str, cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+def ask_judge(judge: str, cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
     """The judgements of the judge actor of this name; one that does not answer in reward.seconds gives none."""
     try:
         reply: Any = ray.get_actor(judge).answer.remote([messages(case, settings) for case in cases])
         texts = ray.get(reply, timeout=settings.seconds * len(cases))
     except GetTimeoutError:
-        return [Judgement(outcome=Outcome.TIMEOUT, why="judge: no answer in time")] * len(cases)
+        return [RewardResult(outcome=Outcome.TIMEOUT, why="judge: no answer in time")] * len(cases)
     except (RayError, ValueError) as failure:
-        return [Judgement(outcome=Outcome.ERROR, why=f"judge failed: {failure}")] * len(cases)
+        return [RewardResult(outcome=Outcome.ERROR, why=f"judge failed: {failure}")] * len(cases)
     return [read(text, case, settings) for text, case in zip(texts, cases, strict=True)]

@@ -19,13 +19,13 @@ Judge = Callable[[str], Awaitable[Outcome]]  # a response -> how it is judged
 class StepLabel:
     """What became of the completions of one step.
 
-    Example: ``StepLabel(step=0, hard=1.0, soft=0.25, judged=8)``
+    Example: ``StepLabel(step=0, hard=1.0, soft=0.25, scored=8)``
     """
 
     step: int  # its place, from 0
     hard: float | None  # 1 where any completion is correct, else 0; None where none was judged
     soft: float | None  # the share of completions that are correct; None where none was judged
-    judged: int  # completions with a verdict
+    scored: int  # completions with a verdict
 
 
 async def label_steps(
@@ -66,7 +66,7 @@ async def _one(judge: Judge, response: str) -> Outcome:
 
 
 def _label(step: int, outcomes: Sequence[Outcome]) -> StepLabel:
-    verdicts = [outcome is Outcome.CORRECT for outcome in outcomes if outcome.judged]
+    verdicts = [outcome is Outcome.CORRECT for outcome in outcomes if outcome.scored]
     if not verdicts:
-        return StepLabel(step=step, hard=None, soft=None, judged=0)
-    return StepLabel(step=step, hard=hard_label(verdicts), soft=soft_label(verdicts), judged=len(verdicts))
+        return StepLabel(step=step, hard=None, soft=None, scored=0)
+    return StepLabel(step=step, hard=hard_label(verdicts), soft=soft_label(verdicts), scored=len(verdicts))

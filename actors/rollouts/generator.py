@@ -16,7 +16,7 @@ import ray
 
 from actors.arrow import packed
 from actors.filtering.ledger import REJECTED
-from actors.filtering.rules import KeepRule
+from actors.filtering.rules import DropRule
 from actors.grading.verifier import VerifierQueue
 from actors.pool import verifier_call
 from actors.rollouts.span_rewards import placed
@@ -82,7 +82,7 @@ class Generator:
             prompt=order.prompt,
             trajectories=trajectories,
             verdicts=verdicts,
-            dense=self._dense(trajectories, verdicts),
+            span_rewards=self._span_rewards(trajectories, verdicts),
             greedy=greedy[1].score if greedy else None,
         )
         summary = Summary.of(
@@ -133,12 +133,12 @@ class Generator:
             raise RuntimeError("the generator has not been started")
         return self._started
 
-    def _dense(self, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> tuple[np.ndarray, ...]:
+    def _span_rewards(self, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> tuple[np.ndarray, ...]:
         """The rewards of steps and spans on their tokens, where any response has some."""
-        if not any(verdict.marks for verdict in verdicts):
+        if not any(verdict.span_rewards for verdict in verdicts):
             return ()
         pairs = zip(trajectories, verdicts, strict=True)
-        return tuple(placed(t, v.marks, self._sampler.tokenizer) for t, v in pairs)
+        return tuple(placed(t, v.span_rewards, self._sampler.tokenizer) for t, v in pairs)
 
     async def _answers(self, order: Order) -> tuple[list[Answer], Answer | None]:
         """All responses of a group and the greedy one, or those of the first stage alone where it decides.
@@ -151,7 +151,7 @@ class Generator:
         run, early = self._run, list[Answer]()
         if run.rollout.first_stage and not order.size:
             early = await self._samples(order, range(run.rollout.first_stage))
-            if decided([verdict.score for _, verdict, _ in early if verdict.score is not None], run.keep):
+            if decided([verdict.score for _, verdict, _ in early if verdict.score is not None], run.drop):
                 return early, None
         with_greedy = run.greedy and not order.size
         size = order.size or run.rollout.group_size
@@ -176,7 +176,7 @@ class Generator:
             prompt=prompt.text,
             question=prompt.question,
             tokens=trajectory.new_tokens,
-            longest=rollout.max_new_tokens,
+            max_new_tokens=rollout.max_new_tokens,
         )
         verdict = await self._verifiers.grade(Question(reward=prompt.reward, case=case, settings=run.reward))
         verified = time.time()
@@ -193,10 +193,10 @@ class Generator:
         )
 
 
-def decided(scores: Sequence[float], keep: KeepRule) -> bool:
+def decided(scores: Sequence[float], drop: DropRule) -> bool:
     """Whether the filter would reject a group with these scores, of two responses at least, for being all correct or
     all wrong."""
-    return len(scores) > 1 and keep(np.array(scores)) in REJECTED
+    return len(scores) > 1 and drop(np.array(scores)) in REJECTED
 
 
 def sample_seed(seed: int, prompt_id: str, visit: int, sample: int) -> int:

@@ -8,27 +8,27 @@ import numpy as np
 from tokenizers.decoders import DecodeStream
 
 from actors.types import Trajectory
-from rewards import Mark
+from rewards import SpanReward
 
 
-def placed(trajectory: Trajectory, marks: Sequence[Mark], tokenizer: Any) -> np.ndarray:
-    """float32[T]: the sum of the marks on each token, NaN where there is none.
+def placed(trajectory: Trajectory, span_rewards: Sequence[SpanReward], tokenizer: Any) -> np.ndarray:
+    """float32[T]: the sum of the span rewards on each token, NaN where there is none.
 
-    A token has a mark when its text reaches into it. The sampled ids are decoded one by one, never tokenized again.
+    A token has a reward when its text reaches into it. The sampled ids are decoded one by one, never tokenized again.
 
     Args:
         trajectory: the response.
-        marks: in characters of its text.
+        span_rewards: in characters of its text.
         tokenizer: the model's, a fast one of transformers.
     """
-    dense = np.full(trajectory.tokens.size, np.nan, np.float32)
+    rewards_T = np.full(trajectory.tokens.size, np.nan, np.float32)
     first = trajectory.tokens.size - trajectory.new_tokens
     edges = token_edges(trajectory.tokens[first:].tolist(), tokenizer)
-    for mark in marks:
+    for span in span_rewards:
         for number, (start, end) in enumerate(pairwise(edges)):
-            if start < mark.end and end > mark.start:
-                dense[first + number] = np.nan_to_num(dense[first + number]) + mark.value
-    return dense
+            if start < span.end and end > span.start:
+                rewards_T[first + number] = np.nan_to_num(rewards_T[first + number]) + span.value
+    return rewards_T
 
 
 def token_edges(ids: Sequence[int], tokenizer: Any) -> list[int]:

@@ -67,7 +67,7 @@ def _question(path: Path, line: int, row: dict[str, Any], config: GradingConfig)
     if reward not in reward_names():
         raise ConfigError(f"{path}:{line} asks for the reward {reward!r}; there are {', '.join(reward_names())}")
     text = {name: _text(row.get(name, "")) for name in (*NEEDED, "prompt")}
-    case = Case(**text, tokens=int(row.get("tokens", 0)), longest=int(row.get("longest", 0)))
+    case = Case(**text, tokens=int(row.get("tokens", 0)), max_new_tokens=int(row.get("max_new_tokens", 0)))
     return Question(reward=reward, case=case, settings=config.reward)
 
 
@@ -85,7 +85,7 @@ def _marks(reward: str, row: dict[str, Any], verdict: Verdict) -> Iterator[tuple
     yield reward, verdict.outcome.value
     if "expected" in row:
         yield reward, "expected"
-        if (row["expected"] == "correct") is (verdict.outcome is Outcome.CORRECT) and verdict.outcome.judged:
+        if (row["expected"] == "correct") is (verdict.outcome is Outcome.CORRECT) and verdict.outcome.scored:
             yield reward, "right"
 
 

@@ -89,7 +89,7 @@ class RunConfig(Section):
     @property
     def algorithm(self) -> Algorithm:
         """The algorithm with the pieces that the run replaces; thresholds are in units of the score."""
-        row = chosen_algorithm(self.learner, self.objective, self.filter.keep)
+        row = chosen_algorithm(self.learner, self.objective, self.filter.drop)
         low, high = self.reward.wrong, self.reward.correct
         return replace(row, thresholds=tuple(low + share * (high - low) for share in row.thresholds))
 
@@ -106,10 +106,10 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _can_be_graded(self) -> Self:
         check_settings(self.reward)
-        if self.reward.steps and (self.algorithm.counts != "all" or self.algorithm.pairs):
+        if self.reward.span_weight and (self.algorithm.counts != "all" or self.algorithm.pairs):
             raise ValueError(
                 f"learner.algorithm = {self.learner.algorithm!r} trains on chosen responses as a whole and has no use "
-                f"for rewards of steps and spans: set reward.steps = 0, got {self.reward.steps:g}"
+                f"for rewards of steps and spans: set reward.span_weight = 0, got {self.reward.span_weight:g}"
             )
         return self
 
@@ -149,7 +149,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        siblings = max(self.algorithm.siblings, 2 if self.filter.keep == "mixed" else 1)
+        siblings = max(self.algorithm.siblings, 2 if self.filter.drop == "both" else 1)
         if self.rollout.group_size < siblings:
             raise ValueError(
                 f"rollout.group_size must be at least {siblings} for learner.algorithm = {self.learner.algorithm!r}, "

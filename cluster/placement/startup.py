@@ -177,7 +177,7 @@ async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
     config, algorithm = prepared.config, prepared.config.algorithm
     rollout = config.rollout
     filter_spec = FilterSpec(
-        keep=algorithm.keep,
+        drop=algorithm.drop,
         groups_per_step=rollout.groups_per_step,
         max_staleness=rollout.max_staleness,
         patience=config.filter.patience,
@@ -191,15 +191,15 @@ async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
         warmup=config.warmup,
         temperature=rollout.temperature,
         top_p=rollout.top_p,
-        end=config.reward.end,
-        dense=config.reward.steps > 0,
+        end=config.reward.score_weight,
+        dense=config.reward.span_weight > 0,
         seed=config.run.seed,
     )
     address, port = (await call_all(parts.ranks[:1], "address"))[0]
     await call_all(parts.ranks, "join", address, port)
     greedy = algorithm.baseline == "greedy"
     sampling = SamplingSpec(
-        seed=config.run.seed, rollout=rollout, reward=config.reward, greedy=greedy, keep=algorithm.keep
+        seed=config.run.seed, rollout=rollout, reward=config.reward, greedy=greedy, drop=algorithm.drop
     )
     await asyncio.gather(
         call(parts.filter, "begin", filter_spec),

@@ -106,7 +106,7 @@ def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str
         "wall_seconds": clock.wall,
         "reward_mean": _mean([score for summary in graded for score in summary.scores]),
         "reward_trained": _mean([score for summary in batch for score in summary.scores]),
-        "accuracy": _mean([outcome is Outcome.CORRECT for outcome in outcomes if outcome.judged]),
+        "accuracy": _mean([outcome is Outcome.CORRECT for outcome in outcomes if outcome.scored]),
         "eval_accuracy": clock.eval_accuracy,
         **report.counts,
         "responses_unparsable": outcomes.count(Outcome.UNPARSABLE),

@@ -37,7 +37,7 @@ class Evaluator:
             for number, prompt in enumerate(self.prompts)
         ]
         graded = await asyncio.gather(*(self._outcomes(order) for order in orders))
-        outcomes = [outcome for group in graded for outcome in group if outcome.judged]
+        outcomes = [outcome for group in graded for outcome in group if outcome.scored]
         correct = sum(outcome is Outcome.CORRECT for outcome in outcomes)
         line: dict[str, Any] = {"step": step, "tokens": tokens, "wall_seconds": wall_seconds}
         line |= {"prompts": len(orders), "responses": len(outcomes), "correct": correct}

@@ -129,7 +129,7 @@ class Run:
 
     def _deal(self, count: int) -> list[tuple[Prompt, int]]:
         dealt = self._source.take(count)
-        if self._config.rollout.longest_first:
+        if self._config.rollout.longest_prompts_first:
             dealt.sort(key=lambda row: -row[0].tokens.size)
         return dealt
 
@@ -154,7 +154,7 @@ class Run:
             self._algorithm,
             updates=learner.updates_per_step,
             ranks=len(ranks),
-            longest=self._config.rollout.max_new_tokens,
+            max_new_tokens=self._config.rollout.max_new_tokens,
         )
         control = self._control(batch) if self._prepared.control else None
         await asyncio.gather(*(self._prepare(rank, batch, plans, control) for rank in range(len(ranks))))

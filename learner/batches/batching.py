@@ -16,7 +16,7 @@ from learner.methods.algorithms import Algorithm
 from learner.methods.credit import overlong
 
 PADDING = 0.03  # of the tokens of a micro-batch, at most
-ROW_TOKENS = 256  # rows of short sequences are up to this long, or up to four of the longest, so that they fill up
+ROW_TOKENS = 256  # rows of short sequences are up to this long, or up to four of the longest, so they fill up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +25,7 @@ class Totals:
 
     tokens: int  # trained tokens
     responses: int  # trained responses
-    longest: int  # the constant of aggregate "constant": rollout.max_new_tokens
+    max_new_tokens: int  # the constant of aggregate "constant": rollout.max_new_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Sample:
     correct: bool = False
     group: int = 0  # id
     hidden: int = 0  # leading tokens that only the policy sees: 1 with a control token
-    marks: np.ndarray | None = None  # float32[T], rewards of steps and spans on their tokens, NaN on the others
+    span_rewards: np.ndarray | None = None  # float32[T], rewards of steps and spans on their tokens, NaN on the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +74,7 @@ class TrainBatch:
 
 
 def plan_updates(
-    summaries: Sequence[Summary], algorithm: Algorithm, *, updates: int, ranks: int, longest: int
+    summaries: Sequence[Summary], algorithm: Algorithm, *, updates: int, ranks: int, max_new_tokens: int
 ) -> list[UpdatePlan]:
     """Cuts a step's batch into optimizer updates, pass after pass, and each update over ranks by tokens, longest first.
 
@@ -83,15 +83,17 @@ def plan_updates(
         algorithm: decides which responses count, and the number of passes.
         updates: optimizer updates in a pass; at most the number of groups.
         ranks: learner ranks.
-        longest: `rollout.max_new_tokens`.
+        max_new_tokens: `rollout.max_new_tokens`.
     """
     plans = []
     for number in range(algorithm.passes):
         row = algorithm.at_pass(number)
         for members in (range(start, len(summaries), updates) for start in range(updates)):
-            counted = [_counted_lengths(summaries[index], row, longest) for index in members]
+            counted = [_counted_lengths(summaries[index], row, max_new_tokens) for index in members]
             totals = Totals(
-                tokens=max(1, sum(map(sum, counted))), responses=max(1, sum(map(len, counted))), longest=longest
+                tokens=max(1, sum(map(sum, counted))),
+                responses=max(1, sum(map(len, counted))),
+                max_new_tokens=max_new_tokens,
             )
             shares = balance([summaries[index].tokens for index in members], ranks)
             dealt = tuple(tuple(members[i] for i in share) for share in shares)
@@ -121,15 +123,15 @@ def sequences_of(
         totals: of the update.
         control: the token that stands for the quantile of a score, where the policy is given one.
     """
-    dense = group.dense or (None,) * len(group.verdicts)
-    rows = zip(group.trajectories, group.verdicts, dense, strict=True)
-    judged = [(t, v.score, marks) for t, v, marks in rows if v.score is not None]
-    scores = _shaped([s for _, s, _ in judged], [t.new_tokens for t, *_ in judged], algorithm, totals.longest)
+    rewards_by_span = group.span_rewards or (None,) * len(group.verdicts)
+    rows = zip(group.trajectories, group.verdicts, rewards_by_span, strict=True)
+    judged = [(t, v.score, span_rewards) for t, v, span_rewards in rows if v.score is not None]
+    scores = _shaped([s for _, s, _ in judged], [t.new_tokens for t, *_ in judged], algorithm, totals.max_new_tokens)
     if algorithm.baseline == "greedy":  # where the greedy response has no verdict its siblings' mean stands for it
         scores -= scores.mean() if group.greedy is None else group.greedy
     credits = _credits(scores, [t.new_tokens for t, *_ in judged], algorithm)
     samples = []
-    for (trajectory, score, marks), shaped, credit in zip(judged, scores, credits, strict=True):
+    for (trajectory, score, span_rewards), shaped, credit in zip(judged, scores, credits, strict=True):
         if not _counts(algorithm, credit, trajectory.new_tokens):
             continue
         tokens = trajectory.tokens
@@ -146,7 +148,7 @@ def sequences_of(
                 correct=score > 0,
                 group=group.id,
                 hidden=int(control is not None),
-                marks=marks,
+                span_rewards=span_rewards,
             )
         )
     return _side_by_side(samples) if algorithm.pairs else samples
@@ -163,7 +165,7 @@ def token_weight(aggregate: str, length: int, totals: Totals) -> float:
         "token-mean": 1.0 / totals.tokens,
         "seq-mean-token-mean": 1.0 / (totals.responses * length),
         "seq-mean-token-sum": 1.0 / totals.responses,
-        "constant": 1.0 / (totals.responses * totals.longest),
+        "constant": 1.0 / (totals.responses * totals.max_new_tokens),
     }[aggregate]
 
 
@@ -189,9 +191,9 @@ def pack(sequences: Sequence[Sample], micro_batch_tokens: int, together: int = 1
 
 
 def _rows(sizes: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
-    """Rows of about the same length, the longest sequences first and each into the fullest row that has room."""
-    longest = max(sizes)
-    width = min(max(longest, min(ROW_TOKENS, 4 * longest)), micro_batch_tokens)
+    """Rows of about the same length, the max_new_tokens sequences first and each into the fullest row that has room."""
+    max_new_tokens = max(sizes)
+    width = min(max(max_new_tokens, min(ROW_TOKENS, 4 * max_new_tokens)), micro_batch_tokens)
     rows: list[list[int]] = []
     room: list[int] = []
     for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
@@ -227,8 +229,8 @@ def _dealt_anew(rows: list[list[int]], sizes: Sequence[int], micro_batch_tokens:
     even = range(min(len(members), int(total / ((1.0 - PADDING) * max(costs)))), 1, -1)
     dealt = ([[members[place] for place in row] for row in balance(costs, count)] for count in even)
     for candidate in itertools.chain([rows], dealt):
-        longest = max(_length(row, sizes) for row in candidate)
-        area = longest * len(candidate)
+        max_new_tokens = max(_length(row, sizes) for row in candidate)
+        area = max_new_tokens * len(candidate)
         if area <= max(micro_batch_tokens, total) and area - total <= PADDING * area:
             found = min(found, candidate, key=lambda rows: max(_length(row, sizes) for row in rows))
             if candidate is not rows:
@@ -259,8 +261,8 @@ def _counts(algorithm: Algorithm, credit: float, length: int) -> bool:
     return length > 0 and (algorithm.counts == "all" or credit != 0.0)
 
 
-def _shaped(scores: Sequence[float], lengths: Sequence[int], algorithm: Algorithm, longest: int) -> np.ndarray:
-    return np.array(scores) + overlong(np.array(lengths), longest, algorithm.overlong)
+def _shaped(scores: Sequence[float], lengths: Sequence[int], algorithm: Algorithm, max_new_tokens: int) -> np.ndarray:
+    return np.array(scores) + overlong(np.array(lengths), max_new_tokens, algorithm.overlong)
 
 
 def _credits(scores: np.ndarray, lengths: Sequence[int], algorithm: Algorithm) -> np.ndarray:
@@ -273,12 +275,12 @@ def _credits(scores: np.ndarray, lengths: Sequence[int], algorithm: Algorithm) -
     return credits
 
 
-def _counted_lengths(summary: Summary, algorithm: Algorithm, longest: int) -> list[int]:
-    scores = _shaped(summary.scores, summary.judged_lengths, algorithm, longest)
-    credits = _credits(scores, summary.judged_lengths, algorithm)
+def _counted_lengths(summary: Summary, algorithm: Algorithm, max_new_tokens: int) -> list[int]:
+    scores = _shaped(summary.scores, summary.scored_lengths, algorithm, max_new_tokens)
+    credits = _credits(scores, summary.scored_lengths, algorithm)
     return [
         length
-        for length, credit in zip(summary.judged_lengths, credits, strict=True)
+        for length, credit in zip(summary.scored_lengths, credits, strict=True)
         if _counts(algorithm, credit, length)
     ]
 

@@ -1,8 +1,8 @@
 """The algorithms: a table that can be read from top to bottom. Each row names one piece of every kind.
 
-    keep       which groups teach                 scores[J] -> "" or the reason of a rejection   actors/filtering/rules.py
-    credit     what each response is worth        scores[J] -> advantages[J]                        learner/methods/credit.py
-    loss       what a token costs                 (terms[T], clip) -> [T], to be minimised          learner/methods/losses.py
+    drop       which groups are dropped           scores[J] -> "" or the reason        actors/filtering/rules.py
+    credit     what each response is worth        scores[J] -> advantages[J]           learner/methods/credit.py
+    loss       what a token costs, minimised      (terms[T], clip) -> [T]              learner/methods/losses.py
     aggregate  how tokens become one number       AGGREGATIONS
 
 A run may replace any piece (`objective.*`). The functions use array and tensor methods only, so the table can be read
@@ -14,7 +14,15 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
 
-from actors.filtering.rules import RULES, KeepRule, band, keep_all, mixed, no_correct, no_wrong
+from actors.filtering.rules import (
+    RULES,
+    DropRule,
+    drop_all_correct,
+    drop_all_wrong,
+    drop_both,
+    drop_none,
+    drop_out_of_band,
+)
 from learner.methods.credit import (
     CREDITS,
     Credit,
@@ -43,7 +51,7 @@ class Algorithm:
     """One row of the table. Its pieces have the names under which a run may replace them."""
 
     about: str  # when to use it, and where it comes from
-    keep: KeepRule = keep_all
+    drop: DropRule = drop_none
     credit: Credit
     loss: Loss = clipped
     aggregate: str = "seq-mean-token-mean"  # a key of AGGREGATIONS
@@ -115,7 +123,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "raft": Algorithm(
         about="Rejection sampling: maximise log p of the best responses. L = -1[r = max r, r > 0] log p. Simple and "
         "quick at first; the entropy falls. arXiv 2304.06767",
-        keep=no_wrong,
+        drop=drop_all_wrong,
         credit=best,
         loss=likelihood,
         mismatch="none",
@@ -124,7 +132,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "raft++": Algorithm(
         about="RAFT with importance ratio and clip, for several updates on a batch. L = -min(s, 1 + high) on the best "
         "responses. arXiv 2504.11343 equation 6",
-        keep=no_wrong,
+        drop=drop_all_wrong,
         credit=best,
         counts="credited",
     ),
@@ -133,27 +141,27 @@ ALGORITHMS: dict[str, Algorithm] = {
         "unstable. arXiv 2504.11343 equation 5",
         credit=raw,
     ),
-    "reinforce-no-wrong": Algorithm(
+    "reinforce-drop-all-wrong": Algorithm(
         about="Reinforce without the groups that are all wrong: most of Reinforce-Rej's gain. arXiv 2504.11343 "
         "section 4",
-        keep=no_wrong,
+        drop=drop_all_wrong,
         credit=raw,
     ),
-    "reinforce-no-correct": Algorithm(
+    "reinforce-drop-all-correct": Algorithm(
         about="Reinforce without the groups that are all correct: little by itself. arXiv 2504.11343 section 4",
-        keep=no_correct,
+        drop=drop_all_correct,
         credit=raw,
     ),
     "reinforce-rej": Algorithm(
         about="Reinforce on mixed groups only: the default. arXiv 2504.11343 section 4",
-        keep=mixed,
+        drop=drop_both,
         credit=raw,
         siblings=2,
     ),
     "reinforce-rej-std": Algorithm(
         about="Reinforce-Rej with scores over their group's standard deviation, A = r / std r. arXiv 2504.11343 "
         "section 4",
-        keep=mixed,
+        drop=drop_both,
         credit=scaled,
         siblings=2,
     ),
@@ -179,7 +187,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "iterative-dpo": Algorithm(
         about="L = -log sigmoid(0.1 (m+ - m-)) on pairs of a correct and a wrong response, m = log pi - log ref. Set "
         "learner.reference_every to renew the reference. arXiv 2305.18290, iterated",
-        keep=mixed,
+        drop=drop_both,
         credit=paired,
         loss=preferred,
         aggregate="seq-mean-token-sum",
@@ -233,7 +241,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "rest": Algorithm(
         about="Grow a dataset, then improve on it in passes with rising thresholds: L = -1[R > threshold] log p, R in "
         "0..1. arXiv 2308.08998",
-        keep=no_wrong,
+        drop=drop_all_wrong,
         credit=above,
         loss=likelihood,
         mismatch="none",
@@ -257,7 +265,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "prime": Algorithm(
         about="Implicit process rewards r_t = 0.05 (log phi - log ref) of a model phi trained online on outcomes; "
         "leave-one-out of both, whitened. arXiv 2502.01456",
-        keep=band,
+        drop=drop_out_of_band,
         credit=leave_one_out,
         aggregate="token-mean",
         spread="whiten",
@@ -294,7 +302,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "dapo": Algorithm(
         about="GRPO on mixed groups with clip-higher (0.2, 0.28), a mean over tokens, and a score that falls over the "
         "last fifth of the length. arXiv 2503.14476",
-        keep=mixed,
+        drop=drop_both,
         credit=normalised,
         aggregate="token-mean",
         clip_high=0.28,
@@ -329,13 +337,13 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
-def algorithm_of(name: str, pieces: Mapping[str, Any] | None = None, keep: str = "") -> Algorithm:
+def algorithm_of(name: str, pieces: Mapping[str, Any] | None = None, drop: str = "") -> Algorithm:
     """The row that a run trains with, the pieces it chooses filled in.
 
     Args:
         name: a key of ALGORITHMS.
         pieces: field of `Algorithm` -> what replaces it; None, "" and () leave the row's own.
-        keep: a key of `actors.filtering.rules.RULES` instead of the row's own rule; "" leaves it.
+        drop: a key of `actors.filtering.rules.RULES` instead of the row's own rule; "" leaves it.
     """
     known = {field.name for field in fields(Algorithm)}
     tables: dict[str, Mapping[str, Any]] = {"credit": CREDITS, "loss": LOSSES}
@@ -347,4 +355,4 @@ def algorithm_of(name: str, pieces: Mapping[str, Any] | None = None, keep: str =
     row = replace(ALGORITHMS[name], **chosen)
     if row.credit in (scaled, normalised):
         row = replace(row, credit=partial(row.credit, ddof=row.std_ddof))
-    return replace(row, keep=RULES[keep]) if keep else row
+    return replace(row, drop=RULES[drop]) if drop else row

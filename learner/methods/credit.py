@@ -88,11 +88,11 @@ CREDITS: dict[str, Credit] = {
 # --------------------------------------------------------------------------------------- shaping of scores
 
 
-def overlong(lengths: np.ndarray, longest: int, share: float) -> np.ndarray:
-    """Penalty added to each score: 0 up to (1 - share) * longest tokens, then falling to -1 at the longest.
+def overlong(lengths: np.ndarray, max_new_tokens: int, share: float) -> np.ndarray:
+    """Penalty added to each score: 0 up to (1 - share) * max_new_tokens, then falling to -1.
     arXiv 2503.14476 equation 13 (DAPO)."""
-    buffer = share * longest
-    return np.minimum(0.0, (longest - buffer - lengths) / buffer) if buffer > 0 else np.zeros(lengths.shape)
+    buffer = share * max_new_tokens
+    return np.minimum(0.0, (max_new_tokens - buffer - lengths) / buffer) if buffer > 0 else np.zeros(lengths.shape)
 
 
 def moving_baseline(mean: float, seen: int, total: float, count: int) -> tuple[float, int]:
@@ -160,19 +160,19 @@ def process_advantages(outcomes: np.ndarray, process: Sequence[np.ndarray], gamm
     ]
 
 
-def step_advantages(marks: Sequence[np.ndarray], gamma: float) -> list[np.ndarray]:
+def span_advantages(span_rewards: Sequence[np.ndarray], gamma: float) -> list[np.ndarray]:
     """A_(i,t) = sum over s >= t of gamma^(s-t) (m_(i,s) - mean of all m of the group), over the tokens that have an m.
 
     What the rewards of steps and spans add to the advantage of a response. arXiv 2402.03300 section 4.1.3 without the
     division by the deviation.
 
     Args:
-        marks: J arrays float[T_j], NaN on tokens without a reward.
+        span_rewards: J arrays float[T_j], NaN on tokens without a reward.
         gamma: discount over tokens.
     """
-    known = np.concatenate([m[~np.isnan(m)] for m in marks])
+    known = np.concatenate([m[~np.isnan(m)] for m in span_rewards])
     mean = known.mean() if known.size else 0.0
-    return [discounted(np.nan_to_num(m - mean), gamma) for m in marks]
+    return [discounted(np.nan_to_num(m - mean), gamma) for m in span_rewards]
 
 
 # ------------------------------------------------------------------------------- over all tokens of the batch

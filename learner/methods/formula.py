@@ -26,11 +26,11 @@ def objective_line(algorithm: Algorithm) -> str:
     """What is minimised, and what its symbols mean.
 
     Example: ``minimise seq-mean-token-mean of w (-min(s A, clip(s, 0.8, 1.2) A)); A = r; s = p/p_step of the token;
-    w = min(q, 2), q = p_step/p_sampler; groups: mixed``
+    w = min(q, 2), q = p_step/p_sampler; groups dropped: both``
     """
     parts = [f"minimise {algorithm.aggregate} of {_token_loss(algorithm)}", _advantage(algorithm)]
     parts += [*_ratio(algorithm), *_weight(algorithm), *_kl(algorithm), *_extras(algorithm)]
-    parts.append(f"groups: {_name_of(algorithm.keep, RULES)}")
+    parts.append(f"groups dropped: {_name_of(algorithm.drop, RULES)}")
     return "; ".join(parts)
 
 

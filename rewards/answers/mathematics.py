@@ -30,7 +30,7 @@ from rewards.answers.notation import clean
 from rewards.answers.quick import agrees
 from rewards.answers.reading import Value, Words, label, list_of, words
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class _Reference:
     values: tuple[Value, ...]
 
 
-def math(case: Case, settings: RewardSettings) -> Judgement:
+def math(case: Case, settings: RewardSettings) -> RewardResult:
     """Correct when the final answer of the response is mathematically equal to that of the reference.
 
     The part `quick` is 1 where the second, cheap checker says correct and 0 where it does not. It changes nothing:
@@ -53,14 +53,14 @@ def math(case: Case, settings: RewardSettings) -> Judgement:
     wanted = _reference(case.reference)
     said = final(case.response)
     if said is None:
-        return Judgement(outcome=Outcome.UNPARSABLE, why="no final answer found", parts={"quick": 0.0})
+        return RewardResult(outcome=Outcome.UNPARSABLE, why="no final answer found", parts={"quick": 0.0})
     parts = {"quick": float(agrees(said.texts, wanted.final.texts))}
     if _plain(said) == wanted.plain or _equal(said, wanted):
-        return Judgement(
+        return RewardResult(
             outcome=Outcome.CORRECT, why=f"answered {said.shown}, equal to {wanted.final.shown}", parts=parts
         )
     why = f"answered {said.shown}, expected {wanted.final.shown}"
-    return Judgement(outcome=Outcome.WRONG, why=why, parts=parts)
+    return RewardResult(outcome=Outcome.WRONG, why=why, parts=parts)
 
 
 def check_math(reference: str, settings: RewardSettings) -> None:

@@ -6,12 +6,12 @@ import re
 from rewards.answers.final import spoken, tagged
 from rewards.settings import RewardSettings
 from rewards.shaping import sorft
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 _BULLET = re.compile(r"^\s*(?:[-*]|\d+[.)])?\s*`?(.*?)`?\s*$")
 
 
-def names(case: Case, settings: RewardSettings) -> Judgement:
+def names(case: Case, settings: RewardSettings) -> RewardResult:
     """F-beta (beta 3) of the names in the response, worth 0 with a name that the reference does not know. Correct above
     one half. arXiv 2502.20127 (SoRFT).
 
@@ -24,13 +24,13 @@ def names(case: Case, settings: RewardSettings) -> Judgement:
     gold, known = _reference(case.reference)
     said = _said(case.response)
     if not said:
-        return Judgement(outcome=Outcome.UNPARSABLE, why="no name found in the answer")
+        return RewardResult(outcome=Outcome.UNPARSABLE, why="no name found in the answer")
     value = sorft(said, gold, known or {*gold, *said})
     outcome = Outcome.CORRECT if value > 0.5 else Outcome.WRONG
     right = len(said & gold)
     why = f"{right} of {len(said)} names are right, of {len(gold)} wanted"
     parts = {"precision": right / len(said), "recall": right / len(gold)}
-    return Judgement(outcome=outcome, why=why, value=value, parts=parts)
+    return RewardResult(outcome=outcome, why=why, value=value, parts=parts)
 
 
 def check_names(reference: str, settings: RewardSettings) -> None:

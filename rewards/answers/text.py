@@ -10,7 +10,7 @@ from fractions import Fraction
 from rewards.answers.final import box, has_box, phrase, spoken, tagged
 from rewards.answers.notation import clean, numeral
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 # A number as people write it: sign, thousands separators, decimals, exponent, or a plain fraction.
 _NUMBER = re.compile(
@@ -47,7 +47,7 @@ _SEVERAL = re.compile(  # a letter with another one beside it is no choice
 _REFUTED = re.compile(r"\**\s+(?:is|are|was)\s+(?:incorrect|wrong|false|not)\b", re.IGNORECASE)
 
 
-def exact(case: Case, settings: RewardSettings) -> Judgement:
+def exact(case: Case, settings: RewardSettings) -> RewardResult:
     """Correct when the response equals the reference as text.
 
     Case, articles, white space and the punctuation around words are ignored; signs such as - and / are not.
@@ -58,9 +58,9 @@ def exact(case: Case, settings: RewardSettings) -> Judgement:
     check_exact(case.reference, settings)
     said = _inner(case.response)
     if said is None or not said.strip():
-        return Judgement(outcome=Outcome.UNPARSABLE, why="the response holds no answer")
+        return RewardResult(outcome=Outcome.UNPARSABLE, why="the response holds no answer")
     if _plain(said) == _plain(case.reference):
-        return Judgement(outcome=Outcome.CORRECT, why=f"equals {_cut(case.reference)!r}")
+        return RewardResult(outcome=Outcome.CORRECT, why=f"equals {_cut(case.reference)!r}")
     return _wrong(repr(said.strip()[-80:]), repr(_cut(case.reference)))
 
 
@@ -74,7 +74,7 @@ def check_exact(reference: str, settings: RewardSettings) -> None:
         raise ValueError(f"the reference {reference!r} is blank, which no answer equals; give the text that is wanted")
 
 
-def choice(case: Case, settings: RewardSettings) -> Judgement:
+def choice(case: Case, settings: RewardSettings) -> RewardResult:
     """Correct when the letter that the response chooses is the reference's.
 
     The letter stands in the last box, behind the last answer phrase, behind a word such as "option", as the label that
@@ -89,9 +89,9 @@ def choice(case: Case, settings: RewardSettings) -> Judgement:
     if said is not None and letter is not None and _is_one_of_several(said, letter):
         letter = None
     if letter is None:
-        return Judgement(outcome=Outcome.UNPARSABLE, why="no letter found where the final answer should be")
+        return RewardResult(outcome=Outcome.UNPARSABLE, why="no letter found where the final answer should be")
     if letter == wanted:
-        return Judgement(outcome=Outcome.CORRECT, why=f"chose {wanted}")
+        return RewardResult(outcome=Outcome.CORRECT, why=f"chose {wanted}")
     return _wrong(letter, wanted)
 
 
@@ -104,7 +104,7 @@ def check_choice(reference: str, settings: RewardSettings) -> None:
     _wanted_letter(reference)
 
 
-def number(case: Case, settings: RewardSettings) -> Judgement:
+def number(case: Case, settings: RewardSettings) -> RewardResult:
     """Correct when the final number of the response has exactly the value of the reference's final number.
 
     The final number is the one in the last box; without a box the first one after the last marker (`####`,
@@ -117,9 +117,9 @@ def number(case: Case, settings: RewardSettings) -> Judgement:
     wanted = _wanted_number(case.reference)
     said = _said_number(case.response)
     if said is None:
-        return Judgement(outcome=Outcome.UNPARSABLE, why="no number found where the final answer should be")
+        return RewardResult(outcome=Outcome.UNPARSABLE, why="no number found where the final answer should be")
     if said == wanted:
-        return Judgement(outcome=Outcome.CORRECT, why=f"equals {_cut(str(wanted))}")
+        return RewardResult(outcome=Outcome.CORRECT, why=f"equals {_cut(str(wanted))}")
     return _wrong(_cut(str(said)), _cut(str(wanted)))
 
 
@@ -238,8 +238,8 @@ def _letters(text: str) -> list[str]:
     return found
 
 
-def _wrong(said: str, wanted: str) -> Judgement:
-    return Judgement(outcome=Outcome.WRONG, why=f"answered {said}, expected {wanted}")
+def _wrong(said: str, wanted: str) -> RewardResult:
+    return RewardResult(outcome=Outcome.WRONG, why=f"answered {said}, expected {wanted}")
 
 
 def _cut(text: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from rewards.grading.worker import Task
 from rewards.settings import RewardSettings
 from rewards.table import REWARDS, Place, joined, leaves
-from rewards.verdict import Case, Judgement, Outcome, Verdict
+from rewards.verdict import Case, Outcome, RewardResult, Verdict
 
 WORKER = "import sys; from rewards.grading.worker import main; main(sys.argv[1:])"
 START_SECONDS = 120.0  # a worker imports its libraries
@@ -37,7 +37,7 @@ class Question:
     settings: RewardSettings
 
 
-RemoteJudge = Callable[[Sequence[Case], RewardSettings], list[Judgement]]
+RemoteJudge = Callable[[Sequence[Case], RewardSettings], list[RewardResult]]
 
 
 class Grader:
@@ -79,9 +79,9 @@ class Grader:
         with self._turn:
             for leaf in leaves(name, settings):
                 task = Task(reward=leaf, settings=settings, cases=cases, check=True)
-                for number, judgement in enumerate(self._in_turn(task)):
-                    right = judgement.outcome is Outcome.CORRECT
-                    found[number] = found[number] or ("" if right else judgement.why)
+                for number, result in enumerate(self._in_turn(task)):
+                    right = result.outcome is Outcome.CORRECT
+                    found[number] = found[number] or ("" if right else result.why)
         return found
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class Grader:
                 worker.kill()
             self._workers.clear()
 
-    def _judge(self, name: str, settings: RewardSettings, cases: Sequence[Case]) -> list[Judgement]:
+    def _judge(self, name: str, settings: RewardSettings, cases: Sequence[Case]) -> list[RewardResult]:
         place = REWARDS[name].place
         if place is Place.REMOTE:
             judge = REWARDS[name].judge if settings.judge_url or self._remote is None else self._remote
@@ -100,19 +100,19 @@ class Grader:
             return self._together(name, settings, cases)
         return list(self._in_turn(Task(reward=name, settings=settings, cases=cases)))
 
-    def _together(self, name: str, settings: RewardSettings, cases: Sequence[Case]) -> list[Judgement]:
+    def _together(self, name: str, settings: RewardSettings, cases: Sequence[Case]) -> list[RewardResult]:
         worker = self._worker(Place.MODELS, memory_mib=0)
         worker.send(Task(reward=name, settings=settings, cases=cases, together=True))
         answer = worker.receive(LOAD_SECONDS + settings.seconds * len(cases))
         return answer if isinstance(answer, list) else [self._lost(Place.MODELS, name, answer)] * len(cases)
 
-    def _in_turn(self, task: Task) -> Iterator[Judgement]:
+    def _in_turn(self, task: Task) -> Iterator[RewardResult]:
         """The worker gets all cases at once and answers each. When it is lost, those behind go to another."""
         left = list(task.cases)
         while left:
             worker = self._worker(Place.CONFINED, task.settings.memory_mib)
             worker.send(replace(task, cases=list(left)))
-            answer: list[Judgement] | _Lost = []
+            answer: list[RewardResult] | _Lost = []
             while left and isinstance(answer := worker.receive(task.settings.seconds), list):
                 left.pop(0)
                 yield answer[0]
@@ -128,24 +128,28 @@ class Grader:
             worker = self._workers[place] = _Worker(memory_mib)
         return worker
 
-    def _lost(self, place: Place, name: str, failure: "_Lost") -> Judgement:
+    def _lost(self, place: Place, name: str, failure: "_Lost") -> RewardResult:
         self._workers.pop(place).kill()
         self.replaced += 1
-        return Judgement(outcome=failure.outcome, why=f"{name}: {failure.why}")
+        return RewardResult(outcome=failure.outcome, why=f"{name}: {failure.why}")
 
 
-def verdict_of(judgement: Judgement, settings: RewardSettings) -> Verdict:
-    """The score of a judgement: its value between reward.wrong and reward.correct, above 0 exactly when it is correct;
-    marks times reward.steps."""
-    if not judgement.outcome.judged:
-        return Verdict(outcome=judgement.outcome, score=None, why=judgement.why, parts=judgement.parts)
-    score = settings.wrong + judgement.worth * (settings.correct - settings.wrong)
+def verdict_of(result: RewardResult, settings: RewardSettings) -> Verdict:
+    """The score of a result: its value between reward.wrong and reward.correct, above 0 exactly when it is correct;
+    span_rewards times reward.span_weight."""
+    if not result.outcome.scored:
+        return Verdict(outcome=result.outcome, score=None, why=result.why, parts=result.parts)
+    score = settings.wrong + result.worth * (settings.correct - settings.wrong)
     return Verdict(
-        outcome=judgement.outcome,
-        score=score if judgement.outcome is Outcome.CORRECT else min(score, 0.0),
-        why=judgement.why,
-        parts=judgement.parts,
-        marks=tuple(replace(mark, value=settings.steps * mark.value) for mark in judgement.marks if settings.steps),
+        outcome=result.outcome,
+        score=score if result.outcome is Outcome.CORRECT else min(score, 0.0),
+        why=result.why,
+        parts=result.parts,
+        span_rewards=tuple(
+            replace(mark, value=settings.span_weight * mark.value)
+            for mark in result.span_rewards
+            if settings.span_weight
+        ),
     )
 
 
@@ -186,7 +190,7 @@ class _Worker:
         with suppress(BrokenPipeError, ConnectionResetError):  # `receive` says what became of it
             self._connection.send(task)
 
-    def receive(self, seconds: float) -> "list[Judgement] | _Lost":
+    def receive(self, seconds: float) -> "list[RewardResult] | _Lost":
         """The next answer, or why there is none within so many seconds."""
         answer = self._wait(seconds)
         return answer if isinstance(answer, _Lost) else list(answer)

@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 
 from rewards.settings import RewardSettings
 from rewards.table import REWARDS, Reward
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         return
 
 
-def judged(task: Task, cases: Sequence[Case]) -> list[Judgement]:
+def judged(task: Task, cases: Sequence[Case]) -> list[RewardResult]:
     """The judgements of one reward; whatever it breaks with is the outcome of these cases, with its traceback."""
     reward = REWARDS[task.reward]
     try:
@@ -66,15 +66,15 @@ def judged(task: Task, cases: Sequence[Case]) -> list[Judgement]:
     except Exception as failure:  # untrusted output, a user's code: whatever it breaks is these cases' own failure
         frames = traceback.format_exc(limit=-8)
         why = f"{task.reward} failed: {type(failure).__name__}: {failure}\n{frames}"
-    return [Judgement(outcome=Outcome.ERROR, why=why)] * len(cases)
+    return [RewardResult(outcome=Outcome.ERROR, why=why)] * len(cases)
 
 
-def _checked(reward: Reward, case: Case, settings: RewardSettings) -> Judgement:
+def _checked(reward: Reward, case: Case, settings: RewardSettings) -> RewardResult:
     try:
         reward.check(case.reference, settings)
     except ValueError as problem:
-        return Judgement(outcome=Outcome.WRONG, why=str(problem))
-    return Judgement(outcome=Outcome.CORRECT, why="the reference can be judged against")
+        return RewardResult(outcome=Outcome.WRONG, why=str(problem))
+    return RewardResult(outcome=Outcome.CORRECT, why="the reference can be judged against")
 
 
 def _bound_cpu(seconds: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from rewards.models.endpoint import ask
 from rewards.models.scoring import check_folder
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Mark, Outcome
+from rewards.verdict import Case, Outcome, RewardResult, SpanReward
 
 PROMPTS = ("zero-shot", "few-shot", "spans")
 
@@ -46,7 +46,7 @@ _PLACES = re.compile(r"\{(prompt|response|reference)\}")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def judge(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+def judge(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
     """Asks the model `settings.judge_model` at `settings.judge_url` about cases, many at a time.
 
     Each answer may take `settings.seconds`; then the outcome is a time-out, and where the endpoint fails otherwise it
@@ -61,7 +61,9 @@ def judge(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
     conversations = [messages(case, settings) for case in cases]
     answers = ask(settings.judge_url, settings.judge_model, conversations, settings.seconds)
     return [
-        read(answer, case, settings) if isinstance(answer, str) else Judgement(outcome=answer.outcome, why=answer.why)
+        read(answer, case, settings)
+        if isinstance(answer, str)
+        else RewardResult(outcome=answer.outcome, why=answer.why)
         for answer, case in zip(answers, cases, strict=True)
     ]
 
@@ -93,15 +95,15 @@ def messages(case: Case, settings: RewardSettings) -> list[dict[str, str]]:
     return [*shown, _turn("user", _question(case) + _ONE_WORD)]
 
 
-def read(text: str, case: Case, settings: RewardSettings) -> Judgement:
-    """The judgement in a judge's answer; never raises.
+def read(text: str, case: Case, settings: RewardSettings) -> RewardResult:
+    """The result in a judge's answer; never raises.
 
     What the judge thinks before </think> is left out. A yes or no is the answer's first word, or its last one; with
     "spans" it is the verdict of the JSON object, in a fence or not. A span's text is found at its first place in the
     response that no span before it has taken.
 
     Returns:
-        The judgement; of spans with a mark for each one found, and the parts "spans" and "spans_lost", the numbers of
+        The result; of spans with a mark for each one found, and the parts "spans" and "spans_lost", the numbers of
         those found and of those that are not in the response, or have another value than 1 and -1. Where the answer
         says neither yes nor no, or both, the outcome is error.
     """
@@ -165,7 +167,7 @@ def _filled(template: str, filling: Mapping[str, str]) -> str:
 # ------------------------------------------------------------------------------------- what is answered
 
 
-def _worded(answer: str) -> Judgement:
+def _worded(answer: str) -> RewardResult:
     words = [word.lower() for word in _WORD.findall(answer)]
     verdicts = {word for word in (words[:1] + words[-1:]) if word in ("yes", "no")}
     if len(verdicts) != 1:
@@ -173,7 +175,7 @@ def _worded(answer: str) -> Judgement:
     return _judged(verdicts.pop())
 
 
-def _spanned(answer: str, case: Case) -> Judgement:
+def _spanned(answer: str, case: Case) -> RewardResult:
     try:
         said = json.loads(answer[answer.find("{") : answer.rfind("}") + 1])
     except (ValueError, RecursionError):
@@ -182,22 +184,22 @@ def _spanned(answer: str, case: Case) -> Judgement:
     if verdict not in ("yes", "no"):
         return _failed("the judge's JSON has no verdict yes or no", answer)
     spans = said.get("spans")
-    marks, lost = _located(spans if isinstance(spans, list) else [], case.response)
-    return _judged(verdict, {"spans": float(len(marks)), "spans_lost": float(lost)}, marks)
+    span_rewards, lost = _located(spans if isinstance(spans, list) else [], case.response)
+    return _judged(verdict, {"spans": float(len(span_rewards)), "spans_lost": float(lost)}, span_rewards)
 
 
-def _located(spans: list[Any], response: str) -> tuple[tuple[Mark, ...], int]:
-    """The marks of spans that are in the response, in the judge's order, and how many are not."""
-    marks: list[Mark] = []
+def _located(spans: list[Any], response: str) -> tuple[tuple[SpanReward, ...], int]:
+    """The span_rewards of spans that are in the response, in the judge's order, and how many are not."""
+    span_rewards: list[SpanReward] = []
     for span in spans:
         text, value = (span.get("text"), span.get("value")) if isinstance(span, dict) else (None, None)
         if isinstance(text, str) and text and value in (1, -1):
-            start = _free(text, response, marks)
-            marks += [Mark(start=start, end=start + len(text), value=float(value))] if start >= 0 else []
-    return tuple(marks), len(spans) - len(marks)
+            start = _free(text, response, span_rewards)
+            span_rewards += [SpanReward(start=start, end=start + len(text), value=float(value))] if start >= 0 else []
+    return tuple(span_rewards), len(spans) - len(span_rewards)
 
 
-def _free(text: str, response: str, taken: list[Mark]) -> int:
+def _free(text: str, response: str, taken: list[SpanReward]) -> int:
     start = response.find(text)
     while start >= 0:
         hit = next((mark for mark in taken if mark.start < start + len(text) and start < mark.end), None)
@@ -207,10 +209,12 @@ def _free(text: str, response: str, taken: list[Mark]) -> int:
     return -1
 
 
-def _judged(verdict: str, parts: Mapping[str, float] | None = None, marks: tuple[Mark, ...] = ()) -> Judgement:
+def _judged(
+    verdict: str, parts: Mapping[str, float] | None = None, span_rewards: tuple[SpanReward, ...] = ()
+) -> RewardResult:
     outcome = Outcome.CORRECT if verdict == "yes" else Outcome.WRONG
-    return Judgement(outcome=outcome, why=f"the judge says {verdict}", parts=parts or {}, marks=marks)
+    return RewardResult(outcome=outcome, why=f"the judge says {verdict}", parts=parts or {}, span_rewards=span_rewards)
 
 
-def _failed(why: str, answer: str) -> Judgement:
-    return Judgement(outcome=Outcome.ERROR, why=f"{why}: {answer[:200]!r}")
+def _failed(why: str, answer: str) -> RewardResult:
+    return RewardResult(outcome=Outcome.ERROR, why=f"{why}: {answer[:200]!r}")

@@ -15,10 +15,10 @@ from typing import Any
 
 from rewards.settings import RewardSettings
 from rewards.shaping import AGGREGATES, sigmoid
-from rewards.verdict import Case, Judgement, Mark, Outcome
+from rewards.verdict import Case, Outcome, RewardResult, SpanReward
 
 BATCH = 8  # sequences in one pass
-NAMED_STEPS = 16  # steps whose score is a part of the judgement by name
+NAMED_STEPS = 16  # steps whose score is a part of the result by name
 GOOD, BAD, STEP_TAG = "+", "-", "ки"  # as the authors of Math-Shepherd publish their model
 
 _NUMBERED = re.compile(r"^[ \t]*Step \d+:", re.MULTILINE)
@@ -26,7 +26,7 @@ _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _WHOLE, _TOKENS, _CAUSAL = "ForSequenceClassification", "ForTokenClassification", "ForCausalLM"
 
 
-def model(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+def model(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
     """Scores responses with the sequence-classification model in `settings.model`.
 
     The raw score r is the model's one label, or of two labels the last one's logit less the first one's. The value is
@@ -43,7 +43,7 @@ def model(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
     return [_liked(answers[number]) if number in answers else _EMPTY for number in range(len(cases))]
 
 
-def process(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
+def process(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
     """Scores every step of responses with the process reward model in `settings.model`.
 
     Steps are those of `steps`. A token-classification model reads prompt and steps, each step closed by <extra_0>
@@ -53,7 +53,7 @@ def process(cases: Sequence[Case], settings: RewardSettings) -> list[Judgement]:
     max_position_embeddings, the end is read, and steps before it have no score.
 
     Returns:
-        One judgement for each case. The value is `settings.aggregate` of the scores. Parts are "step_1" to "step_16",
+        One result for each case. The value is `settings.aggregate` of the scores. Parts are "step_1" to "step_16",
         "steps" (their number) and "raw" (the value); the mark of each step lies on its last character.
 
     Raises:
@@ -121,14 +121,14 @@ def check_folder(folder: str) -> Path:
 # ------------------------------------------------------------------------------------- what is said of a response
 
 
-_EMPTY = Judgement(outcome=Outcome.UNPARSABLE, why="the response is empty")
+_EMPTY = RewardResult(outcome=Outcome.UNPARSABLE, why="the response is empty")
 
 
-def _liked(raw: float) -> Judgement:
+def _liked(raw: float) -> RewardResult:
     if not math.isfinite(raw):
-        return Judgement(outcome=Outcome.ERROR, why=f"the model's score is {raw}")
+        return RewardResult(outcome=Outcome.ERROR, why=f"the model's score is {raw}")
     value = sigmoid(raw)
-    return Judgement(
+    return RewardResult(
         outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
         why=f"the model's score is {raw:.4g}, a value of {value:.3g}; above 0.5 is correct",
         value=value,
@@ -136,21 +136,23 @@ def _liked(raw: float) -> Judgement:
     )
 
 
-def _aggregated(spans: list[tuple[int, int]], scores: list[float | None], settings: RewardSettings) -> Judgement:
+def _aggregated(spans: list[tuple[int, int]], scores: list[float | None], settings: RewardSettings) -> RewardResult:
     scored = [(number, score) for number, score in enumerate(scores) if score is not None]
     values = [score for _, score in scored]
     if not all(map(math.isfinite, values)):
-        return Judgement(outcome=Outcome.ERROR, why=f"the model's scores of the steps are {values[:NAMED_STEPS]}")
+        return RewardResult(outcome=Outcome.ERROR, why=f"the model's scores of the steps are {values[:NAMED_STEPS]}")
     value = min(1.0, max(0.0, AGGREGATES[settings.aggregate](values)))
     unseen = len(spans) - len(scored)
     named = {f"step_{number + 1}": score for number, score in scored[:NAMED_STEPS]}
-    return Judgement(
+    return RewardResult(
         outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
         why=f"{settings.aggregate} {value:.3g} of {len(scored)} steps; above 0.5 is correct"
         + (f"; the first {unseen} lie before what the model can read" if unseen else ""),
         value=value,
         parts={**named, "steps": float(len(spans)), "raw": value},
-        marks=tuple(Mark(start=spans[number][1] - 1, end=spans[number][1], value=score) for number, score in scored),
+        span_rewards=tuple(
+            SpanReward(start=spans[number][1] - 1, end=spans[number][1], value=score) for number, score in scored
+        ),
     )
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from rewards.programs.inside_tests import modules_named, names_under_test
 from rewards.programs.sandbox import Box, Program, follow, sandbox_problem
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 _MOST_MEMORY = 1024  # MiB of one program
 _FENCE = re.compile(r"([ \t]*)(`{3,})[ \t]*([\w+#.-]*)[^`]*", re.ASCII)
@@ -58,17 +58,17 @@ class _Tally:
     failure: str  # of the first test that fails; "" where none does
     late: str = ""  # what did not finish in time; "" where all did
 
-    def judgement(self, partial: float) -> Judgement:
+    def result(self, partial: float) -> RewardResult:
         share = self.passed / self.tests
         if self.failure:  # tests that were not reached would not change that
             why = f"{self.passed} of {self.tests} tests pass; {self.failure}"
-            return Judgement(outcome=Outcome.WRONG, why=why, value=partial * share, parts={"passed": share})
+            return RewardResult(outcome=Outcome.WRONG, why=why, value=partial * share, parts={"passed": share})
         if self.late:
-            return Judgement(outcome=Outcome.TIMEOUT, why=self.late)
-        return Judgement(outcome=Outcome.CORRECT, why=f"all {self.tests} tests pass", parts={"passed": 1.0})
+            return RewardResult(outcome=Outcome.TIMEOUT, why=self.late)
+        return RewardResult(outcome=Outcome.CORRECT, why=f"all {self.tests} tests pass", parts={"passed": 1.0})
 
 
-def code(case: Case, settings: RewardSettings) -> Judgement:
+def code(case: Case, settings: RewardSettings) -> RewardResult:
     """Correct when the response's code passes every test of the reference.
 
     The code is the last fenced block of Python behind the last </think>; without one of Python the last plain block;
@@ -97,7 +97,7 @@ def code(case: Case, settings: RewardSettings) -> Judgement:
         )
     source = response_code(case.response)
     if not source.strip():
-        return Judgement(outcome=Outcome.UNPARSABLE, why="the response holds no code", parts={"passed": 0.0})
+        return RewardResult(outcome=Outcome.UNPARSABLE, why="the response holds no code", parts={"passed": 0.0})
     box = Box(
         cpu_seconds=max(1, math.floor(0.6 * settings.seconds)),
         memory_mib=min(settings.memory_mib, _MOST_MEMORY),
@@ -105,8 +105,8 @@ def code(case: Case, settings: RewardSettings) -> Judgement:
     )
     deadline = time.monotonic() + 0.9 * settings.seconds
     if isinstance(wanted, Functions):
-        return _judge_functions(wanted, source, box, deadline).judgement(settings.partial)
-    return _judge_runs(wanted, source, box, deadline).judgement(settings.partial)
+        return _judge_functions(wanted, source, box, deadline).result(settings.partial)
+    return _judge_runs(wanted, source, box, deadline).result(settings.partial)
 
 
 def check_code(reference: str, settings: RewardSettings) -> None:

@@ -20,7 +20,7 @@ from math import prod
 from rewards.queries.databases import Database, Limits, QueryError, QueryTimeout, find_database, run_query
 from rewards.queries.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 SHARE = 0.4  # of reward.seconds, for the gold queries together and for the response's query each
 MOST_VARIANTS = 128  # of one reference
@@ -61,7 +61,7 @@ class _Wanted:
     keys: tuple[Row, ...] | None  # what each row was ordered by; None where the query does not order
 
 
-def sql(case: Case, settings: RewardSettings) -> Judgement:
+def sql(case: Case, settings: RewardSettings) -> RewardResult:
     """Correct when the response's query gives the gold result; see `rewards.queries.results.same` for what is equal.
 
     Rows are compared as a list where the gold query orders its result, otherwise as a bag. A wrong response is worth
@@ -83,7 +83,7 @@ def sql(case: Case, settings: RewardSettings) -> Judgement:
     except QueryError as failure:
         return _judgement(Outcome.WRONG, str(failure))
     except QueryTimeout as failure:
-        return Judgement(outcome=Outcome.TIMEOUT, why=str(failure))
+        return RewardResult(outcome=Outcome.TIMEOUT, why=str(failure))
     if given.more:
         return _judgement(Outcome.WRONG, f"gave more than {settings.rows} rows, expected {_shape(wanted[0].result)}")
     return _compared(wanted, given, settings.partial)
@@ -209,11 +209,11 @@ def _wanted(database: Database, query: str, limits: Limits) -> _Wanted:
     return _Wanted(result=replace(result, rows=tuple(row[:width] for row in rows)), keys=keys)
 
 
-def _compared(wanted: Sequence[_Wanted], given: Result, partial: float) -> Judgement:
+def _compared(wanted: Sequence[_Wanted], given: Result, partial: float) -> RewardResult:
     for one in wanted:
         if same(one.result, given, one.keys):
             why = f"the gold result, {_shape(given)}"
-            return Judgement(outcome=Outcome.CORRECT, why=why[:LONGEST_WHY], parts=_parts(1.0, WHOLE))
+            return RewardResult(outcome=Outcome.CORRECT, why=why[:LONGEST_WHY], parts=_parts(1.0, WHOLE))
     measured = [overlap(one.result, given) for one in wanted]
     best = max(range(len(wanted)), key=lambda number: measured[number].mean)
     expected = wanted[best].result
@@ -224,9 +224,9 @@ def _compared(wanted: Sequence[_Wanted], given: Result, partial: float) -> Judge
     return _judgement(Outcome.WRONG, why, measured[best], partial)
 
 
-def _judgement(outcome: Outcome, why: str, measured: Overlap = NO_OVERLAP, partial: float = 0.0) -> Judgement:
+def _judgement(outcome: Outcome, why: str, measured: Overlap = NO_OVERLAP, partial: float = 0.0) -> RewardResult:
     parts = _parts(0.0, measured)
-    return Judgement(outcome=outcome, why=why[:LONGEST_WHY], value=partial * measured.mean, parts=parts)
+    return RewardResult(outcome=outcome, why=why[:LONGEST_WHY], value=partial * measured.mean, parts=parts)
 
 
 def _parts(execution: float, measured: Overlap) -> dict[str, float]:

@@ -24,12 +24,12 @@ ASYNC: dict[str, Settings] = {
     "S = 1": {"rollout": {"max_staleness": 1}},
     "S = 2": {"rollout": {"max_staleness": 2}},
     "S = 4": {"rollout": {"max_staleness": 4}},
-    "S = 1, filter off": {"rollout": {"max_staleness": 1}, "filter": {"keep": "all"}},
+    "S = 1, filter off": {"rollout": {"max_staleness": 1}, "filter": {"drop": "none"}},
     "S = 1, in flight finished first": {"rollout": {"max_staleness": 1}, "sync": {"in_flight": "finish"}},
 }
 SYNC: dict[str, Settings] = {
     "S = 0": {},
-    "S = 0, filter off": {"filter": {"keep": "all"}},
+    "S = 0, filter off": {"filter": {"drop": "none"}},
 }
 BASE = "S = 1"
 

@@ -55,7 +55,7 @@ class Arm(Run):
 
     async def _rollout(self, order: Order) -> tuple[Summary, Any]:
         summary, group = await super()._rollout(order)
-        if not self._algorithm.keep(_scores(summary)):
+        if not self._algorithm.drop(_scores(summary)):
             self.kept.append((summary, group))
         return summary, group
 
@@ -70,9 +70,9 @@ class Arm(Run):
             cpu=usage(os.getpid()).seconds,
             graded=last.graded + sum(len(s.outcomes) for s in graded),
             correct=last.correct + sum(o is Outcome.CORRECT for s in graded for o in s.outcomes),
-            trained=last.trained + sum(len(s.judged_lengths) for s in batch),
+            trained=last.trained + sum(len(s.scored_lengths) for s in batch),
             tokens_graded=last.tokens_graded + sum(sum(s.lengths) for s in graded),
-            tokens_trained=last.tokens_trained + sum(sum(s.judged_lengths) for s in batch),
+            tokens_trained=last.tokens_trained + sum(sum(s.scored_lengths) for s in batch),
             wait=last.wait + done.seconds_wait,
             sync=last.sync + done.seconds_sync,
         )

@@ -162,7 +162,7 @@ def winnow_loss(c: Comparison, batch: Draw) -> Found:
     """The loss of one update over two ranks and several micro-batches."""
     groups = groups_of(batch)
     summaries = [Summary.of(group, Times()) for group in groups]
-    (plan,) = plan_updates(summaries, c.row, updates=1, ranks=2, longest=LONGEST)
+    (plan,) = plan_updates(summaries, c.row, updates=1, ranks=2, max_new_tokens=LONGEST)
     batches: list[TrainBatch] = []
     for members in plan.ranks:
         samples = [sample for i in members for sample in sequences_of(groups[i], c.row, plan.totals)]

@@ -23,7 +23,7 @@ import ray
 
 from actors.arrow import unpacked
 from actors.filtering.filter import AcceptedBatch, Filter, FilterClient, FilterSpec
-from actors.filtering.rules import mixed
+from actors.filtering.rules import drop_both
 from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool, call, call_all
 from actors.rollouts.generator import Generator
@@ -147,7 +147,7 @@ class Rig:
         rollout = RolloutSettings(groups_per_step=plan.per_step, group_size=plan.size, max_new_tokens=ANSWER)
         sampling = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(name="exact"), greedy=False)
         spec = FilterSpec(
-            keep=mixed,
+            drop=drop_both,
             groups_per_step=plan.per_step,
             max_staleness=plan.staleness,
             patience=PATIENCE,

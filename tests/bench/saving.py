@@ -94,7 +94,7 @@ def _settings(place: Path, quick: bool) -> dict[str, dict[str, Any]]:
             "prompts": 64 if quick else 256,
             "samples": 2,
         },
-        "filter": {"keep": "mixed"},
+        "filter": {"drop": "both"},
         "learner": {
             "algorithm": "grpo",
             "updates_per_step": 2,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from actors.filtering.ledger import Ledger, check_conservation
-from actors.filtering.rules import mixed
+from actors.filtering.rules import drop_both
 from actors.types import Order
 from cluster.running.loop import Stages, StepDone, run_loop
 from tests.builders import prompt, summary
@@ -89,7 +89,7 @@ class Pipeline:
 
     async def offer(self, graded: Any, arrays: None) -> None:
         async with self._changed:
-            if reason := mixed(np.array(graded.scores)):
+            if reason := drop_both(np.array(graded.scores)):
                 self.ledger.reject(graded.id, reason, 1.0)
             else:
                 self.ledger.accept(graded.id)

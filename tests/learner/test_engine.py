@@ -86,7 +86,7 @@ def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algo
 
 def shares_of(ranks: int, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list[list[Share]]:
     summaries = [Summary.of(one, Times()) for one in groups]
-    plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, longest=100)
+    plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, max_new_tokens=100)
     return [
         [Share(number=plan.number, totals=plan.totals, groups=plan.ranks[rank]) for plan in plans]
         for rank in range(ranks)
@@ -162,7 +162,7 @@ def one_update(model: Path, stage: int, ranks: int, budget: int) -> dict:
 
 def test_five_micro_batches_beside_one_give_the_same_update_at_zero_1_2_and_3(model: Path) -> None:
     row = algorithm_of("reinforce-rej")
-    plan = plan_updates([Summary.of(one, Times()) for one in UNEVEN], row, updates=1, ranks=2, longest=100)[0]
+    plan = plan_updates([Summary.of(one, Times()) for one in UNEVEN], row, updates=1, ranks=2, max_new_tokens=100)[0]
     found = [
         pack([s for index in share for s in sequences_of(UNEVEN[index], row, plan.totals)], 100) for share in plan.ranks
     ]

@@ -67,7 +67,7 @@ def test_a_self_critical_response_mixed_with_a_worked_answer() -> None:
     row = ALGORITHMS["self-critical"]
     (samples,) = samples_of(row, [replace(group([0.5], [1]), greedy=0.3)])
     (sampled,) = pack(samples, 64)
-    totals = Totals(tokens=1, responses=1, longest=1)
+    totals = Totals(tokens=1, responses=1, max_new_tokens=1)
     (worked,) = pack([replace(samples[0], sampler=None, weight=token_weight(row.aggregate, 1, totals))], 64)
     objective = PolicyObjective(row, [Scored()], None)
     losses = [

@@ -28,7 +28,7 @@ def test_the_example_of_a_new_algorithm_is_one_of_about_ten_lines_and_works(monk
     monkeypatch.setitem(ALGORITHMS, name, table[name])
     chosen = algorithm_of(name)
     assert chosen.credit(np.array([1.0, -1.0, -1.0])).tolist() == [2.0, 0.0, 0.0]
-    assert chosen.keep(np.array([1.0, 1.0])) == "all_correct"
+    assert chosen.drop(np.array([1.0, 1.0])) == "all_correct"
     assert "A = above_median(r)" in objective_line(chosen)
     assert "clip(s, 0.8, 1.28)" in objective_line(chosen)
 

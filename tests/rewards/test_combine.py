@@ -2,19 +2,21 @@ import pytest
 
 from rewards.combine import check_combination, combine
 from rewards.settings import RewardSettings
-from rewards.verdict import Judgement, Mark, Outcome
+from rewards.verdict import Outcome, RewardResult, SpanReward
 
 KNOWN = ("number", "format", "model", "judge")
 
 
-def valued(value: float, parts: dict[str, float] | None = None, marks: tuple[Mark, ...] = ()) -> Judgement:
+def valued(
+    value: float, parts: dict[str, float] | None = None, span_rewards: tuple[SpanReward, ...] = ()
+) -> RewardResult:
     outcome = Outcome.CORRECT if value > 0.5 else Outcome.WRONG
-    return Judgement(outcome=outcome, why="so it is", value=value, parts=parts or {}, marks=marks)
+    return RewardResult(outcome=outcome, why="so it is", value=value, parts=parts or {}, span_rewards=span_rewards)
 
 
-def combined(name: str, **parts: tuple[float, Judgement]) -> Judgement:
+def combined(name: str, **parts: tuple[float, RewardResult]) -> RewardResult:
     weights = {part: weight for part, (weight, _) in parts.items()}
-    judgements = {part: judgement for part, (_, judgement) in parts.items()}
+    judgements = {part: result for part, (_, result) in parts.items()}
     settings = RewardSettings(name=name, parts=weights)
     check_combination(name, settings, KNOWN)
     return combine(name, weights, judgements, settings)
@@ -59,7 +61,7 @@ def test_shaped_takes_a_value_where_there_is_no_raw_score_and_weighs_it() -> Non
 
 
 def test_shaped_gives_least_where_the_model_found_nothing_to_score() -> None:
-    empty = Judgement(outcome=Outcome.UNPARSABLE, why="the response is empty")
+    empty = RewardResult(outcome=Outcome.UNPARSABLE, why="the response is empty")
     assert combined("shaped", number=(1.0, empty), model=(1.0, empty)).value == 0.0
 
 
@@ -80,13 +82,13 @@ def test_consistent_is_the_reward_of_stable_reinforce_on_a_scale_from_nought_to_
 @pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.ERROR])
 @pytest.mark.parametrize("name", ["sum", "product", "shaped"])
 def test_a_part_without_verdict_leaves_the_whole_without_one(name: str, outcome: Outcome) -> None:
-    lost = Judgement(outcome=outcome, why="no answer in 5 s")
+    lost = RewardResult(outcome=outcome, why="no answer in 5 s")
     whole = combined(name, number=(1.0, valued(1.0)), judge=(1.0, lost))
     assert (whole.outcome, whole.value, whole.why) == (outcome, None, "judge: no answer in 5 s")
 
 
 def test_a_part_that_finds_no_answer_makes_a_low_whole_unparsable_and_not_a_high_one() -> None:
-    empty = Judgement(outcome=Outcome.UNPARSABLE, why="no number found")
+    empty = RewardResult(outcome=Outcome.UNPARSABLE, why="no number found")
     assert combined("sum", number=(1.0, empty), format=(0.5, valued(1.0))).outcome is Outcome.UNPARSABLE
     assert combined("sum", number=(0.5, empty), format=(1.0, valued(1.0))).outcome is Outcome.CORRECT
 
@@ -97,12 +99,14 @@ def test_parts_keep_their_own_parts_under_their_name() -> None:
 
 
 def test_marks_of_all_parts_come_together_times_their_weights() -> None:
-    one, two = Mark(start=0, end=3, value=1.0), Mark(start=2, end=5, value=-1.0)
-    whole = combined("sum", number=(1.0, valued(1.0, marks=(one,))), judge=(0.5, valued(1.0, marks=(two, one))))
-    assert whole.marks == (
-        Mark(start=0, end=3, value=1.0),
-        Mark(start=2, end=5, value=-0.5),
-        Mark(start=0, end=3, value=0.5),
+    one, two = SpanReward(start=0, end=3, value=1.0), SpanReward(start=2, end=5, value=-1.0)
+    whole = combined(
+        "sum", number=(1.0, valued(1.0, span_rewards=(one,))), judge=(0.5, valued(1.0, span_rewards=(two, one)))
+    )
+    assert whole.span_rewards == (
+        SpanReward(start=0, end=3, value=1.0),
+        SpanReward(start=2, end=5, value=-0.5),
+        SpanReward(start=0, end=3, value=0.5),
     )
 
 

@@ -2,10 +2,10 @@ import pytest
 
 from rewards.forms import boxed, form, length
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 
-def judged(response: str, prompt: str = "", partial: float = 0.0) -> Judgement:
+def judged(response: str, prompt: str = "", partial: float = 0.0) -> RewardResult:
     return form(Case(response=response, reference="", prompt=prompt), RewardSettings(partial=partial))
 
 
@@ -23,8 +23,8 @@ def judged(response: str, prompt: str = "", partial: float = 0.0) -> Judgement:
     ],
 )
 def test_a_response_in_either_form_is_correct(response: str) -> None:
-    judgement = judged(response)
-    assert (judgement.outcome, judgement.worth) == (Outcome.CORRECT, 1.0)
+    result = judged(response)
+    assert (result.outcome, result.worth) == (Outcome.CORRECT, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,8 @@ def test_a_response_in_either_form_is_correct(response: str) -> None:
     ],
 )
 def test_half_of_a_form_is_wrong_and_gets_the_partial_credit(response: str) -> None:
-    judgement = judged(response, partial=0.3)
-    assert (judgement.outcome, judgement.value) == (Outcome.WRONG, 0.3)
+    result = judged(response, partial=0.3)
+    assert (result.outcome, result.value) == (Outcome.WRONG, 0.3)
     assert judged(response).value == 0.0
 
 
@@ -58,8 +58,8 @@ def test_half_of_a_form_is_wrong_and_gets_the_partial_credit(response: str) -> N
     ["", "it is 4", r"it is \boxed{", r"it is \boxed{ }", "<THINK>", "<think>it is", r"<think>is it \boxed{4}? or"],
 )
 def test_a_response_without_any_piece_of_a_form_is_unparsable(response: str) -> None:
-    judgement = judged(response, partial=0.3)
-    assert (judgement.outcome, judgement.worth) == (Outcome.UNPARSABLE, 0.0)
+    result = judged(response, partial=0.3)
+    assert (result.outcome, result.worth) == (Outcome.UNPARSABLE, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_a_box_is_closed_by_its_own_brace_only(text: str, closed: bool) -> None:
 def test_length_falls_over_the_last_quarter_of_the_longest_response(
     tokens: int, value: float, outcome: Outcome
 ) -> None:
-    judgement = length(Case(response="", reference="", tokens=tokens, longest=100), RewardSettings())
-    assert (judgement.value, judgement.outcome) == (pytest.approx(value), outcome)
-    assert judgement.parts == {"overlong": pytest.approx(value - 1)}
+    result = length(Case(response="", reference="", tokens=tokens, max_new_tokens=100), RewardSettings())
+    assert (result.value, result.outcome) == (pytest.approx(value), outcome)
+    assert result.parts == {"overlong": pytest.approx(value - 1)}
 
 
 def test_length_needs_somebody_who_counted() -> None:

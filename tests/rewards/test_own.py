@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from rewards import Case, Judgement, Outcome, RewardSettings
+from rewards import Case, Outcome, RewardResult, RewardSettings
 from rewards.own import check_own, own
 
 CASE = Case(response="a", reference="b", prompt="c")
@@ -10,7 +10,7 @@ CASE = Case(response="a", reference="b", prompt="c")
 
 def settings(folder: Path, body: str) -> RewardSettings:
     file = folder / "mine.py"
-    file.write_text(f"from rewards import Judgement, Outcome\ndef reward(response, reference, prompt):\n    {body}\n")
+    file.write_text(f"from rewards import *\ndef reward(response, reference, prompt):\n    {body}\n")
     return RewardSettings(name="own", file=str(file))
 
 
@@ -31,8 +31,8 @@ def test_a_truth_value_or_a_number_becomes_a_judgement(
 
 
 def test_a_judgement_is_taken_as_it_is(tmp_path: Path) -> None:
-    said = own(CASE, settings(tmp_path, "return Judgement(outcome=Outcome.UNPARSABLE, why='mumbled')"))
-    assert said == Judgement(outcome=Outcome.UNPARSABLE, why="mumbled")
+    said = own(CASE, settings(tmp_path, "return RewardResult(outcome=Outcome.UNPARSABLE, why='mumbled')"))
+    assert said == RewardResult(outcome=Outcome.UNPARSABLE, why="mumbled")
 
 
 @pytest.mark.parametrize("body", ["return 7", "return -0.1", "return float('nan')", "return 'good'", "return None"])

@@ -65,10 +65,10 @@ def test_overlong_falls_over_the_last_fifth_as_in_dapo(tokens: int, penalty: flo
     assert overlong(tokens, 20480, 0.2) == pytest.approx(penalty)
 
 
-@pytest.mark.parametrize(("longest", "share"), [(0, 0.25), (-1, 0.25), (100, 0.0), (100, 1.5)])
-def test_overlong_refuses_lengths_it_cannot_shape(longest: int, share: float) -> None:
-    with pytest.raises(ValueError, match="longest > 0"):
-        overlong(10, longest, share)
+@pytest.mark.parametrize(("max_new_tokens", "share"), [(0, 0.25), (-1, 0.25), (100, 0.0), (100, 1.5)])
+def test_overlong_refuses_lengths_it_cannot_shape(max_new_tokens: int, share: float) -> None:
+    with pytest.raises(ValueError, match="max_new_tokens > 0"):
+        overlong(10, max_new_tokens, share)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors.data.chooser import DECAY, PRIOR, Chooser
 from actors.data.prompts import PromptSource
-from actors.filtering.rules import mixed
+from actors.filtering.rules import drop_both
 from actors.rollouts.generator import decided
 from tests.builders import prompt, summary
 
@@ -77,7 +77,7 @@ def responses_per_kept_group(seed: int, *, chosen: bool, steps: int = 40, wanted
         while kept < wanted:
             for one, _ in source.take(wanted - kept):
                 scores = [1.0 if policy.right(one.id, step, draw) else -1.0 for _ in range(size)]
-                if chosen and decided(scores[:4], mixed):
+                if chosen and decided(scores[:4], drop_both):
                     scores = scores[:4]
                 responses += len(scores)
                 kept += len(set(scores)) == 2

@@ -111,10 +111,10 @@ def test_a_missing_file_and_another_kind_of_file_are_refused(tmp_path: Path) -> 
 
 def test_prompts_that_are_too_long_are_left_out_up_to_the_stated_share(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"prompt": "x" * size, "answer": "1"} for size in (3, 4, 50, 5)])
-    prompts, left_out = load_prompts(DataSettings(path=str(path), overlong_share=0.25), "number", Letters(), 10)
+    prompts, left_out = load_prompts(DataSettings(path=str(path), too_long_share=0.25), "number", Letters(), 10)
     assert ([one.tokens.size for one in prompts], left_out) == ([3, 4, 5], 1)
     with pytest.raises(DataError, match=r"1 of 4 prompts .* longer than the 10 tokens .*the longest has 50"):
-        load_prompts(DataSettings(path=str(path), overlong_share=0.2), "number", Letters(), 10)
+        load_prompts(DataSettings(path=str(path), too_long_share=0.2), "number", Letters(), 10)
 
 
 def test_template_and_chat_template_stand_around_the_prompt() -> None:

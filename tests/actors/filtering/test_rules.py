@@ -9,10 +9,10 @@ RIGHT, WRONG, MIXED = [1, 1, 1, 1], [-1, -1, -1, -1], [1, -1, -1, -1]
 @pytest.mark.parametrize(
     ("rule", "reasons"),
     [
-        ("all", ["", "", ""]),
-        ("no-wrong", ["", "all_wrong", ""]),
-        ("no-correct", ["all_correct", "", ""]),
-        ("mixed", ["all_correct", "all_wrong", ""]),
+        ("none", ["", "", ""]),
+        ("all-wrong", ["", "all_wrong", ""]),
+        ("all-correct", ["all_correct", "", ""]),
+        ("both", ["all_correct", "all_wrong", ""]),
     ],
 )
 def test_each_rule_rejects_what_its_name_says_for_either_scale_of_scores(rule: str, reasons: list[str]) -> None:

@@ -35,7 +35,7 @@ async def by_last_word(response: str) -> Outcome:
 async def test_eight_completions_label_a_step_as_in_math_shepherd(right: int, hard: float, soft: float) -> None:
     complete = Completer({"Q: a": [" right"] * right + [" wrong"] * (8 - right)})
     assert await label_steps("Q: ", ["a"], complete, by_last_word) == [
-        StepLabel(step=0, hard=hard, soft=soft, judged=8)
+        StepLabel(step=0, hard=hard, soft=soft, scored=8)
     ]
     assert complete.asked == [("Q: a", 8)]
 
@@ -55,8 +55,8 @@ async def test_completions_begin_behind_each_step_and_are_judged_as_whole_respon
 async def test_completions_without_verdict_do_not_count() -> None:
     complete = Completer({"a": [" right", " late", " lost", " none"], "ab": [" late", " lost"]})
     assert await label_steps("", ["a", "b"], complete, by_last_word, completions=4) == [
-        StepLabel(step=0, hard=1.0, soft=0.5, judged=2),
-        StepLabel(step=1, hard=None, soft=None, judged=0),
+        StepLabel(step=0, hard=1.0, soft=0.5, scored=2),
+        StepLabel(step=1, hard=None, soft=None, scored=0),
     ]
 
 

@@ -52,13 +52,13 @@ class OnPaper(Generator):
 
 
 async def rolled(
-    scores: list[float | None], first: int, keep: str = "mixed", greedy: bool = False, size: int = 0
+    scores: list[float | None], first: int, drop: str = "both", greedy: bool = False, size: int = 0
 ) -> tuple[Summary, Any, list[int]]:
     """A group with these scores where all are sampled: its summary, as it travels, and which samples were drawn."""
     generator = OnPaper(scores)
     await generator.start()
     rollout = RolloutSettings(group_size=len(scores), first_stage=first)
-    run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=greedy, keep=RULES[keep])
+    run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=greedy, drop=RULES[drop])
     await generator.begin(run)
     summary, batch = await generator.rollout(replace(ORDER, size=size))
     return summary, batch, sorted(generator.engine.sampled)
@@ -70,7 +70,7 @@ async def test_a_first_stage_that_is_all_equal_spares_the_rest(score: float) -> 
     assert sampled == [0, 1]
     assert summary.scores == (score, score)
     assert len(summary.outcomes) == len(summary.lengths) == 2
-    assert RULES["mixed"](np.array(summary.scores))  # so the filter rejects it
+    assert RULES["both"](np.array(summary.scores))  # so the filter rejects it
 
 
 @pytest.mark.parametrize("greedy", [False, True])
@@ -83,12 +83,12 @@ async def test_a_group_that_goes_on_is_the_one_that_would_have_been_sampled_at_o
 
 
 @pytest.mark.parametrize(
-    ("keep", "spared"),
-    [("mixed", (True, True)), ("no-wrong", (False, True)), ("no-correct", (True, False)), ("all", (False, False))],
+    ("drop", "spared"),
+    [("both", (True, True)), ("all-wrong", (False, True)), ("all-correct", (True, False)), ("none", (False, False))],
 )
-async def test_only_what_the_filter_would_reject_is_spared(keep: str, spared: tuple[bool, bool]) -> None:
+async def test_only_what_the_filter_would_reject_is_spared(drop: str, spared: tuple[bool, bool]) -> None:
     for score, fewer in zip((1.0, -1.0), spared, strict=True):
-        summary, _, _ = await rolled([score] * 4, first=2, keep=keep)
+        summary, _, _ = await rolled([score] * 4, first=2, drop=drop)
         assert len(summary.outcomes) == (2 if fewer else 4)
 
 

@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from actors.rollouts.span_rewards import placed, token_edges
-from rewards import Mark
+from rewards import SpanReward
 from tests.builders import trajectory
 
 NAN = np.nan
@@ -31,18 +31,20 @@ def test_a_character_of_several_tokens_belongs_to_the_last_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("marks", "expected"),
+    ("span_rewards", "expected"),
     [
-        ([Mark(start=2, end=3, value=0.5)], [NAN, 0.5, NAN, NAN]),
-        ([Mark(start=1, end=4, value=1.0)], [1.0, 1.0, 1.0, NAN]),  # every token that reaches into it
-        ([Mark(start=5, end=6, value=0.25), Mark(start=5, end=6, value=-1.0)], [NAN, NAN, -0.75, NAN]),
+        ([SpanReward(start=2, end=3, value=0.5)], [NAN, 0.5, NAN, NAN]),
+        ([SpanReward(start=1, end=4, value=1.0)], [1.0, 1.0, 1.0, NAN]),  # every token that reaches into it
+        ([SpanReward(start=5, end=6, value=0.25), SpanReward(start=5, end=6, value=-1.0)], [NAN, NAN, -0.75, NAN]),
         ([], [NAN] * 4),
     ],
 )
-def test_marks_fall_on_the_tokens_whose_text_reaches_into_them(marks: list[Mark], expected: list[float]) -> None:
-    dense = placed(trajectory([1, 2, 3, 6], before=[1, 1]), marks, WORDS)
-    assert dense.tolist() == pytest.approx([NAN, NAN, *expected], nan_ok=True)
-    assert dense.dtype == np.float32
+def test_marks_fall_on_the_tokens_whose_text_reaches_into_them(
+    span_rewards: list[SpanReward], expected: list[float]
+) -> None:
+    span_rewards = placed(trajectory([1, 2, 3, 6], before=[1, 1]), span_rewards, WORDS)
+    assert span_rewards.tolist() == pytest.approx([NAN, NAN, *expected], nan_ok=True)
+    assert span_rewards.dtype == np.float32
 
 
 def test_the_tokenizer_of_the_built_in_world_places_marks_too(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_a_method_that_starves_is_named_and_the_others_go_on(tmp_path: Path) -> 
         str(RUNS / "demo.toml"),
         "learner.lr_end=1",
         "--each",
-        "filter.keep=mixed,all",
+        "filter.drop=both,none",
         "--seeds",
         "1",
         "--name",
@@ -88,6 +88,6 @@ def test_a_method_that_starves_is_named_and_the_others_go_on(tmp_path: Path) -> 
     assert main(["compare", *items, "cluster.device=cpu"]) == 1
     comparison = read_comparison(tmp_path / "starving")
     (absent,) = comparison.failed
-    assert (absent.arm, absent.seed) == ("mixed", 0)
+    assert (absent.arm, absent.seed) == ("both", 0)
     assert "12 groups in a row" in absent.why
-    assert [run.arm for run in comparison.runs] == ["all"]
+    assert [run.arm for run in comparison.runs] == ["none"]

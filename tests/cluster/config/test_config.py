@@ -22,10 +22,10 @@ WORLD = {"world": {"name": "addition"}}
         ({"rollout": {"min_p": 0.1}}, "rollout.min_p must stay 0 for training, got 0.1"),
         ({"reward": {"name": "sum"}}, "reward.parts"),
         ({"reward": {"name": "length", "wrong": 0.0}}, "reward.wrong must be minus reward.correct"),
-        ({"reward": {"end": 0.0}}, "set reward.steps"),
-        ({"reward": {"steps": 0.5}}, "reward.name = 'number' gives none"),
+        ({"reward": {"score_weight": 0.0}}, "set reward.span_weight"),
+        ({"reward": {"span_weight": 0.5}}, "reward.name = 'number' gives none"),
         (
-            {"reward": {"name": "process", "model": "x", "steps": 0.5}, "learner": {"algorithm": "raft"}},
+            {"reward": {"name": "process", "model": "x", "span_weight": 0.5}, "learner": {"algorithm": "raft"}},
             "has no use for rewards of steps",
         ),
         ({"reward": {"name": "vibes"}}, "reward.name must be one of exact, choice, number, math, names"),

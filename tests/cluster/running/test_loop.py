@@ -7,7 +7,7 @@ import pytest
 
 from actors.errors import BrokenPart, RolloutFailed, Starved
 from actors.filtering.ledger import Ledger
-from actors.filtering.rules import mixed
+from actors.filtering.rules import drop_both
 from actors.types import Order
 from cluster.running.loop import Stages, StepDone, run_loop
 from tests.builders import prompt, summary
@@ -37,7 +37,7 @@ class Fakes:
 
         async with self._changed:
             try:
-                if reason := mixed(np.array(summary.scores)):
+                if reason := drop_both(np.array(summary.scores)):
                     self.ledger.reject(summary.id, reason, 0.0)
                 else:
                     self.ledger.accept(summary.id)

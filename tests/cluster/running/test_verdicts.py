@@ -117,7 +117,7 @@ def yes_model(folder: Path) -> None:
 def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     yes_model(tmp_path / "judge")
-    settings = ("reward.name=judge", f"reward.model={tmp_path}/judge", "reward.seconds=30", "filter.keep=all")
+    settings = ("reward.name=judge", f"reward.model={tmp_path}/judge", "reward.seconds=30", "filter.drop=all")
     _, lines, rows = start(tmp_path, *settings, "run.steps=1", "learner.algorithm=reinforce")
     assert lines[0]["accuracy"] == 1.0
     assert {row["outcome"] for row in rows} == {"correct"}
@@ -165,33 +165,33 @@ def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None
     finally:
         grader.close()
         ray.shutdown()
-    assert [(label.hard, label.soft, label.judged) for label in right] == [(1.0, 1.0, 4)] * 2
-    assert [(label.hard, label.soft, label.judged) for label in wrong] == [(0.0, 0.0, 4)] * 2
+    assert [(label.hard, label.soft, label.scored) for label in right] == [(1.0, 1.0, 4)] * 2
+    assert [(label.hard, label.soft, label.scored) for label in wrong] == [(0.0, 0.0, 4)] * 2
 
 
 STEPS = """
-from rewards import Judgement, Mark, Outcome
+from rewards import RewardResult, SpanReward, Outcome
 from rewards.answers.text import number
 from rewards import Case, RewardSettings
 
 def reward(response, reference, prompt):
     said = number(Case(response=response, reference=reference), RewardSettings())
     ends = [i + 1 for i, character in enumerate(response) if character == "="]
-    marks = tuple(Mark(start=end - 1, end=end, value=1.0) for end in ends)
-    return Judgement(outcome=said.outcome, why=said.why, marks=marks)
+    span_rewards = tuple(SpanReward(start=end - 1, end=end, value=1.0) for end in ends)
+    return RewardResult(outcome=said.outcome, why=said.why, span_rewards=span_rewards)
 """
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
 def test_rewards_of_steps_lie_on_their_tokens_and_train(tmp_path: Path, algorithm: str) -> None:
     (tmp_path / "mine.py").write_text(STEPS)
-    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "reward.steps=0.25", "filter.keep=all")
+    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=all")
     _, lines, rows = start(tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
     assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
     for row in rows:
-        dense = np.array(row["dense"])
-        if not dense.size:
+        span_rewards = np.array(row["span_rewards"])
+        if not span_rewards.size:
             assert "=" not in row["response"]
             continue
-        assert np.nansum(dense) == 0.25 * row["response"].count("=")
-        assert not np.isfinite(dense[~np.array(row["sampled"])]).any()
+        assert np.nansum(span_rewards) == 0.25 * row["response"].count("=")
+        assert not np.isfinite(span_rewards[~np.array(row["sampled"])]).any()

@@ -22,7 +22,7 @@ from learner.methods.algorithms import AGGREGATIONS, ALGORITHMS, algorithm_of
 from tests.builders import group, samples_of, summary, token_gradients
 
 REJ, RAFT, DPO = ALGORITHMS["reinforce-rej"], ALGORITHMS["raft"], ALGORITHMS["iterative-dpo"]
-ONE = Totals(tokens=1, responses=1, longest=1)
+ONE = Totals(tokens=1, responses=1, max_new_tokens=1)
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
 
@@ -48,14 +48,14 @@ def samples(sizes: list[int]) -> list[Sample]:
     [("token-mean", 16 / 6), ("seq-mean-token-mean", 2.5), ("seq-mean-token-sum", 8.0), ("constant", 1.0)],
 )
 def test_the_four_aggregations_on_the_worked_example(aggregate: str, expected: float) -> None:
-    totals = Totals(tokens=6, responses=2, longest=8)
+    totals = Totals(tokens=6, responses=2, max_new_tokens=8)
     losses = [[1, 3], [2, 2, 2, 6]]
     assert sum(token_weight(aggregate, len(row), totals) * sum(row) for row in losses) == pytest.approx(expected)
     assert len(AGGREGATIONS) == 4
 
 
 def test_raft_counts_only_what_it_imitates() -> None:
-    (plan,) = plan_updates([summary([1.0, -1.0, 1.0], [2, 3, 4])], RAFT, updates=1, ranks=1, longest=8)
+    (plan,) = plan_updates([summary([1.0, -1.0, 1.0], [2, 3, 4])], RAFT, updates=1, ranks=1, max_new_tokens=8)
     assert (plan.totals.tokens, plan.totals.responses) == (6, 2)
     trained = sequences_of(group([1.0, -1.0, 1.0], [2, 3, 4]), RAFT, plan.totals)
     assert [sample.trained.sum() for sample in trained] == [2, 4]
@@ -63,7 +63,7 @@ def test_raft_counts_only_what_it_imitates() -> None:
 
 def test_unjudged_and_empty_responses_stand_in_no_denominator() -> None:
     scores, lengths = [1.0, None, -1.0, -1.0], [2, 5, 0, 3]
-    (plan,) = plan_updates([summary(scores, lengths)], REJ, updates=1, ranks=1, longest=8)
+    (plan,) = plan_updates([summary(scores, lengths)], REJ, updates=1, ranks=1, max_new_tokens=8)
     assert (plan.totals.tokens, plan.totals.responses) == (5, 2)
     assert len(sequences_of(group(scores, lengths), REJ, plan.totals)) == 2
 
@@ -76,8 +76,8 @@ def test_unjudged_and_empty_responses_stand_in_no_denominator() -> None:
 @settings(deadline=None)
 def test_the_denominators_count_exactly_what_is_trained(name: str, responses, share: float) -> None:
     row, (scores, lengths) = replace(ALGORITHMS[name], overlong=share), zip(*responses, strict=True)
-    for number, plan in enumerate(plan_updates([summary(scores, lengths)], row, updates=1, ranks=1, longest=20)):
-        ((*trained,),) = samples_of(row, [group(scores, lengths)], longest=20, number=number)
+    for number, plan in enumerate(plan_updates([summary(scores, lengths)], row, updates=1, ranks=1, max_new_tokens=20)):
+        ((*trained,),) = samples_of(row, [group(scores, lengths)], max_new_tokens=20, number=number)
         assert plan.number == number
         assert plan.totals.responses == max(1, len(trained))
         assert plan.totals.tokens == max(1, sum(int(sample.trained.sum()) for sample in trained))
@@ -86,7 +86,7 @@ def test_the_denominators_count_exactly_what_is_trained(name: str, responses, sh
 @pytest.mark.parametrize("aggregate", AGGREGATIONS)
 def test_the_weights_of_an_update_sum_to_what_its_aggregation_says(aggregate: str) -> None:
     row, lengths = algorithm_of("grpo", {"aggregate": aggregate}), [3, 5, 2, 6]
-    (trained,) = samples_of(row, [group([1.0, -1.0, 1.0, 1.0], lengths)], longest=8)
+    (trained,) = samples_of(row, [group([1.0, -1.0, 1.0, 1.0], lengths)], max_new_tokens=8)
     total = sum(sample.weight * sample.trained.sum() for sample in trained)
     mean = {"seq-mean-token-sum": sum(lengths) / 4, "constant": sum(lengths) / (4 * 8)}
     assert total == pytest.approx(mean.get(aggregate, 1.0))
@@ -105,7 +105,7 @@ def test_a_token_mean_survives_splitting_only_with_denominators_of_the_whole_upd
 
 def test_a_pass_with_a_higher_threshold_trains_on_fewer_responses() -> None:
     row, scores = algorithm_of("rest", {"thresholds": (0.7, 0.8, 0.9)}), [0.2, 0.75, 0.85, 0.9, 0.95]
-    plans = plan_updates([summary(scores)], row, updates=1, ranks=1, longest=8)
+    plans = plan_updates([summary(scores)], row, updates=1, ranks=1, max_new_tokens=8)
     assert [plan.totals.responses for plan in plans] == [4, 3, 1]
     assert [len(samples_of(row, [group(scores)], number=number)[0]) for number in range(3)] == [4, 3, 1]
 
@@ -118,14 +118,16 @@ def test_a_pass_with_a_higher_threshold_trains_on_fewer_responses() -> None:
 def test_every_group_is_in_exactly_one_update_and_on_one_rank(sizes: list[int], ranks: int, updates: int) -> None:
     updates = min(updates, len(sizes))
     summaries = [summary([1.0, -1.0], [size, 1], id=number) for number, size in enumerate(sizes)]
-    plans = plan_updates(summaries, REJ, updates=updates, ranks=ranks, longest=8)
+    plans = plan_updates(summaries, REJ, updates=updates, ranks=ranks, max_new_tokens=8)
     assert sorted(index for plan in plans for rank in plan.ranks for index in rank) == list(range(len(sizes)))
     assert sum(plan.totals.tokens for plan in plans) == sum(sizes) + len(sizes)
 
 
 def test_every_pass_goes_through_all_groups() -> None:
     row = algorithm_of("reinforce", {"passes": 2})
-    plans = plan_updates([summary([1.0, -1.0], id=number) for number in range(5)], row, updates=2, ranks=1, longest=8)
+    plans = plan_updates(
+        [summary([1.0, -1.0], id=number) for number in range(5)], row, updates=2, ranks=1, max_new_tokens=8
+    )
     assert [plan.number for plan in plans] == [0, 0, 1, 1]
     for one in (plans[:2], plans[2:]):
         assert sorted(index for plan in one for rank in plan.ranks for index in rank) == [0, 1, 2, 3, 4]
@@ -142,7 +144,7 @@ def test_ranks_get_about_the_same_number_of_tokens() -> None:
 
 def test_the_penalty_of_length_is_taken_off_before_the_credit() -> None:
     row = algorithm_of("reinforce", {"overlong": 0.5})
-    (trained,) = samples_of(row, [group([1.0, 1.0, -1.0], [2, 6, 8])], longest=8)
+    (trained,) = samples_of(row, [group([1.0, 1.0, -1.0], [2, 6, 8])], max_new_tokens=8)
     assert [sample.advantage for sample in trained] == [1.0, 0.5, -2.0]
     assert [sample.correct for sample in trained] == [True, True, False]
 
@@ -264,4 +266,4 @@ def test_a_rank_without_work_gets_a_batch_that_weighs_nothing() -> None:
 
 def test_an_aggregation_can_be_chosen_for_any_row() -> None:
     assert algorithm_of("raft", {"aggregate": "token-mean"}).aggregate == "token-mean"
-    assert algorithm_of("raft", keep="mixed").keep is REJ.keep
+    assert algorithm_of("raft", drop="both").drop is REJ.drop

@@ -27,7 +27,7 @@ def groups_of(offered: Sequence[Sequence[float]], first: int = 0) -> list[Group]
 
 
 def kept(name: str, groups: Sequence[Group]) -> list[Group]:
-    return [one for one in groups if not ALGORITHMS[name].keep(np.array([v.score for v in one.verdicts]))]
+    return [one for one in groups if not ALGORITHMS[name].drop(np.array([v.score for v in one.verdicts]))]
 
 
 def assert_same(found: dict, expected: dict, factor: float = 1.0) -> None:
@@ -77,8 +77,8 @@ def test_the_plain_likelihood_ignores_the_ratio() -> None:
         ("raft", [True, False, True], [[1] * 4, [0] * 4, [1, 0, 0, 0]]),
         ("raft++", [True, False, True], [[1] * 4, [0] * 4, [1, 0, 0, 0]]),
         ("reinforce", [True, True, True], [[1] * 4, [-1] * 4, [1, -1, -1, -1]]),
-        ("reinforce-no-wrong", [True, False, True], [[1] * 4, [-1] * 4, [1, -1, -1, -1]]),
-        ("reinforce-no-correct", [False, True, True], [[1] * 4, [-1] * 4, [1, -1, -1, -1]]),
+        ("reinforce-drop-all-wrong", [True, False, True], [[1] * 4, [-1] * 4, [1, -1, -1, -1]]),
+        ("reinforce-drop-all-correct", [False, True, True], [[1] * 4, [-1] * 4, [1, -1, -1, -1]]),
         ("reinforce-rej", [False, False, True], [[1] * 4, [-1] * 4, [1, -1, -1, -1]]),
         ("reinforce-rej-std", [False, False, True], [[0] * 4, [0] * 4, [1, -1, -1, -1]]),
         ("reinforce-mean", [True, True, True], [[0] * 4, [0] * 4, [1.5, -0.5, -0.5, -0.5]]),
@@ -92,7 +92,7 @@ def test_the_plain_likelihood_ignores_the_ratio() -> None:
 )
 def test_each_row_on_the_three_groups_of_the_worked_example(name: str, keeps: list[bool], credits) -> None:
     row = ALGORITHMS[name]
-    assert [row.keep(scores) == "" for scores in WORKED] == keeps
+    assert [row.drop(scores) == "" for scores in WORKED] == keeps
     assert [row.credit(scores).tolist() for scores in WORKED] == [pytest.approx(credit) for credit in credits]
 
 
@@ -135,12 +135,12 @@ def test_scores_over_their_deviation(ddof: int, size: float) -> None:
     [(0, 4, "all_wrong"), (1, 4, ""), (3, 4, ""), (4, 4, "all_correct"), (1, 8, "out_of_band"), (7, 8, "out_of_band")],
 )
 def test_the_band_rule_keeps_a_share_correct_of_a_fifth_to_four_fifths(correct: int, of: int, reason: str) -> None:
-    assert RULES["band"](np.array([1.0] * correct + [-1.0] * (of - correct))) == reason
+    assert RULES["out-of-band"](np.array([1.0] * correct + [-1.0] * (of - correct))) == reason
 
 
 @pytest.mark.parametrize(("correct", "of"), [(1, 5), (4, 5), (2, 10)])
 def test_the_ends_of_the_band_are_in_it(correct: int, of: int) -> None:
-    assert RULES["band"](np.array([1.0] * correct + [0.0] * (of - correct))) == ""
+    assert RULES["out-of-band"](np.array([1.0] * correct + [0.0] * (of - correct))) == ""
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,9 @@ def test_the_decoupled_objective_is_ppo_where_the_sampler_is_the_policy_of_the_s
     assert any(not np.allclose(apart[0][response], apart[1][response]) for response in apart[0])
 
 
-@given(OFFERED, st.sampled_from(["raft", "raft++", "reinforce-no-wrong", "reinforce-rej", "dapo", "iterative-dpo"]))
+@given(
+    OFFERED, st.sampled_from(["raft", "raft++", "reinforce-drop-all-wrong", "reinforce-rej", "dapo", "iterative-dpo"])
+)
 @settings(deadline=None, max_examples=40)
 def test_groups_that_were_dropped_change_nothing_for_those_that_were_kept(scores: list[list[float]], name: str) -> None:
     offered = groups_of([[1.0, -1.0, -1.0], *scores])
@@ -256,4 +258,4 @@ def test_equal_groups_teach_nothing_but_stand_in_the_denominators(name: str, fac
 def test_pieces_that_a_run_does_not_choose_stay_as_the_row_has_them() -> None:
     assert algorithm_of("raft++", {"clip_high": None, "aggregate": "", "thresholds": ()}) == ALGORITHMS["raft++"]
     assert algorithm_of("raft++", {"clip_high": 0.0}).clip_high == 0.0
-    assert algorithm_of("raft", keep="mixed").keep is RULES["mixed"]
+    assert algorithm_of("raft", drop="both").drop is RULES["both"]

@@ -23,7 +23,7 @@ from learner.methods.credit import (
     quantiles,
     raw,
     scaled,
-    step_advantages,
+    span_advantages,
     token_rewards,
     tuned_rewards,
     whitened,
@@ -271,9 +271,9 @@ def test_a_rare_success_has_a_quantile_of_its_own_among_many_failures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("marks", "gamma", "expected"),
+    ("span_rewards", "gamma", "expected"),
     [
-        # two responses with steps that end at the marked tokens; the mean of all marks is 0.5
+        # two responses with steps that end at the marked tokens; the mean of all span_rewards is 0.5
         ([[np.nan, 0.9, np.nan, 0.3], [0.3, np.nan]], 1.0, [[0.2, 0.2, -0.2, -0.2], [-0.2, 0.0]]),
         ([[np.nan, 0.9, np.nan, 0.3], [0.3, np.nan]], 0.5, [[0.175, 0.35, -0.1, -0.2], [-0.2, 0.0]]),
         ([[0.7, 0.7], [0.7]], 1.0, [[0.0, 0.0], [0.0]]),
@@ -281,8 +281,8 @@ def test_a_rare_success_has_a_quantile_of_its_own_among_many_failures() -> None:
     ],
 )
 def test_a_token_is_worth_the_steps_that_end_after_it_against_the_groups_mean(
-    marks: list[list[float]], gamma: float, expected: list[list[float]]
+    span_rewards: list[list[float]], gamma: float, expected: list[list[float]]
 ) -> None:
-    found = step_advantages([np.array(of) for of in marks], gamma)
+    found = span_advantages([np.array(of) for of in span_rewards], gamma)
     for of, wanted in zip(found, expected, strict=True):
         assert of == pytest.approx(wanted, abs=1e-12)

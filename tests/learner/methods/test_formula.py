@@ -68,13 +68,13 @@ def test_every_setting_of_the_objective_is_a_piece_of_the_row_and_is_tried_here(
 def test_every_row_passes_its_own_checks_and_stays_as_it_is_without_settings(algorithm: str) -> None:
     row = chosen(algorithm)
     assert objective_line(row) == objective_line(ALGORITHMS[algorithm])
-    assert row.keep is ALGORITHMS[algorithm].keep
+    assert row.drop is ALGORITHMS[algorithm].drop
 
 
 def test_another_rule_for_groups_can_be_chosen() -> None:
-    row = chosen_algorithm(LearnerSettings(algorithm="raft"), ObjectiveSettings(), keep="mixed")
-    assert row.keep is RULES["mixed"]
-    assert objective_line(row).endswith("groups: mixed")
+    row = chosen_algorithm(LearnerSettings(algorithm="raft"), ObjectiveSettings(), drop="both")
+    assert row.drop is RULES["both"]
+    assert objective_line(row).endswith("groups dropped: both")
 
 
 def test_unknown_algorithms_are_refused_with_the_known_ones() -> None:
@@ -179,7 +179,7 @@ def test_a_row_reads_the_sampler_where_a_weight_or_its_ratio_is_against_it(algor
 def test_the_line_of_the_default_algorithm() -> None:
     assert objective_line(ALGORITHMS["reinforce-rej"]) == (
         "minimise seq-mean-token-mean of w (-min(s A, clip(s, 0.8, 1.2) A)); A = r; s = p/p_step of the token; "
-        "w = min(q, 2), q = p_step/p_sampler; groups: mixed"
+        "w = min(q, 2), q = p_step/p_sampler; groups dropped: both"
     )
 
 

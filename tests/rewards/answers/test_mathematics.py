@@ -12,7 +12,7 @@ from rewards.answers.mathematics import check_math, math
 from rewards.answers.quick import agrees
 from rewards.answers.reading import list_of
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 OWN = Path(__file__).parents[2] / "data" / "verifier_cases" / "math.jsonl"
@@ -41,7 +41,7 @@ def rows(file: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def judged(response: str, reference: str) -> Judgement:
+def judged(response: str, reference: str) -> RewardResult:
     return math(Case(response=response, reference=reference), SETTINGS)
 
 
@@ -127,9 +127,9 @@ def test_algebra_rounds_nothing_away(one: str, other: str, equals: bool) -> None
     ],
 )
 def test_a_missing_answer_is_told_from_a_wrong_one(response: str, outcome: Outcome) -> None:
-    judgement = judged(response, "5")
-    assert judgement.outcome is outcome
-    assert judgement.why
+    result = judged(response, "5")
+    assert result.outcome is outcome
+    assert result.why
 
 
 def test_the_second_checker_is_reported_and_changes_nothing() -> None:

@@ -6,14 +6,14 @@ import pytest
 
 from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, final_number, number
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 SETTINGS = RewardSettings()
 REWARDS = {"exact": exact, "choice": choice, "number": number}
 
 
-def judged(reward: str, response: str, reference: str) -> Judgement:
+def judged(reward: str, response: str, reference: str) -> RewardResult:
     return REWARDS[reward](Case(response=response, reference=reference), SETTINGS)
 
 
@@ -62,9 +62,9 @@ def test_the_final_number_is_the_one_a_person_would_read(text: str, value: Fract
     ],
 )
 def test_an_outcome_follows_from_response_and_reference(reward: str, response: str, outcome: Outcome) -> None:
-    judgement = judged(reward, response, "1/2")
-    assert judgement.outcome is outcome
-    assert judgement.why
+    result = judged(reward, response, "1/2")
+    assert result.outcome is outcome
+    assert result.why
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ def test_the_judge_judges_each_case_by_itself(monkeypatch: pytest.MonkeyPatch) -
     with endpoint(monkeypatch) as server:
         settings = RewardSettings(name="judge", judge_url=server.url, judge_model="m", seconds=1.5)
         cases = [Case(prompt="q", reference="r", response=response) for response in said]
-        outcomes = [judgement.outcome for judgement in judge(cases, settings)]
+        outcomes = [result.outcome for result in judge(cases, settings)]
     right, late, failed = Outcome.CORRECT, Outcome.TIMEOUT, Outcome.ERROR
     assert outcomes == [right, failed, late, failed, right]
 

@@ -6,7 +6,7 @@ import pytest
 
 from rewards.models.judges import check_judge, fenced, messages, read
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Mark, Outcome
+from rewards.verdict import Case, Outcome, SpanReward
 
 CASE = Case(prompt="What is 2+2?", reference="4", response="2+2 is 4, and 4 it is. So: 4")
 PLAIN = RewardSettings()
@@ -90,22 +90,22 @@ def test_a_file_of_your_own_is_filled_in_one_pass(tmp_path: Path) -> None:
     ],
 )
 def test_a_word_is_read_and_what_cannot_be_read_is_the_failure_of_the_judge(answer: str, outcome: Outcome) -> None:
-    judgement = read(answer, CASE, PLAIN)
-    assert judgement.outcome is outcome
-    assert (judgement.why == "the judge says yes") == (outcome is Outcome.CORRECT)
+    result = read(answer, CASE, PLAIN)
+    assert result.outcome is outcome
+    assert (result.why == "the judge says yes") == (outcome is Outcome.CORRECT)
 
 
 @pytest.mark.parametrize("wrap", ["{}", "```json\n{}\n```", "<think>{{}}</think>Here it is:\n```\n{}\n```\nDone."])
 def test_spans_are_found_in_the_response_and_marked(wrap: str) -> None:
     spans = [{"text": "2+2 is 4", "value": 1}, {"text": "4", "value": -1}, {"text": "4", "value": 1}]
-    judgement = read(wrap.format(json.dumps({"verdict": "Yes", "spans": spans})), CASE, SPANS)
-    assert judgement.outcome is Outcome.CORRECT
-    assert judgement.marks == (
-        Mark(start=0, end=8, value=1.0),
-        Mark(start=14, end=15, value=-1.0),
-        Mark(start=27, end=28, value=1.0),
+    result = read(wrap.format(json.dumps({"verdict": "Yes", "spans": spans})), CASE, SPANS)
+    assert result.outcome is Outcome.CORRECT
+    assert result.span_rewards == (
+        SpanReward(start=0, end=8, value=1.0),
+        SpanReward(start=14, end=15, value=-1.0),
+        SpanReward(start=27, end=28, value=1.0),
     )
-    assert judgement.parts == {"spans": 3.0, "spans_lost": 0.0}
+    assert result.parts == {"spans": 3.0, "spans_lost": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -124,24 +124,24 @@ def test_spans_are_found_in_the_response_and_marked(wrap: str) -> None:
     ],
 )
 def test_a_span_that_is_not_in_the_response_or_has_no_such_value_is_lost_and_counted(span: object) -> None:
-    judgement = read(json.dumps({"verdict": "no", "spans": [span, {"text": "So", "value": -1}]}), CASE, SPANS)
-    assert judgement.outcome is Outcome.WRONG
-    assert judgement.marks == (Mark(start=23, end=25, value=-1.0),)
-    assert judgement.parts == {"spans": 1.0, "spans_lost": 1.0}
+    result = read(json.dumps({"verdict": "no", "spans": [span, {"text": "So", "value": -1}]}), CASE, SPANS)
+    assert result.outcome is Outcome.WRONG
+    assert result.span_rewards == (SpanReward(start=23, end=25, value=-1.0),)
+    assert result.parts == {"spans": 1.0, "spans_lost": 1.0}
 
 
 def test_a_span_named_more_often_than_it_stands_there_is_lost() -> None:
     case = Case(prompt="", reference="", response="aaa")
     answer = json.dumps({"verdict": "yes", "spans": [{"text": "aa", "value": 1}, {"text": "aa", "value": 1}]})
-    judgement = read(answer, case, SPANS)
-    assert judgement.marks == (Mark(start=0, end=2, value=1.0),)
-    assert judgement.parts["spans_lost"] == 1.0
+    result = read(answer, case, SPANS)
+    assert result.span_rewards == (SpanReward(start=0, end=2, value=1.0),)
+    assert result.parts["spans_lost"] == 1.0
 
 
 @pytest.mark.parametrize("spans", ['"none"', "null", "{}", "[]"])
 def test_a_verdict_without_spans_is_a_verdict(spans: str) -> None:
-    judgement = read('{"verdict": "yes", "spans": ' + spans + "}", CASE, SPANS)
-    assert (judgement.outcome, judgement.marks) == (Outcome.CORRECT, ())
+    result = read('{"verdict": "yes", "spans": ' + spans + "}", CASE, SPANS)
+    assert (result.outcome, result.span_rewards) == (Outcome.CORRECT, ())
 
 
 @pytest.mark.parametrize(

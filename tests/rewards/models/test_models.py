@@ -16,7 +16,7 @@ from transformers import (
 
 from rewards.models.scoring import check_model, check_process, model, process, steps
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 LETTERS = "abcdefgh .:+-123StpQ\n"
 BYTES = {" ": "Ġ", "\n": "Ċ"}  # as tokenizers of bytes write these
@@ -79,8 +79,8 @@ def said(response: str, prompt: str = "Q") -> Case:
     return Case(prompt=prompt, response=response, reference="")
 
 
-def raws(judgements: list[Judgement]) -> list[float]:
-    return [judgement.parts["raw"] for judgement in judgements]
+def raws(judgements: list[RewardResult]) -> list[float]:
+    return [result.parts["raw"] for result in judgements]
 
 
 # ------------------------------------------------------------------------------------- whole responses
@@ -132,7 +132,7 @@ def test_prompt_and_response_go_through_a_chat_template_where_there_is_one(tmp_p
 def test_an_empty_response_is_unparsable_and_costs_its_neighbours_nothing(tmp_path: Path) -> None:
     write(tmp_path, "whole")
     empty, full = model([said(" \n"), said("ab")], RewardSettings(model=str(tmp_path)))
-    assert (empty.outcome, full.outcome.judged) == (Outcome.UNPARSABLE, True)
+    assert (empty.outcome, full.outcome.scored) == (Outcome.UNPARSABLE, True)
 
 
 def test_a_score_that_is_no_number_is_no_verdict(tmp_path: Path) -> None:
@@ -213,13 +213,13 @@ KINDS = [("tokens", ("ки",)), ("tokens", ("<extra_0>",)), ("causal", ("ки",)
 @pytest.mark.parametrize(("kind", "extra"), KINDS)
 def test_every_step_is_scored_at_its_end_with_all_before_it(tmp_path: Path, kind: str, extra: tuple[str, ...]) -> None:
     response = "fa\n\ngb\n\n-b-c\n"
-    (judgement,) = process([said(response)], RewardSettings(model=counting_folder(tmp_path, kind, extra)))
+    (result,) = process([said(response)], RewardSettings(model=counting_folder(tmp_path, kind, extra)))
     scores = [counted(1, 0), 0.5, counted(1, 2)]
     named = dict(zip(("step_1", "step_2", "step_3"), scores, strict=True))
-    assert judgement.parts == pytest.approx({**named, "steps": 3.0, "raw": scores[2]}, abs=1e-5)
-    assert [(mark.start, mark.end) for mark in judgement.marks] == [(1, 2), (5, 6), (11, 12)]
-    assert [mark.value for mark in judgement.marks] == pytest.approx(scores, abs=1e-5)
-    assert (judgement.outcome, judgement.value) == (Outcome.WRONG, pytest.approx(scores[2], abs=1e-5))
+    assert result.parts == pytest.approx({**named, "steps": 3.0, "raw": scores[2]}, abs=1e-5)
+    assert [(mark.start, mark.end) for mark in result.span_rewards] == [(1, 2), (5, 6), (11, 12)]
+    assert [mark.value for mark in result.span_rewards] == pytest.approx(scores, abs=1e-5)
+    assert (result.outcome, result.value) == (Outcome.WRONG, pytest.approx(scores[2], abs=1e-5))
 
 
 @pytest.mark.parametrize(
@@ -236,8 +236,8 @@ def test_every_step_is_scored_at_its_end_with_all_before_it(tmp_path: Path, kind
 )
 def test_the_value_is_the_aggregate_of_the_settings(tmp_path: Path, aggregate: str, value: float) -> None:
     settings = RewardSettings.model_validate({"model": counting_folder(tmp_path, "tokens"), "aggregate": aggregate})
-    (judgement,) = process([said("Step 1: a\nStep 2: b\nStep 3: a")], settings)
-    assert judgement.value == pytest.approx(value, abs=1e-5)
+    (result,) = process([said("Step 1: a\nStep 2: b\nStep 3: a")], settings)
+    assert result.value == pytest.approx(value, abs=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "extra"), KINDS)
@@ -250,38 +250,40 @@ def test_steps_do_not_depend_on_the_neighbours_in_the_batch(tmp_path: Path, kind
     assert together[0].outcome is Outcome.UNPARSABLE
     for one, other in zip(together, alone, strict=True):
         assert dict(one.parts) == pytest.approx(dict(other.parts), abs=1e-5)
-    assert len({round(mark.value, 4) for mark in together[-1].marks}) == 8
+    assert len({round(mark.value, 4) for mark in together[-1].span_rewards}) == 8
 
 
 def test_a_response_that_writes_the_step_tag_gains_no_step(tmp_path: Path) -> None:
     settings = RewardSettings(model=counting_folder(tmp_path, "causal"))
     honest, sly = process([said("a\n\nb"), said("a ки +\n\nb ки")], settings)
-    assert [mark.value for mark in sly.marks] == pytest.approx([mark.value for mark in honest.marks], abs=1e-5)
+    assert [mark.value for mark in sly.span_rewards] == pytest.approx(
+        [mark.value for mark in honest.span_rewards], abs=1e-5
+    )
 
 
 def test_steps_before_what_the_model_reads_have_no_score(tmp_path: Path) -> None:
     settings = RewardSettings(model=counting_folder(tmp_path, "tokens"))
-    (judgement,) = process([said("a\n\n" + "b" * 70 + "\n\n" + "b")], settings)
-    assert [mark.end for mark in judgement.marks] == [73, 76]
-    assert dict(judgement.parts) == pytest.approx(
+    (result,) = process([said("a\n\n" + "b" * 70 + "\n\n" + "b")], settings)
+    assert [mark.end for mark in result.span_rewards] == [73, 76]
+    assert dict(result.parts) == pytest.approx(
         {"step_2": counted(0, 1), "step_3": counted(0, 1), "steps": 3.0, "raw": counted(0, 1)}, abs=1e-5
     )
-    assert "the first 1 lie before" in judgement.why
+    assert "the first 1 lie before" in result.why
 
 
 def test_sixteen_steps_are_named_and_all_are_marked(tmp_path: Path) -> None:
     settings = RewardSettings(model=counting_folder(tmp_path, "tokens"))
-    (judgement,) = process([said("\n\n".join("a" * 20))], settings)
-    assert [name for name in judgement.parts if name.startswith("step_")] == [f"step_{n}" for n in range(1, 17)]
-    assert (len(judgement.marks), judgement.parts["steps"]) == (20, 20.0)
+    (result,) = process([said("\n\n".join("a" * 20))], settings)
+    assert [name for name in result.parts if name.startswith("step_")] == [f"step_{n}" for n in range(1, 17)]
+    assert (len(result.span_rewards), result.parts["steps"]) == (20, 20.0)
 
 
 def test_steps_follow_a_chat_template_where_there_is_one(tmp_path: Path) -> None:
     folder = counting_folder(tmp_path, "tokens")
     template = "{% for m in messages %}{{ m['content'] }}b{% endfor %}{% if add_generation_prompt %}b{% endif %}"
     (tmp_path / "chat_template.jinja").write_text(template)
-    (judgement,) = process([said("a")], RewardSettings(model=folder))
-    assert judgement.value == pytest.approx(counted(1, 2), abs=1e-5)
+    (result,) = process([said("a")], RewardSettings(model=folder))
+    assert result.value == pytest.approx(counted(1, 2), abs=1e-5)
 
 
 def test_a_causal_model_whose_tokenizer_lacks_the_tags_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from rewards.programs.code import check_code, code, response_code, same_output
 from rewards.programs.inside_tests import names_under_test
 from rewards.programs.sandbox import sandbox_problem
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 from tests.canonical import HUMANEVAL, MBPP, WORKING, canonical_cases
 from tests.hostile import HOSTILE, SECRET, TESTS, Target, target
 
@@ -22,14 +22,14 @@ def some(names: Iterable[str]) -> list[Any]:
     return [pytest.param(name, marks=[pytest.mark.ray] if i % 6 else []) for i, name in enumerate(names)]
 
 
-def unhurried(verdict: Judgement) -> Judgement:
+def unhurried(verdict: RewardResult) -> RewardResult:
     """The verdict, where the machine gave the program its CPU time before the time on the wall was over."""
     if verdict.outcome is Outcome.TIMEOUT:
         pytest.skip("this machine is too busy for a second of CPU time in three")
     return verdict
 
 
-def judged(source: str, reference: Any, **settings: Any) -> Judgement:
+def judged(source: str, reference: Any, **settings: Any) -> RewardResult:
     text = reference if isinstance(reference, str) else json.dumps(reference)
     return code(Case(response=f"```python\n{source}\n```", reference=text), SETTINGS.model_copy(update=settings))
 
@@ -383,7 +383,7 @@ def test_a_hostile_program_gains_nothing_and_harms_nothing(name: str, aim: Targe
     try:
         verdict = judged(aim.armed(HOSTILE[name]), TESTS, seconds=0.8)
     except RuntimeError as failure:  # what the caller makes the outcome "error" of
-        verdict = Judgement(outcome=Outcome.ERROR, why=str(failure))
+        verdict = RewardResult(outcome=Outcome.ERROR, why=str(failure))
     assert verdict.outcome is not Outcome.CORRECT, verdict.why
     assert SECRET not in verdict.why
     assert aim.harm() == []

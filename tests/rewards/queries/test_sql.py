@@ -15,7 +15,7 @@ import rewards
 from rewards.queries.databases import Limits, QueryError, find_database, run_query
 from rewards.queries.sql import check_sql, query_of, sql, statements, variants
 from rewards.settings import RewardSettings
-from rewards.verdict import Case, Judgement, Outcome
+from rewards.verdict import Case, Outcome, RewardResult
 
 DATA = Path(__file__).parents[4] / "shared/data/sql"
 ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)"
@@ -47,7 +47,7 @@ def settings(folder: Path, **values: object) -> RewardSettings:
     return RewardSettings.model_validate({"databases": str(folder), "seconds": 10.0} | values)
 
 
-def judged(gold: str, query: str, setting: RewardSettings, name: str = "p") -> Judgement:
+def judged(gold: str, query: str, setting: RewardSettings, name: str = "p") -> RewardResult:
     reference = json.dumps({"query": gold, "db_name": name})
     return sql(Case(response=f"```sql\n{query}\n```", reference=reference), setting)
 

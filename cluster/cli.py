@@ -110,13 +110,14 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _compare_as_asked(options: argparse.Namespace) -> int:
     from cluster.comparing.compare import compare, plan_comparison
-    from cluster.config.run_config import ConfigError, load_arms
+    from cluster.config.errors import ConfigError
+    from cluster.config.reading import load_methods
 
     overrides = [item for item in options.items if "=" in item]
     files = [Path(item) for item in options.items if "=" not in item]
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
-    arms = load_arms(files, overrides, options.each or "")
+    arms = load_methods(files, overrides, options.each or "")
     folder, failed = compare(plan_comparison(options.name, options.title or options.name, arms, options.seeds))
     print(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
@@ -128,7 +129,8 @@ def _grade(options: argparse.Namespace) -> int:
 
 def _grade_as_asked(options: argparse.Namespace) -> int:
     from cluster.commands.grade import grade_file
-    from cluster.config.run_config import ConfigError, grading_config
+    from cluster.config.errors import ConfigError
+    from cluster.config.reading import grading_config
 
     if options.workers < 0:
         raise ConfigError(f"--workers must be at least 1, or 0 for one for each core, got {options.workers}")
@@ -142,7 +144,9 @@ def _check(options: argparse.Namespace) -> int:
 
 def _check_as_asked(options: argparse.Namespace) -> int:
     from cluster.commands.check import check_data
-    from cluster.config.run_config import ConfigError, GradingConfig, RunConfig, grading_config, load_config
+    from cluster.config.errors import ConfigError
+    from cluster.config.reading import grading_config, load_config
+    from cluster.config.run_config import GradingConfig, RunConfig
     from cluster.preparing.graders import Graders
 
     config: RunConfig | GradingConfig
@@ -163,7 +167,7 @@ def _report(options: argparse.Namespace) -> int:
 
 def _report_as_asked(options: argparse.Namespace) -> int:
     from cluster.comparing.results import write_results
-    from cluster.config.run_config import ConfigError
+    from cluster.config.errors import ConfigError
 
     if not (options.folder / "compare.json").is_file():
         raise ConfigError(f"{options.folder} is not the folder of a comparison: it holds no compare.json")
@@ -176,7 +180,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _train_as_asked(options: argparse.Namespace) -> int:
-    from cluster.config.run_config import load_config
+    from cluster.config.reading import load_config
 
     config = load_config(options.config, options.items)
     if options.plan:
@@ -193,7 +197,7 @@ def _train_as_asked(options: argparse.Namespace) -> int:
 def _guarded(work: Callable[[], int], kept: str) -> int:
     """The exit status of some work; what ends it early becomes a sentence."""
     from actors.errors import BrokenPart, Starved
-    from cluster.config.run_config import ConfigError
+    from cluster.config.errors import ConfigError
 
     try:
         return work()

@@ -10,8 +10,9 @@ import numpy as np
 
 from actors.data.prompts import DataError, data_lines, reference_of, render
 from actors.settings import DataSettings
+from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
-from cluster.config.run_config import ConfigError, GradingConfig, RunConfig
+from cluster.config.run_config import GradingConfig, RunConfig
 from cluster.preparing.graders import Graders, progress
 from rewards import REWARDS, Case, Outcome, Question, RewardSettings, reward_names
 

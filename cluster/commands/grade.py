@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from actors.data.prompts import DataError, read_objects
-from cluster.config.run_config import ConfigError, GradingConfig
+from cluster.config.errors import ConfigError
+from cluster.config.run_config import GradingConfig
 from cluster.preparing.graders import Graders, progress
 from rewards import Case, Outcome, Question, Verdict, reward_names
 

@@ -22,7 +22,8 @@ from rich.console import Console
 from actors.errors import BrokenPart, Starved
 from cluster.comparing.comparison import arm_folder
 from cluster.comparing.results import write_results
-from cluster.config.run_config import ConfigError, RunConfig
+from cluster.config.errors import ConfigError
+from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout
 from cluster.placement.startup import Parts, begin_run, ray_session, running_parts
 from cluster.preparing.preflight import Prepared, describe, make_run_folder, prepare, write_config, write_world

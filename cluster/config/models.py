@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cluster.config.run_config import ConfigError
+from cluster.config.errors import ConfigError
 
 
 def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:

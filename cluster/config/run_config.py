@@ -1,17 +1,9 @@
-"""The run file: TOML plus `section.key=value` overrides into one checked, frozen `RunConfig`.
+"""All sections of a run file together: one checked, frozen `RunConfig`, and what spans sections."""
 
-Every mistake that can be seen without the cluster is a `ConfigError` before anything starts.
-"""
-
-import difflib
-import json
-import tomllib
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import model_validator
 
 from actors.settings import (
     TRUNCATION,
@@ -20,52 +12,15 @@ from actors.settings import (
     FilterSettings,
     GeneratorSettings,
     RolloutSettings,
-    Section,
     SyncSettings,
     WorldSettings,
 )
+from cluster.config.sections import ClusterSettings, RunSettings
 from learner.methods.algorithms import Algorithm
 from learner.settings import LearnerSettings, ModelSettings, ObjectiveSettings, WarmupSettings, chosen_algorithm
 from rewards import RewardSettings, check_settings
+from rewards.settings import Section
 from rewards.table import leaves
-
-Settings = TypeVar("Settings", bound=Section)
-
-
-class ConfigError(ValueError):
-    """A person's mistake, said in full: what is wrong, its value, what to do."""
-
-
-class RunSettings(Section):
-    """The run as a whole."""
-
-    name: str = "run"  # of the folder; a number is added where it exists
-    note: str = ""  # a sentence that stands beside the run in a comparison
-    folder: str = "runs"  # where run folders are made
-    seed: Annotated[int, Field(ge=0)] = 0
-    steps: Annotated[int, Field(ge=1)] = 100  # training steps, each on rollout.groups_per_step accepted groups
-    tokens: Annotated[int, Field(ge=0)] = 0  # end after the step in which so many tokens have been sampled; 0 is never
-    seconds: Annotated[float, Field(ge=0)] = 0.0  # end after the step in which so many seconds have passed; 0 is never
-    checkpoint_every: Annotated[int, Field(ge=0)] = 0  # steps between checkpoints; 0 writes only the last
-
-    @field_validator("name")
-    @classmethod
-    def _is_a_folder_name(cls, value: str) -> str:
-        if not value or "/" in value or value.startswith("."):
-            raise ValueError(f"must be a plain folder name, got {value!r}")
-        return value
-
-
-class ClusterSettings(Section):
-    """What runs where."""
-
-    address: str = ""  # of a Ray cluster; "" takes RAY_ADDRESS, and without it starts Ray on this machine
-    device: Literal["auto", "cpu", "gpu"] = "auto"  # auto: GPUs where the cluster has any
-    generators: Annotated[int, Field(ge=1)] = 1  # vLLM engines
-    tensor_parallel: Annotated[int, Field(ge=1)] = 1  # GPUs of each engine
-    learner_ranks: Annotated[int, Field(ge=1)] = 1  # ZeRO ranks, a GPU each
-    verifiers: Annotated[int, Field(ge=1)] = 1  # verifier processes
-    colocate: bool = False  # generator i shares the GPU of learner rank i
 
 
 class RunConfig(Section):
@@ -201,147 +156,3 @@ class GradingConfig(Section):
     def _can_be_graded(self) -> Self:
         check_settings(self.reward)
         return self
-
-
-def grading_config(overrides: Sequence[str], data: str = "") -> GradingConfig:
-    """The settings of grading without a run file.
-
-    Args:
-        overrides: `section.key=value`.
-        data: the data file.
-
-    Raises:
-        ConfigError: anything wrong with them.
-    """
-    tree: dict[str, Any] = {"data": {"path": data}} if data else {}
-    for override in overrides:
-        _override(tree, override)
-    return _validated(GradingConfig, tree)
-
-
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Reads a run file and applies overrides. A file may build on another one: `extends = "common.toml"`.
-
-    Args:
-        path: a TOML file.
-        overrides: `section.key=value`; the value is read as TOML, or as text where it is not.
-
-    Raises:
-        ConfigError: anything wrong with either.
-    """
-    tree = _read(path)
-    for override in overrides:
-        _override(tree, override)
-    return config_of(tree)
-
-
-def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"there is no run file {path}")
-    try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as failure:
-        raise ConfigError(f"{path} is not TOML: {failure}") from failure
-    if "extends" not in tree:
-        return tree
-    base = path.parent / str(tree.pop("extends"))
-    if base.resolve() in before:
-        raise ConfigError(f"{path} extends {base}, which extends it in turn")
-    common = _read(base, (*before, path.resolve()))
-    for section, values in tree.items():
-        common[section] = common.get(section, {}) | values if isinstance(values, dict) else values
-    return common
-
-
-def load_arms(paths: Sequence[Path], overrides: Sequence[str], each: str = "") -> dict[str, RunConfig]:
-    """The methods of a comparison by name.
-
-    Args:
-        paths: run files, or folders whose run files each are a method (those that begin with "_" are not).
-        overrides: `section.key=value`, for all methods.
-        each: `section.key=A,B`: one method for each value, of a single run file.
-
-    Raises:
-        ConfigError: anything wrong with them, or a name twice.
-    """
-    files = [file for path in paths for file in (_run_files(path) if path.is_dir() else [path])]
-    if each:
-        key, equals, values = each.partition("=")
-        if len(files) != 1 or not equals or not values:
-            raise ConfigError(
-                f"--each takes one run file and looks like section.key=A,B, got {each!r}, {len(files)} files"
-            )
-        return {v.strip(): load_config(files[0], [*overrides, f"{key}={v.strip()}"]) for v in values.split(",")}
-    arms = {file.stem: load_config(file, overrides) for file in files}
-    if len(arms) < len(files) or not arms:
-        raise ConfigError(
-            f"a comparison needs run files with different names, got {', '.join(map(str, files)) or 'none'}"
-        )
-    return arms
-
-
-def _run_files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*.toml") if not file.name.startswith("_"))
-
-
-def config_of(tree: dict[str, Any]) -> RunConfig:
-    """Checks a tree of settings."""
-    return _validated(RunConfig, tree)
-
-
-def _validated(kind: type[Settings], tree: dict[str, Any]) -> Settings:
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as failure:
-        raise ConfigError("\n".join(_sentence(error) for error in failure.errors())) from failure
-
-
-def to_toml(config: RunConfig) -> str:
-    """The resolved config as TOML, every setting with its value."""
-    lines = []
-    for section, values in config.model_dump().items():
-        lines.append(f"[{section}]")
-        lines += [f"{key} = {_toml(value)}" for key, value in values.items() if value is not None]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _toml(value: Any) -> str:
-    if not isinstance(value, dict):
-        return json.dumps(value)
-    return "{" + ", ".join(f"{json.dumps(key)} = {_toml(item)}" for key, item in value.items()) + "}"
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    section, dot, key = name.strip().partition(".")
-    if not equals or not dot or not key:
-        raise ConfigError(f"an override looks like section.key=value, got {override!r}")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
-    tree.setdefault(section, {})[key] = value
-
-
-def _sentence(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(where, _names(), n=1, cutoff=0.5)
-        return f"unknown setting {where}" + (f", did you mean {nearest[0]}?" if nearest else "")
-    if error["type"] == "value_error":
-        return f"{where} {error['ctx']['error']}".strip()
-    bounds = {"greater_than_equal": "at least", "greater_than": "above", "less_than_equal": "at most"}
-    bounds |= {"less_than": "below"}
-    if error["type"] in bounds:
-        (limit,) = error["ctx"].values()
-        return f"{where} must be {bounds[error['type']]} {limit}, got {error['input']!r}"
-    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
-
-
-def _names() -> list[str]:
-    sections = RunConfig.model_fields
-    names = list(sections)
-    for section, field in sections.items():
-        names += [f"{section}.{key}" for key in getattr(field.annotation, "model_fields", ())]
-    return names

@@ -6,7 +6,8 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from cluster.config.run_config import ClusterSettings, ConfigError
+from cluster.config.errors import ConfigError
+from cluster.config.sections import ClusterSettings
 
 # Without GPUs the stages take turns on the same cores, so each asks for a part of one.
 CPU_SHARES = {"learner": 0.4, "generator": 0.4, "verifier": 0.1, "filter": 0.1}

@@ -20,7 +20,8 @@ from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool, call, call_all
 from actors.rollouts.generator import Generator
 from actors.types import EngineSpec, SamplingSpec
-from cluster.config.run_config import ConfigError, RunConfig
+from cluster.config.errors import ConfigError
+from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
 from cluster.preparing.preflight import Prepared
 from learner.actor import PACKING, LearnerRank

@@ -9,7 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.config.run_config import ConfigError, RunConfig
+from cluster.config.errors import ConfigError
+from cluster.config.run_config import RunConfig
 
 GIB = 2**30
 MOMENTS = 8  # bytes a parameter of AdamW's two moments

@@ -11,8 +11,10 @@ from actors.data.world import ALPHABET, write_addition
 from actors.settings import DataSettings
 from actors.types import Prompt
 from cluster.commands.check import bad_references, rows_of
+from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, positions_of
-from cluster.config.run_config import ConfigError, RunConfig, to_toml
+from cluster.config.reading import to_toml
+from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout
 from cluster.preparing.graders import Graders
 from cluster.preparing.memory import check_memory, this_machine_memory

@@ -4,7 +4,8 @@ import asyncio
 import shutil
 from pathlib import Path
 
-from cluster.config.run_config import ConfigError, RunConfig
+from cluster.config.errors import ConfigError
+from cluster.config.run_config import RunConfig
 from cluster.placement.startup import ray_session, running_parts
 from cluster.preparing.preflight import describe, make_run_folder, prepare, write_config, write_world
 from cluster.reporting.outputs import Display

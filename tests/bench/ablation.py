@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cluster.config.run_config import RunConfig, load_config
+from cluster.config.reading import load_config
+from cluster.config.run_config import RunConfig
 from cluster.preparing.preflight import write_world
 from tests.bench.arms import Arm, Canned, Crew, Generation, Learning, crew, rates, with_settings
 from tests.bench.figures import Chart, Figure, Part

@@ -26,7 +26,8 @@ import numpy as np
 from actors.data.world import ALPHABET, write_addition
 from cluster.comparing.compare import compare, plan_comparison
 from cluster.comparing.comparison import arm_folder
-from cluster.config.run_config import RunConfig, config_of
+from cluster.config.reading import config_of
+from cluster.config.run_config import RunConfig
 
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "uniform": {},

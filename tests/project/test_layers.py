@@ -42,7 +42,7 @@ def test_a_file_imports_only_what_its_folder_may_know(path: Path) -> None:
     [
         "import rewards",
         "import actors.types, actors.filtering.ledger",
-        "import cluster.config.run_config",
+        "import cluster.config.reading",
         "from cluster.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
     ],
 )

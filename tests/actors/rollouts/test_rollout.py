@@ -13,7 +13,8 @@ from actors.filtering.rules import RULES
 from actors.rollouts.generator import Generator, sample_seed
 from actors.settings import GeneratorSettings, RolloutSettings
 from actors.types import EngineSpec, Order, Prompt, SamplingSpec, Summary, Trajectory
-from cluster.config.run_config import ConfigError, config_of, load_config
+from cluster.config.errors import ConfigError
+from cluster.config.reading import config_of, load_config
 from rewards import Question, RewardSettings, Verdict
 from tests.builders import prompt, trajectory, verdict
 

@@ -7,7 +7,8 @@ import pytest
 
 from cluster.cli import main
 from cluster.commands.check import check_data
-from cluster.config.run_config import ConfigError, grading_config
+from cluster.config.errors import ConfigError
+from cluster.config.reading import grading_config
 from cluster.preparing.graders import Graders
 
 Row = dict[str, Any]

@@ -8,7 +8,9 @@ import pytest
 from cluster.cli import main
 from cluster.comparing.compare import plan_comparison
 from cluster.comparing.comparison import read_comparison
-from cluster.config.run_config import ConfigError, RunConfig, load_config
+from cluster.config.errors import ConfigError
+from cluster.config.reading import load_config
+from cluster.config.run_config import RunConfig
 
 RUNS = Path(__file__).parents[3] / "deploy/runs"
 

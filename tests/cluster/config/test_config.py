@@ -2,7 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config.run_config import ConfigError, config_of, load_arms, load_config, to_toml
+from actors.settings import DataSettings
+from cluster.config.errors import ConfigError
+from cluster.config.reading import config_of, load_config, load_methods, to_toml
+from cluster.config.renamed import SETTINGS
+from cluster.config.run_config import RunConfig
 
 RUNS = Path(__file__).parents[3] / "deploy" / "runs"
 WORLD = {"world": {"name": "addition"}}
@@ -152,7 +156,7 @@ def test_a_run_file_may_build_on_another(tmp_path: Path) -> None:
     (tmp_path / "b.toml").write_text('extends = "_base.toml"\n[learner]\nalgorithm = "raft"\n')
     found = load_config(tmp_path / "a.toml", ["learner.weight_decay=0"])
     assert (found.learner.lr, found.learner.zero_stage, found.learner.weight_decay) == (0.25, 0, 0)
-    assert list(load_arms([tmp_path], [])) == ["a", "b"]
+    assert list(load_methods([tmp_path], [])) == ["a", "b"]
     (tmp_path / "c.toml").write_text('extends = "d.toml"\n')
     (tmp_path / "d.toml").write_text('extends = "c.toml"\n')
     with pytest.raises(ConfigError, match="which extends it in turn"):
@@ -160,12 +164,42 @@ def test_a_run_file_may_build_on_another(tmp_path: Path) -> None:
 
 
 def test_one_run_file_may_be_varied_by_the_values_of_a_setting() -> None:
-    arms = load_arms([RUNS / "demo.toml"], ["run.steps=2"], "learner.algorithm=raft, grpo")
+    arms = load_methods([RUNS / "demo.toml"], ["run.steps=2"], "learner.algorithm=raft, grpo")
     assert {name: (arm.learner.algorithm, arm.run.steps) for name, arm in arms.items()} == {
         "raft": ("raft", 2),
         "grpo": ("grpo", 2),
     }
     with pytest.raises(ConfigError, match="--each takes one run file"):
-        load_arms([RUNS / "demo.toml", RUNS / "gsm8k.toml"], [], "learner.algorithm=raft")
+        load_methods([RUNS / "demo.toml", RUNS / "gsm8k.toml"], [], "learner.algorithm=raft")
     with pytest.raises(ConfigError, match="a comparison needs run files"):
-        load_arms([], [])
+        load_methods([], [])
+
+
+@pytest.mark.parametrize(
+    ("override", "new"),
+    [
+        ("filter.keep=mixed", "filter.drop = 'both'"),
+        ("filter.keep=x", "filter.drop"),
+        ("reward.steps=0.5", "reward.span_weight"),
+        ("learner.algorithm=reinforce-no-wrong", "'reinforce-drop-all-wrong'"),
+    ],
+)
+def test_a_setting_or_value_that_was_renamed_is_refused_with_its_new_name(override: str, new: str) -> None:
+    with pytest.raises(ConfigError, match="has another name now") as refusal:
+        load_config(RUNS / "demo.toml", [override])
+    assert new in str(refusal.value).split(": write ")[1]
+
+
+def test_every_new_name_is_a_setting() -> None:
+    sections = {name: field.annotation.model_fields for name, field in RunConfig.model_fields.items()}
+    for new in SETTINGS.values():
+        section, key = new.split(".", 1)
+        assert key.split(".")[0] in sections[section], new
+
+
+@pytest.mark.parametrize("text", ["🙂 {prompt}", 'a "quoted" \\ {prompt}\n\ttab', "\x07{prompt}\u2028é"])
+def test_the_config_that_a_run_writes_reads_back_whatever_its_texts_hold(tmp_path: Path, text: str) -> None:
+    config = load_config(RUNS / "demo.toml", []).model_copy(update={"data": DataSettings(template=text, system=text)})
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(config), encoding="utf-8")
+    assert load_config(file) == config

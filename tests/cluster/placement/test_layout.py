@@ -1,6 +1,7 @@
 import pytest
 
-from cluster.config.run_config import ClusterSettings, ConfigError
+from cluster.config.errors import ConfigError
+from cluster.config.sections import ClusterSettings
 from cluster.placement.layout import check_fits, plan_layout
 
 LAPTOP = {"here": {"CPU": 2.0, "GPU": 0.0}}

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from cluster.config.run_config import ConfigError, RunConfig, config_of
+from cluster.config.errors import ConfigError
+from cluster.config.reading import config_of
+from cluster.config.run_config import RunConfig
 from cluster.preparing.memory import GIB, Memory, check_memory, learner_bytes
 
 

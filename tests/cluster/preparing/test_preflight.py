@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from actors.data.world import ALPHABET, write_addition
-from cluster.config.run_config import ConfigError, RunConfig, config_of
+from cluster.config.errors import ConfigError
+from cluster.config.reading import config_of
+from cluster.config.run_config import RunConfig
 from cluster.preparing.preflight import make_run_folder, prepare
 from learner.models.tiny import write_tiny_model
 

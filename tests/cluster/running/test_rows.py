@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cluster.config.run_config import RunConfig, load_config
+from cluster.config.reading import load_config
+from cluster.config.run_config import RunConfig
 from cluster.placement.startup import Parts, begin_run, ray_session, running_parts
 from cluster.preparing.preflight import make_run_folder, prepare, write_config, write_world
 from cluster.reporting.outputs import Display

@@ -10,7 +10,9 @@ import pytest
 
 from actors.errors import Starved
 from actors.filtering.ledger import check_conservation
-from cluster.config.run_config import ConfigError, RunConfig, config_of, load_config
+from cluster.config.errors import ConfigError
+from cluster.config.reading import config_of, load_config
+from cluster.config.run_config import RunConfig
 from cluster.reporting.metrics import METRICS
 
 ROOT = Path(__file__).parents[3]

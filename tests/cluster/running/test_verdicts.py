@@ -12,7 +12,7 @@ import pytest
 
 from actors.errors import Starved
 from actors.filtering.ledger import check_conservation
-from cluster.config.run_config import load_config
+from cluster.config.reading import load_config
 from rewards import Case, Grader, Outcome, Question, RewardSettings
 
 ROOT = Path(__file__).parents[3]

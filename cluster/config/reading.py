@@ -1,0 +1,159 @@
+"""Reads a run file: TOML plus `section.key=value` overrides into one checked `RunConfig`, and back.
+
+Every mistake that can be seen without the cluster is a `ConfigError` before anything starts.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import ValidationError
+
+from cluster.config.errors import ConfigError
+from cluster.config.renamed import renamed_settings
+from cluster.config.run_config import GradingConfig, RunConfig
+from rewards.settings import Section
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+def grading_config(overrides: Sequence[str], data: str = "") -> GradingConfig:
+    """The settings of grading without a run file.
+
+    Args:
+        overrides: `section.key=value`.
+        data: the data file.
+
+    Raises:
+        ConfigError: anything wrong with them.
+    """
+    tree: dict[str, Any] = {"data": {"path": data}} if data else {}
+    for override in overrides:
+        _override(tree, override)
+    return _validated(GradingConfig, tree)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Reads a run file and applies overrides. A file may build on another one: `extends = "common.toml"`.
+
+    Args:
+        path: a TOML file.
+        overrides: `section.key=value`; the value is read as TOML, or as text where it is not.
+
+    Raises:
+        ConfigError: anything wrong with either.
+    """
+    tree = _read(path)
+    for override in overrides:
+        _override(tree, override)
+    return config_of(tree)
+
+
+def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"there is no run file {path}")
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as failure:
+        raise ConfigError(f"{path} is not TOML: {failure}") from failure
+    if "extends" not in tree:
+        return tree
+    base = path.parent / str(tree.pop("extends"))
+    if base.resolve() in before:
+        raise ConfigError(f"{path} extends {base}, which extends it in turn")
+    common = _read(base, (*before, path.resolve()))
+    for section, values in tree.items():
+        common[section] = common.get(section, {}) | values if isinstance(values, dict) else values
+    return common
+
+
+def load_methods(paths: Sequence[Path], overrides: Sequence[str], each: str = "") -> dict[str, RunConfig]:
+    """The methods of a comparison by name.
+
+    Args:
+        paths: run files, or folders whose run files each are a method (those that begin with "_" are not).
+        overrides: `section.key=value`, for all methods.
+        each: `section.key=A,B`: one method for each value, of a single run file.
+
+    Raises:
+        ConfigError: anything wrong with them, or a name twice.
+    """
+    files = [file for path in paths for file in (_run_files(path) if path.is_dir() else [path])]
+    if each:
+        key, equals, values = each.partition("=")
+        if len(files) != 1 or not equals or not values:
+            raise ConfigError(
+                f"--each takes one run file and looks like section.key=A,B, got {each!r}, {len(files)} files"
+            )
+        return {v.strip(): load_config(files[0], [*overrides, f"{key}={v.strip()}"]) for v in values.split(",")}
+    methods = {file.stem: load_config(file, overrides) for file in files}
+    if len(methods) < len(files) or not methods:
+        raise ConfigError(
+            f"a comparison needs run files with different names, got {', '.join(map(str, files)) or 'none'}"
+        )
+    return methods
+
+
+def _run_files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.toml") if not file.name.startswith("_"))
+
+
+def config_of(tree: dict[str, Any]) -> RunConfig:
+    """Checks a tree of settings."""
+    return _validated(RunConfig, tree)
+
+
+def _validated(kind: type[Settings], tree: dict[str, Any]) -> Settings:
+    if renamed := renamed_settings(tree):
+        raise ConfigError("\n".join(renamed))
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as failure:
+        raise ConfigError("\n".join(_sentence(error) for error in failure.errors())) from failure
+
+
+def to_toml(config: RunConfig) -> str:
+    """The resolved config as TOML, every setting with its value; what is unset (None) is left out."""
+    return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    *sections, key = name.strip().split(".")
+    if not equals or not sections or not all((*sections, key)):
+        raise ConfigError(f"an override looks like section.key=value, got {override!r}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for section in sections:
+        tree = tree.setdefault(section, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{override!r} sets a key of {section}, which is a value and not a section")
+    tree[key] = value
+
+
+def _sentence(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        nearest = difflib.get_close_matches(where, _names(), n=1, cutoff=0.5)
+        return f"unknown setting {where}" + (f", did you mean {nearest[0]}?" if nearest else "")
+    if error["type"] == "value_error":
+        return f"{where} {error['ctx']['error']}".strip()
+    bounds = {"greater_than_equal": "at least", "greater_than": "above", "less_than_equal": "at most"}
+    bounds |= {"less_than": "below"}
+    if error["type"] in bounds:
+        (limit,) = error["ctx"].values()
+        return f"{where} must be {bounds[error['type']]} {limit}, got {error['input']!r}"
+    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _names() -> list[str]:
+    sections = RunConfig.model_fields
+    names = list(sections)
+    for section, field in sections.items():
+        names += [f"{section}.{key}" for key in getattr(field.annotation, "model_fields", ())]
+    return names

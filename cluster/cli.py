@@ -1,19 +1,21 @@
 """The command line: what `winnow COMMAND` does. Imports nothing heavy before it must."""
 
 import argparse
-import logging
+import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+
+from cluster.preparing.package_names import other_packages
+from cluster.reporting.logs import LOGGER, log_to_terminal
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
 SETTING = "section.key=value"
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
@@ -21,26 +23,68 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest:
         options.items += rest  # settings that stand behind an option
-    return options.command(options)
+    log_to_terminal(options.verbose)
+    if others := other_packages(Path.cwd()):
+        return _fail(EXIT_MISTAKE, _shadowed(others))
+    return _run(options.run, options, options.kept)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="winnow", description="Reinforcement learning of language models on checkable rewards."
     )
+    parser.add_argument("--version", action="version", version=f"winnow {version()}")
+    parser.add_argument("--verbose", action="store_true", help="say on stderr what goes on, and show tracebacks")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    train = commands.add_parser("train", help="train a model", description="Trains a model as a run file says.")
+    _add_running(commands)
+    _add_grading(commands)
+    _add_showing(commands)
+    return parser
+
+
+def version() -> str:
+    """Of the installed package; of a checkout that is not installed, as on Ray's workers, unknown."""
+    try:
+        return importlib.metadata.version("winnow-rl")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"
+
+
+def _add(
+    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], *, kept: str, help: str, description: str
+) -> argparse.ArgumentParser:
+    """A command.
+
+    Args:
+        commands: of the parser.
+        name: what a person types.
+        run: gives the exit status.
+        kept: what is said to be safe when a person interrupts it.
+        help: a few words for the list of commands.
+        description: a sentence for its own help.
+    """
+    parser = commands.add_parser(name, help=help, description=description)
+    parser.set_defaults(run=run, kept=kept)
+    return parser
+
+
+def _add_running(commands: Commands) -> None:
+    train = _add(
+        commands,
+        "train",
+        _train,
+        kept="metrics, trajectories and checkpoints so far are kept",
+        help="train a model",
+        description="Trains a model as a run file says.",
+    )
     train.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run file")
     train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
     train.add_argument("--plan", action="store_true", help="print sizes and layout, start nothing")
-    train.set_defaults(command=_train)
-    algorithms = commands.add_parser(
-        "algorithms", help="list the algorithms", description="Prints each algorithm with its objective and its source."
-    )
-    algorithms.add_argument("names", nargs="*", metavar="NAME", help="only these")
-    algorithms.set_defaults(command=_algorithms)
-    compare = commands.add_parser(
+    compare = _add(
+        commands,
         "compare",
+        _compare,
+        kept="what has finished is kept",
         help="compare methods over seeds",
         description="Runs several run files with several seeds and one budget each; writes a table and a page.",
     )
@@ -58,21 +102,14 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each method (3)")
     compare.add_argument("--name", default="compare", help="name of the folder")
     compare.add_argument("--title", default="", help="title of the page")
-    compare.set_defaults(command=_compare)
-    _add_grading(commands)
-    report = commands.add_parser(
-        "report",
-        help="write a comparison's table and page anew",
-        description="Reads a comparison's folder, finished or not, and writes table.md and report.html in it.",
-    )
-    report.add_argument("folder", type=Path, metavar="FOLDER")
-    report.set_defaults(command=_report)
-    return parser
 
 
-def _add_grading(commands: Any) -> None:
-    grade = commands.add_parser(
+def _add_grading(commands: Commands) -> None:
+    grade = _add(
+        commands,
         "grade",
+        _grade,
+        kept="the rows graded so far are written",
         help="grade the responses of a file",
         description="Grades each row (reward, response, reference), and says how many ended how.",
     )
@@ -80,36 +117,55 @@ def _add_grading(commands: Any) -> None:
     grade.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as reward.name=math")
     grade.add_argument("--out", type=Path, metavar="FILE", help="where the graded rows go (stdout)")
     grade.add_argument("--workers", type=int, default=0, metavar="N", help="processes (one for each core)")
-    grade.set_defaults(command=_grade)
-    check = commands.add_parser(
+    check = _add(
+        commands,
         "check",
+        _check,
+        kept="nothing was changed",
         help="check data before training on it",
         description="Lengths, template and references, each through its own verifier; bad rows by file and line.",
     )
     check.add_argument("data", type=Path, metavar="DATA|CONFIG.toml", help="a data file, or a run file")
     check.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as data.answer_column=solution")
-    check.set_defaults(command=_check)
+
+
+def _add_showing(commands: Commands) -> None:
+    algorithms = _add(
+        commands,
+        "algorithms",
+        _algorithms,
+        kept="nothing was changed",
+        help="list the algorithms",
+        description="Prints each algorithm with its objective and its source.",
+    )
+    algorithms.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    report = _add(
+        commands,
+        "report",
+        _report,
+        kept="nothing was written",
+        help="write a comparison's table and page anew",
+        description="Reads a comparison's folder, finished or not, and writes table.md and report.html in it.",
+    )
+    report.add_argument("folder", type=Path, metavar="FOLDER")
 
 
 def _algorithms(options: argparse.Namespace) -> int:
+    from cluster.config.errors import ConfigError
     from learner.methods.algorithms import ALGORITHMS, algorithm_of
     from learner.methods.formula import objective_line
 
     unknown = [name for name in options.names if name not in ALGORITHMS]
     if unknown:
-        print(f"winnow: there is no algorithm {unknown[0]!r}; there are {', '.join(ALGORITHMS)}", file=sys.stderr)
-        return EXIT_MISTAKE
+        raise ConfigError(f"there is no algorithm {unknown[0]!r}; there are {', '.join(ALGORITHMS)}")
     for name in options.names or ALGORITHMS:
         print(f"{name}\n    {ALGORITHMS[name].about}\n    {objective_line(algorithm_of(name))}\n")
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
-    return _guarded(lambda: _compare_as_asked(options), "what has finished is kept")
-
-
-def _compare_as_asked(options: argparse.Namespace) -> int:
-    from cluster.comparing.compare import compare, plan_comparison
+    from cluster.comparing.compare import compare
+    from cluster.comparing.plan import plan_comparison
     from cluster.config.errors import ConfigError
     from cluster.config.reading import load_methods
 
@@ -117,17 +173,13 @@ def _compare_as_asked(options: argparse.Namespace) -> int:
     files = [Path(item) for item in options.items if "=" not in item]
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
-    arms = load_methods(files, overrides, options.each or "")
-    folder, failed = compare(plan_comparison(options.name, options.title or options.name, arms, options.seeds))
+    methods = load_methods(files, overrides, options.each or "")
+    folder, failed = compare(plan_comparison(options.name, options.title or options.name, methods, options.seeds))
     print(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
 
 
 def _grade(options: argparse.Namespace) -> int:
-    return _guarded(lambda: _grade_as_asked(options), "the rows graded so far are written")
-
-
-def _grade_as_asked(options: argparse.Namespace) -> int:
     from cluster.commands.grade import grade_file
     from cluster.config.errors import ConfigError
     from cluster.config.reading import grading_config
@@ -139,10 +191,6 @@ def _grade_as_asked(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    return _guarded(lambda: _check_as_asked(options), "nothing was changed")
-
-
-def _check_as_asked(options: argparse.Namespace) -> int:
     from cluster.commands.check import check_data
     from cluster.config.errors import ConfigError
     from cluster.config.reading import grading_config, load_config
@@ -162,10 +210,6 @@ def _check_as_asked(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    return _guarded(lambda: _report_as_asked(options), "nothing was written")
-
-
-def _report_as_asked(options: argparse.Namespace) -> int:
     from cluster.comparing.results import write_results
     from cluster.config.errors import ConfigError
 
@@ -176,10 +220,6 @@ def _report_as_asked(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
-    return _guarded(lambda: _train_as_asked(options), "metrics, trajectories and checkpoints so far are kept")
-
-
-def _train_as_asked(options: argparse.Namespace) -> int:
     from cluster.config.reading import load_config
 
     config = load_config(options.config, options.items)
@@ -190,30 +230,41 @@ def _train_as_asked(options: argparse.Namespace) -> int:
         return 0
     from cluster.running.train import train
 
-    print(_farewell(train(config)))
+    print(_where_to_look(train(config)))
     return 0
 
 
-def _guarded(work: Callable[[], int], kept: str) -> int:
-    """The exit status of some work; what ends it early becomes a sentence."""
+def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace, kept: str) -> int:
+    """The exit status of a command; what ends it early becomes a sentence on stderr."""
     from actors.errors import BrokenPart, Starved
     from cluster.config.errors import ConfigError
 
     try:
-        return work()
+        return command(options)
     except ConfigError as mistake:
-        status, sentence = EXIT_MISTAKE, str(mistake)
+        return _fail(EXIT_MISTAKE, str(mistake))
     except Starved as starved:
-        status, sentence = EXIT_STARVED, f"stopped, with a checkpoint: {starved}"
+        return _fail(EXIT_STARVED, f"stopped, with a checkpoint: {starved}")
     except BrokenPart as failure:
-        status, sentence = EXIT_BROKEN, f"failed: {failure}"
+        return _fail(EXIT_BROKEN, f"failed: {failure}")
     except KeyboardInterrupt:
-        status, sentence = EXIT_INTERRUPTED, f"interrupted; {kept}"
+        return _fail(EXIT_INTERRUPTED, f"interrupted; {kept}")
+
+
+def _fail(status: int, sentence: str) -> int:
+    LOGGER.debug("ended with status %d", status, exc_info=sys.exc_info()[0] is not None)
     print(f"winnow: {sentence}", file=sys.stderr)
     return status
 
 
-def _farewell(folder: Path) -> str:
+def _shadowed(others: Sequence[Path]) -> str:
+    return (
+        f"{', '.join(map(str, others))} would be imported in place of winnow's own package of that name: rename it (a "
+        "reward of your own may have any file name), or start winnow from another folder"
+    )
+
+
+def _where_to_look(folder: Path) -> str:
     return "\n".join(
         [
             f"done: {folder}",

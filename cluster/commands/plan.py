@@ -4,9 +4,11 @@ import tempfile
 from pathlib import Path
 
 from cluster.config.run_config import RunConfig
+from cluster.placement.description import describe
 from cluster.placement.layout import this_machine
-from cluster.placement.startup import layout_for
-from cluster.preparing.preflight import describe, prepare, write_world
+from cluster.placement.session import layout_for
+from cluster.preparing.preflight import prepare
+from cluster.preparing.world import write_world
 
 
 def plan(config: RunConfig) -> str:

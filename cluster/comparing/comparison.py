@@ -25,7 +25,7 @@ _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arm:
+class Method:
     """One method of the comparison."""
 
     name: str
@@ -39,7 +39,7 @@ class Arm:
 class Run:
     """A finished run."""
 
-    arm: str
+    method: str
     seed: int
     steps: tuple[Line, ...]  # metrics.jsonl, one per training step; at least one
     evals: tuple[Line, ...]  # evals.jsonl; the first is the starting model, the last the trained one
@@ -53,7 +53,7 @@ class Run:
 class Absent:
     """A planned run that gives no numbers."""
 
-    arm: str
+    method: str
     seed: int
     why: str
 
@@ -67,20 +67,20 @@ class Comparison:
     budget_tokens: int  # generated tokens of a run; 0: not limited
     budget_seconds: float  # 0: not limited
     machine: str
-    arms: tuple[Arm, ...]
+    methods: tuple[Method, ...]
     seeds: tuple[int, ...]
     runs: tuple[Run, ...]  # at least one
     failed: tuple[Absent, ...]
     missing: tuple[Absent, ...]
 
-    def of(self, arm: str) -> tuple[Run, ...]:
-        """The finished runs of an arm, by seed."""
-        return tuple(run for run in self.runs if run.arm == arm)
+    def of(self, method: str) -> tuple[Run, ...]:
+        """The finished runs of an method, by seed."""
+        return tuple(run for run in self.runs if run.method == method)
 
     @property
     def reference(self) -> str:
-        """The arm that others are compared with where none is chosen: the first that trains."""
-        return next(arm.name for arm in self.arms if not arm.baseline)
+        """The method that others are compared with where none is chosen: the first that trains."""
+        return next(method.name for method in self.methods if not method.baseline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
-    """An arm's measure over tokens spent, from where all its seeds have begun to where the first of them ends."""
+    """An method's measure over tokens spent, from where all its seeds have begun to where the first of them ends."""
 
     tokens: Array  # (n,), evenly spaced
     seeds: Array  # (seeds, n), each seed's values, interpolated linearly
@@ -116,13 +116,13 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An arm's line of the table. A baseline has `final` and `difference` only."""
+    """An method's line of the table. A baseline has `final` and `difference` only."""
 
-    arm: Arm
+    method: Method
     seeds: tuple[int, ...]  # seeds with a value
     planned: int  # seeds that there should be
     final: Estimate  # held-out accuracy at the end
-    difference: Estimate | None  # final accuracy less the reference arm's, seed by seed
+    difference: Estimate | None  # final accuracy less the reference method's, seed by seed
     half: Estimate | None  # held-out accuracy at half the budget
     entropy_start: Estimate | None  # of the first step, nats per token
     entropy_end: Estimate | None  # mean of the last steps
@@ -137,14 +137,14 @@ class Row:
 def read_comparison(folder: Path) -> Comparison:
     """Reads what `winnow compare` wrote, finished or not; ValueError where it is broken or no run has finished."""
     plan = _read_plan(folder / "compare.json")
-    failed = {(absent.arm, absent.seed): absent for absent in plan["failed"]}
+    failed = {(absent.method, absent.seed): absent for absent in plan["failed"]}
     runs, missing = [], []
-    for arm in (arm for arm in plan["arms"] if not arm.baseline):
-        for seed in (seed for seed in plan["seeds"] if (arm.name, seed) not in failed):
-            run, why = _read_run(folder, arm.name, seed)
+    for method in (method for method in plan["methods"] if not method.baseline):
+        for seed in (seed for seed in plan["seeds"] if (method.name, seed) not in failed):
+            run, why = _read_run(folder, method.name, seed)
             why = why or _why_unfinished(run, plan["budget_tokens"], plan["budget_seconds"])
             if why:
-                missing.append(Absent(arm=arm.name, seed=seed, why=why))
+                missing.append(Absent(method=method.name, seed=seed, why=why))
             else:
                 runs.append(run)
     if not runs:
@@ -152,8 +152,8 @@ def read_comparison(folder: Path) -> Comparison:
     return Comparison(**plan | {"failed": tuple(failed.values())}, runs=tuple(runs), missing=tuple(missing))
 
 
-def arm_folder(name: str) -> str:
-    """The folder of an arm's runs."""
+def method_folder(name: str) -> str:
+    """The folder of an method's runs."""
     return name.replace("/", "-").replace(" ", "-")
 
 
@@ -161,26 +161,28 @@ def _read_plan(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ValueError(f"{path} does not exist: this is not the folder of a comparison")
     told = json.loads(path.read_text(encoding="utf-8"))
-    lacking = [key for key in ("name", "title", "arms", "seeds") if key not in told]
+    lacking = [key for key in ("name", "title", "methods", "seeds") if key not in told]
     if lacking:
         raise ValueError(f"{path} lacks {', '.join(lacking)}")
-    arms = tuple(_arm(arm, told.get("notes", {})) for arm in told["arms"])
-    if len({arm_folder(arm.name) for arm in arms}) < len(arms):
-        raise ValueError(f"{path}: two arms share a folder: {', '.join(arm.name for arm in arms)}")
+    methods = tuple(_method(method, told.get("notes", {})) for method in told["methods"])
+    if len({method_folder(method.name) for method in methods}) < len(methods):
+        raise ValueError(f"{path}: two methods share a folder: {', '.join(method.name for method in methods)}")
     return {
         "name": told["name"],
         "title": told["title"],
         "budget_tokens": told.get("budget_tokens", 0),
         "budget_seconds": told.get("budget_seconds", 0),
         "machine": told.get("machine", ""),
-        "arms": arms,
+        "methods": methods,
         "seeds": tuple(told["seeds"]),
-        "failed": [Absent(arm=line["arm"], seed=line["seed"], why=line["why"]) for line in told.get("failed", [])],
+        "failed": [
+            Absent(method=line["method"], seed=line["seed"], why=line["why"]) for line in told.get("failed", [])
+        ],
     }
 
 
-def _arm(told: Line, notes: Mapping[str, str]) -> Arm:
-    return Arm(
+def _method(told: Line, notes: Mapping[str, str]) -> Method:
+    return Method(
         name=told["name"],
         objective=told.get("objective", ""),
         changes=told.get("changes", {}),
@@ -189,9 +191,9 @@ def _arm(told: Line, notes: Mapping[str, str]) -> Arm:
     )
 
 
-def _read_run(folder: Path, arm: str, seed: int) -> tuple[Run, str]:
-    place = folder / arm_folder(arm) / f"seed={seed}"
-    run = Run(arm=arm, seed=seed, steps=_lines(place / "metrics.jsonl"), evals=_lines(place / "evals.jsonl"))
+def _read_run(folder: Path, method: str, seed: int) -> tuple[Run, str]:
+    place = folder / method_folder(method) / f"seed={seed}"
+    run = Run(method=method, seed=seed, steps=_lines(place / "metrics.jsonl"), evals=_lines(place / "evals.jsonl"))
     return run, "" if place.is_dir() else "no folder"
 
 
@@ -256,9 +258,9 @@ MEASURES: dict[str, Callable[[Run], Series]] = {
 }
 
 
-def curve(comparison: Comparison, arm: str, measure: str) -> Curve | None:
-    """The mean over seeds of one of `MEASURES`; none where the arm has no such numbers."""
-    series = [MEASURES[measure](run) for run in comparison.of(arm)]
+def curve(comparison: Comparison, method: str, measure: str) -> Curve | None:
+    """The mean over seeds of one of `MEASURES`; none where the method has no such numbers."""
+    series = [MEASURES[measure](run) for run in comparison.of(method)]
     series = [(tokens, values) for tokens, values in series if len(tokens)]
     start = max((tokens[0] for tokens, _ in series), default=0.0)
     end = min((tokens[-1] for tokens, _ in series), default=0.0)
@@ -269,10 +271,10 @@ def curve(comparison: Comparison, arm: str, measure: str) -> Curve | None:
     return Curve(tokens=grid, seeds=seeds, mean=seeds.mean(axis=0), half=half_width(seeds) if len(seeds) > 1 else None)
 
 
-def finals(comparison: Comparison, arm: Arm) -> dict[int, float]:
+def finals(comparison: Comparison, method: Method) -> dict[int, float]:
     """Each seed's held-out accuracy at the end; a baseline's is what the seed's runs measured before training."""
-    if not arm.baseline:
-        return {run.seed: run.evals[-1]["accuracy"] for run in comparison.of(arm.name)}
+    if not method.baseline:
+        return {run.seed: run.evals[-1]["accuracy"] for run in comparison.of(method.name)}
     before: dict[int, list[float]] = {}
     for run in comparison.runs:
         before.setdefault(run.seed, []).append(run.evals[0]["accuracy"])
@@ -280,19 +282,21 @@ def finals(comparison: Comparison, arm: Arm) -> dict[int, float]:
 
 
 def rows(comparison: Comparison, reference: str | None = None) -> tuple[Row, ...]:
-    """The table, an arm per row in the order of the plan; arms without a finished run have none."""
+    """The table, an method per row in the order of the plan; methods without a finished run have none."""
     chosen = comparison.reference if reference is None else reference
-    against = next((finals(comparison, arm) for arm in comparison.arms if arm.name == chosen), None)
+    against = next((finals(comparison, method) for method in comparison.methods if method.name == chosen), None)
     if against is None:
-        raise ValueError(f"no arm is called {chosen}: {', '.join(arm.name for arm in comparison.arms)}")
-    values = [(arm, finals(comparison, arm)) for arm in comparison.arms]
-    return tuple(_row(comparison, arm, final, {} if arm.name == chosen else against) for arm, final in values if final)
+        raise ValueError(f"no method is called {chosen}: {', '.join(method.name for method in comparison.methods)}")
+    values = [(method, finals(comparison, method)) for method in comparison.methods]
+    return tuple(
+        _row(comparison, method, final, {} if method.name == chosen else against) for method, final in values if final
+    )
 
 
-def _row(comparison: Comparison, arm: Arm, final: Mapping[int, float], against: Mapping[int, float]) -> Row:
-    runs = comparison.of(arm.name)
+def _row(comparison: Comparison, method: Method, final: Mapping[int, float], against: Mapping[int, float]) -> Row:
+    runs = comparison.of(method.name)
     return Row(
-        arm=arm,
+        method=method,
         seeds=tuple(final),
         planned=len(comparison.seeds),
         final=Estimate(values=tuple(final.values())),

@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file that needs no network, with the table, charts and a section for each arm.
+"""The page of a comparison: one HTML file that needs no network, with the table, charts and a section for each method.
 
 Charts are drawn with stand-in colours that become CSS variables, so they follow the reader's light or dark theme.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BASELINE = ("#6b7280", "#9aa3b2")
-COLOURS = (  # on light ground and on dark; an arm's place in the plan chooses
+COLOURS = (  # on light ground and on dark; an method's place in the plan chooses
     ("#1f5fbf", "#7fb2ff"),
     ("#d9600a", "#ff9f5a"),
     ("#12855a", "#4fd1a0"),
@@ -76,9 +76,9 @@ AGAINST_KL = "Held-out accuracy reached at a distance from the starting model; a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """Where an arm's line ends, and so where its name points."""
+    """Where an method's line ends, and so where its name points."""
 
-    place: int  # of the arm in the plan
+    place: int  # of the method in the plan
     name: str
     x: float
     y: float
@@ -97,7 +97,7 @@ def write_page(comparison: Comparison, path: Path) -> None:
 
 def _content(comparison: Comparison) -> dict[str, Any]:
     """What the template shows."""
-    told = {row.arm.name: row for row in rows(comparison)}
+    told = {row.method.name: row for row in rows(comparison)}
     columns = COLUMNS | MORE
     charts = [(*said, _over_tokens(comparison, measure)) for measure, said in CHARTS.items()]
     small = _small_charts(comparison)
@@ -107,14 +107,16 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "columns": columns,
         "intervals": _intervals(list(told.values())),
         "charts": [*charts, ("Accuracy against KL", AGAINST_KL, _against_kl(comparison))],
-        "arms": [(place, arm, told.get(arm.name), small.get(place)) for place, arm in enumerate(comparison.arms)],
+        "methods": [
+            (place, method, told.get(method.name), small.get(place)) for place, method in enumerate(comparison.methods)
+        ],
         "colours": _colours(comparison),
         "verdict": verdict,
     }
 
 
 def verdict(row: Row) -> str:
-    """What the difference to the reference arm says."""
+    """What the difference to the reference method says."""
     if row.difference is None:
         return ""
     if row.difference.half is None:
@@ -125,13 +127,13 @@ def verdict(row: Row) -> str:
 
 
 def _colours(comparison: Comparison) -> list[tuple[str, str]]:
-    trained = iter(COLOURS * len(comparison.arms))
-    return [BASELINE if arm.baseline else next(trained) for arm in comparison.arms]
+    trained = iter(COLOURS * len(comparison.methods))
+    return [BASELINE if method.baseline else next(trained) for method in comparison.methods]
 
 
 def _intervals(told: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Each row's final accuracy as lengths on a line from 0 to 100 that holds every seed of every arm that trains."""
-    trained = [row for row in told if not row.arm.baseline]
+    """Each row's final accuracy as lengths on a line from 0 to 100 that holds every seed of every method that trains."""
+    trained = [row for row in told if not row.method.baseline]
     seeds = [value for row in trained for value in row.final.values]
     pad = 0.1 * (max(seeds) - min(seeds)) or 0.01
     low, high = min(seeds) - pad, max(seeds) + pad
@@ -140,7 +142,7 @@ def _intervals(told: Sequence[Row]) -> dict[str, dict[str, Any]]:
         return round(float(np.clip(100 * (value - low) / (high - low), 0, 100)), 1)
 
     return {
-        row.arm.name: {
+        row.method.name: {
             "mean": at(row.final.mean),
             "low": at(row.final.mean - (row.final.half or 0)),
             "high": at(row.final.mean + (row.final.half or 0)),
@@ -153,7 +155,9 @@ def _intervals(told: Sequence[Row]) -> dict[str, dict[str, Any]]:
 def _over_tokens(comparison: Comparison, measure: str) -> Markup:
     figure, axes = _paper(comparison, "tokens generated")
     axes.xaxis.set_major_formatter(lambda value, _: tokens_text(value))
-    curves = [(place, arm.name, curve(comparison, arm.name, measure)) for place, arm in enumerate(comparison.arms)]
+    curves = [
+        (place, method.name, curve(comparison, method.name, measure)) for place, method in enumerate(comparison.methods)
+    ]
     drawn = [(place, name, line) for place, name, line in curves if line is not None]
     for place, _, line in drawn:
         _draw(axes, place, line.tokens, line.mean, line.half)
@@ -168,23 +172,23 @@ def _over_tokens(comparison: Comparison, measure: str) -> Markup:
 def _against_kl(comparison: Comparison) -> Markup:
     figure, axes = _paper(comparison, "KL from start, nats per token")
     ends, drawn = [], []
-    for place, arm in enumerate(comparison.arms):
-        accuracy, kl = (curve(comparison, arm.name, measure) for measure in ("held_out", "kl_start"))
+    for place, method in enumerate(comparison.methods):
+        accuracy, kl = (curve(comparison, method.name, measure) for measure in ("held_out", "kl_start"))
         if accuracy is not None and kl is not None:
             there = accuracy.tokens <= kl.tokens[-1]
             x = np.interp(accuracy.tokens[there], [0.0, *kl.tokens], [0.0, *kl.mean])  # no distance before training
             y = accuracy.mean[there]
             _draw(axes, place, x, y, None)
             drawn.append(y)
-            ends.append(End(place=place, name=arm.name, x=x[-1], y=y[-1]))
+            ends.append(End(place=place, name=method.name, x=x[-1], y=y[-1]))
     _limit(axes, drawn)
     _label(axes, ends)
     return _svg(figure, "against-kl")
 
 
 def _small_charts(comparison: Comparison) -> dict[int, Markup]:
-    """For each arm its held-out accuracy, with a thin line per seed, before those of all the others."""
-    curves = {place: curve(comparison, arm.name, "held_out") for place, arm in enumerate(comparison.arms)}
+    """For each method its held-out accuracy, with a thin line per seed, before those of all the others."""
+    curves = {place: curve(comparison, method.name, "held_out") for place, method in enumerate(comparison.methods)}
     lines = {place: line for place, line in curves.items() if line is not None}
     return {place: _small(place, lines) for place in lines}
 
@@ -212,7 +216,7 @@ def _paper(comparison: Comparison, unit: str) -> tuple["Figure", "Axes"]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.0, 3.5))
-    longest = max(len(_short(arm.name)) for arm in comparison.arms)
+    longest = max(len(_short(method.name)) for method in comparison.methods)
     axes = figure.add_axes((0.09, 0.13, 0.85 - 0.0108 * longest, 0.84))
     axes.set_xlabel(unit)
     return figure, axes
@@ -220,7 +224,7 @@ def _paper(comparison: Comparison, unit: str) -> tuple["Figure", "Axes"]:
 
 def _draw(axes: "Axes", place: int, x: Array, y: Array, half: Array | None) -> None:
     if half is not None:
-        axes.fill_between(x, y - half, y + half, color=_colour(place), alpha=0.08, lw=0, gid=f"arm{place}-band")
+        axes.fill_between(x, y - half, y + half, color=_colour(place), alpha=0.08, lw=0, gid=f"method{place}-band")
     axes.plot(
         x,
         y,
@@ -232,17 +236,17 @@ def _draw(axes: "Axes", place: int, x: Array, y: Array, half: Array | None) -> N
         mec=PAPER,
         mew=0.6,
         markevery=(place % 12, 12),
-        gid=f"arm{place}-line",
+        gid=f"method{place}-line",
     )
 
 
 def _draw_baselines(axes: "Axes", comparison: Comparison) -> list[End]:
-    places = {arm.name: place for place, arm in enumerate(comparison.arms)}
+    places = {method.name: place for place, method in enumerate(comparison.methods)}
     ends = []
-    for row in (row for row in rows(comparison) if row.arm.baseline):
-        place, right = places[row.arm.name], axes.dataLim.x1
-        axes.axhline(row.final.mean, color=_colour(place), lw=1.2, ls=(0, (1, 2)), gid=f"arm{place}-line")
-        ends.append(End(place=place, name=row.arm.name, x=right, y=row.final.mean))
+    for row in (row for row in rows(comparison) if row.method.baseline):
+        place, right = places[row.method.name], axes.dataLim.x1
+        axes.axhline(row.final.mean, color=_colour(place), lw=1.2, ls=(0, (1, 2)), gid=f"method{place}-line")
+        ends.append(End(place=place, name=row.method.name, x=right, y=row.final.mean))
     return ends
 
 
@@ -261,7 +265,7 @@ def _label(axes: "Axes", ends: Sequence[End]) -> None:
     transform = axes.transData.transform([(end.x, end.y) for end in ends])
     wanted = axes.transAxes.inverted().transform(transform)[:, 1]
     for end, height in zip(ends, _spread(wanted, gap=0.052, low=0.01, high=0.99), strict=True):
-        gid = f"arm{end.place}-name"
+        gid = f"method{end.place}-name"
         leader = {
             "arrowstyle": "-",
             "color": _colour(end.place),
@@ -305,7 +309,7 @@ def _colour(place: int) -> str:
 
 
 def _svg(figure: "Figure", salt: str) -> Markup:
-    """The figure for inlining: stand-in colours become variables, marks of arms classes, and unused ids go."""
+    """The figure for inlining: stand-in colours become variables, marks of methods classes, and unused ids go."""
     from matplotlib import rc_context
 
     file = io.StringIO()
@@ -313,11 +317,11 @@ def _svg(figure: "Figure", salt: str) -> Markup:
         figure.savefig(file, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = file.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r' id="(arm\d+)-(\w+)"', r' class="\1 \2"', text)
+    text = re.sub(r' id="(method\d+)-(\w+)"', r' class="\1 \2"', text)
     used = set(re.findall(r'#([\w-]+)[")]', text))
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     text = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text)  # as fine as it shows
-    text = re.sub(r"#fd00(\w\w)", lambda found: f"var(--arm{int(found[1], 16)})", text)
+    text = re.sub(r"#fd00(\w\w)", lambda found: f"var(--method{int(found[1], 16)})", text)
     for stand_in, variable in VARIABLES.items():
         text = text.replace(stand_in, variable)
     return Markup(text)

@@ -11,7 +11,7 @@ from cluster.comparing.comparison import Comparison, Estimate, Row, rows
 Cell = Callable[[Row], str]
 COLUMNS: dict[str, Cell] = {  # heading -> how a row shows it, "-" for what a baseline does not have
     "method": lambda row: (
-        row.arm.name + ("" if len(row.seeds) == row.planned else f" ({len(row.seeds)} of {row.planned} seeds)")
+        row.method.name + ("" if len(row.seeds) == row.planned else f" ({len(row.seeds)} of {row.planned} seeds)")
     ),
     "accuracy at the end": lambda row: row.final.text(),
     "at half the budget": lambda row: row.half.text() if row.half else "-",
@@ -38,7 +38,7 @@ def markdown_table(comparison: Comparison) -> str:
 def terminal_table(comparison: Comparison, width: int) -> Table:
     """The table as a terminal of this width shows it, the last columns left out where they do not fit; under it the
     runs that it lacks."""
-    absent = [f"{absent.arm} seed {absent.seed}: {absent.why}" for absent in comparison.failed + comparison.missing]
+    absent = [f"{absent.method} seed {absent.seed}: {absent.why}" for absent in comparison.failed + comparison.missing]
     found = rows(comparison)
     cells = {heading: [show(row) for row in found] for heading, show in (COLUMNS | MORE).items()}
     ends = accumulate(max(map(len, [*column, *heading.split()])) + 5 for heading, column in cells.items())

@@ -4,6 +4,7 @@ sizes that nobody here owns. One Ray placement group holds all bundles of a run.
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cluster.config.errors import ConfigError
@@ -52,8 +53,19 @@ class Layout:
         return bundle.cpus / len(bundle.actors), bundle.gpus / len(bundle.actors)
 
 
-def plan_layout(cluster: ClusterSettings, on_gpu: bool, judge: bool = False) -> Layout:
-    """The layout of a run: learner ranks first so that they are packed, then generators, then the small actors."""
+def judge_actor(reward: str) -> str:
+    """Name of the actor that hosts the judge of a reward."""
+    return f"judge-{reward}"
+
+
+def plan_layout(cluster: ClusterSettings, on_gpu: bool, judges: Sequence[str] = ()) -> Layout:
+    """The layout of a run: learner ranks first so that they are packed, then generators, then the small actors.
+
+    Args:
+        cluster: sizes.
+        on_gpu: whether learner and engines get GPUs.
+        judges: rewards whose judge the run hosts itself.
+    """
     cpus = dict.fromkeys(CPU_SHARES, 1.0) if on_gpu else CPU_SHARES
     gpu = 1.0 if on_gpu else 0.0
     learners = [f"learner-rank-{rank}" for rank in range(cluster.learner_ranks)]
@@ -65,8 +77,10 @@ def plan_layout(cluster: ClusterSettings, on_gpu: bool, judge: bool = False) -> 
         bundles = [Bundle(actors=(name,), cpus=cpus["learner"], gpus=gpu) for name in learners]
         width = gpu * cluster.tensor_parallel
         bundles += [Bundle(actors=(name,), cpus=cpus["generator"], gpus=width) for name in generators]
-    if judge:
-        bundles.append(Bundle(actors=("judge",), cpus=cpus["generator"], gpus=gpu * cluster.tensor_parallel))
+    bundles += [
+        Bundle(actors=(judge_actor(reward),), cpus=cpus["generator"], gpus=gpu * cluster.tensor_parallel)
+        for reward in judges
+    ]
     verifiers = [f"verifier-{index}" for index in range(cluster.verifiers)]
     bundles += [Bundle(actors=(name,), cpus=cpus["verifier"], gpus=0.0) for name in verifiers]
     bundles.append(Bundle(actors=("filter",), cpus=cpus["filter"], gpus=0.0))

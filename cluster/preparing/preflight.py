@@ -1,28 +1,23 @@
-"""Everything that can be found out before Ray starts: the data, the lengths, the sizes. Mistakes are named here."""
+"""Everything that can be found out before Ray starts: models, rewards, memory, data, lengths."""
 
-import logging
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from actors.data.prompts import DataError, load_prompts, read_rows
-from actors.data.stored import StoredGroups, read_stored
-from actors.data.world import ALPHABET, write_addition
-from actors.settings import DataSettings
+from actors.data.stored import StoredGroups
 from actors.types import Prompt
-from cluster.commands.check import bad_references, rows_of
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, positions_of
-from cluster.config.reading import to_toml
 from cluster.config.run_config import RunConfig
-from cluster.placement.layout import Layout
-from cluster.preparing.graders import Graders
+from cluster.preparing.data import PreparedData, prepare_data
 from cluster.preparing.memory import check_memory, this_machine_memory
-from learner.methods.formula import objective_line
 from rewards.programs.sandbox import sandbox_problem
 from rewards.table import leaves
 
-WORLD_PROMPTS, WORLD_WORKED = 20_000, 30_000  # rows of a built-in world
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 PROBE_TOKENS = 64
 JUDGE_TOKENS = 8192  # most that a judge reads and says
 
@@ -34,155 +29,84 @@ class Prepared:
     config: RunConfig  # paths filled in
     prompts: tuple[Prompt, ...]
     left_out: int  # prompts too long to use
-    max_model_len: int  # tokens of the longest prompt and response together
-    positions: int  # most that the model can hold
-    probe: tuple[int, ...]  # the fixed text on which generators and learner must agree
     heldout: tuple[Prompt, ...]  # for evaluation
-    judge_length: int  # most tokens of a question to the run's judge and its answer; 0 without one
     stored: StoredGroups | None  # groups to train on that are not sampled
+    max_model_len: int  # tokens of the longest prompt and response together
+    positions: int  # most tokens that the model can hold
+    probe: tuple[int, ...]  # ids of the fixed text on which generators and learner must agree
+    judge_lengths: Mapping[str, int]  # reward -> most tokens of a question to its hosted judge and the answer
     control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
 
 
-def make_run_folder(name: str, base: Path) -> Path:
-    """A new folder under `base`; a number is added where the name is taken, so nothing is overwritten."""
-    for number in range(1, 10_000):
-        folder = base / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder.resolve()
-    raise ConfigError(f"{base} holds 9999 runs named {name}: choose another run.name")
-
-
-def write_world(config: RunConfig, folder: Path, anew: bool = True) -> RunConfig:
-    """Writes the built-in world into a folder and points the config at it; without a world, gives it back.
+def prepare(config: RunConfig, memory: bool = True) -> Prepared:
+    """Reads and checks model folders and data, and whether the learner's models fit into memory.
 
     Args:
         config: the run.
-        folder: where `world` goes.
-        anew: False where it has been written before.
-    """
-    if not config.world.name:
-        return config
-    logging.disable(logging.WARNING)  # libraries that load with torch say that this machine has no GPU
-    from learner.models.tiny import CONTROL_TOKENS, write_tiny_model
-
-    world, seed = folder / "world", config.run.seed
-    sizes = {"prompts": WORLD_PROMPTS, "worked": WORLD_WORKED}
-    if anew:
-        write_addition(world, digits=config.world.digits, slips=config.world.slips, seed=seed, **sizes)
-        write_tiny_model(world / "model", alphabet=ALPHABET, seed=seed)
-    logging.disable(logging.NOTSET)
-    return config.model_copy(
-        update={
-            "model": config.model.model_copy(update={"path": str(world / "model"), "control_tokens": CONTROL_TOKENS}),
-            "data": config.data.model_copy(update={"path": str(world / "prompts.jsonl")}),
-            "warmup": config.warmup.model_copy(update={"path": str(world / "worked.jsonl")}),
-            "eval": config.eval.model_copy(update={"path": str(world / "heldout.jsonl")}),
-        }
-    )
-
-
-def prepare(config: RunConfig, memory: bool = True) -> Prepared:
-    """Reads and checks model folder and data, and whether the learner's models fit into memory.
+        memory: False where memory has been checked before.
 
     Raises:
         ConfigError: something is missing or does not fit; the message says what to do.
     """
-    model = check_model(Path(config.model.path))
-    if config.learner.tuned_path:
-        check_model(Path(config.learner.tuned_path), "learner.tuned_path")
-    if "code" in leaves(config.reward.name, config.reward) and not config.reward.unsandboxed and sandbox_problem():
-        raise ConfigError(f"{sandbox_problem()} (or set reward.unsandboxed = true on a machine that may be lost)")
-    judge_length = 0
-    if config.hosts_judge:
-        check_model(Path(config.reward.model), "reward.model")
-        judge_length = min(positions_of(Path(config.reward.model)), JUDGE_TOKENS)
+    positions = _check_policy(config)
+    judge_lengths = _check_rewards(config)
     if memory:
         check_memory(config, this_machine_memory(config.cluster.device))
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(config.model.path, local_files_only=True)
-    limit = positions_of(Path(config.model.path)) - config.rollout.max_new_tokens
-    if limit < 1:
-        raise ConfigError(
-            f"rollout.max_new_tokens must be below the model's {model['max_position_embeddings']} positions, "
-            f"got {config.rollout.max_new_tokens}: no room is left for a prompt"
-        )
     control = _control_tokens(config, tokenizer)
-    try:
-        prompts, left_out, heldout, stored = _read_data(config, tokenizer, limit, control[:1])
-    except DataError as failure:
-        raise ConfigError(str(failure)) from failure
-    shown = [*prompts, *heldout]
-    probe = [token for prompt in shown[:64] for token in prompt.tokens.tolist()][:PROBE_TOKENS]
-    longest = max((prompt.tokens.size for prompt in shown), default=0) + config.rollout.max_new_tokens
+    data = prepare_data(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
+    probe = _probe(data)
+    needed = (
+        data.max_prompt_tokens + config.rollout.max_new_tokens,
+        len(probe) + 1,
+        data.stored.max_tokens if data.stored is not None else 0,
+    )
     return Prepared(
         config=config,
-        prompts=tuple(prompts),
-        left_out=left_out,
-        max_model_len=max(longest, len(probe) + 1, stored.longest if stored is not None else 0),
-        positions=positions_of(Path(config.model.path)),
-        probe=tuple(probe),
-        heldout=tuple(heldout),
-        judge_length=judge_length,
-        stored=stored,
+        prompts=data.prompts,
+        left_out=data.left_out,
+        heldout=data.heldout,
+        stored=data.stored,
+        max_model_len=max(needed),
+        positions=positions,
+        probe=probe,
+        judge_lengths=judge_lengths,
         control=control,
     )
 
 
-def _read_data(
-    config: RunConfig, tokenizer: Any, limit: int, before: tuple[int, ...]
-) -> tuple[list[Prompt], int, list[Prompt], StoredGroups | None]:
-    """(prompts, how many were too long, held-out prompts, stored groups), each checked."""
-    prompts, left_out, heldout, stored = list[Prompt](), 0, list[Prompt](), None
-    if config.data.path:
-        prompts, left_out = load_prompts(config.data, config.reward.name, tokenizer, limit, before)
-        _check_references(config, config.data)
-    if config.eval.every:
-        data = config.data.model_copy(update={"path": config.eval.path})
-        heldout, _ = load_prompts(data, config.reward.name, tokenizer, limit, before)
-        _check_references(config, data)
-        heldout = [replace(prompt, id=f"eval/{prompt.id}") for prompt in heldout[: config.eval.prompts]]
-    if config.data.stored:
-        stored = _usable(config, read_stored(config.data, tokenizer, config.run.seed, before))
-        prompts = prompts or [stored.deal(0).prompt]
-    if config.warmup.updates or config.algorithm.likelihood:
-        read_rows(Path(config.warmup.path), (config.warmup.prompt_column, config.warmup.response_column))
-    return prompts, left_out, heldout, stored
-
-
-def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
-    """The stored groups that the algorithm can train on.
-
-    Raises:
-        ConfigError: there are none, or they are another model's.
-    """
-    name, row, model = config.learner.algorithm, config.algorithm, check_model(Path(config.model.path))
-    usable = stored.with_siblings(row.siblings)
-    if not len(usable):
+def _check_policy(config: RunConfig) -> int:
+    """The most tokens that the policy can hold; its folder and that of a tuned policy have been checked."""
+    positions = positions_of(Path(config.model.path))
+    if config.learner.tuned_path:
+        check_model(Path(config.learner.tuned_path), "learner.tuned_path")
+    if positions <= config.rollout.max_new_tokens:
         raise ConfigError(
-            f"learner.algorithm = {name!r} compares at least {row.siblings} responses to a prompt, and no prompt of "
-            f"{config.data.stored} (data.stored) has so many judged ones"
+            f"rollout.max_new_tokens must be below the model's {positions} positions, "
+            f"got {config.rollout.max_new_tokens}: no room is left for a prompt"
         )
-    if row.reads_sampler and not usable.recorded:
-        raise ConfigError(
-            f"learner.algorithm = {name!r} weighs each token by the sampler's log-probability, and "
-            f"{config.data.stored} (data.stored) does not hold them: use the trajectories of a run, or an algorithm "
-            "that imitates (raft, rest, quark)"
-            + (', or set objective.mismatch = "none"' if row.anchor == "step" else "")
-        )
-    words, positions = model.get("vocab_size", 2**31), model.get("max_position_embeddings", 2**31)
-    if usable.largest_token >= words or usable.longest > positions:
-        raise ConfigError(
-            f"{config.data.stored} (data.stored) is not this model's: its tokens go up to {usable.largest_token} and "
-            f"its sequences to {usable.longest} tokens, the model knows {words} and {positions}"
-        )
-    return usable
+    return positions
 
 
-def _control_tokens(config: RunConfig, tokenizer: Any) -> tuple[int, ...]:
+def _check_rewards(config: RunConfig) -> dict[str, int]:
+    """reward -> most tokens of a question to its judge and the answer, of the judges that the run hosts; whether
+    programs can be run has been checked."""
+    if "code" in leaves(config.reward.name, config.reward) and not config.reward.unsandboxed and sandbox_problem():
+        raise ConfigError(f"{sandbox_problem()} (or set reward.unsandboxed = true on a machine that may be lost)")
+    for reward, folder in config.hosted_judges.items():
+        check_model(Path(folder), f"reward.{reward}.path")
+    return {reward: min(positions_of(Path(folder)), JUDGE_TOKENS) for reward, folder in config.hosted_judges.items()}
+
+
+def _probe(data: PreparedData) -> tuple[int, ...]:
+    """The first PROBE_TOKENS tokens of the prompts, end to end."""
+    first = (*data.prompts, *data.heldout)[:PROBE_TOKENS]
+    return tuple(token for prompt in first for token in prompt.tokens.tolist())[:PROBE_TOKENS]
+
+
+def _control_tokens(config: RunConfig, tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """Token ids of model.control_tokens, where the algorithm asks for them."""
     if "control" not in config.algorithm.needs:
         return ()
@@ -195,39 +119,3 @@ def _control_tokens(config: RunConfig, tokenizer: Any) -> tuple[int, ...]:
             )
         found.append(ids[0])
     return tuple(found)
-
-
-def describe(prepared: Prepared, layout: Layout) -> str:
-    """The plan of a run in words: sizes and where everything goes."""
-    config, rollout = prepared.config, prepared.config.rollout
-    cluster, passes = config.cluster, config.algorithm.passes
-    updates = config.run.steps * config.learner.updates_per_step * passes
-    lines = [f"{len(prepared.stored)} stored groups"] if prepared.stored is not None else []
-    lines += [
-        f"{len(prepared.prompts)} prompts of at most {max(p.tokens.size for p in prepared.prompts)} tokens"
-        + (f", {prepared.left_out} longer ones left out" if prepared.left_out else ""),
-        f"{rollout.groups_per_step} groups x {rollout.group_size} responses = "
-        f"{rollout.groups_per_step * rollout.group_size} responses a step, over {cluster.learner_ranks} learner "
-        f"ranks at ZeRO {config.learner.zero_stage}, in {config.learner.updates_per_step} updates of micro-batches "
-        f"of {config.learner.micro_batch_tokens} tokens" + (f", {passes} passes" if passes > 1 else ""),
-        f"{config.run.steps} steps = {updates} optimizer updates of "
-        f"{config.learner.algorithm}, at most {rollout.max_staleness} versions stale: "
-        f"{(rollout.max_staleness + 1) * rollout.groups_per_step} groups at a time",
-        f"objective: {objective_line(config.algorithm)}",
-        f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:",
-    ]
-    lines += [f"  {' + '.join(b.actors):<32} {b.cpus:g} CPUs, {b.gpus:g} GPUs" for b in layout.bundles]
-    return "\n".join(lines)
-
-
-def write_config(config: RunConfig, folder: Path) -> None:
-    """Writes the resolved config into the run folder."""
-    (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
-
-
-def _check_references(config: RunConfig, data: DataSettings) -> None:
-    with Graders() as graders:
-        problems = bad_references(data.path, rows_of(data, config.reward.name), config.reward, graders)
-    if problems:
-        more = f"\nand {len(problems) - 1} more rows: winnow check names them" if len(problems) > 1 else ""
-        raise ConfigError(problems[0] + more)

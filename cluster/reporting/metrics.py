@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from actors.types import Summary
-from cluster.running.loop import StepDone
+from cluster.reporting.steps import TrainedStep
 from rewards import Outcome
 
 # name -> one sentence with its unit; the docs, Ray's metrics, TensorBoard and metrics.jsonl all read this table.
@@ -67,7 +67,6 @@ METRICS: dict[str, str] = {
     "seconds_other": "Seconds of the step in none of these: checkpoints, evaluations and reports.",
     "sync_gib_per_second": "Weights sent in the sync over the seconds of sending, GiB/s.",
 }
-TOTALS = {name for name in METRICS if name.startswith("groups_")} - {"groups_in_flight", "groups_buffered"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +92,7 @@ class Clock:
     eval_accuracy: float | None = None  # where the step was evaluated
 
 
-def step_metrics(done: StepDone, report: FilterReport, clock: Clock) -> dict[str, Any]:
+def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[str, Any]:
     """One line of metrics.jsonl: every name of `METRICS`, and `bottleneck` and `dropped` in words."""
     graded, batch, stats = report.graded, done.batch.summaries, done.trained
     lags = [done.step - 1 - summary.oldest_version for summary in batch if summary.oldest_version >= 0]
@@ -183,7 +182,7 @@ def where_the_time_went(lines: Sequence[Mapping[str, float]]) -> str:
     return f"time of the learner: {shares}. Most is {waited}{worst}; to shorten it, {REMEDIES[worst]}"
 
 
-def waited_for_verdicts(done: StepDone) -> float:
+def waited_for_verdicts(done: TrainedStep) -> float:
     """Seconds of the learner's wait after the last response of its batch had been sampled: what faster verifiers would
     have saved."""
     times = [summary.times for summary in done.batch.summaries]

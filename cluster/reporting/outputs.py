@@ -17,6 +17,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from cluster.reporting.logs import SHOWN
 from cluster.reporting.metrics import METRICS
 
 
@@ -64,11 +65,16 @@ _COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {  # heading -> how a 
 
 
 class Progress(Protocol):
-    """Who is told how a run gets on."""
+    """Whoever is told how a run gets on."""
 
-    def say(self, text: str) -> None: ...
-    def status(self, text: str) -> None: ...
-    def step(self, metrics: Mapping[str, Any]) -> None: ...
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
+    def status(self, text: str) -> None:
+        """What goes on until the next step."""
+
+    def step(self, metrics: Mapping[str, Any]) -> None:
+        """A finished step, by the names of `METRICS`."""
 
 
 class Display:
@@ -93,6 +99,7 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        SHOWN.info("%s", text)
         self._console.print(text, soft_wrap=True)
 
     def status(self, text: str) -> None:
@@ -101,17 +108,20 @@ class Display:
         if self._live is None:
             self.say(text)
         else:
+            SHOWN.info("%s", text)
             self._live.update(self._table())
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         """A finished step."""
         self._seen.append(metrics)
         self._status = ""
-        if self._live is not None:
-            self._live.update(self._table())
-            return
         cells = (f"{name} {show(metrics)}" for name, show in _COLUMNS.items() if name != "step")
-        self.say(f"step {metrics['step']}/{self._steps}: {', '.join(cells)}")
+        line = f"step {metrics['step']}/{self._steps}: {', '.join(cells)}"
+        if self._live is None:
+            self.say(line)
+        else:
+            SHOWN.info("%s", line)
+            self._live.update(self._table())
 
     def _table(self) -> Table | str:
         if not self._seen:
@@ -140,6 +150,7 @@ class ProgressLine:
 
     def say(self, text: str) -> None:
         """A line that stays."""
+        SHOWN.info("%s: %s", self._name, text)
         self._console.print(f"{self._name}: {text}")
 
     def status(self, text: str) -> None:
@@ -155,13 +166,13 @@ class ProgressLine:
         self.status(f"step {metrics['step']}, accuracy {_number(metrics['accuracy'], '.3f')}")
 
     def done(self) -> None:
-        """The run's last word."""
+        """The run has ended well."""
         last = self._last
         shown = f"held-out accuracy {_number(last['eval_accuracy'], '.3f')}, {last['step']} steps"
         self.say(f"{shown}, {time.monotonic() - self._began:.0f} s".ljust(60))
 
     def failed(self, why: str) -> None:
-        """The run's last word when it broke."""
+        """The run has broken."""
         self.say(f"failed: {why}")
 
 

@@ -1,264 +1,170 @@
-"""One run on actors that are there: its stages, wired to them, and what it leaves behind."""
+"""One run on actors that are there: its parts, wired together."""
 
 import asyncio
-import random
-import time
-from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import ray
+from actors.data.source import PromptSource
 
-from actors.arrow import packed
 from actors.data.chooser import Chooser
-from actors.data.prompts import PromptSource
 from actors.errors import Starved
-from actors.filtering.filter import AcceptedBatch, FilterClient
-from actors.pool import call, call_all
-from actors.types import Order, Prompt, Summary, Times
-from cluster.placement.layout import Layout
-from cluster.placement.startup import Parts, begin_run, sync_backend
+from actors.filtering.filter import AcceptedBatch
+from cluster.placement.actors import RunActors
 from cluster.preparing.preflight import Prepared
-from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
-from cluster.reporting.outputs import MetricsWriter, Progress
+from cluster.reporting.logs import LOGGER
+from cluster.reporting.metrics import FilterReport
+from cluster.reporting.outputs import Progress
+from cluster.reporting.steps import SyncReport, TrainedStep
+from cluster.running.calendar import Calendar
 from cluster.running.evaluate import Evaluator
-from cluster.running.loop import Stages, StepDone, run_loop
-from cluster.running.publish import Publisher, SyncReport
+from cluster.running.feeder import Feeder
+from cluster.running.groups import GroupSource
+from cluster.running.loop import Stages, run_loop
+from cluster.running.publish import Publisher
+from cluster.running.reporter import Reporter, Watched
+from cluster.running.specs import filter_spec, learner_spec, sampling_spec, training_schedule
+from cluster.running.state import Counters, ScoreHistory, StateOwners
 from cluster.running.warmup import warm_up
-from learner.batches.batching import UpdatePlan, plan_updates
-from learner.methods.credit import quantiles
-from learner.types import Schedule, Share, UpdateStats
-
-POOL = 2**17  # newest scores among which responses are sorted into quantiles
+from learner.types import UpdateStats
 
 
 class Run:
     """A training run from the start of its engines to its last checkpoint."""
 
-    def __init__(
-        self, prepared: Prepared, layout: Layout, parts: Parts, folder: Path, display: Progress, name: str = ""
-    ) -> None:
-        config = prepared.config
-        self._config, self._prepared, self._parts = config, prepared, parts
+    def __init__(self, prepared: Prepared, actors: RunActors, folder: Path, display: Progress, name: str = "") -> None:
+        """`name` is the run's in Ray's metrics; unset, the folder's."""
+        config, algorithm = prepared.config, prepared.config.algorithm
+        self._prepared, self._config, self._actors = prepared, config, actors
         self._folder, self._display = folder, display
-        self._algorithm = config.algorithm
+        self.counters = Counters()
+        scores = ScoreHistory()
         chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
-        self._source = PromptSource(prepared.prompts, config.run.seed, chooser=chooser)
-        self._writer = MetricsWriter(folder, name or folder.name)
-        how = {
-            "workers_each": config.cluster.tensor_parallel,
-            "backend": sync_backend(config, layout),
-            "bucket_bytes": config.sync.bucket_mib * 2**20,
-        }
-        self._publisher = Publisher((parts.ranks, parts.generators), config.sync, how, config.model.dtype)
-        self._evaluator = Evaluator(
-            pool=parts.generators,
+        prompts = PromptSource(prepared.prompts, config.run.seed, chooser=chooser)
+        self.groups = GroupSource(config=config, prompts=prompts, generators=actors.generators, stored=prepared.stored)
+        self.feeder = Feeder(
+            filter=actors.filter,
+            learner=actors.learner,
+            algorithm=algorithm,
+            updates=config.learner.updates_per_step,
+            max_new_tokens=config.rollout.max_new_tokens,
+            control_tokens=prepared.control,
+            scores=scores,
+        )
+        self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend)
+        watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
+        self.reporter = Reporter(config, watched, folder, display, name or folder.name)
+        self.evaluator = Evaluator(
+            pool=actors.generators,
             prompts=prepared.heldout,
             samples=config.eval.samples,
             file=folder / "evals.jsonl",
         )
-        self._filter = FilterClient(parts.filter)
-        self._pool = np.empty(0)  # scores so far, where responses are sorted into quantiles
-        self._began = self._step_began = time.monotonic()
-        self._updates = self._step = self._tokens = 0
-        self._dealt = 0  # stored groups so far
-        self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
-        self._lines: list[dict[str, Any]] = []  # what each step took
-        self._shown = False  # whether a person has been told why a response had no verdict
+        self.state = StateOwners(
+            progress=self, scores=scores, prompts=prompts, filter=actors.filter, learner=actors.learner
+        )
+        self._calendar = Calendar(config=config)
 
     async def go(self) -> None:
         """Start-up, warm-up, first sync and the loop; a checkpoint at its end, and when the filter starves."""
         await self._start()
-        await self._publish(0)
-        self._began = self._step_began = time.monotonic()
+        await self.publish(self.counters.step)
+        self.reporter.begin()
         if self._prepared.heldout:
-            await self._evaluate(0)
-        book = self._parts.filter
-        stages = Stages(
-            admit=partial(call, book, "admit"),
-            prompts=self._deal,
-            rollout=self._rollout,
-            offer=self._filter.offer,
-            drop=partial(call, book, "drop"),
-            take=self._take,
-            train=self._train,
-            publish=self._publish,
-            report=self._report,
-        )
+            await self._evaluate()
         try:
-            await run_loop(stages, self._config.run.steps)
+            await run_loop(self.stages(), self._config.run.steps)
         except Starved:
-            await call(book, "report", self._step + 1)
-            self._show_failure(self._filter.graded())
-            await self._checkpoint(self._step)
+            await self._actors.filter.report(self.counters.step + 1)
+            self.reporter.show_failure(self._actors.filter.graded())
+            await self._save_checkpoint()
             if self._prepared.heldout:
-                await self._evaluate(self._step)
+                await self._evaluate()
             raise
         finally:
-            self._writer.close()
-            await call(book, "close", self._step + 1)
+            self.reporter.close()
+            await self._actors.filter.close(self.counters.step + 1)
 
-    # --------------------------------------------------------------------------------------------------- start
+    def stages(self) -> Stages[ray.ObjectRef, AcceptedBatch, list[UpdateStats], SyncReport]:
+        """What the loop drives in this run."""
+        filter = self._actors.filter
+        return Stages(
+            admit=filter.admit,
+            prompts=self.groups.deal,
+            rollout=self.groups.rollout,
+            offer=filter.offer,
+            drop=filter.drop,
+            take=self.feeder.take,
+            train=self.train,
+            publish=self.publish,
+            report=self.finish_step,
+        )
+
+    async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
+        """One step on the batch that the feeder prepared."""
+        stats = await self._actors.learner.train()
+        await self._actors.filter.trained()
+        self.counters = replace(self.counters, updates=self.counters.updates + len(stats))
+        return stats
+
+    async def publish(self, version: int) -> SyncReport:
+        """Brings the learner's weights to all generators, and tells the filter."""
+        report = await self.publisher.publish(version, self._prepared.probe)
+        await self._actors.filter.publish(version)
+        LOGGER.debug(
+            "version %d is live: %d bytes in %.2f s, probe gap %.1e",
+            version,
+            report.size,
+            report.seconds,
+            report.probe_gap,
+        )
+        return report
+
+    async def finish_step(self, done: TrainedStep) -> bool:
+        """Counts, checkpoint, evaluation and metrics of a step; whether the budget allows another."""
+        ledger = await self._actors.filter.report(done.step)
+        graded = self._actors.filter.graded()
+        tokens = self.counters.tokens + sum(sum(each.lengths) + each.extra_tokens for each in graded)
+        self.counters = replace(self.counters, step=done.step, tokens=tokens)
+        self.reporter.show_failure(graded)
+        last = self._calendar.is_last(done.step, tokens, self.reporter.seconds)
+        if self._calendar.saves(done.step, last):
+            await self._save_checkpoint()
+        accuracy = await self._evaluate() if self._calendar.evaluates(done.step, last) else None
+        report = FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded)
+        await self.reporter.step(done, report, self.counters.updates, accuracy)
+        if last:
+            self.reporter.say_where_the_time_went()
+        return not last
 
     async def _start(self) -> None:
         """Engines start while the learner warms up; the first that fails ends the start."""
         self._display.status("starting the generators and the learner")
-        await begin_run(self._parts, self._prepared, self._folder)
-        generators = list(self._parts.generators.alive.values())
-        judges = [self._parts.judge] if self._parts.judge is not None else []
-        await asyncio.gather(call_all([*generators, *judges], "start"), self._start_learner())
+        actors, config = self._actors, self._config
+        generators = tuple(actors.generators.living().values()) if actors.generators.wanted else ()
+        await actors.learner.join()
+        await asyncio.gather(
+            actors.filter.begin(filter_spec(config, self._folder)),
+            *(generator.begin(sampling_spec(config)) for generator in generators),
+        )
+        await asyncio.gather(*(each.start() for each in (*generators, *actors.judges)), self._start_learner())
 
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""
-        config, ranks = self._config, self._parts.ranks
+        config, learner = self._config, self._actors.learner
         start = Path(config.model.path)
         if config.warmup.updates:
             start = self._folder / "warmup"
-            await warm_up(self._parts, config, start, self._display)
-        total = config.run.steps * config.learner.updates_per_step * self._algorithm.passes
-        schedule = Schedule(
-            lr=config.learner.lr, updates=total, warmup=config.learner.lr_warmup, end=config.learner.lr_end
-        )
-        parameters = (await call_all(ranks, "load", start, schedule))[0]
+            await warm_up(learner, config, start, self._display)
+        parameters = await learner.open_training(learner_spec(config), start, training_schedule(config))
         self._display.status(f"learner ready: {parameters / 1e6:.3g} million parameters; waiting for the generators")
 
-    # -------------------------------------------------------------------------------------------------- stages
-
-    def _deal(self, count: int) -> list[tuple[Prompt, int]]:
-        dealt = self._source.take(count)
-        if self._config.rollout.longest_prompts_first:
-            dealt.sort(key=lambda row: -row[0].tokens.size)
-        return dealt
-
-    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
-        """A group from a generator, or from the stored dataset."""
-        stored = self._prepared.stored
-        draw = random.Random(f"{self._config.run.seed}/stored/{order.group}").random()
-        if stored is None or draw >= self._config.data.stored_share:
-            summary, group = await self._parts.generators.rollout(order)
-            self._source.graded(summary)
-            return summary, group
-        dealt = replace(stored.deal(self._dealt), id=order.group)
-        self._dealt += 1
-        return Summary.of(dealt, Times()), ray.put(packed(dealt))
-
-    async def _take(self) -> AcceptedBatch:
-        """The next batch, packed on its ranks; nothing is left to do but to train on it."""
-        batch = await self._filter.take()
-        ranks, learner = self._parts.ranks, self._config.learner
-        plans = plan_updates(
-            batch.summaries,
-            self._algorithm,
-            updates=learner.updates_per_step,
-            ranks=len(ranks),
-            max_new_tokens=self._config.rollout.max_new_tokens,
-        )
-        control = self._control(batch) if self._prepared.control else None
-        await asyncio.gather(*(self._prepare(rank, batch, plans, control) for rank in range(len(ranks))))
-        return batch
-
-    async def _prepare(
-        self, rank: int, batch: AcceptedBatch, plans: Sequence[UpdatePlan], control: dict[float, int] | None
-    ) -> None:
-        """Brings a rank its shares and the groups that they are made of; a group of several passes goes once."""
-        wanted = sorted({index for plan in plans for index in plan.ranks[rank]})
-        place = {index: number for number, index in enumerate(wanted)}
-        shares = [
-            Share(
-                number=plan.number,
-                totals=plan.totals,
-                groups=tuple(place[index] for index in plan.ranks[rank]),
-                control=control,
-            )
-            for plan in plans
-        ]
-        await call(self._parts.ranks[rank], "prepare", shares, *(batch.groups[index] for index in wanted))
-
-    async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
-        stats: list[UpdateStats] = (await call_all(self._parts.ranks, "train"))[0]
-        await call(self._parts.filter, "trained")
-        self._updates += len(stats)
-        return stats
-
-    def _control(self, batch: AcceptedBatch) -> dict[float, int]:
-        """The control token of every score in the batch, by its quantile among all scores so far."""
-        scores = np.array([score for summary in batch.summaries for score in summary.scores])
-        self._pool = np.concatenate([self._pool, scores])[-POOL:]
-        known, tokens = np.unique(scores), self._prepared.control
-        found = quantiles(self._pool, known, len(tokens))
-        return {float(score): tokens[index] for score, index in zip(known, found, strict=True)}
-
-    async def _publish(self, version: int) -> SyncReport:
-        report = await self._publisher.publish(version, self._prepared.probe)
-        await call(self._parts.filter, "publish", version)
-        return report
-
-    async def _report(self, done: StepDone) -> bool:
-        """Metrics, checkpoint, evaluation; whether the budget allows another step."""
-        self._step = done.step
-        counts, drops = await call(self._parts.filter, "report", done.step)
-        graded = self._filter.graded()
-        self._tokens += sum(sum(summary.lengths) + summary.extra_tokens for summary in graded)
-        self._show_failure(graded)
-        last, run = self._is_last(done.step), self._config.run
-        if last or (run.checkpoint_every and done.step % run.checkpoint_every == 0):
-            await self._checkpoint(done.step)
-        every = self._config.eval.every
-        accuracy = await self._evaluate(done.step) if every and (last or done.step % every == 0) else None
-        busy = await self._busy_seconds()
-        now = time.monotonic()
-        spent = now - self._step_began
-        known = done.seconds_wait + done.seconds_train + done.seconds_sync
-        clock = Clock(
-            wall=now - self._began,
-            other=spent - known,
-            step=spent,
-            busy_generators=(busy[0] - self._busy[0]) / spent / max(1, self._parts.generators.wanted),
-            busy_verifiers=(busy[1] - self._busy[1]) / spent / self._config.cluster.verifiers,
-            verifiers=self._config.cluster.verifiers,
-            updates=self._updates,
-            eval_accuracy=accuracy,
-        )
-        self._step_began, self._busy = now, busy
-        metrics = step_metrics(done, FilterReport(counts=counts, drops=drops, graded=graded), clock)
-        if metrics["staleness_max"] > self._config.rollout.max_staleness:
-            raise RuntimeError(
-                f"step {done.step} trained on tokens {metrics['staleness_max']} versions old, more than "
-                f"rollout.max_staleness = {self._config.rollout.max_staleness}: this is a mistake in winnow"
-            )
-        self._writer.write(metrics)
-        self._display.step(metrics)
-        self._lines.append({name: value for name, value in metrics.items() if name.startswith("seconds_")})
-        if last:
-            self._display.say(where_the_time_went(self._lines))
-        return not last
-
-    async def _busy_seconds(self) -> tuple[float, float]:
-        """Seconds so far in which (generators, verifiers) had work, each summed over all of them."""
-        verifiers = [actor for name, actor in self._parts.everyone.items() if name.startswith("verifier-")]
-        return self._parts.generators.busy_seconds(), sum(await call_all(verifiers, "busy"))
-
-    def _show_failure(self, graded: Sequence[Summary]) -> None:
-        """The first failure of a verifier in full, once; after that the counters tell."""
-        failure = next((summary.failure for summary in graded if summary.failure), "")
-        if failure and not self._shown:
-            self._shown = True
-            self._display.say(f"a response has no verdict, and is not trained on. The first reason: {failure}")
-
-    def _is_last(self, step: int) -> bool:
-        run, spent = self._config.run, time.monotonic() - self._began
-        return (
-            step == run.steps
-            or (run.tokens > 0 and self._tokens >= run.tokens)
-            or (run.seconds > 0 and spent >= run.seconds)
-        )
-
-    async def _evaluate(self, step: int) -> float:
+    async def _evaluate(self) -> float:
+        step = self.counters.step
         self._display.status(f"evaluating after step {step}")
-        return await self._evaluator.run(step, self._tokens, time.monotonic() - self._began)
+        return await self.evaluator.run(step, self.counters.tokens, self.reporter.seconds)
 
-    async def _checkpoint(self, step: int) -> None:
-        await call_all(self._parts.ranks, "save", self._folder / "checkpoints" / f"step-{step}")
+    async def _save_checkpoint(self) -> None:
+        folder = self._folder / "checkpoints" / f"step-{self.counters.step}"
+        await self._actors.learner.save_checkpoint(folder)
+        LOGGER.debug("checkpoint %s", folder)

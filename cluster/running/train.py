@@ -6,8 +6,13 @@ from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.placement.startup import ray_session, running_parts
-from cluster.preparing.preflight import describe, make_run_folder, prepare, write_config, write_world
+from cluster.placement.actors import running_actors
+from cluster.placement.description import describe
+from cluster.placement.session import ray_session
+from cluster.preparing.folders import make_run_folder, write_config
+from cluster.preparing.preflight import prepare
+from cluster.preparing.world import write_world
+from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import Display
 from cluster.running.run import Run
 
@@ -22,7 +27,7 @@ def train(config: RunConfig) -> Path:
     """
     folder = make_run_folder(config.run.name, Path(config.run.folder))
     try:
-        with Display(config.run.steps) as display:
+        with log_file(folder), Display(config.run.steps) as display:
             _train_in(folder, config, display)
     except ConfigError:
         shutil.rmtree(folder)  # nothing has run: only what a built-in world wrote is in it
@@ -39,5 +44,5 @@ def _train_in(folder: Path, config: RunConfig, display: Display) -> None:
     with ray_session(config) as (layout, dashboard):
         display.say(describe(prepared, layout))
         display.say(f"Ray dashboard: http://{dashboard}")
-        with running_parts(prepared, layout) as parts:
-            asyncio.run(Run(prepared, layout, parts, folder, display).go())
+        with running_actors(prepared, layout) as actors:
+            asyncio.run(Run(prepared, actors, folder, display).go())

@@ -2,23 +2,22 @@
 
 from pathlib import Path
 
-from actors.pool import call_all
+from learner.client import LearnerClient
+
 from cluster.config.run_config import RunConfig
-from cluster.placement.startup import Parts
 from cluster.reporting.outputs import Progress
-from learner.types import Schedule, UpdateStats
+from cluster.running.specs import learner_spec, warmup_schedule
 
-REPORT = 10  # supervised updates between two lines of progress
+UPDATES_PER_LINE = 10  # supervised updates between two lines of progress
 
 
-async def warm_up(parts: Parts, config: RunConfig, target: Path, display: Progress) -> None:
-    """Trains the model of the run on its worked answers and saves it in `target`; the run has begun on all ranks."""
-    warmup, ranks = config.warmup, parts.ranks
-    schedule = Schedule(lr=warmup.lr, updates=warmup.updates, warmup=warmup.updates // 4, end=warmup.lr_end)
-    await call_all(ranks, "load_policy", Path(config.model.path), schedule)
-    for done in range(0, warmup.updates, REPORT):
-        count = min(REPORT, warmup.updates - done)
-        stats: UpdateStats = (await call_all(ranks, "warm_up", count))[0]
-        display.status(f"warm-up: update {done + count} of {warmup.updates}, loss {stats.loss:.3f}")
-    await call_all(ranks, "save", target)
-    await call_all(ranks, "unload")
+async def warm_up(learner: LearnerClient, config: RunConfig, target: Path, display: Progress) -> None:
+    """Trains the model of the run on its worked answers and saves it in the folder `target`; the ranks have joined."""
+    updates = config.warmup.updates
+    await learner.open_warm_up(learner_spec(config), Path(config.model.path), warmup_schedule(config))
+    for done in range(0, updates, UPDATES_PER_LINE):
+        count = min(UPDATES_PER_LINE, updates - done)
+        stats = await learner.warm_up(count)
+        display.status(f"warm-up: update {done + count} of {updates}, loss {stats.loss:.3f}")
+    await learner.save_checkpoint(target)
+    await learner.close_session()

@@ -15,26 +15,29 @@ from cluster.config.run_config import RunConfig
 RUNS = Path(__file__).parents[3] / "deploy/runs"
 
 
-def arm(*overrides: str) -> RunConfig:
+def method(*overrides: str) -> RunConfig:
     return load_config(RUNS / "demo.toml", ["run.tokens=2000", "eval.every=1", "learner.lr_end=1", *overrides])
 
 
 @pytest.mark.parametrize(
-    ("arms", "message"),
+    ("methods", "message"),
     [
-        ({"a": arm(), "b": arm("run.tokens=3000")}, r"must share one budget .* got \[\(2000, 0\.0\), \(3000, 0\.0\)\]"),
-        ({"a": arm("run.tokens=0")}, "a comparison needs a budget"),
-        ({"a": arm(), "b": arm("eval.every=0")}, "set eval.every above 0 for b"),
-        ({"a b": arm(), "a/b": arm()}, "names of their own"),
-        ({"base": arm()}, "other than base and starts, got base"),
-        ({"a": arm(), "b": arm("eval.samples=9")}, "the methods must share eval, got"),
-        ({"a": arm(), "b": arm("cluster.generators=2")}, "the methods must share cluster, got"),
-        ({"a": arm(), "b": arm("learner.lr_end=0.5")}, r"learner\.lr_end must be 1 in a comparison, for b too"),
+        (
+            {"a": method(), "b": method("run.tokens=3000")},
+            r"must share one budget .* got \[\(2000, 0\.0\), \(3000, 0\.0\)\]",
+        ),
+        ({"a": method("run.tokens=0")}, "a comparison needs a budget"),
+        ({"a": method(), "b": method("eval.every=0")}, "set eval.every above 0 for b"),
+        ({"a b": method(), "a/b": method()}, "names of their own"),
+        ({"base": method()}, "other than base and starts, got base"),
+        ({"a": method(), "b": method("eval.samples=9")}, "the methods must share eval, got"),
+        ({"a": method(), "b": method("cluster.generators=2")}, "the methods must share cluster, got"),
+        ({"a": method(), "b": method("learner.lr_end=0.5")}, r"learner\.lr_end must be 1 in a comparison, for b too"),
     ],
 )
-def test_what_cannot_be_compared_is_said(arms: dict, message: str) -> None:
+def test_what_cannot_be_compared_is_said(methods: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        plan_comparison("x", "x", arms, 2)
+        plan_comparison("x", "x", methods, 2)
 
 
 @pytest.mark.ray
@@ -56,7 +59,7 @@ def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
     assert main(["compare", *items]) == 0
     folder = tmp_path / "small"
     comparison = read_comparison(folder)
-    assert [one.name for one in comparison.arms] == ["base", "raft++", "grpo"]
+    assert [one.name for one in comparison.methods] == ["base", "raft++", "grpo"]
     assert len(comparison.runs) == 4
     assert not comparison.failed
     assert not comparison.missing
@@ -67,7 +70,7 @@ def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
         starts = {run.evals[0]["accuracy"] for run in comparison.runs if run.seed == seed}
         assert len(starts) == 1
     plan = json.loads((folder / "compare.json").read_text())
-    assert plan["arms"][1]["changes"] == {"learner.algorithm": "raft++"}
+    assert plan["methods"][1]["changes"] == {"learner.algorithm": "raft++"}
     assert "| raft++ |" in (folder / "table.md").read_text()
     assert "<svg" in (folder / "report.html").read_text()
     assert "4/4 grpo, seed 1: held-out accuracy" in capsys.readouterr().out
@@ -90,6 +93,6 @@ def test_a_method_that_starves_is_named_and_the_others_go_on(tmp_path: Path) -> 
     assert main(["compare", *items, "cluster.device=cpu"]) == 1
     comparison = read_comparison(tmp_path / "starving")
     (absent,) = comparison.failed
-    assert (absent.arm, absent.seed) == ("both", 0)
+    assert (absent.method, absent.seed) == ("both", 0)
     assert "12 groups in a row" in absent.why
-    assert [run.arm for run in comparison.runs] == ["none"]
+    assert [run.method for run in comparison.runs] == ["none"]

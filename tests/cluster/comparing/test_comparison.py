@@ -12,9 +12,9 @@ from cluster.comparing.comparison import (
     Comparison,
     Curve,
     Estimate,
-    arm_folder,
     curve,
     finals,
+    method_folder,
     read_comparison,
     rows,
     student_t,
@@ -24,7 +24,7 @@ from cluster.comparing.table import markdown_table, terminal_table, tokens_text
 BASE = {"name": "base", "objective": "not trained", "changes": {}, "baseline": True}
 
 
-def arm(name: str) -> dict[str, Any]:
+def method(name: str) -> dict[str, Any]:
     return {"name": name, "objective": "-A log p", "changes": {"learner.algorithm": name}, "baseline": False}
 
 
@@ -52,7 +52,7 @@ def add_run(
     folder: Path, name: str, seed: int, accuracies: Sequence[float], steps: Sequence[Mapping[str, Any]] | None = None
 ) -> None:
     """A run evaluated at equal distances up to 100 tokens."""
-    place = folder / arm_folder(name) / f"seed={seed}"
+    place = folder / method_folder(name) / f"seed={seed}"
     place.mkdir(parents=True)
     told = [step(number) for number in range(1, 11)] if steps is None else steps
     gap = len(accuracies) - 1
@@ -61,14 +61,14 @@ def add_run(
         (place / file).write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
-def plan(folder: Path, arms: Sequence[Mapping[str, Any]], seeds: Sequence[int] = (0, 1, 2), **more: Any) -> None:
-    told = {"name": "small", "title": "A small one", "budget_tokens": 100, "arms": arms, "seeds": seeds} | more
+def plan(folder: Path, methods: Sequence[Mapping[str, Any]], seeds: Sequence[int] = (0, 1, 2), **more: Any) -> None:
+    told = {"name": "small", "title": "A small one", "budget_tokens": 100, "methods": methods, "seeds": seeds} | more
     (folder / "compare.json").write_text(json.dumps(told))
 
 
-def two_arms(folder: Path) -> Comparison:
+def two_methods(folder: Path) -> Comparison:
     """raft ends at 0.5, 0.6 and 0.7; grpo 0.1, 0.1 and 0.4 higher."""
-    plan(folder, [BASE, arm("raft"), arm("grpo")])
+    plan(folder, [BASE, method("raft"), method("grpo")])
     for seed, (raft, grpo) in enumerate([(0.5, 0.6), (0.6, 0.7), (0.7, 1.1)]):
         add_run(folder, "raft", seed, (0.2 + seed / 10, 0.4, raft))
         add_run(folder, "grpo", seed, (0.2 + seed / 10, 0.4, grpo))
@@ -84,7 +84,7 @@ def test_an_interval_is_students_over_the_seeds() -> None:
 
 
 def test_one_seed_has_no_interval(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft")], seeds=[4])
+    plan(tmp_path, [method("raft")], seeds=[4])
     add_run(tmp_path, "raft", 4, (0.2, 0.6))
     comparison = read_comparison(tmp_path)
     (row,) = rows(comparison)
@@ -102,7 +102,7 @@ def test_quantiles_beyond_the_table_are_those_of_student() -> None:
 
 
 def test_a_row_holds_what_the_runs_did(tmp_path: Path) -> None:
-    row = rows(two_arms(tmp_path))[1]
+    row = rows(two_methods(tmp_path))[1]
     assert row.final.values == (0.5, 0.6, 0.7)
     assert row.half is not None
     assert row.half.values == (0.4, 0.4, 0.4)
@@ -113,7 +113,7 @@ def test_a_row_holds_what_the_runs_did(tmp_path: Path) -> None:
 
 
 def test_the_difference_is_taken_seed_by_seed(tmp_path: Path) -> None:
-    comparison = two_arms(tmp_path)
+    comparison = two_methods(tmp_path)
     base, raft, grpo = rows(comparison)
     assert comparison.reference == "raft"
     assert raft.difference is None
@@ -129,12 +129,12 @@ def test_the_difference_is_taken_seed_by_seed(tmp_path: Path) -> None:
 
 
 def test_an_unknown_reference_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no arm is called ppo: base, raft, grpo"):
-        rows(two_arms(tmp_path), "ppo")
+    with pytest.raises(ValueError, match="no method is called ppo: base, raft, grpo"):
+        rows(two_methods(tmp_path), "ppo")
 
 
-def test_a_difference_counts_only_seeds_that_both_arms_finished(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft"), arm("grpo")])
+def test_a_difference_counts_only_seeds_that_both_methods_finished(tmp_path: Path) -> None:
+    plan(tmp_path, [method("raft"), method("grpo")])
     for seed, accuracy in ((0, 0.5), (1, 0.6)):
         add_run(tmp_path, "raft", seed, (0.2, accuracy))
     for seed, accuracy in ((1, 0.9), (2, 0.1)):
@@ -145,14 +145,14 @@ def test_a_difference_counts_only_seeds_that_both_arms_finished(tmp_path: Path) 
 
 
 def test_a_baseline_is_one_value_per_seed_from_before_training(tmp_path: Path) -> None:
-    comparison = two_arms(tmp_path)
-    assert finals(comparison, comparison.arms[0]) == pytest.approx({0: 0.2, 1: 0.3, 2: 0.4})
+    comparison = two_methods(tmp_path)
+    assert finals(comparison, comparison.methods[0]) == pytest.approx({0: 0.2, 1: 0.3, 2: 0.4})
     assert rows(comparison)[0].final.mean == pytest.approx(0.3)
     assert rows(comparison)[0].kl_end is None
 
 
 def test_a_curve_ends_where_its_first_seed_ends(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft")], seeds=[0, 1])
+    plan(tmp_path, [method("raft")], seeds=[0, 1])
     add_run(tmp_path, "raft", 0, (0.0, 0.5, 1.0))  # to 100 tokens
     add_run(tmp_path, "raft", 1, (0.2, 0.2))
     longer = tmp_path / "raft" / "seed=1" / "evals.jsonl"
@@ -167,7 +167,7 @@ def test_a_curve_ends_where_its_first_seed_ends(tmp_path: Path) -> None:
 
 
 def test_a_training_curve_is_a_trailing_mean_over_cumulated_tokens_without_the_gaps(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft")], seeds=[0])
+    plan(tmp_path, [method("raft")], seeds=[0])
     entropies = [None, 1.0, 0.8, None, 0.6, 0.6, 0.5, 0.4, 0.4, 0.4]
     steps = [step(number, entropy=entropy) for number, entropy in enumerate(entropies, 1)]
     add_run(tmp_path, "raft", 0, (0.2, 0.5), steps)
@@ -179,7 +179,7 @@ def test_a_training_curve_is_a_trailing_mean_over_cumulated_tokens_without_the_g
 
 
 def test_the_kept_share_is_of_groups_and_not_the_mean_of_steps(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft")], seeds=[0])
+    plan(tmp_path, [method("raft")], seeds=[0])
     totals = [(0, 0), (8, 8), (8, 8), (10, 8)]  # dispatched, kept
     steps = [
         step(number, groups_dispatched=sent, groups_kept=kept, tokens_generated=25)
@@ -193,7 +193,7 @@ def test_the_kept_share_is_of_groups_and_not_the_mean_of_steps(tmp_path: Path) -
 
 
 def test_a_measure_without_numbers_has_no_curve(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft")], seeds=[0])
+    plan(tmp_path, [method("raft")], seeds=[0])
     add_run(tmp_path, "raft", 0, (0.2, 0.5), [step(number, kl_start=None) for number in range(1, 11)])
     comparison = read_comparison(tmp_path)
     assert curve(comparison, "raft", "kl_start") is None
@@ -201,8 +201,8 @@ def test_a_measure_without_numbers_has_no_curve(tmp_path: Path) -> None:
 
 
 def test_runs_that_did_not_finish_are_named_and_not_counted(tmp_path: Path) -> None:
-    failure = {"arm": "raft", "seed": 0, "why": "loss is infinite"}
-    plan(tmp_path, [arm("raft")], seeds=[0, 1, 2, 3, 4, 5], failed=[failure])
+    failure = {"method": "raft", "seed": 0, "why": "loss is infinite"}
+    plan(tmp_path, [method("raft")], seeds=[0, 1, 2, 3, 4, 5], failed=[failure])
     add_run(tmp_path, "raft", 0, (0.2, 0.1))  # what a failed run left is not read
     add_run(tmp_path, "raft", 1, (0.2, 0.5))
     add_run(tmp_path, "raft", 3, (0.2, 0.5), [])
@@ -224,7 +224,7 @@ def test_runs_that_did_not_finish_are_named_and_not_counted(tmp_path: Path) -> N
 
 
 def test_half_of_a_budget_in_seconds_is_half_of_the_time(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft")], seeds=[0], budget_tokens=0, budget_seconds=48)
+    plan(tmp_path, [method("raft")], seeds=[0], budget_tokens=0, budget_seconds=48)
     add_run(tmp_path, "raft", 0, (0.0, 0.6))  # 60 seconds
     half = rows(read_comparison(tmp_path))[0].half
     assert half is not None
@@ -234,22 +234,22 @@ def test_half_of_a_budget_in_seconds_is_half_of_the_time(tmp_path: Path) -> None
 def test_a_comparison_without_a_finished_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"compare.json does not exist"):
         read_comparison(tmp_path)
-    plan(tmp_path, [BASE, arm("raft")], seeds=[0, 1], failed=[{"arm": "raft", "seed": 1, "why": "broke"}])
+    plan(tmp_path, [BASE, method("raft")], seeds=[0, 1], failed=[{"method": "raft", "seed": 1, "why": "broke"}])
     with pytest.raises(ValueError, match="no run has finished: 1 failed, 1 are missing"):
         read_comparison(tmp_path)
 
 
-def test_a_plan_that_lacks_something_or_mixes_two_arms_is_an_error(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("a/b"), arm("a b")])
-    with pytest.raises(ValueError, match="two arms share a folder: a/b, a b"):
+def test_a_plan_that_lacks_something_or_mixes_two_methods_is_an_error(tmp_path: Path) -> None:
+    plan(tmp_path, [method("a/b"), method("a b")])
+    with pytest.raises(ValueError, match="two methods share a folder: a/b, a b"):
         read_comparison(tmp_path)
     (tmp_path / "compare.json").write_text('{"name": "x", "title": "y"}')
-    with pytest.raises(ValueError, match=r"compare.json lacks arms, seeds"):
+    with pytest.raises(ValueError, match=r"compare.json lacks methods, seeds"):
         read_comparison(tmp_path)
 
 
 def test_the_markdown_table_is_what_a_readme_shows(tmp_path: Path) -> None:
-    assert markdown_table(two_arms(tmp_path)).splitlines() == [
+    assert markdown_table(two_methods(tmp_path)).splitlines() == [
         "| method | accuracy at the end | at half the budget | entropy start → end | KL from start | groups kept "
         "| difference to raft | tokens trained / generated |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -260,7 +260,7 @@ def test_the_markdown_table_is_what_a_readme_shows(tmp_path: Path) -> None:
 
 
 def test_the_terminal_shows_the_same_numbers_and_what_is_missing(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft [all]")], seeds=[0, 1])
+    plan(tmp_path, [method("raft [all]")], seeds=[0, 1])
     add_run(tmp_path, "raft [all]", 0, (0.2, 0.5))
     out = io.StringIO()
     Console(file=out, width=200).print(terminal_table(read_comparison(tmp_path), 200))
@@ -269,7 +269,7 @@ def test_the_terminal_shows_the_same_numbers_and_what_is_missing(tmp_path: Path)
 
 
 def test_folders_and_counts_are_short_and_safe() -> None:
-    assert arm_folder("raft / pos only") == "raft---pos-only"
+    assert method_folder("raft / pos only") == "raft---pos-only"
     told = [tokens_text(count) for count in (0, 999, 12_345, 999_600, 1_250_000, 3e9)]
     assert told == ["0", "999", "12.3k", "1M", "1.25M", "3G"]
 

@@ -10,7 +10,7 @@ import pytest
 from cluster.comparing.comparison import Comparison, read_comparison, rows
 from cluster.comparing.page import CHARTS, _spread, verdict, write_page
 from cluster.comparing.table import COLUMNS
-from tests.cluster.comparing.test_comparison import BASE, add_run, arm, plan, two_arms
+from tests.cluster.comparing.test_comparison import BASE, add_run, method, plan, two_methods
 
 NAMESPACES = ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink")
 VOID = {"meta", "input"}
@@ -49,9 +49,9 @@ def page(comparison: Comparison, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Comparison, str]:
-    """Two arms of three seeds, and their page: a page takes half a second."""
+    """Two methods of three seeds, and their page: a page takes half a second."""
     folder = tmp_path_factory.mktemp("comparison")
-    comparison = two_arms(folder)
+    comparison = two_methods(folder)
     return comparison, page(comparison, folder)
 
 
@@ -97,14 +97,16 @@ def test_the_same_comparison_gives_the_same_page(drawn: tuple[Comparison, str], 
 def test_charts_follow_the_theme(drawn: tuple[Comparison, str]) -> None:
     text = drawn[1]
     charts = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
-    assert "var(--arm1)" in charts
+    assert "var(--method1)" in charts
     assert not re.findall(r"#fd00..|#fe0.00", charts)
-    assert 'class="arm2 band"' in charts
+    assert 'class="method2 band"' in charts
 
 
 def test_words_of_the_plan_are_shown_as_they_are_written(tmp_path: Path) -> None:
     name = "<b>raft</b> & $x_1$"
-    plan(tmp_path, [arm(name)], seeds=[0], notes={name: "<script>alert(1)</script>"}, title="<i>t</i>", machine="a&b")
+    plan(
+        tmp_path, [method(name)], seeds=[0], notes={name: "<script>alert(1)</script>"}, title="<i>t</i>", machine="a&b"
+    )
     add_run(tmp_path, name, 0, (0.2, 0.5))
     text = page(read_comparison(tmp_path), tmp_path)
     told = Balance(text)
@@ -114,8 +116,8 @@ def test_words_of_the_plan_are_shown_as_they_are_written(tmp_path: Path) -> None
 
 
 def test_failed_and_missing_runs_are_named(tmp_path: Path) -> None:
-    failure = {"arm": "grpo", "seed": 0, "why": "loss is infinite"}
-    plan(tmp_path, [BASE, arm("raft"), arm("grpo")], seeds=[0, 1], failed=[failure])
+    failure = {"method": "grpo", "seed": 0, "why": "loss is infinite"}
+    plan(tmp_path, [BASE, method("raft"), method("grpo")], seeds=[0, 1], failed=[failure])
     add_run(tmp_path, "raft", 0, (0.2, 0.5))
     text = page(read_comparison(tmp_path), tmp_path)
     assert "grpo, seed 0 failed: loss is infinite" in text
@@ -125,7 +127,7 @@ def test_failed_and_missing_runs_are_named(tmp_path: Path) -> None:
 
 
 def test_one_seed_says_that_it_tells_little(tmp_path: Path) -> None:
-    plan(tmp_path, [arm("raft"), arm("grpo")], seeds=[3])
+    plan(tmp_path, [method("raft"), method("grpo")], seeds=[3])
     for name in ("raft", "grpo"):
         add_run(tmp_path, name, 3, (0.2, 0.5))
     comparison = read_comparison(tmp_path)

@@ -1,0 +1,63 @@
+"""A Ray session for a run: joins a cluster, or starts Ray on this machine and ends it afterwards."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from cluster.config.errors import ConfigError
+from cluster.config.run_config import RunConfig
+from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
+
+
+@contextmanager
+def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
+    """Joins the cluster, or starts Ray on this machine and ends it afterwards.
+
+    Gives the layout, which fits, and the address of Ray's dashboard.
+
+    Raises:
+        ConfigError: the cluster is smaller than the layout wants, or cannot be reached.
+    """
+    address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
+    if not address:
+        layout = layout_for(config, this_machine())
+    try:
+        context = ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            namespace=f"winnow-{os.getpid()}",
+        )
+    except ConnectionError as failure:
+        raise ConfigError(f"no Ray cluster answers at {address!r} (cluster.address): {failure}") from failure
+    try:
+        if address:
+            nodes = {node["NodeManagerAddress"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+            layout = layout_for(config, nodes)
+        yield layout, context.dashboard_url or ""
+    finally:
+        ray.shutdown()
+
+
+def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:
+    """The layout on these nodes.
+
+    Args:
+        config: the run.
+        nodes: what is there: node name -> {"CPU": ..., "GPU": ...}.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    has_gpus = any(resources.get("GPU") for resources in nodes.values())
+    on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
+    cluster = config.cluster if config.samples else config.cluster.model_copy(update={"generators": 0})
+    layout = plan_layout(cluster, on_gpu, judges=tuple(config.hosted_judges))
+    check_fits(layout, nodes)
+    return layout

@@ -1,0 +1,57 @@
+"""Actors that serve one run after another; they are started anew only where a run needs others than are there."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cluster.config.run_config import RunConfig
+from cluster.placement.actors import RunActors, running_actors
+from cluster.placement.layout import Layout
+from cluster.preparing.preflight import Prepared
+
+SPARE_TOKENS = 32  # that engines allow beyond the longest sequence of their first run, for runs on other data
+
+
+class WarmActors:
+    """The running actors of a layout, kept between runs. A context manager: its end is theirs."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._stack = ExitStack()
+        self._actors: RunActors | None = None
+        self._shape: dict[str, Any] = {}
+        self._max_model_len = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+
+    def for_run(self, prepared: Prepared) -> RunActors:
+        """Actors that can serve this run; its layout is the one that these were made for."""
+        shape = _shape(prepared.config)
+        if self._actors is None or shape != self._shape or prepared.max_model_len > self._max_model_len:
+            self.end()
+            self._shape = shape
+            self._max_model_len = min(prepared.max_model_len + SPARE_TOKENS, prepared.positions)
+            roomy = replace(prepared, max_model_len=self._max_model_len)
+            self._actors = self._stack.enter_context(running_actors(roomy, self._layout))
+        return self._actors
+
+    def end(self) -> None:
+        """Ends all actors; after a failure the next run starts new ones."""
+        self._stack.close()
+        self._actors = None
+
+
+def _shape(config: RunConfig) -> dict[str, Any]:
+    """The settings that actors cannot change while they live."""
+    tree = config.model_dump(include={"generator", "sync", "cluster"})
+    tree["model"] = config.model_dump(include={"model": {"dtype", "attention"}})
+    tree["model_config"] = (Path(config.model.path) / "config.json").read_text(encoding="utf-8")
+    tree["judges"] = config.hosted_judges
+    tree["groups"] = (config.rollout.groups_per_step, config.rollout.max_staleness, config.eval.prompts, config.samples)
+    return tree

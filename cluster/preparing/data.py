@@ -1,0 +1,118 @@
+"""The data of a run: prompts, held-out prompts, stored groups and worked answers, each checked."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from actors.data.prompts import DataError, load_prompts, read_rows
+from actors.data.stored import StoredGroups, read_stored
+from actors.settings import DataSettings
+from actors.types import Prompt
+from cluster.commands.check import bad_references, rows_of
+from cluster.config.errors import ConfigError
+from cluster.config.models import check_model
+from cluster.config.run_config import RunConfig
+from cluster.preparing.graders import Graders
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedData:
+    """What a run trains on and is evaluated with."""
+
+    prompts: tuple[Prompt, ...]
+    left_out: int  # prompts too long to use
+    heldout: tuple[Prompt, ...]  # for evaluation; empty where nothing is evaluated
+    stored: StoredGroups | None  # groups to train on that are not sampled
+
+    @property
+    def max_prompt_tokens(self) -> int:
+        """Tokens of the longest prompt; 0 without any."""
+        return max((prompt.tokens.size for prompt in (*self.prompts, *self.heldout)), default=0)
+
+
+def prepare_data(
+    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int, before: tuple[int, ...]
+) -> PreparedData:
+    """Reads and checks all data of a run.
+
+    Args:
+        config: the run.
+        tokenizer: the model's.
+        max_prompt_tokens: most tokens of a prompt that leave room for a response.
+        before: token ids that stand before each prompt, such as a control token.
+
+    Raises:
+        ConfigError: a file or a row cannot be used; it is named.
+    """
+    try:
+        prompts, left_out = _prompts(config, config.data, tokenizer, max_prompt_tokens, before)
+        heldout = _heldout(config, tokenizer, max_prompt_tokens, before) if config.eval.every else ()
+        stored = None
+        if config.data.stored:
+            stored = _usable(config, read_stored(config.data, tokenizer, config.run.seed, before))
+            prompts = prompts or (stored.deal(0).prompt,)
+        if config.warmup.updates or config.algorithm.imitation:
+            read_rows(Path(config.warmup.path), (config.warmup.prompt_column, config.warmup.response_column))
+    except DataError as failure:
+        raise ConfigError(str(failure)) from failure
+    return PreparedData(prompts=prompts, left_out=left_out, heldout=heldout, stored=stored)
+
+
+def _prompts(
+    config: RunConfig,
+    data: DataSettings,
+    tokenizer: "PreTrainedTokenizerBase",
+    max_prompt_tokens: int,
+    before: tuple[int, ...],
+) -> tuple[tuple[Prompt, ...], int]:
+    """(the prompts of a file, whose references have been checked, and how many were too long); none without a file."""
+    if not data.path:
+        return (), 0
+    prompts, left_out = load_prompts(data, config.reward.name, tokenizer, max_prompt_tokens, before)
+    with Graders() as graders:
+        problems = bad_references(data.path, rows_of(data, config.reward.name), config.reward, graders)
+    if problems:
+        more = f"\nand {len(problems) - 1} more rows: winnow check names them" if len(problems) > 1 else ""
+        raise ConfigError(problems[0] + more)
+    return tuple(prompts), left_out
+
+
+def _heldout(
+    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int, before: tuple[int, ...]
+) -> tuple[Prompt, ...]:
+    """The first `eval.prompts` held-out prompts, with ids of their own."""
+    data = config.data.model_copy(update={"path": config.eval.path})
+    prompts, _ = _prompts(config, data, tokenizer, max_prompt_tokens, before)
+    return tuple(replace(prompt, id=f"eval/{prompt.id}") for prompt in prompts[: config.eval.prompts])
+
+
+def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
+    """The stored groups that the algorithm can train on.
+
+    Raises:
+        ConfigError: there are none, or they are another model's.
+    """
+    name, algorithm, model = config.learner.algorithm, config.algorithm, check_model(Path(config.model.path))
+    usable = stored.with_siblings(algorithm.siblings)
+    if not len(usable):
+        raise ConfigError(
+            f"learner.algorithm = {name!r} compares at least {algorithm.siblings} responses to a prompt, and no prompt "
+            f"of {config.data.stored} (data.stored) has as many with a verdict"
+        )
+    if algorithm.reads_sampler and not usable.recorded:
+        raise ConfigError(
+            f"learner.algorithm = {name!r} weighs each token by the sampler's log-probability, and "
+            f"{config.data.stored} (data.stored) does not hold them: use the trajectories of a run, or an algorithm "
+            "that imitates (raft, rest, quark)"
+            + (', or set objective.mismatch = "none"' if algorithm.anchor == "step" else "")
+        )
+    words, positions = model.get("vocab_size", 2**31), model.get("max_position_embeddings", 2**31)
+    if usable.largest_token >= words or usable.longest > positions:
+        raise ConfigError(
+            f"{config.data.stored} (data.stored) is not this model's: its tokens go up to {usable.largest_token} and "
+            f"its sequences to {usable.longest} tokens, the model knows {words} and {positions}"
+        )
+    return usable

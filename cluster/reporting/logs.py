@@ -1,0 +1,37 @@
+"""The log: warnings on the terminal (everything with --verbose), and a file in each run's folder."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOG_FILE = "winnow.log"
+LOGGER = logging.getLogger("winnow")  # what winnow does; other packages have loggers of their own
+SHOWN = logging.getLogger("winnow.shown")  # what the terminal shows anyway: for the file only
+
+
+def log_to_terminal(verbose: bool) -> None:
+    """Warnings of all packages on stderr; with `verbose` also what winnow says of its own work."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    terminal = logging.getLogger().handlers[0]
+    terminal.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    terminal.addFilter(lambda record: record.name != SHOWN.name)
+    LOGGER.setLevel(logging.DEBUG)
+
+
+@contextmanager
+def log_file(folder: Path) -> Iterator[None]:
+    """While it lasts, what winnow says and what other packages warn of goes to `winnow.log` in a run's folder, with the
+    time and, where the run fails, the traceback."""
+    handler = logging.FileHandler(folder / LOG_FILE, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    LOGGER.setLevel(logging.DEBUG)
+    try:
+        yield
+    except BaseException:
+        LOGGER.debug("the run ended early", exc_info=True)
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()

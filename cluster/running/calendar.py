@@ -1,0 +1,36 @@
+"""When a run ends, saves and evaluates."""
+
+from dataclasses import dataclass
+
+from cluster.config.run_config import RunConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calendar:
+    """What is due after a step, by the settings of the run."""
+
+    config: RunConfig
+
+    def is_last(self, step: int, tokens: int, seconds: float) -> bool:
+        """Whether the run ends after this step: its number of steps or its budget is reached.
+
+        Args:
+            step: counted from 1.
+            tokens: sampled for training so far.
+            seconds: since training began.
+        """
+        run = self.config.run
+        return step == run.steps or 0 < run.tokens <= tokens or 0 < run.seconds <= seconds
+
+    def saves(self, step: int, last: bool) -> bool:
+        """Whether a checkpoint is due."""
+        return last or _due(self.config.run.checkpoint_every, step)
+
+    def evaluates(self, step: int, last: bool) -> bool:
+        """Whether an evaluation is due."""
+        every = self.config.eval.every
+        return every > 0 and (last or _due(every, step))
+
+
+def _due(every: int, step: int) -> bool:
+    return every > 0 and step % every == 0

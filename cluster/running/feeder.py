@@ -1,0 +1,51 @@
+"""Feeds the learner: takes accepted groups, plans the updates of a step, and ships each rank its share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from actors.filtering.client import FilterClient
+from learner.batches.planning import plan_step
+from learner.client import LearnerClient
+
+from actors.filtering.filter import AcceptedBatch
+from cluster.running.state import ScoreHistory
+from learner.methods.algorithms import Algorithm
+from learner.methods.credit import quantiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feeder:
+    """Between the filter and the learner. Credit is computed here, once for each group, from its summary."""
+
+    filter: FilterClient
+    learner: LearnerClient
+    algorithm: Algorithm
+    updates: int  # optimizer updates in a pass over the batch
+    max_new_tokens: int
+    control_tokens: tuple[int, ...]  # ids, one for each reward quantile, the best first; empty where none are used
+    scores: ScoreHistory  # grows only where control tokens are used
+
+    async def take(self) -> AcceptedBatch:
+        """The next batch, packed on its ranks; nothing is left to do but to train on it.
+
+        Takes: P accepted groups. Waits for: the filter, then for all ranks to have packed. Woken by: the filter.
+        """
+        batch = await self.filter.take()
+        plan = plan_step(
+            batch.summaries,
+            self.algorithm,
+            updates=self.updates,
+            ranks=self.learner.ranks,
+            max_new_tokens=self.max_new_tokens,
+            control=self._control_of_score(batch) if self.control_tokens else None,
+        )
+        await self.learner.prepare(plan, batch.groups)
+        return batch
+
+    def _control_of_score(self, batch: AcceptedBatch) -> dict[float, int]:
+        """score -> control token, for every score in the batch, by its quantile among the newest scores of the run."""
+        scores = np.array([score for summary in batch.summaries for score in summary.scores])
+        self.scores.add(scores)
+        known = np.unique(scores)
+        found = quantiles(self.scores.scores, known, len(self.control_tokens))
+        return {float(score): self.control_tokens[index] for score, index in zip(known, found, strict=True)}

@@ -1,0 +1,112 @@
+"""Tells how a run gets on: metrics of each step to all places that show them, and sentences to the terminal and log."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.filtering.client import FilterClient
+from actors.grading.client import VerifierClient
+
+from actors.pool import GeneratorPool
+from actors.types import Summary
+from cluster.config.run_config import RunConfig
+from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
+from cluster.reporting.outputs import MetricsWriter, Progress
+from cluster.reporting.steps import TrainedStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """The parts of a run that are asked how busy they were."""
+
+    generators: GeneratorPool
+    verifiers: tuple[VerifierClient, ...]
+    filter: FilterClient
+
+    async def busy_seconds(self) -> tuple[float, float]:
+        """Seconds so far in which (generators, verifiers) had work, each summed over all of them."""
+        verifiers = [await verifier.busy_seconds() for verifier in self.verifiers]
+        return self.generators.busy_seconds(), sum(verifiers)
+
+
+class Reporter:
+    """Writes a line of metrics for each step, shows it, and says once why a response has no verdict.
+
+    Order of calls: `begin` when training begins, `step` after each step, `close` at the end.
+    """
+
+    def __init__(self, config: RunConfig, watched: Watched, folder: Path, display: Progress, run: str) -> None:
+        """`run` is the run's name in Ray's metrics."""
+        self._config, self._watched, self._display = config, watched, display
+        self._writer = MetricsWriter(folder, run)
+        self._began = self._step_began = time.monotonic()
+        self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
+        self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
+        self._failure_shown = False
+
+    def begin(self) -> None:
+        """The clock of training starts."""
+        self._began = self._step_began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since training began."""
+        return time.monotonic() - self._began
+
+    async def step(
+        self, done: TrainedStep, report: FilterReport, updates: int, eval_accuracy: float | None = None
+    ) -> None:
+        """A finished step, after its checkpoint and its evaluation.
+
+        Args:
+            done: what the loop knows of it.
+            report: what the filter tells after it.
+            updates: optimizer updates so far.
+            eval_accuracy: where the step was evaluated.
+
+        Raises:
+            RuntimeError: the step trained on tokens older than rollout.max_staleness allows.
+        """
+        clock = await self._clock(done, updates, eval_accuracy)
+        metrics = step_metrics(done, report, clock)
+        if metrics["staleness_max"] > self._config.rollout.max_staleness:
+            raise RuntimeError(
+                f"step {done.step} trained on tokens {metrics['staleness_max']} versions old, more than "
+                f"rollout.max_staleness = {self._config.rollout.max_staleness}: this is a mistake in winnow"
+            )
+        self._writer.write(metrics)
+        self._display.step(metrics)
+        self._seconds_of_steps.append({name: metrics[name] for name in metrics if name.startswith("seconds_")})
+
+    def show_failure(self, graded: Sequence[Summary]) -> None:
+        """The first failure of a verifier in full, once; after that the counters tell."""
+        failure = next((summary.failure for summary in graded if summary.failure), "")
+        if failure and not self._failure_shown:
+            self._failure_shown = True
+            self._display.say(f"a response has no verdict, and is not trained on. The first reason: {failure}")
+
+    def say_where_the_time_went(self) -> None:
+        """One sentence at the end of the run."""
+        self._display.say(where_the_time_went(self._seconds_of_steps))
+
+    def close(self) -> None:
+        """Ends all files."""
+        self._writer.close()
+
+    async def _clock(self, done: TrainedStep, updates: int, eval_accuracy: float | None) -> Clock:
+        busy, now = await self._watched.busy_seconds(), time.monotonic()
+        spent = now - self._step_began
+        verifiers = len(self._watched.verifiers)
+        clock = Clock(
+            wall=now - self._began,
+            other=spent - (done.seconds_wait + done.seconds_train + done.seconds_sync),
+            step=spent,
+            busy_generators=(busy[0] - self._busy[0]) / spent / max(1, self._watched.generators.wanted),
+            busy_verifiers=(busy[1] - self._busy[1]) / spent / verifiers,
+            verifiers=verifiers,
+            updates=updates,
+            eval_accuracy=eval_accuracy,
+        )
+        self._step_began, self._busy = now, busy
+        return clock

@@ -17,7 +17,7 @@ def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
         raise ConfigError(f"there is no model folder {folder} ({setting}): give a downloaded Hugging Face folder")
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} ({setting}) holds no config.json: it is not a Hugging Face model folder")
-    found = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     if not any(name.endswith("ForCausalLM") for name in found.get("architectures") or ()):
         raise ConfigError(f"{folder} ({setting}) holds {found.get('architectures')}, not a causal language model")
     return found

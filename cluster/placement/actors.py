@@ -77,8 +77,8 @@ class ActorFactory:
         # Every group that may be in flight is a call, and so is every prompt of an evaluation.
         slots = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step
         self._calls = slots + config.eval.prompts + SPARE_CALLS
-        self._handles: list[ActorHandle] = []
-        self._stoppable: list[ActorHandle] = []  # those with processes that Ray does not know
+        self._handles: list[ActorHandle[Any]] = []
+        self._stoppable: list[ActorHandle[Any]] = []  # those with processes that Ray does not know
 
     def create_all(self) -> RunActors:
         """Every actor of the layout."""
@@ -143,7 +143,7 @@ class ActorFactory:
 
     def _create(
         self, kind: type, name: str, *arguments: object, groups: dict[str, int] | None = None, **options: int
-    ) -> ActorHandle:
+    ) -> ActorHandle[Any]:
         """One actor in its bundle.
 
         Args:
@@ -166,7 +166,7 @@ class ActorFactory:
             runtime_env={"env_vars": self._env},
             **options,
         )
-        handle: ActorHandle = actor.remote(*arguments)
+        handle: ActorHandle[Any] = actor.remote(*arguments)
         self._handles.append(handle)
         if hasattr(kind, "stop"):
             self._stoppable.append(handle)
@@ -201,7 +201,8 @@ def _wait_for(group: PlacementGroup, layout: Layout) -> None:
     try:
         ray.get(group.ready(), timeout=PLACEMENT_SECONDS)
     except GetTimeoutError as failure:
+        free = ray.available_resources()  # type: ignore[no-untyped-call]
         raise ConfigError(
             f"the layout wants {layout.cpus:g} CPUs and {layout.gpus:g} GPUs, and the cluster did not give them within "
-            f"{PLACEMENT_SECONDS:g} s. Free now: {ray.available_resources()}. Other jobs hold the rest"
+            f"{PLACEMENT_SECONDS:g} s. Free now: {free}. Other jobs hold the rest"
         ) from failure

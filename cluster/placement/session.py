@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -38,7 +39,8 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         raise ConfigError(f"no Ray cluster answers at {address!r} (cluster.address): {failure}") from failure
     try:
         if address:
-            nodes = {node["NodeManagerAddress"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
+            known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+            nodes = {node["NodeManagerAddress"]: node["Resources"] for node in known if node["Alive"]}
             layout = layout_for(config, nodes)
         yield layout, context.dashboard_url or ""
     finally:

@@ -98,7 +98,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
     lags = [done.step - 1 - summary.oldest_version for summary in batch if summary.oldest_version >= 0]
     outcomes = [outcome for summary in graded for outcome in summary.outcomes]
     lengths = [length for summary in graded for length in summary.lengths]
-    metrics = {
+    metrics: dict[str, Any] = {
         "step": done.step,
         "version": done.step,
         "updates": clock.updates,

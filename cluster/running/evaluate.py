@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from actors.errors import RolloutFailed
 from actors.pool import GeneratorPool
@@ -39,12 +38,19 @@ class Evaluator:
         graded = await asyncio.gather(*(self._outcomes(request) for request in requests))
         outcomes = [outcome for group in graded for outcome in group if outcome.scored]
         correct = sum(outcome is Outcome.CORRECT for outcome in outcomes)
-        line: dict[str, Any] = {"step": step, "tokens": tokens, "wall_seconds": wall_seconds}
-        line |= {"prompts": len(requests), "responses": len(outcomes), "correct": correct}
-        line["accuracy"] = correct / max(1, len(outcomes))
+        accuracy = correct / max(1, len(outcomes))
+        line = {
+            "step": step,
+            "tokens": tokens,
+            "wall_seconds": wall_seconds,
+            "prompts": len(requests),
+            "responses": len(outcomes),
+            "correct": correct,
+            "accuracy": accuracy,
+        }
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        return line["accuracy"]
+        return accuracy
 
     async def _outcomes(self, request: RolloutRequest) -> tuple[Outcome, ...]:
         try:

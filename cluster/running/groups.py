@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 import ray
 from actors.data.source import PromptSource
@@ -29,7 +30,7 @@ class GroupSource:
             dealt.sort(key=lambda each: -each[0].tokens.size)
         return dealt
 
-    async def rollout(self, request: RolloutRequest) -> tuple[Summary, ray.ObjectRef]:
+    async def rollout(self, request: RolloutRequest) -> tuple[Summary, ray.ObjectRef[Any]]:
         """A group from a generator or from the stored data: its summary and a reference to its packed arrays.
 
         Which of the two follows from the seed and the group's id, not from the order of arrival.

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ray
 from actors.data.source import PromptSource
@@ -85,7 +86,7 @@ class Run:
             self.reporter.close()
             await self._actors.filter.close(self.counters.step + 1)
 
-    def stages(self) -> Stages[ray.ObjectRef, AcceptedBatch, list[UpdateStats], SyncReport]:
+    def stages(self) -> Stages[ray.ObjectRef[Any], AcceptedBatch, list[UpdateStats], SyncReport]:
         """What the loop drives in this run."""
         filter = self._actors.filter
         return Stages(

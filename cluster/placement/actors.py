@@ -74,9 +74,7 @@ class ActorFactory:
         self._group, self._layout, self._prepared, self._config = group, layout, prepared, config
         self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
         self._env = _environment(config, layout, self._backend)
-        # Every group that may be in flight is a call, and so is every prompt of an evaluation.
-        slots = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step
-        self._calls = slots + config.eval.prompts + SPARE_CALLS
+        self._calls = calls_at_once(config)
         self._handles: list[ActorHandle[Any]] = []
         self._stoppable: list[ActorHandle[Any]] = []  # those with processes that Ray does not know
 
@@ -171,6 +169,13 @@ class ActorFactory:
         if hasattr(kind, "stop"):
             self._stoppable.append(handle)
         return handle
+
+
+def calls_at_once(config: RunConfig) -> int:
+    """Calls that a generator, a judge and the filter take at the same time: one for every group that may be in flight
+    and for every prompt of an evaluation, and some to spare."""
+    slots = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step
+    return slots + config.eval.prompts + SPARE_CALLS
 
 
 def learner_threads(config: RunConfig) -> int:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from cluster.config.run_config import RunConfig
-from cluster.placement.actors import RunActors, running_actors
+from cluster.placement.actors import RunActors, calls_at_once, running_actors
 from cluster.placement.layout import Layout
 from cluster.preparing.preflight import Prepared
 
@@ -22,7 +22,7 @@ class WarmActors:
         self._stack = ExitStack()
         self._actors: RunActors | None = None
         self._shape: dict[str, Any] = {}
-        self._max_model_len = 0
+        self._max_model_len = self._calls = 0
 
     def __enter__(self) -> Self:
         return self
@@ -32,10 +32,11 @@ class WarmActors:
 
     def for_run(self, prepared: Prepared) -> RunActors:
         """Actors that can serve this run; its layout is the one that these were made for."""
-        shape = _shape(prepared.config)
-        if self._actors is None or shape != self._shape or prepared.max_model_len > self._max_model_len:
+        shape, calls = _shape(prepared.config), calls_at_once(prepared.config)
+        too_small = prepared.max_model_len > self._max_model_len or calls > self._calls
+        if self._actors is None or shape != self._shape or too_small:
             self.end()
-            self._shape = shape
+            self._shape, self._calls = shape, calls
             self._max_model_len = min(prepared.max_model_len + SPARE_TOKENS, prepared.positions)
             roomy = replace(prepared, max_model_len=self._max_model_len)
             self._actors = self._stack.enter_context(running_actors(roomy, self._layout))
@@ -53,5 +54,5 @@ def _shape(config: RunConfig) -> dict[str, Any]:
     tree["model"] = config.model_dump(include={"model": {"dtype", "attention"}})
     tree["model_config"] = (Path(config.model.path) / "config.json").read_text(encoding="utf-8")
     tree["judges"] = config.hosted_judges
-    tree["groups"] = (config.rollout.groups_per_step, config.rollout.max_staleness, config.eval.prompts, config.samples)
+    tree["samples"] = config.samples
     return tree

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from learner.client import LearnerClient
+from learner.client import Learner
 from rich.console import Console
 
 from actors.errors import BrokenPart, Starved
@@ -125,6 +125,6 @@ def _one(actors: WarmActors, job: _Job, line: ProgressLine) -> None:
     line.done()
 
 
-async def _warm(learner: LearnerClient, config: RunConfig, target: Path, line: ProgressLine) -> None:
+async def _warm(learner: Learner, config: RunConfig, target: Path, line: ProgressLine) -> None:
     await learner.join()
     await warm_up(learner, config, target, line)

@@ -10,8 +10,8 @@ import ray
 from actors.filtering.client import FilterClient
 from actors.grading.client import JudgeClient, VerifierClient
 from actors.rollouts.client import GeneratorClient
-from learner.client import LearnerClient
-from learner.transfer import choose_backend
+from learner.client import Learner, LearnerClient
+from learner.transfer import BACKENDS, choose_backend
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -38,7 +38,7 @@ STOP_SECONDS = 10.0  # for engines and graders to end their processes before the
 class RunActors:
     """The running actors, each behind its client."""
 
-    learner: LearnerClient
+    learner: Learner
     generators: GeneratorPool
     verifiers: tuple[VerifierClient, ...]
     judges: tuple[JudgeClient, ...]
@@ -101,8 +101,8 @@ class ActorFactory:
         return RunActors(
             learner=LearnerClient(ranks),
             generators=GeneratorPool(generators),
-            verifiers=tuple(map(VerifierClient, verifiers)),
-            judges=tuple(JudgeClient(ray.get_actor(name)) for name in judges.values()),
+            verifiers=tuple(VerifierClient(handle, f"verifier-{i}") for i, handle in enumerate(verifiers)),
+            judges=tuple(JudgeClient(ray.get_actor(name), name) for name in judges.values()),
             filter=FilterClient(filter_actor),
             backend=self._backend,
         )
@@ -190,7 +190,7 @@ def learner_threads(config: RunConfig) -> int:
 def _environment(config: RunConfig, layout: Layout, backend: str) -> dict[str, str]:
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if layout.on_gpu:
-        return env | {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1" if backend == "ipc" else "0"}
+        return env | {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1" if BACKENDS[backend].pickles else "0"}
     return env | {
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",

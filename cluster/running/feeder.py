@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from actors.filtering.client import FilterClient
 from learner.batches.planning import plan_step
-from learner.client import LearnerClient
+from learner.client import Learner
 
 from actors.filtering.filter import AcceptedBatch
 from cluster.running.state import ScoreHistory
@@ -18,10 +18,11 @@ class Feeder:
     """Between the filter and the learner. Credit is computed here, once for each group, from its summary."""
 
     filter: FilterClient
-    learner: LearnerClient
+    learner: Learner
     algorithm: Algorithm
     updates: int  # optimizer updates in a pass over the batch
     max_new_tokens: int
+    has_span_rewards: bool
     control_tokens: tuple[int, ...]  # ids, one for each reward quantile, the best first; empty where none are used
     scores: ScoreHistory  # grows only where control tokens are used
 
@@ -38,6 +39,7 @@ class Feeder:
             ranks=self.learner.ranks,
             max_new_tokens=self.max_new_tokens,
             control=self._control_of_score(batch) if self.control_tokens else None,
+            has_span_rewards=self.has_span_rewards,
         )
         await self.learner.prepare(plan, batch.groups)
         return batch

@@ -2,15 +2,15 @@
 
 import random
 from dataclasses import dataclass, replace
-from typing import Any
 
 import ray
 from actors.data.source import PromptSource
+from actors.filtering.client import FilterClient
 
 from actors.arrow import packed
 from actors.data.stored import StoredGroups
 from actors.pool import GeneratorPool
-from actors.types import Prompt, RolloutRequest, Summary, Times
+from actors.types import GroupRef, Prompt, RolloutRequest, Summary, Times
 from cluster.config.run_config import RunConfig
 
 
@@ -20,6 +20,7 @@ class GroupSource:
 
     config: RunConfig
     prompts: PromptSource
+    filter: FilterClient
     generators: GeneratorPool
     stored: StoredGroups | None
 
@@ -30,11 +31,12 @@ class GroupSource:
             dealt.sort(key=lambda each: -each[0].tokens.size)
         return dealt
 
-    async def rollout(self, request: RolloutRequest) -> tuple[Summary, ray.ObjectRef[Any]]:
+    async def rollout(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
         """A group from a generator or from the stored data: its summary and a reference to its packed arrays.
 
         Which of the two follows from the seed and the group's id, not from the order of arrival.
         """
+        self.filter.dispatched(request)
         if self.stored is None or not self._comes_from_stored(request.group):
             summary, group = await self.generators.rollout(request)
             self.prompts.graded(summary)

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from actors.rollouts.client import GeneratorClient
-from learner.client import LearnerClient
+from learner.client import Learner
 
 from actors.errors import ActorDied, BrokenPart
 from actors.pool import GeneratorPool
@@ -20,7 +20,7 @@ NOISE_FACTOR = 4.0  # later syncs in lower precision may differ by this many tim
 class Publisher:
     """Brings versions to the generators that are alive."""
 
-    def __init__(self, learner: LearnerClient, pool: GeneratorPool, config: RunConfig, backend: str) -> None:
+    def __init__(self, learner: Learner, pool: GeneratorPool, config: RunConfig, backend: str) -> None:
         """`backend` is a key of `learner.transfer.BACKENDS`: how weights travel."""
         self._learner, self._pool, self._config, self._backend = learner, pool, config, backend
         self._measure_noise = config.model.dtype != "float32"

@@ -3,14 +3,13 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import ray
 from actors.data.source import PromptSource
 
 from actors.data.chooser import Chooser
 from actors.errors import Starved
 from actors.filtering.filter import AcceptedBatch
+from actors.types import GroupRef
 from cluster.placement.actors import RunActors
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
@@ -42,13 +41,16 @@ class Run:
         scores = ScoreHistory()
         chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
         prompts = PromptSource(prepared.prompts, config.run.seed, chooser=chooser)
-        self.groups = GroupSource(config=config, prompts=prompts, generators=actors.generators, stored=prepared.stored)
+        self.groups = GroupSource(
+            config=config, prompts=prompts, filter=actors.filter, generators=actors.generators, stored=prepared.stored
+        )
         self.feeder = Feeder(
             filter=actors.filter,
             learner=actors.learner,
             algorithm=algorithm,
             updates=config.learner.updates_per_step,
             max_new_tokens=config.rollout.max_new_tokens,
+            has_span_rewards=config.reward.span_weight > 0,
             control_tokens=prepared.control,
             scores=scores,
         )
@@ -62,7 +64,12 @@ class Run:
             file=folder / "evals.jsonl",
         )
         self.state = StateOwners(
-            progress=self, scores=scores, prompts=prompts, filter=actors.filter, learner=actors.learner
+            progress=self,
+            scores=scores,
+            prompts=prompts,
+            stored=prepared.stored,
+            filter=actors.filter,
+            learner=actors.learner,
         )
         self._calendar = Calendar(config=config)
 
@@ -86,7 +93,7 @@ class Run:
             self.reporter.close()
             await self._actors.filter.close(self.counters.step + 1)
 
-    def stages(self) -> Stages[ray.ObjectRef[Any], AcceptedBatch, list[UpdateStats], SyncReport]:
+    def stages(self) -> Stages[GroupRef, AcceptedBatch, list[UpdateStats], SyncReport]:
         """What the loop drives in this run."""
         filter = self._actors.filter
         return Stages(

@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 from actors.data.source import PromptSource, PromptSourceState
 from actors.filtering.client import FilterClient
-from learner.client import LearnerClient
+from learner.client import Learner
 
+from actors.data.stored import StoredGroups, StoredGroupsState
 from actors.filtering.filter import FilterState
 from learner.types import LearnerState
 
@@ -25,7 +26,6 @@ class Counters:
     step: int = 0  # training steps, and the version of the weights
     updates: int = 0  # optimizer updates
     tokens: int = 0  # sampled for training
-    stored: int = 0  # stored groups that were dealt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,7 +35,8 @@ class RunState:
     counters: Counters
     scores: np.ndarray  # float64[up to SCORES_KEPT], what the score history holds, oldest first
     prompts: PromptSourceState
-    filter: FilterState  # the ledger, and the groups that were accepted and wait
+    stored: StoredGroupsState | None  # None without stored groups
+    filter: FilterState  # the ledger, the groups that were accepted and wait, and the prompts of those in flight
     learner: LearnerState
 
 
@@ -66,28 +67,35 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateOwners:
-    """The parts of a run that remember something. Save and restore only between steps, when no batch is taken."""
+    """The parts of a run that remember something."""
 
     progress: Progress
     scores: ScoreHistory
     prompts: PromptSource
+    stored: StoredGroups | None
     filter: FilterClient
-    learner: LearnerClient
+    learner: Learner
 
     async def save(self) -> RunState:
-        """What all parts remember now."""
+        """What all parts remember now. Call it between two steps; groups may be in flight."""
+        learner = await self.learner.save()
+        filter_state = await self.filter.save()  # the prompts come right after it: nothing is dealt in between
         return RunState(
             counters=self.progress.counters,
             scores=self.scores.save(),
             prompts=self.prompts.save(),
-            filter=await self.filter.save(),
-            learner=await self.learner.save(),
+            stored=self.stored.save() if self.stored is not None else None,
+            filter=filter_state,
+            learner=learner,
         )
 
     async def restore(self, state: RunState) -> None:
-        """Has all parts go on from a saved state; the run has begun on the actors, and nothing is in flight."""
+        """Has all parts go on from a saved state. Call it when the run has begun on the actors, the learner's training
+        is open and nothing has been dispatched; prompts that were in flight are dealt again first."""
         self.progress.counters = state.counters
         self.scores.restore(state.scores)
-        self.prompts.restore(state.prompts)
+        self.prompts.restore(state.prompts, state.filter.interrupted)
+        if self.stored is not None and state.stored is not None:
+            self.stored.restore(state.stored)
         await self.filter.restore(state.filter)
         await self.learner.restore(state.learner)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from learner.client import LearnerClient
+from learner.client import Learner
 
 from cluster.config.run_config import RunConfig
 from cluster.reporting.outputs import Progress
@@ -11,7 +11,7 @@ from cluster.running.specs import learner_spec, warmup_schedule
 UPDATES_PER_LINE = 10  # supervised updates between two lines of progress
 
 
-async def warm_up(learner: LearnerClient, config: RunConfig, target: Path, display: Progress) -> None:
+async def warm_up(learner: Learner, config: RunConfig, target: Path, display: Progress) -> None:
     """Trains the model of the run on its worked answers and saves it in the folder `target`; the ranks have joined."""
     updates = config.warmup.updates
     await learner.open_warm_up(learner_spec(config), Path(config.model.path), warmup_schedule(config))

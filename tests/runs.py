@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
 from cluster.reporting.outputs import Display
 from cluster.running.run import Run
-from cluster.running.warmup import warm_up
 
 ROOT = Path(__file__).parents[1]
 CPUS = 8  # that Ray may hand out; the machine may have fewer, as actors ask for parts of one

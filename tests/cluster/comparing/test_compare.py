@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from cluster.comparing.compare import plan_comparison
 from cluster.comparing.comparison import read_comparison
+from cluster.comparing.plan import plan_comparison
 from cluster.config.errors import ConfigError
 from cluster.config.reading import load_config
 from cluster.config.run_config import RunConfig
@@ -41,6 +41,7 @@ def test_what_cannot_be_compared_is_said(methods: dict, message: str) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("own_ray")
 def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -77,6 +78,7 @@ def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("own_ray")
 def test_a_method_that_starves_is_named_and_the_others_go_on(tmp_path: Path) -> None:
     items = [
         str(RUNS / "demo.toml"),

@@ -1,43 +1,22 @@
 """Whole runs with the real parts, made short: what they leave behind, and that what they leave is consistent."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from actors.errors import Starved
 from actors.filtering.ledger import check_conservation
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, load_config
-from cluster.config.run_config import RunConfig
 from cluster.reporting.metrics import METRICS
+from cluster.running.train import train
+from tests.runs import ROOT, Runs, demo, metrics_of
 
-ROOT = Path(__file__).parents[3]
-SHORT = [
-    "world.digits=1",
-    "warmup.updates=80",
-    "rollout.groups_per_step=8",
-    "run.steps=3",
-    "learner.updates_per_step=1",
-]
 pytestmark = pytest.mark.ray
-
-
-def demo(tmp_path: Path, *overrides: str) -> RunConfig:
-    return load_config(ROOT / "deploy/runs/demo.toml", [*SHORT, f"run.folder={tmp_path}", *overrides])
-
-
-def run(config: RunConfig) -> Path:
-    from cluster.running.train import train
-
-    return train(config)
-
-
-def metrics_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
 def check_run(folder: Path, steps: int, staleness: int) -> None:
@@ -67,21 +46,26 @@ def check_run(folder: Path, steps: int, staleness: int) -> None:
     assert (folder / f"checkpoints/step-{steps}/complete").is_file()
 
 
-def test_on_policy_on_two_zero3_ranks_and_two_generators(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_ray")
+def test_on_policy_on_two_zero3_ranks_and_two_generators_in_a_session_of_its_own(tmp_path: Path) -> None:
     overrides = ("cluster.learner_ranks=2", "learner.zero_stage=3", "cluster.generators=2", "cluster.verifiers=1")
-    folder = run(demo(tmp_path, *overrides, "cluster.device=cpu"))
+    folder = train(demo(tmp_path, *overrides))
     check_run(folder, steps=3, staleness=0)
+    log = (folder / "winnow.log").read_text()
+    assert "step 3/3" in log
+    assert "version 3 is live" in log
+    assert not ray.is_initialized()
 
 
-def test_one_version_stale_on_two_zero2_ranks_with_checkpoints(tmp_path: Path) -> None:
+def test_one_version_stale_on_two_zero2_ranks_with_checkpoints(runs: Runs, tmp_path: Path) -> None:
     overrides = ("cluster.learner_ranks=2", "learner.zero_stage=2", "rollout.max_staleness=1", "run.checkpoint_every=2")
-    folder = run(demo(tmp_path, *overrides, "run.steps=4"))
+    folder = runs.train(demo(tmp_path, *overrides, "run.steps=4"))
     check_run(folder, steps=4, staleness=1)
     assert sorted(path.name for path in folder.glob("checkpoints/*")) == ["step-2", "step-4"]
     assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
 
 
-def test_a_users_own_dataset_trains_without_any_engine(tmp_path: Path) -> None:
+def test_a_users_own_dataset_trains_without_any_engine(runs: Runs, tmp_path: Path) -> None:
     from learner.models.tiny import write_tiny_model
 
     write_tiny_model(tmp_path / "model", alphabet="0123456789+=", seed=0)
@@ -94,22 +78,22 @@ def test_a_users_own_dataset_trains_without_any_engine(tmp_path: Path) -> None:
         "rollout": {"groups_per_step": 2, "max_new_tokens": 8},
         "run": {"folder": str(tmp_path), "steps": 4},
     }
-    lines = metrics_of(run(config_of(tree)))
+    lines = metrics_of(runs.train(config_of(tree)))
     assert [line["tokens_trained"] for line in lines] == [4, 4, 4, 4]  # an answer and its end, for two prompts
     assert lines[-1]["loss"] < lines[0]["loss"]
     tree["learner"]["algorithm"] = "topr"
     with pytest.raises(ConfigError, match=r"weighs each token by the sampler's log-probability.*does not hold them"):
-        run(config_of(tree))
+        runs.train(config_of(tree))
 
 
-def test_a_filter_that_rejects_everything_stops_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+def test_a_filter_that_rejects_everything_stops_the_run_with_a_checkpoint(runs: Runs, tmp_path: Path) -> None:
     config = demo(tmp_path, "warmup.updates=0", "filter.patience=24")
     with pytest.raises(Starved, match=r"24 groups in a row.*0\.0 correct: 24"):
-        run(config)
+        runs.train(config)
     assert (tmp_path / "demo/checkpoints/step-0/complete").is_file()
 
 
-def test_gsm8k_goes_through_with_its_own_columns_and_answers(tmp_path: Path) -> None:
+def test_gsm8k_goes_through_with_its_own_columns_and_answers(runs: Runs, tmp_path: Path) -> None:
     data = ROOT.parent / "shared/data/gsm8k/train.jsonl"
     if not data.is_file():
         pytest.skip(f"needs the GSM8K files, which are not at {data.parent}")
@@ -120,7 +104,7 @@ def test_gsm8k_goes_through_with_its_own_columns_and_answers(tmp_path: Path) -> 
     # A random model is right by luck at best, so every group is kept: the point is that real text goes through.
     overrides += ["filter.drop=none", "rollout.groups_per_step=2", "rollout.group_size=2", "rollout.max_new_tokens=32"]
     overrides += ["model.dtype=float32", "learner.micro_batch_tokens=2048"]
-    folder = run(load_config(ROOT / "deploy/runs/gsm8k.toml", overrides))
+    folder = runs.train(load_config(ROOT / "deploy/runs/gsm8k.toml", overrides))
     lines = metrics_of(folder)
     assert len(lines) == 3
     rows = pq.read_table(folder / "trajectories/step=1/groups.parquet").to_pylist()

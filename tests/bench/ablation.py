@@ -10,10 +10,19 @@ from typing import Any
 
 from cluster.config.reading import load_config
 from cluster.config.run_config import RunConfig
-from cluster.preparing.preflight import write_world
-from tests.bench.arms import Arm, Canned, Crew, Generation, Learning, crew, rates, with_settings
+from cluster.preparing.world import write_world
 from tests.bench.figures import Chart, Figure, Part
 from tests.bench.limit import Alone, overlap
+from tests.bench.measured import (
+    BenchActors,
+    Canned,
+    Generation,
+    Learning,
+    MeasuredRun,
+    bench_actors,
+    rates,
+    with_settings,
+)
 
 ROOT = Path(__file__).parents[2]
 REAL = 0.85
@@ -36,49 +45,53 @@ BASE = "S = 1"
 
 
 def measure(quick: bool = False) -> Part:
-    """The arms with S > 0 on one set of actors, those with S = 0 before and after them: a learner that takes turns with
+    """The methods with S > 0 on one set of actors, those with S = 0 before and after them: a learner that takes turns with
     the engines may use all cores, so it is started with more threads."""
     steps, rounds = (4, 1) if quick else (9, 2)
     seen: dict[str, list[dict[str, float]]] = {}
-    arms: dict[str, Arm] = {}
+    methods: dict[str, MeasuredRun] = {}
     stages: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         run = [f"run.steps={steps}", f"run.seconds={ARM}", *["warmup.updates=40"] * quick]
         config = write_world(load_config(ROOT / "deploy/runs/demo.toml", [*SHORT, *run]), folder)
         config = with_settings(config, world={"name": ""})
-        with crew(_arm(config, SYNC["S = 0"]), folder) as first:
+        with bench_actors(_method(config, SYNC["S = 0"]), folder) as first:
             first.warm(config, folder / "start")
             config = with_settings(config, model={"path": str(folder / "start")}, warmup={"updates": 0})
-            _all(first, config, SYNC, seen, arms)
-        with crew(_arm(config, ASYNC["S = 4"]), folder) as second:
+            _all(first, config, SYNC, seen, methods)
+        with bench_actors(_method(config, ASYNC["S = 4"]), folder) as second:
             for _ in range(rounds):
-                _all(second, config, ASYNC, seen, arms)
-                stages.append(_stages(second, _arm(config, ASYNC[BASE]), arms[BASE]))
+                _all(second, config, ASYNC, seen, methods)
+                stages.append(_stages(second, _method(config, ASYNC[BASE]), methods[BASE]))
         if rounds > 1:
-            with crew(_arm(config, SYNC["S = 0"]), folder) as third:
-                _all(third, config, SYNC, seen, arms)
+            with bench_actors(_method(config, SYNC["S = 0"]), folder) as third:
+                _all(third, config, SYNC, seen, methods)
     return _report({name: _middle(several) for name, several in seen.items()}, _middle(stages), len(stages))
 
 
-def _arm(config: RunConfig, settings: Settings) -> RunConfig:
+def _method(config: RunConfig, settings: Settings) -> RunConfig:
     return with_settings(config, **settings)
 
 
 def _all(
-    crew: Crew, config: RunConfig, chosen: Mapping[str, Settings], seen: dict[str, list[dict[str, float]]], arms: Any
+    actors: BenchActors,
+    config: RunConfig,
+    chosen: Mapping[str, Settings],
+    seen: dict[str, list[dict[str, float]]],
+    methods: Any,
 ) -> None:
     for name, settings in chosen.items():
-        arms[name] = crew.run(_arm(config, settings), name=name)
-        seen.setdefault(name, []).append(rates(arms[name].steps))
+        methods[name] = actors.run(_method(config, settings), name=name)
+        seen.setdefault(name, []).append(rates(methods[name].steps))
 
 
-def _stages(crew: Crew, config: RunConfig, pipeline: Arm) -> dict[str, float]:
+def _stages(actors: BenchActors, config: RunConfig, pipeline: MeasuredRun) -> dict[str, float]:
     """The stages alone, right after the pipeline on the same actors; the share of the ideal that it reached."""
     canned: Canned = pipeline.kept[-2 * config.rollout.groups_per_step :]
     alone = {
-        "generation": rates(crew.run(config, Generation, "generation alone").steps),
-        "learning": rates(crew.run(config, Learning, "learning alone", canned).steps),
+        "generation": rates(actors.run(config, Generation, "generation alone").steps),
+        "learning": rates(actors.run(config, Learning, "learning alone", canned).steps),
     }
     together = rates(pipeline.steps)
     return share_of_ideal(alone, together, len(os.sched_getaffinity(0)))

@@ -14,13 +14,13 @@ from pathlib import Path
 from cluster.config.run_config import RunConfig
 from cluster.running.loop import StepDone
 from rewards import Outcome
-from tests.bench.arms import Arm, crew, with_settings
+from tests.bench.measured import MeasuredRun, bench_actors, with_settings
 from tests.bench.processes import Usage, usage
 from tests.bench.reached import Watch
 from tests.bench.workloads import WORKLOADS, winnow_settings
 
 
-class Watched(Arm):
+class Watched(MeasuredRun):
     """A run that a watch ends."""
 
     watch: Watch
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> None:
         warm(folder, int(arguments[2]))
         return
     config = config_of_folder(folder, "start")
-    with crew(config, folder / "winnow") as running:
+    with bench_actors(config, folder / "winnow") as running:
         Watched.watch = Watch(seconds=float(arguments[1]), accuracy=float(arguments[2]))
         running.run(config, Watched, "winnow")
 
@@ -65,7 +65,7 @@ def warm(folder: Path, updates: int) -> None:
         shutil.copytree(folder / "model", folder / "start")
         return
     config = with_settings(config_of_folder(folder, "model"), warmup={"updates": updates})
-    with crew(config, folder / "winnow") as running:
+    with bench_actors(config, folder / "winnow") as running:
         running.warm(config, folder / "start")
 
 

@@ -24,12 +24,13 @@ from typing import Any
 import numpy as np
 
 from actors.data.world import ALPHABET, write_addition
-from cluster.comparing.compare import compare, plan_comparison
-from cluster.comparing.comparison import arm_folder
+from cluster.comparing.compare import compare
+from cluster.comparing.comparison import method_folder
+from cluster.comparing.plan import plan_comparison
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
 
-ARMS: dict[str, dict[str, dict[str, Any]]] = {
+METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "uniform": {},
     "chosen": {"rollout": {"choose": "likely-mixed", "first_stage": 4}},
 }
@@ -37,10 +38,10 @@ Run = Mapping[str, Any]
 
 
 def measure(seeds: int = 3, quick: bool = False) -> dict[str, float]:
-    """Runs every arm with every seed.
+    """Runs every method with every seed.
 
     Args:
-        seeds: runs of each arm.
+        seeds: runs of each method.
         quick: a few small steps, which show that it works and no more.
 
     Returns:
@@ -52,11 +53,14 @@ def measure(seeds: int = 3, quick: bool = False) -> dict[str, float]:
     """
     with tempfile.TemporaryDirectory() as place:
         tree = _settings(Path(place), quick)
-        arms = {name: _config(tree, changes) for name, changes in ARMS.items()}
-        folder, failed = compare(plan_comparison("saving", "What choosing saves", arms, seeds))
+        methods = {name: _config(tree, changes) for name, changes in METHODS.items()}
+        folder, failed = compare(plan_comparison("saving", "What choosing saves", methods, seeds))
         if failed:
-            raise RuntimeError(f"{failed} of {len(arms) * seeds} runs failed")
-        runs = {arm: [_read(folder / arm_folder(arm) / f"seed={seed}") for seed in range(seeds)] for arm in arms}
+            raise RuntimeError(f"{failed} of {len(methods) * seeds} runs failed")
+        runs = {
+            method: [_read(folder / method_folder(method) / f"seed={seed}") for seed in range(seeds)]
+            for method in methods
+        }
     ratios = [c["spent"] / u["spent"] for c, u in zip(runs["chosen"], runs["uniform"], strict=True)]
     gains = [c["end"] - u["end"] for c, u in zip(runs["chosen"], runs["uniform"], strict=True)]
     figures = {
@@ -65,16 +69,16 @@ def measure(seeds: int = 3, quick: bool = False) -> dict[str, float]:
         "accuracy gained against uniform": _mean(gains),
         "accuracy at the start": _mean([run["start"] for run in runs["uniform"]]),
     }
-    for arm, found in runs.items():
-        figures[f"{arm}: accuracy at the end"] = _mean([run["end"] for run in found])
-        figures[f"{arm}: tokens per kept group"] = _mean([run["spent"] for run in found])
-        figures[f"{arm}: learner tokens per sampled token"] = _mean([run["trained"] for run in found])
-        figures[f"{arm}: share of groups kept"] = _mean([run["kept"] for run in found])
+    for method, found in runs.items():
+        figures[f"{method}: accuracy at the end"] = _mean([run["end"] for run in found])
+        figures[f"{method}: tokens per kept group"] = _mean([run["spent"] for run in found])
+        figures[f"{method}: learner tokens per sampled token"] = _mean([run["trained"] for run in found])
+        figures[f"{method}: share of groups kept"] = _mean([run["kept"] for run in found])
     return figures
 
 
 def _settings(place: Path, quick: bool) -> dict[str, dict[str, Any]]:
-    """The settings that all arms share; writes the model, the problems and the worked answers."""
+    """The settings that all methods share; writes the model, the problems and the worked answers."""
     from learner.models.tiny import write_tiny_model
 
     write_tiny_model(place / "model", alphabet=ALPHABET, seed=0)

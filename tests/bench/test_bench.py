@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from tests.bench import against, control
 from tests.bench.ablation import remarks
-from tests.bench.arms import Step, rates
 from tests.bench.figures import Chart, Figure, Part, Target, part_of, part_of_numbers
 from tests.bench.limit import Alone, overlap, step_seconds
+from tests.bench.measured import Step, rates
 from tests.bench.page import number, write_page
 from tests.bench.processes import Usage, usage
 from tests.bench.reached import Watch

@@ -14,16 +14,17 @@ import numpy as np
 from rich.console import Console
 
 from actors.filtering.filter import AcceptedBatch
-from actors.pool import call
-from actors.types import Order, Summary
+from actors.types import GroupRef, RolloutRequest, Summary
 from cluster.config.run_config import RunConfig
-from cluster.placement.layout import Layout
-from cluster.placement.startup import Parts, begin_run, ray_session, running_parts
+from cluster.placement.actors import RunActors, running_actors
+from cluster.placement.session import ray_session
 from cluster.preparing.preflight import Prepared, prepare
 from cluster.reporting.outputs import ProgressLine
-from cluster.running.loop import StepDone
+from cluster.reporting.steps import StepDone
+from cluster.running.loop import Stages
 from cluster.running.run import Run
 from cluster.running.warmup import warm_up
+from learner.types import UpdateStats
 from rewards import Outcome
 from tests.bench.processes import usage
 
@@ -45,7 +46,7 @@ class Step:
     sync: float  # seconds of weight syncs
 
 
-class Arm(Run):
+class MeasuredRun(Run):
     """A run that keeps its totals of each step in `steps`; nothing else of it is left behind."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -53,20 +54,24 @@ class Arm(Run):
         self.steps: list[Step] = []
         self.kept: Canned = []
 
-    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
-        summary, group = await super()._rollout(order)
-        if not self._algorithm.drop(_scores(summary)):
+    def stages(self) -> Stages:
+        return replace(super().stages(), rollout=self.rollout)
+
+    async def rollout(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
+        summary, group = await self.groups.rollout(request)
+        if not self._config.algorithm.drop(np.array(summary.scores)):
             self.kept.append((summary, group))
         return summary, group
 
-    async def _report(self, done: StepDone) -> bool:
-        await call(self._parts.filter, "report", done.step)
-        graded = self._filter.graded()
-        self._show_failure(graded)
+    async def finish_step(self, done: StepDone) -> bool:
+        await self._actors.filter.report(done.step)
+        graded = self._actors.filter.graded()
+        self.reporter.show_failure(graded)
+        self.counters = replace(self.counters, step=done.step)
         last = self.steps[-1] if self.steps else Step(**dict.fromkeys(Step.__slots__, 0))
         batch: Sequence[Summary] = done.batch.summaries
         step = Step(
-            seconds=time.monotonic() - self._began,
+            seconds=self.reporter.seconds,
             cpu=usage(os.getpid()).seconds,
             graded=last.graded + sum(len(s.outcomes) for s in graded),
             correct=last.correct + sum(o is Outcome.CORRECT for s in graded for o in s.outcomes),
@@ -82,65 +87,70 @@ class Arm(Run):
         return done.step < self._config.run.steps and not (limit and step.seconds >= limit)
 
 
-class Generation(Arm):
+class Generation(MeasuredRun):
     """Sampling, grading and filtering alone: batches are taken and let go."""
 
-    async def _take(self) -> AcceptedBatch:
-        return await self._filter.take()
+    def stages(self) -> Stages:
+        return replace(super().stages(), take=self._actors.filter.take)
 
-    async def _train(self, batch: AcceptedBatch) -> list[Any]:
-        await call(self._parts.filter, "trained")
+    async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
+        await self._actors.filter.trained()
         return []
 
-    async def _publish(self, version: int) -> Any:
-        return await (call(self._parts.filter, "publish", version) if version else super()._publish(0))
+    async def publish(self, version: int) -> Any:
+        return await (self._actors.filter.publish(version) if version else super().publish(0))
 
 
-class Learning(Arm):
+class Learning(MeasuredRun):
     """The learner alone: groups that were kept in another run come at once, over and over."""
 
     canned: Canned
 
-    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
-        summary, group = self.canned[order.group % len(self.canned)]
-        return replace(summary, id=order.group), group
+    async def rollout(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
+        summary, group = self.canned[request.group % len(self.canned)]
+        return replace(summary, id=request.group), group
 
-    async def _publish(self, version: int) -> Any:
-        return await (call(self._parts.filter, "publish", version) if version else super()._publish(0))
+    async def publish(self, version: int) -> Any:
+        return await (self._actors.filter.publish(version) if version else super().publish(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Crew:
+class BenchActors:
     """Running actors and where their runs put files."""
 
-    layout: Layout
-    parts: Parts
+    actors: RunActors
     folder: Path
 
-    def run(self, config: RunConfig, kind: type[Arm] = Arm, name: str = "", canned: Canned | None = None) -> Arm:
+    def run(
+        self,
+        config: RunConfig,
+        kind: type[MeasuredRun] = MeasuredRun,
+        name: str = "",
+        canned: Canned | None = None,
+    ) -> MeasuredRun:
         """One run from its start to its end."""
         place = self.folder / f"{name}-{time.monotonic_ns()}"
         place.mkdir(parents=True)
-        arm = kind(_prepared(config), self.layout, self.parts, place, _line(name))
-        if isinstance(arm, Learning):
-            arm.canned = canned or []
-        asyncio.run(arm.go())
-        return arm
+        run = kind(_prepared(config), self.actors, place, _line(name))
+        if isinstance(run, Learning):
+            run.canned = canned or []
+        asyncio.run(run.go())
+        return run
 
     def warm(self, config: RunConfig, target: Path) -> None:
         """Warms the model of the run up and saves it in `target`."""
         asyncio.run(self._warm(config, target))
 
     async def _warm(self, config: RunConfig, target: Path) -> None:
-        await begin_run(self.parts, _prepared(config), self.folder)
-        await warm_up(self.parts, config, target, _line("warm-up"))
+        await self.actors.learner.join()
+        await warm_up(self.actors.learner, config, target, _line("warm-up"))
 
 
 @contextmanager
-def crew(config: RunConfig, folder: Path) -> Iterator[Crew]:
-    """Actors that can serve this run and others of its shape (see `cluster.comparing.compare`)."""
-    with ray_session(config) as (layout, _), running_parts(_prepared(config), layout) as parts:
-        yield Crew(layout=layout, parts=parts, folder=folder)
+def bench_actors(config: RunConfig, folder: Path) -> Iterator[BenchActors]:
+    """Actors that can serve this run and others of its shape (see `cluster.placement.warm`)."""
+    with ray_session(config) as (layout, _), running_actors(_prepared(config), layout) as actors:
+        yield BenchActors(actors=actors, folder=folder)
 
 
 def with_settings(config: RunConfig, **sections: dict[str, Any]) -> RunConfig:
@@ -172,7 +182,3 @@ def _prepared(config: RunConfig) -> Prepared:
 
 def _line(name: str) -> ProgressLine:
     return ProgressLine(Console(stderr=True, highlight=False), name)
-
-
-def _scores(summary: Summary) -> Any:
-    return np.array(summary.scores)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.prompts import DataError, data_lines, reference_of, render
+from actors.data.prompts import reference_of, render
+from actors.data.reading import data_lines
+from actors.errors import DataError
 from actors.settings import DataSettings
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of

@@ -11,7 +11,8 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from actors.data.prompts import DataError, read_objects
+from actors.data.reading import read_objects
+from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
 from cluster.preparing.graders import Graders, progress

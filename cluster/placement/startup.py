@@ -14,10 +14,14 @@ from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from actors.filtering.client import FilterClient
 from actors.filtering.filter import Filter, FilterSpec
+from actors.grading.client import JudgeClient, VerifierClient
 from actors.grading.judge import JudgeModel
 from actors.grading.verifier import Verifier
-from actors.pool import GeneratorPool, call, call_all
+from actors.pool import GeneratorPool
+from actors.remote import answer, answers
+from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.types import EngineSpec, SamplingSpec
 from cluster.config.errors import ConfigError
@@ -36,8 +40,9 @@ class Parts:
 
     ranks: tuple[Any, ...]  # learner ranks
     generators: GeneratorPool
-    filter: Any
-    judge: Any  # the actor of a language model that is asked about responses; None without one
+    filter: FilterClient
+    judges: tuple[JudgeClient, ...]  # language models that are asked about responses
+    verifiers: tuple[VerifierClient, ...]
     everyone: dict[str, Any]  # name -> handle, of all actors
 
 
@@ -150,25 +155,25 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
         engine=config.generator,
     )
     calls = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step + config.eval.prompts + 16
-    judge = None
+    judges: dict[str, str] = {}  # reward -> name of its actor
     if config.hosts_judge:
         spec = replace(engine_spec, model=config.reward.model, backend="", max_model_len=prepared.judge_length)
-        judge = cast.create(JudgeModel, "judge", spec, concurrency=calls)
-    verifiers = [
-        cast.create(Verifier, f"verifier-{index}", "judge" if judge else "") for index in range(cluster.verifiers)
-    ]
-    generators = {
-        name: cast.create(Generator, name, engine_spec, verifiers, concurrency=calls)
+        cast.create(JudgeModel, "judge", spec, concurrency=calls)
+        judges["judge"] = "judge"
+    verifiers = [cast.create(Verifier, f"verifier-{index}", judges) for index in range(cluster.verifiers)]
+    generators = [
+        GeneratorClient(name, cast.create(Generator, name, engine_spec, verifiers, concurrency=calls))
         for name in (f"generator-{index}" for index in range(cluster.generators * config.samples))
-    }
+    ]
     threads, count = learner_threads(config), cluster.learner_ranks
     ranks = [cast.create(LearnerRank, f"learner-rank-{rank}", rank, count, threads) for rank in range(count)]
     filter_actor = cast.create(Filter, "filter", concurrency=calls)
     return Parts(
         ranks=tuple(ranks),
         generators=GeneratorPool(generators),
-        filter=filter_actor,
-        judge=judge,
+        filter=FilterClient(filter_actor),
+        judges=tuple(JudgeClient(cast.created[name], name) for name in judges.values()),
+        verifiers=tuple(VerifierClient(verifier, f"verifier-{n}") for n, verifier in enumerate(verifiers)),
         everyone=cast.created,
     )
 
@@ -196,16 +201,17 @@ async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
         dense=config.reward.span_weight > 0,
         seed=config.run.seed,
     )
-    address, port = (await call_all(parts.ranks[:1], "address"))[0]
-    await call_all(parts.ranks, "join", address, port)
+    address, port = await answer(parts.ranks[0].address.remote(), "learner-rank-0")
+    await answers([rank.join.remote(address, port) for rank in parts.ranks], "learner")
     greedy = algorithm.baseline == "greedy"
     sampling = SamplingSpec(
         seed=config.run.seed, rollout=rollout, reward=config.reward, greedy=greedy, drop=algorithm.drop
     )
+    generators = parts.generators.living().values() if parts.generators.wanted else ()
     await asyncio.gather(
-        call(parts.filter, "begin", filter_spec),
-        call_all(parts.ranks, "begin", learner_spec),
-        call_all(list(parts.generators.alive.values()), "begin", sampling),
+        parts.filter.begin(filter_spec),
+        answers([rank.begin.remote(learner_spec) for rank in parts.ranks], "learner"),
+        *(generator.begin(sampling) for generator in generators),
     )
 
 
@@ -253,8 +259,8 @@ def _wait_for(group: PlacementGroup, layout: Layout) -> None:
 
 def _end(parts: Parts) -> None:
     """Stops the engines and the graders, whose processes Ray does not know, then every actor."""
-    owners = [actor for name, actor in parts.everyone.items() if name.startswith(("verifier", "judge"))]
-    stops = [owner.stop.remote() for owner in (*parts.generators.alive.values(), *owners)]
+    owners = [actor for name, actor in parts.everyone.items() if name.startswith(("verifier", "judge", "generator"))]
+    stops = [owner.stop.remote() for owner in owners]
     ray.wait(stops, num_returns=len(stops), timeout=10) if stops else None
     for actor in parts.everyone.values():
         ray.kill(actor)

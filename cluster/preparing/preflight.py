@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actors.data.prompts import DataError, load_prompts, read_rows
+from actors.data.prompts import load_prompts
+from actors.data.reading import read_rows
 from actors.data.stored import StoredGroups, read_stored
 from actors.data.world import ALPHABET, write_addition
+from actors.errors import DataError
 from actors.settings import DataSettings
 from actors.types import Prompt
 from cluster.commands.check import bad_references, rows_of
@@ -122,7 +124,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         config=config,
         prompts=tuple(prompts),
         left_out=left_out,
-        max_model_len=max(longest, len(probe) + 1, stored.longest if stored is not None else 0),
+        max_model_len=max(longest, len(probe) + 1, stored.max_tokens if stored is not None else 0),
         positions=positions_of(Path(config.model.path)),
         probe=tuple(probe),
         heldout=tuple(heldout),
@@ -174,10 +176,10 @@ def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
             + (', or set objective.mismatch = "none"' if row.anchor == "step" else "")
         )
     words, positions = model.get("vocab_size", 2**31), model.get("max_position_embeddings", 2**31)
-    if usable.largest_token >= words or usable.longest > positions:
+    if usable.largest_token >= words or usable.max_tokens > positions:
         raise ConfigError(
             f"{config.data.stored} (data.stored) is not this model's: its tokens go up to {usable.largest_token} and "
-            f"its sequences to {usable.longest} tokens, the model knows {words} and {positions}"
+            f"its sequences to {usable.max_tokens} tokens, the model knows {words} and {positions}"
         )
     return usable
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.errors import RolloutFailed
 from actors.pool import GeneratorPool
-from actors.types import Order, Prompt
+from actors.types import Prompt, Purpose, RolloutRequest
 from rewards import Outcome
 
 
@@ -32,23 +32,23 @@ class Evaluator:
 
         A prompt that fails twice gives no response; the line says how many there were.
         """
-        orders = [
-            Order(group=-1 - number, prompt=prompt, visit=0, size=self.samples)
+        requests = [
+            RolloutRequest(group=number, prompt=prompt, visit=0, purpose=Purpose.EVALUATION, responses=self.samples)
             for number, prompt in enumerate(self.prompts)
         ]
-        graded = await asyncio.gather(*(self._outcomes(order) for order in orders))
+        graded = await asyncio.gather(*(self._outcomes(request) for request in requests))
         outcomes = [outcome for group in graded for outcome in group if outcome.scored]
         correct = sum(outcome is Outcome.CORRECT for outcome in outcomes)
         line: dict[str, Any] = {"step": step, "tokens": tokens, "wall_seconds": wall_seconds}
-        line |= {"prompts": len(orders), "responses": len(outcomes), "correct": correct}
+        line |= {"prompts": len(requests), "responses": len(outcomes), "correct": correct}
         line["accuracy"] = correct / max(1, len(outcomes))
         with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         return line["accuracy"]
 
-    async def _outcomes(self, order: Order) -> tuple[Outcome, ...]:
+    async def _outcomes(self, request: RolloutRequest) -> tuple[Outcome, ...]:
         try:
-            summary, _ = await self.pool.rollout(order)
+            summary, _ = await self.pool.rollout(request)
         except RolloutFailed:
             return ()
         return summary.outcomes

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.errors import RolloutFailed
-from actors.types import Order, Prompt, Summary
+from actors.types import Prompt, RolloutRequest, Summary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +24,7 @@ class Stages:
 
     admit: Callable[[], Awaitable[Sequence[int]]]  # ids of groups that may be dispatched now, at least one
     prompts: Callable[[int], Sequence[tuple[Prompt, int]]]  # the next prompts with their visits
-    rollout: Callable[[Order], Awaitable[tuple[Summary, Any]]]  # a graded group: summary and arrays
+    rollout: Callable[[RolloutRequest], Awaitable[tuple[Summary, Any]]]  # a graded group: summary and arrays
     offer: Callable[[Summary, Any], Awaitable[None]]  # to the filter
     drop: Callable[[int, str], Awaitable[None]]  # a group that failed, and why
     take: Callable[[], Coroutine[Any, Any, Any]]  # the next batch of accepted groups, packed for the learner
@@ -90,16 +90,16 @@ async def dispatch(stages: Stages) -> None:
             while True:
                 ids = await stages.admit()
                 for group, (prompt, visit) in zip(ids, stages.prompts(len(ids)), strict=True):
-                    groups.create_task(_one_group(stages, Order(group=group, prompt=prompt, visit=visit)))
+                    groups.create_task(_one_group(stages, RolloutRequest(group=group, prompt=prompt, visit=visit)))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
 
 
-async def _one_group(stages: Stages, order: Order) -> None:
+async def _one_group(stages: Stages, request: RolloutRequest) -> None:
     try:
-        summary, arrays = await stages.rollout(order)
+        summary, arrays = await stages.rollout(request)
     except RolloutFailed as failure:
-        await stages.drop(order.group, failure.reason)
+        await stages.drop(request.group, failure.reason)
     else:
         await stages.offer(summary, arrays)
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.errors import ActorDied, BrokenPart
-from actors.pool import GeneratorPool, call, call_all
+from actors.pool import GeneratorPool
+from actors.remote import answers
+from actors.rollouts.client import GeneratorClient
 from actors.settings import SyncSettings
 from learner.types import Receivers
 
@@ -44,38 +46,40 @@ class Publisher:
         if not self._pool.wanted:
             return SyncReport(size=0, seconds=0.0, probe_gap=0.0)
         generators = await self._pause()
-        handles = tuple(generators.values())
+        handles = tuple(generator.handle for generator in generators.values())
         started = time.monotonic()
         receivers = Receivers(generators=handles, timeout_seconds=self._settings.timeout_seconds, **self._how)
-        sent = await call_all(self._ranks, "publish", version, receivers)
+        sent = await answers([rank.publish.remote(version, receivers) for rank in self._ranks], "learner")
         seconds = time.monotonic() - started
-        await call_all(handles, "resume")
+        await asyncio.gather(*(generator.resume() for generator in generators.values()))
         gap = await self._prove(version, generators, probe)
         return SyncReport(size=sent[0].size, seconds=seconds, probe_gap=gap)
 
-    async def _pause(self) -> dict[str, Any]:
+    async def _pause(self) -> dict[str, GeneratorClient]:
         """Pauses the generators and gives those that are alive; one that has died is taken out of the pool."""
 
-        async def pause(name: str, generator: Any) -> None:
+        async def pause(name: str, generator: GeneratorClient) -> None:
             try:
-                await call(generator, "pause", self._settings.in_flight)
+                await generator.pause(self._settings.in_flight)
             except ActorDied as death:
-                self._pool.bury(name, str(death))
+                self._pool.remove_dead(name, str(death))
 
         await asyncio.gather(*(pause(name, generator) for name, generator in self._pool.living().items()))
         return self._pool.living()
 
-    async def _prove(self, version: int, generators: dict[str, Any], probe: tuple[int, ...]) -> float:
-        handles = tuple(generators.values())
-        checksums = await call_all(handles, "checksum")
+    async def _prove(self, version: int, generators: dict[str, GeneratorClient], probe: tuple[int, ...]) -> float:
+        clients = generators.values()
+        checksums = await asyncio.gather(*(generator.checksum() for generator in clients))
         for name, (held, digest) in zip(generators, checksums, strict=True):
             if held != str(version):
                 raise BrokenPart(f"{name} holds weight version {held} after the sync of version {version}")
             if digest != checksums[0][1]:
                 raise BrokenPart(f"{name} holds other weights than {next(iter(generators))} after version {version}")
-        wanted = (await call_all(self._ranks, "probe", probe))[0]
+        wanted = (await answers([rank.probe.remote(probe) for rank in self._ranks], "learner"))[0]
         gaps = {}
-        for name, found in zip(generators, await call_all(handles, "probe", probe), strict=True):
+        for name, found in zip(
+            generators, await asyncio.gather(*(generator.probe(probe) for generator in clients)), strict=True
+        ):
             gaps[name] = max(abs(a - b) for a, b in zip(found, wanted, strict=True))
             if not gaps[name] <= self._gap_limit:
                 raise BrokenPart(

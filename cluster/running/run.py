@@ -5,7 +5,6 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,11 @@ import ray
 
 from actors.arrow import packed
 from actors.data.chooser import Chooser
-from actors.data.prompts import PromptSource
+from actors.data.source import PromptSource
 from actors.errors import Starved
-from actors.filtering.filter import AcceptedBatch, FilterClient
-from actors.pool import call, call_all
-from actors.types import Order, Prompt, Summary, Times
+from actors.filtering.filter import AcceptedBatch
+from actors.remote import answer, answers
+from actors.types import Prompt, RolloutRequest, Summary, Times
 from cluster.placement.layout import Layout
 from cluster.placement.startup import Parts, begin_run, sync_backend
 from cluster.preparing.preflight import Prepared
@@ -60,11 +59,10 @@ class Run:
             samples=config.eval.samples,
             file=folder / "evals.jsonl",
         )
-        self._filter = FilterClient(parts.filter)
+        self._filter = parts.filter
         self._pool = np.empty(0)  # scores so far, where responses are sorted into quantiles
         self._began = self._step_began = time.monotonic()
         self._updates = self._step = self._tokens = 0
-        self._dealt = 0  # stored groups so far
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
         self._lines: list[dict[str, Any]] = []  # what each step took
         self._shown = False  # whether a person has been told why a response had no verdict
@@ -76,13 +74,12 @@ class Run:
         self._began = self._step_began = time.monotonic()
         if self._prepared.heldout:
             await self._evaluate(0)
-        book = self._parts.filter
         stages = Stages(
-            admit=partial(call, book, "admit"),
+            admit=self._filter.admit,
             prompts=self._deal,
             rollout=self._rollout,
             offer=self._filter.offer,
-            drop=partial(call, book, "drop"),
+            drop=self._filter.drop,
             take=self._take,
             train=self._train,
             publish=self._publish,
@@ -91,7 +88,7 @@ class Run:
         try:
             await run_loop(stages, self._config.run.steps)
         except Starved:
-            await call(book, "report", self._step + 1)
+            await self._filter.report(self._step + 1)
             self._show_failure(self._filter.graded())
             await self._checkpoint(self._step)
             if self._prepared.heldout:
@@ -99,7 +96,7 @@ class Run:
             raise
         finally:
             self._writer.close()
-            await call(book, "close", self._step + 1)
+            await self._filter.close(self._step + 1)
 
     # --------------------------------------------------------------------------------------------------- start
 
@@ -107,9 +104,9 @@ class Run:
         """Engines start while the learner warms up; the first that fails ends the start."""
         self._display.status("starting the generators and the learner")
         await begin_run(self._parts, self._prepared, self._folder)
-        generators = list(self._parts.generators.alive.values())
-        judges = [self._parts.judge] if self._parts.judge is not None else []
-        await asyncio.gather(call_all([*generators, *judges], "start"), self._start_learner())
+        generators = self._parts.generators.living().values() if self._parts.generators.wanted else ()
+        engines = (*generators, *self._parts.judges)
+        await asyncio.gather(*(engine.start() for engine in engines), self._start_learner())
 
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""
@@ -122,7 +119,7 @@ class Run:
         schedule = Schedule(
             lr=config.learner.lr, updates=total, warmup=config.learner.lr_warmup, end=config.learner.lr_end
         )
-        parameters = (await call_all(ranks, "load", start, schedule))[0]
+        parameters = (await answers([rank.load.remote(start, schedule) for rank in ranks], "learner"))[0]
         self._display.status(f"learner ready: {parameters / 1e6:.3g} million parameters; waiting for the generators")
 
     # -------------------------------------------------------------------------------------------------- stages
@@ -133,16 +130,16 @@ class Run:
             dealt.sort(key=lambda row: -row[0].tokens.size)
         return dealt
 
-    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
+    async def _rollout(self, request: RolloutRequest) -> tuple[Summary, Any]:
         """A group from a generator, or from the stored dataset."""
+        self._filter.dispatched(request)
         stored = self._prepared.stored
-        draw = random.Random(f"{self._config.run.seed}/stored/{order.group}").random()
+        draw = random.Random(f"{self._config.run.seed}/stored/{request.group}").random()
         if stored is None or draw >= self._config.data.stored_share:
-            summary, group = await self._parts.generators.rollout(order)
+            summary, group = await self._parts.generators.rollout(request)
             self._source.graded(summary)
             return summary, group
-        dealt = replace(stored.deal(self._dealt), id=order.group)
-        self._dealt += 1
+        dealt = replace(stored.next(), id=request.group)
         return Summary.of(dealt, Times()), ray.put(packed(dealt))
 
     async def _take(self) -> AcceptedBatch:
@@ -175,11 +172,12 @@ class Run:
             )
             for plan in plans
         ]
-        await call(self._parts.ranks[rank], "prepare", shares, *(batch.groups[index] for index in wanted))
+        groups = [batch.groups[index] for index in wanted]
+        await answer(self._parts.ranks[rank].prepare.remote(shares, *groups), f"learner-rank-{rank}")
 
     async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
-        stats: list[UpdateStats] = (await call_all(self._parts.ranks, "train"))[0]
-        await call(self._parts.filter, "trained")
+        stats: list[UpdateStats] = (await answers([rank.train.remote() for rank in self._parts.ranks], "learner"))[0]
+        await self._filter.trained()
         self._updates += len(stats)
         return stats
 
@@ -193,13 +191,13 @@ class Run:
 
     async def _publish(self, version: int) -> SyncReport:
         report = await self._publisher.publish(version, self._prepared.probe)
-        await call(self._parts.filter, "publish", version)
+        await self._filter.publish(version)
         return report
 
     async def _report(self, done: StepDone) -> bool:
         """Metrics, checkpoint, evaluation; whether the budget allows another step."""
         self._step = done.step
-        counts, drops = await call(self._parts.filter, "report", done.step)
+        ledger = await self._filter.report(done.step)
         graded = self._filter.graded()
         self._tokens += sum(sum(summary.lengths) + summary.extra_tokens for summary in graded)
         self._show_failure(graded)
@@ -223,7 +221,7 @@ class Run:
             eval_accuracy=accuracy,
         )
         self._step_began, self._busy = now, busy
-        metrics = step_metrics(done, FilterReport(counts=counts, drops=drops, graded=graded), clock)
+        metrics = step_metrics(done, FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded), clock)
         if metrics["staleness_max"] > self._config.rollout.max_staleness:
             raise RuntimeError(
                 f"step {done.step} trained on tokens {metrics['staleness_max']} versions old, more than "
@@ -238,8 +236,8 @@ class Run:
 
     async def _busy_seconds(self) -> tuple[float, float]:
         """Seconds so far in which (generators, verifiers) had work, each summed over all of them."""
-        verifiers = [actor for name, actor in self._parts.everyone.items() if name.startswith("verifier-")]
-        return self._parts.generators.busy_seconds(), sum(await call_all(verifiers, "busy"))
+        verifiers = await asyncio.gather(*(verifier.busy_seconds() for verifier in self._parts.verifiers))
+        return self._parts.generators.busy_seconds(), sum(verifiers)
 
     def _show_failure(self, graded: Sequence[Summary]) -> None:
         """The first failure of a verifier in full, once; after that the counters tell."""
@@ -261,4 +259,5 @@ class Run:
         return await self._evaluator.run(step, self._tokens, time.monotonic() - self._began)
 
     async def _checkpoint(self, step: int) -> None:
-        await call_all(self._parts.ranks, "save", self._folder / "checkpoints" / f"step-{step}")
+        folder = self._folder / "checkpoints" / f"step-{step}"
+        await answers([rank.save.remote(folder) for rank in self._parts.ranks], "learner")

@@ -14,8 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from actors.filtering.filter import AcceptedBatch
-from actors.pool import call
-from actors.types import Order, Summary
+from actors.types import RolloutRequest, Summary
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout
 from cluster.placement.startup import Parts, begin_run, ray_session, running_parts
@@ -53,14 +52,14 @@ class Arm(Run):
         self.steps: list[Step] = []
         self.kept: Canned = []
 
-    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
-        summary, group = await super()._rollout(order)
+    async def _rollout(self, request: RolloutRequest) -> tuple[Summary, Any]:
+        summary, group = await super()._rollout(request)
         if not self._algorithm.drop(_scores(summary)):
             self.kept.append((summary, group))
         return summary, group
 
     async def _report(self, done: StepDone) -> bool:
-        await call(self._parts.filter, "report", done.step)
+        await self._filter.report(done.step)
         graded = self._filter.graded()
         self._show_failure(graded)
         last = self.steps[-1] if self.steps else Step(**dict.fromkeys(Step.__slots__, 0))
@@ -89,11 +88,11 @@ class Generation(Arm):
         return await self._filter.take()
 
     async def _train(self, batch: AcceptedBatch) -> list[Any]:
-        await call(self._parts.filter, "trained")
+        await self._filter.trained()
         return []
 
     async def _publish(self, version: int) -> Any:
-        return await (call(self._parts.filter, "publish", version) if version else super()._publish(0))
+        return await (self._filter.publish(version) if version else super()._publish(0))
 
 
 class Learning(Arm):
@@ -101,12 +100,12 @@ class Learning(Arm):
 
     canned: Canned
 
-    async def _rollout(self, order: Order) -> tuple[Summary, Any]:
-        summary, group = self.canned[order.group % len(self.canned)]
-        return replace(summary, id=order.group), group
+    async def _rollout(self, request: RolloutRequest) -> tuple[Summary, Any]:
+        summary, group = self.canned[request.group % len(self.canned)]
+        return replace(summary, id=request.group), group
 
     async def _publish(self, version: int) -> Any:
-        return await (call(self._parts.filter, "publish", version) if version else super()._publish(0))
+        return await (self._filter.publish(version) if version else super()._publish(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

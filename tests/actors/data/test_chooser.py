@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.data.chooser import DECAY, PRIOR, Chooser
-from actors.data.prompts import PromptSource
+from actors.data.source import PromptSource
 from actors.filtering.rules import drop_both
-from actors.rollouts.generator import decided
+from actors.rollouts.rollout import decided
 from tests.builders import prompt, summary
 
 COUNTS = st.integers(0, 60)

@@ -1,7 +1,7 @@
 import asyncio
 
 from actors.errors import BrokenVerifier
-from actors.grading.verifier import VerifierQueue
+from actors.grading.queue import VerifierQueue
 from rewards import Case, Outcome, Question, RewardSettings, Verdict
 
 

@@ -9,7 +9,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from actors.settings import RolloutSettings
 from actors.types import EngineSpec
-from rewards import Case, Outcome, RewardResult, RewardSettings
+from rewards import Budget, Case, JudgeSettings, Outcome, RewardResult
 from rewards.models.judges import messages, read
 
 if TYPE_CHECKING:
@@ -53,13 +53,23 @@ class JudgeModel:
         return self._started
 
 
-def ask_judge(judge: str, cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
-    """The judgements of the judge actor of this name; one that does not answer in reward.seconds gives none."""
+def ask_judge(
+    judges: dict[str, str], name: str, cases: Sequence[Case], settings: JudgeSettings, budget: Budget
+) -> list[RewardResult]:
+    """The results of the reward `name` from its judge actor; without an answer in time there is no verdict.
+
+    Args:
+        judges: name of a reward -> name of its judge actor.
+        name: of the reward.
+        cases: responses to ask about.
+        settings: of the reward.
+        budget: what each case may take.
+    """
     try:
-        reply: Any = ray.get_actor(judge).answer.remote([messages(case, settings) for case in cases])
-        texts = ray.get(reply, timeout=settings.seconds * len(cases))
+        reply: Any = ray.get_actor(judges[name]).answer.remote([messages(case, settings) for case in cases])
+        texts = ray.get(reply, timeout=budget.seconds * len(cases))
     except GetTimeoutError:
-        return [RewardResult(outcome=Outcome.TIMEOUT, why="judge: no answer in time")] * len(cases)
+        return [RewardResult(outcome=Outcome.TIMEOUT, why=f"{name}: no answer in time")] * len(cases)
     except (RayError, ValueError) as failure:
-        return [RewardResult(outcome=Outcome.ERROR, why=f"judge failed: {failure}")] * len(cases)
+        return [RewardResult(outcome=Outcome.ERROR, why=f"{name} failed: {failure}")] * len(cases)
     return [read(text, case, settings) for text, case in zip(texts, cases, strict=True)]

@@ -13,10 +13,10 @@ from rewards import Grader, Outcome, Question, Verdict
 class Verifier:
     """Ray actor that grades responses, in worker processes of its own. It can be killed and started again any time."""
 
-    def __init__(self, judge: str = "") -> None:
-        """`judge` names the actor that hosts a language model for the reward "judge"; "" without one."""
+    def __init__(self, judges: dict[str, str]) -> None:
+        """`judges` names, for each reward of the kind "judge" without an endpoint, the actor that hosts its model."""
         self._busy = 0.0
-        self._grader = Grader(partial(ask_judge, judge) if judge else None)
+        self._grader = Grader(partial(ask_judge, judges) if judges else None)
 
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""

@@ -37,7 +37,7 @@ class Parts:
     ranks: tuple[Any, ...]  # learner ranks
     generators: GeneratorPool
     filter: Any
-    judge: Any  # the actor of a language model that is asked about responses; None without one
+    judges: dict[str, Any]  # by reward, the actors of language models that are asked about responses
     everyone: dict[str, Any]  # name -> handle, of all actors
 
 
@@ -83,7 +83,7 @@ def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:
     has_gpus = any(resources.get("GPU") for resources in nodes.values())
     on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
     cluster = config.cluster if config.samples else config.cluster.model_copy(update={"generators": 0})
-    layout = plan_layout(cluster, on_gpu, judge=config.hosts_judge)
+    layout = plan_layout(cluster, on_gpu, judges=config.hosted_judges)
     check_fits(layout, nodes)
     return layout
 
@@ -150,13 +150,12 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
         engine=config.generator,
     )
     calls = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step + config.eval.prompts + 16
-    judge = None
-    if config.hosts_judge:
-        spec = replace(engine_spec, model=config.reward.model, backend="", max_model_len=prepared.judge_length)
-        judge = cast.create(JudgeModel, "judge", spec, concurrency=calls)
-    verifiers = [
-        cast.create(Verifier, f"verifier-{index}", "judge" if judge else "") for index in range(cluster.verifiers)
-    ]
+    judges = {}
+    for name, folder in config.hosted_judges.items():
+        spec = replace(engine_spec, model=folder, backend="", max_model_len=prepared.judge_lengths[name])
+        judges[name] = cast.create(JudgeModel, f"judge-{name}", spec, concurrency=calls)
+    named = {name: f"judge-{name}" for name in judges}
+    verifiers = [cast.create(Verifier, f"verifier-{index}", named) for index in range(cluster.verifiers)]
     generators = {
         name: cast.create(Generator, name, engine_spec, verifiers, concurrency=calls)
         for name in (f"generator-{index}" for index in range(cluster.generators * config.samples))
@@ -168,7 +167,7 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
         ranks=tuple(ranks),
         generators=GeneratorPool(generators),
         filter=filter_actor,
-        judge=judge,
+        judges=judges,
         everyone=cast.created,
     )
 

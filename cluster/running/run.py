@@ -108,8 +108,7 @@ class Run:
         self._display.status("starting the generators and the learner")
         await begin_run(self._parts, self._prepared, self._folder)
         generators = list(self._parts.generators.alive.values())
-        judges = [self._parts.judge] if self._parts.judge is not None else []
-        await asyncio.gather(call_all([*generators, *judges], "start"), self._start_learner())
+        await asyncio.gather(call_all([*generators, *self._parts.judges.values()], "start"), self._start_learner())
 
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""

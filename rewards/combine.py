@@ -5,7 +5,7 @@ reward.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pydantic import Field
@@ -71,14 +71,14 @@ def combine(kind: str, weights: Weights, results: Results) -> RewardResult:
     )
 
 
-def check_combination(name: str, kind: str, weights: Weights, parts: Collection[str]) -> None:
+def check_combination(name: str, kind: str, weights: Weights, kinds: Mapping[str, str]) -> None:
     """Whether rewards can be combined so.
 
     Args:
         name: of the combination in the run file.
         kind: a key of COMBINATIONS.
         weights: of its parts.
-        parts: the names of all rewards that are no combination.
+        kinds: of all rewards that there are, by name.
 
     Raises:
         ValueError: they cannot be; the message says what to write instead.
@@ -87,18 +87,17 @@ def check_combination(name: str, kind: str, weights: Weights, parts: Collection[
     if not weights:
         raise ValueError(f"{setting} is empty: {kind!r} needs weights by name, such as {{number = 1.0}}")
     for part, weight in weights.items():
-        if part not in parts:
-            raise ValueError(
-                f"{setting} names {part!r}, which is no reward that can be a part (a combination cannot be one: list "
-                f"its parts instead); there are {', '.join(sorted(parts))}"
-            )
+        if kinds.get(part) in COMBINATIONS:
+            raise ValueError(f"{setting} names {part!r}: a combination cannot be a part; list its parts instead")
+        if part not in kinds:
+            there = ", ".join(sorted(name for name, of in kinds.items() if of not in COMBINATIONS))
+            raise ValueError(f"{setting} names {part!r}, which is no reward; there are {there}")
         if not (weight > 0 and math.isfinite(weight)):
             raise ValueError(f"the weight of {part!r} in {setting} must be a number above 0, got {weight}")
     for number, (part, role) in enumerate(zip(weights, _ROLES.get(kind, ()), strict=False)):
         if role != "model" and weights[part] != 1:
             raise ValueError(
-                f"part {number + 1} of {kind!r} is its {role}: {part!r} must weigh 1 in {setting}, "
-                f"got {weights[part]:g}"
+                f"part {number + 1} of {kind!r} is its {role}: {part!r} must weigh 1, got {weights[part]:g} ({setting})"
             )
     roles = _ROLES.get(kind, tuple(weights))
     if len(weights) != len(roles):

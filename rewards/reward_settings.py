@@ -127,10 +127,10 @@ class RewardSettings(Section):
     def _fits_together(self) -> Self:
         if self.name not in self.names:
             raise ValueError(f"reward.name must be one of {', '.join(self.names)}, got {self.name!r}")
-        parts = [name for name in self.names if self.of(name).kind not in COMBINATIONS]
+        kinds = {name: self.of(name).kind for name in self.names}
         for name, settings in {self.name: self.of(self.name), **self.sections}.items():
             if isinstance(settings, CombinationSettings):
-                check_combination(name, settings.kind, settings.weights, parts)
+                check_combination(name, settings.kind, settings.weights, kinds)
         used = {**self.leaves(self.name), self.name: self.of(self.name), **self.sections}
         if self.wrong != -self.correct and any(map(_between, used.values())):
             raise ValueError(

@@ -26,7 +26,7 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
     Args:
         path: JSON lines or Parquet with `response`, `reference`, and where they differ from row to row `reward` and
             `prompt`. Rows with the same value in a column `group` are siblings: responses to one prompt, which rewards
-            that compare siblings grade together. A column `expected` (correct or wrong) is compared with what was found.
+            that compare siblings grade together. A column `expected` (correct or wrong) is compared with the outcome.
         config: the settings of the rewards.
         out: the file; None is stdout.
         workers: processes; 0 takes one for each core.

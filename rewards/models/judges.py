@@ -144,7 +144,7 @@ def check_judge(settings: JudgeSettings) -> None:
     if not Path(name).is_file():
         raise ValueError(f"prompt must be one of {', '.join(PROMPTS)} or a text file, got {name!r}")
     if "{response}" not in Path(name).read_text(encoding="utf-8"):
-        raise ValueError(f"prompt must be a text with the place {{response}} for the response, which {name} lacks")
+        raise ValueError(f"prompt must show the judge the response: {name} has no place {{response}} for it")
 
 
 def fenced(text: str) -> str:

@@ -11,12 +11,10 @@ from rewards.answers.final import Found, final, final_of_reference
 from rewards.answers.mathematics import check_math, math
 from rewards.answers.quick import agrees
 from rewards.answers.reading import list_of
-from rewards.settings import RewardSettings
 from rewards.verdict import Case, Outcome, RewardResult
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 OWN = Path(__file__).parents[2] / "data" / "verifier_cases" / "math.jsonl"
-SETTINGS = RewardSettings()
 
 # Where the policy differs from the one of the project that a policy case comes from: (reference, response) by reason.
 DEVIATIONS: dict[str, set[tuple[str, str]]] = {
@@ -42,7 +40,7 @@ def rows(file: str) -> list[dict[str, Any]]:
 
 
 def judged(response: str, reference: str) -> RewardResult:
-    return math(Case(response=response, reference=reference), SETTINGS)
+    return math(Case(response=response, reference=reference))
 
 
 def own_pairs() -> list[tuple[str, str, str]]:
@@ -160,12 +158,12 @@ def test_the_second_checker_compares_text_and_fractions(
 @pytest.mark.parametrize("reference", ["", " ", r"\boxed{}", "$$"])
 def test_a_reference_without_an_answer_is_refused(reference: str) -> None:
     with pytest.raises(ValueError, match="holds no answer"):
-        check_math(reference, SETTINGS)
+        check_math(reference)
 
 
 def test_every_answer_of_math_500_is_correct_against_itself_and_its_solution() -> None:
     for row in rows("math500/test.jsonl"):
-        check_math(row["answer"], SETTINGS)
+        check_math(row["answer"])
         for response in (
             row["answer"],
             row["solution"],
@@ -188,5 +186,5 @@ def test_no_answer_of_math_500_is_correct_against_the_next_one() -> None:
 def test_every_fifth_answer_of_the_word_problems_is_correct_against_itself(file: str, field: str) -> None:
     for row in rows(file)[::5]:
         answer = str(row[field])
-        check_math(answer, SETTINGS)
+        check_math(answer)
         assert judged(answer, answer.rpartition("#### ")[2]).outcome is Outcome.CORRECT, answer

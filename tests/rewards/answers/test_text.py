@@ -5,16 +5,14 @@ from pathlib import Path
 import pytest
 
 from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, final_number, number
-from rewards.settings import RewardSettings
 from rewards.verdict import Case, Outcome, RewardResult
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
-SETTINGS = RewardSettings()
 REWARDS = {"exact": exact, "choice": choice, "number": number}
 
 
 def judged(reward: str, response: str, reference: str) -> RewardResult:
-    return REWARDS[reward](Case(response=response, reference=reference), SETTINGS)
+    return REWARDS[reward](Case(response=response, reference=reference))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +135,7 @@ def test_a_reference_of_choice_begins_with_its_letter(reference: str) -> None:
 )
 def test_a_reference_that_no_response_could_match_is_refused(check: type, reference: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        check(reference, SETTINGS)
+        check(reference)
 
 
 @pytest.mark.parametrize("reward", ["exact", "choice"])
@@ -159,7 +157,7 @@ def test_every_number_of_a_data_set_is_correct_against_itself(file: str, field: 
         pytest.skip(f"needs the data set, which is not at {path}")
     for line in path.read_text().splitlines():
         answer = str(json.loads(line)[field])
-        check_number(answer, SETTINGS)
+        check_number(answer)
         assert judged("number", answer, answer).outcome is Outcome.CORRECT, answer
 
 

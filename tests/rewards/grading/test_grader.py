@@ -41,7 +41,7 @@ def reward(response, reference, prompt):
 def settings(tmp_path_factory: pytest.TempPathFactory) -> RewardSettings:
     file = tmp_path_factory.mktemp("own") / "mine.py"
     file.write_text(OWN)
-    return RewardSettings(name="own", file=str(file), seconds=1.0, memory_mib=1024)
+    return RewardSettings(name="own", own={"file": str(file)}, seconds=1.0, memory_mib=1024)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def questions(settings: RewardSettings, *responses: str, reference: str = "yes")
         ("words", Outcome.ERROR, "'very good'"),
     ],
 )
-def test_a_broken_judgement_is_no_verdict_and_its_neighbours_keep_theirs(
+def test_a_broken_reward_is_no_verdict_and_its_neighbours_keep_theirs(
     grader: Grader, settings: RewardSettings, broken: str, outcome: Outcome, why: str
 ) -> None:
     seconds = 1.0 if outcome is Outcome.TIMEOUT else 30.0
@@ -150,7 +150,7 @@ def test_a_worker_whose_owner_is_gone_ends(settings: RewardSettings) -> None:
 
 
 def test_a_combination_is_made_of_the_verdicts_of_its_parts(grader: Grader) -> None:
-    settings = RewardSettings(name="sum", parts={"number": 3.0, "format": 1.0})
+    settings = RewardSettings(name="sum", sum={"weights": {"number": 3.0, "format": 1.0}})
     boxed, bare, wrong, empty = "<think>a</think><answer>7</answer>", "7", r"\boxed{8}", ""
     found = grader.grade(questions(settings, boxed, bare, wrong, empty, reference="7"))
     assert [verdict.score for verdict in found] == [1.0, 0.5, -0.5, -1.0]
@@ -159,7 +159,7 @@ def test_a_combination_is_made_of_the_verdicts_of_its_parts(grader: Grader) -> N
 
 
 def test_a_part_without_a_verdict_leaves_the_whole_without_one(grader: Grader, settings: RewardSettings) -> None:
-    both = settings.model_copy(update={"name": "product", "parts": {"own": 1.0, "number": 1.0}})
+    both = RewardSettings(name="product", product={"weights": {"own": 1.0, "number": 1.0}}, own=settings.of("own"))
     found = grader.grade(questions(both, "7", "raise", reference="7"))
     assert [verdict.outcome for verdict in found] == [Outcome.CORRECT, Outcome.ERROR]
 

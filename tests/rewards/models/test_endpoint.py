@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rewards.models.endpoint import Failure, ask
-from rewards.models.judges import judge
-from rewards.settings import RewardSettings
+from rewards.models.judges import JudgeSettings, judge
+from rewards.settings import Budget
 from rewards.verdict import Case, Outcome
 
 Behaviour = Callable[["Handler", dict[str, Any]], None]
@@ -206,13 +206,13 @@ def test_nothing_is_asked_about_nothing() -> None:
 def test_the_judge_judges_each_case_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     said = ("fine", "garbage", "hang", "refused", "fine")
     with endpoint(monkeypatch) as server:
-        settings = RewardSettings(name="judge", judge_url=server.url, judge_model="m", seconds=1.5)
+        settings = JudgeSettings(url=server.url, model="m")
         cases = [Case(prompt="q", reference="r", response=response) for response in said]
-        outcomes = [result.outcome for result in judge(cases, settings)]
+        outcomes = [result.outcome for result in judge(cases, settings, Budget(seconds=1.5))]
     right, late, failed = Outcome.CORRECT, Outcome.TIMEOUT, Outcome.ERROR
     assert outcomes == [right, failed, late, failed, right]
 
 
 def test_the_judge_needs_an_endpoint() -> None:
-    with pytest.raises(ValueError, match=r"set reward\.judge_url"):
-        judge([Case(response="", reference="")], RewardSettings(model="folder"))
+    with pytest.raises(ValueError, match=r"url must be set to an endpoint"):
+        judge([Case(response="", reference="")], JudgeSettings(path="folder"), Budget())

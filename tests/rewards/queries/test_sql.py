@@ -13,8 +13,8 @@ import pytest
 
 import rewards
 from rewards.queries.databases import Limits, QueryError, find_database, run_query
-from rewards.queries.sql import check_sql, query_of, sql, statements, variants
-from rewards.settings import RewardSettings
+from rewards.queries.sql import SqlSettings, check_sql, query_of, sql, statements, variants
+from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
 
 DATA = Path(__file__).parents[4] / "shared/data/sql"
@@ -43,13 +43,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def settings(folder: Path, **values: object) -> RewardSettings:
-    return RewardSettings.model_validate({"databases": str(folder), "seconds": 10.0} | values)
+def settings(folder: Path, **values: object) -> tuple[SqlSettings, Budget]:
+    budget = Budget(seconds=float(str(values.pop("seconds", 10.0))))
+    return SqlSettings.model_validate({"databases": str(folder)} | values), budget
 
 
-def judged(gold: str, query: str, setting: RewardSettings, name: str = "p") -> RewardResult:
+def judged(gold: str, query: str, setting: tuple[SqlSettings, Budget], name: str = "p") -> RewardResult:
     reference = json.dumps({"query": gold, "db_name": name})
-    return sql(Case(response=f"```sql\n{query}\n```", reference=reference), setting)
+    return sql(Case(response=f"```sql\n{query}\n```", reference=reference), *setting)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -200,11 +201,11 @@ def test_a_wrong_result_is_worth_its_share_of_the_dense_reward_of_think2sql(tmp_
     gold, query = "SELECT * FROM t; SELECT 0", "SELECT * FROM t LIMIT 2"
     said = judged(gold, query, settings(tmp_path, partial=0.3))
     assert said.parts == {"execution": 0, "cell_precision": 1, "cell_recall": 0.5, "cardinality": 0.5}
-    assert said.value == pytest.approx(0.3 * 0.6667, abs=1e-4)
-    assert judged(gold, query, settings(tmp_path)).value == 0
+    assert said.reward == pytest.approx(0.3 * 0.6667, abs=1e-4)
+    assert judged(gold, query, settings(tmp_path)).reward == 0
     right = judged(gold, "SELECT * FROM t", settings(tmp_path, partial=0.3))
-    assert (right.worth, set(right.parts.values())) == (1, {1})
-    assert judged(gold, "SELECT nothing", settings(tmp_path, partial=0.3)).value == 0
+    assert (right.reward, set(right.parts.values())) == (1, {1})
+    assert judged(gold, "SELECT nothing", settings(tmp_path, partial=0.3)).reward == 0
 
 
 @pytest.mark.parametrize("name", ["p", "in", "d", "files"])
@@ -238,19 +239,22 @@ def test_a_csv_file_is_a_table_named_by_its_stem(folder: Path) -> None:
         ('{"query": "SELECT 1; DELETE FROM people", "db_name": "p"}', "does not run: refused: DELETE is not a SELECT"),
         ('{"query": "SELECT 1 WHERE 0", "db_name": "p"}', "gives no rows"),
         ('{"query": "SELECT 1", "db_name": "broken"}', "does not run: SQLite: file is not a database"),
-        ('{"query": "SELECT 1 FROM people, people, people", "db_name": "p"}', "more than 50 rows; raise reward.rows"),
+        (
+            '{"query": "SELECT 1 FROM people, people, people", "db_name": "p"}',
+            "more than 50 rows; raise the reward's setting rows",
+        ),
         (json.dumps({"query": ENDLESS + " SELECT sum(n) FROM t", "db_name": "p"}), "took over .* raise reward.seconds"),
     ],
 )
 def test_a_reference_that_nothing_can_be_judged_against_is_named(folder: Path, reference: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_sql(reference, settings(folder, rows=50, seconds=0.5))
+        check_sql(reference, *settings(folder, rows=50, seconds=0.5))
 
 
 def test_a_reference_may_name_its_database_either_way(folder: Path) -> None:
-    check_sql('{"query": "SELECT 1", "database": "p", "db_type": "sqlite"}', settings(folder))
-    with pytest.raises(ValueError, match=r"needs reward\.databases"):
-        check_sql('{"query": "SELECT 1", "db_name": "p"}', RewardSettings())
+    check_sql('{"query": "SELECT 1", "database": "p", "db_type": "sqlite"}', *settings(folder))
+    with pytest.raises(ValueError, match="databases must be the folder of the databases"):
+        check_sql('{"query": "SELECT 1", "db_name": "p"}', SqlSettings(), Budget())
 
 
 REFUSED = [
@@ -368,17 +372,17 @@ def test_a_query_that_swells_is_stopped_before_it_takes_the_memory(folder: Path,
 def test_a_process_of_limited_memory_judges_and_survives_a_swelling_query(folder: Path, name: str) -> None:
     code = """
 import json, resource, sys
-from rewards.settings import RewardSettings
-from rewards.queries.sql import sql
+from rewards.settings import Budget
+from rewards.queries.sql import SqlSettings, sql
 from rewards.verdict import Case
 folder, name = sys.argv[1:]
-settings = RewardSettings(databases=folder, seconds=2)
-resource.setrlimit(resource.RLIMIT_AS, (settings.memory_mib * 2**20, settings.memory_mib * 2**20))
+budget = Budget(seconds=2)
+resource.setrlimit(resource.RLIMIT_AS, (budget.memory_mib * 2**20, budget.memory_mib * 2**20))
 reference = json.dumps({"query": "SELECT name FROM people", "db_name": name})
 swelling = "SELECT group_concat(a.name) OVER (ORDER BY a.name) FROM people a, " + ", ".join(["people"] * 10)
 long = "SELECT length(repeat('a', 2000000000))"
 for query in ("SELECT name FROM people", swelling, long, "SELECT name FROM people"):
-    print(sql(Case(response=query, reference=reference), settings).outcome)
+    print(sql(Case(response=query, reference=reference), SqlSettings(databases=folder), budget).outcome)
 """
     root = Path(rewards.__file__).parents[1]
     command = [sys.executable, "-c", code, str(folder), name]
@@ -411,14 +415,14 @@ def rows_of(row: dict[str, str], query: str) -> list[tuple]:
 
 
 def answered(row: dict[str, str], query: str) -> Outcome:
-    return sql(Case(response=query, reference=json.dumps(row)), settings(DATA)).outcome
+    return sql(Case(response=query, reference=json.dumps(row)), *settings(DATA)).outcome
 
 
 def test_every_gold_query_of_defog_is_right_against_itself() -> None:
     rows = questions()
     assert len(rows) == 80
     for row in rows:
-        check_sql(json.dumps(row), settings(DATA))
+        check_sql(json.dumps(row), *settings(DATA))
         for query in variants(row["query"]):
             assert answered(row, query) is CORRECT, query
 

@@ -37,6 +37,7 @@ def test_a_file_imports_only_what_its_folder_may_know(path: Path) -> None:
         assert package not in imported(path) or str(path).startswith(homes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [
@@ -51,6 +52,7 @@ def test_the_light_modules_load_neither_torch_nor_vllm_nor_ray(statement: str) -
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_the_driver_loads_neither_torch_nor_vllm_nor_deepspeed() -> None:
     code = "import sys, cluster.running.train\nassert not {'torch', 'vllm', 'deepspeed'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -72,6 +72,7 @@ def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path) 
     assert [make_run_folder("x", tmp_path).name for _ in range(3)] == ["x", "x-2", "x-3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

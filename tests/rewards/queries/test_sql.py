@@ -16,6 +16,7 @@ from rewards.queries.databases import Limits, QueryError, find_database, run_que
 from rewards.queries.sql import check_sql, query_of, sql, statements, variants
 from rewards.settings import RewardSettings
 from rewards.verdict import Case, Outcome, RewardResult
+from tests.tables import each
 
 DATA = Path(__file__).parents[4] / "shared/data/sql"
 ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)"
@@ -57,7 +58,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "query"),
     [
         ("```sql\nSELECT 1;\n```", "SELECT 1"),
@@ -131,7 +132,7 @@ def test_a_gold_query_of_too_many_choices_is_refused(columns: int) -> None:
         variants(f"SELECT {{{', '.join(f'c{number}' for number in range(columns))}}} FROM t")
 
 
-@pytest.mark.parametrize(
+@each(
     ("gold", "query", "outcome", "why"),
     [
         ("SELECT name FROM people", "SELECT name FROM people ORDER BY age DESC", CORRECT, "the gold result, 4 rows"),
@@ -161,7 +162,7 @@ def test_a_query_is_right_when_its_result_is_a_gold_result(
 BY_SCORE = "SELECT name FROM people WHERE score > 0 ORDER BY score DESC"
 
 
-@pytest.mark.parametrize(
+@each(
     ("gold", "query", "outcome"),
     [
         (BY_SCORE, "VALUES ('Grace'), ('Alan'), ('Ada')", CORRECT),  # Alan and Grace tie, on a key that is not shown
@@ -219,7 +220,7 @@ def test_a_csv_file_is_a_table_named_by_its_stem(folder: Path) -> None:
     assert judged("SELECT 'Alan'", query, settings(folder), "files").outcome is CORRECT
 
 
-@pytest.mark.parametrize(
+@each(
     ("reference", "message"),
     [
         ("SELECT 1", "is not JSON"),
@@ -297,7 +298,7 @@ REFUSED_BY_DUCKDB = [
 ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "statement"),
     [(name, statement) for name in ("p", "d", "files") for statement in REFUSED]
     + [("p", statement) for statement in REFUSED_BY_SQLITE]
@@ -326,6 +327,7 @@ def test_a_variable_of_python_is_no_table(folder: Path) -> None:
     assert people_of_python.fetchall() == [(1,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["p", "d", "files"])
 @pytest.mark.parametrize(
     ("query", "outcome", "why"),
@@ -345,6 +347,7 @@ def test_an_endless_query_ends_at_its_deadline_or_its_row_limit(
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "query"),
     [
@@ -364,6 +367,7 @@ def test_a_query_that_swells_is_stopped_before_it_takes_the_memory(folder: Path,
     assert re.search("too big|Out of Memory|MiB of text", said.why)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["p", "d", "files"])
 def test_a_process_of_limited_memory_judges_and_survives_a_swelling_query(folder: Path, name: str) -> None:
     code = """
@@ -414,6 +418,7 @@ def answered(row: dict[str, str], query: str) -> Outcome:
     return sql(Case(response=query, reference=json.dumps(row)), settings(DATA)).outcome
 
 
+@pytest.mark.slow
 def test_every_gold_query_of_defog_is_right_against_itself() -> None:
     rows = questions()
     assert len(rows) == 80
@@ -431,6 +436,7 @@ def mutations(query: str) -> list[str]:
     return [mutation for mutation in found if mutation != query]
 
 
+@pytest.mark.slow
 def test_a_mutated_gold_query_of_defog_is_wrong_unless_its_rows_are_the_same() -> None:
     wrong = 0
     for row in questions():
@@ -446,6 +452,7 @@ def test_a_mutated_gold_query_of_defog_is_wrong_unless_its_rows_are_the_same() -
     assert wrong > 300
 
 
+@pytest.mark.slow
 def test_a_gold_query_of_defog_in_reverse_order_is_wrong() -> None:
     wrong = 0
     for row in questions():

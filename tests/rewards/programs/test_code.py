@@ -216,9 +216,10 @@ def test_too_much_cpu_time_is_wrong_and_too_much_time_is_no_verdict() -> None:
     assert busy.why.endswith("assert solve(4) == 16 fails: it ended, with more than 1 CPU seconds used")
 
 
+@pytest.mark.slow
 @confined
 def test_a_failed_test_decides_although_a_later_one_does_not_finish() -> None:
-    verdict = judged("import time\ndef solve(n):\n    return n if n == 3 else time.sleep(100)", SQUARES, seconds=0.8)
+    verdict = judged("import time\ndef solve(n):\n    return n if n == 3 else time.sleep(100)", SQUARES, seconds=6.0)
     assert verdict.outcome is Outcome.WRONG
 
 

@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(folder: Path, **values: object) -> RewardSettings:
-    return RewardSettings.model_validate({"databases": str(folder), "seconds": 10.0} | values)
+    return RewardSettings.model_validate({"databases": str(folder), "seconds": 100.0} | values)
 
 
 def judged(gold: str, query: str, setting: RewardSettings, name: str = "p") -> RewardResult:
@@ -244,8 +244,9 @@ def test_a_csv_file_is_a_table_named_by_its_stem(folder: Path) -> None:
     ],
 )
 def test_a_reference_that_nothing_can_be_judged_against_is_named(folder: Path, reference: str, message: str) -> None:
+    seconds = 0.5 if message.startswith("took over") else 100.0
     with pytest.raises(ValueError, match=message):
-        check_sql(reference, settings(folder, rows=50, seconds=0.5))
+        check_sql(reference, settings(folder, rows=50, seconds=seconds))
 
 
 def test_a_reference_may_name_its_database_either_way(folder: Path) -> None:
@@ -323,7 +324,7 @@ def test_a_variable_of_python_is_no_table(folder: Path) -> None:
     people_of_python = duckdb.sql("SELECT 1")
     database = find_database(str(folder), "files")
     with pytest.raises(QueryError, match="people_of_python"):
-        run_query(database, "SELECT * FROM people_of_python", Limits(seconds=5, rows=10, memory_mib=2048))
+        run_query(database, "SELECT * FROM people_of_python", Limits(seconds=60, rows=10, memory_mib=2048))
     assert people_of_python.fetchall() == [(1,)]
 
 
@@ -332,8 +333,8 @@ def test_a_variable_of_python_is_no_table(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("query", "outcome", "why"),
     [
-        (ENDLESS + " SELECT count(*) FROM t", TIMEOUT, "ran longer than 0.4 s"),
-        (ENDLESS + " SELECT n FROM t WHERE n < 0", TIMEOUT, "ran longer than 0.4 s"),
+        (ENDLESS + " SELECT count(*) FROM t", TIMEOUT, "ran longer than 1.6 s"),
+        (ENDLESS + " SELECT n FROM t WHERE n < 0", TIMEOUT, "ran longer than 1.6 s"),
         (ENDLESS + " SELECT n FROM t", WRONG, "gave more than 100 rows, expected 4 rows"),
         (ENDLESS + " SELECT n FROM t LIMIT 100", WRONG, "gave 100 rows of 1 columns"),
     ],
@@ -341,8 +342,9 @@ def test_a_variable_of_python_is_no_table(folder: Path) -> None:
 def test_an_endless_query_ends_at_its_deadline_or_its_row_limit(
     folder: Path, name: str, query: str, outcome: Outcome, why: str
 ) -> None:
+    seconds = 4.0 if outcome is TIMEOUT else 100.0  # of which the query has two fifths
     before = threading.active_count()
-    said = judged("SELECT name FROM people", query, settings(folder, seconds=1.0, rows=100), name)
+    said = judged("SELECT name FROM people", query, settings(folder, seconds=seconds, rows=100), name)
     assert (said.outcome, why in said.why) == (outcome, True)
     assert threading.active_count() == before
 
@@ -376,7 +378,7 @@ from rewards.settings import RewardSettings
 from rewards.queries.sql import sql
 from rewards.verdict import Case
 folder, name = sys.argv[1:]
-settings = RewardSettings(databases=folder, seconds=2)
+settings = RewardSettings(databases=folder, seconds=10)
 resource.setrlimit(resource.RLIMIT_AS, (settings.memory_mib * 2**20, settings.memory_mib * 2**20))
 reference = json.dumps({"query": "SELECT name FROM people", "db_name": name})
 swelling = "SELECT group_concat(a.name) OVER (ORDER BY a.name) FROM people a, " + ", ".join(["people"] * 10)
@@ -386,7 +388,7 @@ for query in ("SELECT name FROM people", swelling, long, "SELECT name FROM peopl
 """
     root = Path(rewards.__file__).parents[1]
     command = [sys.executable, "-c", code, str(folder), name]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=600)
     outcomes = done.stdout.split()
     assert (outcomes[0], outcomes[2:]) == ("correct", ["wrong", "correct"]), done.stderr
     assert outcomes[1] in ("wrong", "timeout")

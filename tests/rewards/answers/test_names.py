@@ -4,11 +4,12 @@ import pytest
 
 from rewards import Case, Grader, Outcome, Question, RewardSettings
 from rewards.answers.names import check_names, names
+from tests.tables import each
 
 GOLD = json.dumps(["a.py", "b.py"])
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "reference", "reward"),
     [
         ("a.py\nb.py\nc.py\nd.py", GOLD, 0.90909),  # P = .5, R = 1
@@ -27,12 +28,12 @@ def test_names_are_worth_their_f_beta(response: str, reference: str, reward: flo
     assert (said.outcome is Outcome.CORRECT) == (reward > 0.5)
 
 
-@pytest.mark.parametrize("response", ["", "<think>a.py", "<answer></answer>"])
+@each("response", ["", "<think>a.py", "<answer></answer>"])
 def test_no_names_are_no_answer(response: str) -> None:
     assert names(Case(response=response, reference=GOLD)).outcome is Outcome.UNPARSABLE
 
 
-@pytest.mark.parametrize("reference", ["a.py", "[]", "3", '{"known": ["a.py"]}', "[1, 2]"])
+@each("reference", ["a.py", "[]", "3", '{"known": ["a.py"]}', "[1, 2]"])
 def test_a_reference_that_names_nothing_is_refused(reference: str) -> None:
     with pytest.raises(ValueError, match="the reference"):
         check_names(reference)

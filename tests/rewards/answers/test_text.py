@@ -6,6 +6,7 @@ import pytest
 
 from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, final_number, number
 from rewards.verdict import Case, Outcome, RewardResult
+from tests.tables import each
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 REWARDS = {"exact": exact, "choice": choice, "number": number}
@@ -15,7 +16,7 @@ def judged(reward: str, response: str, reference: str) -> RewardResult:
     return REWARDS[reward](Case(response=response, reference=reference))
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "value"),
     [
         ("8+7+0=15,5+6+1=12#525", 525),
@@ -40,7 +41,7 @@ def test_the_final_number_is_the_one_a_person_would_read(text: str, value: Fract
     assert final_number(text) == value
 
 
-@pytest.mark.parametrize(
+@each(
     ("reward", "response", "outcome"),
     [
         ("number", "it is 0.50", Outcome.CORRECT),
@@ -65,7 +66,7 @@ def test_an_outcome_follows_from_response_and_reference(reward: str, response: s
     assert result.why
 
 
-@pytest.mark.parametrize(
+@each(
     ("reference", "response"),
     [
         ("new york city", "New  York City!"),
@@ -79,12 +80,12 @@ def test_exact_ignores_case_articles_and_the_punctuation_around_words(reference:
     assert judged("exact", response, reference).outcome is Outcome.CORRECT
 
 
-@pytest.mark.parametrize(("reference", "response"), [("-3", "3"), (".5", "5"), ("5%", "5"), ("1/2", "12")])
+@each(("reference", "response"), [("-3", "3"), (".5", "5"), ("5%", "5"), ("1/2", "12")])
 def test_exact_minds_signs_that_change_a_value(reference: str, response: str) -> None:
     assert judged("exact", response, reference).outcome is Outcome.WRONG
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "letter"),
     [
         ("The answer is for sure D, it can't be A or B", "D"),
@@ -114,17 +115,17 @@ def test_the_letter_is_the_one_that_the_response_chooses(response: str, letter: 
     assert judged("choice", response, "K").outcome is Outcome.WRONG
 
 
-@pytest.mark.parametrize("response", ["I have no idea", r"\boxed{42}", r"\boxed{A", "<think>A", ""])
+@each("response", ["I have no idea", r"\boxed{42}", r"\boxed{A", "<think>A", ""])
 def test_a_response_without_a_letter_is_unparsable(response: str) -> None:
     assert judged("choice", response, "A").outcome is Outcome.UNPARSABLE
 
 
-@pytest.mark.parametrize("reference", ["D", "(D) Alina", "D. Alina", r"\boxed{D}", r"\text{(D)}", "d"])
+@each("reference", ["D", "(D) Alina", "D. Alina", r"\boxed{D}", r"\text{(D)}", "d"])
 def test_a_reference_of_choice_begins_with_its_letter(reference: str) -> None:
     assert judged("choice", "D", reference).outcome is Outcome.CORRECT
 
 
-@pytest.mark.parametrize(
+@each(
     ("check", "reference", "sentence"),
     [
         (check_number, "no number at all", "no number at all"),
@@ -138,7 +139,7 @@ def test_a_reference_that_no_response_could_match_is_refused(check: type, refere
         check(reference)
 
 
-@pytest.mark.parametrize("reward", ["exact", "choice"])
+@each("reward", ["exact", "choice"])
 def test_the_cases_of_public_verifiers_come_out_as_there(reward: str) -> None:
     file = DATA / "verifier_cases.jsonl"
     if not file.exists():
@@ -150,7 +151,7 @@ def test_the_cases_of_public_verifiers_come_out_as_there(reward: str) -> None:
         assert correct == (case["expected"] == "correct"), case
 
 
-@pytest.mark.parametrize(("file", "field"), [("gsm8k/test.jsonl", "answer"), ("svamp/test.jsonl", "Answer")])
+@each(("file", "field"), [("gsm8k/test.jsonl", "answer"), ("svamp/test.jsonl", "Answer")])
 def test_every_number_of_a_data_set_is_correct_against_itself(file: str, field: str) -> None:
     path = DATA / file
     if not path.exists():
@@ -161,7 +162,7 @@ def test_every_number_of_a_data_set_is_correct_against_itself(file: str, field: 
         assert judged("number", answer, answer).outcome is Outcome.CORRECT, answer
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "outcome"),
     [
         ("A or C", Outcome.UNPARSABLE),

@@ -12,6 +12,7 @@ from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
 from tests.canonical import HUMANEVAL, MBPP, WORKING, canonical_cases
 from tests.hostile import HOSTILE, SECRET, TESTS, Target, target
+from tests.tables import each
 
 SETTINGS, BUDGET = CodeSettings(), Budget()
 confined = pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "it works")
@@ -29,17 +30,19 @@ def unhurried(verdict: RewardResult) -> RewardResult:
     return verdict
 
 
-def judged(source: str, reference: Any, seconds: float = 10.0, memory_mib: int = 2048, **settings: Any
-) -> RewardResult:
+def judged(source: str, reference: Any, seconds: float = 10.0, memory_mib: int = 2048, **settings: Any) -> RewardResult:
     text = reference if isinstance(reference, str) else json.dumps(reference)
     return code(
-        Case(response=f"```python\n{source}\n```", reference=text), CodeSettings(**settings), Budget(seconds=seconds, memory_mib=memory_mib)
+        Case(response=f"```python\n{source}\n```", reference=text),
+        CodeSettings(**settings),
+        Budget(seconds=seconds, memory_mib=memory_mib),
     )
 
 
 # ---- the data sets ----
 
 
+@pytest.mark.slow
 @confined
 @pytest.mark.skipif(not (HUMANEVAL.is_file() and MBPP.is_file()), reason="needs the HumanEval and MBPP files")
 def test_canonical_solutions_pass() -> None:
@@ -117,7 +120,7 @@ def test_a_response_without_code_is_unparsable_and_broken_code_is_wrong(response
     assert (verdict.outcome, verdict.reward) == (outcome, 0.0)
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "expected"),
     [
         ("a = 1", "a = 1"),
@@ -155,7 +158,7 @@ def test_arguments_are_copies() -> None:
     assert verdict.outcome is Outcome.WRONG
 
 
-@pytest.mark.parametrize(
+@each(
     ("sources", "entry", "names"),
     [
         (["assert f(g(1)) == x"], "", {"f", "g", "x"}),
@@ -212,6 +215,7 @@ def test_the_reason_names_what_was_found(source: str, why: str) -> None:
     assert why in verdict.why
 
 
+@pytest.mark.slow
 @confined
 def test_too_much_cpu_time_is_wrong_and_too_much_time_is_no_verdict() -> None:
     idle = judged("import time\ndef solve(n):\n    time.sleep(100)", SQUARES, seconds=0.8)
@@ -221,12 +225,14 @@ def test_too_much_cpu_time_is_wrong_and_too_much_time_is_no_verdict() -> None:
     assert busy.why.endswith("assert solve(4) == 16 fails: it ended, with more than 1 CPU seconds used")
 
 
+@pytest.mark.slow
 @confined
 def test_a_failed_test_decides_although_a_later_one_does_not_finish() -> None:
-    verdict = judged("import time\ndef solve(n):\n    return n if n == 3 else time.sleep(100)", SQUARES, seconds=0.8)
+    verdict = judged("import time\ndef solve(n):\n    return n if n == 3 else time.sleep(100)", SQUARES, seconds=6.0)
     assert verdict.outcome is Outcome.WRONG
 
 
+@pytest.mark.slow
 @confined
 def test_tests_that_hang_by_themselves_give_no_verdict() -> None:
     verdict = judged("def f(): return 1", ["assert f() == 1\nwhile True: pass"], seconds=3.3)
@@ -289,6 +295,7 @@ def test_a_program_is_judged_by_what_it_prints() -> None:
     assert judged(source, ADD).why == "all 3 tests pass"
 
 
+@pytest.mark.slow
 @confined
 @pytest.mark.parametrize(
     ("source", "passed", "why"),
@@ -316,7 +323,7 @@ def test_a_program_that_waits_gets_no_verdict() -> None:
     assert (verdict.outcome, verdict.why) == (Outcome.TIMEOUT, "input 1 was not done in time")
 
 
-@pytest.mark.parametrize(
+@each(
     ("said", "expected", "same"),
     [
         ("1 2\n3", "1 2  \n3\n\n", True),
@@ -347,7 +354,7 @@ def test_outputs_are_compared_line_by_line_and_decimals_by_value(said: str, expe
 # ---- references ----
 
 
-@pytest.mark.parametrize(
+@each(
     ("reference", "why"),
     [
         ("assert f() == 1", "is not JSON text"),

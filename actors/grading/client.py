@@ -1,6 +1,6 @@
 """The typed callers of verifiers and judges."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -10,11 +10,11 @@ from actors.errors import BrokenVerifier
 from actors.remote import answer
 from rewards import Question, Verdict
 
-Conversation = Sequence[dict[str, str]]  # messages with `role` and `content`, as chat templates take them
+Conversation = Sequence[Mapping[str, str]]  # messages with `role` and `content`, as chat templates take them
 
 
 class VerifierClient:
-    """One verifier. Every method but `grade` raises ActorDied when the actor is gone, BrokenPart when it failed."""
+    """One verifier. Every method but those that grade raises ActorDied when the actor is gone, BrokenPart when it failed."""
 
     def __init__(self, handle: ActorHandle[Any], name: str = "verifier") -> None:
         """`name` is the actor's, for messages."""
@@ -28,6 +28,18 @@ class VerifierClient:
         """
         try:
             verdicts: list[Verdict] = await self.handle.grade.remote(questions)
+        except Exception as failure:  # Ray passes on whatever a method raised
+            raise BrokenVerifier(str(failure)) from failure
+        return verdicts
+
+    async def grade_group(self, questions: list[Question]) -> list[Verdict]:
+        """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once.
+
+        Raises:
+            BrokenVerifier: as `grade`.
+        """
+        try:
+            verdicts: list[Verdict] = await self.handle.grade_group.remote(questions)
         except Exception as failure:  # Ray passes on whatever a method raised
             raise BrokenVerifier(str(failure)) from failure
         return verdicts

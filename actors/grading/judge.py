@@ -13,7 +13,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from actors.grading.client import Conversation, JudgeClient
 from actors.rollouts.completions import Sampling
 from actors.types import EngineSpec
-from rewards import Case, Outcome, RewardResult, RewardSettings
+from rewards import Budget, Case, JudgeSettings, Outcome, RewardResult
 from rewards.models.judges import messages, read
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ async def _reply(engine: "Engine", conversation: Conversation) -> str:
     """One reply; of a conversation that is longer than the model's context the beginning is left out."""
     tokenizer = engine.tokenizer
     if getattr(tokenizer, "chat_template", None):
-        text = str(tokenizer.apply_chat_template(list(conversation), tokenize=False, add_generation_prompt=True))
+        text = str(
+            tokenizer.apply_chat_template([dict(m) for m in conversation], tokenize=False, add_generation_prompt=True)
+        )
     else:
         text = "\n\n".join(message["content"] for message in conversation) + "\n\n"
     room = engine.max_model_len - REPLY_TOKENS
@@ -61,19 +63,23 @@ async def _reply(engine: "Engine", conversation: Conversation) -> str:
     return str(tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True))
 
 
-def ask_judge(judges: Mapping[str, str], cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
-    """What the judge actor says of each case; one that does not answer within `reward.seconds` a case gives none.
+def ask_judge(
+    judges: Mapping[str, str], name: str, cases: Sequence[Case], settings: JudgeSettings, budget: Budget
+) -> list[RewardResult]:
+    """The results of the reward `name` from its judge actor; without an answer in time there is no verdict.
 
     Args:
-        judges: reward name -> name of its judge actor.
-        cases: the responses.
-        settings: of the rewards.
+        judges: name of a reward -> name of its judge actor.
+        name: of the reward.
+        cases: responses to ask about.
+        settings: of the reward.
+        budget: what each case may take.
     """
     try:
-        judge = JudgeClient(ray.get_actor(judges["judge"]))
-        texts = judge.replies([messages(case, settings) for case in cases], settings.seconds * len(cases))
+        judge = JudgeClient(ray.get_actor(judges[name]), judges[name])
+        texts = judge.replies([messages(case, settings) for case in cases], budget.seconds * len(cases))
     except GetTimeoutError:
-        return [RewardResult(outcome=Outcome.TIMEOUT, why="judge: no answer in time")] * len(cases)
+        return [RewardResult(outcome=Outcome.TIMEOUT, why=f"{name}: no answer in time")] * len(cases)
     except (RayError, ValueError) as failure:
-        return [RewardResult(outcome=Outcome.ERROR, why=f"judge failed: {failure}")] * len(cases)
+        return [RewardResult(outcome=Outcome.ERROR, why=f"{name} failed: {failure}")] * len(cases)
     return [read(text, case, settings) for text, case in zip(texts, cases, strict=True)]

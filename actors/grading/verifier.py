@@ -24,6 +24,14 @@ class Verifier:
         finally:
             self._busy_seconds += time.monotonic() - started
 
+    def grade_group(self, questions: list[Question]) -> list[Verdict]:
+        """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once."""
+        started = time.monotonic()
+        try:
+            return self._grader.grade_group(questions)
+        finally:
+            self._busy_seconds += time.monotonic() - started
+
     def busy_seconds(self) -> float:
         """Seconds spent on questions so far."""
         return self._busy_seconds

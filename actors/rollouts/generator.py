@@ -52,7 +52,7 @@ class Generator:
         """Opens a run; what is still being sampled for the last one is given up."""
         if self._session is not None:
             await self._session.close()
-        self._session = RolloutSession(run, VerifierQueue([verifier.grade for verifier in self._verifiers]))
+        self._session = RolloutSession(run, VerifierQueue(self._verifiers))
 
     @ray.method(num_returns=2)
     async def rollout(self, request: RolloutRequest) -> tuple[Summary, pa.Buffer]:

@@ -14,12 +14,22 @@ import numpy as np
 from actors.filtering.ledger import REJECTED
 from actors.filtering.rules import DropRule
 from actors.grading.queue import VerifierQueue
+from actors.grading.siblings import Siblings
 from actors.rollouts.completions import Sampler, sampling_for
 from actors.rollouts.environments import Play, question
 from actors.rollouts.span_rewards import placed
 from actors.rollouts.talk import Talk
 from actors.types import Group, Purpose, RolloutRequest, SamplingSpec, Summary, Times, Trajectory
 from rewards import Case, Outcome, Question, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """One response to sample."""
+
+    request: RolloutRequest  # of its group
+    purpose: Purpose  # the request's, or greedy baseline
+    number: int  # among the responses of its purpose, from 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,13 +104,14 @@ class RolloutSession:
         With `rollout.first_stage` = f, a training group whose first f responses are all correct or all wrong is given
         up where the filter would reject it for that. This is biased: with pass rate p a group is kept with probability
         1 - p^f - (1 - p)^f and no longer 1 - p^G - (1 - p)^G, so rare successes and rare failures are trained on less.
-        A group that goes on is the one that would have been sampled at once.
+        A group that goes on is the one that would have been sampled at once. Where the reward compares siblings there
+        is no first stage: what it says of some is not what it says of all.
         """
         run, size = self._run, request.responses or self._run.rollout.group_size
         if request.purpose is not Purpose.TRAINING:
             return await self._siblings(engine, request, range(size)), None
         first: list[GradedResponse] = []
-        if run.rollout.first_stage:
+        if run.rollout.first_stage and not self._together(request):
             first = await self._siblings(engine, request, range(run.rollout.first_stage))
             scores = [response.verdict.score for response in first if response.verdict.score is not None]
             if decided(scores, run.drop):
@@ -108,31 +119,34 @@ class RolloutSession:
         rest = self._siblings(engine, request, range(len(first), size))
         if not run.greedy:
             return first + await rest, None
-        greedy, others = await asyncio.gather(self._response(engine, request, Purpose.GREEDY_BASELINE, 0), rest)
+        baseline = Wanted(request=request, purpose=Purpose.GREEDY_BASELINE, number=0)
+        greedy, others = await asyncio.gather(self._response(engine, baseline, self._verifiers), rest)
         return first + others, greedy
 
     async def _siblings(self, engine: Sampler, request: RolloutRequest, numbers: Iterable[int]) -> list[GradedResponse]:
-        """The responses of these numbers, sampled and graded at the same time."""
-        return list(
-            await asyncio.gather(*(self._response(engine, request, request.purpose, number) for number in numbers))
-        )
+        """The responses of these numbers, sampled at the same time; each is graded when it ends, or all of them
+        together where their reward compares them."""
+        wanted = [Wanted(request=request, purpose=request.purpose, number=number) for number in numbers]
+        grader = Siblings(self._verifiers, len(wanted)) if self._together(request) else self._verifiers
+        return list(await asyncio.gather(*(self._response(engine, each, grader) for each in wanted)))
 
-    async def _response(
-        self, engine: Sampler, request: RolloutRequest, purpose: Purpose, number: int
-    ) -> GradedResponse:
-        """One meeting of policy and environment; `number` counts the siblings from 0."""
-        started, queue = time.time(), 0
-        sampling = sampling_for(purpose, self._run.rollout)
-        seed = response_seed(self._run.seed, request, purpose, number)
+    def _together(self, request: RolloutRequest) -> bool:
+        """Whether the reward of a request compares siblings."""
+        return self._run.reward.wants_group(request.prompt.reward)
+
+    async def _response(self, engine: Sampler, wanted: Wanted, grader: VerifierQueue | Siblings) -> GradedResponse:
+        """One meeting of policy and environment."""
+        started, queue, task = time.time(), 0, wanted.request.prompt
+        sampling = sampling_for(wanted.purpose, self._run.rollout)
+        seed = response_seed(self._run.seed, wanted)
 
         async def grade(case: Case) -> Verdict:
             nonlocal queue
             queue = max(queue, self._verifiers.waiting)
-            question = Question(reward=request.prompt.reward, case=case, settings=self._run.reward)
-            return await self._verifiers.grade(question)
+            return await grader.grade(Question(reward=task.reward, case=case, settings=self._run.reward))
 
-        talk = Talk(engine, request.prompt, sampling, seed, grade)
-        verdict = _verdict_of(await self._play(request.prompt, talk))
+        talk = Talk(engine, task, sampling, seed, grade)
+        verdict = _verdict_of(await self._play(task, talk))
         verified = time.time()
         times = Times(
             generate=talk.sampled_at - started,
@@ -150,17 +164,11 @@ def decided(scores: Sequence[float], drop: DropRule) -> bool:
     return len(scores) > 1 and drop(np.array(scores)) in REJECTED
 
 
-def response_seed(seed: int, request: RolloutRequest, purpose: Purpose, number: int) -> int:
-    """The sampling seed of one response. It depends neither on the order of arrival, nor on the engine or a restart.
-
-    Args:
-        seed: of the run.
-        request: the group.
-        purpose: of the response.
-        number: among the siblings, from 0.
-    """
-    place = "-1" if purpose is Purpose.GREEDY_BASELINE else str(number)  # beside the siblings, so that it is apart
-    key = f"{seed}/{request.prompt.id}/{request.visit}/{place}"
+def response_seed(seed: int, wanted: Wanted) -> int:
+    """The sampling seed of one response in a run with this seed. It depends neither on the order of arrival, nor on the
+    engine or a restart."""
+    place = "-1" if wanted.purpose is Purpose.GREEDY_BASELINE else str(wanted.number)  # apart from all siblings
+    key = f"{seed}/{wanted.request.prompt.id}/{wanted.request.visit}/{place}"
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest())
 
 

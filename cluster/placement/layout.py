@@ -4,6 +4,7 @@ sizes that nobody here owns. One Ray placement group holds all bundles of a run.
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cluster.config.errors import ConfigError
@@ -52,10 +53,12 @@ class Layout:
         return bundle.cpus / len(bundle.actors), bundle.gpus / len(bundle.actors)
 
 
-def plan_layout(cluster: ClusterSettings, on_gpu: bool, judge: bool = False) -> Layout:
-    """The layout of a run: learner ranks first so that they are packed, then generators, then the small actors."""
+def plan_layout(cluster: ClusterSettings, on_gpu: bool, judges: Iterable[str] = ()) -> Layout:
+    """The layout of a run: learner ranks first so that they are packed, then generators, then judges by the names of
+    their rewards, then the small actors."""
     cpus = dict.fromkeys(CPU_SHARES, 1.0) if on_gpu else CPU_SHARES
     gpu = 1.0 if on_gpu else 0.0
+    width = gpu * cluster.tensor_parallel
     learners = [f"learner-rank-{rank}" for rank in range(cluster.learner_ranks)]
     generators = [f"generator-{index}" for index in range(cluster.generators)]
     if cluster.colocate and on_gpu:
@@ -63,10 +66,8 @@ def plan_layout(cluster: ClusterSettings, on_gpu: bool, judge: bool = False) -> 
         bundles = [Bundle(actors=pair, cpus=2.0, gpus=1.0) for pair in pairs]
     else:
         bundles = [Bundle(actors=(name,), cpus=cpus["learner"], gpus=gpu) for name in learners]
-        width = gpu * cluster.tensor_parallel
         bundles += [Bundle(actors=(name,), cpus=cpus["generator"], gpus=width) for name in generators]
-    if judge:
-        bundles.append(Bundle(actors=("judge",), cpus=cpus["generator"], gpus=gpu * cluster.tensor_parallel))
+    bundles += [Bundle(actors=(f"judge-{name}",), cpus=cpus["generator"], gpus=width) for name in judges]
     verifiers = [f"verifier-{index}" for index in range(cluster.verifiers)]
     bundles += [Bundle(actors=(name,), cpus=cpus["verifier"], gpus=0.0) for name in verifiers]
     bundles.append(Bundle(actors=("filter",), cpus=cpus["filter"], gpus=0.0))

@@ -88,7 +88,7 @@ def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:
     has_gpus = any(resources.get("GPU") for resources in nodes.values())
     on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
     cluster = config.cluster if config.samples else config.cluster.model_copy(update={"generators": 0})
-    layout = plan_layout(cluster, on_gpu, judge=config.hosts_judge)
+    layout = plan_layout(cluster, on_gpu, judges=config.hosted_judges)
     check_fits(layout, nodes)
     return layout
 
@@ -155,12 +155,12 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
         engine=config.generator,
     )
     calls = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step + config.eval.prompts + 16
-    judges: dict[str, str] = {}  # reward -> name of its actor
-    if config.hosts_judge:
-        spec = replace(engine_spec, model=config.reward.model, backend="", max_model_len=prepared.judge_length)
-        cast.create(JudgeModel, "judge", spec, concurrency=calls)
-        judges["judge"] = "judge"
-    verifiers = [cast.create(Verifier, f"verifier-{index}", judges) for index in range(cluster.verifiers)]
+    judges = {}
+    for name, folder in config.hosted_judges.items():
+        spec = replace(engine_spec, model=folder, backend="", max_model_len=prepared.judge_lengths[name])
+        judges[name] = JudgeClient(cast.create(JudgeModel, f"judge-{name}", spec, concurrency=calls), f"judge-{name}")
+    named = {name: judge.name for name, judge in judges.items()}
+    verifiers = [cast.create(Verifier, f"verifier-{index}", named) for index in range(cluster.verifiers)]
     generators = [
         GeneratorClient(name, cast.create(Generator, name, engine_spec, verifiers, concurrency=calls))
         for name in (f"generator-{index}" for index in range(cluster.generators * config.samples))
@@ -172,7 +172,7 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
         ranks=tuple(ranks),
         generators=GeneratorPool(generators),
         filter=FilterClient(filter_actor),
-        judges=tuple(JudgeClient(cast.created[name], name) for name in judges.values()),
+        judges=tuple(judges.values()),
         verifiers=tuple(VerifierClient(verifier, f"verifier-{n}") for n, verifier in enumerate(verifiers)),
         everyone=cast.created,
     )

@@ -21,8 +21,8 @@ from cluster.placement.layout import Layout
 from cluster.preparing.graders import Graders
 from cluster.preparing.memory import check_memory, this_machine_memory
 from learner.methods.formula import objective_line
+from rewards.programs.code import CodeSettings
 from rewards.programs.sandbox import sandbox_problem
-from rewards.table import leaves
 
 WORLD_PROMPTS, WORLD_WORKED = 20_000, 30_000  # rows of a built-in world
 PROBE_TOKENS = 64
@@ -40,7 +40,7 @@ class Prepared:
     positions: int  # most that the model can hold
     probe: tuple[int, ...]  # the fixed text on which generators and learner must agree
     heldout: tuple[Prompt, ...]  # for evaluation
-    judge_length: int  # most tokens of a question to the run's judge and its answer; 0 without one
+    judge_lengths: dict[str, int]  # by reward, most tokens of a question to its judge and of the answer together
     stored: StoredGroups | None  # groups to train on that are not sampled
     control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
 
@@ -95,12 +95,13 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
     model = check_model(Path(config.model.path))
     if config.learner.tuned_path:
         check_model(Path(config.learner.tuned_path), "learner.tuned_path")
-    if "code" in leaves(config.reward.name, config.reward) and not config.reward.unsandboxed and sandbox_problem():
-        raise ConfigError(f"{sandbox_problem()} (or set reward.unsandboxed = true on a machine that may be lost)")
-    judge_length = 0
-    if config.hosts_judge:
-        check_model(Path(config.reward.model), "reward.model")
-        judge_length = min(positions_of(Path(config.reward.model)), JUDGE_TOKENS)
+    for name, settings in config.reward.leaves(config.reward.name).items():
+        if isinstance(settings, CodeSettings) and not settings.unsandboxed and (problem := sandbox_problem()):
+            raise ConfigError(f"{problem} (or set reward.{name}.unsandboxed = true on a machine that may be lost)")
+    judge_lengths = {}
+    for name, folder in config.hosted_judges.items():
+        check_model(Path(folder), f"reward.{name}.path")
+        judge_lengths[name] = min(positions_of(Path(folder)), JUDGE_TOKENS)
     if memory:
         check_memory(config, this_machine_memory(config.cluster.device))
     from transformers import AutoTokenizer
@@ -128,7 +129,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         positions=positions_of(Path(config.model.path)),
         probe=tuple(probe),
         heldout=tuple(heldout),
-        judge_length=judge_length,
+        judge_lengths=judge_lengths,
         stored=stored,
         control=control,
     )

@@ -85,6 +85,7 @@ def responses_per_kept_group(seed: int, *, chosen: bool, steps: int = 40, wanted
     return responses / (steps * wanted)
 
 
+@pytest.mark.slow
 def test_choosing_and_two_stages_spare_two_responses_of_five_where_pass_rates_are_skewed() -> None:
     uniform, chosen = (sum(responses_per_kept_group(s, chosen=c) for s in range(4)) for c in (False, True))
     assert chosen <= 0.6 * uniform

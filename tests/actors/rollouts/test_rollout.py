@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.filtering.rules import RULES
+from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
 from actors.rollouts.completions import Completion, Sampling, sampling_for
 from actors.rollouts.generator import Generator
-from actors.rollouts.rollout import RolloutSession, response_seed
+from actors.rollouts.rollout import RolloutSession, Wanted, response_seed
 from actors.rollouts.talk import Talk
 from actors.settings import GeneratorSettings, RolloutSettings
 from actors.types import EngineSpec, Finish, Prompt, Purpose, RolloutRequest, SamplingSpec, Summary
@@ -38,6 +38,10 @@ SEEDS = [
 GREEDY = -1  # how the engine of paper numbers the greedy response
 
 
+def seed_of(purpose: Purpose, number: int) -> int:
+    return response_seed(0, Wanted(request=REQUEST, purpose=purpose, number=number))
+
+
 class Engine:
     """Answers sample number n with the text of the n-th score, and keeps the number and how it was sampled."""
 
@@ -45,9 +49,8 @@ class Engine:
 
     def __init__(self, scores: list[float | None]) -> None:
         self.scores, self.sampled = scores, dict[int, Sampling]()
-        seed = partial(response_seed, 0, REQUEST)
-        self._numbers = {seed(Purpose.TRAINING, number): number for number in range(len(scores))}
-        self._numbers[seed(Purpose.GREEDY_BASELINE, 0)] = GREEDY
+        self._numbers = {seed_of(Purpose.TRAINING, number): number for number in range(len(scores))}
+        self._numbers[seed_of(Purpose.GREEDY_BASELINE, 0)] = GREEDY
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
         number = self._numbers[seed]
@@ -145,8 +148,8 @@ def test_evaluations_and_labels_draw_from_the_whole_distribution_and_the_greedy_
 
 
 def test_the_seed_of_a_response_is_what_it_always_was() -> None:
-    seeds = [response_seed(0, REQUEST, Purpose.TRAINING, 0), response_seed(0, REQUEST, Purpose.EVALUATION, 1)]
-    assert [*seeds, response_seed(0, REQUEST, Purpose.GREEDY_BASELINE, 0)] == SEEDS
+    wanted = (Purpose.TRAINING, 0), (Purpose.EVALUATION, 1), (Purpose.GREEDY_BASELINE, 0)
+    assert [seed_of(purpose, number) for purpose, number in wanted] == SEEDS
 
 
 async def test_a_group_that_is_still_sampled_when_its_run_ends_is_given_up() -> None:
@@ -234,6 +237,35 @@ async def test_an_environment_may_score_a_conversation_itself() -> None:
     group = (await session.rollout(engine, REQUEST)).group
     await session.close()
     assert [(one.outcome, one.score) for one in group.verdicts] == [(Outcome.CORRECT, 1.0), (Outcome.WRONG, -0.5)]
+
+
+async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_without_a_first_stage(tmp_path: Path) -> None:
+    class Ranks(Verifier):
+        """Only the best of a group is right."""
+
+        async def grade_group(self, questions: list[Question]) -> list[Verdict]:
+            groups.append(len(questions))
+            values = [float(question.case.response) for question in questions]
+            return [verdict(1.0 if value == max(values) else -1.0) for value in values]
+
+    groups: list[int] = []
+    file = tmp_path / "mine.py"
+    file.write_text("def reward_group(responses, reference, prompt):\n    return [1.0] * len(responses)\n")
+    reward = RewardSettings(**{"name": "own", "own": {"file": str(file)}})
+    assert reward.wants_group("own")
+    ranks = Ranks()
+    generator = OnPaper([0.5, 2.0, 1.0, 2.0])
+    generator._verifiers = [VerifierClient(InProcess(ranks))]
+    await generator.start()
+    run = SamplingSpec(
+        seed=0, rollout=RolloutSettings(group_size=4, first_stage=2), reward=reward, greedy=True, drop=RULES["both"]
+    )
+    await generator.begin(run)
+    request = replace(REQUEST, prompt=replace(REQUEST.prompt, reward="own"))
+    summary, _ = await generator.rollout(request)
+    assert groups == [4]
+    assert len(ranks.cases) == 1  # the greedy response is nobody's sibling
+    assert summary.scores == (-1.0, 1.0, -1.0, 1.0)
 
 
 def test_a_first_stage_must_leave_a_rest() -> None:

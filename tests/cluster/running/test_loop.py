@@ -125,13 +125,13 @@ async def test_a_broken_generator_pool_ends_the_run_at_once() -> None:
         raise BrokenPart("no generator is left")
 
     with pytest.raises(BrokenPart, match="no generator is left"):
-        await asyncio.wait_for(run_loop(Fakes().stages(rollout=rollout), steps=3), timeout=5)
+        await asyncio.wait_for(run_loop(Fakes().stages(rollout=rollout), steps=3), timeout=60)
 
 
 async def test_a_run_that_learns_nothing_stops_with_its_reason() -> None:
     fakes = Fakes(scores=lambda request: [-1.0, -1.0])
     with pytest.raises(Starved, match="50 groups in a row"):
-        await asyncio.wait_for(run_loop(fakes.stages(), steps=3), timeout=5)
+        await asyncio.wait_for(run_loop(fakes.stages(), steps=3), timeout=60)
     assert not fakes.reports
 
 

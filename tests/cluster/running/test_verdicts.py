@@ -21,7 +21,7 @@ pytestmark = pytest.mark.ray
 # Fails on a third of the responses, each in its own way; the rest is graded as `number` grades it.
 FAILING = """
 import hashlib, os, time
-from rewards import Case, RewardSettings
+from rewards import Case
 from rewards.answers.text import number
 
 def reward(response, reference, prompt):
@@ -33,7 +33,7 @@ def reward(response, reference, prompt):
         os._exit(9)
     if fate < 16:
         raise RuntimeError("on purpose")
-    return number(Case(response=response, reference=reference), RewardSettings())
+    return number(Case(response=response, reference=reference))
 """
 
 
@@ -53,7 +53,7 @@ def test_a_run_with_failing_verifiers_trains_on_nothing_false(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(FAILING)
-    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "reward.seconds=2", "cluster.verifiers=2")
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.seconds=2", "cluster.verifiers=2")
     _, lines, rows = start(tmp_path, *settings)
     for line in lines:
         check_conservation(line)
@@ -85,7 +85,7 @@ def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return 1 / 0\n")
-    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "warmup.updates=0")
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "warmup.updates=0")
     with pytest.raises(Starved, match="16 groups in a row could not be judged"):
         start(tmp_path, *settings)
     said = capsys.readouterr().out
@@ -117,7 +117,7 @@ def yes_model(folder: Path) -> None:
 def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     yes_model(tmp_path / "judge")
-    settings = ("reward.name=judge", f"reward.model={tmp_path}/judge", "reward.seconds=30", "filter.drop=all")
+    settings = ("reward.name=judge", f"reward.judge.path={tmp_path}/judge", "reward.seconds=30", "filter.drop=all")
     _, lines, rows = start(tmp_path, *settings, "run.steps=1", "learner.algorithm=reinforce")
     assert lines[0]["accuracy"] == 1.0
     assert {row["outcome"] for row in rows} == {"correct"}
@@ -172,10 +172,10 @@ def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None
 STEPS = """
 from rewards import RewardResult, SpanReward, Outcome
 from rewards.answers.text import number
-from rewards import Case, RewardSettings
+from rewards import Case
 
 def reward(response, reference, prompt):
-    said = number(Case(response=response, reference=reference), RewardSettings())
+    said = number(Case(response=response, reference=reference))
     ends = [i + 1 for i, character in enumerate(response) if character == "="]
     span_rewards = tuple(SpanReward(start=end - 1, end=end, value=1.0) for end in ends)
     return RewardResult(outcome=said.outcome, why=said.why, span_rewards=span_rewards)
@@ -185,7 +185,7 @@ def reward(response, reference, prompt):
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
 def test_rewards_of_steps_lie_on_their_tokens_and_train(tmp_path: Path, algorithm: str) -> None:
     (tmp_path / "mine.py").write_text(STEPS)
-    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=all")
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=all")
     _, lines, rows = start(tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
     assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
     for row in rows:

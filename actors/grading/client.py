@@ -14,7 +14,7 @@ Conversation = Sequence[Mapping[str, str]]  # messages with `role` and `content`
 
 
 class VerifierClient:
-    """One verifier. Every method but those that grade raises ActorDied when the actor is gone, BrokenPart when it failed."""
+    """One verifier. Methods that do not grade raise ActorDied when the actor is gone, BrokenPart when it failed."""
 
     def __init__(self, handle: ActorHandle[Any], name: str = "verifier") -> None:
         """`name` is the actor's, for messages."""

@@ -1,23 +1,16 @@
-"""The judge: a language model of the run that is asked about responses, in a Ray actor of its own.
-
-vLLM is imported in `start`, so that only the judge's own process loads it.
-"""
+"""The judge: a language model of the run that is asked about responses, in a Ray actor of its own."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from actors.engines import Sampler, Sampling, start_engine
 from actors.grading.client import Conversation, JudgeClient
-from actors.rollouts.completions import Sampling
 from actors.types import EngineSpec
 from rewards import Budget, Case, JudgeSettings, Outcome, RewardResult
 from rewards.models.judges import messages, read
-
-if TYPE_CHECKING:
-    from actors.rollouts.engine import Engine
 
 REPLY_TOKENS = 512  # the most that a judge says
 LIKELIEST = Sampling(temperature=0.0, top_p=1.0, max_tokens=REPLY_TOKENS)
@@ -28,13 +21,11 @@ class JudgeModel:
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
-        self._engine: Engine | None = None
+        self._engine: Sampler | None = None
 
     async def start(self) -> None:
         """Starts the engine, once."""
-        from actors.rollouts.engine import Engine
-
-        self._engine = self._engine or Engine(self._spec)
+        self._engine = self._engine or start_engine(self._spec)
 
     async def replies(self, conversations: Sequence[Conversation]) -> list[str]:
         """What the model says to each conversation, its likeliest token each time."""
@@ -48,7 +39,7 @@ class JudgeModel:
             self._engine.shutdown()
 
 
-async def _reply(engine: "Engine", conversation: Conversation) -> str:
+async def _reply(engine: Sampler, conversation: Conversation) -> str:
     """One reply; of a conversation that is longer than the model's context the beginning is left out."""
     tokenizer = engine.tokenizer
     if getattr(tokenizer, "chat_template", None):

@@ -21,8 +21,8 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
+from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
-from actors.rollouts.completions import Completion, Sampling
 from actors.types import EngineSpec, Finish, HeldWeights
 
 if TYPE_CHECKING:

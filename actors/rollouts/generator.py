@@ -1,7 +1,4 @@
-"""The Ray actor around one engine: it forwards weights to it, and has a run's rollouts use it.
-
-vLLM is imported in `start`, so that only the generator's own process loads it.
-"""
+"""The Ray actor around one engine: it forwards weights to it, and has a run's rollouts use it."""
 
 import os
 from collections.abc import Sequence
@@ -12,9 +9,9 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.arrow import packed
+from actors.engines import Sampler, start_engine
 from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
-from actors.rollouts.completions import Sampler
 from actors.rollouts.rollout import RolloutSession
 from actors.types import EngineSpec, HeldWeights, RolloutRequest, SamplingSpec, Summary
 
@@ -41,12 +38,10 @@ class Generator:
 
     async def start(self) -> None:
         """Starts the engine, once: seconds on a GPU, about a minute where it captures graphs or runs on the CPU."""
-        from actors.rollouts.engine import Engine
-
         if self._engine is None:
             if self._spec.on_cpu:
                 os.nice(CPU_ENGINE_NICENESS)
-            self._engine = Engine(self._spec)
+            self._engine = start_engine(self._spec)
 
     async def begin(self, run: SamplingSpec) -> None:
         """Opens a run; what is still being sampled for the last one is given up."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from actors.engines import Sampler, sampling_for
 from actors.filtering.ledger import REJECTED
 from actors.filtering.rules import DropRule
 from actors.grading.queue import VerifierQueue
 from actors.grading.siblings import Siblings
-from actors.rollouts.completions import Sampler, sampling_for
 from actors.rollouts.environments import Play, question
 from actors.rollouts.span_rewards import placed
 from actors.rollouts.talk import Talk

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from actors.rollouts.completions import Completion, Sampler, Sampling
+from actors.engines import Completion, Sampler, Sampling
 from actors.types import Finish, Prompt, Trajectory
 from rewards import Case, Verdict
 

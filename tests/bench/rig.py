@@ -21,6 +21,7 @@ import pyarrow as pa
 import ray
 
 from actors.arrow import unpacked
+from actors.engines import Completion, Sampling
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import AcceptedBatch, Filter, FilterSpec
 from actors.filtering.rules import drop_both
@@ -28,7 +29,6 @@ from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool
 from actors.remote import answer, answers
 from actors.rollouts.client import GeneratorClient
-from actors.rollouts.completions import Completion, Sampling
 from actors.rollouts.generator import Generator
 from actors.settings import GeneratorSettings, RolloutSettings
 from actors.types import EngineSpec, Finish, Prompt, SamplingSpec

@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from actors.engines import Completion, Sampling, sampling_for
 from actors.filtering.rules import RULES
 from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
-from actors.rollouts.completions import Completion, Sampling, sampling_for
 from actors.rollouts.generator import Generator
 from actors.rollouts.rollout import RolloutSession, Wanted, response_seed
 from actors.rollouts.talk import Talk

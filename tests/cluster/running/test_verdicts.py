@@ -1,6 +1,5 @@
 """Runs whose verifiers fail on purpose, and runs that are graded by a language model: nothing false is trained on."""
 
-import asyncio
 import json
 import logging
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from actors.errors import Starved
 from actors.filtering.ledger import check_conservation
 from cluster.config.reading import load_config
-from rewards import Case, Grader, Outcome, Question, RewardSettings
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.ray
@@ -123,50 +121,30 @@ def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pyte
     assert {row["outcome"] for row in rows} == {"correct"}
 
 
-def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None:
-    import ray
+LAST_WORD = """
+def reward(response, reference, prompt):
+    return response.rpartition(";")[2] == reference
+"""
 
-    from actors.grading.judge import JudgeModel
-    from actors.grading.labels import StepLabel, label_steps
-    from actors.settings import GeneratorSettings, RolloutSettings
-    from actors.types import EngineSpec
+
+def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None:
+    from cluster.commands.label import label_file
+    from cluster.config.run_config import GradingConfig
 
     yes_model(tmp_path / "model")
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
-    spec = EngineSpec(
-        model=str(tmp_path / "model"),
-        dtype="float32",
-        seed=0,
-        max_model_len=256,
-        tensor_parallel=1,
-        backend="",
-        on_cpu=True,
-        engine=GeneratorSettings(),
+    (tmp_path / "mine.py").write_text(LAST_WORD)
+    rows = [{"prompt": "is it?", "steps": ["so;", "it.;"], "reference": reference} for reference in ("yes", "no")]
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = GradingConfig(
+        model={"path": str(tmp_path / "model"), "dtype": "float32"},
+        reward={"name": "own", "own": {"file": str(tmp_path / "mine.py")}},
+        rollout={"max_new_tokens": 8},
     )
-
-    async def labels(reference: str) -> list[StepLabel]:
-        async def complete(text: str, count: int) -> list[str]:
-            return await engine.continuations.remote(text, count, RolloutSettings(max_new_tokens=8), 0)
-
-        async def judge(response: str) -> Outcome:
-            case = Case(response=response.rpartition(";")[2], reference=reference)
-            question = Question(reward="exact", case=case, settings=RewardSettings())
-            return (await asyncio.to_thread(grader.grade, [question]))[0].outcome
-
-        return await label_steps("is it?", ["so;", "it.;"], complete, judge, completions=4)
-
-    ray.init(address="local", num_cpus=2, log_to_driver=False, runtime_env={"env_vars": env})
-    grader = Grader()
-    try:
-        engine: Any = ray.remote(JudgeModel).remote(spec)
-        ray.get(engine.start.remote())
-        right, wrong = asyncio.run(labels("yes")), asyncio.run(labels("no"))
-        ray.get(engine.stop.remote())
-    finally:
-        grader.close()
-        ray.shutdown()
-    assert [(label.hard, label.soft, label.scored) for label in right] == [(1.0, 1.0, 4)] * 2
-    assert [(label.hard, label.soft, label.scored) for label in wrong] == [(0.0, 0.0, 4)] * 2
+    assert label_file(tmp_path / "steps.jsonl", config, tmp_path / "labels.jsonl", completions=4) == 2
+    right, wrong = map(json.loads, (tmp_path / "labels.jsonl").read_text().splitlines())
+    assert right | {"labels": []} == rows[0] | {"labels": []}
+    assert [(label["hard"], label["soft"], label["scored"]) for label in right["labels"]] == [(1.0, 1.0, 4)] * 2
+    assert [(label["hard"], label["soft"], label["scored"]) for label in wrong["labels"]] == [(0.0, 0.0, 4)] * 2
 
 
 STEPS = """

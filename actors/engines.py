@@ -1,4 +1,7 @@
-"""What goes into an engine and what comes out: plain values, so that vLLM is imported by the engine alone."""
+"""What goes into an engine and what comes out, as plain values, and the door to the engine itself.
+
+vLLM is imported by `actors.rollouts.engine` alone, and that only by `start_engine`.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,10 +10,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from actors.settings import RolloutSettings
-from actors.types import Finish, Purpose
+from actors.types import EngineSpec, Finish, Purpose
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from actors.rollouts.engine import Engine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,7 @@ class Completion:
 
 
 class Sampler(Protocol):
-    """What rollouts need of an engine; `actors.rollouts.engine.Engine` is the real one."""
+    """An engine as those see it who sample from it; `actors.rollouts.engine.Engine` is the real one."""
 
     max_model_len: int  # most tokens of a prompt and its completion together
     tokenizer: "PreTrainedTokenizerBase"
@@ -42,6 +47,17 @@ class Sampler(Protocol):
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
         """`sampling.completions` completions of one prompt; a cancelled call ends the request in the engine."""
         ...
+
+    def shutdown(self) -> None:
+        """Ends the engine's processes."""
+        ...
+
+
+def start_engine(spec: EngineSpec) -> "Engine":
+    """A running engine in this process, which loads vLLM: seconds on a GPU, longer where it captures CUDA graphs."""
+    from actors.rollouts.engine import Engine
+
+    return Engine(spec)
 
 
 def sampling_for(purpose: Purpose, rollout: RolloutSettings) -> Sampling:

@@ -40,7 +40,7 @@ def test_a_character_of_several_tokens_belongs_to_the_last_of_them() -> None:
         ([], [NAN] * 4),
     ],
 )
-def test_marks_fall_on_the_tokens_whose_text_reaches_into_them(
+def test_span_rewards_fall_on_the_tokens_whose_text_reaches_into_them(
     span_rewards: list[SpanReward], expected: list[float]
 ) -> None:
     span_rewards = placed(trajectory([1, 2, 3, 6], before=[1, 1]), span_rewards, WORDS)
@@ -61,7 +61,7 @@ def test_span_rewards_count_characters_over_the_turns_of_a_conversation() -> Non
     )
 
 
-def test_the_tokenizer_of_the_built_in_world_places_marks_too(tmp_path: Path) -> None:
+def test_the_tokenizer_of_the_built_in_world_places_span_rewards_too(tmp_path: Path) -> None:
     from learner.models.tiny import write_tiny_model
 
     write_tiny_model(tmp_path, alphabet="0123456789+=,#", seed=0)

@@ -34,7 +34,7 @@ class Completion:
 
     tokens: np.ndarray  # int32[N], the engine's own ids, the end-of-text token included where it was sampled
     logprobs: np.ndarray  # float32[N], log-probability of each token under the distribution it was drawn from, nats
-    versions: np.ndarray  # int32[N], the weight version that chose each token
+    versions: np.ndarray  # int32[N], the weight version that chose each token, -1 where no sync brought the weights
     finish: Finish
 
 

@@ -209,4 +209,6 @@ class SamplingSpec:
     rollout: RolloutSettings
     reward: RewardSettings
     greedy: bool  # whether each group gets a greedy response beside the sampled ones
-    drop: DropRule = drop_none  # the filter's; asked after the first stage whether the rest would be sampled for nothing
+    drop: DropRule = (
+        drop_none  # the filter's; asked after the first stage whether the rest would be sampled for nothing
+    )

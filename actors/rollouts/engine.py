@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+UNSYNCED = "default"  # vLLM's name for the version of weights that no sync brought
 CPU_BATCH = 4096  # tokens of one forward pass on the CPU, at least
 
 
@@ -161,7 +162,7 @@ def _completion_of(output: CompletionOutput) -> Completion:
     assert isinstance(output.logprobs, FlatLogprobs)  # as every request asks
     versions = np.full(len(output.token_ids), -1, np.int32)
     for span in output.weight_versions or ():
-        versions[span.start : span.end] = int(span.version)
+        versions[span.start : span.end] = -1 if span.version == UNSYNCED else int(span.version)
     return Completion(
         tokens=np.asarray(output.token_ids, np.int32),
         logprobs=np.array([output.logprobs.logprobs[at] for at in output.logprobs.start_indices], np.float32),

@@ -1,6 +1,6 @@
 # make demo    the whole pipeline on this machine, ten minutes at most
 # make paper   ten methods, three seeds each: the comparison of arXiv 2504.11343 in miniature, within the hour
-# make test    the default tests, then those with the real parts
+# make test    the default tests, then the slow ones, then those with the real parts
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
 # make verify-bench the verifiers: cases right, programs passed, attacks stopped, throughput
@@ -28,8 +28,9 @@ paper: env
 		--title "From rejection sampling to Reinforce, in miniature"
 
 test: env
-	.venv/bin/python -m pytest -q
-	.venv/bin/python -m pytest -q -m ray
+	.venv/bin/python -m pytest -q --durations=15
+	.venv/bin/python -m pytest -q --durations=15 -m slow
+	.venv/bin/python -m pytest -q --durations=15 -m ray
 
 env: $(ENV)
 

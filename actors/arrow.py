@@ -1,6 +1,7 @@
 """Groups as Arrow record batches: how they lie in the object store, and how they are written to Parquet.
 
-One row per response. `group_of(batch_of(group))` gives the group back bit for bit.
+One row per response. `group_of(batch_of(group))` gives the group back bit for bit. Files of older runs
+lack the columns of `ADDED`; `data.stored` reads such files with the value that stands there.
 """
 
 from itertools import pairwise
@@ -9,8 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from actors.types import Finish, Group, Prompt, Trajectory
-from rewards import Outcome, Verdict
+from rewards import Outcome, SpanReward, Verdict
 
+SPAN = pa.struct(
+    [
+        pa.field("start", pa.int32(), False),  # characters of the response before the span
+        pa.field("end", pa.int32(), False),  # characters of the response up to its end
+        pa.field("value", pa.float64(), False),
+    ]
+)
 SCHEMA = pa.schema(
     [
         pa.field("group", pa.int64(), False),  # dispatch number of the group within the run
@@ -31,9 +39,13 @@ SCHEMA = pa.schema(
         pa.field("sampled", pa.list_(pa.bool_()), False),
         pa.field("logprobs", pa.list_(pa.float32()), False),
         pa.field("versions", pa.list_(pa.int32()), False),
-        pa.field("span_rewards", pa.list_(pa.float32()), False),  # rewards of steps and spans, NaN without; or empty
+        pa.field("span_rewards", pa.list_(pa.float32()), False),  # on tokens, NaN without; or empty
+        pa.field("question", pa.string(), False),  # the prompt without templates, "" where it is not known apart
+        pa.field("spans", pa.list_(SPAN), False),  # the verdict's span rewards, from which `span_rewards` was made
     ]
 )
+ADDED: dict[str, object] = {"question": "", "spans": []}  # column that older files lack -> what is read instead
+_NO_SPANS = pa.array([], SPAN)
 
 
 def batch_of(group: Group) -> pa.RecordBatch:
@@ -61,6 +73,8 @@ def batch_of(group: Group) -> pa.RecordBatch:
         "logprobs": _ragged([t.logprobs for t, _ in rows], ends, pa.float32()),
         "versions": _ragged([t.versions for t, _ in rows], ends, pa.int32()),
         "span_rewards": _ragged(span_rewards, _ends(span_rewards), pa.float32()),
+        "question": [prompt.question] * len(rows),
+        "spans": _spans(group),
     }
     arrays = [
         value if isinstance(value, pa.Array) else pa.array(value, field.type)
@@ -70,8 +84,8 @@ def batch_of(group: Group) -> pa.RecordBatch:
 
 
 def packed(group: Group) -> pa.Buffer:
-    """The group as it travels between processes: its record batch without the schema, which pickling would spell out
-    for every group at fifty times the cost."""
+    """The group as it travels between processes: its record batch without the schema. Pickling a record batch writes
+    the schema anew for every group, which takes 50 times as long as this."""
     return batch_of(group).serialize()
 
 
@@ -89,11 +103,14 @@ def group_of(batch: pa.RecordBatch) -> Group:
         Trajectory(tokens=t, sampled=s, logprobs=p, versions=v, finish=Finish(finish), text=text)
         for t, s, p, v, finish, text in zip(*streams, cells["finish"], cells["response"], strict=True)
     )
+    cells["spans"] = _spans_of(column["spans"])
     verdicts = tuple(
-        Verdict(outcome=Outcome(outcome), score=score, why=why, parts=dict(parts))
-        for outcome, score, why, parts in zip(*(cells[n] for n in ("outcome", "score", "why", "parts")), strict=True)
+        Verdict(outcome=Outcome(outcome), score=score, why=why, parts=dict(parts), span_rewards=spans)
+        for outcome, score, why, parts, spans in zip(
+            *(cells[name] for name in ("outcome", "score", "why", "parts", "spans")), strict=True
+        )
     )
-    once = ("group", "prompt_id", "prompt", "reward", "reference", "greedy_score")
+    once = ("group", "prompt_id", "prompt", "reward", "reference", "greedy_score", "question")
     first = {name: column[name][0].as_py() for name in once}
     prompt = Prompt(
         id=first["prompt_id"],
@@ -101,6 +118,7 @@ def group_of(batch: pa.RecordBatch) -> Group:
         text=first["prompt"],
         reward=first["reward"],
         reference=first["reference"],
+        question=first["question"],
     )
     span_rewards = tuple(_rows(column["span_rewards"]))
     return Group(
@@ -119,6 +137,19 @@ def _ends(rows: list[np.ndarray]) -> pa.Array:
 
 def _ragged(rows: list[np.ndarray], ends: pa.Array, kind: pa.DataType) -> pa.ListArray:
     return pa.ListArray.from_arrays(ends, pa.array(np.concatenate(rows), kind))
+
+
+def _spans(group: Group) -> pa.ListArray:
+    spans = [[vars(span) for span in verdict.span_rewards] for verdict in group.verdicts]
+    if any(spans):
+        return pa.array(spans, pa.list_(SPAN))
+    return pa.ListArray.from_arrays(pa.array([0] * (len(spans) + 1), pa.int32()), _NO_SPANS)
+
+
+def _spans_of(column: pa.ListArray) -> list[tuple[SpanReward, ...]]:
+    if not len(column.flatten()):
+        return [()] * len(column)
+    return [tuple(SpanReward(**span) for span in spans) for spans in column.to_pylist()]
 
 
 def _rows(column: pa.ListArray) -> list[np.ndarray]:

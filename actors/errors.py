@@ -1,36 +1,48 @@
-"""What can end a group or a run, named by the boundary that it crossed.
+"""Every error that winnow raises on purpose outside `rewards` and the run file.
 
-BrokenPart      a part of the run died or failed: the run ends with its name and last words
-EngineDied      the engine below a generator died: the same as if the generator had
-RolloutFailed   one group could not be produced: it is dropped and counted
-BrokenVerifier  one call to a verifier did not come back: its responses have the outcome `error`
-Starved         groups were rejected or lost for too long: the run ends with a checkpoint
+WinnowError
+├── DataError          the data cannot be read or trained on; a ValueError too
+├── Starved            groups were rejected or lost for too long: the run ends with a checkpoint
+├── BrokenPart         a part of the run failed: the run ends with its name and what it said
+│   └── ActorDied      its process is gone; a run goes on without a generator as long as one is left
+├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
+├── RolloutFailed      one group could not be produced: it is dropped and counted
+└── BrokenVerifier     one call to a verifier did not come back: its responses have the outcome `error`
 """
 
 
-class BrokenPart(Exception):
-    """A part of the run died or failed; the message names the actor, its node and what it said last."""
+class WinnowError(Exception):
+    """The root of the tree."""
+
+
+class DataError(WinnowError, ValueError):
+    """The data cannot be read or trained on; the message names the file, the line and what is wrong there."""
+
+
+class Starved(WinnowError):
+    """`filter.patience` groups in a row were rejected or lost: there is nothing to learn from."""
+
+
+class BrokenPart(WinnowError):
+    """A part of the run failed; the message names the actor and says what it raised."""
 
 
 class ActorDied(BrokenPart):
-    """The process of an actor is gone; a run can go on without a generator, as long as one is left."""
+    """The process of an actor is gone, or that of the engine below it."""
 
 
-class EngineDied(Exception):
-    """The process of a generator's engine is gone, and with it the generator."""
+class EngineDied(WinnowError):
+    """The process of vLLM's engine is gone, and with it the actor around it. Needs no vLLM to be unpickled."""
 
 
-class RolloutFailed(Exception):
-    """One group could not be produced on any generator; `reason` is the ledger's word for it."""
+class RolloutFailed(WinnowError):
+    """One group could not be produced on any generator."""
 
     def __init__(self, reason: str, message: str) -> None:
+        """`reason` is the one that the ledger counts it under."""
         super().__init__(message)
         self.reason = reason
 
 
-class BrokenVerifier(Exception):
+class BrokenVerifier(WinnowError):
     """The call to a verifier did not come back: its process died or is out of reach."""
-
-
-class Starved(Exception):
-    """`patience` groups in a row were rejected or lost: there is nothing to learn from."""

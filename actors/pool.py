@@ -1,31 +1,28 @@
-"""Who is alive, and the calls to them. The only place that catches whatever a remote call may raise."""
+"""The generators that are alive, and how busy each is."""
 
-import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from actors.errors import ActorDied, BrokenPart, RolloutFailed
+from actors.rollouts.client import GeneratorClient
+from actors.types import GroupRef, RolloutRequest, Summary
 
-from actors.errors import ActorDied, BrokenPart, BrokenVerifier, EngineDied, RolloutFailed, Starved
-from actors.grading.verifier import Ask
-from actors.types import Order, Summary
-from rewards import Question, Verdict
+TRIES = 2  # of a group, on whichever generator is the least busy then
 
 
 class GeneratorPool:
-    """The generators and how busy each is. A group goes to the least busy; if that one dies, once more to another."""
+    """A group goes to the least busy generator; if that fails, once more."""
 
-    def __init__(self, generators: dict[str, Any]) -> None:
-        self.alive = dict(generators)  # name -> actor handle
+    def __init__(self, generators: Sequence[GeneratorClient]) -> None:
         self.wanted = len(generators)  # how many there should be; 0 in a run that samples nothing
-        self.deaths: dict[str, str] = {}  # name -> what was last heard
-        self._busy = dict.fromkeys(generators, 0)
-        self._seconds = 0.0  # in which generators had work, over all of them
-        self._counted = time.monotonic()  # until when
+        self.deaths: dict[str, str] = {}  # name of a dead generator -> its last error
+        self._alive = {generator.name: generator for generator in generators}
+        self._groups = dict.fromkeys(self._alive, 0)  # in the hands of each generator now
+        self._seconds = 0.0  # in which generators had a group, summed over generators, until `_counted`
+        self._counted = time.monotonic()
 
-    async def rollout(self, order: Order) -> tuple[Summary, ray.ObjectRef]:
+    async def rollout(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
         """One graded group: its summary and a reference to its packed record batch.
 
         Raises:
@@ -33,81 +30,48 @@ class GeneratorPool:
             BrokenPart: no generator is left.
         """
         failure: Exception | None = None
-        for _ in range(2):
-            name = min(self.living(), key=self._busy.__getitem__)
-            self.busy_seconds()
-            self._busy[name] += 1
+        for _ in range(TRIES):
+            generator = min(self.living().values(), key=lambda each: self._groups[each.name])
             try:
-                summary, group = self.alive[name].rollout.remote(order)
-                return await summary, group
-            except (RayActorError, RayTaskError) as error:
-                if _is_death(error):
-                    self.bury(name, str(getattr(error, "cause", error)))
+                with self._occupied(generator.name):
+                    return await generator.rollout(request)
+            except ActorDied as death:
+                self.remove_dead(generator.name, str(death))
+                failure = death
+            except (BrokenPart, TimeoutError) as error:
                 failure = error
-            finally:
-                self.busy_seconds()
-                self._busy[name] -= 1
-        cause = getattr(failure, "cause", failure)
-        reason = "timeout" if isinstance(cause, TimeoutError) else "generator_error"
-        raise RolloutFailed(reason, f"group {order.group} (prompt {order.prompt.id}) failed twice: {failure}")
+        reason = "timeout" if isinstance(failure, TimeoutError) else "generator_error"
+        raise RolloutFailed(reason, f"group {request.group} (prompt {request.prompt.id}) failed twice: {failure}")
 
     def busy_seconds(self) -> float:
         """Seconds so far in which a generator had a group in hand, summed over generators."""
-        now = time.monotonic()
-        self._seconds += (now - self._counted) * sum(count > 0 for count in self._busy.values())
-        self._counted = now
-        return self._seconds
+        busy = sum(count > 0 for count in self._groups.values())
+        return self._seconds + (time.monotonic() - self._counted) * busy
 
-    def bury(self, name: str, last_words: str) -> None:
+    def remove_dead(self, name: str, last_error: str) -> None:
         """Takes a dead generator out; its groups are dispatched again by whoever waits for them."""
-        if self.alive.pop(name, None) is not None:
-            self.deaths[name] = last_words
+        if self._alive.pop(name, None) is not None:
+            self.deaths[name] = last_error
 
-    def living(self) -> dict[str, Any]:
+    def living(self) -> dict[str, GeneratorClient]:
         """The generators that are alive, by name.
 
         Raises:
             BrokenPart: none is.
         """
-        if not self.alive:
-            heard = "; ".join(f"{name}: {words}" for name, words in self.deaths.items())
-            raise BrokenPart(f"no generator is left. {heard}")
-        return dict(self.alive)
+        if not self._alive:
+            raise BrokenPart(f"no generator is left. {'; '.join(self.deaths.values())}")
+        return dict(self._alive)
 
-
-async def call(actor: Any, method: str, *arguments: Any) -> Any:
-    """Calls one method of one actor.
-
-    Raises:
-        Starved: the method raised it.
-        ActorDied: its process is gone, or that of its engine.
-        BrokenPart: the method raised something else; Ray's words name actor and node.
-    """
-    try:
-        return await getattr(actor, method).remote(*arguments)
-    except RayError as failure:
-        if isinstance(cause := getattr(failure, "cause", None), Starved):
-            raise cause from None
-        kind = ActorDied if _is_death(failure) else BrokenPart
-        raise kind(f"{method} failed: {failure}") from failure
-
-
-def _is_death(failure: RayError) -> bool:
-    return isinstance(failure, RayActorError) or isinstance(getattr(failure, "cause", None), EngineDied)
-
-
-async def call_all(actors: Sequence[Any], method: str, *arguments: Any) -> list[Any]:
-    """`call` on all actors at the same time; the first failure does not wait for the others."""
-    return list(await asyncio.gather(*(call(actor, method, *arguments) for actor in actors)))
-
-
-def verifier_call(verifier: Any) -> Ask:
-    """A plain coroutine function for one verifier actor."""
-
-    async def ask(questions: list[Question]) -> list[Verdict]:
+    @contextmanager
+    def _occupied(self, name: str) -> Iterator[None]:
+        """A generator has one group more in hand."""
+        self._count(name, 1)
         try:
-            return await verifier.grade.remote(questions)
-        except Exception as failure:  # whatever a remote verifier breaks with is the fate of these questions only
-            raise BrokenVerifier(str(failure)) from failure
+            yield
+        finally:
+            self._count(name, -1)
 
-    return ask
+    def _count(self, name: str, change: int) -> None:
+        self._seconds, self._counted = self.busy_seconds(), time.monotonic()
+        self._groups[name] += change

@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from rewards.settings import Section
 
 TRUNCATION = (
-    "the sampler would renormalise over the tokens it kept and the learner over all of them, which biases ratios. "
+    "the engine would renormalise over the tokens it kept and the learner over all of them, which biases ratios. "
     "Use temperature instead"
 )
 
@@ -81,7 +81,7 @@ class EvalSettings(Section):
 
     every: Annotated[int, Field(ge=0)] = 0  # steps between evaluations, besides the first and the last; 0 is never
     path: str = ""  # a .jsonl or .parquet file as data.path; with a built-in world this is the world's own file
-    prompts: Annotated[int, Field(ge=1)] = 128  # so many of the file's first rows
+    prompts: Annotated[int, Field(ge=1)] = 128  # how many of the file's first rows
     samples: Annotated[int, Field(ge=1)] = 4  # responses to each, at rollout.temperature
 
 

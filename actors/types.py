@@ -1,6 +1,6 @@
 """The nouns that travel through the pipeline. Frozen; no field is filled in later: a later stage makes a new type.
 
-Prompt --generator--> Trajectory --verifier--> Verdict --> Group --filter--> learner
+Prompt --rollout--> Trajectory --verifier--> Verdict --> Group --filter--> learner
 
 Those that are pickled for every group or response have no slots: Python pickles them at a third of the cost.
 """
@@ -8,13 +8,19 @@ Those that are pickled for every group or response have no slots: Python pickles
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from actors.filtering.rules import DropRule, drop_none
 from actors.settings import GeneratorSettings, RolloutSettings
 from rewards import Outcome, RewardSettings, Verdict
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import ray
+
+GroupRef: TypeAlias = "ray.ObjectRef[pa.Buffer]"  # to the packed record batch of a group (`actors.arrow.packed`)
 
 
 class Finish(StrEnum):
@@ -37,29 +43,50 @@ class Prompt:
     text: str  # the same before tokenization, for people
     reward: str  # what reward.name may be
     reference: str  # what the reward compares with
-    question: str = ""  # the text without templates, for rewards that ask about it; not kept in files
+    question: str = ""  # the text without templates, for rewards that ask about it; "" where it is not known apart
+
+
+class Purpose(StrEnum):
+    """What responses are sampled for."""
+
+    TRAINING = "training"  # the group goes to the filter
+    EVALUATION = "evaluation"  # only its outcomes are counted
+    GREEDY_BASELINE = "greedy_baseline"  # the likeliest response, whose score is the baseline of its siblings
+    LABEL = "label"  # completions that say how good the beginning of a response is
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """One group to produce."""
+class RolloutRequest:
+    """One group to produce.
 
-    group: int  # id from the ledger
+    Example: ``RolloutRequest(group=0, prompt=prompt, visit=0, purpose=Purpose.EVALUATION, responses=4)``
+    """
+
+    group: int  # id from the ledger; where a request is not for training, any number that the caller knows it by
     prompt: Prompt
     visit: int  # how often this prompt was dispatched before, so that a second visit samples anew
-    size: int = 0  # responses; 0 is rollout.group_size
+    purpose: Purpose = Purpose.TRAINING
+    responses: int | None = None  # how many; None is rollout.group_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptVisit:
+    """A prompt that was dealt, by name."""
+
+    prompt_id: str
+    visit: int  # passes over the data before it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trajectory:
-    """One sampled response behind its prompt as a flat token stream; T counts the prompt's tokens too."""
+    """What the policy saw and said in one rollout as a flat token stream; T counts the prompt's tokens too."""
 
     tokens: np.ndarray  # int32[T], the engine's own ids, never tokenized again
     sampled: np.ndarray  # bool[T], True where the policy chose the token (its end-of-text included)
     logprobs: np.ndarray  # float32[T], the sampler's log-probability where sampled, 0 elsewhere
     versions: np.ndarray  # int32[T], the weight version that chose the token, -1 where not sampled
     finish: Finish
-    text: str  # the response for people and verifiers, special tokens left out
+    text: str  # the response for people and verifiers: all that the policy said, special tokens left out
 
     @property
     def new_tokens(self) -> int:
@@ -96,7 +123,7 @@ class Times:
     verify: float = 0.0  # longest wait of a response for its verdict, seconds
     generated_at: float = 0.0  # wall clock at the end of the last response
     verified_at: float = 0.0  # wall clock at the last verdict
-    queue: int = 0  # most responses seen to wait for a free verifier
+    queue: int = 0  # responses that waited for a free verifier when one of the group's ended, at most
 
     @classmethod
     def of_group(cls, times: Sequence["Times"]) -> "Times":
@@ -116,16 +143,16 @@ class Summary:
 
     id: int
     prompt_id: str
-    scores: tuple[float, ...]  # of the judged responses, J <= G
+    scores: tuple[float, ...]  # of the scored responses, J <= G
     outcomes: tuple[Outcome, ...]  # of all G responses, or of the first stage's where sampling stopped after it
     lengths: tuple[int, ...]  # sampled tokens of these responses
-    scored_lengths: tuple[int, ...]  # sampled tokens of the J judged responses: what the learner would train on
-    tokens: int  # prompt and sampled tokens of the judged responses: what a forward pass would cost
+    scored_lengths: tuple[int, ...]  # sampled tokens of the J scored responses: what the learner would train on
+    tokens: int  # prompt and sampled tokens of the scored responses: what a forward pass would cost
     truncated: int  # responses cut at the length limit
     checked: int  # responses that a second, cheap checker looked at too
-    disagreed: int  # of these, how many it judged otherwise
+    disagreed: int  # of these, how many it graded otherwise
     failure: str  # why the first response without a verdict has none; "" where all have one
-    oldest_version: int  # lowest weight version among the judged sampled tokens, -1 without any
+    oldest_version: int  # lowest weight version among the sampled tokens of the scored responses, -1 without any
     extra_tokens: int  # sampled beside the responses: a greedy one, where the algorithm asks for it
     times: Times
 
@@ -133,16 +160,16 @@ class Summary:
     def of(cls, group: Group, times: Times, extra_tokens: int = 0) -> "Summary":
         """The summary of a group, with the times and tokens that its arrays do not hold."""
         second = [(v.parts["quick"] > 0.5, v.outcome is Outcome.CORRECT) for v in group.verdicts if "quick" in v.parts]
-        judged = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.scored]
-        versions = np.concatenate([t.versions[t.sampled] for t, _ in judged]) if judged else np.empty(0, np.int32)
+        scored = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.scored]
+        versions = np.concatenate([t.versions[t.sampled] for t, _ in scored]) if scored else np.empty(0, np.int32)
         return cls(
             id=group.id,
             prompt_id=group.prompt.id,
-            scores=tuple(v.score for _, v in judged if v.score is not None),
+            scores=tuple(v.score for _, v in scored if v.score is not None),
             outcomes=tuple(v.outcome for v in group.verdicts),
             lengths=tuple(t.new_tokens for t in group.trajectories),
-            scored_lengths=tuple(t.new_tokens for t, _ in judged),
-            tokens=sum(t.tokens.size for t, _ in judged),
+            scored_lengths=tuple(t.new_tokens for t, _ in scored),
+            tokens=sum(t.tokens.size for t, _ in scored),
             truncated=sum(t.finish is Finish.LENGTH for t in group.trajectories),
             oldest_version=int(versions.min()) if versions.size else -1,
             checked=len(second),
@@ -153,16 +180,23 @@ class Summary:
         )
 
 
+class HeldWeights(NamedTuple):
+    """Which weights a generator computes with."""
+
+    version: str
+    digest: str  # over every tensor; equal for equal weights
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """What a generator needs to start its engine."""
+    """What a generator or a judge needs to start its engine."""
 
     model: str  # folder with config and tokenizer; its weights are not read where they come with the first sync
     dtype: Literal["float32", "bfloat16"]
     seed: int
     max_model_len: int  # tokens, prompt and response
     tensor_parallel: int
-    backend: str  # weight transfer: "nccl", "ipc" or "gloo"; "" reads the weights of the folder instead
+    backend: str  # of weight transfer: "nccl", "ipc" or "gloo"; "" reads the weights of the folder instead
     on_cpu: bool
     engine: GeneratorSettings
 
@@ -175,4 +209,6 @@ class SamplingSpec:
     rollout: RolloutSettings
     reward: RewardSettings
     greedy: bool  # whether each group gets a greedy response beside the sampled ones
-    drop: DropRule = drop_none  # the filter's; asked after the first stage whether the rest is worth sampling
+    drop: DropRule = (
+        drop_none  # the filter's; asked after the first stage whether the rest would be sampled for nothing
+    )

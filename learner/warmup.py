@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from actors.data.prompts import read_rows, render
+from actors.data.prompts import render
+from actors.data.reading import read_rows
 from actors.settings import DataSettings
 from learner.batches.batching import Sample, Totals, TrainBatch, balance, pack, token_weight
 from learner.settings import WarmupSettings

@@ -1,44 +1,73 @@
 """What is believed of each prompt's pass rate, and how likely its next group is mixed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import exp, lgamma
 
 PRIOR = 0.5  # both parameters of the Beta before anything is seen: many prompts are solved or out of reach (Jeffreys)
-DECAY = 0.95  # what a verdict still counts when the policy is one version further
+DECAY = 0.95  # by what a verdict's count is multiplied for each version that the policy has moved on since
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCounts:
+    """The verdicts on a prompt, faded to the version of its newest one."""
+
+    correct: float = 0.0
+    wrong: float = 0.0
+    version: int = 0  # of the policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChooserState:
+    """What a chooser has seen."""
+
+    version: int
+    seen: dict[str, PromptCounts]  # by prompt id
+
+
 class Chooser:
     """A Beta(1/2 + correct, 1/2 + wrong) over the pass rate of each prompt.
 
-    The counts fade with every version of the policy, which moves on: a prompt that was solved or out of reach comes
-    back to the prior, and is looked at again.
+    The counts fade with every version of the policy, as it may have learned or forgotten: a prompt that was solved or
+    out of reach comes back to the prior, and is looked at again.
     """
 
-    group_size: int  # G
-    version: int = 0  # newest version that a verdict was of
-    seen: dict[str, tuple[float, float, int]] = field(default_factory=dict)  # prompt -> correct, wrong, as of version
+    def __init__(self, *, group_size: int) -> None:
+        """`group_size` is G, the responses of a group."""
+        self._group_size = group_size
+        self._version = 0  # newest version that a verdict was of
+        self._seen: dict[str, PromptCounts] = {}
 
     def observe(self, prompt_id: str, correct: int, wrong: int, version: int) -> None:
         """Verdicts on responses of this version, of a group that was kept or rejected."""
-        self.version = max(self.version, version)
-        counts = self._counts(prompt_id)
-        self.seen[prompt_id] = (counts[0] + correct, counts[1] + wrong, self.version)
+        self._version = max(self._version, version)
+        faded = self._counts(prompt_id)
+        self._seen[prompt_id] = PromptCounts(
+            correct=faded.correct + correct, wrong=faded.wrong + wrong, version=self._version
+        )
 
     def chance(self, prompt_id: str) -> float:
         """Probability that G responses are neither all correct nor all wrong.
 
         With p ~ Beta(a, b): 1 - E[p^G] - E[(1 - p)^G] = 1 - B(a + G, b) / B(a, b) - B(a, b + G) / B(a, b).
         """
-        correct, wrong = self._counts(prompt_id)
-        a, b = PRIOR + correct, PRIOR + wrong
+        counts, size = self._counts(prompt_id), self._group_size
+        a, b = PRIOR + counts.correct, PRIOR + counts.wrong
         whole = _log_beta(a, b)
-        return 1.0 - exp(_log_beta(a + self.group_size, b) - whole) - exp(_log_beta(a, b + self.group_size) - whole)
+        return 1.0 - exp(_log_beta(a + size, b) - whole) - exp(_log_beta(a, b + size) - whole)
 
-    def _counts(self, prompt_id: str) -> tuple[float, float]:
-        correct, wrong, version = self.seen.get(prompt_id, (0.0, 0.0, self.version))
-        share = DECAY ** (self.version - version)
-        return correct * share, wrong * share
+    def save(self) -> ChooserState:
+        """What it has seen."""
+        return ChooserState(version=self._version, seen=dict(self._seen))
+
+    def restore(self, state: ChooserState) -> None:
+        """Goes on with what another one had seen."""
+        self._version, self._seen = state.version, dict(state.seen)
+
+    def _counts(self, prompt_id: str) -> PromptCounts:
+        """The counts of a prompt as of the newest version."""
+        counts = self._seen.get(prompt_id, PromptCounts(version=self._version))
+        left = DECAY ** (self._version - counts.version)
+        return PromptCounts(correct=counts.correct * left, wrong=counts.wrong * left, version=self._version)
 
 
 def _log_beta(a: float, b: float) -> float:

@@ -1,34 +1,48 @@
 """Groups from a stored dataset instead of a generator: the Parquet of a former run, or one that a user made.
 
-A run's own files hold everything (`actors/arrow.py`). Other files need the columns prompt, response and score; tokens
+A run's own files hold everything (`actors/arrow.py`); those of runs before the columns `actors.arrow.ADDED` are read
+with the values that stand there. Other files need the columns prompt, response and score; tokens
 are made from the text then, and the sampler's log-probabilities are unknown (NaN), as are weight versions (-1).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.arrow import SCHEMA, group_of
-from actors.data.prompts import DataError, render
+from actors.arrow import ADDED, SCHEMA, group_of
+from actors.data.prompts import render
+from actors.data.source import Shuffled
+from actors.errors import DataError
 from actors.settings import DataSettings
 from actors.types import Finish, Group, Prompt, Trajectory
 from rewards import Outcome, Verdict
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 TEXT_COLUMNS = ("prompt", "response", "score")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGroupsState:
+    """Where stored groups go on."""
+
+    position: int  # groups dealt so far
+
+
 class StoredGroups:
-    """Graded groups in memory, dealt in a seeded order that starts again when it is through."""
+    """Graded groups in memory, dealt by `next` in a seeded order: one shuffled pass over them after another."""
 
     def __init__(self, groups: Sequence[Group], seed: int) -> None:
         self._groups, self._seed = groups, seed
-        self._order = -1, np.empty(0, np.int64)  # the turn whose order is at hand, and the order
+        self._position = 0  # groups dealt so far
+        self._shuffled = Shuffled()
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -39,8 +53,8 @@ class StoredGroups:
         return all(t.recorded for group in self._groups for t in group.trajectories)
 
     @property
-    def longest(self) -> int:
-        """Most tokens of a prompt and response."""
+    def max_tokens(self) -> int:
+        """Tokens of the longest prompt and response together."""
         return max(t.tokens.size for group in self._groups for t in group.trajectories)
 
     @property
@@ -49,20 +63,36 @@ class StoredGroups:
         return max(int(t.tokens.max()) for group in self._groups for t in group.trajectories)
 
     def with_siblings(self, count: int) -> "StoredGroups":
-        """Only the groups with at least so many judged responses."""
-        judged = (sum(v.score is not None for v in group.verdicts) for group in self._groups)
-        kept = [group for group, number in zip(self._groups, judged, strict=True) if number >= count]
+        """Only the groups with at least `count` scored responses."""
+        scored = (sum(v.score is not None for v in group.verdicts) for group in self._groups)
+        kept = [group for group, number in zip(self._groups, scored, strict=True) if number >= count]
         return StoredGroups(kept, self._seed)
 
+    def next(self) -> Group:
+        """The next group."""
+        self._position += 1
+        return self.deal(self._position - 1)
+
     def deal(self, number: int) -> Group:
-        """The group number `number`, counted from 0 through one turn after another."""
-        turn, index = divmod(number, len(self._groups))
-        if self._order[0] != turn:
-            self._order = turn, np.random.default_rng([self._seed, turn]).permutation(len(self._groups))
-        return self._groups[self._order[1][index]]
+        """The group that `next` gives as number `number`, counted from 0; it does not move on."""
+        visit, index = divmod(number, len(self._groups))
+        if self._shuffled.visit != visit:
+            order = np.random.default_rng([self._seed, visit]).permutation(len(self._groups))
+            self._shuffled = Shuffled(visit=visit, order=order.tolist())
+        return self._groups[self._shuffled.order[index]]
+
+    def save(self) -> StoredGroupsState:
+        """Where it is."""
+        return StoredGroupsState(position=self._position)
+
+    def restore(self, state: StoredGroupsState) -> None:
+        """Goes on where another one on the same groups and seed was."""
+        self._position = state.position
 
 
-def read_stored(data: DataSettings, tokenizer: Any, seed: int, before: Sequence[int] = ()) -> StoredGroups:
+def read_stored(
+    data: DataSettings, tokenizer: "PreTrainedTokenizerBase", seed: int, before: Sequence[int] = ()
+) -> StoredGroups:
     """The groups of the Parquet file `data.stored`, or of all Parquet files under it.
 
     Args:
@@ -87,8 +117,8 @@ def read_stored(data: DataSettings, tokenizer: Any, seed: int, before: Sequence[
             table = pq.read_table(file)
         except pa.ArrowInvalid as failure:
             raise DataError(f"{file} (data.stored) is not a whole Parquet file: {failure}") from failure
-        if set(SCHEMA.names) <= set(table.column_names):
-            groups += _own(table, before)
+        if set(SCHEMA.names) - set(ADDED) <= set(table.column_names):
+            groups += _own(_completed(table), before)
         else:
             groups += [_adopted(group, before) for group in _foreign(file, table, data, tokenizer)]
     if not groups:
@@ -96,8 +126,16 @@ def read_stored(data: DataSettings, tokenizer: Any, seed: int, before: Sequence[
     return StoredGroups(groups, seed)
 
 
+def _completed(table: pa.Table) -> pa.Table:
+    """The table with the columns of `ADDED` that its run did not write yet."""
+    for name, value in ADDED.items():
+        if name not in table.column_names:
+            table = table.append_column(SCHEMA.field(name), pa.array([value] * table.num_rows, SCHEMA.field(name).type))
+    return table
+
+
 def _own(table: pa.Table, before: Sequence[int]) -> list[Group]:
-    """Groups of a run's own file; its rows of one group lie together."""
+    """Groups of a run's own file, in which the rows of a group lie together."""
     table = table.select(SCHEMA.names).combine_chunks()
     ids = table.column("group").to_numpy()
     starts = [0, *(np.flatnonzero(np.diff(ids)) + 1), ids.size] if ids.size else [0]
@@ -127,7 +165,7 @@ def _adopted(group: Group, before: Sequence[int]) -> Group:
     return replace(group, prompt=prompt, trajectories=trajectories, span_rewards=span_rewards)
 
 
-def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: Any) -> list[Group]:
+def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: "PreTrainedTokenizerBase") -> list[Group]:
     missing = [name for name in TEXT_COLUMNS if name not in table.column_names]
     if missing:
         raise DataError(
@@ -142,7 +180,7 @@ def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: Any) ->
     return [_from_text(render(prompt, data, tokenizer), rows, tokenizer) for prompt, rows in by_prompt.items()]
 
 
-def _from_text(text: str, rows: Sequence[dict[str, Any]], tokenizer: Any) -> Group:
+def _from_text(text: str, rows: Sequence[dict[str, Any]], tokenizer: "PreTrainedTokenizerBase") -> Group:
     before = tokenizer(text, add_special_tokens=False)["input_ids"]
     prompt = Prompt(id=text, tokens=np.array(before, np.int32), text=text, reward="", reference="")
     trajectories, verdicts = [], []

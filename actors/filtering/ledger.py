@@ -5,11 +5,33 @@ Conservation, true after every call:
 """
 
 from collections import Counter
+from dataclasses import dataclass
 
 from actors.errors import Starved
 
 REJECTED = ("all_correct", "all_wrong")  # the two reasons with counters of their own; others count as dropped
-FAILING = 16  # a run stops when so many groups in a row, and two steps' worth, could not be judged
+INTERRUPTED = "interrupted"  # the reason of groups that were in flight when a run was saved that has gone on from there
+FAILING = 16  # a run stops when this many groups in a row, and at least two steps' worth, had no verdicts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerState:
+    """What a ledger knows, between two calls. A batch that was taken and not trained on waits again."""
+
+    live: int  # newest version that all generators hold
+    batches: int  # trained so far, or before the version that the run began with
+    waiting: tuple[int, ...]  # ids of the accepted groups that are not trained on, in the order of their arrival
+    admitted: tuple[int, ...]  # live version at the admission of each of them
+    in_flight: tuple[int, ...]  # ids of the groups that are being sampled or graded
+    unpublished: int  # trained groups whose weights are not live yet
+    dispatched: int  # groups so far, and the next id
+    trained: int
+    kept: int
+    failed: int
+    ends: dict[str, int]  # rejected and dropped groups by reason
+    fates: dict[str, int]  # since the last accepted group: pass rate, or how a group was lost
+    lost_in_a_row: int
+    failed_in_a_row: int
 
 
 class Ledger:
@@ -28,7 +50,7 @@ class Ledger:
         self._next_batch = version  # batches taken so far, which is the version that the next one trains from
         self._admitted: dict[int, int] = {}  # group in flight or buffered -> live version at its admission
         self._buffered: dict[int, None] = {}  # accepted groups in the order of their arrival
-        self._taken: tuple[int, ...] = ()  # the batch that is being trained
+        self._taken: dict[int, int] = {}  # the batch that is being trained: group -> live version at its admission
         self._unpublished = 0  # trained groups whose weights are not live yet
         self._dispatched = self._trained = self._kept = self._failed = 0
         self._ends: Counter[str] = Counter()  # rejected and dropped groups by reason
@@ -80,10 +102,10 @@ class Ledger:
         self._wait_longer()
 
     def fail(self, group: int) -> None:
-        """Fewer than two of its responses could be judged.
+        """Fewer than two of its responses have a verdict.
 
         Raises:
-            Starved: as `reject`.
+            Starved: as `reject`, or this was the last of FAILING groups in a row, and of two steps' worth.
         """
         self._end(group)
         self._failed += 1
@@ -113,16 +135,16 @@ class Ledger:
         if self._taken or len(chosen) < self._step_size or not self._fits(set(chosen)):
             return None
         for group in chosen:
-            del self._buffered[group], self._admitted[group]
-        self._taken = tuple(chosen)
+            del self._buffered[group]
+            self._taken[group] = self._admitted.pop(group)
         self._next_batch += 1
-        return self._taken
+        return tuple(chosen)
 
     def trained(self) -> None:
         """The learner has trained on the batch that was taken last."""
         self._trained += len(self._taken)
         self._unpublished += len(self._taken)
-        self._taken = ()
+        self._taken = {}
 
     def publish(self, version: int) -> None:
         """All generators hold `version`; the slots of what it learned from are free."""
@@ -148,6 +170,44 @@ class Ledger:
     def drops(self) -> dict[str, int]:
         """Dropped groups by reason."""
         return {reason: n for reason, n in self._ends.items() if reason not in REJECTED}
+
+    def save(self) -> LedgerState:
+        """All that it knows."""
+        waiting = [*self._taken, *self._buffered]
+        versions = self._taken | self._admitted
+        return LedgerState(
+            live=self._live,
+            batches=self._next_batch - bool(self._taken),
+            waiting=tuple(waiting),
+            admitted=tuple(versions[group] for group in waiting),
+            in_flight=tuple(group for group in self._admitted if group not in self._buffered),
+            unpublished=self._unpublished,
+            dispatched=self._dispatched,
+            trained=self._trained,
+            kept=self._kept,
+            failed=self._failed,
+            ends=dict(self._ends),
+            fates=dict(self._fates),
+            lost_in_a_row=self._lost_in_a_row,
+            failed_in_a_row=self._failed_in_a_row,
+        )
+
+    def restore(self, state: LedgerState) -> None:
+        """Goes on from what another ledger with the same settings knew.
+
+        Groups that were in flight are dropped as INTERRUPTED, which uses up no patience: nobody will offer them under
+        their ids, and their prompts are dispatched again under new ones.
+        """
+        self._live, self._next_batch, self._unpublished = state.live, state.batches, state.unpublished
+        self._admitted = dict(zip(state.waiting, state.admitted, strict=True))
+        self._buffered = dict.fromkeys(state.waiting)
+        self._taken = {}
+        self._dispatched, self._trained = state.dispatched, state.trained
+        self._kept, self._failed = state.kept, state.failed
+        self._ends, self._fates = Counter(state.ends), Counter(state.fates)
+        self._lost_in_a_row, self._failed_in_a_row = state.lost_in_a_row, state.failed_in_a_row
+        if state.in_flight:
+            self._ends[INTERRUPTED] += len(state.in_flight)
 
     def _wait_longer(self) -> None:
         self._lost_in_a_row += 1

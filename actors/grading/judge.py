@@ -1,65 +1,76 @@
-"""The judge actor: a language model of the run that is asked about responses. vLLM is loaded in its process only."""
+"""The judge: a language model of the run that is asked about responses, in a Ray actor of its own."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from actors.settings import RolloutSettings
+from actors.engines import Sampler, Sampling, start_engine
+from actors.grading.client import Conversation, JudgeClient
 from actors.types import EngineSpec
-from rewards import Case, Outcome, RewardResult, RewardSettings
+from rewards import Budget, Case, JudgeSettings, Outcome, RewardResult
 from rewards.models.judges import messages, read
 
-if TYPE_CHECKING:
-    from actors.rollouts.engine import Sampler
-
-Conversation = list[dict[str, str]]
-ANSWER_TOKENS = 512
+REPLY_TOKENS = 512  # the most that a judge says
+LIKELIEST = Sampling(temperature=0.0, top_p=1.0, max_tokens=REPLY_TOKENS)
 
 
 class JudgeModel:
-    """Ray actor around one vLLM engine with the weights of a model folder."""
+    """One vLLM engine with the weights of a model folder. Order of calls: `start`, then `replies`, at last `stop`."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
-        self._started: Sampler | None = None
+        self._engine: Sampler | None = None
 
     async def start(self) -> None:
         """Starts the engine, once."""
-        from actors.rollouts.engine import Sampler
+        self._engine = self._engine or start_engine(self._spec)
 
-        self._started = self._started or Sampler(self._spec)
-
-    async def answer(self, conversations: Sequence[Conversation]) -> list[str]:
-        """What the model says to each, always its likeliest words."""
-        asked = (self._engine.reply(conversation, ANSWER_TOKENS) for conversation in conversations)
-        return list(await asyncio.gather(*asked))
-
-    async def continuations(self, text: str, count: int, rollout: RolloutSettings, seed: int) -> list[str]:
-        """So many texts that the model goes on with, sampled; what labels of steps are made from."""
-        return await self._engine.continuations(text, count, rollout, seed)
+    async def replies(self, conversations: Sequence[Conversation]) -> list[str]:
+        """What the model says to each conversation, its likeliest token each time."""
+        if self._engine is None:
+            raise RuntimeError("the judge has not been started (start)")
+        return list(await asyncio.gather(*(_reply(self._engine, each) for each in conversations)))
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""
-        if self._started is not None:
-            self._started.llm.shutdown()
-
-    @property
-    def _engine(self) -> "Sampler":
-        if self._started is None:
-            raise RuntimeError("the judge has not been started")
-        return self._started
+        if self._engine is not None:
+            self._engine.shutdown()
 
 
-def ask_judge(judge: str, cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
-    """The judgements of the judge actor of this name; one that does not answer in reward.seconds gives none."""
+async def _reply(engine: Sampler, conversation: Conversation) -> str:
+    """One reply; of a conversation that is longer than the model's context the beginning is left out."""
+    tokenizer = engine.tokenizer
+    if getattr(tokenizer, "chat_template", None):
+        text = str(
+            tokenizer.apply_chat_template([dict(m) for m in conversation], tokenize=False, add_generation_prompt=True)
+        )
+    else:
+        text = "\n\n".join(message["content"] for message in conversation) + "\n\n"
+    room = engine.max_model_len - REPLY_TOKENS
+    tokens = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
+    (completion,) = await engine.generate(tokens, LIKELIEST, seed=0)
+    return str(tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True))
+
+
+def ask_judge(
+    judges: Mapping[str, str], name: str, cases: Sequence[Case], settings: JudgeSettings, budget: Budget
+) -> list[RewardResult]:
+    """The results of the reward `name` from its judge actor; without an answer in time there is no verdict.
+
+    Args:
+        judges: name of a reward -> name of its judge actor.
+        name: of the reward.
+        cases: responses to ask about.
+        settings: of the reward.
+        budget: what each case may take.
+    """
     try:
-        reply: Any = ray.get_actor(judge).answer.remote([messages(case, settings) for case in cases])
-        texts = ray.get(reply, timeout=settings.seconds * len(cases))
+        judge = JudgeClient(ray.get_actor(judges[name]), judges[name])
+        texts = judge.replies([messages(case, settings) for case in cases], budget.seconds * len(cases))
     except GetTimeoutError:
-        return [RewardResult(outcome=Outcome.TIMEOUT, why="judge: no answer in time")] * len(cases)
+        return [RewardResult(outcome=Outcome.TIMEOUT, why=f"{name}: no answer in time")] * len(cases)
     except (RayError, ValueError) as failure:
-        return [RewardResult(outcome=Outcome.ERROR, why=f"judge failed: {failure}")] * len(cases)
+        return [RewardResult(outcome=Outcome.ERROR, why=f"{name} failed: {failure}")] * len(cases)
     return [read(text, case, settings) for text, case in zip(texts, cases, strict=True)]

@@ -17,23 +17,31 @@ def placed(trajectory: Trajectory, span_rewards: Sequence[SpanReward], tokenizer
     A token has a reward when its text reaches into it. The sampled ids are decoded one by one, never tokenized again.
 
     Args:
-        trajectory: the response.
-        span_rewards: in characters of its text.
+        trajectory: what the policy saw and said, in one turn or several.
+        span_rewards: in characters of its text, in which the turns lie one behind the other.
         tokenizer: the model's, a fast one of transformers.
     """
     rewards_T = np.full(trajectory.tokens.size, np.nan, np.float32)
-    first = trajectory.tokens.size - trajectory.new_tokens
-    edges = token_edges(trajectory.tokens[first:].tolist(), tokenizer)
-    for span in span_rewards:
-        for number, (start, end) in enumerate(pairwise(edges)):
-            if start < span.end and end > span.start:
-                rewards_T[first + number] = np.nan_to_num(rewards_T[first + number]) + span.value
+    before = 0  # characters of the turns that are done
+    for places in _turns(trajectory.sampled):
+        edges = token_edges(trajectory.tokens[places].tolist(), tokenizer)
+        for span in span_rewards:
+            for place, (start, end) in zip(places, pairwise(edges), strict=True):
+                if before + start < span.end and before + end > span.start:
+                    rewards_T[place] = np.nan_to_num(rewards_T[place]) + span.value
+        before += edges[-1]
     return rewards_T
 
 
+def _turns(sampled: np.ndarray) -> list[np.ndarray]:
+    """Positions of the sampled tokens, int64, one array for each stretch of them."""
+    places = np.flatnonzero(sampled)
+    return [turn for turn in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if turn.size]
+
+
 def token_edges(ids: Sequence[int], tokenizer: Any) -> list[int]:
-    """Characters of the decoded text before each token and, last, after all of them; special tokens have none, and the
-    last of the tokens that make one character has it all."""
+    """Characters of the decoded text before each token and, last, after all of them. Special tokens have no characters,
+    and of several tokens that make one character the last one has it."""
     stream = DecodeStream(skip_special_tokens=True)
     pieces = (stream.step(tokenizer.backend_tokenizer, token) or "" for token in ids)
     return [0, *accumulate(len(piece) for piece in pieces)]

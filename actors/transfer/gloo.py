@@ -131,7 +131,8 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         """
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
-        finalize_layerwise_reload(self.model, self.model_config)
+        finalize: Any = finalize_layerwise_reload  # vLLM gives it no types
+        finalize(self.model, self.model_config)
         if missing := sorted(self._expected - self._loaded):
             raise RuntimeError(f"{len(missing)} parameters were not sent, the first is {missing[0]}")
         refresh_packed_heads(self.model)

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.prompts import DataError, data_lines, reference_of, render
+from actors.data.prompts import reference_of, render
+from actors.data.reading import data_lines
+from actors.errors import DataError
 from actors.settings import DataSettings
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig, RunConfig
 from cluster.preparing.graders import Graders, progress
-from rewards import REWARDS, Case, Outcome, Question, RewardSettings, reward_names
+from rewards import REWARDS, Case, Outcome, Question, RewardSettings
 
 SHOWN = 20  # bad rows that are named one by one
 
@@ -31,7 +33,7 @@ class Row:
 
 def bad_references(path: str, rows: Sequence[Row], settings: RewardSettings, graders: Graders) -> list[str]:
     """What is wrong with rewards and references, each with file and line; equal references are looked at once."""
-    known = reward_names()
+    known = settings.names
     problems = [
         f"{path}:{row.line} asks for the reward {row.reward!r}; there are {', '.join(known)}"
         for row in rows
@@ -85,7 +87,7 @@ def check_data(config: GradingConfig | RunConfig, say: Callable[[str], None], gr
     problems += bad_references(config.data.path, rows, config.reward, graders)
     bad = {problem.split(" ", 1)[0].rstrip(":") for problem in problems}
     good = [row for row in rows if f"{config.data.path}:{row.line}" not in bad]
-    say(f"references that can be judged against: {len(good)} of {len(rows)}")
+    say(f"references that responses can be graded against: {len(good)} of {len(rows)}")
     problems += _gold(config, good, say, graders)
     for problem in problems[:SHOWN]:
         say(problem)
@@ -98,7 +100,8 @@ def _gold(
     config: GradingConfig | RunConfig, rows: Sequence[Row], say: Callable[[str], None], graders: Graders
 ) -> list[str]:
     """Grades each reference as if it were a response, where that must be right."""
-    echoed = [row for row in rows if row.reward in REWARDS and REWARDS[row.reward].echoes]
+    kinds = {name: config.reward.of(name).kind for name in config.reward.names}
+    echoed = [row for row in rows if kinds[row.reward] in REWARDS and REWARDS[kinds[row.reward]].echoes]
     cases = [Case(response=row.reference, reference=row.reference) for row in echoed]
     questions = [Question(reward=r.reward, case=c, settings=config.reward) for r, c in zip(echoed, cases, strict=True)]
     verdicts = list(progress(graders.grade(questions), "references as responses", len(questions)))

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -11,11 +11,12 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.table import Table
 
-from actors.data.prompts import DataError, read_objects
+from actors.data.reading import read_objects
+from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
 from cluster.preparing.graders import Graders, progress
-from rewards import Case, Outcome, Question, Verdict, reward_names
+from rewards import Case, Outcome, Question, Verdict
 
 NEEDED = ("response", "reference")
 
@@ -25,26 +26,29 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
 
     Args:
         path: JSON lines or Parquet with `response`, `reference`, and where they differ from row to row `reward` and
-            `prompt`. A column `expected` (correct or wrong) is compared with what was found.
+            `prompt`. Rows with the same value in a column `group` are siblings: responses to one prompt, which rewards
+            that compare siblings grade together. A column `expected` (correct or wrong) is compared with the outcome.
         config: the settings of the rewards.
         out: the file; None is stdout.
         workers: processes; 0 takes one for each core.
 
     Raises:
-        ConfigError: the file cannot be read, or a row lacks what it needs; file and line are named.
+        ConfigError: the file cannot be read, a row lacks what it needs, or siblings differ in their prompt, reference
+            or reward; file and line are named.
     """
     try:
         rows = list(read_objects(path))
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
     questions = [_question(path, line, row, config) for line, row in rows]
+    groups = _groups(path, rows, questions)
     console = Console(stderr=True)
     counts: Counter[tuple[str, str]] = Counter()
     with Graders(workers) as graders, _writer(out) as file:
-        verdicts = progress(graders.grade(questions), "grading", len(questions))
+        verdicts = progress(_verdicts(graders, questions, groups), "grading", len(questions))
         for (_, row), question, verdict in zip(rows, questions, verdicts, strict=True):
             print(json.dumps(row | _found(verdict), ensure_ascii=False, default=str), file=file)
-            counts.update(_marks(question.reward, row, verdict))
+            counts.update(_cells(question.reward, row, verdict))
     console.print(summary(counts))
 
 
@@ -65,11 +69,50 @@ def _question(path: Path, line: int, row: dict[str, Any], config: GradingConfig)
     if missing:
         raise ConfigError(f"{path}:{line} has no {missing[0]!r} (columns there: {', '.join(row) or 'none'})")
     reward = row.get("reward", config.reward.name)
-    if reward not in reward_names():
-        raise ConfigError(f"{path}:{line} asks for the reward {reward!r}; there are {', '.join(reward_names())}")
+    if reward not in config.reward.names:
+        raise ConfigError(f"{path}:{line} asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
     text = {name: _text(row.get(name, "")) for name in (*NEEDED, "prompt")}
     case = Case(**text, tokens=int(row.get("tokens", 0)), max_new_tokens=int(row.get("max_new_tokens", 0)))
     return Question(reward=reward, case=case, settings=config.reward)
+
+
+def _groups(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], questions: Sequence[Question]) -> list[list[int]]:
+    """The places of the siblings that are to be graded together, group by group.
+
+    Raises:
+        ConfigError: siblings differ in their prompt, reference or reward.
+    """
+    found: dict[str, list[int]] = {}
+    for place, ((line, row), question) in enumerate(zip(rows, questions, strict=True)):
+        if row.get("group") is None or not question.settings.wants_group(question.reward):
+            continue
+        siblings = found.setdefault(str(row["group"]), [])
+        siblings.append(place)
+        first = questions[siblings[0]]
+        for name, ours, theirs in (
+            ("reward", question.reward, first.reward),
+            ("reference", question.case.reference, first.case.reference),
+            ("prompt", question.case.prompt, first.case.prompt),
+        ):
+            if ours != theirs:
+                raise ConfigError(
+                    f"{path}:{line} has the {name} {ours[:80]!r} and line {rows[siblings[0]][0]} the {name} "
+                    f"{theirs[:80]!r}, but both are of the group {row['group']!r}: siblings answer one prompt"
+                )
+    return list(found.values())
+
+
+def _verdicts(graders: Graders, questions: Sequence[Question], groups: Sequence[Sequence[int]]) -> Iterator[Verdict]:
+    """One verdict per question, in order."""
+    grouped = {place for group in groups for place in group}
+    alone = graders.grade([question for place, question in enumerate(questions) if place not in grouped])
+    of_groups = graders.grade_groups([[questions[place] for place in group] for group in groups])
+    early: dict[int, Verdict] = {}  # of groups whose first row has come
+    left = iter(groups)
+    for place in range(len(questions)):
+        if place in grouped and place not in early:
+            early.update(zip(next(left), next(of_groups), strict=True))
+        yield early.pop(place) if place in grouped else next(alone)
 
 
 def _text(cell: Any) -> str:
@@ -81,7 +124,7 @@ def _found(verdict: Verdict) -> dict[str, Any]:
     return found | ({"parts": dict(verdict.parts)} if verdict.parts else {})
 
 
-def _marks(reward: str, row: dict[str, Any], verdict: Verdict) -> Iterator[tuple[str, str]]:
+def _cells(reward: str, row: dict[str, Any], verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield reward, "cases"
     yield reward, verdict.outcome.value
     if "expected" in row:

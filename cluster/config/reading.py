@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from cluster.config.errors import ConfigError
 from cluster.config.renamed import renamed_settings
 from cluster.config.run_config import GradingConfig, RunConfig
-from rewards.settings import Section
+from rewards import KINDS, Section
 
 Settings = TypeVar("Settings", bound=Section)
 
@@ -66,8 +66,18 @@ def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path} extends {base}, which extends it in turn")
     common = _read(base, (*before, path.resolve()))
     for section, values in tree.items():
-        common[section] = common.get(section, {}) | values if isinstance(values, dict) else values
+        common[section] = _merged(common.get(section, {}), values) if isinstance(values, dict) else values
     return common
+
+
+def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A section with the settings of another one put over it; its sub-sections are merged in the same way, once."""
+    subsections = {
+        key: common[key] | value
+        for key, value in own.items()
+        if isinstance(value, dict) and isinstance(common.get(key), dict)
+    }
+    return common | own | subsections
 
 
 def load_methods(paths: Sequence[Path], overrides: Sequence[str], each: str = "") -> dict[str, RunConfig]:
@@ -139,10 +149,11 @@ def _override(tree: dict[str, Any], override: str) -> None:
 def _sentence(error: Any) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(where, _names(), n=1, cutoff=0.5)
+        nearest = difflib.get_close_matches(where, _names(error["loc"]), n=1, cutoff=0.5)
         return f"unknown setting {where}" + (f", did you mean {nearest[0]}?" if nearest else "")
     if error["type"] == "value_error":
-        return f"{where} {error['ctx']['error']}".strip()
+        problem = str(error["ctx"]["error"])
+        return problem if problem.startswith(f"{where}.") else f"{where} {problem}".strip()
     bounds = {"greater_than_equal": "at least", "greater_than": "above", "less_than_equal": "at most"}
     bounds |= {"less_than": "below"}
     if error["type"] in bounds:
@@ -151,7 +162,10 @@ def _sentence(error: Any) -> str:
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
 
 
-def _names() -> list[str]:
+def _names(where: tuple[str, ...]) -> list[str]:
+    """All settings. Where a setting of one reward is looked for, only the settings of rewards, in its section."""
+    if where[0] == "reward" and len(where) > 2:
+        return sorted({f"reward.{where[1]}.{key}" for kind in KINDS.values() for key in kind.model_fields})
     sections = RunConfig.model_fields
     names = list(sections)
     for section, field in sections.items():

@@ -3,13 +3,26 @@
 from collections.abc import Mapping
 from typing import Any
 
+# old name -> new name, or several with " or " between
 SETTINGS: dict[str, str] = {
     "data.overlong_share": "data.too_long_share",
     "filter.keep": "filter.drop",
+    "reward.aggregate": "reward.process.aggregate",
+    "reward.databases": "reward.sql.databases",
     "reward.end": "reward.score_weight",
+    "reward.file": "reward.own.file",
+    "reward.judge_model": "reward.judge.model",
+    "reward.judge_prompt": "reward.judge.prompt",
+    "reward.judge_url": "reward.judge.url",
+    "reward.model": "reward.model.path or reward.process.path or reward.judge.path",
+    "reward.partial": "reward.number.partial or reward.math.partial or reward.code.partial or reward.sql.partial",
+    "reward.parts": "reward.sum.weights or reward.product.weights or reward.shaped.weights or reward.consistent.weights",
+    "reward.rows": "reward.sql.rows",
     "reward.steps": "reward.span_weight",
+    "reward.unsandboxed": "reward.code.unsandboxed",
     "rollout.longest_first": "rollout.longest_prompts_first",
 }
+SUBSECTIONS = ("reward.model",)  # names that are a section now; only another value under them is the old setting
 # setting -> old value -> new value
 VALUES: dict[str, dict[str, str]] = {
     "filter.keep": {
@@ -37,7 +50,8 @@ def renamed_settings(tree: Mapping[str, Any], before: str = "") -> list[str]:
     for key, value in tree.items():
         name = before + key
         new_value = VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
-        if name in SETTINGS or new_value != value:
+        section = isinstance(value, Mapping) and (name in SUBSECTIONS or "kind" in value)
+        if (name in SETTINGS and not section) or new_value != value:
             written = "" if new_value == value else f" = {new_value!r}"
             found.append(f"{name} = {value!r} has another name now: write {SETTINGS.get(name, name)}{written}")
         elif isinstance(value, Mapping):

@@ -18,9 +18,7 @@ from actors.settings import (
 from cluster.config.sections import ClusterSettings, RunSettings
 from learner.methods.algorithms import Algorithm
 from learner.settings import LearnerSettings, ModelSettings, ObjectiveSettings, WarmupSettings, chosen_algorithm
-from rewards import RewardSettings, check_settings
-from rewards.settings import Section
-from rewards.table import leaves
+from rewards import JudgeSettings, RewardSettings, Section
 
 
 class RunConfig(Section):
@@ -54,13 +52,23 @@ class RunConfig(Section):
         return not self.data.stored or self.data.stored_share < 1.0 or self.eval.every > 0
 
     @property
-    def hosts_judge(self) -> bool:
-        """Whether the run hosts the language model that is asked about responses."""
-        return self.samples and "judge" in leaves(self.reward.name, self.reward) and not self.reward.judge_url
+    def hosted_judges(self) -> dict[str, str]:
+        """The language models that the run hosts to ask them about responses: name of the reward -> model folder.
+
+        These are the judges without a url among the parts of reward.name, and where rows name their rewards
+        (data.reward_column) among all rewards of the run file.
+        """
+        used = self.reward.leaves(self.reward.name) if self.samples else {}
+        if used and self.data.reward_column:
+            used = {**used, **self.reward.sections}
+        return {
+            name: settings.path
+            for name, settings in used.items()
+            if isinstance(settings, JudgeSettings) and not settings.url
+        }
 
     @model_validator(mode="after")
-    def _can_be_graded(self) -> Self:
-        check_settings(self.reward)
+    def _trains_on_span_rewards(self) -> Self:
         if self.reward.span_weight and (self.algorithm.counts != "all" or self.algorithm.pairs):
             raise ValueError(
                 f"learner.algorithm = {self.learner.algorithm!r} trains on chosen responses as a whole and has no use "
@@ -151,8 +159,3 @@ class GradingConfig(Section):
     reward: RewardSettings = RewardSettings()
     model: ModelSettings = ModelSettings()
     rollout: RolloutSettings = RolloutSettings()
-
-    @model_validator(mode="after")
-    def _can_be_graded(self) -> Self:
-        check_settings(self.reward)
-        return self

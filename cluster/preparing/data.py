@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.data.prompts import DataError, load_prompts, read_rows
+from actors.data.prompts import load_prompts
+from actors.data.reading import read_rows
 from actors.data.stored import StoredGroups, read_stored
+from actors.errors import DataError
 from actors.settings import DataSettings
 from actors.types import Prompt
 from cluster.commands.check import bad_references, rows_of
@@ -110,9 +112,9 @@ def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
             + (', or set objective.mismatch = "none"' if algorithm.anchor == "step" else "")
         )
     words, positions = model.get("vocab_size", 2**31), model.get("max_position_embeddings", 2**31)
-    if usable.largest_token >= words or usable.longest > positions:
+    if usable.largest_token >= words or usable.max_tokens > positions:
         raise ConfigError(
             f"{config.data.stored} (data.stored) is not this model's: its tokens go up to {usable.largest_token} and "
-            f"its sequences to {usable.longest} tokens, the model knows {words} and {positions}"
+            f"its sequences to {usable.max_tokens} tokens, the model knows {words} and {positions}"
         )
     return usable

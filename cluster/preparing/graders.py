@@ -42,13 +42,17 @@ class Graders:
 
     def grade(self, questions: Sequence[Question]) -> Iterator[Verdict]:
         """One verdict per question, in order."""
-        return self._spread(questions, lambda grader, asked: grader.grade(asked))
+        return self._shared_out(questions, lambda grader, asked: grader.grade(asked))
+
+    def grade_groups(self, groups: Sequence[Sequence[Question]]) -> Iterator[list[Verdict]]:
+        """One verdict per sibling of each group, in order; siblings are graded together."""
+        return self._shared_out(groups, lambda grader, asked: [grader.grade_group(group) for group in asked])
 
     def problems(self, name: str, references: Sequence[str], settings: RewardSettings) -> Iterator[str]:
-        """What is wrong with each reference, "" where it can be judged against; in order."""
-        return self._spread(references, lambda grader, asked: grader.problems(name, asked, settings))
+        """What is wrong with each reference, "" where responses can be graded against it; in order."""
+        return self._shared_out(references, lambda grader, asked: grader.problems(name, asked, settings))
 
-    def _spread(
+    def _shared_out(
         self, items: Sequence[Asked], ask: Callable[[Grader, Sequence[Asked]], Sequence[Answer]]
     ) -> Iterator[Answer]:
         chunks = [items[start : start + CHUNK] for start in range(0, len(items), CHUNK)]

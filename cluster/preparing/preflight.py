@@ -12,8 +12,8 @@ from cluster.config.models import check_model, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.data import PreparedData, prepare_data
 from cluster.preparing.memory import check_memory, this_machine_memory
+from rewards.programs.code import CodeSettings
 from rewards.programs.sandbox import sandbox_problem
-from rewards.table import leaves
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -93,8 +93,9 @@ def _check_policy(config: RunConfig) -> int:
 def _check_rewards(config: RunConfig) -> dict[str, int]:
     """reward -> most tokens of a question to its judge and the answer, of the judges that the run hosts; whether
     programs can be run has been checked."""
-    if "code" in leaves(config.reward.name, config.reward) and not config.reward.unsandboxed and sandbox_problem():
-        raise ConfigError(f"{sandbox_problem()} (or set reward.unsandboxed = true on a machine that may be lost)")
+    for name, settings in config.reward.leaves(config.reward.name).items():
+        if isinstance(settings, CodeSettings) and not settings.unsandboxed and (problem := sandbox_problem()):
+            raise ConfigError(f"{problem} (or set reward.{name}.unsandboxed = true on a machine that may be lost)")
     for reward, folder in config.hosted_judges.items():
         check_model(Path(folder), f"reward.{reward}.path")
     return {reward: min(positions_of(Path(folder)), JUDGE_TOKENS) for reward, folder in config.hosted_judges.items()}

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from rewards import shaping
+
 Credit = Callable[[np.ndarray], np.ndarray]  # scores[J] of a group -> advantages[J]
 
 
@@ -89,10 +91,10 @@ CREDITS: dict[str, Credit] = {
 
 
 def overlong(lengths: np.ndarray, max_new_tokens: int, share: float) -> np.ndarray:
-    """Penalty added to each score: 0 up to (1 - share) * max_new_tokens, then falling to -1.
-    arXiv 2503.14476 equation 13 (DAPO)."""
-    buffer = share * max_new_tokens
-    return np.minimum(0.0, (max_new_tokens - buffer - lengths) / buffer) if buffer > 0 else np.zeros(lengths.shape)
+    """Penalty added to each score, as `rewards.shaping.overlong` has it for one response; 0 where the share is 0."""
+    if share == 0:
+        return np.zeros(lengths.shape)
+    return np.array([shaping.overlong(length, max_new_tokens, share) for length in lengths.tolist()])
 
 
 def moving_baseline(mean: float, seen: int, total: float, count: int) -> tuple[float, int]:

@@ -29,7 +29,6 @@ from rewards.answers.final import Final, Found, final, final_of_reference
 from rewards.answers.notation import clean
 from rewards.answers.quick import agrees
 from rewards.answers.reading import Value, Words, label, list_of, words
-from rewards.settings import RewardSettings
 from rewards.verdict import Case, Outcome, RewardResult
 
 
@@ -40,7 +39,7 @@ class _Reference:
     values: tuple[Value, ...]
 
 
-def math(case: Case, settings: RewardSettings) -> RewardResult:
+def math(case: Case) -> RewardResult:
     """Correct when the final answer of the response is mathematically equal to that of the reference.
 
     The part `quick` is 1 where the second, cheap checker says correct and 0 where it does not. It changes nothing:
@@ -63,7 +62,7 @@ def math(case: Case, settings: RewardSettings) -> RewardResult:
     return RewardResult(outcome=Outcome.WRONG, why=why, parts=parts)
 
 
-def check_math(reference: str, settings: RewardSettings) -> None:
+def check_math(reference: str) -> None:
     """Makes sure that a response could be correct against the reference.
 
     Raises:

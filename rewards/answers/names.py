@@ -4,16 +4,15 @@ import json
 import re
 
 from rewards.answers.final import spoken, tagged
-from rewards.settings import RewardSettings
 from rewards.shaping import sorft
 from rewards.verdict import Case, Outcome, RewardResult
 
 _BULLET = re.compile(r"^\s*(?:[-*]|\d+[.)])?\s*`?(.*?)`?\s*$")
 
 
-def names(case: Case, settings: RewardSettings) -> RewardResult:
-    """F-beta (beta 3) of the names in the response, worth 0 with a name that the reference does not know. Correct above
-    one half. arXiv 2502.20127 (SoRFT).
+def names(case: Case) -> RewardResult:
+    """F-beta (beta 3) of the names in the response; 0 where one of them is a name that the reference does not know.
+    Correct above one half. arXiv 2502.20127 (SoRFT).
 
     The names are the answer's lines, or a JSON list. The reference is a JSON list, or {"gold": [...], "known": [...]}
     where names outside of `known` are made up; without it every name may be said.
@@ -25,15 +24,15 @@ def names(case: Case, settings: RewardSettings) -> RewardResult:
     said = _said(case.response)
     if not said:
         return RewardResult(outcome=Outcome.UNPARSABLE, why="no name found in the answer")
-    value = sorft(said, gold, known or {*gold, *said})
-    outcome = Outcome.CORRECT if value > 0.5 else Outcome.WRONG
+    reward = sorft(said, gold, known or {*gold, *said})
+    outcome = Outcome.CORRECT if reward > 0.5 else Outcome.WRONG
     right = len(said & gold)
     why = f"{right} of {len(said)} names are right, of {len(gold)} wanted"
     parts = {"precision": right / len(said), "recall": right / len(gold)}
-    return RewardResult(outcome=outcome, why=why, value=value, parts=parts)
+    return RewardResult(outcome=outcome, why=why, reward=reward, parts=parts)
 
 
-def check_names(reference: str, settings: RewardSettings) -> None:
+def check_names(reference: str) -> None:
     """Raises ValueError where the reference names nothing, or cannot be read."""
     _reference(reference)
 

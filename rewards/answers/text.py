@@ -1,6 +1,6 @@
 """Rewards that compare text, letters and plain numbers: `exact`, `choice` and `number`, and what their references need.
 
-Each judges what stands behind a thinking part and inside answer tags, where there are any. Needs no algebra.
+Each grades what stands behind a thinking part and inside answer tags, where there are any. Needs no algebra.
 """
 
 import re
@@ -9,7 +9,6 @@ from fractions import Fraction
 
 from rewards.answers.final import box, has_box, phrase, spoken, tagged
 from rewards.answers.notation import clean, numeral
-from rewards.settings import RewardSettings
 from rewards.verdict import Case, Outcome, RewardResult
 
 # A number as people write it: sign, thousands separators, decimals, exponent, or a plain fraction.
@@ -47,7 +46,7 @@ _SEVERAL = re.compile(  # a letter with another one beside it is no choice
 _REFUTED = re.compile(r"\**\s+(?:is|are|was)\s+(?:incorrect|wrong|false|not)\b", re.IGNORECASE)
 
 
-def exact(case: Case, settings: RewardSettings) -> RewardResult:
+def exact(case: Case) -> RewardResult:
     """Correct when the response equals the reference as text.
 
     Case, articles, white space and the punctuation around words are ignored; signs such as - and / are not.
@@ -55,7 +54,7 @@ def exact(case: Case, settings: RewardSettings) -> RewardResult:
     Raises:
         ValueError: the reference is blank.
     """
-    check_exact(case.reference, settings)
+    check_exact(case.reference)
     said = _inner(case.response)
     if said is None or not said.strip():
         return RewardResult(outcome=Outcome.UNPARSABLE, why="the response holds no answer")
@@ -64,7 +63,7 @@ def exact(case: Case, settings: RewardSettings) -> RewardResult:
     return _wrong(repr(said.strip()[-80:]), repr(_cut(case.reference)))
 
 
-def check_exact(reference: str, settings: RewardSettings) -> None:
+def check_exact(reference: str) -> None:
     """Makes sure that a response could equal the reference.
 
     Raises:
@@ -74,7 +73,7 @@ def check_exact(reference: str, settings: RewardSettings) -> None:
         raise ValueError(f"the reference {reference!r} is blank, which no answer equals; give the text that is wanted")
 
 
-def choice(case: Case, settings: RewardSettings) -> RewardResult:
+def choice(case: Case) -> RewardResult:
     """Correct when the letter that the response chooses is the reference's.
 
     The letter stands in the last box, behind the last answer phrase, behind a word such as "option", as the label that
@@ -95,7 +94,7 @@ def choice(case: Case, settings: RewardSettings) -> RewardResult:
     return _wrong(letter, wanted)
 
 
-def check_choice(reference: str, settings: RewardSettings) -> None:
+def check_choice(reference: str) -> None:
     """Makes sure that the reference names a choice, as `D`, `(D) Alina` or `D. Alina` do.
 
     Raises:
@@ -104,7 +103,7 @@ def check_choice(reference: str, settings: RewardSettings) -> None:
     _wanted_letter(reference)
 
 
-def number(case: Case, settings: RewardSettings) -> RewardResult:
+def number(case: Case) -> RewardResult:
     """Correct when the final number of the response has exactly the value of the reference's final number.
 
     The final number is the one in the last box; without a box the first one after the last marker (`####`,
@@ -123,7 +122,7 @@ def number(case: Case, settings: RewardSettings) -> RewardResult:
     return _wrong(_cut(str(said)), _cut(str(wanted)))
 
 
-def check_number(reference: str, settings: RewardSettings) -> None:
+def check_number(reference: str) -> None:
     """Makes sure that the reference holds a number.
 
     Raises:

@@ -1,8 +1,8 @@
 """Grades responses in worker processes that can be killed: the only door through which winnow computes a reward.
 
-A verdict that does not come in time is a time-out, a worker that dies is an error; both cost a worker, which is
-replaced, and no other response its verdict. Nothing here uses signals of its own process, so that it works in threads
-and in asynchronous actors.
+A verdict that does not come in time is a time-out, and a worker that dies is an error. Each of them costs one worker,
+which is replaced, and no other response loses its verdict. Nothing here sends or handles signals of its own process,
+so a grader works in threads and in asynchronous actors.
 """
 
 import os
@@ -18,9 +18,11 @@ from itertools import groupby
 from multiprocessing import Pipe
 from typing import Any
 
-from rewards.grading.worker import Task
-from rewards.settings import RewardSettings
-from rewards.table import REWARDS, Place, joined, leaves
+from rewards.grading.worker import Ask, Task
+from rewards.models.judges import JudgeSettings
+from rewards.reward_settings import RewardSettings
+from rewards.settings import Budget, KindSettings
+from rewards.table import REWARDS, Place
 from rewards.verdict import Case, Outcome, RewardResult, Verdict
 
 WORKER = "import sys; from rewards.grading.worker import main; main(sys.argv[1:])"
@@ -37,24 +39,25 @@ class Question:
     settings: RewardSettings
 
 
-RemoteJudge = Callable[[Sequence[Case], RewardSettings], list[RewardResult]]
+# Asks a language model that the run hosts: name of the reward, cases, its settings, what each case may take.
+RemoteJudge = Callable[[str, Sequence[Case], JudgeSettings, Budget], list[RewardResult]]
 
 
 class Grader:
-    """Owner of at most two workers, started when first needed: one confined, one that keeps a model.
+    """Owner of at most two workers, started when first needed: one confined, one that keeps models.
 
     Calls from several threads take turns.
     """
 
     def __init__(self, remote: RemoteJudge | None = None) -> None:
-        """`remote` answers the reward "judge" where there is no reward.judge_url."""
+        """`remote` answers rewards of the kind "judge" that have no url."""
         self._remote = remote
         self._workers: dict[Place, _Worker] = {}
         self._turn = threading.Lock()
         self.replaced = 0  # workers that were killed or died
 
     def grade(self, questions: Sequence[Question]) -> list[Verdict]:
-        """One verdict per question, in order.
+        """One verdict per question, in order. No question is taken for another one's sibling.
 
         Raises:
             KeyError: there is no reward of that name.
@@ -63,23 +66,47 @@ class Grader:
         with self._turn:
             for (name, _), alike in groupby(questions, key=lambda q: (q.reward, id(q.settings))):
                 asked = list(alike)
-                settings, cases = asked[0].settings, [q.case for q in asked]
-                columns = {leaf: self._judge(leaf, settings, cases) for leaf in leaves(name, settings)}
-                rows = ({leaf: column[i] for leaf, column in columns.items()} for i in range(len(cases)))
-                verdicts += [verdict_of(joined(name, row, settings), settings) for row in rows]
+                verdicts += self._verdicts(name, asked[0].settings, [q.case for q in asked], siblings=False)
         return verdicts
 
+    def grade_group(self, questions: Sequence[Question]) -> list[Verdict]:
+        """One verdict per sibling, in order. What compares siblings is asked about all of them at once.
+
+        A reward that grades a group and fails, or takes longer than reward.seconds for each sibling, leaves all
+        siblings without a verdict, and nobody else.
+
+        Args:
+            questions: of one prompt, with one reward; at least one.
+
+        Raises:
+            ValueError: they differ in their reward, its settings, reference or prompt.
+            KeyError: there is no reward of that name.
+        """
+        first = questions[0]
+        for question in questions:
+            if (question.reward, question.case.reference, question.case.prompt) != (
+                first.reward,
+                first.case.reference,
+                first.case.prompt,
+            ) or question.settings != first.settings:
+                raise ValueError(
+                    f"siblings have one prompt, reference and reward, got {first.reward!r} for the prompt "
+                    f"{first.case.prompt[:80]!r} and {question.reward!r} for {question.case.prompt[:80]!r}"
+                )
+        with self._turn:
+            return self._verdicts(first.reward, first.settings, [q.case for q in questions], siblings=True)
+
     def problems(self, name: str, references: Sequence[str], settings: RewardSettings) -> list[str]:
-        """What is wrong with each reference, "" where it can be judged against.
+        """What is wrong with each reference or with the settings, "" where responses can be graded against it.
 
         Raises:
             KeyError: there is no reward of that name.
         """
-        cases, found = [Case(response="", reference=reference) for reference in references], [""] * len(references)
+        batches, found = [[Case(response="", reference=reference)] for reference in references], [""] * len(references)
         with self._turn:
-            for leaf in leaves(name, settings):
-                task = Task(reward=leaf, settings=settings, cases=cases, check=True)
-                for number, result in enumerate(self._in_turn(task)):
+            for leaf, section in settings.leaves(name).items():
+                task = Task(name=leaf, settings=section, budget=settings.budget, batches=batches, ask=Ask.CHECK)
+                for number, (result,) in enumerate(self._answers(Place.CONFINED, task)):
                     right = result.outcome is Outcome.CORRECT
                     found[number] = found[number] or ("" if right else result.why)
         return found
@@ -91,34 +118,49 @@ class Grader:
                 worker.kill()
             self._workers.clear()
 
-    def _judge(self, name: str, settings: RewardSettings, cases: Sequence[Case]) -> list[RewardResult]:
-        place = REWARDS[name].place
-        if place is Place.REMOTE:
-            judge = REWARDS[name].judge if settings.judge_url or self._remote is None else self._remote
-            return judge(cases, settings)
-        if place is Place.MODELS:
-            return self._together(name, settings, cases)
-        return list(self._in_turn(Task(reward=name, settings=settings, cases=cases)))
+    def _verdicts(self, name: str, settings: RewardSettings, cases: Sequence[Case], *, siblings: bool) -> list[Verdict]:
+        leaves = settings.leaves(name)
+        columns = {
+            leaf: self._results(leaf, section, settings.budget, cases, siblings=siblings)
+            for leaf, section in leaves.items()
+        }
+        rows = ({leaf: column[i] for leaf, column in columns.items()} for i in range(len(cases)))
+        return [verdict_of(settings.joined(name, row), settings) for row in rows]
 
-    def _together(self, name: str, settings: RewardSettings, cases: Sequence[Case]) -> list[RewardResult]:
-        worker = self._worker(Place.MODELS, memory_mib=0)
-        worker.send(Task(reward=name, settings=settings, cases=cases, together=True))
-        answer = worker.receive(LOAD_SECONDS + settings.seconds * len(cases))
-        return answer if isinstance(answer, list) else [self._lost(Place.MODELS, name, answer)] * len(cases)
+    def _results(
+        self, name: str, section: KindSettings, budget: Budget, cases: Sequence[Case], *, siblings: bool
+    ) -> list[RewardResult]:
+        """The results of one reward that is no combination."""
+        reward = REWARDS[section.kind]
+        if isinstance(section, JudgeSettings) and not section.url and self._remote is not None:
+            return self._remote(name, cases, section, budget)
+        if reward.place is Place.REMOTE:
+            return reward.grade(cases, section, budget)
+        grouped = siblings and reward.wants_group is not None and reward.wants_group(section)
+        together = grouped or reward.place is Place.MODELS
+        task = Task(
+            name=name,
+            settings=section,
+            budget=budget,
+            batches=[list(cases)] if together else [[case] for case in cases],
+            ask=Ask.GRADE_GROUP if grouped else Ask.GRADE,
+        )
+        return [result for answer in self._answers(reward.place, task) for result in answer]
 
-    def _in_turn(self, task: Task) -> Iterator[RewardResult]:
-        """The worker gets all cases at once and answers each. When it is lost, those behind go to another."""
-        left = list(task.cases)
+    def _answers(self, place: Place, task: Task) -> Iterator[list[RewardResult]]:
+        """The answer to each batch of a task. The worker gets all batches at once; when it is lost, the batch that it
+        had in hand has no verdicts and the batches behind it go to another worker."""
+        memory_mib, loading = (0, LOAD_SECONDS) if place is Place.MODELS else (task.budget.memory_mib, 0.0)
+        left = list(task.batches)
         while left:
-            worker = self._worker(Place.CONFINED, task.settings.memory_mib)
-            worker.send(replace(task, cases=list(left)))
+            worker = self._worker(place, memory_mib)
+            worker.send(replace(task, batches=list(left)))
             answer: list[RewardResult] | _Lost = []
-            while left and isinstance(answer := worker.receive(task.settings.seconds), list):
+            while left and isinstance(answer := worker.receive(loading + task.budget.seconds * len(left[0])), list):
                 left.pop(0)
-                yield answer[0]
+                yield answer
             if isinstance(answer, _Lost):
-                left.pop(0)
-                yield self._lost(Place.CONFINED, task.reward, answer)
+                yield [self._lost(place, task.name, answer)] * len(left.pop(0))
 
     def _worker(self, place: Place, memory_mib: int) -> "_Worker":
         worker = self._workers.get(place)
@@ -135,19 +177,19 @@ class Grader:
 
 
 def verdict_of(result: RewardResult, settings: RewardSettings) -> Verdict:
-    """The score of a result: its value between reward.wrong and reward.correct, above 0 exactly when it is correct;
-    span_rewards times reward.span_weight."""
-    if not result.outcome.scored:
+    """The verdict in a result. Its score is the reward put between reward.wrong and reward.correct, above 0 exactly
+    when the outcome is correct; its span rewards are times reward.span_weight, and left out where that is 0."""
+    if result.reward is None:
         return Verdict(outcome=result.outcome, score=None, why=result.why, parts=result.parts)
-    score = settings.wrong + result.worth * (settings.correct - settings.wrong)
+    score = settings.wrong + result.reward * (settings.correct - settings.wrong)
     return Verdict(
         outcome=result.outcome,
         score=score if result.outcome is Outcome.CORRECT else min(score, 0.0),
         why=result.why,
         parts=result.parts,
         span_rewards=tuple(
-            replace(mark, value=settings.span_weight * mark.value)
-            for mark in result.span_rewards
+            replace(span, value=settings.span_weight * span.value)
+            for span in result.span_rewards
             if settings.span_weight
         ),
     )
@@ -210,4 +252,4 @@ class _Worker:
             return self._connection.recv()
         except (EOFError, ConnectionResetError):
             status = self._process.wait()
-            return _Lost(outcome=Outcome.ERROR, why=f"the process that judged ended with status {status}")
+            return _Lost(outcome=Outcome.ERROR, why=f"the process that graded ended with status {status}")

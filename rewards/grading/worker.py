@@ -9,22 +9,31 @@ import threading
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from multiprocessing.connection import Connection
 
-from rewards.settings import RewardSettings
-from rewards.table import REWARDS, Reward
+from rewards.settings import Budget, KindSettings
+from rewards.table import REWARDS
 from rewards.verdict import Case, Outcome, RewardResult
+
+
+class Ask(StrEnum):
+    """What is asked about a batch of cases."""
+
+    GRADE = "grade"  # a result for each case, alone
+    GRADE_GROUP = "grade group"  # the same for the siblings of one prompt, which may be compared
+    CHECK = "check"  # whether responses can be graded against the references: correct or wrong
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
     """What the owner asks."""
 
-    reward: str  # a key of REWARDS
-    settings: RewardSettings
-    cases: Sequence[Case]
-    together: bool = False  # one answer for all cases rather than one each
-    check: bool = False  # only whether the references can be judged against: correct or wrong
+    name: str  # of the reward in the run file
+    settings: KindSettings  # of the reward; no combination
+    budget: Budget  # for each case
+    batches: Sequence[Sequence[Case]]  # each has an answer of its own
+    ask: Ask = Ask.GRADE
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -44,37 +53,44 @@ def main(arguments: Sequence[str]) -> None:
     try:
         while True:
             task: Task = connection.recv()
-            for cases in [task.cases] if task.together else [[case] for case in task.cases]:
+            for cases in task.batches:
                 if memory_mib:
-                    _bound_cpu(task.settings.seconds)
-                connection.send(judged(task, cases))
+                    _bound_cpu(task.budget.seconds * len(cases))
+                connection.send(answered(task, cases))
     except (EOFError, BrokenPipeError):
         return
 
 
-def judged(task: Task, cases: Sequence[Case]) -> list[RewardResult]:
-    """The judgements of one reward; whatever it breaks with is the outcome of these cases, with its traceback."""
-    reward = REWARDS[task.reward]
+def answered(task: Task, cases: Sequence[Case]) -> list[RewardResult]:
+    """One result for each case; whatever the reward breaks with is the outcome of these cases, with its traceback."""
+    reward = REWARDS[task.settings.kind]
     try:
-        return (
-            [_checked(reward, case, task.settings) for case in cases]
-            if task.check
-            else reward.judge(cases, task.settings)
-        )
+        if task.ask is Ask.CHECK:
+            return [_checked(task, case) for case in cases]
+        if task.ask is Ask.GRADE_GROUP and reward.grade_group is not None:
+            return reward.grade_group(cases, task.settings, task.budget)
+        return reward.grade(cases, task.settings, task.budget)
     except MemoryError:
-        why = f"{task.reward} needed more than {task.settings.memory_mib} MiB (reward.memory_mib)"
-    except Exception as failure:  # untrusted output, a user's code: whatever it breaks is these cases' own failure
+        why = f"{task.name} needed more than {task.budget.memory_mib} MiB (reward.memory_mib)"
+    except Exception as failure:  # untrusted output, a person's code: whatever it breaks is these cases' own failure
         frames = traceback.format_exc(limit=-8)
-        why = f"{task.reward} failed: {type(failure).__name__}: {failure}\n{frames}"
+        why = f"{task.name} failed: {type(failure).__name__}: {failure}\n{frames}"
     return [RewardResult(outcome=Outcome.ERROR, why=why)] * len(cases)
 
 
-def _checked(reward: Reward, case: Case, settings: RewardSettings) -> RewardResult:
+def _checked(task: Task, case: Case) -> RewardResult:
+    reward = REWARDS[task.settings.kind]
     try:
-        reward.check(case.reference, settings)
+        if reward.check_settings is not None:
+            reward.check_settings(task.settings)
+    except ValueError as problem:  # it begins with the name of the setting
+        return RewardResult(outcome=Outcome.WRONG, why=f"reward.{task.name}.{problem}")
+    try:
+        if reward.check is not None:
+            reward.check(case.reference, task.settings, task.budget)
     except ValueError as problem:
         return RewardResult(outcome=Outcome.WRONG, why=str(problem))
-    return RewardResult(outcome=Outcome.CORRECT, why="the reference can be judged against")
+    return RewardResult(outcome=Outcome.CORRECT, why="responses can be graded against the reference")
 
 
 def _bound_cpu(seconds: float) -> None:

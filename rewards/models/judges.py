@@ -13,7 +13,7 @@ from typing import Any
 
 from rewards.models.endpoint import ask
 from rewards.models.scoring import check_folder
-from rewards.settings import RewardSettings
+from rewards.settings import Budget, KindSettings
 from rewards.verdict import Case, Outcome, RewardResult, SpanReward
 
 PROMPTS = ("zero-shot", "few-shot", "spans")
@@ -46,20 +46,29 @@ _PLACES = re.compile(r"\{(prompt|response|reference)\}")
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def judge(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
-    """Asks the model `settings.judge_model` at `settings.judge_url` about cases, many at a time.
+class JudgeSettings(KindSettings):
+    """[reward.judge]: a model behind an endpoint (`url` and `model`), or one that the run hosts (`path`)."""
 
-    Each answer may take `settings.seconds`; then the outcome is a time-out, and where the endpoint fails otherwise it
+    url: str = ""  # of an OpenAI-compatible endpoint, such as http://host:8000/v1
+    model: str = ""  # the name that the endpoint knows its model by
+    path: str = ""  # the folder of a model that the run hosts, where there is no url
+    prompt: str = "zero-shot"  # "zero-shot", "few-shot", "spans", or a text file of your own
+
+
+def judge(cases: Sequence[Case], settings: JudgeSettings, budget: Budget) -> list[RewardResult]:
+    """Asks the model `settings.model` at `settings.url` about cases, many at a time.
+
+    Each answer may take `budget.seconds`; then the outcome is a time-out, and where the endpoint fails otherwise it
     is an error.
 
     Raises:
         ValueError: there is no endpoint.
         OSError: the file of the prompt cannot be read.
     """
-    if not settings.judge_url:
-        raise ValueError("the reward 'judge' asks an endpoint: set reward.judge_url, such as http://host:8000/v1")
+    if not settings.url:
+        raise ValueError("url must be set to an endpoint outside of a run, such as http://host:8000/v1, got ''")
     conversations = [messages(case, settings) for case in cases]
-    answers = ask(settings.judge_url, settings.judge_model, conversations, settings.seconds)
+    answers = ask(settings.url, settings.model, conversations, budget.seconds)
     return [
         read(answer, case, settings)
         if isinstance(answer, str)
@@ -68,8 +77,8 @@ def judge(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]
     ]
 
 
-def messages(case: Case, settings: RewardSettings) -> list[dict[str, str]]:
-    """The conversation in which `settings.judge_prompt` asks about a case.
+def messages(case: Case, settings: JudgeSettings) -> list[dict[str, str]]:
+    """The conversation in which `settings.prompt` asks about a case.
 
     - "zero-shot": question, reference and response, for a yes or no. arXiv 2303.00001.
     - "few-shot": the same after three examples.
@@ -80,7 +89,7 @@ def messages(case: Case, settings: RewardSettings) -> list[dict[str, str]]:
     Raises:
         OSError: the file cannot be read.
     """
-    name = settings.judge_prompt
+    name = settings.prompt
     if name not in PROMPTS:
         filling = {"prompt": case.asked, "reference": case.reference, "response": fenced(case.response)}
         return [_turn("user", _filled(Path(name).read_text(encoding="utf-8"), filling))]
@@ -95,7 +104,7 @@ def messages(case: Case, settings: RewardSettings) -> list[dict[str, str]]:
     return [*shown, _turn("user", _question(case) + _ONE_WORD)]
 
 
-def read(text: str, case: Case, settings: RewardSettings) -> RewardResult:
+def read(text: str, case: Case, settings: JudgeSettings) -> RewardResult:
     """The result in a judge's answer; never raises.
 
     What the judge thinks before </think> is left out. A yes or no is the answer's first word, or its last one; with
@@ -103,40 +112,39 @@ def read(text: str, case: Case, settings: RewardSettings) -> RewardResult:
     response that no span before it has taken.
 
     Returns:
-        The result; of spans with a mark for each one found, and the parts "spans" and "spans_lost", the numbers of
+        The result; of spans with a span reward for each one found, and the parts "spans" and "spans_lost", the numbers of
         those found and of those that are not in the response, or have another value than 1 and -1. Where the answer
         says neither yes nor no, or both, the outcome is error.
     """
     answer = text.rpartition("</think>")[2].strip()
     if "<think>" in answer:
         return _failed("the judge did not finish thinking", answer)
-    return _spanned(answer, case) if settings.judge_prompt == "spans" else _worded(answer)
+    return _spanned(answer, case) if settings.prompt == "spans" else _worded(answer)
 
 
-def check_judge(reference: str, settings: RewardSettings) -> None:
-    """Any reference will do; there must be a judge and a prompt for it.
+def check_judge(settings: JudgeSettings) -> None:
+    """Makes sure that there are a judge and a prompt for it.
 
     Raises:
-        ValueError: there is not; the message names the setting.
+        ValueError: there are not; the message begins with the setting.
     """
-    url, name = settings.judge_url, settings.judge_prompt
-    if not url and not settings.model:
+    url, name = settings.url, settings.prompt
+    if not url and not settings.path:
         raise ValueError(
-            "the reward 'judge' needs a judge: set reward.judge_url to an OpenAI-compatible endpoint, "
-            "or reward.model to a model folder"
+            "url must be set to an OpenAI-compatible endpoint, or path to a model folder: there is no judge to ask"
         )
     if url and not url.startswith(("http://", "https://")):
-        raise ValueError(f"reward.judge_url must begin with http:// or https://, got {url!r}")
-    if url and not settings.judge_model:
-        raise ValueError(f"reward.judge_url = {url!r} needs reward.judge_model, the name of the endpoint's model")
+        raise ValueError(f"url must begin with http:// or https://, got {url!r}")
+    if url and not settings.model:
+        raise ValueError(f"model must be set to the name of the endpoint's model, because url is {url!r}")
     if not url:
-        check_folder(settings.model)
+        check_folder(settings.path)
     if name in PROMPTS:
         return
     if not Path(name).is_file():
-        raise ValueError(f"reward.judge_prompt must be one of {', '.join(PROMPTS)} or a text file, got {name!r}")
+        raise ValueError(f"prompt must be one of {', '.join(PROMPTS)} or a text file, got {name!r}")
     if "{response}" not in Path(name).read_text(encoding="utf-8"):
-        raise ValueError(f"reward.judge_prompt: {name} has no place {{response}} for the response")
+        raise ValueError(f"prompt must show the judge the response: {name} has no place {{response}} for it")
 
 
 def fenced(text: str) -> str:
@@ -189,7 +197,7 @@ def _spanned(answer: str, case: Case) -> RewardResult:
 
 
 def _located(spans: list[Any], response: str) -> tuple[tuple[SpanReward, ...], int]:
-    """The span_rewards of spans that are in the response, in the judge's order, and how many are not."""
+    """The rewards of spans that are in the response, in the judge's order, and how many spans are not in it."""
     span_rewards: list[SpanReward] = []
     for span in spans:
         text, value = (span.get("text"), span.get("value")) if isinstance(span, dict) else (None, None)
@@ -202,7 +210,7 @@ def _located(spans: list[Any], response: str) -> tuple[tuple[SpanReward, ...], i
 def _free(text: str, response: str, taken: list[SpanReward]) -> int:
     start = response.find(text)
     while start >= 0:
-        hit = next((mark for mark in taken if mark.start < start + len(text) and start < mark.end), None)
+        hit = next((span for span in taken if span.start < start + len(text) and start < span.end), None)
         if hit is None:
             return start
         start = response.find(text, max(hit.end, start + 1))

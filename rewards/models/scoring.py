@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rewards.settings import RewardSettings
+from rewards.settings import KindSettings
 from rewards.shaping import AGGREGATES, sigmoid
 from rewards.verdict import Case, Outcome, RewardResult, SpanReward
 
@@ -26,25 +26,38 @@ _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _WHOLE, _TOKENS, _CAUSAL = "ForSequenceClassification", "ForTokenClassification", "ForCausalLM"
 
 
-def model(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
-    """Scores responses with the sequence-classification model in `settings.model`.
+class ModelSettings(KindSettings):
+    """[reward.model]."""
 
-    The raw score r is the model's one label, or of two labels the last one's logit less the first one's. The value is
+    path: str = ""  # the folder of a sequence-classification model
+
+
+class ProcessSettings(KindSettings):
+    """[reward.process]."""
+
+    path: str = ""  # the folder of a token-classification or causal model
+    aggregate: Literal["min", "max", "product", "mean", "geometric", "last", "max-change"] = "min"  # of steps' scores
+
+
+def model(cases: Sequence[Case], settings: ModelSettings) -> list[RewardResult]:
+    """Scores responses with the sequence-classification model in `settings.path`.
+
+    The raw score r is the model's one label, or of two labels the last one's logit less the first one's. The reward is
     sigmoid(r), the part "raw" is r. Prompt and response are put into the tokenizer's chat template, or behind each
     other where it has none. Of a text longer than the model's max_position_embeddings, the end is scored.
 
     Raises:
         ValueError: the folder holds no such model.
     """
-    loaded = _load(settings.model, _WHOLE)
+    loaded = _load(settings.path, _WHOLE)
     asked = [number for number, case in enumerate(cases) if case.response.strip()]
     rows = [_conversation(loaded, cases[number]) for number in asked]
     answers = dict(zip(asked, _raw_scores(loaded, rows), strict=True))
     return [_liked(answers[number]) if number in answers else _EMPTY for number in range(len(cases))]
 
 
-def process(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResult]:
-    """Scores every step of responses with the process reward model in `settings.model`.
+def process(cases: Sequence[Case], settings: ProcessSettings) -> list[RewardResult]:
+    """Scores every step of responses with the process reward model in `settings.path`.
 
     Steps are those of `steps`. A token-classification model reads prompt and steps, each step closed by <extra_0>
     where the tokenizer knows it, else by a line feed, and its score is sigmoid of one label, or the probability of the
@@ -53,13 +66,13 @@ def process(cases: Sequence[Case], settings: RewardSettings) -> list[RewardResul
     max_position_embeddings, the end is read, and steps before it have no score.
 
     Returns:
-        One result for each case. The value is `settings.aggregate` of the scores. Parts are "step_1" to "step_16",
-        "steps" (their number) and "raw" (the value); the mark of each step lies on its last character.
+        One result for each case. The reward is `settings.aggregate` of the scores. Parts are "step_1" to "step_16",
+        "steps" (their number) and "raw" (the reward); the span reward of a step lies on its last character.
 
     Raises:
         ValueError: the folder holds no such model.
     """
-    loaded = _load(settings.model, _TOKENS, _CAUSAL)
+    loaded = _load(settings.path, _TOKENS, _CAUSAL)
     spans = [steps(case.response) for case in cases]
     asked = [number for number in range(len(cases)) if spans[number]]
     render = _tagged if loaded.kind == _CAUSAL else _separated
@@ -88,22 +101,22 @@ def steps(response: str) -> list[tuple[int, int]]:
     return found
 
 
-def check_model(reference: str, settings: RewardSettings) -> None:
-    """Any reference will do; the folder must hold a sequence classifier.
+def check_model(settings: ModelSettings) -> None:
+    """Makes sure that the folder holds a sequence classifier.
 
     Raises:
         ValueError: it does not.
     """
-    _kind(settings.model, _WHOLE)
+    _kind(settings.path, _WHOLE)
 
 
-def check_process(reference: str, settings: RewardSettings) -> None:
-    """Any reference will do; the folder must hold a token classifier or a causal model.
+def check_process(settings: ProcessSettings) -> None:
+    """Makes sure that the folder holds a token classifier or a causal model.
 
     Raises:
         ValueError: it does not.
     """
-    _kind(settings.model, _TOKENS, _CAUSAL)
+    _kind(settings.path, _TOKENS, _CAUSAL)
 
 
 def check_folder(folder: str) -> Path:
@@ -114,7 +127,7 @@ def check_folder(folder: str) -> Path:
     """
     config = Path(folder) / "config.json"
     if not folder or not config.is_file():
-        raise ValueError(f"reward.model must be a model folder with a config.json, got {folder!r}")
+        raise ValueError(f"path must be a model folder with a config.json, got {folder!r}")
     return config
 
 
@@ -127,29 +140,29 @@ _EMPTY = RewardResult(outcome=Outcome.UNPARSABLE, why="the response is empty")
 def _liked(raw: float) -> RewardResult:
     if not math.isfinite(raw):
         return RewardResult(outcome=Outcome.ERROR, why=f"the model's score is {raw}")
-    value = sigmoid(raw)
+    reward = sigmoid(raw)
     return RewardResult(
-        outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
-        why=f"the model's score is {raw:.4g}, a value of {value:.3g}; above 0.5 is correct",
-        value=value,
+        outcome=Outcome.CORRECT if reward > 0.5 else Outcome.WRONG,
+        why=f"the model's score is {raw:.4g}, a reward of {reward:.3g}; above 0.5 is correct",
+        reward=reward,
         parts={"raw": raw},
     )
 
 
-def _aggregated(spans: list[tuple[int, int]], scores: list[float | None], settings: RewardSettings) -> RewardResult:
+def _aggregated(spans: list[tuple[int, int]], scores: list[float | None], settings: ProcessSettings) -> RewardResult:
     scored = [(number, score) for number, score in enumerate(scores) if score is not None]
     values = [score for _, score in scored]
     if not all(map(math.isfinite, values)):
         return RewardResult(outcome=Outcome.ERROR, why=f"the model's scores of the steps are {values[:NAMED_STEPS]}")
-    value = min(1.0, max(0.0, AGGREGATES[settings.aggregate](values)))
+    reward = min(1.0, max(0.0, AGGREGATES[settings.aggregate](values)))
     unseen = len(spans) - len(scored)
     named = {f"step_{number + 1}": score for number, score in scored[:NAMED_STEPS]}
     return RewardResult(
-        outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
-        why=f"{settings.aggregate} {value:.3g} of {len(scored)} steps; above 0.5 is correct"
+        outcome=Outcome.CORRECT if reward > 0.5 else Outcome.WRONG,
+        why=f"{settings.aggregate} {reward:.3g} of {len(scored)} steps; above 0.5 is correct"
         + (f"; the first {unseen} lie before what the model can read" if unseen else ""),
-        value=value,
-        parts={**named, "steps": float(len(spans)), "raw": value},
+        reward=reward,
+        parts={**named, "steps": float(len(spans)), "raw": reward},
         span_rewards=tuple(
             SpanReward(start=spans[number][1] - 1, end=spans[number][1], value=score) for number, score in scored
         ),
@@ -184,10 +197,10 @@ def _kind(folder: str, *kinds: str) -> str:
     found = next((kind for kind in kinds if names[0].endswith(kind)), None)
     if found is None:
         wanted = " or ".join(f"...{kind}" for kind in kinds)
-        raise ValueError(f"reward.model must hold a model of a class {wanted}; {folder} holds {names[0]}")
+        raise ValueError(f"path must hold a model of a class {wanted}; {folder} holds {names[0]}")
     labels = len(config["id2label"]) if "id2label" in config else 2
     if found != _CAUSAL and labels > 2:
-        raise ValueError(f"reward.model must score with one or two labels; {folder} has {labels}")
+        raise ValueError(f"path must hold a model that scores with one or two labels; {folder} has {labels}")
     return found
 
 
@@ -325,6 +338,6 @@ def _known(tokenizer: Any, text: str) -> int:
     if not token or token[0] == tokenizer.unk_token_id or tokenizer.decode(token).strip() != text:
         raise ValueError(
             f"a causal process reward model needs {GOOD!r}, {BAD!r} and the step tag {STEP_TAG!r} as tokens, and the "
-            f"tokenizer of reward.model does not know {text!r}; use a token-classification model"
+            f"tokenizer in the reward's path does not know {text!r}; use a token-classification model"
         )
     return int(token[0])

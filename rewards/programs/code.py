@@ -22,7 +22,7 @@ from typing import Any
 
 from rewards.programs.inside_tests import modules_named, names_under_test
 from rewards.programs.sandbox import Box, Program, follow, sandbox_problem
-from rewards.settings import RewardSettings
+from rewards.settings import Budget, KindSettings, Partial
 from rewards.verdict import Case, Outcome, RewardResult
 
 _MOST_MEMORY = 1024  # MiB of one program
@@ -31,6 +31,13 @@ _PYTHON = ("python", "python3", "py")
 _TOLERANCE = 1e-9
 _DECIMAL = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _SHOWN = 120  # characters of a test or a line in a reason
+
+
+class CodeSettings(KindSettings):
+    """[reward.code]."""
+
+    partial: Partial = 0.0  # the reward of wrong code is this times the share of tests that it passes
+    unsandboxed: bool = False  # run model-written code without bubblewrap: only on a machine that may be lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +69,13 @@ class _Tally:
         share = self.passed / self.tests
         if self.failure:  # tests that were not reached would not change that
             why = f"{self.passed} of {self.tests} tests pass; {self.failure}"
-            return RewardResult(outcome=Outcome.WRONG, why=why, value=partial * share, parts={"passed": share})
+            return RewardResult(outcome=Outcome.WRONG, why=why, reward=partial * share, parts={"passed": share})
         if self.late:
             return RewardResult(outcome=Outcome.TIMEOUT, why=self.late)
         return RewardResult(outcome=Outcome.CORRECT, why=f"all {self.tests} tests pass", parts={"passed": 1.0})
 
 
-def code(case: Case, settings: RewardSettings) -> RewardResult:
+def code(case: Case, settings: CodeSettings, budget: Budget) -> RewardResult:
     """Correct when the response's code passes every test of the reference.
 
     The code is the last fenced block of Python behind the last </think>; without one of Python the last plain block;
@@ -81,9 +88,9 @@ def code(case: Case, settings: RewardSettings) -> RewardResult:
       print the output, white space at the ends of the lines and of the text aside. Words that are decimal numbers a
       and b (b expected, one of them with a point or an exponent) are equal when |a - b| <= 1e-9 * max(1, |b|).
 
-    Code that uses more than 0.6 * settings.seconds of CPU time, prints more than a MiB or runs out of memory fails.
-    Where 0.9 * settings.seconds have passed first there is no verdict, for the machine may have been busy. Wrong code
-    is worth settings.partial * the share of tests passed, and that share is the part "passed".
+    Code that uses more than 0.6 * budget.seconds of CPU time, prints more than a MiB or runs out of memory fails.
+    Where 0.9 * budget.seconds have passed first there is no verdict, for the machine may have been busy. The reward of
+    wrong code is settings.partial * the share of tests passed, and that share is the part "passed".
 
     Raises:
         RuntimeError: there is no working sandbox and settings.unsandboxed is off; or the tests themselves fail.
@@ -93,24 +100,24 @@ def code(case: Case, settings: RewardSettings) -> RewardResult:
     if not settings.unsandboxed and (problem := sandbox_problem()):
         raise RuntimeError(
             f"model-written code is not run without a sandbox, and {problem}. On a machine that may be lost, "
-            "unsandboxed = true in the rewards' settings runs it without one"
+            "unsandboxed = true in the reward's section runs it without one"
         )
     source = response_code(case.response)
     if not source.strip():
         return RewardResult(outcome=Outcome.UNPARSABLE, why="the response holds no code", parts={"passed": 0.0})
     box = Box(
-        cpu_seconds=max(1, math.floor(0.6 * settings.seconds)),
-        memory_mib=min(settings.memory_mib, _MOST_MEMORY),
+        cpu_seconds=max(1, math.floor(0.6 * budget.seconds)),
+        memory_mib=min(budget.memory_mib, _MOST_MEMORY),
         bare=settings.unsandboxed,
     )
-    deadline = time.monotonic() + 0.9 * settings.seconds
+    deadline = time.monotonic() + 0.9 * budget.seconds
     if isinstance(wanted, Functions):
-        return _judge_functions(wanted, source, box, deadline).result(settings.partial)
-    return _judge_runs(wanted, source, box, deadline).result(settings.partial)
+        return _grade_functions(wanted, source, box, deadline).result(settings.partial)
+    return _grade_runs(wanted, source, box, deadline).result(settings.partial)
 
 
-def check_code(reference: str, settings: RewardSettings) -> None:
-    """Refuses a reference that no response could be judged against.
+def check_code(reference: str) -> None:
+    """Refuses a reference that no response could be graded against.
 
     Raises:
         ValueError: it is not JSON, in none of the three forms, holds no tests, or tests that do not compile or that
@@ -261,31 +268,31 @@ def _whole(prompt: str) -> str:
 # ---- running ----
 
 
-def _judge_functions(wanted: Functions, source: str, box: Box, deadline: float) -> _Tally:
-    job = {"source": source, "prompt": wanted.prompt, "entry": wanted.entry}
+def _grade_functions(wanted: Functions, source: str, box: Box, deadline: float) -> _Tally:
+    job_of_code = {"source": source, "prompt": wanted.prompt, "entry": wanted.entry}
     sources = [*wanted.setup, *wanted.tests]
-    tests = {"setup": list(wanted.setup), "tests": list(wanted.tests), "entry": wanted.entry}
-    tests |= {"names": list(names_under_test(sources, wanted.entry)), "modules": list(modules_named(sources))}
+    job_of_tests = {"setup": list(wanted.setup), "tests": list(wanted.tests), "entry": wanted.entry}
+    job_of_tests |= {"names": list(names_under_test(sources, wanted.entry)), "modules": list(modules_named(sources))}
     with ExitStack() as running:
         with _two_pipes() as (ours, theirs):
-            player = running.enter_context(
-                Program(("inside", "inside_program"), {**job, "pipes": theirs}, box, pipes=theirs)
+            program = running.enter_context(
+                Program(("inside", "inside_program"), {**job_of_code, "pipes": theirs}, box, pipes=theirs)
             )
             box_of_tests = replace(box, output_bytes=2**24)  # of reports
-            judge = running.enter_context(
-                Program(("inside", "inside_tests"), {**tests, "pipes": ours}, box_of_tests, pipes=ours)
+            tests = running.enter_context(
+                Program(("inside", "inside_tests"), {**job_of_tests, "pipes": ours}, box_of_tests, pipes=ours)
             )
-        in_time = follow((judge, player), judge, deadline)
-        reports = [json.loads(line) for line in judge.output.splitlines(keepends=True) if line.endswith(b"\n")]
+        in_time = follow((tests, program), tests, deadline)
+        reports = [json.loads(line) for line in tests.output.splitlines(keepends=True) if line.endswith(b"\n")]
         if faults := [report["fault"] for report in reports if "fault" in report]:
             raise RuntimeError(faults[0])
         late = "" if in_time else "the tests did not finish in time"
         if in_time and not any("end" in report for report in reports):
-            late = _why_no_end(judge, box)
+            late = _why_no_end(tests, box)
         failures = [report for report in reports if report.get("failed")]
         failure = _describe(failures[0], wanted) if failures else ""
         if failures and failures[0]["gone"]:
-            failure += _why_gone(player, box, deadline)
+            failure += _why_gone(program, box, deadline)
         passed = sum(report.get("failed") == "" for report in reports)
         return _Tally(passed, len(wanted.tests), failure, late)
 
@@ -296,24 +303,24 @@ def _describe(report: dict[str, Any], wanted: Functions) -> str:
     return f"{wanted.entry or _cut(wanted.tests[report['test']])} fails: {report['failed']}"
 
 
-def _why_no_end(judge: Program, box: Box) -> str:
-    if not judge.started:
-        raise RuntimeError(f"the tests could not be started: {judge.errors}")
-    status = judge.status()
+def _why_no_end(tests: Program, box: Box) -> str:
+    if not tests.started:
+        raise RuntimeError(f"the tests could not be started: {tests.errors}")
+    status = tests.status()
     if status == 128 + SIGXCPU:
         return f"the tests themselves used more than {box.cpu_seconds} CPU seconds"
     raise RuntimeError(f"the tests ended early, with status {status}")
 
 
-def _why_gone(player: Program, box: Box, deadline: float) -> str:
+def _why_gone(program: Program, box: Box, deadline: float) -> str:
     """What more there is to say of code that answers no more.
 
     Raises:
         RuntimeError: the code is not to blame.
     """
-    if not follow((player,), player, min(deadline, time.monotonic() + 1.0)):
+    if not follow((program,), program, min(deadline, time.monotonic() + 1.0)):
         return ", but runs on"
-    return f", with {_why_ended(player, box) or 'status 0'}"
+    return f", with {_why_ended(program, box) or 'status 0'}"
 
 
 def _why_ended(program: Program, box: Box) -> str:
@@ -334,7 +341,7 @@ def _why_ended(program: Program, box: Box) -> str:
     return f"status {status}" if status else ""
 
 
-def _judge_runs(wanted: Runs, source: str, box: Box, deadline: float) -> _Tally:
+def _grade_runs(wanted: Runs, source: str, box: Box, deadline: float) -> _Tally:
     passed, failure = 0, ""
     for number, (given, expected) in enumerate(zip(wanted.inputs, wanted.outputs, strict=True), start=1):
         stdin = given.encode(errors="surrogateescape")

@@ -21,11 +21,11 @@ def main(job: dict[str, Any]) -> None:
         exec(compile(job["source"], "<response>", "exec"), _module("__main__").__dict__)
         return
     confine(job, keep_output=False)
-    player = Player(Channel(*job["pipes"]), _module("solution").__dict__)
+    program = TestedProgram(Channel(*job["pipes"]), _module("solution").__dict__)
     try:
-        player.load(job["prompt"], job["source"], job["entry"])
+        program.load(job["prompt"], job["source"], job["entry"])
         while True:
-            player.answer()
+            program.answer()
     except Gone:
         os._exit(0)
 
@@ -36,8 +36,8 @@ def _module(name: str) -> ModuleType:
     return module
 
 
-class Player:
-    """The model's code, loaded, and the objects of it that the judge has been told of."""
+class TestedProgram:
+    """The model's code, loaded, and the objects of it that the tests have been told of."""
 
     def __init__(self, channel: Channel, names: dict[str, Any]) -> None:
         self._channel = channel
@@ -46,7 +46,7 @@ class Player:
         self._places: dict[int, int] = {}  # id of an object: its place in the list, which keeps it alive
 
     def load(self, prompt: str, source: str, entry: str) -> None:
-        """Runs the code and tells the judge whether it loaded."""
+        """Runs the code and tells the tests whether it loaded."""
         try:
             for part in _parts(prompt, source, entry):
                 exec(part, self._names)

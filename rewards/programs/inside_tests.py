@@ -106,7 +106,7 @@ class Remote:
 
 
 class Solution:
-    """The response's code as the tests see it: what they ask goes to the player."""
+    """The response's code as the tests see it: what they ask goes to the program's process."""
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -123,11 +123,11 @@ class Solution:
         self._answer()
 
     def ask(self, asked: str, target: Remote, *values: Any) -> Any:
-        """Asks the player; returns its answer or raises the exception that it answers with.
+        """Asks the program; returns its answer or raises the exception that it answers with.
 
         Raises:
             Fault: an argument of the test cannot be sent.
-            Gone: the player does not answer, or answers with nonsense.
+            Gone: the program does not answer, or answers with nonsense.
         """
         self.asked += 1
         try:

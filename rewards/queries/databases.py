@@ -82,7 +82,7 @@ def find_database(folder: str, name: str, kind: str = "") -> Database:
         ValueError: there is none, or the name could lead out of the folder.
     """
     if not folder:
-        raise ValueError("the reward 'sql' needs reward.databases, the folder of the databases")
+        raise ValueError("databases must be the folder of the databases, got ''")
     if not name or name.startswith(".") or re.search(r"[/\\:\0]|\.\.", name):
         raise ValueError(f"the database name {name[:80]!r} must be a plain name, without '/' or '..'")
     if kind not in ("", "sqlite", "duckdb"):

@@ -40,7 +40,7 @@ class Overlap:
 
     @property
     def mean(self) -> float:
-        """(CP + CR + TC) / 3, the dense reward of Think2SQL."""
+        """(CP + CR + TC) / 3, the reward of Think2SQL for partly right results."""
         return (self.precision + self.recall + self.cardinality) / 3
 
 

@@ -16,10 +16,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import combinations, product
 from math import prod
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from rewards.queries.databases import Database, Limits, QueryError, QueryTimeout, find_database, run_query
 from rewards.queries.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
-from rewards.settings import RewardSettings
+from rewards.settings import Budget, KindSettings, Partial
 from rewards.verdict import Case, Outcome, RewardResult
 
 SHARE = 0.4  # of reward.seconds, for the gold queries together and for the response's query each
@@ -44,6 +48,14 @@ _AFTER_ORDER = ("LIMIT", "OFFSET", "FETCH")
 _COMPOUND = ("UNION", "INTERSECT", "EXCEPT")
 
 
+class SqlSettings(KindSettings):
+    """[reward.sql]."""
+
+    databases: str = ""  # the folder in which the databases lie that references name
+    rows: Annotated[int, Field(ge=1)] = 10_000  # most rows that are read of a result
+    partial: Partial = 0.0  # the reward of a wrong result is this times its overlap with the gold result
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Token:
     text: str
@@ -61,41 +73,52 @@ class _Wanted:
     keys: tuple[Row, ...] | None  # what each row was ordered by; None where the query does not order
 
 
-def sql(case: Case, settings: RewardSettings) -> RewardResult:
+def sql(case: Case, settings: SqlSettings, budget: Budget) -> RewardResult:
     """Correct when the response's query gives the gold result; see `rewards.queries.results.same` for what is equal.
 
-    Rows are compared as a list where the gold query orders its result, otherwise as a bag. A wrong response is worth
-    settings.partial * (CP + CR + TC) / 3, the dense reward of Think2SQL (arXiv 2504.15077; `overlap` in results.py),
-    against the gold result that it comes closest to. A query that is refused, fails, or gives more than settings.rows
-    rows is wrong and worth nothing; one that takes longer than its share of settings.seconds has no verdict.
+    Rows are compared as a list where the gold query orders its result, otherwise as a bag. A wrong result has the
+    reward settings.partial * (CP + CR + TC) / 3 (Think2SQL, arXiv 2504.15077; `overlap` in results.py), against the
+    gold result that it comes closest to. A query that is refused, fails, or gives more than settings.rows rows is
+    wrong with the reward 0; one that takes longer than its share of budget.seconds has no verdict.
 
     Raises:
         ValueError: as `check_sql`.
     """
-    database, wanted = _reference(case.reference, settings)
+    database, wanted = _reference(case.reference, settings, budget)
     query = query_of(case.response)
     if query is None:
-        return _judgement(Outcome.UNPARSABLE, "the response holds no SQL query")
+        return _graded(Outcome.UNPARSABLE, "the response holds no SQL query")
     if (count := len(statements(query))) > 1:
-        return _judgement(Outcome.WRONG, f"the response holds {count} statements, expected one SELECT query")
+        return _graded(Outcome.WRONG, f"the response holds {count} statements, expected one SELECT query")
     try:
-        given = run_query(database, query, _limits(settings))
+        given = run_query(database, query, _limits(settings, budget))
     except QueryError as failure:
-        return _judgement(Outcome.WRONG, str(failure))
+        return _graded(Outcome.WRONG, str(failure))
     except QueryTimeout as failure:
         return RewardResult(outcome=Outcome.TIMEOUT, why=str(failure))
     if given.more:
-        return _judgement(Outcome.WRONG, f"gave more than {settings.rows} rows, expected {_shape(wanted[0].result)}")
+        return _graded(Outcome.WRONG, f"gave more than {settings.rows} rows, expected {_shape(wanted[0].result)}")
     return _compared(wanted, given, settings.partial)
 
 
-def check_sql(reference: str, settings: RewardSettings) -> None:
-    """Raises ValueError where nothing can be judged against a reference.
+def check_sql(reference: str, settings: SqlSettings, budget: Budget) -> None:
+    """Makes sure that a response could be correct against the reference.
 
-    That is when it is not a JSON object with a query and a database that is there, when a gold query does not run
-    within its limits, or when none of them gives a row.
+    Raises:
+        ValueError: the reference is not a JSON object with a query and a database that is there, a gold query does not
+            run within its limits, or none of the gold queries gives a row.
     """
-    _reference(reference, settings)
+    _reference(reference, settings, budget)
+
+
+def check_sql_settings(settings: SqlSettings) -> None:
+    """Makes sure that there is a folder of databases.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not Path(settings.databases).is_dir() or not settings.databases:
+        raise ValueError(f"databases must be the folder of the databases, got {settings.databases!r}")
 
 
 def query_of(response: str) -> str | None:
@@ -148,7 +171,7 @@ def variants(query: str) -> list[str]:
     return list(found)
 
 
-def _reference(text: str, settings: RewardSettings) -> tuple[Database, tuple[_Wanted, ...]]:
+def _reference(text: str, settings: SqlSettings, budget: Budget) -> tuple[Database, tuple[_Wanted, ...]]:
     try:
         fields = json.loads(text)
     except ValueError as failure:
@@ -159,11 +182,11 @@ def _reference(text: str, settings: RewardSettings) -> tuple[Database, tuple[_Wa
     if not isinstance(name, str) or not isinstance(kind, str):
         raise ValueError(f'the reference {text[:80]!r} must name its database, as "db_name"')
     database = find_database(settings.databases, name, kind)
-    return database, _gold(database, fields["query"], _limits(settings))
+    return database, _gold(database, fields["query"], _limits(settings, budget))
 
 
-def _limits(settings: RewardSettings) -> Limits:
-    return Limits(seconds=SHARE * settings.seconds, rows=settings.rows, memory_mib=settings.memory_mib)
+def _limits(settings: SqlSettings, budget: Budget) -> Limits:
+    return Limits(seconds=SHARE * budget.seconds, rows=settings.rows, memory_mib=budget.memory_mib)
 
 
 @lru_cache(maxsize=32)
@@ -188,7 +211,7 @@ def _wanted(database: Database, query: str, limits: Limits) -> _Wanted:
     end = time.monotonic() + limits.seconds
     result = run_query(database, query, limits)
     if result.more:
-        raise QueryError(f"it gives more than {limits.rows} rows; raise reward.rows")
+        raise QueryError(f"it gives more than {limits.rows} rows; raise the reward's setting rows")
     terms = _order_terms(query)
     if not terms or len(result.rows) < 2:
         return _Wanted(result=result, keys=None)
@@ -221,12 +244,12 @@ def _compared(wanted: Sequence[_Wanted], given: Result, partial: float) -> Rewar
         why = "gave the rows of the gold result in another order"
     else:
         why = f"gave {_shape(given)}, expected {_shape(expected)}"
-    return _judgement(Outcome.WRONG, why, measured[best], partial)
+    return _graded(Outcome.WRONG, why, measured[best], partial)
 
 
-def _judgement(outcome: Outcome, why: str, measured: Overlap = NO_OVERLAP, partial: float = 0.0) -> RewardResult:
+def _graded(outcome: Outcome, why: str, measured: Overlap = NO_OVERLAP, partial: float = 0.0) -> RewardResult:
     parts = _parts(0.0, measured)
-    return RewardResult(outcome=outcome, why=why[:LONGEST_WHY], value=partial * measured.mean, parts=parts)
+    return RewardResult(outcome=outcome, why=why[:LONGEST_WHY], reward=partial * measured.mean, parts=parts)
 
 
 def _parts(execution: float, measured: Overlap) -> dict[str, float]:

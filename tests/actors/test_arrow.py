@@ -1,9 +1,11 @@
 import io
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 
 from actors.arrow import SCHEMA, batch_of, group_of, packed, unpacked
+from rewards import SpanReward
 from tests.builders import group
 
 
@@ -18,6 +20,21 @@ def test_a_group_comes_back_from_arrow_bit_for_bit() -> None:
             np.testing.assert_array_equal(getattr(new, name), getattr(old, name))
             assert getattr(new, name).dtype == getattr(old, name).dtype
         assert (new.finish, new.text) == (old.finish, old.text)
+
+
+def test_questions_and_span_rewards_come_back_too() -> None:
+    plain = group([1.0, -1.0, None], lengths=[3, 1, 2], id=7)
+    spans = (SpanReward(start=0, end=1, value=0.1), SpanReward(start=1, end=3, value=-2.0))
+    verdicts = (replace(plain.verdicts[0], span_rewards=spans), *plain.verdicts[1:])
+    on_tokens = tuple(np.full(t.tokens.size, np.nan, np.float32) for t in plain.trajectories)
+    on_tokens[0][-3:] = [0.1, -2.0, -2.0]
+    question = replace(plain.prompt, question="what is 2+3?")
+    before = replace(plain, prompt=question, verdicts=verdicts, span_rewards=on_tokens)
+    after = group_of(unpacked(packed(before)))
+    assert after.verdicts == before.verdicts
+    assert after.prompt.question == "what is 2+3?"
+    for old, new in zip(before.span_rewards, after.span_rewards, strict=True):
+        np.testing.assert_array_equal(new, old)
 
 
 def test_a_group_travels_without_its_schema_and_is_the_same_batch_after_it() -> None:

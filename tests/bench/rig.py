@@ -10,10 +10,9 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,23 @@ import pyarrow as pa
 import ray
 
 from actors.arrow import unpacked
-from actors.filtering.filter import AcceptedBatch, Filter, FilterClient, FilterSpec
+from actors.engines import Completion, Sampling
+from actors.filtering.client import FilterClient
+from actors.filtering.filter import AcceptedBatch, Filter, FilterSpec
 from actors.filtering.rules import drop_both
 from actors.grading.verifier import Verifier
-from actors.pool import GeneratorPool, call, call_all
+from actors.pool import GeneratorPool
+from actors.remote import answer, answers
+from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import GeneratorSettings, RolloutSettings
-from actors.types import EngineSpec, Finish, Prompt, SamplingSpec, Trajectory
+from actors.types import EngineSpec, Finish, Prompt, SamplingSpec
 from cluster.running.loop import Stages, StepDone, run_loop
 from rewards import RewardSettings
 from tests.bench.processes import Usage, usage
 
 PROMPT, ANSWER = 8, 16  # tokens of a simulated prompt and response
+RIGHT, WRONG = 5, 6  # last token of a response
 PATIENCE = 10**6
 CUT = 4.0  # times the mean at most, as max_new_tokens cuts long responses
 
@@ -73,22 +77,28 @@ class Mark:
     used: Usage  # CPU seconds and memory of this process and all below it
 
 
-class Engine:
-    """Stands where a generator has its `Sampler`; a prompt whose number is divisible by four is always solved."""
+class Tokenizer:
+    """Decodes a response by its last token."""
 
-    tokenizer = None
+    def decode(self, tokens: Sequence[int], **_: Any) -> str:
+        return "5" if tokens[-1] == RIGHT else "6"
+
+
+class Engine:
+    """Stands where a generator has its engine; a prompt whose first token is divisible by four is always solved."""
+
+    tokenizer, max_model_len = Tokenizer(), PROMPT + ANSWER
 
     def __init__(self, load: Load) -> None:
         self._load, self._free = load, asyncio.Semaphore(load.together)
 
-    async def sample(self, prompt: Prompt, rollout: RolloutSettings, seed: int, **_: Any) -> Trajectory:
+    async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
         """A response of fixed size after a sleep; the seed alone decides on both."""
         load = self._load
         if load.response:
             async with self._free:
                 await asyncio.sleep(drawn(load.response, load.tail, seed))
-        right = int(prompt.id) % 4 == 0 or seed % 2 == 0
-        return _RESPONSES[right]
+        return [_COMPLETIONS[tokens[0] % 4 == 0 or seed % 2 == 0]]
 
 
 def drawn(mean: float, sigma: float, seed: int | str) -> float:
@@ -96,20 +106,16 @@ def drawn(mean: float, sigma: float, seed: int | str) -> float:
     return mean * min(CUT, random.Random(seed).lognormvariate(-sigma * sigma / 2, sigma))
 
 
-def _response(text: str) -> Trajectory:
-    size = PROMPT + ANSWER
-    sampled = np.arange(size) >= PROMPT
-    return Trajectory(
-        tokens=np.arange(size, dtype=np.int32),
-        sampled=sampled,
-        logprobs=np.where(sampled, -0.5, 0.0).astype(np.float32),
-        versions=np.where(sampled, 0, -1).astype(np.int32),
+def _completion(last: int) -> Completion:
+    return Completion(
+        tokens=np.array([*range(1, ANSWER), last], np.int32),
+        logprobs=np.full(ANSWER, -0.5, np.float32),
+        versions=np.zeros(ANSWER, np.int32),
         finish=Finish.STOP,
-        text=text,
     )
 
 
-_RESPONSES = {True: _response("5"), False: _response("6")}
+_COMPLETIONS = {True: _completion(RIGHT), False: _completion(WRONG)}
 
 
 class SimulatedGenerator(Generator):
@@ -117,7 +123,7 @@ class SimulatedGenerator(Generator):
 
     async def simulate(self, load: Load) -> None:
         """Takes the place of `start`."""
-        self._started = Engine(load)  # type: ignore[assignment]
+        self._engine = Engine(load)  # type: ignore[assignment]
 
 
 class SimulatedLearner:
@@ -135,8 +141,8 @@ class SimulatedLearner:
 class Rig:
     """The running actors."""
 
-    generators: dict[str, Any]
-    filter: Any
+    generators: Sequence[GeneratorClient]
+    filter: FilterClient
     learner: Any
 
     def run(self, plan: Plan, folder: Path) -> list[Mark]:
@@ -153,11 +159,10 @@ class Rig:
             patience=PATIENCE,
             trajectories=folder,
         )
-        engines = list(self.generators.values())
         await asyncio.gather(
-            call(self.filter, "begin", spec),
-            call_all(engines, "begin", sampling),
-            call_all(engines, "simulate", plan.load),
+            self.filter.begin(spec),
+            *(generator.begin(sampling) for generator in self.generators),
+            answers([generator.handle.simulate.remote(plan.load) for generator in self.generators], "generator"),
         )
         driver = _Driver(self, plan)
         await run_loop(driver.stages(), steps=10**9)
@@ -169,22 +174,21 @@ class _Driver:
 
     def __init__(self, rig: Rig, plan: Plan) -> None:
         self._rig, self._plan = rig, plan
-        self._pool, self._filter = GeneratorPool(rig.generators), FilterClient(rig.filter)
+        self._pool, self._filter = GeneratorPool(rig.generators), rig.filter
         self._dealt = self._graded = self._trained = 0
         self._began = time.monotonic()
         self.marks = [self._mark(0)]
 
     def stages(self) -> Stages:
-        book = self._rig.filter
         return Stages(
-            admit=partial(call, book, "admit"),
+            admit=self._filter.admit,
             prompts=self._prompts,
             rollout=self._pool.rollout,
             offer=self._filter.offer,
-            drop=partial(call, book, "drop"),
+            drop=self._filter.drop,
             take=self._filter.take,
             train=self._train,
-            publish=partial(call, book, "publish"),
+            publish=self._filter.publish,
             report=self._report,
         )
 
@@ -196,13 +200,13 @@ class _Driver:
     async def _train(self, batch: AcceptedBatch) -> int:
         load = self._plan.load
         seconds = drawn(load.update, load.update_tail, f"update/{self._trained}") if load.update else 0.0
-        rows: int = await call(self._rig.learner, "train", seconds, *batch.groups)
-        await call(self._rig.filter, "trained")
+        rows: int = await answer(self._rig.learner.train.remote(seconds, *batch.groups), "learner")
+        await self._filter.trained()
         self._trained += len(batch.groups)
         return rows
 
     async def _report(self, done: StepDone) -> bool:
-        await call(self._rig.filter, "report", done.step)
+        await self._filter.report(done.step)
         self._graded += len(self._filter.graded())
         last = self._graded >= self._plan.groups or self._seconds() >= self._plan.seconds
         if last or done.step % self._plan.every == 0:
@@ -219,7 +223,7 @@ class _Driver:
 
 
 def _prompt(number: int) -> Prompt:
-    tokens = np.arange(PROMPT, dtype=np.int32)
+    tokens = np.arange(number, number + PROMPT, dtype=np.int32)
     return Prompt(id=str(number), tokens=tokens, text="2+3=", reward="exact", reference="5")
 
 
@@ -229,7 +233,7 @@ def rig(generators: int = 1, verifiers: int = 1, calls: int = 8192) -> Iterator[
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
     ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     try:
-        checkers = [_create(Verifier, f"verifier-{n}") for n in range(verifiers)]
+        checkers = [_create(Verifier, f"verifier-{n}", {}) for n in range(verifiers)]
         spec = EngineSpec(
             model="",
             dtype="float32",
@@ -242,8 +246,10 @@ def rig(generators: int = 1, verifiers: int = 1, calls: int = 8192) -> Iterator[
         )
         names = [f"generator-{n}" for n in range(generators)]
         yield Rig(
-            generators={name: _create(SimulatedGenerator, name, spec, checkers, calls=calls) for name in names},
-            filter=_create(Filter, "filter", calls=calls),
+            generators=[
+                GeneratorClient(name, _create(SimulatedGenerator, name, spec, checkers, calls=calls)) for name in names
+            ],
+            filter=FilterClient(_create(Filter, "filter", calls=calls)),
             learner=_create(SimulatedLearner, "learner"),
         )
         ray.get([checker.stop.remote() for checker in checkers])

@@ -73,7 +73,11 @@ def suites() -> Iterator[Suite]:
         for query in row["query"].split(";")
         if query.strip()
     ]
-    yield "gold queries as responses: sql", asked("sql", cases, databases=str(DATA / "sql")), [is_correct] * len(cases)
+    yield (
+        "gold queries as responses: sql",
+        asked("sql", cases, sql={"databases": str(DATA / "sql")}),
+        [is_correct] * len(cases),
+    )
 
 
 def gold() -> Iterator[tuple[str, list[Case]]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from actors.filtering.ledger import Ledger, check_conservation
 from actors.filtering.rules import drop_both
-from actors.types import Order
+from actors.types import RolloutRequest
 from cluster.running.loop import Stages, StepDone, run_loop
 from tests.builders import prompt, summary
 
@@ -77,10 +77,12 @@ class Pipeline:
             await self._changed.wait_for(lambda: self.ledger.slots > 0)
             return list(self.ledger.admit(self.ledger.slots))
 
-    async def rollout(self, order: Order) -> tuple[Any, None]:
-        await asyncio.gather(*(self._sample(order.group, seconds) for seconds in self._course.responses(order.group)))
-        scores = [1.0, 1.0] if self._course.rejected(order.group) else [1.0, -1.0]
-        return summary(scores, id=order.group), None
+    async def rollout(self, request: RolloutRequest) -> tuple[Any, None]:
+        await asyncio.gather(
+            *(self._sample(request.group, seconds) for seconds in self._course.responses(request.group))
+        )
+        scores = [1.0, 1.0] if self._course.rejected(request.group) else [1.0, -1.0]
+        return summary(scores, id=request.group), None
 
     async def _sample(self, group: int, seconds: float) -> None:
         async with self._seats:

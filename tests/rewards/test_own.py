@@ -2,20 +2,20 @@ from pathlib import Path
 
 import pytest
 
-from rewards import Case, Outcome, RewardResult, RewardSettings
-from rewards.own import check_own, own
+from rewards import Case, Outcome, RewardResult
+from rewards.own import OwnSettings, check_own, own
 
 CASE = Case(response="a", reference="b", prompt="c")
 
 
-def settings(folder: Path, body: str) -> RewardSettings:
+def settings(folder: Path, body: str) -> OwnSettings:
     file = folder / "mine.py"
     file.write_text(f"from rewards import *\ndef reward(response, reference, prompt):\n    {body}\n")
-    return RewardSettings(name="own", file=str(file))
+    return OwnSettings(file=str(file))
 
 
 @pytest.mark.parametrize(
-    ("body", "outcome", "worth"),
+    ("body", "outcome", "reward"),
     [
         ("return True", Outcome.CORRECT, 1.0),
         ("return False", Outcome.WRONG, 0.0),
@@ -23,14 +23,12 @@ def settings(folder: Path, body: str) -> RewardSettings:
         ("return (response, reference, prompt) == ('a', 'b', 'c')", Outcome.CORRECT, 1.0),
     ],
 )
-def test_a_truth_value_or_a_number_becomes_a_judgement(
-    tmp_path: Path, body: str, outcome: Outcome, worth: float
-) -> None:
+def test_a_truth_value_or_a_number_becomes_a_result(tmp_path: Path, body: str, outcome: Outcome, reward: float) -> None:
     said = own(CASE, settings(tmp_path, body))
-    assert (said.outcome, said.worth) == (outcome, worth)
+    assert (said.outcome, said.reward) == (outcome, reward)
 
 
-def test_a_judgement_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_a_result_is_taken_as_it_is(tmp_path: Path) -> None:
     said = own(CASE, settings(tmp_path, "return RewardResult(outcome=Outcome.UNPARSABLE, why='mumbled')"))
     assert said == RewardResult(outcome=Outcome.UNPARSABLE, why="mumbled")
 
@@ -44,9 +42,9 @@ def test_anything_else_is_named(tmp_path: Path, body: str) -> None:
 def test_a_file_that_cannot_serve_is_named_before_the_run(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
     for file, message in (
-        ("", r"needs reward\.file"),
+        ("", "file must be a Python file with a function reward or reward_group, got ''"),
         (str(tmp_path / "none.py"), "there is no file"),
         (str(tmp_path / "empty.py"), "defines no function reward"),
     ):
         with pytest.raises(ValueError, match=message):
-            check_own("", RewardSettings(name="own", file=file))
+            check_own(OwnSettings(file=file))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from rewards.settings import RewardSettings
+from rewards.models.scoring import ProcessSettings
 from rewards.shaping import (
     AGGREGATES,
     f_beta,
@@ -93,7 +93,7 @@ def test_one_step_aggregates_to_its_own_score(name: str) -> None:
 
 
 def test_every_aggregate_that_the_settings_allow_is_there() -> None:
-    assert {RewardSettings(aggregate=name).aggregate for name in AGGREGATES} == set(AGGREGATES)  # type: ignore[arg-type]
+    assert {ProcessSettings(aggregate=name).aggregate for name in AGGREGATES} == set(AGGREGATES)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.data.chooser import DECAY, PRIOR, Chooser
-from actors.data.prompts import PromptSource
+from actors.data.source import PromptSource
 from actors.filtering.rules import drop_both
-from actors.rollouts.generator import decided
+from actors.rollouts.rollout import decided
 from tests.builders import prompt, summary
 
 COUNTS = st.integers(0, 60)
@@ -85,6 +85,7 @@ def responses_per_kept_group(seed: int, *, chosen: bool, steps: int = 40, wanted
     return responses / (steps * wanted)
 
 
+@pytest.mark.slow
 def test_choosing_and_two_stages_spare_two_responses_of_five_where_pass_rates_are_skewed() -> None:
     uniform, chosen = (sum(responses_per_kept_group(s, chosen=c) for s in range(4)) for c in (False, True))
     assert chosen <= 0.6 * uniform

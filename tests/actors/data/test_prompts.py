@@ -1,6 +1,6 @@
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,9 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.data.chooser import Chooser
-from actors.data.prompts import DataError, PromptSource, load_prompts, read_rows, render
+from actors.data.prompts import load_prompts, render
+from actors.data.reading import read_rows
+from actors.data.source import PromptSource
+from actors.errors import DataError
 from actors.settings import DataSettings
-from actors.types import Summary
+from actors.types import PromptVisit, Summary
 from tests.builders import prompt, summary
 
 
@@ -50,8 +53,37 @@ def test_a_source_goes_on_where_another_stopped() -> None:
     whole = [one.id for one, _ in PromptSource(prompts, seed=2).take(12)]
     first = PromptSource(prompts, seed=2)
     ids = [one.id for one, _ in first.take(4)]
-    ids += [one.id for one, _ in PromptSource(prompts, seed=2, position=first.position).take(8)]
+    following = PromptSource(prompts, seed=2)
+    following.restore(first.save())
+    ids += [one.id for one, _ in following.take(8)]
     assert ids == whole
+
+
+def test_prompts_of_interrupted_groups_are_dealt_again_first_with_their_visits() -> None:
+    prompts = [prompt(str(number)) for number in range(3)]
+    first, following = PromptSource(prompts, seed=2), PromptSource(prompts, seed=2)
+    dealt = first.take(5)
+    interrupted = [PromptVisit(prompt_id=one.id, visit=visit) for one, visit in (dealt[1], dealt[4])]
+    following.restore(first.save(), interrupted)
+    (again,) = following.take(1)
+    assert (again[0].id, again[1]) == (dealt[1][0].id, 0)
+    third = PromptSource(prompts, seed=2)
+    third.restore(following.save())  # before the second of them was dealt again
+    names = [(one.id, visit) for one, visit in third.take(3)]
+    assert names == [(dealt[4][0].id, 1), *((one.id, visit) for one, visit in first.take(2))]
+
+
+def test_a_source_with_a_chooser_goes_on_with_what_the_other_one_had_seen() -> None:
+    prompts = [prompt(str(number)) for number in range(16)]
+    first, following = (PromptSource(prompts, seed=3, chooser=Chooser(group_size=4)) for _ in range(2))
+    for step in range(3):
+        for number, (one, _) in enumerate(first.take(4)):
+            first.graded(replace(graded(one.id, 1.0, 1.0 if number % 2 else -1.0), oldest_version=step))
+    following.restore(first.save())
+    assert following.save() == first.save()
+    for _ in range(4):
+        assert [(one.id, visit) for one, visit in following.take(4)] == [(o.id, v) for o, v in first.take(4)]
+    json.dumps(asdict(first.save()))  # plain values
 
 
 def graded(prompt_id: str, *scores: float) -> Summary:
@@ -72,7 +104,7 @@ def test_a_chooser_deals_the_likely_mixed_of_the_prompts_that_come_next() -> Non
     dealt = source.take(2)
     assert [one.id for one, _ in dealt] == [name for name in passes[1] if name in passes[0][4:6]]
     assert [visit for _, visit in dealt] == [1, 1]  # so a prompt that comes again is sampled anew
-    assert source.position == 16
+    assert source.save().position == 16
     assert len({one.id for one, _ in source.take(8)}) == 8  # where all are wanted, none is passed over
 
 

@@ -8,8 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.arrow import SCHEMA, batch_of
-from actors.data.prompts import DataError
 from actors.data.stored import read_stored
+from actors.errors import DataError
 from actors.settings import DataSettings
 from tests.builders import group
 
@@ -63,6 +63,25 @@ def test_every_group_is_dealt_once_before_any_comes_again_and_has_the_number_it_
     assert [again.deal(number).prompt.id for number in range(10)] == [one.prompt.id for one in dealt]
 
 
+def test_stored_groups_go_on_where_another_reader_of_them_stopped(tmp_path: Path) -> None:
+    data = write_run(tmp_path, *(group([1.0], id=number) for number in range(5)))
+    first, following = (read_stored(data, Letters(), seed=1) for _ in range(2))
+    dealt = [first.next().prompt.id for _ in range(7)]
+    assert dealt == [first.deal(number).prompt.id for number in range(7)]
+    following.restore(first.save())
+    assert [following.next().prompt.id for _ in range(9)] == [first.next().prompt.id for _ in range(9)]
+
+
+def test_files_of_older_runs_lack_questions_and_spans_and_are_read_without(tmp_path: Path) -> None:
+    data = write_run(tmp_path, group([1.0, -1.0], id=3))
+    path = tmp_path / "step=1/groups.parquet"
+    pq.write_table(pq.ParquetFile(path).read().drop_columns(["question", "spans"]), path)
+    one = read_stored(data, Letters(), seed=0).deal(0)
+    assert one.prompt.question == ""
+    assert [verdict.span_rewards for verdict in one.verdicts] == [(), ()]
+    np.testing.assert_array_equal(one.trajectories[1].tokens, group([1.0, -1.0], id=3).trajectories[1].tokens)
+
+
 def test_a_table_of_prompt_response_and_score_becomes_groups_by_prompt(tmp_path: Path) -> None:
     data = write_table(tmp_path, prompt=["a", "b", "a"], response=["x", "yy", "z"], score=[1.0, -1.0, 0.0])
     stored = read_stored(data, Letters(), seed=0)
@@ -73,7 +92,7 @@ def test_a_table_of_prompt_response_and_score_becomes_groups_by_prompt(tmp_path:
     assert only.sampled.tolist() == [False] * 4 + [True] * 3
     assert not only.recorded
     assert not stored.recorded
-    assert stored.longest == 7
+    assert stored.max_tokens == 7
     assert stored.largest_token == ord("z")
     assert [len(stored.with_siblings(count)) for count in (1, 2, 3)] == [2, 1, 0]
 

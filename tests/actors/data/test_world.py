@@ -3,9 +3,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.data.prompts import read_rows
+from actors.data.reading import read_rows
 from actors.data.world import ALPHABET, work_out, write_addition
-from rewards import Case, Outcome, RewardSettings
+from rewards import Case, Outcome
 from rewards.answers.text import number
 
 
@@ -13,7 +13,7 @@ from rewards.answers.text import number
 def test_every_worked_answer_is_correct_and_writable(left: int, right: int) -> None:
     worked = work_out(left, right)
     assert set(worked) <= set(ALPHABET)
-    assert number(Case(response=worked, reference=str(left + right)), RewardSettings()).outcome is Outcome.CORRECT
+    assert number(Case(response=worked, reference=str(left + right))).outcome is Outcome.CORRECT
 
 
 def test_carries_are_written() -> None:

@@ -116,6 +116,7 @@ def test_a_batch_waits_for_older_groups_that_no_later_batch_could_hold() -> None
     assert book.take() == (rest[2], slow)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), size=st.integers(1, 4), staleness=st.integers(0, 3))
 def test_whatever_arrives_in_whatever_order_no_group_is_trained_too_late_and_none_is_lost(

@@ -22,6 +22,7 @@ def course(seed: int, *, tail: float, rejected: float, seats: int) -> Course:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -42,6 +43,7 @@ def test_no_token_is_trained_on_later_than_max_staleness(
     assert min(pipeline.lags) >= 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("staleness", "most"), [(1, 0.75), (2, 0.7), (4, 0.65)])
 def test_staleness_lets_sampling_and_training_overlap(staleness: int, most: float) -> None:
     def seconds(of: int) -> float:

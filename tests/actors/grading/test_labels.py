@@ -64,13 +64,18 @@ async def test_labels_do_not_depend_on_the_order_in_which_steps_and_verdicts_arr
     endings = {"a": [" right", " wrong"], "ab": [" wrong", " wrong"], "abc": [" right", " right"]}
     arrived: list[str] = []
 
+    there = {text: asyncio.Event() for text in endings}
+
     async def complete(text: str, count: int) -> list[str]:
-        await asyncio.sleep(0.01 * (4 - len(text)))  # the last step first
+        if longer := endings.keys() & {f"{text}b", f"{text}c"}:  # the last step first
+            await there[longer.pop()].wait()
         arrived.append(text)
+        there[text].set()
         return endings[text]
 
     async def judge(response: str) -> Outcome:
-        await asyncio.sleep(0.005 if "right" in response else 0.0)
+        for _ in range(5 if "right" in response else 0):  # wrong ones first
+            await asyncio.sleep(0)
         return await by_last_word(response)
 
     labels = await label_steps("", ["a", "b", "c"], complete, judge, completions=2)

@@ -1,7 +1,8 @@
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from actors.errors import BrokenVerifier
-from actors.grading.verifier import VerifierQueue
+from actors.grading.queue import VerifierQueue
 from rewards import Case, Outcome, Question, RewardSettings, Verdict
 
 
@@ -18,6 +19,13 @@ def graded(questions: list[Question]) -> list[Verdict]:
     ]
 
 
+class Asked:
+    """A verifier that answers with a function."""
+
+    def __init__(self, ask: Callable[[list[Question]], Awaitable[list[Verdict]]]) -> None:
+        self.grade = self.grade_group = ask
+
+
 async def test_questions_that_gather_while_the_verifier_is_busy_go_in_one_call() -> None:
     calls: list[int] = []
 
@@ -26,7 +34,7 @@ async def test_questions_that_gather_while_the_verifier_is_busy_go_in_one_call()
         await asyncio.sleep(0.01)
         return graded(questions)
 
-    queue = VerifierQueue([ask], batch=64)
+    queue = VerifierQueue([Asked(ask)], batch=64)
     verdicts = await asyncio.gather(*(queue.grade(question(str(number))) for number in range(40)))
     assert [verdict.outcome is Outcome.CORRECT for verdict in verdicts] == [number == 7 for number in range(40)]
     assert sum(calls) == 40
@@ -44,7 +52,7 @@ async def test_several_verifiers_work_at_the_same_time() -> None:
         running -= 1
         return graded(questions)
 
-    queue = VerifierQueue([ask, ask, ask], batch=1)
+    queue = VerifierQueue([Asked(ask)] * 3, batch=1)
     await asyncio.gather(*(queue.grade(question("7")) for _ in range(6)))
     assert peak == 3
 
@@ -55,8 +63,25 @@ async def test_a_verifier_that_dies_gives_no_verdict_and_its_neighbours_keep_the
             raise BrokenVerifier("killed")
         return graded(questions)
 
-    queue = VerifierQueue([ask], batch=1)
+    queue = VerifierQueue([Asked(ask)], batch=1)
     verdicts = await asyncio.gather(*(queue.grade(question(text)) for text in ("7", "poison", "8")))
     assert [verdict.outcome for verdict in verdicts] == [Outcome.CORRECT, Outcome.ERROR, Outcome.WRONG]
     assert verdicts[1].score is None
     assert queue.failed_calls == 1
+
+
+async def test_siblings_that_are_graded_together_have_a_call_of_their_own() -> None:
+    calls: list[list[str]] = []
+
+    async def ask(questions: list[Question]) -> list[Verdict]:
+        calls.append([q.case.response for q in questions])
+        return graded(questions)
+
+    queue = VerifierQueue([Asked(ask)])
+    single, siblings = await asyncio.gather(
+        asyncio.gather(*(queue.grade(question(text)) for text in ("7", "1"))),
+        queue.grade_group([question(text) for text in ("2", "7")]),
+    )
+    assert calls == [["7", "1"], ["2", "7"]]
+    assert [v.outcome is Outcome.CORRECT for v in [*single, *siblings]] == [True, False, False, True]
+    queue.close()

@@ -1,59 +1,94 @@
 """A generator around an engine of paper: which responses it samples, and which it spares."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from actors.engines import Completion, Sampling, sampling_for
 from actors.filtering.rules import RULES
-from actors.rollouts.generator import Generator, sample_seed
+from actors.grading.client import VerifierClient
+from actors.grading.queue import VerifierQueue
+from actors.rollouts.generator import Generator
+from actors.rollouts.rollout import RolloutSession, Wanted, response_seed
+from actors.rollouts.talk import Talk
 from actors.settings import GeneratorSettings, RolloutSettings
-from actors.types import EngineSpec, Order, Prompt, SamplingSpec, Summary, Trajectory
+from actors.types import EngineSpec, Finish, Prompt, Purpose, RolloutRequest, SamplingSpec, Summary
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, load_config
-from rewards import Question, RewardSettings, Verdict
-from tests.builders import prompt, trajectory, verdict
+from rewards import Case, Outcome, Question, RewardSettings, Verdict
+from tests.builders import prompt, verdict
+from tests.doubles import InProcess, Letters
 
 PAPER = EngineSpec(
     model="", dtype="float32", seed=0, max_model_len=64, tensor_parallel=1, backend="", on_cpu=True,
     engine=GeneratorSettings(),
 )  # fmt: skip
-ORDER = Order(group=3, prompt=prompt("7"), visit=1)
+REQUEST = RolloutRequest(group=3, prompt=prompt("7"), visit=1)
+SEEDS = [
+    261308053998539,
+    273888994811016,
+    147482765029844,
+]  # of its responses 0 and 1 and of its greedy one, in a run with seed 0
+GREEDY = -1  # how the engine of paper numbers the greedy response
+
+
+def seed_of(purpose: Purpose, number: int) -> int:
+    return response_seed(0, Wanted(request=REQUEST, purpose=purpose, number=number))
 
 
 class Engine:
-    """Answers sample number n with the text of the n-th score, and keeps the number."""
+    """Answers sample number n with the text of the n-th score, and keeps the number and how it was sampled."""
+
+    max_model_len, tokenizer = 64, Letters()
 
     def __init__(self, scores: list[float | None]) -> None:
-        self.scores, self.sampled = scores, list[int]()
-        self._numbers = {sample_seed(0, "7", 1, number): number for number in range(-1, len(scores))}
+        self.scores, self.sampled = scores, dict[int, Sampling]()
+        self._numbers = {seed_of(Purpose.TRAINING, number): number for number in range(len(scores))}
+        self._numbers[seed_of(Purpose.GREEDY_BASELINE, 0)] = GREEDY
 
-    async def sample(self, prompt: Prompt, rollout: RolloutSettings, seed: int, greedy: bool = False) -> Trajectory:
+    async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
         number = self._numbers[seed]
-        assert greedy is (number < 0)
-        self.sampled.append(number)
-        return replace(trajectory([10 + number] * (number + 2)), text=str(self.scores[max(number, 0)]))
+        assert (sampling.temperature == 0) is (number == GREEDY)
+        self.sampled[number] = sampling
+        text = str(self.scores[max(number, 0)]).ljust(number + 8)
+        return [completion(text)]
+
+
+def completion(text: str, version: int = 0) -> Completion:
+    ids = np.array([ord(letter) for letter in text], np.int32)
+    logprobs = np.full(ids.size, -0.5, np.float32)
+    return Completion(tokens=ids, logprobs=logprobs, versions=np.full(ids.size, version, np.int32), finish=Finish.STOP)
+
+
+class Verifier:
+    """Reads the score in the response."""
+
+    def __init__(self) -> None:
+        self.cases: list[Case] = []
+
+    async def grade(self, questions: list[Question]) -> list[Verdict]:
+        self.cases += [question.case for question in questions]
+        texts = [question.case.response.strip() for question in questions]
+        return [verdict(None if text == "None" else float(text)) for text in texts]
 
 
 class OnPaper(Generator):
     def __init__(self, scores: list[float | None]) -> None:
-        async def grade(questions: list[Question]) -> list[Verdict]:
-            texts = [question.case.response for question in questions]
-            return [verdict(None if text == "None" else float(text)) for text in texts]
-
-        super().__init__(PAPER, [SimpleNamespace(grade=SimpleNamespace(remote=grade))])
-        self.engine: Any = Engine(scores)
+        super().__init__(PAPER, [InProcess(Verifier())])
+        self.paper: Any = Engine(scores)
 
     async def start(self) -> None:
-        self._started = self.engine
+        self._engine = self.paper
 
 
 async def rolled(
-    scores: list[float | None], first: int, drop: str = "both", greedy: bool = False, size: int = 0
+    scores: list[float | None], first: int, drop: str = "both", greedy: bool = False, evaluated: int | None = None
 ) -> tuple[Summary, Any, list[int]]:
     """A group with these scores where all are sampled: its summary, as it travels, and which samples were drawn."""
     generator = OnPaper(scores)
@@ -61,8 +96,9 @@ async def rolled(
     rollout = RolloutSettings(group_size=len(scores), first_stage=first)
     run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=greedy, drop=RULES[drop])
     await generator.begin(run)
-    summary, batch = await generator.rollout(replace(ORDER, size=size))
-    return summary, batch, sorted(generator.engine.sampled)
+    purpose = Purpose.TRAINING if evaluated is None else Purpose.EVALUATION
+    summary, batch = await generator.rollout(replace(REQUEST, purpose=purpose, responses=evaluated))
+    return summary, batch, sorted(generator.paper.sampled)
 
 
 @pytest.mark.parametrize("score", [1.0, -1.0])
@@ -100,7 +136,136 @@ async def test_a_first_stage_without_two_verdicts_decides_nothing() -> None:
 
 async def test_an_evaluation_and_a_spared_group_get_no_more_than_they_ask_for() -> None:
     assert (await rolled([1.0] * 4, first=2, greedy=True))[2] == [0, 1]
-    assert (await rolled([1.0] * 4, first=2, greedy=True, size=3))[2] == [0, 1, 2]
+    assert (await rolled([1.0] * 4, first=2, greedy=True, evaluated=3))[2] == [0, 1, 2]
+
+
+def test_evaluations_and_labels_draw_from_the_whole_distribution_and_the_greedy_baseline_from_none() -> None:
+    rollout = RolloutSettings(temperature=0.7, top_p=0.9, max_new_tokens=5)
+    found = {purpose: sampling_for(purpose, rollout) for purpose in Purpose}
+    assert found[Purpose.TRAINING] == Sampling(temperature=0.7, top_p=0.9, max_tokens=5)
+    assert found[Purpose.EVALUATION] == found[Purpose.LABEL] == Sampling(temperature=0.7, top_p=1.0, max_tokens=5)
+    assert found[Purpose.GREEDY_BASELINE] == Sampling(temperature=0.0, top_p=1.0, max_tokens=5)
+
+
+def test_the_seed_of_a_response_is_what_it_always_was() -> None:
+    wanted = (Purpose.TRAINING, 0), (Purpose.EVALUATION, 1), (Purpose.GREEDY_BASELINE, 0)
+    assert [seed_of(purpose, number) for purpose, number in wanted] == SEEDS
+
+
+async def test_a_group_that_is_still_sampled_when_its_run_ends_is_given_up() -> None:
+    class Stuck(Engine):
+        async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    generator = OnPaper([1.0, 1.0])
+    generator.paper = Stuck([1.0, 1.0])
+    await generator.start()
+    run = SamplingSpec(seed=0, rollout=RolloutSettings(group_size=2), reward=RewardSettings(), greedy=False)
+    await generator.begin(run)
+    flying = asyncio.create_task(generator.rollout(REQUEST))
+    await asyncio.sleep(0)
+    await generator.begin(run)
+    with pytest.raises(RuntimeError, match="group 3 was given up: its run has ended"):
+        await flying
+
+
+class Speaker:
+    """Says these texts in turn, and keeps what it was shown."""
+
+    tokenizer = Letters()
+
+    def __init__(self, *texts: str, max_model_len: int = 64) -> None:
+        self.max_model_len = max_model_len
+        self.texts, self.shown, self.most, self.seeds = list(texts), list[str](), list[int](), list[int]()
+
+    async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+        self.shown.append("".join(map(chr, tokens)))
+        self.most.append(sampling.max_tokens)
+        self.seeds.append(seed)
+        return [completion(self.texts.pop(0)[: sampling.max_tokens], version=len(self.shown))]
+
+
+async def graded_by_length(case: Case) -> Verdict:
+    return verdict(float(len(case.response)))
+
+
+def talk_with(speaker: Speaker, max_tokens: int = 16) -> Talk:
+    task = Prompt(id="7", tokens=np.array([ord("?")], np.int32), text="?", reward="number", reference="5")
+    return Talk(speaker, task, Sampling(temperature=1.0, top_p=1.0, max_tokens=max_tokens), 11, graded_by_length)
+
+
+async def test_a_conversation_is_one_stream_in_which_only_what_the_policy_said_is_sampled() -> None:
+    speaker = Speaker("abc", "de", "f")
+    talk = talk_with(speaker)
+    assert (await talk(np.array([ord("?")], np.int32))).text == "abc"
+    assert (await talk("<go on>")).text == "de"
+    await talk("!")
+    assert speaker.shown == ["?", "?abc<go on>", "?abc<go on>de!"]
+    assert len(set(speaker.seeds)) == 3
+    assert speaker.seeds[0] == 11
+    stream = talk.trajectory()
+    assert "".join(map(chr, stream.tokens)) == "?abc<go on>de!f"
+    assert "".join(map(chr, stream.tokens[stream.sampled])) == stream.text == talk.response == "abcdef"
+    assert stream.new_tokens == talk.new_tokens == 6
+    assert stream.versions.tolist() == [-1, 1, 1, 1, *[-1] * 7, 2, 2, -1, 3]
+    assert stream.logprobs.tolist() == [0, -0.5, -0.5, -0.5, *[0] * 7, -0.5, -0.5, 0, -0.5]
+    assert (await talk.grade()).score == 6.0
+
+
+async def test_the_budget_is_for_the_whole_conversation_and_a_full_one_ends_by_length() -> None:
+    speaker = Speaker("abc", "defgh", max_model_len=64)
+    talk = talk_with(speaker, max_tokens=5)
+    await talk("?")
+    assert (await talk("-")).text == "de"
+    assert speaker.most == [5, 2]
+    turn = await talk("-")
+    assert (turn.text, turn.tokens, turn.finish) == ("", 0, Finish.LENGTH)
+    assert talk.trajectory().finish is Finish.LENGTH
+    short = Speaker("abcdef", max_model_len=4)
+    assert (await talk_with(short)("?")).text == "abc"  # the model's context is full
+
+
+async def test_an_environment_may_score_a_conversation_itself() -> None:
+    async def play(task: Prompt, talk: Talk) -> float:
+        turn = await talk(task.tokens)
+        return 1.0 if turn.text.startswith("1") else -0.5
+
+    run = SamplingSpec(seed=0, rollout=RolloutSettings(group_size=2), reward=RewardSettings(), greedy=False)
+    session = RolloutSession(run, VerifierQueue([]), play)
+    engine: Any = Engine([1.0, -1.0])
+    group = (await session.rollout(engine, REQUEST)).group
+    await session.close()
+    assert [(one.outcome, one.score) for one in group.verdicts] == [(Outcome.CORRECT, 1.0), (Outcome.WRONG, -0.5)]
+
+
+async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_without_a_first_stage(tmp_path: Path) -> None:
+    class Ranks(Verifier):
+        """Only the best of a group is right."""
+
+        async def grade_group(self, questions: list[Question]) -> list[Verdict]:
+            groups.append(len(questions))
+            values = [float(question.case.response) for question in questions]
+            return [verdict(1.0 if value == max(values) else -1.0) for value in values]
+
+    groups: list[int] = []
+    file = tmp_path / "mine.py"
+    file.write_text("def reward_group(responses, reference, prompt):\n    return [1.0] * len(responses)\n")
+    reward = RewardSettings(**{"name": "own", "own": {"file": str(file)}})
+    assert reward.wants_group("own")
+    ranks = Ranks()
+    generator = OnPaper([0.5, 2.0, 1.0, 2.0])
+    generator._verifiers = [VerifierClient(InProcess(ranks))]
+    await generator.start()
+    run = SamplingSpec(
+        seed=0, rollout=RolloutSettings(group_size=4, first_stage=2), reward=reward, greedy=True, drop=RULES["both"]
+    )
+    await generator.begin(run)
+    request = replace(REQUEST, prompt=replace(REQUEST.prompt, reward="own"))
+    summary, _ = await generator.rollout(request)
+    assert groups == [4]
+    assert len(ranks.cases) == 1  # the greedy response is nobody's sibling
+    assert summary.scores == (-1.0, 1.0, -1.0, 1.0)
 
 
 def test_a_first_stage_must_leave_a_rest() -> None:

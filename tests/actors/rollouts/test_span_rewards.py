@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +40,7 @@ def test_a_character_of_several_tokens_belongs_to_the_last_of_them() -> None:
         ([], [NAN] * 4),
     ],
 )
-def test_marks_fall_on_the_tokens_whose_text_reaches_into_them(
+def test_span_rewards_fall_on_the_tokens_whose_text_reaches_into_them(
     span_rewards: list[SpanReward], expected: list[float]
 ) -> None:
     span_rewards = placed(trajectory([1, 2, 3, 6], before=[1, 1]), span_rewards, WORDS)
@@ -47,7 +48,20 @@ def test_marks_fall_on_the_tokens_whose_text_reaches_into_them(
     assert span_rewards.dtype == np.float32
 
 
-def test_the_tokenizer_of_the_built_in_world_places_marks_too(tmp_path: Path) -> None:
+def test_span_rewards_count_characters_over_the_turns_of_a_conversation() -> None:
+    first, second = trajectory([1, 2], before=[1, 1]), trajectory([3, 1], before=[2, 2, 2])
+    both = replace(
+        first,
+        tokens=np.concatenate([first.tokens, second.tokens]),
+        sampled=np.concatenate([first.sampled, second.sampled]),
+    )
+    spans = [SpanReward(start=2, end=4, value=0.5), SpanReward(start=6, end=8, value=1.0)]  # of "abc" + " de" + "ab"
+    assert placed(both, spans, WORDS).tolist() == pytest.approx(
+        [NAN, NAN, NAN, 0.5, NAN, NAN, NAN, 0.5, 1.0], nan_ok=True
+    )
+
+
+def test_the_tokenizer_of_the_built_in_world_places_span_rewards_too(tmp_path: Path) -> None:
     from learner.models.tiny import write_tiny_model
 
     write_tiny_model(tmp_path, alphabet="0123456789+=,#", seed=0)

@@ -16,7 +16,7 @@ import ray
 from actors.arrow import unpacked
 from actors.data.world import ALPHABET
 from actors.settings import GeneratorSettings, RolloutSettings, SyncSettings
-from actors.types import EngineSpec, Order, SamplingSpec
+from actors.types import EngineSpec, RolloutRequest, SamplingSpec
 from learner.methods.algorithms import algorithm_of
 from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings
@@ -67,7 +67,7 @@ def start_generators(model: Path, count: int) -> dict[str, Any]:
     )
     rollout = RolloutSettings(group_size=16, max_new_tokens=1024)
     run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
-    verifier = ray.remote(Verifier).options(num_cpus=0).remote()
+    verifier = ray.remote(Verifier).options(num_cpus=0).remote({})
     actor = ray.remote(Generator).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
     generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}
     ray.get([one.start.remote() for one in generators.values()])
@@ -75,12 +75,18 @@ def start_generators(model: Path, count: int) -> dict[str, Any]:
     return generators
 
 
-def publisher_of(ranks: list, generators: dict[str, Any], bucket_bytes: int = 2**18) -> Any:
+def pool_of(generators: dict[str, Any]) -> Any:
     from actors.pool import GeneratorPool
+    from actors.rollouts.client import GeneratorClient
+
+    return GeneratorPool([GeneratorClient(name, actor) for name, actor in generators.items()])
+
+
+def publisher_of(ranks: list, generators: dict[str, Any], bucket_bytes: int = 2**18) -> Any:
     from cluster.running.publish import Publisher
 
     how = {"workers_each": 1, "backend": "gloo", "bucket_bytes": bucket_bytes}
-    return Publisher((tuple(ranks), GeneratorPool(generators)), SyncSettings(timeout_seconds=60), how, "float32")
+    return Publisher((tuple(ranks), pool_of(generators)), SyncSettings(timeout_seconds=60), how, "float32")
 
 
 def stop(actors: list, generators: dict[str, Any]) -> None:
@@ -150,8 +156,8 @@ def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_
 
     async def story() -> tuple[list[float], Any]:
         gaps = [(await publisher.publish(0, PROBE)).probe_gap]
-        order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
-        flying = generators["generator-0"].rollout.remote(order)
+        request = RolloutRequest(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
+        flying = generators["generator-0"].rollout.remote(request)
         await asyncio.sleep(0.1)
         gaps.append((await publisher.publish(1, PROBE)).probe_gap)  # while the responses are being sampled
         batch = unpacked((await asyncio.gather(*flying))[1])
@@ -199,10 +205,10 @@ def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path
 
     async def story() -> list[Any]:
         gaps, batches = [], []
-        order = Order(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
+        request = RolloutRequest(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
         for version in range(3):
             gaps.append((await publisher.publish(version, PROBE)).probe_gap)
-            flying = generator.rollout.remote(order)
+            flying = generator.rollout.remote(request)
             batches.append(unpacked((await asyncio.gather(*flying))[1]))
             await asyncio.to_thread(train, ranks, 1, ALGORITHM)
         assert max(gaps) < 1e-3
@@ -223,13 +229,13 @@ def test_more_prompts_at_once_than_a_pass_holds_and_a_dead_engine_is_a_dead_gene
     session: None, tmp_path: Path
 ) -> None:
     from actors.errors import BrokenPart
-    from actors.pool import GeneratorPool
 
     write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
     ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
-    publisher, pool = publisher_of(ranks, generators), GeneratorPool(generators)
-    orders = [
-        Order(group=n, prompt=prompt(str(n), [1, 3 + n, *[2, 10, 3, 11] * 150]), visit=0, size=2) for n in range(10)
+    publisher, pool = publisher_of(ranks, generators), pool_of(generators)
+    requests = [
+        RolloutRequest(group=n, prompt=prompt(str(n), [1, 3 + n, *[2, 10, 3, 11] * 150]), visit=0, responses=2)
+        for n in range(10)
     ]
 
     learner = ray.get(ranks[0].__ray_call__.remote(lambda _: os.nice(0)))
@@ -238,8 +244,8 @@ def test_more_prompts_at_once_than_a_pass_holds_and_a_dead_engine_is_a_dead_gene
 
     async def story() -> Any:
         await publisher.publish(0, PROBE)
-        done = await asyncio.gather(*map(pool.rollout, orders))  # 6020 tokens of prompts
-        flying = asyncio.gather(*map(pool.rollout, orders))
+        done = await asyncio.gather(*map(pool.rollout, requests))  # 6020 tokens of prompts
+        flying = asyncio.gather(*map(pool.rollout, requests))
         await generators["generator-0"].__ray_call__.remote(_kill_children)
         with pytest.raises(BrokenPart, match=r"no generator is left\. generator-0: the process of vLLM's engine"):
             await flying

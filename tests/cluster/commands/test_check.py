@@ -32,7 +32,7 @@ def test_good_data_says_how_much_there_is(tmp_path: Path, graders: Graders) -> N
     bad, said = checked(tmp_path, graders, [{"prompt": "1+1", "answer": "2"}, {"prompt": "2+2", "answer": 4}])
     assert bad == 0
     assert said == (
-        "data.jsonl: 2 rows\nreferences that can be judged against: 2 of 2\nreferences graded as responses: 2 correct"
+        "data.jsonl: 2 rows\nreferences that responses can be graded against: 2 of 2\nreferences graded as responses: 2 correct"
     )
 
 
@@ -42,7 +42,7 @@ def test_every_bad_row_is_named_by_its_line(tmp_path: Path, graders: Graders) ->
     assert bad == 2
     assert "data.jsonl:3 has no text in column 'answer' (columns there: prompt)" in said
     assert "data.jsonl:1: the reference 'two' holds no number" in said
-    assert "references that can be judged against: 1 of 2" in said
+    assert "references that responses can be graded against: 1 of 2" in said
 
 
 def test_rows_may_name_their_reward_and_an_unknown_one_is_named(tmp_path: Path, graders: Graders) -> None:

@@ -74,6 +74,7 @@ def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path) 
     assert [make_run_folder("x", tmp_path).name for _ in range(3)] == ["x", "x-2", "x-3"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -88,7 +89,7 @@ def test_the_command_ends_with_a_sentence_and_status_2_before_ray_starts(
     root = Path(__file__).parents[3]
     command = [sys.executable, "-m", "cluster.cli", "train", *arguments]
     command += [f"run.folder={tmp_path}"] if "nothing.toml" not in arguments else []
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=os.environ, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env=os.environ, timeout=600)
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr

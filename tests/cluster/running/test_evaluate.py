@@ -1,19 +1,19 @@
 import json
 from pathlib import Path
 
-from actors.types import Order
+from actors.types import Purpose, RolloutRequest
 from cluster.running.evaluate import Evaluator
 from tests.builders import prompt, summary
 
 
 class Pool:
-    """Answers every order with one right, one wrong and one unjudged response."""
+    """Answers every request with one right, one wrong and one unjudged response."""
 
     def __init__(self) -> None:
-        self.orders: list[Order] = []
+        self.requests: list[RolloutRequest] = []
 
-    async def rollout(self, order: Order) -> tuple:
-        self.orders.append(order)
+    async def rollout(self, request: RolloutRequest) -> tuple:
+        self.requests.append(request)
         return summary([1.0, -1.0, None]), []
 
 
@@ -22,8 +22,8 @@ async def test_an_evaluation_asks_the_same_every_time_and_writes_what_it_found(t
     evaluator = Evaluator(pool=pool, prompts=[prompt("eval/0"), prompt("eval/1")], samples=3, file=tmp_path / "e.jsonl")
     assert await evaluator.run(0, 0, 0.0) == 0.5
     assert await evaluator.run(4, 900, 12.5) == 0.5
-    assert pool.orders[:2] == pool.orders[2:]
-    assert all(order.size == 3 and order.group < 0 for order in pool.orders)
+    assert pool.requests[:2] == pool.requests[2:]
+    assert all(request.responses == 3 and request.purpose is Purpose.EVALUATION for request in pool.requests)
     lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]
     assert lines[1] == {
         "step": 4,

@@ -8,15 +8,15 @@ import pytest
 from actors.errors import BrokenPart, RolloutFailed, Starved
 from actors.filtering.ledger import Ledger
 from actors.filtering.rules import drop_both
-from actors.types import Order
+from actors.types import RolloutRequest
 from cluster.running.loop import Stages, StepDone, run_loop
 from tests.builders import prompt, summary
 
 
 class Fakes:
-    """Stages around a real ledger; a rollout takes `delay(order)` seconds of the loop's clock."""
+    """Stages around a real ledger; a rollout takes `delay(request)` seconds of the loop's clock."""
 
-    def __init__(self, *, groups: int = 2, staleness: int = 0, scores: Any = lambda order: [1.0, -1.0]) -> None:
+    def __init__(self, *, groups: int = 2, staleness: int = 0, scores: Any = lambda request: [1.0, -1.0]) -> None:
         self.ledger = Ledger(groups_per_step=groups, max_staleness=staleness, patience=50)
         self.scores, self.events, self.reports, self.enough = scores, [], [], 10**6
         self.version, self.versions, self.lags = 0, {}, []
@@ -27,10 +27,10 @@ class Fakes:
             await self._changed.wait_for(lambda: self.ledger.slots > 0)
             return list(self.ledger.admit(self.ledger.slots))
 
-    async def rollout(self, order: Order) -> tuple[Any, str]:
-        self.versions[order.group] = self.version
-        await asyncio.sleep(0.001 * (order.group * 7919 % 5))
-        return summary(self.scores(order), id=order.group), f"arrays {order.group}"
+    async def rollout(self, request: RolloutRequest) -> tuple[Any, str]:
+        self.versions[request.group] = self.version
+        await asyncio.sleep(0.001 * (request.group * 7919 % 5))
+        return summary(self.scores(request), id=request.group), f"arrays {request.group}"
 
     async def offer(self, summary: Any, arrays: str) -> None:
         import numpy as np
@@ -100,7 +100,7 @@ async def test_with_staleness_sampling_runs_ahead_within_the_bound(staleness: in
 
 
 async def test_rejected_groups_are_replaced_and_never_trained() -> None:
-    fakes = Fakes(scores=lambda order: [1.0, 1.0] if order.group % 3 else [1.0, -1.0])
+    fakes = Fakes(scores=lambda request: [1.0, 1.0] if request.group % 3 else [1.0, -1.0])
     await run_loop(fakes.stages(), steps=4)
     trained = [group for kind, batch in fakes.events if kind == "train" for group in batch]
     assert len(trained) == len(set(trained)) == 8
@@ -111,27 +111,27 @@ async def test_rejected_groups_are_replaced_and_never_trained() -> None:
 async def test_a_failed_rollout_is_dropped_and_replaced() -> None:
     fakes = Fakes()
 
-    async def rollout(order: Order) -> Any:
-        if order.group in (1, 3):
+    async def rollout(request: RolloutRequest) -> Any:
+        if request.group in (1, 3):
             raise RolloutFailed("timeout", "too slow")
-        return await Fakes.rollout(fakes, order)
+        return await Fakes.rollout(fakes, request)
 
     await run_loop(fakes.stages(rollout=rollout), steps=3)
     assert fakes.ledger.drops() == {"timeout": 2}
 
 
 async def test_a_broken_generator_pool_ends_the_run_at_once() -> None:
-    async def rollout(order: Order) -> Any:
+    async def rollout(request: RolloutRequest) -> Any:
         raise BrokenPart("no generator is left")
 
     with pytest.raises(BrokenPart, match="no generator is left"):
-        await asyncio.wait_for(run_loop(Fakes().stages(rollout=rollout), steps=3), timeout=5)
+        await asyncio.wait_for(run_loop(Fakes().stages(rollout=rollout), steps=3), timeout=60)
 
 
 async def test_a_run_that_learns_nothing_stops_with_its_reason() -> None:
-    fakes = Fakes(scores=lambda order: [-1.0, -1.0])
+    fakes = Fakes(scores=lambda request: [-1.0, -1.0])
     with pytest.raises(Starved, match="50 groups in a row"):
-        await asyncio.wait_for(run_loop(fakes.stages(), steps=3), timeout=5)
+        await asyncio.wait_for(run_loop(fakes.stages(), steps=3), timeout=60)
     assert not fakes.reports
 
 

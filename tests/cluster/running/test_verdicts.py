@@ -1,6 +1,5 @@
 """Runs whose verifiers fail on purpose, and runs that are graded by a language model: nothing false is trained on."""
 
-import asyncio
 import json
 import logging
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from actors.errors import Starved
 from actors.filtering.ledger import check_conservation
 from cluster.config.reading import load_config
-from rewards import Case, Grader, Outcome, Question, RewardSettings
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.ray
@@ -21,7 +19,7 @@ pytestmark = pytest.mark.ray
 # Fails on a third of the responses, each in its own way; the rest is graded as `number` grades it.
 FAILING = """
 import hashlib, os, time
-from rewards import Case, RewardSettings
+from rewards import Case
 from rewards.answers.text import number
 
 def reward(response, reference, prompt):
@@ -33,7 +31,7 @@ def reward(response, reference, prompt):
         os._exit(9)
     if fate < 16:
         raise RuntimeError("on purpose")
-    return number(Case(response=response, reference=reference), RewardSettings())
+    return number(Case(response=response, reference=reference))
 """
 
 
@@ -53,7 +51,7 @@ def test_a_run_with_failing_verifiers_trains_on_nothing_false(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(FAILING)
-    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "reward.seconds=2", "cluster.verifiers=2")
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.seconds=2", "cluster.verifiers=2")
     _, lines, rows = start(tmp_path, *settings)
     for line in lines:
         check_conservation(line)
@@ -85,7 +83,7 @@ def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return 1 / 0\n")
-    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "warmup.updates=0")
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "warmup.updates=0")
     with pytest.raises(Starved, match="16 groups in a row could not be judged"):
         start(tmp_path, *settings)
     said = capsys.readouterr().out
@@ -117,65 +115,45 @@ def yes_model(folder: Path) -> None:
 def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     yes_model(tmp_path / "judge")
-    settings = ("reward.name=judge", f"reward.model={tmp_path}/judge", "reward.seconds=30", "filter.drop=none")
+    settings = ("reward.name=judge", f"reward.judge.path={tmp_path}/judge", "reward.seconds=30", "filter.drop=none")
     _, lines, rows = start(tmp_path, *settings, "run.steps=1", "learner.algorithm=reinforce")
     assert lines[0]["accuracy"] == 1.0
     assert {row["outcome"] for row in rows} == {"correct"}
 
 
-def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None:
-    import ray
+LAST_WORD = """
+def reward(response, reference, prompt):
+    return response.rpartition(";")[2] == reference
+"""
 
-    from actors.grading.judge import JudgeModel
-    from actors.grading.labels import StepLabel, label_steps
-    from actors.settings import GeneratorSettings, RolloutSettings
-    from actors.types import EngineSpec
+
+def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None:
+    from cluster.commands.label import label_file
+    from cluster.config.run_config import GradingConfig
 
     yes_model(tmp_path / "model")
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "TORCHDYNAMO_DISABLE": "1"}
-    spec = EngineSpec(
-        model=str(tmp_path / "model"),
-        dtype="float32",
-        seed=0,
-        max_model_len=256,
-        tensor_parallel=1,
-        backend="",
-        on_cpu=True,
-        engine=GeneratorSettings(),
+    (tmp_path / "mine.py").write_text(LAST_WORD)
+    rows = [{"prompt": "is it?", "steps": ["so;", "it.;"], "reference": reference} for reference in ("yes", "no")]
+    (tmp_path / "steps.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = GradingConfig(
+        model={"path": str(tmp_path / "model"), "dtype": "float32"},
+        reward={"name": "own", "own": {"file": str(tmp_path / "mine.py")}},
+        rollout={"max_new_tokens": 8},
     )
-
-    async def labels(reference: str) -> list[StepLabel]:
-        async def complete(text: str, count: int) -> list[str]:
-            return await engine.continuations.remote(text, count, RolloutSettings(max_new_tokens=8), 0)
-
-        async def judge(response: str) -> Outcome:
-            case = Case(response=response.rpartition(";")[2], reference=reference)
-            question = Question(reward="exact", case=case, settings=RewardSettings())
-            return (await asyncio.to_thread(grader.grade, [question]))[0].outcome
-
-        return await label_steps("is it?", ["so;", "it.;"], complete, judge, completions=4)
-
-    ray.init(address="local", num_cpus=2, log_to_driver=False, runtime_env={"env_vars": env})
-    grader = Grader()
-    try:
-        engine: Any = ray.remote(JudgeModel).remote(spec)
-        ray.get(engine.start.remote())
-        right, wrong = asyncio.run(labels("yes")), asyncio.run(labels("no"))
-        ray.get(engine.stop.remote())
-    finally:
-        grader.close()
-        ray.shutdown()
-    assert [(label.hard, label.soft, label.scored) for label in right] == [(1.0, 1.0, 4)] * 2
-    assert [(label.hard, label.soft, label.scored) for label in wrong] == [(0.0, 0.0, 4)] * 2
+    assert label_file(tmp_path / "steps.jsonl", config, tmp_path / "labels.jsonl", completions=4) == 2
+    right, wrong = map(json.loads, (tmp_path / "labels.jsonl").read_text().splitlines())
+    assert right | {"labels": []} == rows[0] | {"labels": []}
+    assert [(label["hard"], label["soft"], label["scored"]) for label in right["labels"]] == [(1.0, 1.0, 4)] * 2
+    assert [(label["hard"], label["soft"], label["scored"]) for label in wrong["labels"]] == [(0.0, 0.0, 4)] * 2
 
 
 STEPS = """
 from rewards import RewardResult, SpanReward, Outcome
 from rewards.answers.text import number
-from rewards import Case, RewardSettings
+from rewards import Case
 
 def reward(response, reference, prompt):
-    said = number(Case(response=response, reference=reference), RewardSettings())
+    said = number(Case(response=response, reference=reference))
     ends = [i + 1 for i, character in enumerate(response) if character == "="]
     span_rewards = tuple(SpanReward(start=end - 1, end=end, value=1.0) for end in ends)
     return RewardResult(outcome=said.outcome, why=said.why, span_rewards=span_rewards)
@@ -185,7 +163,7 @@ def reward(response, reference, prompt):
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
 def test_rewards_of_steps_lie_on_their_tokens_and_train(tmp_path: Path, algorithm: str) -> None:
     (tmp_path / "mine.py").write_text(STEPS)
-    settings = ("reward.name=own", f"reward.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=none")
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=none")
     _, lines, rows = start(tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
     assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
     for row in rows:

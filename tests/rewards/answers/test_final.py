@@ -1,10 +1,9 @@
-import pytest
-
 from rewards.answers.final import Final, Found, final, final_of_reference, spoken, tagged
 from rewards.answers.formulas import first_formulas, last_formulas, looks_like_formula, plain_number
+from tests.tables import each
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "rest"),
     [
         ("<think>5</think>6", "6"),
@@ -19,7 +18,7 @@ def test_thinking_is_dropped_and_thinking_without_an_end_leaves_nothing(response
     assert spoken(response) == rest
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "inner"),
     [
         ("<answer>1</answer> <answer>2</answer> 3", "2"),
@@ -32,7 +31,7 @@ def test_the_last_pair_of_answer_tags_holds_the_answer(text: str, inner: str | N
     assert tagged(text) == inner
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "texts"),
     [
         (r"\boxed{1} and \boxed{2}", ("1", "2")),
@@ -57,7 +56,7 @@ def test_the_last_boxes_with_nothing_but_separators_between_are_the_answer(
     assert (answer.found, answer.texts) == (Found.BOX, texts)
 
 
-@pytest.mark.parametrize(
+@each(
     "response",
     [
         r"\boxed{5",
@@ -75,7 +74,7 @@ def test_an_answer_that_was_begun_and_not_ended_is_none(response: str) -> None:
     assert final(response) is None
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "texts"),
     [
         ("The answer is 5. I checked 7 times.", ("5",)),
@@ -102,7 +101,7 @@ def test_without_a_box_the_last_answer_phrase_counts(response: str, texts: tuple
     assert (answer.found, answer.texts) == (Found.PHRASE, texts)
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "texts"),
     [
         ("Haley总共有99颗弹珠。", ("99",)),
@@ -122,9 +121,7 @@ def test_without_any_sign_the_last_formula_or_number_counts(response: str, texts
     assert (answer.found, answer.texts) == (Found.TEXT, texts)
 
 
-@pytest.mark.parametrize(
-    "response", ["I am not able to say how this could ever be done", "The answer is $\\frac{1}{", "Answer $\n9\n$"]
-)
+@each("response", ["I am not able to say how this could ever be done", "The answer is $\\frac{1}{", "Answer $\n9\n$"])
 def test_prose_and_a_formula_that_broke_off_hold_no_answer(response: str) -> None:
     assert final(response) is None
 
@@ -136,7 +133,7 @@ def test_a_final_answer_behind_a_box_replaces_it_and_other_prose_does_not() -> N
     assert kept == Final(found=Found.BOX, texts=("5",))
 
 
-@pytest.mark.parametrize(
+@each(
     ("reference", "texts"),
     [(r"\boxed{x = 1", ("x = 1",)), ("4, 10, -2", ("4, 10, -2",)), ("xy = 1", ("xy = 1",)), ("a\n#### 72", ("72",))],
 )
@@ -146,7 +143,7 @@ def test_a_reference_is_read_as_meant(reference: str, texts: tuple[str, ...]) ->
     assert answer.texts == texts
 
 
-@pytest.mark.parametrize(
+@each(
     ("token", "plain"),
     [("1,000", "1000"), ("0,111", "0.111"), ("2,74", "2.74"), ("1 000", "1000"), ("1.000,99", "1000.99"), (".5", ".5")],
 )
@@ -154,7 +151,7 @@ def test_numbers_of_running_text_get_a_decimal_point(token: str, plain: str) -> 
     assert plain_number(token) == plain
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "formula"),
     [
         ("2*x + 2", True),
@@ -174,9 +171,7 @@ def test_a_price_is_no_formula_between_dollar_signs() -> None:
     assert first_formulas("it costs $5 and not $6") == ("$5",)
 
 
-@pytest.mark.parametrize(
-    "text", ["It is 24, not 25", "not 25 but 24", "It isn't $25$: it is $24$", "24 cm^2 rather than 25"]
-)
+@each("text", ["It is 24, not 25", "not 25 but 24", "It isn't $25$: it is $24$", "24 cm^2 rather than 25"])
 def test_a_number_that_the_text_rules_out_is_passed_over(text: str) -> None:
     assert last_formulas(text) == ("24",)
 

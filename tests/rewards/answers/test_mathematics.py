@@ -11,12 +11,11 @@ from rewards.answers.final import Found, final, final_of_reference
 from rewards.answers.mathematics import check_math, math
 from rewards.answers.quick import agrees
 from rewards.answers.reading import list_of
-from rewards.settings import RewardSettings
 from rewards.verdict import Case, Outcome, RewardResult
+from tests.tables import each
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 OWN = Path(__file__).parents[2] / "data" / "verifier_cases" / "math.jsonl"
-SETTINGS = RewardSettings()
 
 # Where the policy differs from the one of the project that a policy case comes from: (reference, response) by reason.
 DEVIATIONS: dict[str, set[tuple[str, str]]] = {
@@ -42,7 +41,7 @@ def rows(file: str) -> list[dict[str, Any]]:
 
 
 def judged(response: str, reference: str) -> RewardResult:
-    return math(Case(response=response, reference=reference), SETTINGS)
+    return math(Case(response=response, reference=reference))
 
 
 def own_pairs() -> list[tuple[str, str, str]]:
@@ -50,11 +49,12 @@ def own_pairs() -> list[tuple[str, str, str]]:
     return [(case["reference"], case["response"], case["expected"]) for case in cases]
 
 
-@pytest.mark.parametrize(("reference", "response", "expected"), own_pairs())
+@each(("reference", "response", "expected"), own_pairs())
 def test_equal_answers_are_correct_and_look_alikes_are_not(reference: str, response: str, expected: str) -> None:
     assert (judged(response, reference).outcome is Outcome.CORRECT) == (expected == "correct")
 
 
+@pytest.mark.slow
 def test_the_cases_of_public_verifiers_come_out_as_there() -> None:
     cases = [case for case in rows("verifier_cases.jsonl") if case["reward"] == "math"]
     missed = [
@@ -80,6 +80,7 @@ def test_the_policy_differs_from_other_projects_only_as_documented() -> None:
     assert differing == set().union(*DEVIATIONS.values())
 
 
+@pytest.mark.slow
 def test_the_short_cut_by_equal_text_never_differs_from_the_comparison() -> None:
     pairs = [(case["response"], case["reference"]) for case in rows("verifier_cases.jsonl") if case["reward"] == "math"]
     pairs += [(row["solution"], row["answer"]) for row in rows("math500/test.jsonl")]
@@ -92,7 +93,7 @@ def test_the_short_cut_by_equal_text_never_differs_from_the_comparison() -> None
         assert compared == (judged(response, reference).outcome is Outcome.CORRECT), (response, reference)
 
 
-@pytest.mark.parametrize(
+@each(
     ("one", "other", "equals"),
     [
         ("2^{-99}", r"\frac{1}{2^{99}}", True),
@@ -112,7 +113,7 @@ def test_algebra_rounds_nothing_away(one: str, other: str, equals: bool) -> None
     assert equal(one, other) is equals
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "outcome"),
     [
         (r"\boxed{5", Outcome.UNPARSABLE),
@@ -140,7 +141,7 @@ def test_the_second_checker_is_reported_and_changes_nothing() -> None:
     assert judged("none", "5").parts == {"quick": 0.0}
 
 
-@pytest.mark.parametrize(
+@each(
     ("said", "wanted", "equals"),
     [
         (("2", "1"), ("1,2",), True),
@@ -157,15 +158,16 @@ def test_the_second_checker_compares_text_and_fractions(
     assert agrees(said, wanted) is equals
 
 
-@pytest.mark.parametrize("reference", ["", " ", r"\boxed{}", "$$"])
+@each("reference", ["", " ", r"\boxed{}", "$$"])
 def test_a_reference_without_an_answer_is_refused(reference: str) -> None:
     with pytest.raises(ValueError, match="holds no answer"):
-        check_math(reference, SETTINGS)
+        check_math(reference)
 
 
+@pytest.mark.slow
 def test_every_answer_of_math_500_is_correct_against_itself_and_its_solution() -> None:
     for row in rows("math500/test.jsonl"):
-        check_math(row["answer"], SETTINGS)
+        check_math(row["answer"])
         for response in (
             row["answer"],
             row["solution"],
@@ -175,6 +177,7 @@ def test_every_answer_of_math_500_is_correct_against_itself_and_its_solution() -
             assert judged(response, row["answer"]).outcome is Outcome.CORRECT, (response, row["answer"])
 
 
+@pytest.mark.slow
 def test_no_answer_of_math_500_is_correct_against_the_next_one() -> None:
     answers = [row["answer"] for row in rows("math500/test.jsonl") if not row["answer"].lstrip("-").isdigit()]
     for one, two in itertools.pairwise(answers):
@@ -182,11 +185,12 @@ def test_no_answer_of_math_500_is_correct_against_the_next_one() -> None:
             assert judged(f"\\boxed{{{two}}}", one).outcome is Outcome.WRONG, (one, two)
 
 
-@pytest.mark.parametrize(
+@pytest.mark.slow
+@each(
     ("file", "field"), [("gsm8k/test.jsonl", "answer"), ("gsm8k/train.jsonl", "answer"), ("svamp/test.jsonl", "Answer")]
 )
 def test_every_fifth_answer_of_the_word_problems_is_correct_against_itself(file: str, field: str) -> None:
     for row in rows(file)[::5]:
         answer = str(row[field])
-        check_math(answer, SETTINGS)
+        check_math(answer)
         assert judged(answer, answer.rpartition("#### ")[2]).outcome is Outcome.CORRECT, answer

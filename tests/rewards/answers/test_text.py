@@ -5,19 +5,18 @@ from pathlib import Path
 import pytest
 
 from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, final_number, number
-from rewards.settings import RewardSettings
 from rewards.verdict import Case, Outcome, RewardResult
+from tests.tables import each
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
-SETTINGS = RewardSettings()
 REWARDS = {"exact": exact, "choice": choice, "number": number}
 
 
 def judged(reward: str, response: str, reference: str) -> RewardResult:
-    return REWARDS[reward](Case(response=response, reference=reference), SETTINGS)
+    return REWARDS[reward](Case(response=response, reference=reference))
 
 
-@pytest.mark.parametrize(
+@each(
     ("text", "value"),
     [
         ("8+7+0=15,5+6+1=12#525", 525),
@@ -42,7 +41,7 @@ def test_the_final_number_is_the_one_a_person_would_read(text: str, value: Fract
     assert final_number(text) == value
 
 
-@pytest.mark.parametrize(
+@each(
     ("reward", "response", "outcome"),
     [
         ("number", "it is 0.50", Outcome.CORRECT),
@@ -67,7 +66,7 @@ def test_an_outcome_follows_from_response_and_reference(reward: str, response: s
     assert result.why
 
 
-@pytest.mark.parametrize(
+@each(
     ("reference", "response"),
     [
         ("new york city", "New  York City!"),
@@ -81,12 +80,12 @@ def test_exact_ignores_case_articles_and_the_punctuation_around_words(reference:
     assert judged("exact", response, reference).outcome is Outcome.CORRECT
 
 
-@pytest.mark.parametrize(("reference", "response"), [("-3", "3"), (".5", "5"), ("5%", "5"), ("1/2", "12")])
+@each(("reference", "response"), [("-3", "3"), (".5", "5"), ("5%", "5"), ("1/2", "12")])
 def test_exact_minds_signs_that_change_a_value(reference: str, response: str) -> None:
     assert judged("exact", response, reference).outcome is Outcome.WRONG
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "letter"),
     [
         ("The answer is for sure D, it can't be A or B", "D"),
@@ -116,17 +115,17 @@ def test_the_letter_is_the_one_that_the_response_chooses(response: str, letter: 
     assert judged("choice", response, "K").outcome is Outcome.WRONG
 
 
-@pytest.mark.parametrize("response", ["I have no idea", r"\boxed{42}", r"\boxed{A", "<think>A", ""])
+@each("response", ["I have no idea", r"\boxed{42}", r"\boxed{A", "<think>A", ""])
 def test_a_response_without_a_letter_is_unparsable(response: str) -> None:
     assert judged("choice", response, "A").outcome is Outcome.UNPARSABLE
 
 
-@pytest.mark.parametrize("reference", ["D", "(D) Alina", "D. Alina", r"\boxed{D}", r"\text{(D)}", "d"])
+@each("reference", ["D", "(D) Alina", "D. Alina", r"\boxed{D}", r"\text{(D)}", "d"])
 def test_a_reference_of_choice_begins_with_its_letter(reference: str) -> None:
     assert judged("choice", "D", reference).outcome is Outcome.CORRECT
 
 
-@pytest.mark.parametrize(
+@each(
     ("check", "reference", "sentence"),
     [
         (check_number, "no number at all", "no number at all"),
@@ -137,10 +136,10 @@ def test_a_reference_of_choice_begins_with_its_letter(reference: str) -> None:
 )
 def test_a_reference_that_no_response_could_match_is_refused(check: type, reference: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        check(reference, SETTINGS)
+        check(reference)
 
 
-@pytest.mark.parametrize("reward", ["exact", "choice"])
+@each("reward", ["exact", "choice"])
 def test_the_cases_of_public_verifiers_come_out_as_there(reward: str) -> None:
     file = DATA / "verifier_cases.jsonl"
     if not file.exists():
@@ -152,18 +151,18 @@ def test_the_cases_of_public_verifiers_come_out_as_there(reward: str) -> None:
         assert correct == (case["expected"] == "correct"), case
 
 
-@pytest.mark.parametrize(("file", "field"), [("gsm8k/test.jsonl", "answer"), ("svamp/test.jsonl", "Answer")])
+@each(("file", "field"), [("gsm8k/test.jsonl", "answer"), ("svamp/test.jsonl", "Answer")])
 def test_every_number_of_a_data_set_is_correct_against_itself(file: str, field: str) -> None:
     path = DATA / file
     if not path.exists():
         pytest.skip(f"needs the data set, which is not at {path}")
     for line in path.read_text().splitlines():
         answer = str(json.loads(line)[field])
-        check_number(answer, SETTINGS)
+        check_number(answer)
         assert judged("number", answer, answer).outcome is Outcome.CORRECT, answer
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "outcome"),
     [
         ("A or C", Outcome.UNPARSABLE),

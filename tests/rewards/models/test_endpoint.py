@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rewards.models.endpoint import Failure, ask
-from rewards.models.judges import judge
-from rewards.settings import RewardSettings
+from rewards.models.judges import JudgeSettings, judge
+from rewards.settings import Budget
 from rewards.verdict import Case, Outcome
 
 Behaviour = Callable[["Handler", dict[str, Any]], None]
@@ -153,9 +153,10 @@ def test_a_busy_endpoint_or_a_lost_connection_is_tried_again(monkeypatch: pytest
         assert len(server.asked) == 2
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_goes_on_failing_is_an_error_with_status_and_words(monkeypatch: pytest.MonkeyPatch) -> None:
     with endpoint(monkeypatch) as server:
-        (failure,) = ask(server.url, "m", questions("broken"), 2.0)
+        (failure,) = ask(server.url, "m", questions("broken"), 5.0)
         assert len(server.asked) > 1
     assert isinstance(failure, Failure)
     assert failure.outcome is Outcome.ERROR
@@ -170,16 +171,17 @@ def test_a_request_that_the_endpoint_refuses_is_not_repeated(monkeypatch: pytest
     assert (failure.outcome, "status 401" in failure.why, "no such key" in failure.why) == (Outcome.ERROR, True, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behaviour", ["hang", "drip"])
 def test_an_answer_that_does_not_end_in_time_is_a_time_out_of_its_own_case(
     monkeypatch: pytest.MonkeyPatch, behaviour: str
 ) -> None:
     with endpoint(monkeypatch) as server:
-        answers = ask(server.url, "m", questions("a", behaviour, "b"), 1.5)
+        answers = ask(server.url, "m", questions("a", behaviour, "b"), 5.0)
     assert (answers[0], answers[2]) == ("to a", "to b")
     assert isinstance(answers[1], Failure)
     assert answers[1].outcome is Outcome.TIMEOUT
-    assert "within 1.5 s" in answers[1].why
+    assert "within 5 s" in answers[1].why
 
 
 @pytest.mark.parametrize("behaviour", ["garbage", "empty", "silent"])
@@ -203,16 +205,17 @@ def test_nothing_is_asked_about_nothing() -> None:
     assert ask("http://127.0.0.1:1/v1", "m", [], 1) == []
 
 
+@pytest.mark.slow
 def test_the_judge_judges_each_case_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     said = ("fine", "garbage", "hang", "refused", "fine")
     with endpoint(monkeypatch) as server:
-        settings = RewardSettings(name="judge", judge_url=server.url, judge_model="m", seconds=1.5)
+        settings = JudgeSettings(url=server.url, model="m")
         cases = [Case(prompt="q", reference="r", response=response) for response in said]
-        outcomes = [result.outcome for result in judge(cases, settings)]
+        outcomes = [result.outcome for result in judge(cases, settings, Budget(seconds=5.0))]
     right, late, failed = Outcome.CORRECT, Outcome.TIMEOUT, Outcome.ERROR
     assert outcomes == [right, failed, late, failed, right]
 
 
 def test_the_judge_needs_an_endpoint() -> None:
-    with pytest.raises(ValueError, match=r"set reward\.judge_url"):
-        judge([Case(response="", reference="")], RewardSettings(model="folder"))
+    with pytest.raises(ValueError, match=r"url must be set to an endpoint"):
+        judge([Case(response="", reference="")], JudgeSettings(path="folder"), Budget())

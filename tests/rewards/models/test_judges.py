@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from rewards.models.judges import check_judge, fenced, messages, read
-from rewards.settings import RewardSettings
+from rewards.models.judges import JudgeSettings, check_judge, fenced, messages, read
 from rewards.verdict import Case, Outcome, SpanReward
 
 CASE = Case(prompt="What is 2+2?", reference="4", response="2+2 is 4, and 4 it is. So: 4")
-PLAIN = RewardSettings()
-SPANS = RewardSettings(judge_prompt="spans")
+PLAIN = JudgeSettings()
+SPANS = JudgeSettings(prompt="spans")
 
 
 # ------------------------------------------------------------------------------------- what is asked
@@ -27,7 +26,7 @@ def test_zero_shot_shows_question_reference_and_response_and_asks_for_one_word()
 
 
 def test_few_shot_asks_the_same_after_three_examples_with_answers_that_can_be_read() -> None:
-    *examples, last = messages(CASE, RewardSettings(judge_prompt="few-shot"))
+    *examples, last = messages(CASE, JudgeSettings(prompt="few-shot"))
     assert [last] == messages(CASE, PLAIN)
     assert [turn["role"] for turn in examples] == ["user", "assistant"] * 3
     outcomes = [read(turn["content"], CASE, PLAIN).outcome for turn in examples[1::2]]
@@ -63,7 +62,7 @@ def test_a_file_of_your_own_is_filled_in_one_pass(tmp_path: Path) -> None:
     file = tmp_path / "prompt.txt"
     file.write_text("Q {prompt} R {reference} A {response} {other} {}", encoding="utf-8")
     case = Case(prompt="{response}", reference="é", response="{reference}")
-    (turn,) = messages(case, RewardSettings(judge_prompt=str(file)))
+    (turn,) = messages(case, JudgeSettings(prompt=str(file)))
     assert turn["content"] == "Q {response} R é A ```\n{reference}\n``` {other} {}"
 
 
@@ -158,27 +157,27 @@ def test_json_that_holds_no_verdict_is_the_failure_of_the_judge(answer: str) -> 
 def test_a_judge_with_an_endpoint_or_a_model_folder_passes(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "prompt.txt").write_text("{response}?")
-    check_judge("", RewardSettings(judge_url="http://host:8000/v1", judge_model="m"))
-    check_judge("", RewardSettings(model=str(tmp_path), judge_prompt=str(tmp_path / "prompt.txt")))
+    check_judge(JudgeSettings(url="http://host:8000/v1", model="m"))
+    check_judge(JudgeSettings(path=str(tmp_path), prompt=str(tmp_path / "prompt.txt")))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "needs a judge: set reward.judge_url"),
-        ({"judge_url": "http://host/v1"}, "needs reward.judge_model"),
-        ({"judge_url": "host/v1", "judge_model": "m"}, "must begin with http"),
-        ({"model": "no-such-folder"}, "with a config.json"),
-        ({"judge_url": "http://host/v1", "judge_model": "m", "judge_prompt": "few"}, "or a text file, got 'few'"),
+        ({}, "url must be set to an OpenAI-compatible endpoint, or path to a model folder"),
+        ({"url": "http://host/v1"}, "model must be set to the name of the endpoint's model"),
+        ({"url": "host/v1", "model": "m"}, "must begin with http"),
+        ({"path": "no-such-folder"}, "with a config.json"),
+        ({"url": "http://host/v1", "model": "m", "prompt": "few"}, "or a text file, got 'few'"),
     ],
 )
 def test_a_judge_that_cannot_be_asked_is_refused(settings: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_judge("", RewardSettings.model_validate(settings))
+        check_judge(JudgeSettings.model_validate(settings))
 
 
 def test_a_prompt_file_without_a_place_for_the_response_is_refused(tmp_path: Path) -> None:
     (tmp_path / "prompt.txt").write_text("Is {reference} right?")
-    settings = RewardSettings(judge_url="http://host/v1", judge_model="m", judge_prompt=str(tmp_path / "prompt.txt"))
+    settings = JudgeSettings(url="http://host/v1", model="m", prompt=str(tmp_path / "prompt.txt"))
     with pytest.raises(ValueError, match=r"has no place \{response\}"):
-        check_judge("", settings)
+        check_judge(settings)

@@ -14,8 +14,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
-from rewards.models.scoring import check_model, check_process, model, process, steps
-from rewards.settings import RewardSettings
+from rewards.models.scoring import ModelSettings, ProcessSettings, check_model, check_process, model, process, steps
 from rewards.verdict import Case, Outcome, RewardResult
 
 LETTERS = "abcdefgh .:+-123StpQ\n"
@@ -90,17 +89,17 @@ def raws(judgements: list[RewardResult]) -> list[float]:
 def test_a_response_gets_the_score_of_its_end(tmp_path: Path, labels: int, outputs: dict[str, list[float]]) -> None:
     vocabulary, network = write(tmp_path, "whole", labels=labels)
     set_by_hand(tmp_path, vocabulary, network, outputs)
-    liked, disliked = model([said("bbba"), said("ab")], RewardSettings(model=str(tmp_path)))
-    assert (liked.value, liked.parts["raw"]) == (pytest.approx(0.880797, abs=1e-5), pytest.approx(2.0, abs=1e-4))
+    liked, disliked = model([said("bbba"), said("ab")], ModelSettings(path=str(tmp_path)))
+    assert (liked.reward, liked.parts["raw"]) == (pytest.approx(0.880797, abs=1e-5), pytest.approx(2.0, abs=1e-4))
     assert (liked.outcome, disliked.outcome) == (Outcome.CORRECT, Outcome.WRONG)
-    assert disliked.value == pytest.approx(0.119203, abs=1e-5)
+    assert disliked.reward == pytest.approx(0.119203, abs=1e-5)
 
 
 @pytest.mark.parametrize("pad", [True, False])
 def test_a_score_does_not_depend_on_the_neighbours_in_the_batch(tmp_path: Path, pad: bool) -> None:
     write(tmp_path, "whole", pad=pad)
     cases = [said("abc" * number + "d") for number in range(11)]
-    settings = RewardSettings(model=str(tmp_path))
+    settings = ModelSettings(path=str(tmp_path))
     together = raws(model(cases, settings))
     assert together == pytest.approx([raws(model([case], settings))[0] for case in cases], abs=1e-5)
     assert len({round(raw, 4) for raw in together}) == 11
@@ -112,7 +111,7 @@ def test_the_end_of_a_text_that_is_too_long_is_scored(tmp_path: Path) -> None:
     whole, end, other = raws(
         model(
             [said(text, ""), said(text[-64:], ""), said("h" + text[-63:], "")],
-            RewardSettings(model=str(tmp_path)),
+            ModelSettings(path=str(tmp_path)),
         )
     )
     assert whole == pytest.approx(end, abs=1e-5)
@@ -122,7 +121,7 @@ def test_the_end_of_a_text_that_is_too_long_is_scored(tmp_path: Path) -> None:
 def test_prompt_and_response_go_through_a_chat_template_where_there_is_one(tmp_path: Path) -> None:
     vocabulary, network = write(tmp_path, "whole")
     set_by_hand(tmp_path, vocabulary, network, {"a": [2.0], ".": [-3.0]})
-    settings = RewardSettings(model=str(tmp_path))
+    settings = ModelSettings(path=str(tmp_path))
     (tmp_path / "chat_template.jinja").write_text(
         "{% for m in messages %}{{ m['role'][0] }}:{{ m['content'] }}.{% endfor %}"
     )
@@ -131,7 +130,7 @@ def test_prompt_and_response_go_through_a_chat_template_where_there_is_one(tmp_p
 
 def test_an_empty_response_is_unparsable_and_costs_its_neighbours_nothing(tmp_path: Path) -> None:
     write(tmp_path, "whole")
-    empty, full = model([said(" \n"), said("ab")], RewardSettings(model=str(tmp_path)))
+    empty, full = model([said(" \n"), said("ab")], ModelSettings(path=str(tmp_path)))
     assert (empty.outcome, full.outcome.scored) == (Outcome.UNPARSABLE, True)
 
 
@@ -141,7 +140,7 @@ def test_a_score_that_is_no_number_is_no_verdict(tmp_path: Path) -> None:
     with torch.no_grad():
         network.model.embed_tokens.weight[vocabulary["a"]] = math.nan
     network.save_pretrained(tmp_path)
-    lost, kept = model([said("a"), said("b")], RewardSettings(model=str(tmp_path)))
+    lost, kept = model([said("a"), said("b")], ModelSettings(path=str(tmp_path)))
     assert (lost.outcome, kept.outcome) == (Outcome.ERROR, Outcome.CORRECT)
 
 
@@ -150,7 +149,7 @@ def test_a_model_without_its_head_is_refused_rather_than_given_a_random_one(tmp_
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["Qwen2ForSequenceClassification"]}))
     with pytest.raises(ValueError, match=r"lacks weights of its model: score\.weight"):
-        model([said("a")], RewardSettings(model=str(tmp_path)))
+        model([said("a")], ModelSettings(path=str(tmp_path)))
 
 
 # ------------------------------------------------------------------------------------- steps
@@ -213,13 +212,13 @@ KINDS = [("tokens", ("ки",)), ("tokens", ("<extra_0>",)), ("causal", ("ки",)
 @pytest.mark.parametrize(("kind", "extra"), KINDS)
 def test_every_step_is_scored_at_its_end_with_all_before_it(tmp_path: Path, kind: str, extra: tuple[str, ...]) -> None:
     response = "fa\n\ngb\n\n-b-c\n"
-    (result,) = process([said(response)], RewardSettings(model=counting_folder(tmp_path, kind, extra)))
+    (result,) = process([said(response)], ProcessSettings(path=counting_folder(tmp_path, kind, extra)))
     scores = [counted(1, 0), 0.5, counted(1, 2)]
     named = dict(zip(("step_1", "step_2", "step_3"), scores, strict=True))
     assert result.parts == pytest.approx({**named, "steps": 3.0, "raw": scores[2]}, abs=1e-5)
-    assert [(mark.start, mark.end) for mark in result.span_rewards] == [(1, 2), (5, 6), (11, 12)]
-    assert [mark.value for mark in result.span_rewards] == pytest.approx(scores, abs=1e-5)
-    assert (result.outcome, result.value) == (Outcome.WRONG, pytest.approx(scores[2], abs=1e-5))
+    assert [(span.start, span.end) for span in result.span_rewards] == [(1, 2), (5, 6), (11, 12)]
+    assert [span.value for span in result.span_rewards] == pytest.approx(scores, abs=1e-5)
+    assert (result.outcome, result.reward) == (Outcome.WRONG, pytest.approx(scores[2], abs=1e-5))
 
 
 @pytest.mark.parametrize(
@@ -235,36 +234,36 @@ def test_every_step_is_scored_at_its_end_with_all_before_it(tmp_path: Path, kind
     ],
 )
 def test_the_value_is_the_aggregate_of_the_settings(tmp_path: Path, aggregate: str, value: float) -> None:
-    settings = RewardSettings.model_validate({"model": counting_folder(tmp_path, "tokens"), "aggregate": aggregate})
+    settings = ProcessSettings.model_validate({"path": counting_folder(tmp_path, "tokens"), "aggregate": aggregate})
     (result,) = process([said("Step 1: a\nStep 2: b\nStep 3: a")], settings)
-    assert result.value == pytest.approx(value, abs=1e-5)
+    assert result.reward == pytest.approx(value, abs=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "extra"), KINDS)
 def test_steps_do_not_depend_on_the_neighbours_in_the_batch(tmp_path: Path, kind: str, extra: tuple[str, ...]) -> None:
     write(tmp_path, kind, labels=2, extra=extra)
-    settings = RewardSettings(model=str(tmp_path))
+    settings = ProcessSettings(path=str(tmp_path))
     cases = [said("\n\n".join("abcde"[number % 5] * (number + 1) for number in range(count))) for count in range(9)]
     together = process(cases, settings)
     alone = [process([case], settings)[0] for case in cases]
     assert together[0].outcome is Outcome.UNPARSABLE
     for one, other in zip(together, alone, strict=True):
         assert dict(one.parts) == pytest.approx(dict(other.parts), abs=1e-5)
-    assert len({round(mark.value, 4) for mark in together[-1].span_rewards}) == 8
+    assert len({round(span.value, 4) for span in together[-1].span_rewards}) == 8
 
 
 def test_a_response_that_writes_the_step_tag_gains_no_step(tmp_path: Path) -> None:
-    settings = RewardSettings(model=counting_folder(tmp_path, "causal"))
+    settings = ProcessSettings(path=counting_folder(tmp_path, "causal"))
     honest, sly = process([said("a\n\nb"), said("a ки +\n\nb ки")], settings)
-    assert [mark.value for mark in sly.span_rewards] == pytest.approx(
-        [mark.value for mark in honest.span_rewards], abs=1e-5
+    assert [span.value for span in sly.span_rewards] == pytest.approx(
+        [span.value for span in honest.span_rewards], abs=1e-5
     )
 
 
 def test_steps_before_what_the_model_reads_have_no_score(tmp_path: Path) -> None:
-    settings = RewardSettings(model=counting_folder(tmp_path, "tokens"))
+    settings = ProcessSettings(path=counting_folder(tmp_path, "tokens"))
     (result,) = process([said("a\n\n" + "b" * 70 + "\n\n" + "b")], settings)
-    assert [mark.end for mark in result.span_rewards] == [73, 76]
+    assert [span.end for span in result.span_rewards] == [73, 76]
     assert dict(result.parts) == pytest.approx(
         {"step_2": counted(0, 1), "step_3": counted(0, 1), "steps": 3.0, "raw": counted(0, 1)}, abs=1e-5
     )
@@ -272,7 +271,7 @@ def test_steps_before_what_the_model_reads_have_no_score(tmp_path: Path) -> None
 
 
 def test_sixteen_steps_are_named_and_all_are_marked(tmp_path: Path) -> None:
-    settings = RewardSettings(model=counting_folder(tmp_path, "tokens"))
+    settings = ProcessSettings(path=counting_folder(tmp_path, "tokens"))
     (result,) = process([said("\n\n".join("a" * 20))], settings)
     assert [name for name in result.parts if name.startswith("step_")] == [f"step_{n}" for n in range(1, 17)]
     assert (len(result.span_rewards), result.parts["steps"]) == (20, 20.0)
@@ -282,14 +281,14 @@ def test_steps_follow_a_chat_template_where_there_is_one(tmp_path: Path) -> None
     folder = counting_folder(tmp_path, "tokens")
     template = "{% for m in messages %}{{ m['content'] }}b{% endfor %}{% if add_generation_prompt %}b{% endif %}"
     (tmp_path / "chat_template.jinja").write_text(template)
-    (result,) = process([said("a")], RewardSettings(model=folder))
-    assert result.value == pytest.approx(counted(1, 2), abs=1e-5)
+    (result,) = process([said("a")], ProcessSettings(path=folder))
+    assert result.reward == pytest.approx(counted(1, 2), abs=1e-5)
 
 
 def test_a_causal_model_whose_tokenizer_lacks_the_tags_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "causal", extra=())
     with pytest.raises(ValueError, match="does not know 'ки'"):
-        process([said("a")], RewardSettings(model=str(tmp_path)))
+        process([said("a")], ProcessSettings(path=str(tmp_path)))
 
 
 # ------------------------------------------------------------------------------------- folders
@@ -298,22 +297,22 @@ def test_a_causal_model_whose_tokenizer_lacks_the_tags_is_refused(tmp_path: Path
 def test_a_folder_is_checked_before_anything_is_judged(tmp_path: Path) -> None:
     write(tmp_path / "whole", "whole")
     write(tmp_path / "causal", "causal")
-    check_model("", RewardSettings(model=str(tmp_path / "whole")))
-    check_process("", RewardSettings(model=str(tmp_path / "causal")))
+    check_model(ModelSettings(path=str(tmp_path / "whole")))
+    check_process(ProcessSettings(path=str(tmp_path / "causal")))
     with pytest.raises(ValueError, match=r"class \.\.\.ForSequenceClassification; .* holds Qwen2ForCausalLM"):
-        check_model("", RewardSettings(model=str(tmp_path / "causal")))
+        check_model(ModelSettings(path=str(tmp_path / "causal")))
     with pytest.raises(ValueError, match=r"ForTokenClassification or .*ForCausalLM"):
-        check_process("", RewardSettings(model=str(tmp_path / "whole")))
+        check_process(ProcessSettings(path=str(tmp_path / "whole")))
 
 
 def test_a_model_with_three_labels_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "whole", labels=3)
     with pytest.raises(ValueError, match=r"one or two labels; .* has 3"):
-        check_model("", RewardSettings(model=str(tmp_path)))
+        check_model(ModelSettings(path=str(tmp_path)))
 
 
 @pytest.mark.parametrize("check", [check_model, check_process])
 @pytest.mark.parametrize("folder", ["", "no-such-folder"])
 def test_a_folder_that_is_not_there_is_named(check: Any, folder: str) -> None:
     with pytest.raises(ValueError, match=f"with a config.json, got '{folder}'"):
-        check("", RewardSettings(model=folder))
+        check(ProcessSettings(path=folder))

@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 
-from rewards.programs.code import check_code, code, response_code, same_output
+from rewards.programs.code import CodeSettings, check_code, code, response_code, same_output
 from rewards.programs.inside_tests import names_under_test
 from rewards.programs.sandbox import sandbox_problem
-from rewards.settings import RewardSettings
+from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
 from tests.canonical import HUMANEVAL, MBPP, WORKING, canonical_cases
 from tests.hostile import HOSTILE, SECRET, TESTS, Target, target
+from tests.tables import each
 
-SETTINGS = RewardSettings(name="code")
+SETTINGS, BUDGET = CodeSettings(), Budget()
 confined = pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "it works")
 
 
@@ -29,21 +30,28 @@ def unhurried(verdict: RewardResult) -> RewardResult:
     return verdict
 
 
-def judged(source: str, reference: Any, **settings: Any) -> RewardResult:
+def judged(source: str, reference: Any, seconds: float = 10.0, memory_mib: int = 2048, **settings: Any) -> RewardResult:
     text = reference if isinstance(reference, str) else json.dumps(reference)
-    return code(Case(response=f"```python\n{source}\n```", reference=text), SETTINGS.model_copy(update=settings))
+    return code(
+        Case(response=f"```python\n{source}\n```", reference=text),
+        CodeSettings(**settings),
+        Budget(seconds=seconds, memory_mib=memory_mib),
+    )
 
 
 # ---- the data sets ----
 
 
+@pytest.mark.slow
 @confined
 @pytest.mark.skipif(not (HUMANEVAL.is_file() and MBPP.is_file()), reason="needs the HumanEval and MBPP files")
 def test_canonical_solutions_pass() -> None:
     cases = list(canonical_cases())[::16]  # the benchmark runs them all
     for _, case in cases:
-        check_code(case.reference, SETTINGS)
-    wrong = {name: one.why for name, case in cases if (one := code(case, SETTINGS)).outcome is not Outcome.CORRECT}
+        check_code(case.reference)
+    wrong = {
+        name: one.why for name, case in cases if (one := code(case, SETTINGS, BUDGET)).outcome is not Outcome.CORRECT
+    }
     assert (len(cases), wrong) == (41, {})
 
 
@@ -71,7 +79,7 @@ COMPLETIONS = {
 @confined
 @pytest.mark.parametrize("response", COMPLETIONS.values(), ids=COMPLETIONS)
 def test_code_that_defines_the_function_or_goes_on_from_the_prompt_is_found(response: str) -> None:
-    verdict = code(Case(response=response, reference=json.dumps(PROMPT)), SETTINGS)
+    verdict = code(Case(response=response, reference=json.dumps(PROMPT)), SETTINGS, BUDGET)
     assert (verdict.outcome, verdict.why) == (Outcome.CORRECT, "all 1 tests pass")
 
 
@@ -82,8 +90,11 @@ def test_a_prompt_that_ends_with_the_head_of_its_function_can_be_gone_on_from() 
         "test": "def check(candidate):\n    assert candidate(5) == 2",
         "entry_point": "half",
     }
-    check_code(json.dumps(prompt), SETTINGS)
-    assert code(Case(response="    return x // 2", reference=json.dumps(prompt)), SETTINGS).outcome is Outcome.CORRECT
+    check_code(json.dumps(prompt))
+    assert (
+        code(Case(response="    return x // 2", reference=json.dumps(prompt)), SETTINGS, BUDGET).outcome
+        is Outcome.CORRECT
+    )
 
 
 @confined
@@ -105,11 +116,11 @@ def test_a_helper_of_the_prompt_is_the_tests_own() -> None:
     ],
 )
 def test_a_response_without_code_is_unparsable_and_broken_code_is_wrong(response: str, outcome: Outcome) -> None:
-    verdict = code(Case(response=response, reference=json.dumps(["assert f() == 1"])), SETTINGS)
-    assert (verdict.outcome, verdict.worth) == (outcome, 0.0)
+    verdict = code(Case(response=response, reference=json.dumps(["assert f() == 1"])), SETTINGS, BUDGET)
+    assert (verdict.outcome, verdict.reward) == (outcome, 0.0)
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "expected"),
     [
         ("a = 1", "a = 1"),
@@ -136,7 +147,7 @@ def test_the_code_of_a_response_is_its_last_block_of_python(response: str, expec
 @confined
 @pytest.mark.parametrize(("source", "test"), WORKING.values(), ids=WORKING)
 def test_tests_can_use(source: str, test: str) -> None:
-    check_code(json.dumps([test]), SETTINGS)
+    check_code(json.dumps([test]))
     verdict = judged(source, [test])
     assert (verdict.outcome, verdict.why) == (Outcome.CORRECT, "all 1 tests pass")
 
@@ -147,7 +158,7 @@ def test_arguments_are_copies() -> None:
     assert verdict.outcome is Outcome.WRONG
 
 
-@pytest.mark.parametrize(
+@each(
     ("sources", "entry", "names"),
     [
         (["assert f(g(1)) == x"], "", {"f", "g", "x"}),
@@ -175,10 +186,10 @@ def test_a_share_of_passed_tests_is_a_part_and_worth_what_the_settings_say() -> 
     source = "def solve(n):\n    return 9 if n == 3 else 16 if n == 4 else 7"
     verdict = judged(source, SQUARES, partial=0.3)
     assert (verdict.outcome, verdict.parts) == (Outcome.WRONG, {"passed": pytest.approx(2 / 3)})
-    assert verdict.worth == pytest.approx(0.2)
+    assert verdict.reward == pytest.approx(0.2)
     assert verdict.why == "2 of 3 tests pass; assert solve(5) == 25 fails: it returned 7"
-    assert judged(source, SQUARES).worth == 0.0
-    assert judged("def solve(n): return n * n", SQUARES).worth == 1.0
+    assert judged(source, SQUARES).reward == 0.0
+    assert judged("def solve(n): return n * n", SQUARES).reward == 1.0
 
 
 @confined
@@ -204,6 +215,7 @@ def test_the_reason_names_what_was_found(source: str, why: str) -> None:
     assert why in verdict.why
 
 
+@pytest.mark.slow
 @confined
 def test_too_much_cpu_time_is_wrong_and_too_much_time_is_no_verdict() -> None:
     idle = judged("import time\ndef solve(n):\n    time.sleep(100)", SQUARES, seconds=0.8)
@@ -213,12 +225,14 @@ def test_too_much_cpu_time_is_wrong_and_too_much_time_is_no_verdict() -> None:
     assert busy.why.endswith("assert solve(4) == 16 fails: it ended, with more than 1 CPU seconds used")
 
 
+@pytest.mark.slow
 @confined
 def test_a_failed_test_decides_although_a_later_one_does_not_finish() -> None:
-    verdict = judged("import time\ndef solve(n):\n    return n if n == 3 else time.sleep(100)", SQUARES, seconds=0.8)
+    verdict = judged("import time\ndef solve(n):\n    return n if n == 3 else time.sleep(100)", SQUARES, seconds=6.0)
     assert verdict.outcome is Outcome.WRONG
 
 
+@pytest.mark.slow
 @confined
 def test_tests_that_hang_by_themselves_give_no_verdict() -> None:
     verdict = judged("def f(): return 1", ["assert f() == 1\nwhile True: pass"], seconds=3.3)
@@ -276,11 +290,12 @@ ADD = {"inputs": ["1 2\n", "3 4\n", ["10", "20"]], "outputs": ["3\n", "7", ["30"
 
 @confined
 def test_a_program_is_judged_by_what_it_prints() -> None:
-    check_code(json.dumps(ADD), SETTINGS)
+    check_code(json.dumps(ADD))
     source = "import sys\nif __name__ == '__main__':\n    print(sum(map(int, sys.stdin.read().split())), ' \\n')"
     assert judged(source, ADD).why == "all 3 tests pass"
 
 
+@pytest.mark.slow
 @confined
 @pytest.mark.parametrize(
     ("source", "passed", "why"),
@@ -298,7 +313,7 @@ def test_a_program_is_judged_by_what_it_prints() -> None:
 def test_a_program_that_prints_something_else_is_wrong(source: str, passed: int, why: str) -> None:
     verdict = unhurried(judged(source, ADD, seconds=3.3, partial=0.3))
     assert (verdict.outcome, verdict.parts) == (Outcome.WRONG, {"passed": pytest.approx(passed / 3)})
-    assert verdict.worth == pytest.approx(0.1 * passed)
+    assert verdict.reward == pytest.approx(0.1 * passed)
     assert why in verdict.why
 
 
@@ -308,7 +323,7 @@ def test_a_program_that_waits_gets_no_verdict() -> None:
     assert (verdict.outcome, verdict.why) == (Outcome.TIMEOUT, "input 1 was not done in time")
 
 
-@pytest.mark.parametrize(
+@each(
     ("said", "expected", "same"),
     [
         ("1 2\n3", "1 2  \n3\n\n", True),
@@ -339,7 +354,7 @@ def test_outputs_are_compared_line_by_line_and_decimals_by_value(said: str, expe
 # ---- references ----
 
 
-@pytest.mark.parametrize(
+@each(
     ("reference", "why"),
     [
         ("assert f() == 1", "is not JSON text"),
@@ -365,7 +380,7 @@ def test_outputs_are_compared_line_by_line_and_decimals_by_value(said: str, expe
 )
 def test_a_reference_that_nothing_could_be_judged_against_is_refused(reference: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        check_code(reference if isinstance(reference, str) else json.dumps(reference), SETTINGS)
+        check_code(reference if isinstance(reference, str) else json.dumps(reference))
 
 
 # ---- hostile programs ----

@@ -13,9 +13,10 @@ import pytest
 
 import rewards
 from rewards.queries.databases import Limits, QueryError, find_database, run_query
-from rewards.queries.sql import check_sql, query_of, sql, statements, variants
-from rewards.settings import RewardSettings
+from rewards.queries.sql import SqlSettings, check_sql, query_of, sql, statements, variants
+from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
+from tests.tables import each
 
 DATA = Path(__file__).parents[4] / "shared/data/sql"
 ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)"
@@ -43,13 +44,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def settings(folder: Path, **values: object) -> RewardSettings:
-    return RewardSettings.model_validate({"databases": str(folder), "seconds": 10.0} | values)
+def settings(folder: Path, **values: object) -> tuple[SqlSettings, Budget]:
+    budget = Budget(seconds=float(str(values.pop("seconds", 100.0))))
+    return SqlSettings.model_validate({"databases": str(folder)} | values), budget
 
 
-def judged(gold: str, query: str, setting: RewardSettings, name: str = "p") -> RewardResult:
+def judged(gold: str, query: str, setting: tuple[SqlSettings, Budget], name: str = "p") -> RewardResult:
     reference = json.dumps({"query": gold, "db_name": name})
-    return sql(Case(response=f"```sql\n{query}\n```", reference=reference), setting)
+    return sql(Case(response=f"```sql\n{query}\n```", reference=reference), *setting)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -57,7 +59,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-@pytest.mark.parametrize(
+@each(
     ("response", "query"),
     [
         ("```sql\nSELECT 1;\n```", "SELECT 1"),
@@ -131,7 +133,7 @@ def test_a_gold_query_of_too_many_choices_is_refused(columns: int) -> None:
         variants(f"SELECT {{{', '.join(f'c{number}' for number in range(columns))}}} FROM t")
 
 
-@pytest.mark.parametrize(
+@each(
     ("gold", "query", "outcome", "why"),
     [
         ("SELECT name FROM people", "SELECT name FROM people ORDER BY age DESC", CORRECT, "the gold result, 4 rows"),
@@ -161,7 +163,7 @@ def test_a_query_is_right_when_its_result_is_a_gold_result(
 BY_SCORE = "SELECT name FROM people WHERE score > 0 ORDER BY score DESC"
 
 
-@pytest.mark.parametrize(
+@each(
     ("gold", "query", "outcome"),
     [
         (BY_SCORE, "VALUES ('Grace'), ('Alan'), ('Ada')", CORRECT),  # Alan and Grace tie, on a key that is not shown
@@ -200,11 +202,11 @@ def test_a_wrong_result_is_worth_its_share_of_the_dense_reward_of_think2sql(tmp_
     gold, query = "SELECT * FROM t; SELECT 0", "SELECT * FROM t LIMIT 2"
     said = judged(gold, query, settings(tmp_path, partial=0.3))
     assert said.parts == {"execution": 0, "cell_precision": 1, "cell_recall": 0.5, "cardinality": 0.5}
-    assert said.value == pytest.approx(0.3 * 0.6667, abs=1e-4)
-    assert judged(gold, query, settings(tmp_path)).value == 0
+    assert said.reward == pytest.approx(0.3 * 0.6667, abs=1e-4)
+    assert judged(gold, query, settings(tmp_path)).reward == 0
     right = judged(gold, "SELECT * FROM t", settings(tmp_path, partial=0.3))
-    assert (right.worth, set(right.parts.values())) == (1, {1})
-    assert judged(gold, "SELECT nothing", settings(tmp_path, partial=0.3)).value == 0
+    assert (right.reward, set(right.parts.values())) == (1, {1})
+    assert judged(gold, "SELECT nothing", settings(tmp_path, partial=0.3)).reward == 0
 
 
 @pytest.mark.parametrize("name", ["p", "in", "d", "files"])
@@ -219,7 +221,7 @@ def test_a_csv_file_is_a_table_named_by_its_stem(folder: Path) -> None:
     assert judged("SELECT 'Alan'", query, settings(folder), "files").outcome is CORRECT
 
 
-@pytest.mark.parametrize(
+@each(
     ("reference", "message"),
     [
         ("SELECT 1", "is not JSON"),
@@ -238,19 +240,23 @@ def test_a_csv_file_is_a_table_named_by_its_stem(folder: Path) -> None:
         ('{"query": "SELECT 1; DELETE FROM people", "db_name": "p"}', "does not run: refused: DELETE is not a SELECT"),
         ('{"query": "SELECT 1 WHERE 0", "db_name": "p"}', "gives no rows"),
         ('{"query": "SELECT 1", "db_name": "broken"}', "does not run: SQLite: file is not a database"),
-        ('{"query": "SELECT 1 FROM people, people, people", "db_name": "p"}', "more than 50 rows; raise reward.rows"),
+        (
+            '{"query": "SELECT 1 FROM people, people, people", "db_name": "p"}',
+            "more than 50 rows; raise the reward's setting rows",
+        ),
         (json.dumps({"query": ENDLESS + " SELECT sum(n) FROM t", "db_name": "p"}), "took over .* raise reward.seconds"),
     ],
 )
 def test_a_reference_that_nothing_can_be_judged_against_is_named(folder: Path, reference: str, message: str) -> None:
+    seconds = 0.5 if message.startswith("took over") else 100.0
     with pytest.raises(ValueError, match=message):
-        check_sql(reference, settings(folder, rows=50, seconds=0.5))
+        check_sql(reference, *settings(folder, rows=50, seconds=seconds))
 
 
 def test_a_reference_may_name_its_database_either_way(folder: Path) -> None:
-    check_sql('{"query": "SELECT 1", "database": "p", "db_type": "sqlite"}', settings(folder))
-    with pytest.raises(ValueError, match=r"needs reward\.databases"):
-        check_sql('{"query": "SELECT 1", "db_name": "p"}', RewardSettings())
+    check_sql('{"query": "SELECT 1", "database": "p", "db_type": "sqlite"}', *settings(folder))
+    with pytest.raises(ValueError, match="databases must be the folder of the databases"):
+        check_sql('{"query": "SELECT 1", "db_name": "p"}', SqlSettings(), Budget())
 
 
 REFUSED = [
@@ -297,7 +303,7 @@ REFUSED_BY_DUCKDB = [
 ]
 
 
-@pytest.mark.parametrize(
+@each(
     ("name", "statement"),
     [(name, statement) for name in ("p", "d", "files") for statement in REFUSED]
     + [("p", statement) for statement in REFUSED_BY_SQLITE]
@@ -322,16 +328,17 @@ def test_a_variable_of_python_is_no_table(folder: Path) -> None:
     people_of_python = duckdb.sql("SELECT 1")
     database = find_database(str(folder), "files")
     with pytest.raises(QueryError, match="people_of_python"):
-        run_query(database, "SELECT * FROM people_of_python", Limits(seconds=5, rows=10, memory_mib=2048))
+        run_query(database, "SELECT * FROM people_of_python", Limits(seconds=60, rows=10, memory_mib=2048))
     assert people_of_python.fetchall() == [(1,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["p", "d", "files"])
 @pytest.mark.parametrize(
     ("query", "outcome", "why"),
     [
-        (ENDLESS + " SELECT count(*) FROM t", TIMEOUT, "ran longer than 0.4 s"),
-        (ENDLESS + " SELECT n FROM t WHERE n < 0", TIMEOUT, "ran longer than 0.4 s"),
+        (ENDLESS + " SELECT count(*) FROM t", TIMEOUT, "ran longer than 1.6 s"),
+        (ENDLESS + " SELECT n FROM t WHERE n < 0", TIMEOUT, "ran longer than 1.6 s"),
         (ENDLESS + " SELECT n FROM t", WRONG, "gave more than 100 rows, expected 4 rows"),
         (ENDLESS + " SELECT n FROM t LIMIT 100", WRONG, "gave 100 rows of 1 columns"),
     ],
@@ -339,12 +346,14 @@ def test_a_variable_of_python_is_no_table(folder: Path) -> None:
 def test_an_endless_query_ends_at_its_deadline_or_its_row_limit(
     folder: Path, name: str, query: str, outcome: Outcome, why: str
 ) -> None:
+    seconds = 4.0 if outcome is TIMEOUT else 100.0  # of which the query has two fifths
     before = threading.active_count()
-    said = judged("SELECT name FROM people", query, settings(folder, seconds=1.0, rows=100), name)
+    said = judged("SELECT name FROM people", query, settings(folder, seconds=seconds, rows=100), name)
     assert (said.outcome, why in said.why) == (outcome, True)
     assert threading.active_count() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "query"),
     [
@@ -364,25 +373,26 @@ def test_a_query_that_swells_is_stopped_before_it_takes_the_memory(folder: Path,
     assert re.search("too big|Out of Memory|MiB of text", said.why)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["p", "d", "files"])
 def test_a_process_of_limited_memory_judges_and_survives_a_swelling_query(folder: Path, name: str) -> None:
     code = """
 import json, resource, sys
-from rewards.settings import RewardSettings
-from rewards.queries.sql import sql
+from rewards.settings import Budget
+from rewards.queries.sql import SqlSettings, sql
 from rewards.verdict import Case
 folder, name = sys.argv[1:]
-settings = RewardSettings(databases=folder, seconds=2)
-resource.setrlimit(resource.RLIMIT_AS, (settings.memory_mib * 2**20, settings.memory_mib * 2**20))
+budget = Budget(seconds=10)
+resource.setrlimit(resource.RLIMIT_AS, (budget.memory_mib * 2**20, budget.memory_mib * 2**20))
 reference = json.dumps({"query": "SELECT name FROM people", "db_name": name})
 swelling = "SELECT group_concat(a.name) OVER (ORDER BY a.name) FROM people a, " + ", ".join(["people"] * 10)
 long = "SELECT length(repeat('a', 2000000000))"
 for query in ("SELECT name FROM people", swelling, long, "SELECT name FROM people"):
-    print(sql(Case(response=query, reference=reference), settings).outcome)
+    print(sql(Case(response=query, reference=reference), SqlSettings(databases=folder), budget).outcome)
 """
     root = Path(rewards.__file__).parents[1]
     command = [sys.executable, "-c", code, str(folder), name]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=600)
     outcomes = done.stdout.split()
     assert (outcomes[0], outcomes[2:]) == ("correct", ["wrong", "correct"]), done.stderr
     assert outcomes[1] in ("wrong", "timeout")
@@ -411,14 +421,15 @@ def rows_of(row: dict[str, str], query: str) -> list[tuple]:
 
 
 def answered(row: dict[str, str], query: str) -> Outcome:
-    return sql(Case(response=query, reference=json.dumps(row)), settings(DATA)).outcome
+    return sql(Case(response=query, reference=json.dumps(row)), *settings(DATA)).outcome
 
 
+@pytest.mark.slow
 def test_every_gold_query_of_defog_is_right_against_itself() -> None:
     rows = questions()
     assert len(rows) == 80
     for row in rows:
-        check_sql(json.dumps(row), settings(DATA))
+        check_sql(json.dumps(row), *settings(DATA))
         for query in variants(row["query"]):
             assert answered(row, query) is CORRECT, query
 
@@ -431,6 +442,7 @@ def mutations(query: str) -> list[str]:
     return [mutation for mutation in found if mutation != query]
 
 
+@pytest.mark.slow
 def test_a_mutated_gold_query_of_defog_is_wrong_unless_its_rows_are_the_same() -> None:
     wrong = 0
     for row in questions():
@@ -446,6 +458,7 @@ def test_a_mutated_gold_query_of_defog_is_wrong_unless_its_rows_are_the_same() -
     assert wrong > 300
 
 
+@pytest.mark.slow
 def test_a_gold_query_of_defog_in_reverse_order_is_wrong() -> None:
     wrong = 0
     for row in questions():

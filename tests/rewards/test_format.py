@@ -1,12 +1,11 @@
 import pytest
 
-from rewards.forms import boxed, form, length
-from rewards.settings import RewardSettings
+from rewards.format import FormatSettings, boxed, format_reward, length_reward
 from rewards.verdict import Case, Outcome, RewardResult
 
 
 def judged(response: str, prompt: str = "", partial: float = 0.0) -> RewardResult:
-    return form(Case(response=response, reference="", prompt=prompt), RewardSettings(partial=partial))
+    return format_reward(Case(response=response, reference="", prompt=prompt), FormatSettings(partial=partial))
 
 
 @pytest.mark.parametrize(
@@ -24,7 +23,7 @@ def judged(response: str, prompt: str = "", partial: float = 0.0) -> RewardResul
 )
 def test_a_response_in_either_form_is_correct(response: str) -> None:
     result = judged(response)
-    assert (result.outcome, result.worth) == (Outcome.CORRECT, 1.0)
+    assert (result.outcome, result.reward) == (Outcome.CORRECT, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +48,8 @@ def test_a_response_in_either_form_is_correct(response: str) -> None:
 )
 def test_half_of_a_form_is_wrong_and_gets_the_partial_credit(response: str) -> None:
     result = judged(response, partial=0.3)
-    assert (result.outcome, result.value) == (Outcome.WRONG, 0.3)
-    assert judged(response).value == 0.0
+    assert (result.outcome, result.reward) == (Outcome.WRONG, 0.3)
+    assert judged(response).reward == 0.0
 
 
 @pytest.mark.parametrize(
@@ -59,7 +58,7 @@ def test_half_of_a_form_is_wrong_and_gets_the_partial_credit(response: str) -> N
 )
 def test_a_response_without_any_piece_of_a_form_is_unparsable(response: str) -> None:
     result = judged(response, partial=0.3)
-    assert (result.outcome, result.worth) == (Outcome.UNPARSABLE, 0.0)
+    assert (result.outcome, result.reward) == (Outcome.UNPARSABLE, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -114,11 +113,11 @@ def test_a_box_is_closed_by_its_own_brace_only(text: str, closed: bool) -> None:
 def test_length_falls_over_the_last_quarter_of_the_longest_response(
     tokens: int, value: float, outcome: Outcome
 ) -> None:
-    result = length(Case(response="", reference="", tokens=tokens, max_new_tokens=100), RewardSettings())
-    assert (result.value, result.outcome) == (pytest.approx(value), outcome)
+    result = length_reward(Case(response="", reference="", tokens=tokens, max_new_tokens=100))
+    assert (result.reward, result.outcome) == (pytest.approx(value), outcome)
     assert result.parts == {"overlong": pytest.approx(value - 1)}
 
 
 def test_length_needs_somebody_who_counted() -> None:
     with pytest.raises(ValueError, match="got 0 of 0"):
-        length(Case(response="so", reference=""), RewardSettings())
+        length_reward(Case(response="so", reference=""))

@@ -1,12 +1,12 @@
-"""Rewards for how a response is written, whatever it says: `form` and `length`. Neither looks at the reference."""
+"""Rewards for how a response is written, whatever it says: `format` and `length`. Neither looks at the reference."""
 
 import re
 
-from rewards.settings import RewardSettings
+from rewards.settings import KindSettings, Partial
 from rewards.shaping import overlong
 from rewards.verdict import Case, Outcome, RewardResult
 
-LENGTH_SHARE = 0.25  # of the max_new_tokens response, over which the value of a length falls
+LENGTH_SHARE = 0.25  # share of max_new_tokens at its end over which the reward of a length falls from 1 to 0
 
 _TAG = re.compile(r"</?(?:think|answer)>")
 _WHOLE = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
@@ -14,7 +14,13 @@ _ANSWER = re.compile(r"<answer>\s*(?!</answer>)\S")
 _BOX = re.compile(r"\\boxed\s*\{")
 
 
-def form(case: Case, settings: RewardSettings) -> RewardResult:
+class FormatSettings(KindSettings):
+    """[reward.format]."""
+
+    partial: Partial = 0.0  # the reward of a response that has one of the parts of a form, but no whole form
+
+
+def format_reward(case: Case, settings: FormatSettings) -> RewardResult:
     r"""Correct when the response has one of two forms.
 
     - Tags: one <think>...</think>, then one <answer>...</answer> that is not empty, and nothing else but white space.
@@ -24,9 +30,9 @@ def form(case: Case, settings: RewardSettings) -> RewardResult:
     Where the prompt ends with <think>, the response need not begin with it.
 
     Returns:
-        The result. Parts "think", "answer" and "boxed" are 1 for each of these that is there in its form. Without
-        any of them the response is unparsable; with one, but not as a whole, it is wrong with the value
-        `settings.partial`.
+        The result. The parts "think", "answer" and "boxed" are 1 where the response has this piece, well written. A
+        response with none of the three is unparsable. A response with a piece, but in neither form, is wrong with the
+        reward `settings.partial`.
     """
     text = case.response
     if case.prompt.rstrip().endswith("<think>") and not text.lstrip().startswith("<think>"):
@@ -50,14 +56,10 @@ def form(case: Case, settings: RewardSettings) -> RewardResult:
         return RewardResult(outcome=Outcome.UNPARSABLE, why=why, parts=parts)
     there = ", ".join(name for name, is_there in found.items() if is_there)
     why = f"found {there}; expected <think>...</think><answer>...</answer> and nothing else, or a box after thinking"
-    return RewardResult(outcome=Outcome.WRONG, why=why, value=settings.partial, parts=parts)
+    return RewardResult(outcome=Outcome.WRONG, why=why, reward=settings.partial, parts=parts)
 
 
-def check_form(reference: str, settings: RewardSettings) -> None:
-    """Any reference will do: none is looked at."""
-
-
-def length(case: Case, settings: RewardSettings) -> RewardResult:
+def length_reward(case: Case) -> RewardResult:
     """The reward is 1 + overlong(tokens, max_new_tokens, 0.25): 1 up to three quarters of max_new_tokens, then falling
     to 0 at max_new_tokens. arXiv 2503.14476 equation 13 (DAPO). Part "overlong" is the penalty in [-1, 0].
 
@@ -70,18 +72,14 @@ def length(case: Case, settings: RewardSettings) -> RewardResult:
             f"got {case.tokens} of {case.max_new_tokens}"
         )
     penalty = overlong(case.tokens, case.max_new_tokens, LENGTH_SHARE)
-    value = 1.0 + penalty
+    reward = 1.0 + penalty
     return RewardResult(
-        outcome=Outcome.CORRECT if value > 0.5 else Outcome.WRONG,
+        outcome=Outcome.CORRECT if reward > 0.5 else Outcome.WRONG,
         why=f"{case.tokens} tokens of at most {case.max_new_tokens}; "
-        f"the value falls from {1 - LENGTH_SHARE:.0%} of these on",
-        value=value,
+        f"the reward falls from {1 - LENGTH_SHARE:.0%} of these on",
+        reward=reward,
         parts={"overlong": penalty},
     )
-
-
-def check_length(reference: str, settings: RewardSettings) -> None:
-    """Any reference will do: none is looked at."""
 
 
 def boxed(text: str) -> bool:

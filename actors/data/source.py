@@ -1,0 +1,110 @@
+"""Which prompts are next. Everything that decides it can be saved and restored."""
+
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from actors.data.chooser import Chooser, ChooserState
+from actors.types import Prompt, PromptVisit, Summary
+
+CANDIDATES = 4  # prompts that a chooser looks at for each one that is dealt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shuffled:
+    """The order of one pass over the data."""
+
+    visit: int = -1  # passes before it; -1 is no pass
+    order: list[int] = field(default_factory=list)  # indices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSourceState:
+    """Where a source of prompts goes on."""
+
+    position: int  # prompts dealt or passed over so far
+    again: tuple[PromptVisit, ...]  # prompts that are dealt once more before that, as their groups were interrupted
+    chooser: ChooserState | None
+
+
+class PromptSource:
+    """Deals prompts in an order that the seed alone decides: one shuffled pass over the data after another.
+
+    With a chooser, the most likely mixed of the next prompts are dealt and the others wait for a later pass. The order
+    then depends on the verdicts and on when they came, and the prompts that are trained on are no longer spread as the
+    data are: those between solved and out of reach come more often. Only an evaluation on prompts that nobody chose
+    says how good the policy is on all of them.
+    """
+
+    def __init__(self, prompts: Sequence[Prompt], seed: int, chooser: Chooser | None = None) -> None:
+        """`seed` decides on the order of every pass."""
+        self._prompts, self._seed, self._chooser = prompts, seed, chooser
+        self._position = 0  # prompts dealt or passed over so far
+        self._again: deque[PromptVisit] = deque()
+        self._shuffled = Shuffled()
+
+    def take(self, count: int) -> list[tuple[Prompt, int]]:
+        """The next prompts, each with the number of passes that came before."""
+        again = self._interrupted(count)
+        return again + self._new(count - len(again))
+
+    def save(self) -> PromptSourceState:
+        """Where it is. Prompts whose groups are in flight count as dealt; see `restore`."""
+        return PromptSourceState(
+            position=self._position,
+            again=tuple(self._again),
+            chooser=self._chooser.save() if self._chooser is not None else None,
+        )
+
+    def restore(self, state: PromptSourceState, interrupted: Sequence[PromptVisit] = ()) -> None:
+        """Goes on where another one on the same prompts, seed and choice was.
+
+        Args:
+            state: of the other one.
+            interrupted: prompts whose groups were in flight then; they are dealt again before any other, each with its
+                visit of then, so that its responses have the same sampling seeds.
+        """
+        self._position = state.position
+        self._again = deque([*interrupted, *state.again])
+        if self._chooser is not None and state.chooser is not None:
+            self._chooser.restore(state.chooser)
+
+    def graded(self, summary: Summary) -> None:
+        """Learns from the scores of a graded group, kept or not, of a prompt that it dealt."""
+        if self._chooser is not None and summary.scores:
+            correct = sum(score > 0 for score in summary.scores)
+            wrong = len(summary.scores) - correct
+            self._chooser.observe(summary.prompt_id, correct, wrong, summary.oldest_version)
+
+    def _interrupted(self, count: int) -> list[tuple[Prompt, int]]:
+        """At most `count` of the prompts that are dealt again."""
+        if not self._again:
+            return []
+        by_id = {prompt.id: prompt for prompt in self._prompts}
+        dealt = [self._again.popleft() for _ in range(min(count, len(self._again)))]
+        return [(by_id[each.prompt_id], each.visit) for each in dealt]
+
+    def _new(self, count: int) -> list[tuple[Prompt, int]]:
+        if self._chooser is None or not count:
+            return self._next(count)
+        chance = self._chooser.chance
+        candidates = self._next(max(count, min(CANDIDATES * count, len(self._prompts))))
+        return sorted(candidates, key=lambda candidate: chance(candidate[0].id), reverse=True)[:count]
+
+    def _next(self, count: int) -> list[tuple[Prompt, int]]:
+        """The next prompts in the order of the passes."""
+        dealt = []
+        for position in range(self._position, self._position + count):
+            visit, index = divmod(position, len(self._prompts))
+            dealt.append((self._prompts[self._order(visit)[index]], visit))
+        self._position += count
+        return dealt
+
+    def _order(self, visit: int) -> list[int]:
+        """Indices of the prompts in the order of one pass."""
+        if self._shuffled.visit != visit:
+            order = list(range(len(self._prompts)))
+            random.Random(f"{self._seed}/{visit}").shuffle(order)
+            self._shuffled = Shuffled(visit=visit, order=order)
+        return self._shuffled.order

@@ -1,0 +1,73 @@
+"""What goes into an engine and what comes out, as plain values, and the door to the engine itself.
+
+vLLM is imported by `actors.rollouts.engine` alone, and that only by `start_engine`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from actors.settings import RolloutSettings
+from actors.types import EngineSpec, Finish, Purpose
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from actors.rollouts.engine import Engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn."""
+
+    temperature: float  # 0 takes the likeliest token each time
+    top_p: float  # share of the probability from which tokens are drawn
+    max_tokens: int  # most tokens of a completion, at least 1
+    completions: int = 1  # how many, all of the same prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Completion:
+    """What an engine sampled behind one prompt; N tokens."""
+
+    tokens: np.ndarray  # int32[N], the engine's own ids, the end-of-text token included where it was sampled
+    logprobs: np.ndarray  # float32[N], log-probability of each token under the distribution it was drawn from, nats
+    versions: np.ndarray  # int32[N], the weight version that chose each token, -1 where no sync brought the weights
+    finish: Finish
+
+
+class Sampler(Protocol):
+    """An engine as those see it who sample from it; `actors.rollouts.engine.Engine` is the real one."""
+
+    max_model_len: int  # most tokens of a prompt and its completion together
+    tokenizer: "PreTrainedTokenizerBase"
+
+    async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+        """`sampling.completions` completions of one prompt; a cancelled call ends the request in the engine."""
+        ...
+
+    def shutdown(self) -> None:
+        """Ends the engine's processes."""
+        ...
+
+
+def start_engine(spec: EngineSpec) -> "Engine":
+    """A running engine in this process, which loads vLLM: seconds on a GPU, longer where it captures CUDA graphs."""
+    from actors.rollouts.engine import Engine
+
+    return Engine(spec)
+
+
+def sampling_for(purpose: Purpose, rollout: RolloutSettings) -> Sampling:
+    """How responses of this purpose are sampled in a run.
+
+    Evaluations and labels draw from the whole distribution, so that they ask every algorithm the same question.
+    """
+    greedy, training = purpose is Purpose.GREEDY_BASELINE, purpose is Purpose.TRAINING
+    return Sampling(
+        temperature=0.0 if greedy else rollout.temperature,
+        top_p=rollout.top_p if training else 1.0,
+        max_tokens=rollout.max_new_tokens,
+    )

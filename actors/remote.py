@@ -1,0 +1,52 @@
+"""How clients wait for remote actors: Ray's errors become those of `actors.errors`. Only clients use it."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from typing import TypeVar
+
+from ray.exceptions import RayActorError, RayError
+
+from actors.errors import ActorDied, BrokenPart, EngineDied, Starved
+
+Reply = TypeVar("Reply")
+
+
+async def answer(reply: Awaitable[Reply], part: str) -> Reply:
+    """What a remote method returns.
+
+    Args:
+        reply: of the call, such as `handle.start.remote()`.
+        part: the actor's name, for messages.
+
+    Raises:
+        Starved: the method raised it.
+        ActorDied: the actor's process is gone, or that of its engine.
+        BrokenPart: the method raised something else.
+    """
+    try:
+        return await reply
+    except RayError as failure:
+        if isinstance(cause_of(failure), Starved):
+            raise cause_of(failure) from None
+        raise translated(failure, part) from failure
+
+
+async def answers(replies: Iterable[Awaitable[Reply]], part: str) -> list[Reply]:
+    """`answer` of several calls in their order; the first failure does not wait for the others."""
+    return list(await asyncio.gather(*(answer(reply, part) for reply in replies)))
+
+
+def translated(failure: RayError, part: str) -> BrokenPart:
+    """Ray's error as one of ours; the message begins with the actor's name."""
+    cause = cause_of(failure)
+    if isinstance(cause, EngineDied):
+        return ActorDied(f"{part}: {cause}")
+    if isinstance(failure, RayActorError):
+        return ActorDied(f"{part}: {failure}")
+    return BrokenPart(f"{part} failed: {failure}")
+
+
+def cause_of(failure: RayError) -> BaseException:
+    """What the remote method itself raised, or Ray's error where the method is not what failed."""
+    cause = getattr(failure, "cause", None)
+    return cause if isinstance(cause, BaseException) else failure

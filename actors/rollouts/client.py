@@ -1,0 +1,64 @@
+"""The typed caller of a generator."""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from ray.actor import ActorHandle
+from ray.exceptions import RayError
+
+from actors.remote import answer, cause_of, translated
+from actors.types import GroupRef, HeldWeights, RolloutRequest, SamplingSpec, Summary
+
+
+class GeneratorClient:
+    """One generator. Every method raises ActorDied when the generator or its engine is gone, and BrokenPart when the
+    method itself failed.
+
+    The learner's ranks call the weight-transfer methods of `handle` themselves; see `actors.rollouts.generator`.
+    """
+
+    def __init__(self, name: str, handle: ActorHandle[Any]) -> None:
+        """`name` is the actor's, for messages."""
+        self.name, self.handle = name, handle
+
+    async def start(self) -> None:
+        """Starts the engine, once."""
+        await answer(self.handle.start.remote(), self.name)
+
+    async def begin(self, run: SamplingSpec) -> None:
+        """Opens a run; what is still being sampled for the last one is given up."""
+        await answer(self.handle.begin.remote(run), self.name)
+
+    async def rollout(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
+        """One graded group: its summary, and a reference to its packed record batch.
+
+        Raises:
+            TimeoutError: it took longer than `rollout.timeout_seconds`.
+        """
+        reply: tuple[Awaitable[Summary], GroupRef] = self.handle.rollout.remote(request)
+        try:
+            return await reply[0], reply[1]
+        except RayError as failure:
+            if isinstance(cause_of(failure), TimeoutError):
+                raise TimeoutError(f"{self.name}: {failure}") from failure
+            raise translated(failure, self.name) from failure
+
+    async def pause(self, in_flight: str) -> None:
+        """Before a sync; `in_flight` is `sync.in_flight`: "continue" or "finish"."""
+        await answer(self.handle.pause_generation.remote(in_flight), self.name)
+
+    async def resume(self) -> None:
+        """After a sync."""
+        await answer(self.handle.resume_generation.remote(), self.name)
+
+    async def probe(self, tokens: tuple[int, ...]) -> list[float]:
+        """Log-probability of each token of a text but the first under the live weights, nats."""
+        return await answer(self.handle.probe.remote(tokens), self.name)
+
+    async def checksum(self) -> HeldWeights:
+        """Which weights the generator computes with."""
+        return await answer(self.handle.checksum.remote(), self.name)
+
+    async def stop(self) -> None:
+        """Ends the engine and its processes."""
+        await answer(self.handle.stop.remote(), self.name)

@@ -1,0 +1,44 @@
+"""Remote actors inside the test's own process: the real classes behind the real clients, without Ray.
+
+FilterClient(InProcess(Filter()), put=lambda group: group)
+"""
+
+import asyncio
+import inspect
+from typing import Any
+
+
+class InProcess:
+    """The handle of an actor that is this object: `handle.method.remote(...)` starts the call."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+
+    def __getattr__(self, name: str) -> "Method":
+        return Method(getattr(self.actor, name))
+
+
+class Method:
+    """One method of such an actor."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+
+    def remote(self, *arguments: Any) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self._finished(*arguments))
+
+    async def _finished(self, *arguments: Any) -> Any:
+        result = self._method(*arguments)
+        return await result if inspect.isawaitable(result) else result
+
+
+class Letters:
+    """A tokenizer of single characters: the id of a character is its code, 0 ends a text."""
+
+    chat_template, eos_token_id = None, 0
+
+    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+        return {"input_ids": [ord(letter) for letter in text]}
+
+    def decode(self, tokens: list[int], skip_special_tokens: bool = False) -> str:
+        return "".join(chr(token) for token in tokens if token)

@@ -24,6 +24,8 @@ from cluster.config.run_config import ConfigError, RunConfig
 from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
 from cluster.preparing.preflight import Prepared
 from learner.actor import PACKING, LearnerRank
+from learner.client import Learner, LearnerClient
+from learner.transfer import BACKENDS, choose_backend
 from learner.types import LearnerSpec
 
 PLACEMENT_SECONDS = 30.0
@@ -33,7 +35,7 @@ PLACEMENT_SECONDS = 30.0
 class Parts:
     """The running actors."""
 
-    ranks: tuple[Any, ...]  # learner ranks
+    learner: Learner
     generators: GeneratorPool
     filter: Any
     judge: Any  # the actor of a language model that is asked about responses; None without one
@@ -164,7 +166,7 @@ def _create(cast: _Cast, prepared: Prepared) -> Parts:
     ranks = [cast.create(LearnerRank, f"learner-rank-{rank}", rank, count, threads) for rank in range(count)]
     filter_actor = cast.create(Filter, "filter", concurrency=calls)
     return Parts(
-        ranks=tuple(ranks),
+        learner=LearnerClient(ranks),
         generators=GeneratorPool(generators),
         filter=filter_actor,
         judge=judge,
@@ -183,38 +185,37 @@ async def begin_run(parts: Parts, prepared: Prepared, folder: Path) -> None:
         patience=config.filter.patience,
         trajectories=folder / "trajectories",
     )
-    learner_spec = LearnerSpec(
-        model=config.model,
-        learner=config.learner,
-        algorithm=algorithm,
-        data=config.data,
-        warmup=config.warmup,
-        temperature=rollout.temperature,
-        top_p=rollout.top_p,
-        end=config.reward.score_weight,
-        dense=config.reward.span_weight > 0,
-        seed=config.run.seed,
-    )
-    address, port = (await call_all(parts.ranks[:1], "address"))[0]
-    await call_all(parts.ranks, "join", address, port)
+    await parts.learner.join()
+    await parts.learner.close_session()
     greedy = algorithm.baseline == "greedy"
     sampling = SamplingSpec(
         seed=config.run.seed, rollout=rollout, reward=config.reward, greedy=greedy, drop=algorithm.drop
     )
     await asyncio.gather(
         call(parts.filter, "begin", filter_spec),
-        call_all(parts.ranks, "begin", learner_spec),
         call_all(list(parts.generators.alive.values()), "begin", sampling),
+    )
+
+
+def learner_spec(config: RunConfig) -> LearnerSpec:
+    """What the learner's ranks share in this run."""
+    return LearnerSpec(
+        model=config.model,
+        learner=config.learner,
+        algorithm=config.algorithm,
+        data=config.data,
+        warmup=config.warmup,
+        temperature=config.rollout.temperature,
+        top_p=config.rollout.top_p,
+        score_weight=config.reward.score_weight,
+        has_span_rewards=config.reward.span_weight > 0,
+        seed=config.run.seed,
     )
 
 
 def sync_backend(config: RunConfig, layout: Layout) -> str:
     """How weights travel: by setting, else gloo on the CPU, ipc on shared GPUs, nccl across GPUs."""
-    if config.sync.backend != "auto":
-        return config.sync.backend
-    if not layout.on_gpu:
-        return "gloo"
-    return "ipc" if config.cluster.colocate else "nccl"
+    return choose_backend(config.sync.backend, layout.on_gpu, config.cluster.colocate)
 
 
 def learner_threads(config: RunConfig) -> int:
@@ -228,7 +229,9 @@ def learner_threads(config: RunConfig) -> int:
 def _environment(config: RunConfig, layout: Layout) -> dict[str, str]:
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if layout.on_gpu:
-        return env | {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1" if sync_backend(config, layout) == "ipc" else "0"}
+        return env | {
+            "VLLM_ALLOW_INSECURE_SERIALIZATION": "1" if BACKENDS[sync_backend(config, layout)].pickles else "0"
+        }
     return env | {
         "DS_ACCELERATOR": "cpu",
         "CUDA_VISIBLE_DEVICES": "",

@@ -16,6 +16,7 @@ from cluster.config.run_config import ConfigError, RunConfig, to_toml
 from cluster.placement.layout import Layout
 from cluster.preparing.graders import Graders
 from cluster.preparing.memory import check_memory, this_machine_memory
+from learner.methods.choices import Anchor, Need
 from learner.methods.formula import objective_line
 from rewards.programs.sandbox import sandbox_problem
 from rewards.table import leaves
@@ -146,7 +147,7 @@ def _read_data(
     if config.data.stored:
         stored = _usable(config, read_stored(config.data, tokenizer, config.run.seed, before))
         prompts = prompts or [stored.deal(0).prompt]
-    if config.warmup.updates or config.algorithm.likelihood:
+    if config.warmup.updates or config.algorithm.imitation:
         read_rows(Path(config.warmup.path), (config.warmup.prompt_column, config.warmup.response_column))
     return prompts, left_out, heldout, stored
 
@@ -157,19 +158,20 @@ def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
     Raises:
         ConfigError: there are none, or they are another model's.
     """
-    name, row, model = config.learner.algorithm, config.algorithm, check_model(Path(config.model.path))
-    usable = stored.with_siblings(row.siblings)
+    name, algorithm = config.learner.algorithm, config.algorithm
+    model = check_model(Path(config.model.path))
+    usable = stored.with_siblings(algorithm.siblings)
     if not len(usable):
         raise ConfigError(
-            f"learner.algorithm = {name!r} compares at least {row.siblings} responses to a prompt, and no prompt of "
+            f"learner.algorithm = {name!r} compares at least {algorithm.siblings} responses to a prompt, and no prompt of "
             f"{config.data.stored} (data.stored) has so many judged ones"
         )
-    if row.reads_sampler and not usable.recorded:
+    if algorithm.reads_sampler and not usable.recorded:
         raise ConfigError(
             f"learner.algorithm = {name!r} weighs each token by the sampler's log-probability, and "
             f"{config.data.stored} (data.stored) does not hold them: use the trajectories of a run, or an algorithm "
             "that imitates (raft, rest, quark)"
-            + (', or set objective.mismatch = "none"' if row.anchor == "step" else "")
+            + (', or set objective.mismatch = "none"' if algorithm.anchor is Anchor.STEP else "")
         )
     words, positions = model.get("vocab_size", 2**31), model.get("max_position_embeddings", 2**31)
     if usable.largest_token >= words or usable.longest > positions:
@@ -182,7 +184,7 @@ def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
 
 def _control_tokens(config: RunConfig, tokenizer: Any) -> tuple[int, ...]:
     """Token ids of model.control_tokens, where the algorithm asks for them."""
-    if "control" not in config.algorithm.needs:
+    if Need.CONTROL not in config.algorithm.needs:
         return ()
     found = []
     for text in config.model.control_tokens:

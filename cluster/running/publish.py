@@ -8,6 +8,7 @@ from typing import Any
 from actors.errors import ActorDied, BrokenPart
 from actors.pool import GeneratorPool, call, call_all
 from actors.settings import SyncSettings
+from learner.client import Learner
 from learner.types import Receivers
 
 FLOAT32_GAP = 1e-3  # nats; two implementations of the same float32 weights differ by less
@@ -28,9 +29,9 @@ class Publisher:
     """Brings versions to the generators that are alive."""
 
     def __init__(
-        self, parts: tuple[tuple[Any, ...], GeneratorPool], settings: SyncSettings, how: dict[str, Any], dtype: str
+        self, parts: tuple[Learner, GeneratorPool], settings: SyncSettings, how: dict[str, Any], dtype: str
     ) -> None:
-        self._ranks, self._pool = parts
+        self._learner, self._pool = parts
         self._settings, self._how = settings, how
         self._gap_limit = FLOAT32_GAP if dtype == "float32" else FIRST_GAP
         self._measure_noise = dtype != "float32"
@@ -47,11 +48,11 @@ class Publisher:
         handles = tuple(generators.values())
         started = time.monotonic()
         receivers = Receivers(generators=handles, timeout_seconds=self._settings.timeout_seconds, **self._how)
-        sent = await call_all(self._ranks, "publish", version, receivers)
+        sent = await self._learner.publish(version, receivers)
         seconds = time.monotonic() - started
         await call_all(handles, "resume")
         gap = await self._prove(version, generators, probe)
-        return SyncReport(size=sent[0].size, seconds=seconds, probe_gap=gap)
+        return SyncReport(size=sent.size, seconds=seconds, probe_gap=gap)
 
     async def _pause(self) -> dict[str, Any]:
         """Pauses the generators and gives those that are alive; one that has died is taken out of the pool."""
@@ -73,7 +74,7 @@ class Publisher:
                 raise BrokenPart(f"{name} holds weight version {held} after the sync of version {version}")
             if digest != checksums[0][1]:
                 raise BrokenPart(f"{name} holds other weights than {next(iter(generators))} after version {version}")
-        wanted = (await call_all(self._ranks, "probe", probe))[0]
+        wanted = await self._learner.probe(probe)
         gaps = {}
         for name, found in zip(generators, await call_all(handles, "probe", probe), strict=True):
             gaps[name] = max(abs(a - b) for a, b in zip(found, wanted, strict=True))

@@ -20,7 +20,7 @@ from actors.filtering.filter import AcceptedBatch, FilterClient
 from actors.pool import call, call_all
 from actors.types import Order, Prompt, Summary, Times
 from cluster.placement.layout import Layout
-from cluster.placement.startup import Parts, begin_run, sync_backend
+from cluster.placement.startup import Parts, begin_run, learner_spec, sync_backend
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
@@ -28,9 +28,9 @@ from cluster.running.evaluate import Evaluator
 from cluster.running.loop import Stages, StepDone, run_loop
 from cluster.running.publish import Publisher, SyncReport
 from cluster.running.warmup import warm_up
-from learner.batches.batching import UpdatePlan, plan_updates
+from learner.batches.planning import plan_step
 from learner.methods.credit import quantiles
-from learner.types import Schedule, Share, UpdateStats
+from learner.types import Schedule, UpdateStats
 
 POOL = 2**17  # newest scores among which responses are sorted into quantiles
 
@@ -53,7 +53,7 @@ class Run:
             "backend": sync_backend(config, layout),
             "bucket_bytes": config.sync.bucket_mib * 2**20,
         }
-        self._publisher = Publisher((parts.ranks, parts.generators), config.sync, how, config.model.dtype)
+        self._publisher = Publisher((parts.learner, parts.generators), config.sync, how, config.model.dtype)
         self._evaluator = Evaluator(
             pool=parts.generators,
             prompts=prepared.heldout,
@@ -113,7 +113,7 @@ class Run:
 
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""
-        config, ranks = self._config, self._parts.ranks
+        config = self._config
         start = Path(config.model.path)
         if config.warmup.updates:
             start = self._folder / "warmup"
@@ -122,7 +122,7 @@ class Run:
         schedule = Schedule(
             lr=config.learner.lr, updates=total, warmup=config.learner.lr_warmup, end=config.learner.lr_end
         )
-        parameters = (await call_all(ranks, "load", start, schedule))[0]
+        parameters = await self._parts.learner.open_training(learner_spec(config), start, schedule)
         self._display.status(f"learner ready: {parameters / 1e6:.3g} million parameters; waiting for the generators")
 
     # -------------------------------------------------------------------------------------------------- stages
@@ -148,37 +148,20 @@ class Run:
     async def _take(self) -> AcceptedBatch:
         """The next batch, packed on its ranks; nothing is left to do but to train on it."""
         batch = await self._filter.take()
-        ranks, learner = self._parts.ranks, self._config.learner
-        plans = plan_updates(
+        plan = plan_step(
             batch.summaries,
             self._algorithm,
-            updates=learner.updates_per_step,
-            ranks=len(ranks),
+            updates=self._config.learner.updates_per_step,
+            ranks=self._parts.learner.ranks,
             max_new_tokens=self._config.rollout.max_new_tokens,
+            control=self._control(batch) if self._prepared.control else None,
+            has_span_rewards=self._config.reward.span_weight > 0,
         )
-        control = self._control(batch) if self._prepared.control else None
-        await asyncio.gather(*(self._prepare(rank, batch, plans, control) for rank in range(len(ranks))))
+        await self._parts.learner.prepare(plan, batch.groups)
         return batch
 
-    async def _prepare(
-        self, rank: int, batch: AcceptedBatch, plans: Sequence[UpdatePlan], control: dict[float, int] | None
-    ) -> None:
-        """Brings a rank its shares and the groups that they are made of; a group of several passes goes once."""
-        wanted = sorted({index for plan in plans for index in plan.ranks[rank]})
-        place = {index: number for number, index in enumerate(wanted)}
-        shares = [
-            Share(
-                number=plan.number,
-                totals=plan.totals,
-                groups=tuple(place[index] for index in plan.ranks[rank]),
-                control=control,
-            )
-            for plan in plans
-        ]
-        await call(self._parts.ranks[rank], "prepare", shares, *(batch.groups[index] for index in wanted))
-
     async def _train(self, batch: AcceptedBatch) -> list[UpdateStats]:
-        stats: list[UpdateStats] = (await call_all(self._parts.ranks, "train"))[0]
+        stats = await self._parts.learner.train()
         await call(self._parts.filter, "trained")
         self._updates += len(stats)
         return stats
@@ -261,4 +244,4 @@ class Run:
         return await self._evaluator.run(step, self._tokens, time.monotonic() - self._began)
 
     async def _checkpoint(self, step: int) -> None:
-        await call_all(self._parts.ranks, "save", self._folder / "checkpoints" / f"step-{step}")
+        await self._parts.learner.save_checkpoint(self._folder / "checkpoints" / f"step-{step}")

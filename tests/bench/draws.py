@@ -166,7 +166,7 @@ def winnow_loss(c: Comparison, batch: Draw) -> Found:
     batches: list[TrainBatch] = []
     for members in plan.ranks:
         samples = [sample for i in members for sample in sequences_of(groups[i], c.row, plan.totals)]
-        batches += pack(samples, 3 * LONGEST, 2 if c.row.pairs else 1)
+        batches += pack(samples, 3 * LONGEST, 2 if c.row.credit.pairs else 1)
     terms = torch.cat([_terms(c, batch, packed) for packed in batches]) * c.scale(batch)
     loss = terms.sum()
     return Found(value=loss.detach(), gradient=gradient(loss, batch), size=float(terms.abs().sum()))

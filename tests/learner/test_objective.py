@@ -12,7 +12,7 @@ from learner.engine import Measured
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.credit import raw
 from learner.methods.losses import LOSSES, MISMATCHES, RATIOS
-from learner.objective import SUMS, SUPERVISED, OutcomeObjective, PolicyObjective, Scored, ValueObjective, token_loss
+from learner.objective import SUMS, SUPERVISED, OutcomeObjective, PolicyObjective, ModelOutputs, ValueObjective, token_loss
 from tests.builders import group, samples_of, slopes
 
 FROZEN = ("detached", "tapered")  # losses whose weights are held fixed
@@ -27,13 +27,13 @@ TENSORS = {"owners": OWNERS, "advantages": torch.tensor([0.7, -1.3, 0.4, -0.9], 
 
 def batch_of(row: Algorithm, scores: list[float], lengths: list[int], **more: object) -> TrainBatch:
     (samples,) = samples_of(row, [group(scores, lengths)])
-    (batch,) = pack(samples, 4096, together=2 if row.pairs else 1)
+    (batch,) = pack(samples, 4096, together=2 if row.credit.pairs else 1)
     return replace(batch, **more)
 
 
-def measured(row: Algorithm, batch: TrainBatch, logp: list[float], scored: Scored | None = None) -> Measured:
+def measured(row: Algorithm, batch: TrainBatch, logp: list[float], known: ModelOutputs | None = None) -> Measured:
     outputs = torch.tensor(logp, dtype=torch.float64, requires_grad=True), torch.ones(len(logp)), None
-    return PolicyObjective(row, [scored or Scored()], None)(0, batch, outputs)
+    return PolicyObjective(row, [known or ModelOutputs()], None)(0, batch, outputs)
 
 
 def by_response(batch: TrainBatch, values: list[float]) -> list[float]:
@@ -60,7 +60,7 @@ def test_a_pair_of_log_ratios_two_and_minus_one() -> None:
     batch = batch_of(row, [-1.0, 1.0], [2, 4])
     reference = torch.tensor(by_response(batch, [-1.0, -3.0]), dtype=torch.float64)
     logp = by_response(batch, [-1.5, -2.5])
-    assert measured(row, batch, logp, Scored(reference=reference)).loss.item() == pytest.approx(0.55436, abs=1e-5)
+    assert measured(row, batch, logp, ModelOutputs(reference=reference)).loss.item() == pytest.approx(0.55436, abs=1e-5)
 
 
 def test_a_self_critical_response_mixed_with_a_worked_answer() -> None:
@@ -69,7 +69,7 @@ def test_a_self_critical_response_mixed_with_a_worked_answer() -> None:
     (sampled,) = pack(samples, 64)
     totals = Totals(tokens=1, responses=1, max_new_tokens=1)
     (worked,) = pack([replace(samples[0], sampler=None, weight=token_weight(row.aggregate, 1, totals))], 64)
-    objective = PolicyObjective(row, [Scored()], None)
+    objective = PolicyObjective(row, [ModelOutputs()], None)
     losses = [
         objective(number, batch, (torch.tensor([logp]), torch.zeros(1), None)).loss.item()
         for number, batch, logp in ((0, replace(sampled, sampler=None), -10.0), (1, worked, -5.0))
@@ -105,13 +105,13 @@ def test_grpo_with_a_kl_adds_the_estimate_to_every_token(kind: str, kl: float) -
     row = algorithm_of("grpo", {"kl": kind, "kl_loss": 0.1, "mismatch": "none"})
     batch = batch_of(row, [1.0, -1.0], [2, 2])
     logp = [math.log(0.5)] * 4
-    found = measured(row, batch, logp, Scored(reference=torch.full((4,), math.log(0.25), dtype=torch.float64)))
+    found = measured(row, batch, logp, ModelOutputs(reference=torch.full((4,), math.log(0.25), dtype=torch.float64)))
     assert found.loss.item() == pytest.approx(0.1 * kl, abs=1e-4)
 
 
 def test_the_outcome_loss_of_the_worked_implicit_rewards() -> None:
     batch = batch_of(ALGORITHMS["reinforce"], [1.0], [2])
-    scored, correct = [Scored(reference=torch.tensor([-1.2, -1.0]))], [torch.tensor([1.0])]
+    scored, correct = [ModelOutputs(reference=torch.tensor([-1.2, -1.0]))], [torch.tensor([1.0])]
     logp = torch.tensor([-1.0, -0.5], requires_grad=True)
     loss = OutcomeObjective(scored=scored, correct=correct, responses=1)(0, batch, (logp,)).loss
     loss.backward()
@@ -121,14 +121,14 @@ def test_the_outcome_loss_of_the_worked_implicit_rewards() -> None:
 
 def test_the_outcome_loss_is_a_mean_over_the_responses_of_the_whole_update() -> None:
     batch = batch_of(ALGORITHMS["reinforce"], [1.0, -1.0], [2, 1])
-    scored = [Scored(reference=torch.zeros(3))]
+    scored = [ModelOutputs(reference=torch.zeros(3))]
     objective = OutcomeObjective(scored=scored, correct=[torch.tensor([1.0, 0.0])], responses=4)
     assert objective(0, batch, (torch.zeros(3),)).loss.item() == pytest.approx(2 * math.log(2) / 4)
 
 
 def test_the_value_loss_is_aggregated_as_the_policy_s() -> None:
     batch = batch_of(ALGORITHMS["ppo"], [1.0], [2])
-    scored = [Scored(values=torch.tensor([0.5, 2.0]), returns=torch.tensor([2.0, 2.0]))]
+    scored = [ModelOutputs(values=torch.tensor([0.5, 2.0]), returns=torch.tensor([2.0, 2.0]))]
     found = ValueObjective(scored=scored, clip=0.2)(0, batch, (torch.tensor([1.2, 2.0]),))
     assert found.loss.item() == pytest.approx(0.845 / 2)
 
@@ -159,7 +159,7 @@ def test_what_an_update_saw_is_counted_over_its_tokens() -> None:
     batch = batch_of(row, [1.0], [4], sampler=np.log(np.array([0.5, 0.5, 0.25, 0.5], np.float32)))
     start = torch.full((4,), math.log(0.5), dtype=torch.float64)
     logp = [math.log(p) for p in (0.5, 0.7, 0.5, 0.35)]
-    objective = PolicyObjective(row, [Scored(logp=start)], None)
+    objective = PolicyObjective(row, [ModelOutputs(logp=start)], None)
     sums = objective(0, batch, (torch.tensor(logp, dtype=torch.float64), torch.full((4,), 0.5), None)).sums
     assert tuple(sums) == SUMS
     assert {name: float(value) for name, value in sums.items()} == pytest.approx(
@@ -228,7 +228,7 @@ def test_weights_against_mismatch_carry_no_gradient_to_the_policy(kind: str) -> 
     row = replace(ALGORITHMS["reinforce"], mismatch=kind)
     logp = START.clone().requires_grad_()
     batch = batch_of(row, [0.7], [8], sampler=(START - GAP).numpy())
-    objective = PolicyObjective(row, [Scored()], None)
+    objective = PolicyObjective(row, [ModelOutputs()], None)
     objective(0, batch, (logp, torch.zeros(8), None)).loss.backward()
     own = (GAP.sum() if kind.endswith("response") else GAP).exp().expand(8)
     weight = {"none": own * 0 + 1, "truncate": own.clamp(max=2.0), "mask": own * (own <= 2.0)}[kind.split("-")[0]]

@@ -22,7 +22,7 @@ from learner.batches.batching import TrainBatch, pack, rows_of
 from learner.methods.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
 from learner.models.policy import Critic, Policy, load_policy, nucleus
 from learner.models.tiny import write_tiny_model
-from learner.objective import PolicyObjective, Scored
+from learner.objective import PolicyObjective, ModelOutputs
 from learner.settings import ModelSettings
 from tests.builders import before_update, group, samples_of, trajectory, verdict
 
@@ -92,7 +92,7 @@ def gradient(policy: Policy, shares: list[list[TrainBatch]], row: Algorithm, dis
 
 
 def packed(row: Algorithm, groups: Sequence[Group], budget: int = 4096, ranks: int = 1) -> list[list[TrainBatch]]:
-    return [pack(share, budget, together=2 if row.pairs else 1) for share in samples_of(row, groups, ranks)]
+    return [pack(share, budget, together=2 if row.credit.pairs else 1) for share in samples_of(row, groups, ranks)]
 
 
 # ------------------------------------------------------------------------------------------------- forward pass
@@ -373,7 +373,7 @@ def test_the_first_update_of_a_step_takes_its_own_log_probabilities_for_those_of
     small.zero_grad()
     found: list[torch.Tensor] = []
     start = forward(small, batch)[0].detach()
-    for scored in (Scored(), Scored(logp=start)):
+    for scored in (ModelOutputs(), ModelOutputs(logp=start)):
         PolicyObjective(row, [scored], None)(0, batch, forward(small, batch)).loss.backward()
         found.append(torch.cat([parameter.grad.flatten() for parameter in small.parameters()]))
         small.zero_grad()

@@ -8,10 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
-from actors.arrow import group_of, unpacked
-from learner.batches.packing import pack
-from learner.batches.samples import samples_of_group
-from learner.batches.types import RankPlan, Share, TrainBatch, UpdateBatch
+from learner.batches.types import RankPlan, TrainBatch, UpdateBatch
+from learner.batches.updates import update_batches
 from learner.checkpoint import save_checkpoint
 from learner.engine import Engine
 from learner.methods.choices import Aggregation
@@ -97,13 +95,8 @@ class TrainingSession:
             plan: of this rank.
             groups: the graded groups of `plan.groups`, in that order.
         """
-        packed = dict(zip(plan.groups, groups, strict=True))
-        updates: list[UpdateBatch] = []
-        in_pass = len(plan.shares) // self._spec.algorithm.passes
-        for index, share in enumerate(plan.shares):
-            same = share.number > 0 and not self._spec.algorithm.thresholds  # as in the pass before
-            updates.append(updates[index - in_pass] if same else self._update_batch(share, packed))
-        self._updates = updates
+        budget = self._spec.learner.micro_batch_tokens
+        self._updates = update_batches(plan, groups, self._spec.algorithm, budget, self._answers)
 
     def train(self) -> list[UpdateStats]:
         """One step on what was prepared."""
@@ -121,18 +114,6 @@ class TrainingSession:
         """Frees all models."""
         self.published.close()
         self._trainer.close()
-
-    def _update_batch(self, share: Share, packed: dict[int, pa.Buffer]) -> UpdateBatch:
-        algorithm = self._spec.algorithm
-        own = [(group_of(unpacked(packed[credited.index])), credited) for credited in share.groups]
-        samples = [s for group, credited in own for s in samples_of_group(group, credited, algorithm, share.totals)]
-        together = 2 if algorithm.credit.pairs else 1
-        return UpdateBatch(
-            totals=share.totals,
-            samples=tuple(samples),
-            batches=tuple(pack(samples, self._spec.learner.micro_batch_tokens, together)),
-            worked=tuple(next(self._answers)) if algorithm.imitation else (),
-        )
 
 
 def worked_answers(place: Place, spec: LearnerSpec, path: Path, aggregate: Aggregation) -> Iterator[list[TrainBatch]]:

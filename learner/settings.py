@@ -88,8 +88,8 @@ class ObjectiveSettings(Section):
 _TABLES: dict[str, Iterable[str]] = {
     "credit": CREDITS,
     "loss": LOSSES,
-    "aggregate": Aggregation,
-    "mismatch": Mismatch,
+    "aggregate": tuple(Aggregation),
+    "mismatch": tuple(Mismatch),
 }
 
 

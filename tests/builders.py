@@ -70,7 +70,9 @@ def terms(
     logp = (old + torch.tensor(ratios, dtype=torch.float64).log()).requires_grad_()
     whose = torch.tensor(owners or [0] * len(ratios))
     advantage = torch.as_tensor(advantages, dtype=torch.float64).expand(len(ratios))
-    return Terms(logp=logp, log_ratio=log_ratio(logp - old, whose, level), advantage=advantage, reference=old, owners=whose)
+    return Terms(
+        logp=logp, log_ratio=log_ratio(logp - old, whose, level), advantage=advantage, reference=old, owners=whose
+    )
 
 
 def slopes(function: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, step: float = 1e-6) -> torch.Tensor:

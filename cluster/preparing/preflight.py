@@ -163,8 +163,8 @@ def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
     usable = stored.with_siblings(algorithm.siblings)
     if not len(usable):
         raise ConfigError(
-            f"learner.algorithm = {name!r} compares at least {algorithm.siblings} responses to a prompt, and no prompt of "
-            f"{config.data.stored} (data.stored) has so many judged ones"
+            f"learner.algorithm = {name!r} compares at least {algorithm.siblings} responses to a prompt, and no prompt "
+            f"of {config.data.stored} (data.stored) has so many judged ones"
         )
     if algorithm.reads_sampler and not usable.recorded:
         raise ConfigError(

@@ -78,9 +78,12 @@ def start_generators(model: Path, count: int) -> dict[str, Any]:
 def publisher_of(ranks: list, generators: dict[str, Any], bucket_bytes: int = 2**18) -> Any:
     from actors.pool import GeneratorPool
     from cluster.running.publish import Publisher
+    from learner.client import LearnerClient
 
     how = {"workers_each": 1, "backend": "gloo", "bucket_bytes": bucket_bytes}
-    return Publisher((tuple(ranks), GeneratorPool(generators)), SyncSettings(timeout_seconds=60), how, "float32")
+    return Publisher(
+        (LearnerClient(ranks), GeneratorPool(generators)), SyncSettings(timeout_seconds=60), how, "float32"
+    )
 
 
 def stop(actors: list, generators: dict[str, Any]) -> None:
@@ -139,6 +142,13 @@ def test_every_tensor_arrives_whole_in_three_calls_whatever_their_number(sizes: 
     assert calls == ["start", "update", "finish"]
     assert got.keys() == sent.keys()
     assert all(torch.equal(got[name], tensor) for name, tensor in sent.items())
+
+
+def test_every_back_end_has_a_sender() -> None:
+    from learner.transfer import BACKENDS
+    from learner.weights import SENDERS
+
+    assert SENDERS.keys() == BACKENDS.keys()
 
 
 def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_are_sampled(

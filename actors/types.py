@@ -155,6 +155,7 @@ class Summary:
     oldest_version: int  # lowest weight version among the sampled tokens of the scored responses, -1 without any
     extra_tokens: int  # sampled beside the responses: a greedy one, where the algorithm asks for it
     times: Times
+    greedy_score: float | None = None  # of a greedy response to the prompt, where the algorithm asks for one
 
     @classmethod
     def of(cls, group: Group, times: Times, extra_tokens: int = 0) -> "Summary":
@@ -177,6 +178,7 @@ class Summary:
             failure=next((v.why for v in group.verdicts if not v.outcome.scored), ""),
             extra_tokens=extra_tokens,
             times=times,
+            greedy_score=group.greedy,
         )
 
 

@@ -1,159 +1,136 @@
-"""The learner's Ray actor: one ZeRO rank. All ranks are called together, with the same arguments but their share.
+"""The learner's Ray actor: one ZeRO rank. `learner/client.py` calls all ranks together.
 
 torch, DeepSpeed and vLLM are imported in the methods, so that only the rank's own process loads them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import ray
 
-from actors.arrow import group_of, unpacked
-from learner.batches.batching import TrainBatch, pack, sequences_of
-from learner.types import LearnerSpec, Receivers, Schedule, Share, SyncStats, UpdateStats, free_port
+from learner.batches.types import RankPlan
+from learner.types import (
+    LearnerSpec,
+    LearnerState,
+    Place,
+    Receivers,
+    Schedule,
+    SyncStats,
+    UpdateStats,
+    free_port,
+)
 
 if TYPE_CHECKING:
-    from learner.engine import Engine
-    from learner.trainer import Load, Trainer
+    from learner.session import Published, TrainingSession, WarmUpSession
 
 PACKING = "packing"  # the concurrency group, of one thread, of what may run beside the other methods
 
 
 class LearnerRank:
-    """Ray actor around one rank's models. It serves one run after another; `begin` opens each."""
+    """Ray actor around one rank's session. It serves one run after another.
+
+    The order of calls, each on all ranks with the same arguments (but `prepare`, where each has its own):
+
+    1. `address` of rank 0, then `join`, once.
+    2. `open_warm_up`, then `warm_up` as often as wanted; or `open_training`, then `restore` where a run goes on, then
+       for each step `prepare` and `train`. `prepare` of the next step may run beside `publish`.
+    3. In an open session, between other calls: `publish`, `probe`, `save_checkpoint`, and in training `save`.
+    4. `close_session`; opening closes what is open.
+
+    Raises:
+        RuntimeError: a method needs a session that is not open.
+    """
 
     def __init__(self, rank: int, ranks: int, threads: int) -> None:
-        self._rank, self._ranks, self._threads = rank, ranks, threads
-        self._close: Callable[[], None] | None = None
-        self._trainer: Trainer | None = None
+        self._place, self._threads = Place(rank=rank, ranks=ranks), threads
+        self._session: WarmUpSession | TrainingSession | None = None
 
     def address(self) -> tuple[str, int]:
         """Where rank 0 can be met."""
         return ray.util.get_node_ip_address(), free_port()
 
     def join(self, address: str, port: int) -> None:
-        """Meets the other ranks, once; blocks until all are there."""
+        """Meets the other ranks; blocks until all are there. Does nothing where they have met."""
         import torch
 
         from learner.engine import join_learners
 
         if not torch.distributed.is_initialized():
             torch.set_num_threads(self._threads)
-            join_learners(self._rank, self._ranks, address, port)
+            join_learners(self._place.rank, self._place.ranks, address, port)
 
-    def begin(self, spec: LearnerSpec) -> None:
-        """Opens a run: the same spec on all ranks."""
-        import torch
+    def open_warm_up(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
+        """Opens a warm-up of the policy in a model folder."""
+        from learner.session import WarmUpSession
 
-        self.unload()
-        self._spec = spec
-        torch.manual_seed(spec.seed)
-        self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
-
-    def load(self, path: Path, schedule: Schedule) -> int:
-        """Builds all models of the run on a model folder; gives the policy's number of parameters."""
-        from learner.trainer import Trainer
-
-        row = self._spec.algorithm
-        trainer = Trainer(path, self._spec, schedule)
-        self._hold(path, trainer.policy)
-        self._trainer, self._close = trainer, trainer.close
-        self._answers = self._worked_answers(row.aggregate) if row.likelihood else iter(())
-        return sum(getattr(p, "ds_numel", p.numel()) for _, p in self._policy.parameters())
-
-    def load_policy(self, path: Path, schedule: Schedule) -> None:
-        """Builds only the policy, for the warm-up."""
-        from learner.trainer import policy_engine
-
-        self._hold(path, policy_engine(path, self._spec, schedule))
-        self._close = self._policy.close
-        self._answers = self._worked_answers("token-mean")
+        self.close_session()
+        self._session = WarmUpSession(self._place, spec, path, schedule)
 
     def warm_up(self, updates: int) -> UpdateStats:
         """Some supervised updates; the stats are of the last."""
-        from learner.objective import SUPERVISED, PolicyObjective, Scored
-        from learner.trainer import policy_stats
+        from learner.session import WarmUpSession
 
-        for _ in range(updates):
-            batches = next(self._answers)
-            stats = policy_stats(self._policy, batches, PolicyObjective(SUPERVISED, [Scored()] * len(batches), None))
-        return stats
+        if not isinstance(self._session, WarmUpSession):
+            raise RuntimeError("no warm-up is open on this learner rank: call open_warm_up first")
+        return self._session.warm_up(updates)
+
+    def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
+        """Opens a training on a model folder; gives the policy's number of parameters."""
+        from learner.session import TrainingSession
+
+        self.close_session()
+        self._session = session = TrainingSession(self._place, spec, path, schedule)
+        return session.parameters
 
     @ray.method(concurrency_group=PACKING)
-    def prepare(self, shares: Sequence[Share], *groups: pa.Buffer) -> None:
-        """Packs what the next `train` trains on, an optimizer update per share of these groups. It may run beside
-        `publish`, in a thread of its own."""
-        loads: list[Load] = []
-        once = len(shares) // self._spec.algorithm.passes
-        for index, share in enumerate(shares):
-            same = share.number > 0 and not self._spec.algorithm.thresholds
-            loads.append(loads[index - once] if same else self._load(share, groups))
-        self._loads = loads
+    def prepare(self, plan: RankPlan, *groups: pa.Buffer) -> None:
+        """Packs what the next `train` trains on; `groups` are those of `plan.groups`. It may run beside `publish`, in
+        a thread of its own."""
+        self._training().prepare(plan, groups)
 
     def train(self) -> list[UpdateStats]:
         """One step on what was prepared."""
-        assert self._trainer is not None  # `load` came first
-        return self._trainer.step(self._loads)
+        return self._training().train()
+
+    def save(self) -> LearnerState:
+        """What the trainer remembers beyond weights and optimizers."""
+        return self._training().save()
+
+    def restore(self, state: LearnerState) -> None:
+        """Goes on from what was saved."""
+        self._training().restore(state)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators."""
-        return self._sync.send(version, receivers)
+        return self._published().publish(version, receivers)
 
     def probe(self, tokens: Sequence[int]) -> list[float]:
         """Log-probabilities of a fixed text under the current weights, temperature 1."""
-        return self._policy.probe(tokens)
+        return self._published().probe(tokens)
 
-    def save(self, folder: Path) -> None:
-        """Writes a checkpoint."""
-        from learner.checkpoint import save_checkpoint
+    def save_checkpoint(self, folder: Path) -> None:
+        """Writes the policy as a Hugging Face folder."""
+        self._published().save_checkpoint(folder)
 
-        save_checkpoint(self._policy, folder, tokenizer=self._path, dtype=self._dtype)
+    def close_session(self) -> None:
+        """Frees the models, if any, for another session."""
+        from learner.session import free_memory
 
-    def unload(self) -> None:
-        """Frees the models, if any, for another `load`."""
-        import gc
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+            free_memory()
 
-        import torch
+    def _training(self) -> "TrainingSession":
+        from learner.session import TrainingSession
 
-        if self._close is not None:
-            self._sync.close()
-            self._close()
-            self._close = None
-            del self._policy, self._sync
-            self._trainer = None
-            gc.collect()
-            torch.cuda.empty_cache()
+        if not isinstance(self._session, TrainingSession):
+            raise RuntimeError("no training is open on this learner rank: call open_training first")
+        return self._session
 
-    def _hold(self, path: Path, policy: "Engine") -> None:
-        from learner.weights import WeightSync
-
-        self._path, self._policy = path, policy
-        self._sync = WeightSync(policy, self._dtype, self._rank)
-
-    def _worked_answers(self, aggregate: str) -> Iterator[list[TrainBatch]]:
-        from learner.warmup import WorkedAnswers
-
-        spec = self._spec
-        return WorkedAnswers(self._path, spec.data, spec.warmup, spec.seed).updates(
-            rank=self._rank,
-            ranks=self._ranks,
-            micro_batch_tokens=spec.learner.micro_batch_tokens,
-            aggregate=aggregate,
-        )
-
-    def _load(self, share: Share, groups: Sequence[pa.Buffer]) -> "Load":
-        from learner.trainer import Load
-
-        row, budget = self._spec.algorithm.at_pass(share.number), self._spec.learner.micro_batch_tokens
-        control = share.control.__getitem__ if share.control is not None else None
-        own = [group_of(unpacked(groups[index])) for index in share.groups]
-        samples = [sample for group in own for sample in sequences_of(group, row, share.totals, control)]
-        return Load(
-            row=row,
-            totals=share.totals,
-            samples=tuple(samples),
-            batches=tuple(pack(samples, budget, together=2 if row.pairs else 1)),
-            worked=tuple(next(self._answers)) if row.likelihood else (),
-        )
+    def _published(self) -> "Published":
+        if self._session is None:
+            raise RuntimeError("no session is open on this learner rank: call open_warm_up or open_training first")
+        return self._session.published

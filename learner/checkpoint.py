@@ -14,9 +14,15 @@ from learner.weights import ZeroSource
 
 
 def save_checkpoint(engine: Engine, folder: Path, *, tokenizer: Path | str, dtype: torch.dtype) -> None:
-    """Writes the policy as a folder for `from_pretrained`; every rank calls it, rank 0 writes.
+    """Writes what the policy exports as a folder for `from_pretrained`; every rank calls it, rank 0 writes.
 
     The weights are gathered bucket by bucket into host memory. A half-written folder of that name is replaced.
+
+    Args:
+        engine: the policy's.
+        folder: to write.
+        tokenizer: the folder whose tokenizer is written beside the weights.
+        dtype: of the written weights.
     """
     writer = dist.get_rank() == 0
     state = {}

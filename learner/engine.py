@@ -9,16 +9,16 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from learner.batches.batching import TrainBatch, empty_batch
-from learner.models.policy import Head, load_policy
+from learner.batches.packing import empty_batch
+from learner.batches.types import TrainBatch
+from learner.models.policy import Critic, Head, Policy
 from learner.settings import LearnerSettings, ModelSettings
-from learner.types import Schedule
+from learner.types import LearnerSpec, Schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,31 +29,31 @@ class Measured:
     sums: dict[str, torch.Tensor | float]  # to be summed over micro-batches and ranks; the same names every time
 
 
-# (number of the micro-batch, the micro-batch, what the module gave) -> its share of the loss
+# (number of the micro-batch, the micro-batch, what the module gave for it) -> its share of the loss
 Objective = Callable[[int, TrainBatch, tuple[Any, ...]], Measured]
 
 
 class Engine:
-    """A ZeRO engine over one module. All ranks call every method together, in the same order."""
+    """A ZeRO engine over one module. All ranks call every method together, in the same order; after `close` none.
 
-    def __init__(
-        self,
-        build: Callable[[], torch.nn.Module],
-        model: ModelSettings,
-        learner: LearnerSettings,
-        schedule: Schedule,
-        temperature: float,
-    ) -> None:
+    Args:
+        build: loads the module; where ZeRO shards weights it is called so that no rank holds the whole module.
+        spec: of the run.
+        schedule: the learning rate of each update.
+    """
+
+    def __init__(self, build: Callable[[], Policy | Critic], spec: LearnerSpec, schedule: Schedule) -> None:
         import deepspeed
 
-        self._settings, self._temperature = learner, temperature
+        model, learner = spec.model, spec.learner
+        self._grad_clip, self._temperature = learner.grad_clip, spec.temperature
         config = deepspeed_config(model, learner)
         with _sharded_loading(config) if learner.zero_stage == 3 else nullcontext():
             module = build()
         if learner.zero_stage == 3:
             gather_heads_once(module)
         optimizer = torch.optim.AdamW(
-            module.parameters(), lr=schedule.lr, weight_decay=learner.weight_decay, betas=(0.9, 0.98)
+            module.trainable(), lr=schedule.lr, weight_decay=learner.weight_decay, betas=(0.9, 0.98)
         )
         self._unsharded = learner.zero_stage == 0 and model.dtype == "float32"
         self._grad_norm = 0.0
@@ -67,10 +67,12 @@ class Engine:
 
     @property
     def module(self) -> Any:
+        """The module inside DeepSpeed's engine."""
         return self._engine.module
 
     @property
     def device(self) -> torch.device:
+        """Where the module computes."""
         return self._engine.device
 
     @property
@@ -98,7 +100,7 @@ class Engine:
         """
         sums: dict[str, torch.Tensor | float] = {}
         self._engine.train()
-        for number, batch in enumerate(self.in_step(batches)):
+        for number, batch in enumerate(in_step(batches, self.device)):
             support = restrict[number] if number < len(restrict) else None
             measured = objective(number, batch, self._forward(batch, support))
             # DeepSpeed averages over ranks
@@ -110,13 +112,18 @@ class Engine:
         return dict(zip(sums, all_reduced(packed, self.device).tolist(), strict=True))
 
     @torch.no_grad()
-    def score(
+    def infer(
         self, batches: Sequence[TrainBatch], restrict: float | None = None
     ) -> list[tuple[torch.Tensor | None, ...]]:
-        """What the module gives for this rank's micro-batches under the current weights."""
+        """What the module gives for each of this rank's micro-batches under the current weights.
+
+        Args:
+            batches: this rank's micro-batches; ranks may differ in number.
+            restrict: probability of the nucleus to which a policy is restricted.
+        """
         self._engine.eval()
-        scored = [self._forward(batch, restrict) for batch in self.in_step(batches)]
-        return scored[: len(batches)]
+        found = [self._forward(batch, restrict) for batch in in_step(batches, self.device)]
+        return found[: len(batches)]
 
     @torch.no_grad()
     def probe(self, tokens: Sequence[int]) -> list[float]:
@@ -126,9 +133,9 @@ class Engine:
         positions = torch.arange(len(tokens), device=self.device)[None]
         return self._engine(ids, positions, torch.arange(1, len(tokens), device=self.device), 1.0)[0].tolist()
 
-    def parameters(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """The policy's parameters under their checkpoint names; tied ones once."""
-        return self.module.lm.named_parameters()
+    def exported(self) -> list[tuple[str, torch.nn.Parameter]]:
+        """What generators and checkpoints get of a policy, under checkpoint names; sharded as ZeRO has it."""
+        return list(self.module.exported())
 
     @contextmanager
     def gathered(self, parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
@@ -144,14 +151,7 @@ class Engine:
 
     def _clip(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._settings.grad_clip))
-
-    def in_step(self, batches: Sequence[TrainBatch]) -> Iterator[TrainBatch]:
-        """This rank's batches, filled up to the largest number that any rank has, and to one at least."""
-        count = all_reduced(torch.tensor([max(1, len(batches))]), self.device, dist.ReduceOp.MAX)
-        yield from batches
-        for _ in range(int(count.item()) - len(batches)):
-            yield empty_batch()
+        self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._grad_clip))
 
     def _forward(self, batch: TrainBatch, restrict: torch.Tensor | float | None = None) -> tuple[Any, ...]:
         more = () if restrict is None else (restrict,)
@@ -159,28 +159,38 @@ class Engine:
 
 
 class FrozenPolicy:
-    """A policy that is only asked for log-probabilities; sharded like the engine's where that shards weights."""
+    """A policy that is only asked for log-probabilities; sharded like the engine's where that shards weights. All
+    ranks call every method together, in the same order.
 
-    def __init__(self, path: Path | str, model: ModelSettings, learner: LearnerSettings, temperature: float) -> None:
+    Args:
+        build: loads the policy.
+        spec: of the run.
+    """
+
+    def __init__(self, build: Callable[[], Policy], spec: LearnerSpec) -> None:
         import deepspeed
 
-        self._temperature, self._sharded = temperature, learner.zero_stage == 3
-        config = {**deepspeed_config(model, learner), "zero_optimization": {"stage": learner.zero_stage}}
-        if learner.zero_stage == 3:
+        self._temperature, self._sharded = spec.temperature, spec.learner.zero_stage == 3
+        config = {
+            **deepspeed_config(spec.model, spec.learner),
+            "zero_optimization": {"stage": spec.learner.zero_stage},
+        }
+        if self._sharded:
             with _sharded_loading(config):
-                policy = load_policy(path, model, learner.logit_chunk)
+                policy = build()
             gather_heads_once(policy)
             self._policy, *_ = deepspeed.initialize(model=policy, config=config, dist_init_required=False)
-            self._device = self._policy.device
+            self.device = self._policy.device
         else:
-            self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-            self._policy = load_policy(path, model, learner.logit_chunk).to(self._device)
+            self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+            self._policy = build().to(self.device)
         self._policy.eval()
 
     @torch.no_grad()
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
-        """Log-probabilities of the trained tokens of one micro-batch, float32[M], or of those in its first rows."""
-        tokens, positions, targets = _inputs(batch, self._device)
+        """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
+        its first rows."""
+        tokens, positions, targets = _inputs(batch, self.device)
         targets = targets[targets < tokens[:rows].numel()]
         return self._policy(tokens[:rows], positions[:rows], targets, self._temperature)[0]
 
@@ -189,8 +199,8 @@ class FrozenPolicy:
         """Takes over the weights of an engine's policy; a collective."""
         import deepspeed
 
-        mine = getattr(self._policy, "module", self._policy).lm.named_parameters()
-        for (_, kept), (_, new) in zip(mine, engine.parameters(), strict=True):
+        own = getattr(self._policy, "module", self._policy).exported()
+        for (_, kept), (_, new) in zip(own, engine.exported(), strict=True):
             with deepspeed.zero.GatheredParameters([kept, new], modifier_rank=0, enabled=self._sharded):
                 kept.copy_(new)
 
@@ -215,6 +225,15 @@ def gather_heads_once(module: torch.nn.Module) -> None:
 
     if any(isinstance(part, Head) for part in module.modules()):
         set_z3_leaf_modules(module, [Head])
+
+
+def in_step(batches: Sequence[TrainBatch], device: torch.device) -> Iterator[TrainBatch]:
+    """This rank's micro-batches, filled up with empty ones to the largest number that any rank has, and to one at
+    least; a collective."""
+    count = all_reduced(torch.tensor([max(1, len(batches))]), device, dist.ReduceOp.MAX)
+    yield from batches
+    for _ in range(int(count.item()) - len(batches)):
+        yield empty_batch()
 
 
 def _inputs(batch: TrainBatch, device: torch.device) -> Iterator[torch.Tensor]:

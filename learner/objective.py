@@ -1,16 +1,21 @@
 """The losses of an update, micro-batch by micro-batch: the policy's with all its pieces, the critic's, and that of the
-model of process rewards. Losses arrive as weighted sums over the whole update (see `learner/batches/batching.py`)."""
+model of process rewards. Each gives a micro-batch's share of the whole update's loss: a sum weighted as
+`learner/batches/samples.py` says.
 
-from collections.abc import Sequence
+M counts the trained tokens of a micro-batch, N its responses.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from learner.batches.batching import TrainBatch
+from learner.batches.types import TrainBatch
 from learner.engine import FrozenPolicy, Measured
 from learner.methods.algorithms import Algorithm
-from learner.methods.credit import imitated
+from learner.methods.choices import Anchor, KlEstimator, Mismatch
+from learner.methods.credit import ones
 from learner.methods.losses import (
     Terms,
     bounded_exp,
@@ -22,76 +27,80 @@ from learner.methods.losses import (
     value_loss,
 )
 
-DRIFT_ROWS = 8  # of so many rows one is asked for the metric: another pass over all of them would cost a quarter
+DRIFT_ROWS = 8  # kl_start is measured on one row in 8; on all rows a step would be about 25 % slower
 DRIFT_LIMIT = 10.0  # nats; in the metric only: one token of a thousand must not be the whole estimate
 PROCESS_BETA = 0.05  # nats of log-ratio to units of implicit reward. arXiv 2502.01456
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """What is known of one micro-batch before its update, float32[M] each; None for what the algorithm does not ask."""
+class ModelOutputs:
+    """What the models say about one micro-batch before its update, float32[M] each; None for what the algorithm does
+    not ask."""
 
     logp: torch.Tensor | None = None  # under the policy at the start of the step; None: its own forward pass tells
     support: torch.Tensor | None = None  # int64[2, K], the nucleus that the policy is restricted to
     reference: torch.Tensor | None = None  # log-probabilities under the reference policy
     tuned: torch.Tensor | None = None  # under the tuned policy
     process: torch.Tensor | None = None  # under the model of process rewards
-    values: torch.Tensor | None = None  # the critic's
+    critic: torch.Tensor | None = None  # the critic's values of the states before the tokens
     returns: torch.Tensor | None = None  # what the critic should have said
 
 
-class PolicyObjective:
-    """The policy's loss on one update, and what there is to say about it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchTensors:
+    """The arrays of a micro-batch that losses read, on the device."""
 
-    def __init__(self, row: Algorithm, scored: Sequence[Scored], start: FrozenPolicy | None) -> None:
-        self._row, self._scored, self._start = row, scored, start
-        self.ratios = [torch.zeros(1)]  # |ratio - 1| of every trained token, on the CPU
+    sampler: torch.Tensor | None  # float32[M], the sampler's log-probabilities
+    advantages: torch.Tensor  # float32[M]
+    weights: torch.Tensor  # float32[M]
+    owners: torch.Tensor  # int64[M], which of the N responses the token belongs to
 
-    def __call__(self, number: int, batch: TrainBatch, outputs: tuple[Any, ...]) -> Measured:
-        logp, entropy, _ = outputs
-        tensors = _tensors(batch, logp.device)
-        weights, live = tensors["weights"], tensors["weights"] > 0
-        drift = self._drift(number, batch, logp.detach(), live)  # on all ranks alike, as sharded policies demand
-        if number >= len(self._scored):  # worked answers, or a batch that trains nothing
-            loss = (self._row.likelihood * -logp * weights).sum()
-            return self._measured(loss, batch, {"loss": loss.detach()})
-        known = self._scored[number]
-        start = logp.detach() if known.logp is None else known.logp
-        gap = start - tensors.get("sampler", start)  # 0 where no sampler was involved
-        per_token = token_loss(self._row, (logp, entropy), (start, gap, known.reference), tensors)
-        total = ((1.0 - self._row.likelihood) * per_token * weights).sum()
-        anchored = start if self._row.anchor == "step" else start - gap
-        ratio = bounded_exp(log_ratio(logp.detach() - anchored, tensors["owners"], self._row.ratio))[live]
-        self.ratios.append((ratio - 1.0).abs().cpu())
-        gap = gap[live]
-        sums = {
-            "loss": total.detach(),
-            "tokens": live.sum(),
-            "entropy": entropy.detach()[live].sum(),
-            "clipped": ((ratio < 1.0 - self._row.clip_low) | (ratio > 1.0 + self._row.clip_high)).sum(),
-            "mismatch_kl": (bounded_exp(gap) - 1.0 - gap).sum(),
-            "capped": (bounded_exp(gap) > self._row.mismatch_cap).sum(),
-        }
-        return self._measured(total, batch, sums | drift)
-
-    def _drift(
-        self, number: int, batch: TrainBatch, logp: torch.Tensor, live: torch.Tensor
-    ) -> dict[str, torch.Tensor | float]:
-        if self._start is None or number > 0:
-            return {}
-        start = self._start.logprobs(batch, rows=max(1, len(batch.tokens) // DRIFT_ROWS))
-        logp, live = logp[: start.numel()], live[: start.numel()]
-        drift = kl_estimate("k3", logp - start).clamp(max=DRIFT_LIMIT)
-        return {"drift": drift[live].sum(), "drift_tokens": live.sum()}
-
-    def _measured(self, loss: torch.Tensor, batch: TrainBatch, sums: dict[str, Any]) -> Measured:
-        found = {"computed": float(batch.tokens.size), "padding": float(batch.padding)} | sums
-        return Measured(loss=loss, sums={name: found.get(name, 0.0) for name in SUMS})
+    @classmethod
+    def of(cls, batch: TrainBatch, device: torch.device) -> Self:
+        """Those of this micro-batch."""
+        sampler = None if batch.sampler is None else torch.from_numpy(batch.sampler).to(device)
+        advantages, weights, owners = (
+            torch.from_numpy(array).to(device) for array in (batch.advantages, batch.weights, batch.owners)
+        )
+        return cls(sampler=sampler, advantages=advantages, weights=weights, owners=owners)
 
 
-SUPERVISED = Algorithm(about="imitates worked answers", credit=imitated, loss=likelihood, mismatch="none")
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TokenTerms:
+    """What the policy's loss of a token is made of, float32[M] each; only `logp` and `entropy` carry gradients."""
 
-SUMS = (
+    logp: torch.Tensor  # log-probability under the policy now
+    entropy: torch.Tensor  # of the policy's next-token distribution, nats
+    start: torch.Tensor  # log-probability under the policy at the start of the step
+    gap: torch.Tensor  # `start` less the sampler's log-probability; 0 where no sampler was involved
+    reference: torch.Tensor | None  # log-probability under the reference policy
+    advantages: torch.Tensor
+    owners: torch.Tensor  # int64[M], which response the token belongs to
+
+    def log_ratio(self, algorithm: Algorithm) -> torch.Tensor:
+        """Log-ratio of the policy to the algorithm's anchor, float32[M]."""
+        anchor = self.start if algorithm.anchor is Anchor.STEP else self.start - self.gap
+        return log_ratio(self.logp - anchor, self.owners, algorithm.ratio)
+
+
+def token_loss(algorithm: Algorithm, terms: TokenTerms) -> torch.Tensor:
+    """The loss of each token, float32[M]: the surrogate with its weight against mismatch, the KL and the entropy."""
+    surrogate = Terms(
+        logp=terms.logp,
+        log_ratio=terms.log_ratio(algorithm),
+        advantage=terms.advantages,
+        reference=terms.logp.detach() if terms.reference is None else terms.reference,
+        owners=terms.owners,
+    )
+    loss = algorithm.loss(surrogate, algorithm.clip)
+    if algorithm.anchor is Anchor.STEP:
+        loss = loss * mismatch_weight(algorithm.mismatch, terms.gap, terms.owners, algorithm.mismatch_cap)
+    if algorithm.kl_loss and terms.reference is not None:
+        loss = loss + algorithm.kl_loss * kl_estimate(algorithm.kl, terms.logp - terms.reference)
+    return loss - algorithm.entropy * terms.entropy if algorithm.entropy else loss
+
+
+SUMS = (  # what a policy's update sums over its tokens, besides the loss
     "loss",
     "tokens",
     "computed",
@@ -105,54 +114,94 @@ SUMS = (
 )
 
 
-def token_loss(
-    row: Algorithm,
-    now: tuple[torch.Tensor, torch.Tensor],
-    before: tuple[torch.Tensor, torch.Tensor, torch.Tensor | None],
-    tensors: dict[str, torch.Tensor],
-) -> torch.Tensor:
-    """The loss of each token [T]: the surrogate with its weight, the KL and the entropy.
+class PolicyObjective:
+    """The policy's loss on one update, and what there is to say about it.
+
+    It is called once for each micro-batch, in order: first those that `outputs` tells about, then worked answers and
+    micro-batches that train nothing.
 
     Args:
-        row: the algorithm.
-        now: (log-probability, entropy) of each token under the policy.
-        before: (log-probability at the start of the step, its difference to the sampler's, log-probability under the
-            reference or None) of each token.
-        tensors: "advantages" and "owners" of each token.
+        algorithm: its pieces and their numbers.
+        outputs: what the models said about each micro-batch of samples.
+        start: the starting policy, for the metric kl_start; None leaves the metric out.
     """
-    (logp, entropy), (start, gap, reference), owners = now, before, tensors["owners"]
-    anchored = start if row.anchor == "step" else start - gap
-    terms = Terms(
-        logp=logp,
-        log_ratio=log_ratio(logp - anchored, owners, row.ratio),
-        advantage=tensors["advantages"],
-        reference=logp.detach() if reference is None else reference,
-        owners=owners,
-    )
-    loss = row.loss(terms, row.clip)
-    if row.anchor == "step":
-        loss = loss * mismatch_weight(row.mismatch, gap, owners, row.mismatch_cap)
-    if row.kl_loss and reference is not None:
-        loss = loss + row.kl_loss * kl_estimate(row.kl_estimator, logp - reference)
-    return loss - row.entropy * entropy if row.entropy else loss
+
+    def __init__(self, algorithm: Algorithm, outputs: Sequence[ModelOutputs], start: FrozenPolicy | None) -> None:
+        self._algorithm, self._outputs, self._start = algorithm, outputs, start
+        self.ratios = [torch.zeros(1)]  # |ratio - 1| of every trained token, on the CPU
+
+    def __call__(self, number: int, batch: TrainBatch, outputs: tuple[Any, ...]) -> Measured:
+        logp, entropy, _ = outputs
+        tensors = BatchTensors.of(batch, logp.device)
+        live = tensors.weights > 0
+        drift = self._drift(number, batch, logp.detach(), live)  # on all ranks alike, as sharded policies demand
+        if number >= len(self._outputs):
+            loss = (self._algorithm.imitation * -logp * tensors.weights).sum()
+            return _measured(loss, batch, {"loss": loss.detach()})
+        known = self._outputs[number]
+        start = logp.detach() if known.logp is None else known.logp
+        terms = TokenTerms(
+            logp=logp,
+            entropy=entropy,
+            start=start,
+            gap=start - (start if tensors.sampler is None else tensors.sampler),
+            reference=known.reference,
+            advantages=tensors.advantages,
+            owners=tensors.owners,
+        )
+        per_token = token_loss(self._algorithm, terms)
+        loss = ((1.0 - self._algorithm.imitation) * per_token * tensors.weights).sum()
+        return _measured(loss, batch, {"loss": loss.detach()} | self._seen(terms, live) | drift)
+
+    @torch.no_grad()
+    def _seen(self, terms: TokenTerms, live: torch.Tensor) -> dict[str, torch.Tensor | float]:
+        """Sums over the tokens that are trained on."""
+        low, high = 1.0 - self._algorithm.clip_low, 1.0 + self._algorithm.clip_high
+        ratio, gap = bounded_exp(terms.log_ratio(self._algorithm))[live], terms.gap[live]
+        self.ratios.append((ratio - 1.0).abs().cpu())
+        return {
+            "tokens": live.sum(),
+            "entropy": terms.entropy[live].sum(),
+            "clipped": ((ratio < low) | (ratio > high)).sum(),
+            "mismatch_kl": (bounded_exp(gap) - 1.0 - gap).sum(),
+            "capped": (bounded_exp(gap) > self._algorithm.mismatch_cap).sum(),
+        }
+
+    def _drift(
+        self, number: int, batch: TrainBatch, logp: torch.Tensor, live: torch.Tensor
+    ) -> dict[str, torch.Tensor | float]:
+        """KL estimate against the starting policy on some rows of the first micro-batch, and the tokens in them."""
+        if self._start is None or number > 0:
+            return {}
+        start = self._start.logprobs(batch, rows=max(1, len(batch.tokens) // DRIFT_ROWS))
+        logp, live = logp[: start.numel()], live[: start.numel()]
+        drift = kl_estimate(KlEstimator.K3, logp - start).clamp(max=DRIFT_LIMIT)
+        return {"drift": drift[live].sum(), "drift_tokens": live.sum()}
+
+
+def _measured(loss: torch.Tensor, batch: TrainBatch, sums: Mapping[str, torch.Tensor | float]) -> Measured:
+    found = {"computed": float(batch.tokens.size), "padding": float(batch.padding)} | dict(sums)
+    return Measured(loss=loss, sums={name: found.get(name, 0.0) for name in SUMS})
+
+
+SUPERVISED = Algorithm(about="imitates worked answers", credit=ones, loss=likelihood, mismatch=Mismatch.NONE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValueObjective:
     """The critic's loss on one update, aggregated as the policy's."""
 
-    scored: Sequence[Scored]
+    outputs: Sequence[ModelOutputs]  # of each micro-batch, with `critic` and `returns`
     clip: float
 
     def __call__(self, number: int, batch: TrainBatch, outputs: tuple[Any, ...]) -> Measured:
         (value,) = outputs
-        weights = _tensors(batch, value.device)["weights"]
-        if number >= len(self.scored):
+        if number >= len(self.outputs):  # a micro-batch that trains nothing
             return Measured(loss=(value * 0.0).sum(), sums={"loss": 0.0})
-        known = self.scored[number]
+        known, weights = self.outputs[number], BatchTensors.of(batch, value.device).weights
         assert known.returns is not None  # the trainer has filled both in
-        assert known.values is not None
-        loss = (value_loss(value, known.returns, known.values, self.clip) * weights).sum()
+        assert known.critic is not None
+        loss = (value_loss(value, known.returns, known.critic, self.clip) * weights).sum()
         return Measured(loss=loss, sums={"loss": loss.detach()})
 
 
@@ -161,23 +210,18 @@ class OutcomeObjective:
     """Cross-entropy of sigmoid(sum of implicit rewards) against the outcome, mean over responses.
     arXiv 2502.01456 section 3 (PRIME)."""
 
-    scored: Sequence[Scored]
+    outputs: Sequence[ModelOutputs]  # of each micro-batch, with `reference`
     correct: Sequence[torch.Tensor]  # for each micro-batch float32[N], 1 for a correct response
     responses: int  # of the whole update
 
     def __call__(self, number: int, batch: TrainBatch, outputs: tuple[Any, ...]) -> Measured:
         logp = outputs[0]
-        if number >= len(self.scored):
+        if number >= len(self.outputs):  # a micro-batch that trains nothing
             return Measured(loss=(logp * 0.0).sum(), sums={"loss": 0.0})
-        reference, owners = self.scored[number].reference, _tensors(batch, logp.device)["owners"]
+        reference, owners = self.outputs[number].reference, BatchTensors.of(batch, logp.device).owners
         scores = per_response(PROCESS_BETA * (logp - reference), owners)
         losses = torch.nn.functional.binary_cross_entropy_with_logits(
             scores, self.correct[number].to(logp.device), reduction="sum"
         )
         loss = losses / self.responses
         return Measured(loss=loss, sums={"loss": loss.detach()})
-
-
-def _tensors(batch: TrainBatch, device: torch.device) -> dict[str, torch.Tensor]:
-    arrays = {name: getattr(batch, name) for name in ("sampler", "advantages", "weights", "owners")}
-    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items() if array is not None}

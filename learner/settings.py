@@ -2,15 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from actors.settings import Section
-from learner.methods.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
-from learner.methods.credit import CREDITS, above, centred, leave_one_out, normalised, paired, scaled
-from learner.methods.losses import LOSSES, MISMATCHES, preferred
+from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
+from learner.methods.choices import Aggregation, KlEstimator, Mismatch, Normalisation, SideModelKind
+from learner.methods.credit import CREDITS
+from learner.methods.losses import LOSSES
 
 
 class ModelSettings(Section):
@@ -49,28 +49,28 @@ class LearnerSettings(Section):
 
 
 class ObjectiveSettings(Section):
-    """Pieces of the algorithm that the run replaces; what is not set stays as the algorithm's row has it. The meaning
-    of each stands at the field of the same name of `learner.methods.algorithms.Algorithm`."""
+    """Pieces of the algorithm that the run replaces; what is not set stays as the table of algorithms has it. The
+    meaning of each stands at the field of the same name of `learner.methods.algorithms.Algorithm`."""
 
     credit: str = ""  # a key of learner.methods.credit.CREDITS
     loss: str = ""  # a key of learner.methods.losses.LOSSES
-    aggregate: str = ""  # a key of learner.methods.algorithms.AGGREGATIONS
+    aggregate: str = ""  # a word of learner.methods.choices.Aggregation
     ratio: Literal["", "token", "sequence", "product"] = ""
     clip_low: Annotated[float | None, Field(gt=0, le=1)] = None
     clip_high: Annotated[float | None, Field(gt=0)] = None
     clip_dual: Annotated[float | None, Field(ge=0)] = None
     anchor: Literal["", "step", "sampler"] = ""
-    mismatch: str = ""  # a key of learner.methods.losses.MISMATCHES
+    mismatch: str = ""  # a word of learner.methods.choices.Mismatch
     mismatch_cap: Annotated[float | None, Field(ge=1)] = None
-    kl: Literal["", "k1", "k2", "k3"] = ""
+    kl_estimator: Literal["", "k1", "k2", "k3"] = ""
     kl_reward: Annotated[float | None, Field(ge=0)] = None
     kl_loss: Annotated[float | None, Field(ge=0)] = None
     entropy: Annotated[float | None, Field(ge=0)] = None
-    likelihood: Annotated[float | None, Field(ge=0, lt=1)] = None
+    imitation: Annotated[float | None, Field(ge=0, lt=1)] = None
     passes: Annotated[int | None, Field(ge=1)] = None
     thresholds: tuple[float, ...] = ()
     std_ddof: Literal[0, 1, None] = None
-    spread: Literal["", "none", "whiten", "standardise"] = ""
+    advantage_normalisation: Literal["", "none", "whiten", "standardise"] = ""
     gamma: Annotated[float | None, Field(gt=0, le=1)] = None
     lam: Annotated[float | None, Field(ge=0, le=1)] = None
     value_clip: Annotated[float | None, Field(gt=0)] = None
@@ -88,65 +88,78 @@ class ObjectiveSettings(Section):
 _TABLES: dict[str, Iterable[str]] = {
     "credit": CREDITS,
     "loss": LOSSES,
-    "aggregate": AGGREGATIONS,
-    "mismatch": MISMATCHES,
+    "aggregate": tuple(Aggregation),
+    "mismatch": tuple(Mismatch),
 }
 
 
 def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, drop: str = "") -> Algorithm:
-    """The algorithm of a run: its row with the pieces that the run replaces.
+    """The algorithm of a run: its entry in the table with the pieces that the run replaces.
 
     Raises:
         ValueError: the pieces do not go together; the message says which and why.
     """
-    row = algorithm_of(learner.algorithm, objective.model_dump(), drop)
-    if row.kl_reward and row.kl_loss:
+    algorithm, name = algorithm_of(learner.algorithm, objective.model_dump(), drop), learner.algorithm
+    _check_kl(algorithm, name)
+    _check_pairs(algorithm, name)
+    _check_credit(algorithm, name, objective)
+    if 0 < algorithm.clip_dual <= 1:
+        raise ValueError(f"objective.clip_dual must be 0 (off) or above 1, got {algorithm.clip_dual:g}")
+    if SideModelKind.CRITIC in algorithm.side_models:
+        return algorithm
+    return replace(algorithm, siblings=max(algorithm.siblings, algorithm.credit.siblings))
+
+
+def _check_kl(algorithm: Algorithm, name: str) -> None:
+    if algorithm.kl_reward and algorithm.kl_loss:
         raise ValueError(
-            f"objective.kl_reward = {row.kl_reward:g} and objective.kl_loss = {row.kl_loss:g} would charge the KL "
-            "twice: set one of them to 0"
+            f"objective.kl_reward = {algorithm.kl_reward:g} and objective.kl_loss = {algorithm.kl_loss:g} would charge "
+            "the KL twice: set one of them to 0"
         )
-    if row.counts == "credited" and (row.kl_reward or row.spread != "none"):
+    normalisation = algorithm.advantage_normalisation
+    if algorithm.counts == "credited" and (algorithm.kl_reward or normalisation is not Normalisation.NONE):
         raise ValueError(
-            f"objective.kl_reward = {row.kl_reward:g} and objective.spread = {row.spread!r} have no place in "
-            f"learner.algorithm = {learner.algorithm!r}, which chooses responses by their scores alone: use "
-            'objective.kl_loss, and objective.spread = "none"'
+            f"objective.kl_reward = {algorithm.kl_reward:g} and objective.advantage_normalisation = "
+            f"{str(normalisation)!r} have no place in learner.algorithm = {name!r}, which chooses responses by their "
+            'scores alone: use objective.kl_loss, and objective.advantage_normalisation = "none"'
         )
-    if row.pairs and (row.aggregate != "seq-mean-token-sum" or row.mismatch != "none"):
+    if algorithm.kl_loss and algorithm.kl is KlEstimator.K1:
         raise ValueError(
-            f"learner.algorithm = {learner.algorithm!r} is a mean over pairs: leave objective.aggregate and "
-            f"objective.mismatch as they are, got {row.aggregate!r} and {row.mismatch!r}"
+            'objective.kl_estimator = "k1" has no gradient in expectation as a loss: use "k2" or "k3", or '
+            "objective.kl_reward"
         )
-    if 0 < row.clip_dual <= 1:
-        raise ValueError(f"objective.clip_dual must be 0 (off) or above 1, got {row.clip_dual:g}")
-    if (row.loss is preferred) != row.pairs or (row.pairs and row.overlong):
+
+
+def _check_pairs(algorithm: Algorithm, name: str) -> None:
+    pairs, aggregate, mismatch = algorithm.credit.pairs, algorithm.aggregate, algorithm.mismatch
+    if pairs and (aggregate is not Aggregation.SEQ_MEAN_TOKEN_SUM or mismatch is not Mismatch.NONE):
+        raise ValueError(
+            f"learner.algorithm = {name!r} is a mean over pairs: leave objective.aggregate and objective.mismatch as "
+            f"they are, got {str(aggregate)!r} and {str(mismatch)!r}"
+        )
+    if algorithm.loss.needs_pairs != pairs or (pairs and algorithm.overlong):
         raise ValueError(
             f'objective.loss = "preferred" and objective.credit = "paired" go together and without objective.overlong '
-            f"(learner.algorithm = {learner.algorithm!r}): pairs are of a correct and a wrong response"
+            f"(learner.algorithm = {name!r}): pairs are of a correct and a wrong response"
         )
+
+
+def _check_credit(algorithm: Algorithm, name: str, objective: ObjectiveSettings) -> None:
+    has_threshold = algorithm.credit.threshold is not None
     if objective.credit and (
-        (row.thresholds and row.credit is not above) or not row.needs.isdisjoint({"critic", "process"})
+        (algorithm.thresholds and not has_threshold) or any(kind.makes_credit for kind in algorithm.side_models)
     ):
         raise ValueError(
-            f"objective.credit = {objective.credit!r} would have no effect in learner.algorithm = "
-            f"{learner.algorithm!r}, whose advantages come from thresholds, a critic or process rewards"
+            f"objective.credit = {objective.credit!r} would have no effect in learner.algorithm = {name!r}, whose "
+            "advantages come from thresholds, a critic or process rewards"
         )
-    if objective.thresholds and row.credit is not above:
+    if objective.thresholds and not has_threshold:
         raise ValueError('objective.thresholds belong to objective.credit = "above", as in learner.algorithm = "rest"')
-    if row.kl_loss and row.kl_estimator == "k1":
+    if algorithm.thresholds and len(algorithm.thresholds) != algorithm.passes:
         raise ValueError(
-            'objective.kl = "k1" has no gradient in expectation as a loss: use "k2" or "k3", or objective.kl_reward'
+            f"objective.thresholds must hold one threshold for each of the {algorithm.passes} passes, got "
+            f"{len(algorithm.thresholds)}: set objective.passes too"
         )
-    if row.thresholds and len(row.thresholds) != row.passes:
-        raise ValueError(
-            f"objective.thresholds must hold one threshold for each of the {row.passes} passes, got "
-            f"{len(row.thresholds)}: set objective.passes too"
-        )
-    return replace(row, siblings=2) if _against_siblings(row) else row
-
-
-def _against_siblings(row: Algorithm) -> bool:
-    credit = row.credit.func if isinstance(row.credit, partial) else row.credit
-    return "critic" not in row.needs and credit in (centred, scaled, normalised, leave_one_out, paired)
 
 
 class WarmupSettings(Section):

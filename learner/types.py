@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.settings import DataSettings
-from learner.batches.batching import Totals
 from learner.methods.algorithms import Algorithm
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 
@@ -20,12 +19,20 @@ class LearnerSpec:
     learner: LearnerSettings
     algorithm: Algorithm
     data: DataSettings
-    warmup: WarmupSettings  # the worked answers, for the warm-up and where their likelihood is mixed in
+    warmup: WarmupSettings  # the worked answers, for the warm-up and where the algorithm imitates them too
     temperature: float
     top_p: float  # of the sampler; below 1 only for an algorithm that restricts its ratio too
     seed: int
-    end: float = 1.0  # weight of the score on the last token, beside the rewards of steps and spans
-    dense: bool = False  # whether there are rewards of steps and spans
+    score_weight: float = 1.0  # weight of the score on the last token, beside span rewards
+    has_span_rewards: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Which of a learner's ranks this is."""
+
+    rank: int  # from 0
+    ranks: int  # how many there are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,16 +50,6 @@ class Schedule:
             return (update + 1) / self.warmup
         way = (update - self.warmup) / max(1, self.updates - 1 - self.warmup)
         return 1.0 - (1.0 - self.end) * min(1.0, way)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
-    """One rank's part of an optimizer update."""
-
-    number: int  # of the pass over the step's batch, from 0
-    totals: Totals
-    groups: tuple[int, ...]  # which of the groups that come with the shares
-    control: dict[float, int] | None = None  # score -> token of its quantile, where the policy is given one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +71,21 @@ class UpdateStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerState:
+    """What a training session remembers beyond weights and optimizers; all ranks remember the same."""
+
+    baseline_mean: float  # of the moving baseline: the mean of all scores so far
+    baseline_count: int  # how many scores
+    steps_since_reference: int  # steps since the policy became its reference, or since the start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receivers:
     """Who gets the next weights."""
 
     generators: tuple[Any, ...]  # actor handles
     workers_each: int  # vLLM workers in a generator: its tensor parallel size
-    backend: str  # "nccl", "ipc" or "gloo"
+    backend: str  # a key of learner.transfer.BACKENDS
     bucket_bytes: int
     timeout_seconds: float
 

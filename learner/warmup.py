@@ -10,12 +10,16 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from actors.data.prompts import render
 from actors.data.reading import read_rows
 from actors.settings import DataSettings
-from learner.batches.batching import Sample, Totals, TrainBatch, balance, pack, token_weight
+from learner.batches.packing import balance, pack
+from learner.batches.samples import token_weight
+from learner.batches.types import Sample, Totals, TrainBatch
+from learner.methods.choices import Aggregation
 from learner.settings import WarmupSettings
 
 
 class WorkedAnswers:
-    """Tokenized prompts with worked answers, dealt to ranks in a seeded order that starts again when it is through."""
+    """Tokenized prompts with worked answers, dealt to ranks in a seeded order. When all have been dealt they are
+    shuffled and dealt again."""
 
     def __init__(self, tokenizer: Path | str, data: DataSettings, warmup: WarmupSettings, seed: int) -> None:
         tok = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
@@ -25,10 +29,10 @@ class WorkedAnswers:
         self._batch, self._seed = warmup.batch, seed
 
     def updates(
-        self, *, rank: int, ranks: int, micro_batch_tokens: int, aggregate: str = "token-mean"
+        self, *, rank: int, ranks: int, micro_batch_tokens: int, aggregate: Aggregation = Aggregation.TOKEN_MEAN
     ) -> Iterator[list[TrainBatch]]:
-        """This rank's micro-batches of one update after another, without end; their losses are aggregated as asked."""
-        for members in self._orders():
+        """This rank's micro-batches of one update after another, without end, weighted as the aggregation says."""
+        for members in self._batches():
             lengths = [int(self._pairs[index][1].sum()) for index in members]
             totals = Totals(tokens=sum(lengths), responses=len(members), max_new_tokens=max(lengths))
             mine = balance([self._pairs[index][0].size for index in members], ranks)[rank]
@@ -44,7 +48,8 @@ class WorkedAnswers:
             ]
             yield pack(samples, micro_batch_tokens)
 
-    def _orders(self) -> Iterator[list[int]]:
+    def _batches(self) -> Iterator[list[int]]:
+        """Indices of the pairs of one update after another."""
         shuffle, queue = random.Random(self._seed), list[int]()
         while True:
             while len(queue) < self._batch:
@@ -58,6 +63,7 @@ class WorkedAnswers:
 def _tokenize(
     tokenizer: PreTrainedTokenizerBase, data: DataSettings, prompt: str, response: str
 ) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens int32[T], trained bool[T]): the response and its end are trained on, the prompt is not."""
     before = tokenizer(render(prompt, data, tokenizer), add_special_tokens=False)["input_ids"]
     after = tokenizer(response, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     return np.array(before + after, np.int32), np.arange(len(before) + len(after)) >= len(before)

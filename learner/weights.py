@@ -4,7 +4,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
@@ -29,7 +29,7 @@ AHEAD = 2  # gloo buckets on their way at the same time
 
 
 class ZeroSource(WeightSource):
-    """The learner's weights, gathered bucket by bucket: no rank ever holds the whole model beside its shard.
+    """What the policy exports, gathered bucket by bucket: no rank ever holds the whole model beside its shard.
 
     Every rank iterates in the same order and leaves a gather only when the bucket has been handed on.
     """
@@ -38,13 +38,14 @@ class ZeroSource(WeightSource):
         self._engine, self._dtype, self._bucket_bytes = engine, dtype, bucket_bytes
 
     def metadata(self) -> list[ParamMeta]:
+        """Name, dtype and whole shape of each tensor; nothing is gathered."""
         return [
             ParamMeta(name, self._dtype, tuple(getattr(parameter, "ds_shape", parameter.shape)))
-            for name, parameter in self._engine.parameters()
+            for name, parameter in self._engine.exported()
         ]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        named = list(self._engine.parameters())
+        named = self._engine.exported()
         for bucket in plan_buckets(tensor_sizes(self), self._bucket_bytes):
             members = [named[piece.index] for piece in bucket]
             with self._engine.gathered([parameter for _, parameter in members]):
@@ -57,12 +58,16 @@ def tensor_sizes(source: WeightSource) -> list[int]:
     return [byte_size(meta.dtype.itemsize, meta.shape) for meta in source.metadata()]
 
 
-class GeneratorClient:
-    """Calls the weight-transfer methods of all generators and waits for all of them, never longer than the timeout."""
+class GeneratorsSyncClient:
+    """Calls the weight-transfer methods of all generators and waits for all of them, never longer than the timeout.
+
+    vLLM's senders call it, in this order: `init_weight_transfer_engine` once; for each version `start_weight_update`,
+    `update_weights`, `finish_weight_update`. They do not know the version, so their last call does nothing, and
+    `WeightSync` finishes the update with `finish_version`.
+    """
 
     def __init__(self, receivers: Receivers) -> None:
         self._receivers = receivers
-        self.version = ""  # what the update that is being sent will be called
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Each generator's workers get the ranks behind those of the generators before it."""
@@ -73,15 +78,22 @@ class GeneratorClient:
         self._call("init_weight_transfer_engine", [{**init_info, "rank_offset": offset} for offset in offsets])
 
     def start_weight_update(self) -> None:
+        """Tells all generators that weights will come."""
         self._call("start_weight_update")
 
     def update_weights(self, update_info: Any) -> None:
+        """Has all generators receive; returns when they have."""
         self._call("update_weights", [update_info] * len(self._receivers.generators))
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        self._call("finish_weight_update", [weight_version or self.version] * len(self._receivers.generators))
+        """Does nothing: see `finish_version`."""
+
+    def finish_version(self, version: int) -> None:
+        """Tells all generators that the weights are whole, and what they are called."""
+        self._call("finish_weight_update", [str(version)] * len(self._receivers.generators))
 
     def _call(self, method: str, arguments: Sequence[Any] | None = None) -> None:
+        """One method of each generator at the same time, with an argument for each or without any."""
         generators = self._receivers.generators
         if arguments is None:
             calls = [getattr(generator, method).remote() for generator in generators]
@@ -157,17 +169,18 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
     def _broadcast(self, sizes: Sequence[int]) -> None:
         assert self.source is not None
         assert self._group is not None
-        tensors, flying = iter(self.source), deque[tuple[torch.distributed.Work, torch.Tensor]]()
+        tensors, in_flight = iter(self.source), deque[tuple[torch.distributed.Work, torch.Tensor]]()
         for bucket in plan_buckets(sizes, self._bucket_bytes):
-            if len(flying) == AHEAD:
-                flying.popleft()[0].wait()
+            if len(in_flight) == AHEAD:
+                in_flight.popleft()[0].wait()
             buffer = _packed(bucket, tensors)
-            flying.append((broadcast(self._group, buffer), buffer))
+            in_flight.append((broadcast(self._group, buffer), buffer))
         next(tensors, None)  # leave the last gather together with the other ranks
-        for work, _ in flying:
+        for work, _ in in_flight:
             work.wait()
 
     def shutdown(self) -> None:
+        """Leaves the group."""
         self._group = None
 
 
@@ -188,62 +201,76 @@ def _bytes_of(tensor: torch.Tensor) -> torch.Tensor:
 WeightTransferTrainerFactory.register_engine(BACKEND, GlooTrainerEngine)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Connection:
+    """The way to these receivers."""
+
+    receivers: Receivers
+    client: GeneratorsSyncClient
+    sender: TrainerWeightTransferEngine
+    size: int  # bytes of all weights
+
+
 class WeightSync:
     """Publishes the learner's weights. The transfer group is made anew whenever the receivers change."""
 
     def __init__(self, engine: Engine, dtype: torch.dtype, rank: int) -> None:
         self._engine, self._dtype, self._rank = engine, dtype, rank
-        self._receivers: Receivers | None = None
-        self._client: GeneratorClient | None = None
-        self._sender: TrainerWeightTransferEngine | None = None
+        self._connection: _Connection | None = None
 
     def send(self, version: int, receivers: Receivers) -> SyncStats:
         """Brings the weights of `version` to all receivers; every learner rank calls it."""
         started = time.monotonic()
-        if receivers != self._receivers:
-            self._connect(receivers)
-        assert self._sender is not None
-        assert self._client is not None
-        self._client.version = str(version)
-        self._sender.send_weights()
-        size = sum(tensor_sizes(ZeroSource(self._engine, self._dtype, receivers.bucket_bytes)))
-        return SyncStats(size=size, seconds=time.monotonic() - started)
+        connection = self._connection
+        if connection is None or connection.receivers != receivers:
+            self.close()
+            connection = self._connection = self._connected(receivers)
+        connection.sender.send_weights()
+        if self._rank == 0:
+            connection.client.finish_version(version)
+        return SyncStats(size=connection.size, seconds=time.monotonic() - started)
 
     def close(self) -> None:
         """Leaves the transfer group."""
-        if self._sender is not None:
-            self._sender.shutdown()
-            self._sender = self._receivers = None
+        if self._connection is not None:
+            self._connection.sender.shutdown()
+            self._connection = None
 
-    def _connect(self, receivers: Receivers) -> None:
-        if self._sender is not None:
-            self._sender.shutdown()
-        self._client = GeneratorClient(receivers)
+    def _connected(self, receivers: Receivers) -> _Connection:
+        client = GeneratorsSyncClient(receivers)
         source = ZeroSource(self._engine, self._dtype, receivers.bucket_bytes)
-        info = sender_info(receivers, self._rank, largest=max(tensor_sizes(source)))
-        self._sender = WeightTransferTrainerFactory.trainer_init(info, client=self._client, source=source)
-        self._receivers = receivers
+        sizes = tensor_sizes(source)
+        info = SENDERS[receivers.backend](receivers, self._rank, max(sizes))
+        sender = WeightTransferTrainerFactory.trainer_init(info, client=client, source=source)
+        return _Connection(receivers=receivers, client=client, sender=sender, size=sum(sizes))
 
 
-def sender_info(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
-    """What vLLM's trainer side needs for each back end; rank 0 sends.
-
-    Args:
-        receivers: who will get the weights.
-        rank: of this learner rank.
-        largest: bytes of the largest tensor; the buffer that ipc shares must hold it.
-    """
-    if receivers.backend == "ipc":
-        from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
-
-        return IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=max(receivers.bucket_bytes, largest))
+def _gloo(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
     address, port = ray.util.get_node_ip_address(), free_port()
-    world = 1 + len(receivers.generators) * receivers.workers_each
-    if receivers.backend == "nccl":
-        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
-
-        return NCCLTrainerInitInfo(
-            address, port, world, rank=rank, packed=True, packed_buffer_size_bytes=receivers.bucket_bytes
-        )
     wire = min(receivers.bucket_bytes, WIRE_BYTES)
-    return GlooTrainerInitInfo(address, port, world, wire, receivers.timeout_seconds, rank=rank)
+    return GlooTrainerInitInfo(address, port, _world(receivers), wire, receivers.timeout_seconds, rank=rank)
+
+
+def _ipc(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
+    from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
+
+    return IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=max(receivers.bucket_bytes, largest))
+
+
+def _nccl(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
+    from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
+
+    address, port = ray.util.get_node_ip_address(), free_port()
+    return NCCLTrainerInitInfo(
+        address, port, _world(receivers), rank=rank, packed=True, packed_buffer_size_bytes=receivers.bucket_bytes
+    )
+
+
+def _world(receivers: Receivers) -> int:
+    """Ranks of a transfer group: the sender and all workers of all generators."""
+    return 1 + len(receivers.generators) * receivers.workers_each
+
+
+# What vLLM's trainer side needs for each back end of `learner.transfer.BACKENDS`; rank 0 sends.
+# (receivers, this learner rank, bytes of the largest tensor, which the buffer that ipc shares must hold) -> that
+SENDERS: dict[str, Callable[[Receivers, int, int], TrainerInitInfo]] = {"gloo": _gloo, "ipc": _ipc, "nccl": _nccl}

@@ -1,15 +1,21 @@
 """Small builders of the nouns, so that a test says only what it is about."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from actors.types import Finish, Group, Prompt, Summary, Times, Trajectory
-from learner.batches.batching import Sample, TrainBatch, pack, plan_updates, sequences_of
+from learner.batches.packing import pack
+from learner.batches.planning import plan_step
+from learner.batches.samples import samples_of_group
+from learner.batches.types import CreditedGroup, Sample, Totals, TrainBatch
 from learner.methods.algorithms import Algorithm
+from learner.methods.choices import Ratio
 from learner.methods.losses import Terms, log_ratio
-from learner.objective import PolicyObjective, Scored
+from learner.objective import ModelOutputs, PolicyObjective
 from rewards import Outcome, Verdict
 
 
@@ -57,14 +63,16 @@ def summary_of(group: Group) -> Summary:
 
 
 def terms(
-    ratios: Sequence[float], advantages: Sequence[float] | float, owners: Sequence[int] = (), level: str = "token"
+    ratios: Sequence[float], advantages: Sequence[float] | float, owners: Sequence[int] = (), level: Ratio = Ratio.TOKEN
 ) -> Terms:
     """Terms with these ratios of single tokens, of one response unless owners are given; `logp` is the leaf."""
     old = torch.full((len(ratios),), -1.0, dtype=torch.float64)
     logp = (old + torch.tensor(ratios, dtype=torch.float64).log()).requires_grad_()
     whose = torch.tensor(owners or [0] * len(ratios))
-    worth = torch.as_tensor(advantages, dtype=torch.float64).expand(len(ratios))
-    return Terms(logp=logp, log_ratio=log_ratio(logp - old, whose, level), advantage=worth, reference=old, owners=whose)
+    advantage = torch.as_tensor(advantages, dtype=torch.float64).expand(len(ratios))
+    return Terms(
+        logp=logp, log_ratio=log_ratio(logp - old, whose, level), advantage=advantage, reference=old, owners=whose
+    )
 
 
 def slopes(function: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, step: float = 1e-6) -> torch.Tensor:
@@ -74,41 +82,66 @@ def slopes(function: Callable[[torch.Tensor], torch.Tensor], at: torch.Tensor, s
 
 
 def samples_of(
-    row: Algorithm, groups: Sequence[Group], shares: int = 1, max_new_tokens: int = 32, number: int = 0
+    algorithm: Algorithm, groups: Sequence[Group], shares: int = 1, max_new_tokens: int = 32, number: int = 0
 ) -> list[list[Sample]]:
-    """The samples of each rank's share of the one update on these groups."""
-    plan = plan_updates(list(map(summary_of, groups)), row, updates=1, ranks=shares, max_new_tokens=max_new_tokens)[
-        number
-    ]
-    row = row.at_pass(number)
-    return [[s for index in share for s in sequences_of(groups[index], row, plan.totals)] for share in plan.ranks]
+    """The samples of each rank's share of the one update on these groups in pass `number`. Where a real rank would make
+    the advantages from more than scores, they are the credits of the scores here."""
+    summaries = list(map(summary_of, groups))
+    plan = plan_step(summaries, algorithm, updates=1, ranks=shares, max_new_tokens=max_new_tokens)
+    found = []
+    for rank in plan.ranks:
+        share = rank.shares[number]
+        of_groups = [samples_of_group(groups[one.index], one, algorithm, share.totals) for one in share.groups]
+        if algorithm.credits_on_rank:
+            of_groups = [with_credits(samples, algorithm) for samples in of_groups]
+        found.append([sample for samples in of_groups for sample in samples])
+    return found
 
 
-def before_update(batch: TrainBatch, distance: float = 1.0) -> Scored:
+def with_credits(samples: Sequence[Sample], algorithm: Algorithm) -> list[Sample]:
+    """The samples of one group with the credits of their scores for advantages."""
+    credits = algorithm.credit(np.array([sample.score for sample in samples])) if samples else []
+    return [replace(sample, advantage=float(credit)) for sample, credit in zip(samples, credits, strict=True)]
+
+
+def planned(group: Group, algorithm: Algorithm, **more: Any) -> tuple[CreditedGroup, Totals]:
+    """What the plan of a step of this one group says of it, and the denominators."""
+    plan = plan_step([summary_of(group)], algorithm, updates=1, ranks=1, max_new_tokens=32, **more)
+    (share,) = plan.ranks[0].shares[:1]
+    return share.groups[0], share.totals
+
+
+def trained_samples(group: Group, algorithm: Algorithm, **more: Any) -> list[Sample]:
+    """The samples of a step of this one group."""
+    credited, totals = planned(group, algorithm, **more)
+    return samples_of_group(group, credited, algorithm, totals)
+
+
+def before_update(batch: TrainBatch, distance: float = 1.0) -> ModelOutputs:
     """Log-probabilities at the start of the step and under a reference: near the sampler's, whatever the packing."""
     ids = torch.from_numpy(batch.tokens.flatten()[batch.targets] + 3 * batch.positions.flatten()[batch.targets])
     sampler = torch.zeros(ids.shape) if batch.sampler is None else torch.from_numpy(batch.sampler)
-    return Scored(logp=sampler + distance * 0.4 * ids.sin(), reference=sampler + distance * 0.3 * ids.cos())
+    return ModelOutputs(logp=sampler + distance * 0.4 * ids.sin(), reference=sampler + distance * 0.3 * ids.cos())
 
 
 def token_gradients(
-    row: Algorithm, groups: Sequence[Group], distance: float = 1.0, moved: float = 0.5
+    algorithm: Algorithm, groups: Sequence[Group], distance: float = 1.0, moved: float = 0.5
 ) -> dict[tuple[int, ...], np.ndarray]:
     """Gradient of one update's loss to the log-probability of each trained token, by response.
 
     Args:
-        row: the algorithm.
+        algorithm: what is minimised.
         groups: what it trains on.
         distance: how far the policy at the start of the step is from the sampler, and both from the reference.
         moved: how far the policy is from what it was at the start of the step; 0 is on-policy.
     """
-    (samples,) = samples_of(row, groups)
+    (samples,) = samples_of(algorithm, groups)
     gradients = {}
-    for batch in pack(samples, 4096, together=2 if row.pairs else 1):
+    for batch in pack(samples, 4096, together=2 if algorithm.credit.pairs else 1):
         known = before_update(batch, distance)
         ids = torch.from_numpy(batch.tokens.flatten()[batch.targets])
         logp = (known.logp + moved * (2.0 * ids).sin()).requires_grad_()
-        PolicyObjective(row, [known], None)(0, batch, (logp, torch.zeros_like(logp), None)).loss.backward()
+        PolicyObjective(algorithm, [known], None)(0, batch, (logp, torch.zeros_like(logp), None)).loss.backward()
         for member, gradient in zip(batch.members, batch.split(logp.grad.numpy()), strict=True):
             gradients[tuple(samples[member].tokens.tolist())] = gradient
     return gradients

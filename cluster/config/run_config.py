@@ -17,6 +17,7 @@ from actors.settings import (
 )
 from cluster.config.sections import ClusterSettings, RunSettings
 from learner.methods.algorithms import Algorithm
+from learner.methods.choices import Need, SideModelKind
 from learner.settings import LearnerSettings, ModelSettings, ObjectiveSettings, WarmupSettings, chosen_algorithm
 from rewards import JudgeSettings, RewardSettings, Section
 
@@ -42,9 +43,9 @@ class RunConfig(Section):
     @property
     def algorithm(self) -> Algorithm:
         """The algorithm with the pieces that the run replaces; thresholds are in units of the score."""
-        row = chosen_algorithm(self.learner, self.objective, self.filter.drop)
+        algorithm = chosen_algorithm(self.learner, self.objective, self.filter.drop)
         low, high = self.reward.wrong, self.reward.correct
-        return replace(row, thresholds=tuple(low + share * (high - low) for share in row.thresholds))
+        return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 
     @property
     def samples(self) -> bool:
@@ -69,7 +70,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _trains_on_span_rewards(self) -> Self:
-        if self.reward.span_weight and (self.algorithm.counts != "all" or self.algorithm.pairs):
+        if self.reward.span_weight and (self.algorithm.counts != "all" or self.algorithm.credit.pairs):
             raise ValueError(
                 f"learner.algorithm = {self.learner.algorithm!r} trains on chosen responses as a whole and has no use "
                 f"for rewards of steps and spans: set reward.span_weight = 0, got {self.reward.span_weight:g}"
@@ -78,31 +79,31 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _meets_the_algorithms_needs(self) -> Self:
-        name, row = self.learner.algorithm, self.algorithm
-        if "nucleus" in row.needs and (self.rollout.top_p == 1.0 or self.rollout.max_staleness):
+        name, algorithm = self.learner.algorithm, self.algorithm
+        if Need.NUCLEUS in algorithm.needs and (self.rollout.top_p == 1.0 or self.rollout.max_staleness):
             raise ValueError(
                 f"learner.algorithm = {name!r} restricts the ratio to the nucleus that was sampled from: set "
                 f"rollout.top_p below 1 (0.9, say) and rollout.max_staleness = 0, got {self.rollout.top_p} and "
                 f"{self.rollout.max_staleness}"
             )
-        if "nucleus" not in row.needs and self.rollout.top_p != 1.0:
+        if Need.NUCLEUS not in algorithm.needs and self.rollout.top_p != 1.0:
             raise ValueError(f"rollout.top_p must stay 1 for training, got {self.rollout.top_p}: {TRUNCATION}")
-        if row.likelihood and not (self.world.name or self.warmup.path):
+        if algorithm.imitation and not (self.world.name or self.warmup.path):
             raise ValueError(
                 f"learner.algorithm = {name!r} mixes in the likelihood of worked answers and there are none: set "
-                "warmup.path to a file of prompts and responses, or objective.likelihood = 0"
+                "warmup.path to a file of prompts and responses, or objective.imitation = 0"
             )
-        if "tuned" in row.needs and not self.learner.tuned_path:
+        if SideModelKind.TUNED in algorithm.side_models and not self.learner.tuned_path:
             raise ValueError(
                 f"learner.algorithm = {name!r} takes its token rewards from a tuned policy: set learner.tuned_path to "
                 'a model folder, such as a checkpoint of a run with "iterative-dpo"'
             )
-        if "control" in row.needs and len(self.model.control_tokens) < 2 and not self.world.name:
+        if Need.CONTROL in algorithm.needs and len(self.model.control_tokens) < 2 and not self.world.name:
             raise ValueError(
                 f"learner.algorithm = {name!r} needs a token for each reward quantile: set model.control_tokens to two "
                 f"or more tokens of the tokenizer, the best first, got {list(self.model.control_tokens)}"
             )
-        lacking = row.needs & {"greedy", "nucleus"}
+        lacking = algorithm.needs & {Need.GREEDY, Need.NUCLEUS}
         if self.data.stored and lacking:
             raise ValueError(
                 f"learner.algorithm = {name!r} cannot train from data.stored: a dataset has no {', '.join(lacking)} "

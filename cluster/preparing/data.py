@@ -15,6 +15,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.models import check_model
 from cluster.config.run_config import RunConfig
 from cluster.preparing.graders import Graders
+from learner.methods.choices import Anchor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -109,7 +110,7 @@ def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:
             f"learner.algorithm = {name!r} weighs each token by the sampler's log-probability, and "
             f"{config.data.stored} (data.stored) does not hold them: use the trajectories of a run, or an algorithm "
             "that imitates (raft, rest, quark)"
-            + (', or set objective.mismatch = "none"' if algorithm.anchor == "step" else "")
+            + (', or set objective.mismatch = "none"' if algorithm.anchor is Anchor.STEP else "")
         )
     words, positions = model.get("vocab_size", 2**31), model.get("max_position_embeddings", 2**31)
     if usable.largest_token >= words or usable.max_tokens > positions:

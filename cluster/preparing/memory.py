@@ -49,15 +49,15 @@ def learner_bytes(config: RunConfig, model_bytes: int) -> int:
         config: the run.
         model_bytes: size of the policy's weights in the run's dtype.
     """
-    row, learner, ranks = config.algorithm, config.learner, config.cluster.learner_ranks
+    learner, ranks, side = config.learner, config.cluster.learner_ranks, config.algorithm.models
     width = 4 if config.model.dtype == "float32" else 2
     parameters = model_bytes / width
     weights, gradients, states = (1 / (ranks if learner.zero_stage >= stage else 1) for stage in (3, 2, 1))
     optimizer = MOMENTS if width == 4 else MOMENTS + 4  # bfloat16 keeps float32 weights beside
     trained = parameters * (width * (weights + gradients) + optimizer * states)
     frozen = parameters * width * weights
-    models = 1 + ("critic" in row.needs) + ("process" in row.needs)
-    copies = 1 + bool(learner.reference_every) + ("tuned" in row.needs)
+    models = 1 + sum(kind.trained for kind in side)
+    copies = 1 + sum(not kind.trained and (kind.copied or learner.reference_every > 0) for kind in side)
     return int((models * trained + copies * frozen) * ACTIVATIONS)
 
 
@@ -69,7 +69,7 @@ def check_memory(config: RunConfig, memory: Memory) -> None:
     wanted = learner_bytes(config, size) * ranks_here
     if not local or not memory.size or wanted <= memory.size:
         return
-    models = ["policy", *sorted(config.algorithm.needs & {"critic", "process", "tuned"}), "starting policy"]
+    models = ["policy", *sorted(kind for kind in config.algorithm.models if kind.copied), "starting policy"]
     raise ConfigError(
         f"learner.algorithm = {config.learner.algorithm!r} needs about {wanted / GIB:.1f} GiB for its models "
         f"({', '.join(models)}), and {memory.where} has {memory.size / GIB:.1f} GiB: raise cluster.learner_ranks with "

@@ -12,6 +12,7 @@ from cluster.config.models import check_model, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.data import PreparedData, prepare_data
 from cluster.preparing.memory import check_memory, this_machine_memory
+from learner.methods.choices import Need
 from rewards.programs.code import CodeSettings
 from rewards.programs.sandbox import sandbox_problem
 
@@ -109,7 +110,7 @@ def _probe(data: PreparedData) -> tuple[int, ...]:
 
 def _control_tokens(config: RunConfig, tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
     """Token ids of model.control_tokens, where the algorithm asks for them."""
-    if "control" not in config.algorithm.needs:
+    if Need.CONTROL not in config.algorithm.needs:
         return ()
     found = []
     for text in config.model.control_tokens:

@@ -20,9 +20,12 @@ NOISE_FACTOR = 4.0  # later syncs in lower precision may differ by this many tim
 class Publisher:
     """Brings versions to the generators that are alive."""
 
-    def __init__(self, learner: Learner, pool: GeneratorPool, config: RunConfig, backend: str) -> None:
-        """`backend` is a key of `learner.transfer.BACKENDS`: how weights travel."""
+    def __init__(
+        self, learner: Learner, pool: GeneratorPool, config: RunConfig, backend: str, bucket_bytes: int | None = None
+    ) -> None:
+        """`backend` is a key of `learner.transfer.BACKENDS`; `bucket_bytes` instead of sync.bucket_mib is for tests."""
         self._learner, self._pool, self._config, self._backend = learner, pool, config, backend
+        self._bucket_bytes = bucket_bytes or config.sync.bucket_mib * 2**20
         self._measure_noise = config.model.dtype != "float32"
         self._gap_limit = FIRST_GAP if self._measure_noise else FLOAT32_GAP
 
@@ -44,7 +47,7 @@ class Publisher:
             generators=tuple(generator.handle for generator in generators),
             workers_each=self._config.cluster.tensor_parallel,
             backend=self._backend,
-            bucket_bytes=self._config.sync.bucket_mib * 2**20,
+            bucket_bytes=self._bucket_bytes,
             timeout_seconds=self._config.sync.timeout_seconds,
         )
         sent = await self._learner.publish(version, receivers)

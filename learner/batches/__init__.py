@@ -1,1 +1,1 @@
-"""From groups to packed arrays: advantages, denominators, dealing over ranks, packing."""
+"""From groups to packed arrays: what an update is made of, its plan, its samples, their packing."""

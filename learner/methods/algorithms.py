@@ -1,18 +1,17 @@
-"""The algorithms: a table that can be read from top to bottom. Each row names one piece of every kind.
+"""The algorithms: a table that can be read from top to bottom. Each entry names one piece of every kind.
 
     drop       which groups are dropped           scores[J] -> "" or the reason        actors/filtering/rules.py
     credit     what each response is worth        scores[J] -> advantages[J]           learner/methods/credit.py
     loss       what a token costs, minimised      (terms[T], clip) -> [T]              learner/methods/losses.py
-    aggregate  how tokens become one number       AGGREGATIONS
+    aggregate  how tokens become one number       Aggregation                          learner/methods/choices.py
 
 A run may replace any piece (`objective.*`). The functions use array and tensor methods only, so the table can be read
 without torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 from actors.filtering.rules import (
     RULES,
@@ -23,100 +22,112 @@ from actors.filtering.rules import (
     drop_none,
     drop_out_of_band,
 )
+from learner.methods.choices import (
+    Aggregation,
+    Anchor,
+    Baseline,
+    Counted,
+    KlEstimator,
+    Mismatch,
+    Need,
+    Normalisation,
+    Ratio,
+    SideModelKind,
+)
 from learner.methods.credit import (
     CREDITS,
     Credit,
     above,
     best,
     centred,
-    imitated,
     leave_one_out,
     normalised,
+    ones,
     paired,
     raw,
     scaled,
 )
 from learner.methods.losses import LOSSES, Clip, Loss, clipped, detached, likelihood, preclipped, preferred, tapered
 
-AGGREGATIONS: dict[str, str] = {
-    "token-mean": "sum over all tokens / number of tokens",
-    "seq-mean-token-mean": "mean over responses of (sum over its tokens / its length)",
-    "seq-mean-token-sum": "mean over responses of (sum over its tokens)",
-    "constant": "sum over all tokens / (number of responses * rollout.max_new_tokens)",
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Algorithm:
-    """One row of the table. Its pieces have the names under which a run may replace them."""
+    """One entry of the table. Its pieces have the names under which a run may replace them."""
 
     about: str  # when to use it, and where it comes from
     drop: DropRule = drop_none
     credit: Credit
     loss: Loss = clipped
-    aggregate: str = "seq-mean-token-mean"  # a key of AGGREGATIONS
-    ratio: str = "token"  # of learner.methods.losses.RATIOS
+    aggregate: Aggregation = Aggregation.SEQ_MEAN_TOKEN_MEAN
+    ratio: Ratio = Ratio.TOKEN
     clip_low: float = 0.2  # the ratio's lower bound is 1 - clip_low
     clip_high: float = 0.2  # and its upper bound 1 + clip_high
     clip_dual: float = 0.0  # bound on the loss of a negative advantage, times its size; 0 is off
-    anchor: str = "step"  # the ratio is against the policy at the start of the step, or against the "sampler"
-    mismatch: str = "truncate"  # of learner.methods.losses.MISMATCHES, with anchor "step"
+    anchor: Anchor = Anchor.STEP
+    mismatch: Mismatch = Mismatch.TRUNCATE  # of no effect with anchor "sampler"
     mismatch_cap: float = 2.0
-    kl: str = ""  # of learner.methods.losses.KL_ESTIMATORS; "" is k1 in the reward and k3 in the loss
+    kl_estimator: KlEstimator | None = None  # None is k1 in the reward and k3 in the loss
     kl_reward: float = 0.0  # coefficient of the KL taken off each token's reward
     kl_loss: float = 0.0  # coefficient of the KL added to each token's loss
     entropy: float = 0.0  # coefficient of the entropy taken off each token's loss
-    likelihood: float = 0.0  # weight of worked answers' likelihood; the rest, 1 - likelihood, is the rewards'
+    imitation: float = 0.0  # weight of the likelihood of worked answers; the rest, 1 - imitation, is the rewards'
     passes: int = 1  # over the batch of a step
     thresholds: tuple[float, ...] = ()  # of the reward in 0..1, one for each pass
     std_ddof: int = 1  # of the standard deviation, where a credit divides by it
-    baseline: Literal["", "moving", "greedy"] = ""  # taken off each score before the credit
-    spread: Literal["none", "whiten", "standardise"] = "none"  # of the advantages over the whole batch
+    baseline: Baseline = Baseline.NONE
+    advantage_normalisation: Normalisation = Normalisation.NONE
     gamma: float = 1.0  # discount, where tokens have rewards of their own
     lam: float = 1.0  # of generalised advantage estimation
     value_clip: float = 0.2  # how far a value may move from its old one before its loss is cut
     overlong: float = 0.0  # share of rollout.max_new_tokens over which the score falls by 1
-    counts: Literal["all", "credited"] = "all"  # whether responses of credit 0 are trained on and stand in denominators
+    counts: Counted = "all"
     siblings: int = 1  # smallest group size with which the algorithm means anything
-    needs: frozenset[str] = frozenset()  # of NEEDS: what the wiring must provide beyond the policy
+    side_models: tuple[SideModelKind, ...] = ()  # the models beside the policy
+    needs: frozenset[Need] = frozenset()  # what else must be there beyond the policy
 
     @property
     def clip(self) -> Clip:
+        """The bounds of the ratio."""
         return Clip(low=self.clip_low, high=self.clip_high, dual=self.clip_dual)
 
     @property
-    def pairs(self) -> bool:
-        """Whether responses are trained on in pairs."""
-        return self.credit is paired
+    def kl(self) -> KlEstimator:
+        """The KL estimator in use."""
+        return self.kl_estimator or (KlEstimator.K1 if self.kl_reward else KlEstimator.K3)
 
     @property
-    def kl_estimator(self) -> str:
-        return self.kl or ("k1" if self.kl_reward else "k3")
+    def models(self) -> tuple[SideModelKind, ...]:
+        """The side models that training asks: the algorithm's own, and the reference policy where a KL is charged."""
+        charged = {SideModelKind.REFERENCE} if self.kl_reward or self.kl_loss else set()
+        return tuple(kind for kind in SideModelKind if kind in self.side_models or kind in charged)
 
     @property
     def reads_reference(self) -> bool:
         """Whether training, not only the metric kl_start, asks for the reference policy's log-probabilities."""
-        return bool(self.kl_reward or self.kl_loss) or "reference" in self.needs
+        return SideModelKind.REFERENCE in self.models
 
     @property
     def reads_sampler(self) -> bool:
         """Whether training reads the sampler's log-probabilities."""
-        return self.anchor == "sampler" or self.mismatch != "none"
+        return self.anchor is Anchor.SAMPLER or self.mismatch is not Mismatch.NONE
+
+    @property
+    def credits_on_rank(self) -> bool:
+        """Whether advantages take more than the scores of a group, which only the learner's ranks know; else the
+        driver computes them."""
+        return (
+            self.kl_reward > 0
+            or self.advantage_normalisation is not Normalisation.NONE
+            or self.baseline is Baseline.MOVING
+            or any(kind.rewards_tokens for kind in self.side_models)
+        )
 
     def at_pass(self, number: int) -> "Algorithm":
-        """The row as it is in one pass over the batch, counted from 0."""
-        return replace(self, credit=partial(above, threshold=self.thresholds[number])) if self.thresholds else self
+        """The algorithm as it is in one pass over the batch, counted from 0."""
+        if not self.thresholds:
+            return self
+        return replace(self, credit=replace(above, threshold=self.thresholds[number]))
 
-
-NEEDS: dict[str, str] = {
-    "reference": "log-probabilities of the starting policy",
-    "critic": "a value model with an engine of its own",
-    "process": "a model of process rewards with an engine of its own",
-    "tuned": "a tuned policy whose log-ratio to the reference is the reward of each token",
-    "greedy": "a greedy response to each prompt",
-    "control": "control tokens, one for each reward quantile",
-    "nucleus": "sampling from a nucleus (rollout.top_p), to which the ratio is restricted too",
-}
 
 ALGORITHMS: dict[str, Algorithm] = {
     # ------------------------------------------------ arXiv 2504.11343: from rejection sampling to Reinforce
@@ -126,7 +137,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         drop=drop_all_wrong,
         credit=best,
         loss=likelihood,
-        mismatch="none",
+        mismatch=Mismatch.NONE,
         counts="credited",
     ),
     "raft++": Algorithm(
@@ -180,9 +191,9 @@ ALGORITHMS: dict[str, Algorithm] = {
         about="A critic's advantages (GAE) on every token, value clipping. For rewards of single tokens or when groups "
         "are too dear (group_size = 1). arXiv 1707.06347, arXiv 1506.02438",
         credit=raw,
-        aggregate="token-mean",
-        spread="whiten",
-        needs=frozenset({"critic"}),
+        aggregate=Aggregation.TOKEN_MEAN,
+        advantage_normalisation=Normalisation.WHITEN,
+        side_models=(SideModelKind.CRITIC,),
     ),
     "iterative-dpo": Algorithm(
         about="L = -log sigmoid(0.1 (m+ - m-)) on pairs of a correct and a wrong response, m = log pi - log ref. Set "
@@ -190,11 +201,11 @@ ALGORITHMS: dict[str, Algorithm] = {
         drop=drop_both,
         credit=paired,
         loss=preferred,
-        aggregate="seq-mean-token-sum",
-        mismatch="none",
+        aggregate=Aggregation.SEQ_MEAN_TOKEN_SUM,
+        mismatch=Mismatch.NONE,
         counts="credited",
         siblings=2,
-        needs=frozenset({"reference"}),
+        side_models=(SideModelKind.REFERENCE,),
     ),
     # ------------------------------------------------------------------- baselines without a critic
     "rloo": Algorithm(
@@ -202,7 +213,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         "arXiv 2402.14740",
         credit=leave_one_out,
         loss=likelihood,
-        aggregate="seq-mean-token-sum",
+        aggregate=Aggregation.SEQ_MEAN_TOKEN_SUM,
         kl_reward=0.03,
         siblings=2,
     ),
@@ -210,8 +221,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         about="A = R - mean of all scores of former steps: a baseline without siblings. arXiv 2402.14740 section 2",
         credit=raw,
         loss=likelihood,
-        aggregate="seq-mean-token-sum",
-        baseline="moving",
+        aggregate=Aggregation.SEQ_MEAN_TOKEN_SUM,
+        baseline=Baseline.MOVING,
         kl_reward=0.03,
     ),
     "loop": Algorithm(
@@ -220,14 +231,14 @@ ALGORITHMS: dict[str, Algorithm] = {
         siblings=2,
     ),
     "self-critical": Algorithm(
-        about="A = r - r of a greedy response; L = (1 - likelihood) * -A log p + likelihood * -log p of worked "
+        about="A = r - r of a greedy response; L = (1 - imitation) * -A log p + imitation * -log p of worked "
         "answers. arXiv 1612.00563, mixed as in arXiv 1705.04304 equation 16",
         credit=raw,
         loss=likelihood,
-        aggregate="seq-mean-token-sum",
-        baseline="greedy",
-        likelihood=0.0016,
-        needs=frozenset({"greedy"}),
+        aggregate=Aggregation.SEQ_MEAN_TOKEN_SUM,
+        baseline=Baseline.GREEDY,
+        imitation=0.0016,
+        needs=frozenset({Need.GREEDY}),
     ),
     # -------------------------------------------------------------------- for stored or replayed data too
     "topr": Algorithm(
@@ -235,8 +246,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         "data of another policy, whose log-probabilities it needs. arXiv 2503.14286",
         credit=raw,
         loss=tapered,
-        ratio="product",
-        anchor="sampler",
+        ratio=Ratio.PRODUCT,
+        anchor=Anchor.SAMPLER,
     ),
     "rest": Algorithm(
         about="Grow a dataset, then improve on it in passes with rising thresholds: L = -1[R > threshold] log p, R in "
@@ -244,7 +255,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         drop=drop_all_wrong,
         credit=above,
         loss=likelihood,
-        mismatch="none",
+        mismatch=Mismatch.NONE,
         passes=3,
         thresholds=(0.0, 0.5, 0.9),
         counts="credited",
@@ -252,14 +263,14 @@ ALGORITHMS: dict[str, Algorithm] = {
     "quark": Algorithm(
         about="L = -log p(y | token of y's reward quantile, x) + 0.05 KL - 0.06 entropy; sampling asks for the best "
         "quantile. Sorted over all scores so far. arXiv 2205.13636",
-        credit=imitated,
+        credit=ones,
         loss=likelihood,
-        aggregate="token-mean",
-        mismatch="none",
-        kl="k2",
+        aggregate=Aggregation.TOKEN_MEAN,
+        mismatch=Mismatch.NONE,
+        kl_estimator=KlEstimator.K2,
         kl_loss=0.05,
         entropy=0.06,
-        needs=frozenset({"control"}),
+        needs=frozenset({Need.CONTROL}),
     ),
     # ------------------------------------------------------------------------ rewards of single tokens
     "prime": Algorithm(
@@ -267,36 +278,37 @@ ALGORITHMS: dict[str, Algorithm] = {
         "leave-one-out of both, whitened. arXiv 2502.01456",
         drop=drop_out_of_band,
         credit=leave_one_out,
-        aggregate="token-mean",
-        spread="whiten",
+        aggregate=Aggregation.TOKEN_MEAN,
+        advantage_normalisation=Normalisation.WHITEN,
         siblings=2,
-        needs=frozenset({"reference", "process"}),
+        side_models=(SideModelKind.REFERENCE, SideModelKind.PROCESS),
     ),
     "rto": Algorithm(
         about="PPO with r_t = 0.05 (log tuned - log ref) held within +-0.05, and a KL; tuned is a policy of "
         "iterative-dpo (learner.tuned_path). arXiv 2404.18922",
         credit=raw,
-        aggregate="token-mean",
-        spread="whiten",
+        aggregate=Aggregation.TOKEN_MEAN,
+        advantage_normalisation=Normalisation.WHITEN,
         lam=0.95,
         kl_reward=0.01,
-        needs=frozenset({"reference", "critic", "tuned"}),
+        side_models=(SideModelKind.REFERENCE, SideModelKind.CRITIC, SideModelKind.TUNED),
     ),
     "nlpo": Algorithm(
         about="PPO on the nucleus of the policy at the start of the step, in sampling and in the ratio (the KL is of "
         "the nucleus against the whole reference). Set rollout.top_p = 0.9. arXiv 2210.01241",
         credit=raw,
-        aggregate="token-mean",
-        spread="whiten",
+        aggregate=Aggregation.TOKEN_MEAN,
+        advantage_normalisation=Normalisation.WHITEN,
         lam=0.95,
         kl_reward=0.1,
-        needs=frozenset({"critic", "nucleus"}),
+        side_models=(SideModelKind.CRITIC,),
+        needs=frozenset({Need.NUCLEUS}),
     ),
     # ------------------------------------------------------------------------------- variants of GRPO
     "dr-grpo": Algorithm(
         about="GRPO without the two biases: A = r - mean r, and a constant instead of lengths. arXiv 2503.20783",
         credit=centred,
-        aggregate="constant",
+        aggregate=Aggregation.CONSTANT,
         siblings=2,
     ),
     "dapo": Algorithm(
@@ -304,7 +316,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         "last fifth of the length. arXiv 2503.14476",
         drop=drop_both,
         credit=normalised,
-        aggregate="token-mean",
+        aggregate=Aggregation.TOKEN_MEAN,
         clip_high=0.28,
         overlong=0.2,
         siblings=2,
@@ -312,7 +324,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     "gspo": Algorithm(
         about="GRPO with the geometric mean of a response's ratios instead of each token's. arXiv 2507.18071",
         credit=normalised,
-        ratio="sequence",
+        ratio=Ratio.SEQUENCE,
         clip_low=3e-4,
         clip_high=4e-4,
         siblings=2,
@@ -321,7 +333,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         about="L = -sg(min(s, 1 + high)) A log p: the weight is clipped, no token loses its gradient. arXiv 2506.13585",
         credit=normalised,
         loss=detached,
-        aggregate="token-mean",
+        aggregate=Aggregation.TOKEN_MEAN,
         clip_low=1.0,
         clip_high=0.28,
         siblings=2,
@@ -331,28 +343,39 @@ ALGORITHMS: dict[str, Algorithm] = {
         "they are 0. arXiv 2505.02835",
         credit=raw,
         loss=preclipped,
-        spread="standardise",
+        advantage_normalisation=Normalisation.STANDARDISE,
         kl_reward=1e-3,
     ),
 }
 
 
 def algorithm_of(name: str, pieces: Mapping[str, Any] | None = None, drop: str = "") -> Algorithm:
-    """The row that a run trains with, the pieces it chooses filled in.
+    """The algorithm that a run trains with, the pieces it chooses filled in.
 
     Args:
         name: a key of ALGORITHMS.
-        pieces: field of `Algorithm` -> what replaces it; None, "" and () leave the row's own.
-        drop: a key of `actors.filtering.rules.RULES` instead of the row's own rule; "" leaves it.
+        pieces: field of `Algorithm` -> what replaces it; None, "" and () leave the algorithm's own.
+        drop: a key of `actors.filtering.rules.RULES` instead of the algorithm's own rule; "" leaves it.
     """
     known = {field.name for field in fields(Algorithm)}
-    tables: dict[str, Mapping[str, Any]] = {"credit": CREDITS, "loss": LOSSES}
     chosen = {
-        piece: tables[piece][value] if piece in tables else value
+        piece: _MEANINGS[piece](value) if piece in _MEANINGS else value
         for piece, value in (pieces or {}).items()
         if piece in known and value not in (None, "", ())
     }
-    row = replace(ALGORITHMS[name], **chosen)
-    if row.credit in (scaled, normalised):
-        row = replace(row, credit=partial(row.credit, ddof=row.std_ddof))
-    return replace(row, drop=RULES[drop]) if drop else row
+    algorithm = replace(ALGORITHMS[name], **chosen)
+    if algorithm.credit.ddof is not None:
+        algorithm = replace(algorithm, credit=replace(algorithm.credit, ddof=algorithm.std_ddof))
+    return replace(algorithm, drop=RULES[drop]) if drop else algorithm
+
+
+_MEANINGS: dict[str, Callable[[str], Any]] = {  # field of Algorithm -> what a word in the settings stands for
+    "credit": CREDITS.__getitem__,
+    "loss": LOSSES.__getitem__,
+    "aggregate": Aggregation,
+    "ratio": Ratio,
+    "anchor": Anchor,
+    "mismatch": Mismatch,
+    "kl_estimator": KlEstimator,
+    "advantage_normalisation": Normalisation,
+}

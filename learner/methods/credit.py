@@ -1,48 +1,92 @@
-"""What responses and tokens are worth: numpy in, numpy out.
+"""What responses and tokens are worth as numbers that the losses take: numpy in, numpy out.
 
-Scores are -1 (wrong) and +1 (correct) unless the run says otherwise; J counts the judged responses of one group, T the
+Scores are -1 (wrong) and +1 (correct) unless the run says otherwise; J counts the scored responses of one group, T the
 trained tokens of one response.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from rewards import shaping
 
-Credit = Callable[[np.ndarray], np.ndarray]  # scores[J] of a group -> advantages[J]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credit:
+    """One way to turn the scores of a group into advantages. A run chooses it by name (`objective.credit`)."""
+
+    name: str
+    formula: str  # ASCII; r stands for the score of a response
+    function: Callable[..., np.ndarray]  # (scores[J], and the options below that are not None) -> advantages[J]
+    siblings: int = 1  # smallest group size with which it means anything
+    pairs: bool = False  # whether responses are trained on in pairs of a correct and a wrong one
+    ddof: int | None = None  # of the standard deviation that it divides by; None: it divides by none
+    threshold: float | None = None  # the score that a response must exceed; None: it has no threshold
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """The advantages of the J responses of a group, float64[J], from their scores, float[J]."""
+        options = {"ddof": self.ddof, "threshold": self.threshold}
+        return self.function(scores, **{name: value for name, value in options.items() if value is not None})
+
+
+CREDITS: dict[str, Credit] = {}  # name -> credit, in the order of this file
+
+
+def credit(formula: str, **traits: Any) -> Callable[[Callable[..., np.ndarray]], Credit]:
+    """Makes a function a credit and enters it in CREDITS, under its name with hyphens.
+
+    Args:
+        formula: what it computes, with r for the score of a response.
+        traits: fields of `Credit`.
+    """
+
+    def enter(function: Callable[..., np.ndarray]) -> Credit:
+        name = function.__name__.replace("_", "-")
+        function.__qualname__ += ".function"  # where pickle finds it: the module's name is now the credit's
+        CREDITS[name] = Credit(name=name, formula=formula, function=function, **traits)
+        return CREDITS[name]
+
+    return enter
 
 
 # ------------------------------------------------------------------------------- one value for each response
 
 
+@credit("[r = max r, r > 0]")
 def best(scores: np.ndarray) -> np.ndarray:
     """w_i = 1[r_i = max_j r_j and r_i > 0]; without the guard a group of wrong answers would teach its mistakes.
     arXiv 2304.06767; arXiv 2504.11343 equation 6."""
     return ((scores == scores.max()) & (scores > 0)).astype(np.float64)
 
 
-def above(scores: np.ndarray, threshold: float = 0.0) -> np.ndarray:
+@credit("[R > threshold]", threshold=0.0)
+def above(scores: np.ndarray, threshold: float) -> np.ndarray:
     """w_i = 1[r_i > threshold]: ReST's filter, whose threshold rises from pass to pass. arXiv 2308.08998."""
     return (scores > threshold).astype(np.float64)
 
 
-def imitated(scores: np.ndarray) -> np.ndarray:
+@credit("1")
+def ones(scores: np.ndarray) -> np.ndarray:
     """w_i = 1: every response is imitated, under the token of its reward quantile. arXiv 2205.13636 (Quark)."""
     return np.ones(scores.shape)
 
 
+@credit("r")
 def raw(scores: np.ndarray) -> np.ndarray:
     """A_i = r_i: imitate the correct, unlearn the wrong. arXiv 2504.11343 section 3."""
     return scores.astype(np.float64)
 
 
+@credit("r - mean r", siblings=2)
 def centred(scores: np.ndarray) -> np.ndarray:
     """A_i = r_i - mean r: exactly 0 where all scores are equal. arXiv 2503.20783 (Dr. GRPO)."""
     return np.zeros(scores.shape) if _equal(scores) else scores - scores.mean()
 
 
-def scaled(scores: np.ndarray, ddof: int = 1) -> np.ndarray:
+@credit("r / std r", siblings=2, ddof=1)
+def scaled(scores: np.ndarray, ddof: int) -> np.ndarray:
     """A_i = r_i / std r, 0 where all scores are equal. arXiv 2504.11343 section 4 ("normalize std")."""
     if _equal(scores):
         return np.zeros(scores.shape)
@@ -50,7 +94,8 @@ def scaled(scores: np.ndarray, ddof: int = 1) -> np.ndarray:
     return units / units.std(ddof=ddof)
 
 
-def normalised(scores: np.ndarray, ddof: int = 1) -> np.ndarray:
+@credit("(r - mean r) / std r", siblings=2, ddof=1)
+def normalised(scores: np.ndarray, ddof: int) -> np.ndarray:
     """A_i = (r_i - mean r) / std r, exactly 0 where all scores are equal; never larger than sqrt(J) in size.
     arXiv 2402.03300 equation 21 (which leaves `ddof` open; torch.std, and so most code, has 1)."""
     if _equal(scores):
@@ -59,11 +104,13 @@ def normalised(scores: np.ndarray, ddof: int = 1) -> np.ndarray:
     return (units - units.mean()) / units.std(ddof=ddof)
 
 
+@credit("r - mean of siblings' r", siblings=2)
 def leave_one_out(scores: np.ndarray) -> np.ndarray:
     """A_i = r_i - mean of the siblings' r = J/(J-1) * (r_i - mean r). arXiv 2402.14740 (RLOO)."""
     return np.zeros(scores.shape) if _equal(scores) else centred(scores) * scores.size / (scores.size - 1)
 
 
+@credit("+1, -1 in pairs", siblings=2, pairs=True)
 def paired(scores: np.ndarray) -> np.ndarray:
     """+1 for the first correct responses and -1 for as many wrong ones, in their order; 0 for the rest, which has no
     partner. The k-th of each are a pair. arXiv 2305.18290, iterated as in arXiv 2504.11343."""
@@ -72,19 +119,6 @@ def paired(scores: np.ndarray) -> np.ndarray:
     credits = np.zeros(scores.shape)
     credits[correct[:count]], credits[wrong[:count]] = 1.0, -1.0
     return credits
-
-
-CREDITS: dict[str, Credit] = {
-    "best": best,
-    "above": above,
-    "imitated": imitated,
-    "raw": raw,
-    "centred": centred,
-    "scaled": scaled,
-    "normalised": normalised,
-    "leave-one-out": leave_one_out,
-    "paired": paired,
-}
 
 
 # --------------------------------------------------------------------------------------- shaping of scores
@@ -104,12 +138,15 @@ def moving_baseline(mean: float, seen: int, total: float, count: int) -> tuple[f
 
 
 def quantiles(pool: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
-    """Reward quantile of each score within a pool, 0 the best of `count`; the remainder joins the worst. Equal scores
-    share one, so order does not matter: the best of all its first, others the last that one of them reaches, so that
-    a rare success is not mixed with failures. arXiv 2205.13636 (Quark)."""
+    """Reward quantile of each score within a pool of scores: 0 is the best of `count`, the remainder joins the worst.
+
+    Tied scores share a quantile, so their order does not matter. The top score has quantile 0, so that a rare success
+    is not mixed with failures; any other tie has the worst quantile that one of its members would have.
+    arXiv 2205.13636 (Quark).
+    """
     ordered, size = np.sort(pool), max(1, pool.size // count)
-    first = pool.size - np.searchsorted(ordered, scores, side="right")  # better ones
-    last = pool.size - np.searchsorted(ordered, scores, side="left") - 1  # and equal ones
+    first = pool.size - np.searchsorted(ordered, scores, side="right")  # place of the first of a tie, from 0
+    last = pool.size - np.searchsorted(ordered, scores, side="left") - 1  # and of its last
     return np.minimum(np.where(first == 0, first, last) // size, count - 1)
 
 
@@ -121,9 +158,9 @@ def tuned_rewards(gap: np.ndarray, beta: float = 0.05, limit: float = 0.05) -> n
     return np.clip(beta * gap, -limit, limit)
 
 
-def token_rewards(score: float, penalty: np.ndarray, dense: np.ndarray | float = 0.0) -> np.ndarray:
-    """r_t = dense_t - penalty_t, and the score on the last token; float64[T]."""
-    rewards = dense - penalty.astype(np.float64)
+def token_rewards(score: float, penalty: np.ndarray, bonus: np.ndarray | float = 0.0) -> np.ndarray:
+    """r_t = bonus_t - penalty_t, and the score on the last token; float64[T]."""
+    rewards = bonus - penalty.astype(np.float64)
     rewards[-1] += score
     return rewards
 
@@ -146,7 +183,7 @@ def gae(rewards: np.ndarray, values: np.ndarray, gamma: float, lam: float) -> np
 def process_advantages(outcomes: np.ndarray, process: Sequence[np.ndarray], gamma: float) -> list[np.ndarray]:
     """A_(i,t) = sum over s >= t of gamma^(s-t) (r_(i,s) - mean over siblings j of mean r_j) + leave-one-out outcome.
 
-    Leave-one-out over two sources of reward, the outcome of a response and the implicit rewards of its tokens.
+    This is leave-one-out over two sources of reward, the outcome of a response and the implicit rewards of its tokens.
     arXiv 2502.01456 equation 5 (PRIME).
 
     Args:
@@ -163,10 +200,11 @@ def process_advantages(outcomes: np.ndarray, process: Sequence[np.ndarray], gamm
 
 
 def span_advantages(span_rewards: Sequence[np.ndarray], gamma: float) -> list[np.ndarray]:
-    """A_(i,t) = sum over s >= t of gamma^(s-t) (m_(i,s) - mean of all m of the group), over the tokens that have an m.
+    """A_(i,t) = sum over s >= t of gamma^(s-t) (m_(i,s) - mean of all m of the group), over the tokens that have a span
+    reward m.
 
-    What the rewards of steps and spans add to the advantage of a response. arXiv 2402.03300 section 4.1.3 without the
-    division by the deviation.
+    What span rewards add to the advantage of a response. arXiv 2402.03300 section 4.1.3 without the division by the
+    deviation.
 
     Args:
         span_rewards: J arrays float[T_j], NaN on tokens without a reward.

@@ -1,5 +1,10 @@
-"""The policy as the learner sees it: tokens in, log-probability and entropy of the wanted tokens out."""
+"""The policy as the learner sees it: tokens in, log-probability and entropy of the wanted tokens out.
 
+R rows of L tokens are one micro-batch, M of the tokens are wanted, H is the width of the model, V its vocabulary.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +18,8 @@ OUTSIDE = -1e9  # logit of a token outside the support: no probability, and no N
 
 
 class Head(torch.nn.Module):
-    """Scores the wanted tokens, `logit_chunk` at a time. One module around the output matrix, so that a sharded matrix
-    is gathered once for all chunks: ranks have different numbers of them."""
+    """Gives the log-probabilities of the wanted tokens, `logit_chunk` at a time. It is one module around the output
+    matrix, so that a sharded matrix is gathered once for all chunks: ranks have different numbers of chunks."""
 
     def __init__(self, lm: PreTrainedModel, logit_chunk: int, entropy_gradient: bool) -> None:
         super().__init__()
@@ -24,13 +29,14 @@ class Head(torch.nn.Module):
     def forward(
         self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, restrict: torch.Tensor | float | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """(log-probability, entropy, support); the arguments are those of `Policy`, and hidden is float[M, H]."""
+        """(log-probability float32[M], entropy float32[M], support) of the wanted tokens int64[M], each after the state
+        before it, a row of hidden float[M, H]. Temperature, restriction and support are those of `Policy`."""
         support = self._nuclei(hidden, wanted, temperature, restrict) if isinstance(restrict, float) else restrict
         pieces = []
         for start in range(0, wanted.numel(), self._chunk):
             rows, allowed = slice(start, start + self._chunk), _within(support, start, start + self._chunk)
             pieces.append(
-                checkpoint(self._score, hidden[rows], wanted[rows], temperature, allowed, use_reentrant=False)
+                checkpoint(self._of_chunk, hidden[rows], wanted[rows], temperature, allowed, use_reentrant=False)
             )
         logprobs, entropies = zip(*pieces, strict=True)
         return torch.cat(logprobs), torch.cat(entropies), support
@@ -40,7 +46,7 @@ class Head(torch.nn.Module):
             return torch.nn.functional.linear(hidden, self.output.weight, self.output.bias).float() / temperature
         return self.output(hidden).float() / temperature
 
-    def _score(
+    def _of_chunk(
         self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, allowed: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self._logits(hidden, temperature)
@@ -64,12 +70,42 @@ class Head(torch.nn.Module):
 
 
 class Policy(torch.nn.Module):
-    """A causal LM whose logits exist only `logit_chunk` tokens at a time, in the forward and the backward pass."""
+    """A causal LM whose logits exist only `logit_chunk` tokens at a time, in the forward and the backward pass.
 
-    def __init__(self, lm: PreTrainedModel, logit_chunk: int, entropy_gradient: bool = False) -> None:
+    It answers what the learner must know of a policy: what trains, what the generators get, what its reference is.
+
+    Args:
+        lm: the model.
+        logit_chunk: tokens whose logits exist at the same time.
+        entropy_gradient: whether the entropy has a gradient.
+        source: loads the policy anew with the weights that it started from.
+    """
+
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        logit_chunk: int,
+        entropy_gradient: bool = False,
+        source: Callable[[], "Policy"] | None = None,
+    ) -> None:
         super().__init__()
         self.lm = lm
         self.head = Head(lm, logit_chunk, entropy_gradient)
+        self._source = source
+
+    def trainable(self) -> Iterator[torch.nn.Parameter]:
+        """What the optimizer moves: all parameters, tied ones once."""
+        return self.parameters()
+
+    def exported(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
+        """What generators and checkpoints get: all parameters under their checkpoint names, tied ones once."""
+        return self.lm.named_parameters()
+
+    def reference(self) -> "Policy":
+        """The policy that KL is against: a second one, loaded from where this one was."""
+        if self._source is None:
+            raise RuntimeError("a policy that was made in memory has no reference: load it from a folder")
+        return self._source()
 
     def forward(
         self,
@@ -79,7 +115,7 @@ class Policy(torch.nn.Module):
         temperature: float,
         restrict: torch.Tensor | float | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """(log-probability float32[M], entropy float32[M], support) of each target token.
+        """(log-probability float32[M], entropy float32[M], support) of the target tokens.
 
         Args:
             tokens: int64[R, L], rows of whole sequences end to end.
@@ -108,6 +144,7 @@ def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
 
 
 def _within(support: torch.Tensor | None, start: int, end: int) -> torch.Tensor | None:
+    """The part of a support that belongs to the targets from `start` to `end`, counted from `start`."""
     if support is None:
         return None
     chosen = support[:, (support[0] >= start) & (support[0] < end)]
@@ -134,6 +171,10 @@ class Critic(torch.nn.Module):
         self.body = body
         self.head = ValueHead(body.config.hidden_size)
 
+    def trainable(self) -> Iterator[torch.nn.Parameter]:
+        """What the optimizer moves: all parameters."""
+        return self.parameters()
+
     def forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, temperature: float
     ) -> tuple[torch.Tensor]:
@@ -144,7 +185,8 @@ class Critic(torch.nn.Module):
 
 def load_policy(path: Path | str, settings: ModelSettings, logit_chunk: int, entropy_gradient: bool = False) -> Policy:
     """Loads a Hugging Face causal-LM folder in the run's dtype."""
-    return Policy(_load(AutoModelForCausalLM, path, settings), logit_chunk, entropy_gradient)
+    lm = _load(AutoModelForCausalLM, path, settings)
+    return Policy(lm, logit_chunk, entropy_gradient, source=partial(load_policy, path, settings, logit_chunk))
 
 
 def load_critic(path: Path | str, settings: ModelSettings) -> Critic:

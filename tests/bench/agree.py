@@ -20,7 +20,6 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import datasets
@@ -30,7 +29,7 @@ import transformers
 import trl
 
 from learner.methods.algorithms import Algorithm, algorithm_of
-from learner.methods.credit import gae, normalised, token_rewards, whitened
+from learner.methods.credit import Credit, gae, normalised, token_rewards, whitened
 from learner.methods.losses import kl_estimate
 from tests.bench.draws import Comparison, Draw, drawn, perturbed, winnow_advantages, winnow_loss, winnow_overlong
 from tests.bench.peer import trl_advantages, trl_async, trl_dpo, trl_loss, trl_overlong
@@ -39,18 +38,19 @@ TOLERANCE = 1e-5
 EPSILON = 1e-4  # what TRL adds to a standard deviation
 
 
-def row_of(name: str, **pieces: Any) -> Algorithm:
+def algorithm_for(name: str, **pieces: Any) -> Algorithm:
     return algorithm_of(name, {"mismatch": "none"} | pieces)
 
 
-def with_epsilon(row: Algorithm) -> Algorithm:
-    """The row with TRL's standard deviation."""
+def with_epsilon(algorithm: Algorithm) -> Algorithm:
+    """The algorithm with TRL's standard deviation."""
 
     def credit(scores: np.ndarray) -> np.ndarray:
         deviation = scores.std(ddof=1)
         return normalised(scores) * (deviation / (deviation + EPSILON))
 
-    return replace(row, credit=credit)
+    own = Credit(name="normalised with epsilon", formula="(r - mean r) / (std r + 1e-4)", function=credit)
+    return replace(algorithm, credit=own)
 
 
 def filled(batch: Draw) -> float:
@@ -66,36 +66,38 @@ def token_advantages(c: Comparison, batch: Draw) -> np.ndarray:
 
 
 def all_wrong(c: Comparison, batch: Draw) -> np.ndarray:
-    return -np.abs(batch.credits(c.row.credit))
+    return -np.abs(batch.credits(c.algorithm.credit))
 
 
 def less_kl(c: Comparison, batch: Draw) -> np.ndarray:
     """The credit of scores less the KL of the response, as an update makes it."""
     gaps = ((batch.start - batch.reference)[i][batch.trained[i]] for i in range(batch.scores.size))
-    penalties = (c.row.kl_reward * kl_estimate(c.row.kl_estimator, gap).numpy() for gap in gaps)
+    penalties = (c.algorithm.kl_reward * kl_estimate(c.algorithm.kl, gap).numpy() for gap in gaps)
     rewards = [token_rewards(*pair).sum() for pair in zip(batch.scores.reshape(-1), penalties, strict=True)]
-    return batch.credits(c.row.credit, np.array(rewards))
+    return batch.credits(c.algorithm.credit, np.array(rewards))
 
 
 def whitened_credits(c: Comparison, batch: Draw) -> np.ndarray:
-    credits = batch.credits(c.row.credit)
+    credits = batch.credits(c.algorithm.credit)
     return whitened(credits, credits.mean(), credits.var(ddof=1))
 
 
 def whitened_with_epsilon(c: Comparison, batch: Draw) -> np.ndarray:
-    deviation = batch.credits(c.row.credit).std(ddof=1)
+    deviation = batch.credits(c.algorithm.credit).std(ddof=1)
     return whitened_credits(c, batch) * np.sqrt(deviation**2 + 1e-8) / (deviation + EPSILON)
 
 
-def loss(name: str, row: Algorithm, config: Mapping[str, Any], theirs: str = "GRPO", **rest: Any) -> Comparison:
+def loss(name: str, algorithm: Algorithm, config: Mapping[str, Any], theirs: str = "GRPO", **rest: Any) -> Comparison:
     """A comparison of losses; the credit "normalised" has TRL's epsilon already, which has a line of its own."""
-    if isinstance(row.credit, partial) and row.credit.func is normalised:
-        row = with_epsilon(row)
-    return Comparison(name=name, row=row, config=config, ours=winnow_loss, theirs=trl_loss(theirs), **rest)
+    if algorithm.credit.name == "normalised":
+        algorithm = with_epsilon(algorithm)
+    return Comparison(name=name, algorithm=algorithm, config=config, ours=winnow_loss, theirs=trl_loss(theirs), **rest)
 
 
-def credit(name: str, row: Algorithm, config: Mapping[str, Any], theirs: str = "GRPO", **rest: Any) -> Comparison:
-    return Comparison(name=name, row=row, config=config, ours=winnow_advantages, theirs=trl_advantages(theirs), **rest)
+def credit(name: str, algorithm: Algorithm, config: Mapping[str, Any], theirs: str = "GRPO", **rest: Any) -> Comparison:
+    return Comparison(
+        name=name, algorithm=algorithm, config=config, ours=winnow_advantages, theirs=trl_advantages(theirs), **rest
+    )
 
 
 GRPO, BNPO = {"loss_type": "grpo"}, {"loss_type": "bnpo"}
@@ -111,77 +113,83 @@ def corrected(mode: str, cap: float = 2.0) -> dict[str, Any]:
 
 
 def of_advantages() -> Iterator[Comparison]:
-    grpo, rloo, epsilon = row_of("grpo"), row_of("rloo"), "TRL adds 1e-4 to the standard deviation"
-    yield credit("advantages: normalised", with_epsilon(grpo), {}, why=epsilon, apart={"row": grpo})
-    yield credit("advantages: centred", row_of("dr-grpo"), DR_GRPO)
+    grpo, rloo, epsilon = algorithm_for("grpo"), algorithm_for("rloo"), "TRL adds 1e-4 to the standard deviation"
+    yield credit("advantages: normalised", with_epsilon(grpo), {}, why=epsilon, apart={"algorithm": grpo})
+    yield credit("advantages: centred", algorithm_for("dr-grpo"), DR_GRPO)
     yield credit("advantages: leave one out", rloo, {}, "RLOO")
     yield credit("advantages: leave one out, less KL", rloo, RLOO, "RLOO", late=less_kl)
     late, why = {"late": whitened_credits}, f"{epsilon}, winnow 1e-8 to the variance"
     config = {"normalize_advantages": True}
     yield credit("advantages: whitened", rloo, config, "RLOO", late=whitened_with_epsilon, why=why, apart=late)
-    yield Comparison(name="scores: overlong", row=row_of("dapo"), ours=winnow_overlong, theirs=trl_overlong)
+    yield Comparison(
+        name="scores: overlong", algorithm=algorithm_for("dapo"), ours=winnow_overlong, theirs=trl_overlong
+    )
 
 
 def of_grpo() -> Iterator[Comparison]:
-    grpo, kl = row_of("grpo"), row_of("grpo", kl_loss=0.04)
+    grpo, kl = algorithm_for("grpo"), algorithm_for("grpo", kl_loss=0.04)
     yield loss("grpo", grpo, GRPO, parts=2)
     config = GRPO | {"epsilon": 0.1, "epsilon_high": 0.3}
-    yield loss("grpo, clip 0.1 and 0.3", row_of("grpo", clip_low=0.1, clip_high=0.3), config)
+    yield loss("grpo, clip 0.1 and 0.3", algorithm_for("grpo", clip_low=0.1, clip_high=0.3), config)
     yield loss("grpo, tool output", grpo, GRPO, parts=2, draws={"tools": True})
     why, apart = "TRL counts it as a response; scaled by the others' share", {"scale": lambda batch: 1.0}
     yield loss("grpo, an empty response", grpo, GRPO, draws={"empty": True}, scale=filled, why=why, apart=apart)
     apart = {"config": GRPO | KL | {"use_bias_correction_kl": True}}
     yield loss("grpo, KL", kl, GRPO | KL, parts=2, why="TRL's default has KL times ratio; switched off", apart=apart)
-    yield loss("grpo, dual clip", row_of("grpo", clip_dual=3.0), GRPO | {"delta": 3.0}, draws=FAR)
+    yield loss("grpo, dual clip", algorithm_for("grpo", clip_dual=3.0), GRPO | {"delta": 3.0}, draws=FAR)
     unbounded, far = {"limit": float("inf")}, {"spread": 15.0}
     why = "TRL has no bound; its log-ratios are held within +-20"
     yield loss("grpo, beyond 20 nats", grpo, GRPO, draws=far, limit=20.0, why=why, apart=unbounded)
-    yield loss("grpo, unclipped", row_of("grpo", loss="unclipped"), GRPO | {"epsilon": 1e9}, draws=FAR)
+    yield loss("grpo, unclipped", algorithm_for("grpo", loss="unclipped"), GRPO | {"epsilon": 1e9}, draws=FAR)
     modes = ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
     for kind, mode in zip(("truncate", "mask", "truncate-response", "mask-response"), modes, strict=True):
-        yield loss(f"grpo, KL, {kind}", row_of("grpo", mismatch=kind, kl_loss=0.04), GRPO | KL | corrected(mode))
-    mean, total = row_of("grpo", aggregate="token-mean"), row_of("grpo", aggregate="seq-mean-token-sum")
+        yield loss(f"grpo, KL, {kind}", algorithm_for("grpo", mismatch=kind, kl_loss=0.04), GRPO | KL | corrected(mode))
+    mean, total = algorithm_for("grpo", aggregate="token-mean"), algorithm_for("grpo", aggregate="seq-mean-token-sum")
     yield loss("bnpo: token-mean", mean, BNPO)
     why, even = "TRL's denominator is the micro-batch's; equal lengths", {"even": True}
     yield loss("bnpo in micro-batches", mean, BNPO, parts=2, draws=even, why=why, apart={"draws": {}})
     yield loss("bnpo, entropy", replace(mean, entropy=0.01), BNPO | {"entropy_coef": 0.01})
     yield loss("luspo of tokens: seq-mean-token-sum", total, {"loss_type": "luspo"}, parts=2)
-    gspo_sum = row_of("gspo", aggregate="seq-mean-token-sum")
+    gspo_sum = algorithm_for("gspo", aggregate="seq-mean-token-sum")
     yield loss("luspo", gspo_sum, GSPO | {"loss_type": "luspo"}, parts=2, draws=NEAR)
-    anchored = row_of("grpo", aggregate="token-mean", anchor="sampler")
+    anchored = algorithm_for("grpo", aggregate="token-mean", anchor="sampler")
     clip = {"epsilon_low": 0.2, "epsilon_high": 0.2}
-    yield Comparison(name="grpo, anchor sampler", row=anchored, ours=winnow_loss, theirs=trl_async, config=clip)
+    yield Comparison(name="grpo, anchor sampler", algorithm=anchored, ours=winnow_loss, theirs=trl_async, config=clip)
 
 
 def of_other_rows() -> Iterator[Comparison]:
     dapo, cispo = {"loss_type": "dapo", "epsilon_high": 0.28, "punished": True}, {"loss_type": "cispo"}
-    yield loss("dr-grpo", row_of("dr-grpo"), DR_GRPO, parts=2)
-    yield loss("dapo, overlong", row_of("dapo"), dapo, parts=2, draws={"mixed": True})
-    yield loss("cispo", row_of("cispo"), cispo | {"epsilon_high": 1.28}, parts=2)
-    yield loss("gspo", row_of("gspo"), GSPO, parts=2, draws=NEAR)
+    yield loss("dr-grpo", algorithm_for("dr-grpo"), DR_GRPO, parts=2)
+    yield loss("dapo, overlong", algorithm_for("dapo"), dapo, parts=2, draws={"mixed": True})
+    yield loss("cispo", algorithm_for("cispo"), cispo | {"epsilon_high": 1.28}, parts=2)
+    yield loss("gspo", algorithm_for("gspo"), GSPO, parts=2, draws=NEAR)
     config = GSPO | KL | corrected("token_truncate")
-    yield loss("gspo, KL, truncate", row_of("gspo", mismatch="truncate", kl_loss=0.04), config, draws=NEAR)
-    yield loss("reinforce-mean", row_of("reinforce-mean"), GRPO | {"scale_rewards": "none"}, parts=2)
-    yield loss("reinforce, given A", row_of("reinforce"), GRPO, given=True)
-    yield loss("raft++, given A", row_of("raft++"), GRPO, given=True)
-    yield loss("raft on policy, given A", row_of("raft"), GRPO, given=True, draws=ON_POLICY, value=False)
-    yield loss("loop, given A", row_of("loop"), GRPO, given=True)
-    yield loss("ppo's policy, given A of tokens", row_of("ppo"), BNPO, given=True, late=token_advantages)
-    stable, unbounded, why = row_of("stable-reinforce"), {"limit": float("inf")}, "TRL's log-ratios are held so too"
+    yield loss("gspo, KL, truncate", algorithm_for("gspo", mismatch="truncate", kl_loss=0.04), config, draws=NEAR)
+    yield loss("reinforce-mean", algorithm_for("reinforce-mean"), GRPO | {"scale_rewards": "none"}, parts=2)
+    yield loss("reinforce, given A", algorithm_for("reinforce"), GRPO, given=True)
+    yield loss("raft++, given A", algorithm_for("raft++"), GRPO, given=True)
+    yield loss("raft on policy, given A", algorithm_for("raft"), GRPO, given=True, draws=ON_POLICY, value=False)
+    yield loss("loop, given A", algorithm_for("loop"), GRPO, given=True)
+    yield loss("ppo's policy, given A of tokens", algorithm_for("ppo"), BNPO, given=True, late=token_advantages)
+    stable, unbounded, why = (
+        algorithm_for("stable-reinforce"),
+        {"limit": float("inf")},
+        "TRL's log-ratios are held so too",
+    )
     held, far = math.log(1e3), {"spread": 6.0}
     yield loss("preclipped, given A", stable, GRPO, given=True, draws=far, limit=held, why=why, apart=unbounded)
     config, draws = GRPO | corrected("sequence_truncate", 1.0), ON_POLICY | {"faithful": True}
     why, apart = "TRL truncates correct responses too; their sampler is the policy", {"draws": ON_POLICY}
-    topr = row_of("topr")
+    topr = algorithm_for("topr")
     yield loss("topr on policy, given A", topr, config, given=True, draws=draws, value=False, why=why, apart=apart)
-    tokens = row_of("topr", ratio="token", anchor="step", aggregate="token-mean")
+    tokens = algorithm_for("topr", ratio="token", anchor="step", aggregate="token-mean")
     yield loss("topr of tokens, wrong", tokens, cispo | {"epsilon_high": 1.0}, given=True, late=all_wrong)
-    yield loss("rloo", row_of("rloo"), RLOO, "RLOO", late=less_kl, draws=ON_POLICY, value=False)
-    clipped = row_of("rloo", loss="clipped", ratio="product", aggregate="seq-mean-token-mean")
+    yield loss("rloo", algorithm_for("rloo"), RLOO, "RLOO", late=less_kl, draws=ON_POLICY, value=False)
+    clipped = algorithm_for("rloo", loss="clipped", ratio="product", aggregate="seq-mean-token-mean")
     yield loss("rloo, several updates", clipped, RLOO, "RLOO", late=less_kl, draws={"spread": 0.1})
     config, draws = {"beta": 0.1, "loss_type": ["sigmoid"]}, {"mixed": True, "tools": True}
-    dpo = row_of("iterative-dpo")
-    yield Comparison(name="iterative-dpo", row=dpo, ours=winnow_loss, theirs=trl_dpo, config=config, draws=draws)
+    dpo = algorithm_for("iterative-dpo")
+    yield Comparison(name="iterative-dpo", algorithm=dpo, ours=winnow_loss, theirs=trl_dpo, config=config, draws=draws)
 
 
 # ---------------------------------------------------------------------------------------------------- the lines

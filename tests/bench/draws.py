@@ -8,10 +8,13 @@ import numpy as np
 import torch
 
 from actors.types import Group, Summary, Times
-from learner.batches.batching import TrainBatch, pack, plan_updates, sequences_of
+from learner.batches.packing import pack
+from learner.batches.planning import plan_step
+from learner.batches.samples import samples_of_group
+from learner.batches.types import TrainBatch
 from learner.methods.algorithms import Algorithm
 from learner.methods.credit import overlong
-from learner.objective import token_loss
+from learner.objective import TokenTerms, token_loss
 from tests.builders import prompt, trajectory, verdict
 
 LONGEST = 20  # tokens of a response
@@ -117,7 +120,7 @@ class Comparison:
     """One line."""
 
     name: str
-    row: Algorithm  # winnow's, ...
+    algorithm: Algorithm  # winnow's, ...
     late: Callable[["Comparison", Draw], np.ndarray] | None = None  # ... its advantages if they need more than scores
     ours: Callable[["Comparison", Draw], Found]
     theirs: Callable[["Comparison", Draw], Found]
@@ -134,7 +137,7 @@ class Comparison:
 
 def advantages_of(c: Comparison, batch: Draw) -> np.ndarray:
     """Winnow's advantages, float64[B] or [B, T]."""
-    return c.late(c, batch) if c.late else batch.credits(c.row.credit)
+    return c.late(c, batch) if c.late else batch.credits(c.algorithm.credit)
 
 
 def groups_of(batch: Draw) -> list[Group]:
@@ -162,11 +165,13 @@ def winnow_loss(c: Comparison, batch: Draw) -> Found:
     """The loss of one update over two ranks and several micro-batches."""
     groups = groups_of(batch)
     summaries = [Summary.of(group, Times()) for group in groups]
-    (plan,) = plan_updates(summaries, c.row, updates=1, ranks=2, max_new_tokens=LONGEST)
+    plan = plan_step(summaries, c.algorithm, updates=1, ranks=2, max_new_tokens=LONGEST)
     batches: list[TrainBatch] = []
-    for members in plan.ranks:
-        samples = [sample for i in members for sample in sequences_of(groups[i], c.row, plan.totals)]
-        batches += pack(samples, 3 * LONGEST, 2 if c.row.pairs else 1)
+    for rank in plan.ranks:
+        (share,) = rank.shares
+        own = [(groups[credited.index], credited) for credited in share.groups]
+        samples = [s for group, credited in own for s in samples_of_group(group, credited, c.algorithm, share.totals)]
+        batches += pack(samples, 3 * LONGEST, 2 if c.algorithm.credit.pairs else 1)
     terms = torch.cat([_terms(c, batch, packed) for packed in batches]) * c.scale(batch)
     loss = terms.sum()
     return Found(value=loss.detach(), gradient=gradient(loss, batch), size=float(terms.abs().sum()))
@@ -176,13 +181,19 @@ def _terms(c: Comparison, batch: Draw, packed: TrainBatch) -> torch.Tensor:
     ids = packed.tokens.reshape(-1)[packed.targets]
     at = ids // STRIDE, ids % STRIDE
     advantages, start = packed.advantages, batch.start[at]
-    if c.late is not None:
+    if c.late is not None or c.algorithm.credits_on_rank:
         late = advantages_of(c, batch)
         advantages = late[at] if late.ndim == 2 else late[at[0]]
-    before = start, start - torch.from_numpy(packed.sampler), batch.reference[at]
-    tensors = {"advantages": torch.from_numpy(advantages), "owners": torch.from_numpy(packed.owners)}
-    losses = token_loss(c.row, (batch.now[at], batch.entropy[at]), before, tensors)
-    return losses * torch.from_numpy(packed.weights)
+    terms = TokenTerms(
+        logp=batch.now[at],
+        entropy=batch.entropy[at],
+        start=start,
+        gap=start - torch.from_numpy(packed.sampler),
+        reference=batch.reference[at],
+        advantages=torch.from_numpy(advantages),
+        owners=torch.from_numpy(packed.owners),
+    )
+    return token_loss(c.algorithm, terms) * torch.from_numpy(packed.weights)
 
 
 def winnow_advantages(c: Comparison, batch: Draw) -> Found:
@@ -190,4 +201,4 @@ def winnow_advantages(c: Comparison, batch: Draw) -> Found:
 
 
 def winnow_overlong(c: Comparison, batch: Draw) -> Found:
-    return Found(value=torch.from_numpy(overlong(batch.lengths, LONGEST, c.row.overlong)))
+    return Found(value=torch.from_numpy(overlong(batch.lengths, LONGEST, c.algorithm.overlong)))

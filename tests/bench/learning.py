@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from actors.data.world import ALPHABET
-from learner.batches.batching import Sample, TrainBatch, balance, pack, rows_of
+from learner.batches.packing import balance, batch_of, pack
+from learner.batches.types import Sample, TrainBatch
 from learner.models.policy import Policy, load_policy
 from learner.models.tiny import write_tiny_model
 from learner.settings import ModelSettings
@@ -54,7 +55,7 @@ def padded(sequences: Sequence[Sample], micro_batch_tokens: int) -> list[TrainBa
     widest = max(sample.tokens.size for sample in sequences)
     height = max(1, micro_batch_tokens // widest)
     return [
-        rows_of(sequences, [[index] for index in range(start, min(start + height, len(sequences)))])
+        batch_of(sequences, [[index] for index in range(start, min(start + height, len(sequences)))])
         for start in range(0, len(sequences), height)
     ]
 

@@ -89,7 +89,7 @@ def inputs_of(trainer: Any, c: Comparison, batch: Draw, step: int) -> tuple[dict
     if not c.given:
         return inputs, rows
     inputs["advantages"] = torch.from_numpy(advantages_of(c, batch))[rows]
-    kept = inputs["advantages"] != 0 if c.row.counts == "credited" else torch.ones(len(rows), dtype=torch.bool)
+    kept = inputs["advantages"] != 0 if c.algorithm.counts == "credited" else torch.ones(len(rows), dtype=torch.bool)
     return {name: column[kept] if column.ndim else column for name, column in inputs.items()}, rows[kept]
 
 

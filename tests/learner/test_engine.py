@@ -12,14 +12,16 @@ from safetensors.numpy import load_file
 from actors.arrow import packed
 from actors.data.world import ALPHABET
 from actors.settings import DataSettings
-from actors.types import Group, Summary, Times
+from actors.types import Group
 from learner.actor import PACKING, LearnerRank
-from learner.batches.batching import empty_batch, pack, plan_updates, sequences_of
+from learner.batches.packing import empty_batch, pack
+from learner.batches.planning import plan_step
+from learner.batches.types import StepPlan
 from learner.methods.algorithms import Algorithm, algorithm_of
 from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
-from learner.types import LearnerSpec, Schedule, Share
-from tests.builders import group
+from learner.types import LearnerSpec, LearnerState, Schedule
+from tests.builders import group, samples_of, summary_of
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
@@ -47,7 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Gathering(LearnerRank):
     """A rank whose shards are gathered at every use, small as they are; DeepSpeed would keep tiny ones whole."""
 
-    def load(self, path: Path, schedule: Schedule) -> int:
+    def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
         from learner import engine
 
         plain = engine.deepspeed_config
@@ -59,7 +61,7 @@ class Gathering(LearnerRank):
             }
 
         engine.deepspeed_config = always
-        return super().load(path, schedule)
+        return super().open_training(spec, path, schedule)
 
 
 def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algorithm) -> list:
@@ -79,23 +81,19 @@ def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algo
     actors = [actor.remote(rank, ranks, 1) for rank in range(ranks)]
     address = ray.get(actors[0].address.remote())
     ray.get([one.join.remote(*address) for one in actors])
-    ray.get([one.begin.remote(spec) for one in actors])
-    ray.get([one.load.remote(model, Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)) for one in actors])
+    schedule = Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)
+    ray.get([one.open_training.remote(spec, model, schedule) for one in actors])
     return actors
 
 
-def shares_of(ranks: int, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list[list[Share]]:
-    summaries = [Summary.of(one, Times()) for one in groups]
-    plans = plan_updates(summaries, algorithm, updates=updates, ranks=ranks, max_new_tokens=100)
-    return [
-        [Share(number=plan.number, totals=plan.totals, groups=plan.ranks[rank]) for plan in plans]
-        for rank in range(ranks)
-    ]
+def plan_of(ranks: int, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> StepPlan:
+    return plan_step([summary_of(one) for one in groups], algorithm, updates=updates, ranks=ranks, max_new_tokens=100)
 
 
 def train(actors: list, updates: int, algorithm: Algorithm, groups: Sequence[Group] = GROUPS) -> list:
-    shares = shares_of(len(actors), updates, algorithm, groups)
-    ray.get([one.prepare.remote(share, *map(packed, groups)) for one, share in zip(actors, shares, strict=True)])
+    plan = plan_of(len(actors), updates, algorithm, groups)
+    ranks = zip(actors, plan.ranks, strict=True)
+    ray.get([one.prepare.remote(own, *(packed(groups[index]) for index in own.groups)) for one, own in ranks])
     done = [one.train.remote() for one in actors]
     return ray.get(done, timeout=120)[0]  # ranks that are out of step would wait for ever
 
@@ -116,7 +114,7 @@ def two_steps(
     actors = ranks_of(settings, model, ranks, algorithm)
     stats = [train(actors, 2, algorithm) for _ in range(2)]
     probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
-    ray.get([one.save.remote(folder / "saved") for one in actors])
+    ray.get([one.save_checkpoint.remote(folder / "saved") for one in actors])
     for one in actors:
         ray.kill(one)
     return {"stats": stats, "probe": probe, "folder": folder / "saved"}
@@ -161,11 +159,7 @@ def one_update(model: Path, stage: int, ranks: int, budget: int) -> dict:
 
 
 def test_five_micro_batches_beside_one_give_the_same_update_at_zero_1_2_and_3(model: Path) -> None:
-    row = algorithm_of("reinforce-rej")
-    plan = plan_updates([Summary.of(one, Times()) for one in UNEVEN], row, updates=1, ranks=2, max_new_tokens=100)[0]
-    found = [
-        pack([s for index in share for s in sequences_of(UNEVEN[index], row, plan.totals)], 100) for share in plan.ranks
-    ]
+    found = [pack(samples, 100) for samples in samples_of(algorithm_of("reinforce-rej"), UNEVEN, 2, 100)]
     assert [sum(batch.tokens.size for batch in batches) for batches in found] == [475, 100]
     assert [len(batches) for batches in found] == [5, 1]
     wanted = one_update(model, 0, 1, 100_000)
@@ -215,3 +209,31 @@ def test_a_saved_folder_gives_the_learners_log_probabilities(reference: dict) ->
     logp = lm(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
     np.testing.assert_allclose(logp.detach(), reference["probe"], atol=1e-5)
     assert (reference["folder"] / "complete").is_file()
+
+
+def test_what_a_training_remembers_is_given_back_to_another_rank(model: Path) -> None:
+    algorithm = algorithm_of("reinforce-baseline")
+    (rank,) = ranks_of(LearnerSettings(zero_stage=0, reference_every=3), model, 1, algorithm)
+    train([rank], 1, algorithm)
+    state = ray.get(rank.save.remote())
+    # 3 groups with scores of 1, -1 and 1 each; nothing is taken off for the KL while the policy is its reference
+    assert (state.baseline_mean, state.baseline_count) == (pytest.approx(1 / 3, abs=1e-6), 9)
+    assert state.steps_since_reference == 1
+    ray.get(rank.restore.remote(LearnerState(baseline_mean=0.5, baseline_count=4, steps_since_reference=2)))
+    train([rank], 1, algorithm)
+    state = ray.get(rank.save.remote())
+    assert state.baseline_count == 13
+    assert state.steps_since_reference == 0  # the policy has become its reference
+    ray.kill(rank)
+
+
+def test_a_call_without_its_session_says_which_to_open(model: Path) -> None:
+    (rank,) = ranks_of(LearnerSettings(zero_stage=0), model, 1, algorithm_of("raft"))
+    with pytest.raises(RuntimeError, match="no warm-up is open on this learner rank: call open_warm_up first"):
+        ray.get(rank.warm_up.remote(1))
+    ray.get(rank.close_session.remote())
+    with pytest.raises(RuntimeError, match="no training is open on this learner rank: call open_training first"):
+        ray.get(rank.train.remote())
+    with pytest.raises(RuntimeError, match="no session is open on this learner rank"):
+        ray.get(rank.probe.remote(PROBE))
+    ray.kill(rank)

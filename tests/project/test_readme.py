@@ -19,17 +19,19 @@ def test_every_algorithm_is_listed() -> None:
 
 def test_the_example_of_a_new_algorithm_is_one_of_about_ten_lines_and_works(monkeypatch: pytest.MonkeyPatch) -> None:
     (example,) = re.findall(r"```python\n(# learner/methods/credit\.py\n.*?)```", README, re.S)
-    function, row = example.split("# learner/methods/algorithms.py, in ALGORITHMS\n")
+    function, entry = example.split("# learner/methods/algorithms.py, in ALGORITHMS\n")
     assert len([line for line in example.splitlines() if line and not line.startswith("#")]) <= 12
+    monkeypatch.setattr(credit, "CREDITS", dict(credit.CREDITS))
     names = dict(vars(credit)) | dict(vars(algorithms))
     exec(function, names)
-    table = eval("{" + row + "}", names)
+    table = eval("{" + entry + "}", names)
     (name,) = table
     monkeypatch.setitem(ALGORITHMS, name, table[name])
     chosen = algorithm_of(name)
     assert chosen.credit(np.array([1.0, -1.0, -1.0])).tolist() == [2.0, 0.0, 0.0]
     assert chosen.drop(np.array([1.0, 1.0])) == "all_correct"
-    assert "A = above_median(r)" in objective_line(chosen)
+    assert credit.CREDITS["above-median"] is chosen.credit
+    assert "A = r - median r" in objective_line(chosen)
     assert "clip(s, 0.8, 1.28)" in objective_line(chosen)
 
 

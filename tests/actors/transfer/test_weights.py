@@ -84,9 +84,11 @@ def pool_of(generators: dict[str, Any]) -> Any:
 
 def publisher_of(ranks: list, generators: dict[str, Any], bucket_bytes: int = 2**18) -> Any:
     from cluster.running.publish import Publisher
+    from learner.client import LearnerClient
 
-    how = {"workers_each": 1, "backend": "gloo", "bucket_bytes": bucket_bytes}
-    return Publisher((tuple(ranks), pool_of(generators)), SyncSettings(timeout_seconds=60), how, "float32")
+    tree = {"world": {"name": "addition"}, "model": {"dtype": "float32"}, "sync": {"timeout_seconds": 60}}
+    config = config_of(tree)
+    return Publisher(LearnerClient(ranks), pool_of(generators), config, "gloo", bucket_bytes)
 
 
 def stop(actors: list, generators: dict[str, Any]) -> None:
@@ -145,6 +147,13 @@ def test_every_tensor_arrives_whole_in_three_calls_whatever_their_number(sizes: 
     assert calls == ["start", "update", "finish"]
     assert got.keys() == sent.keys()
     assert all(torch.equal(got[name], tensor) for name, tensor in sent.items())
+
+
+def test_every_back_end_has_a_sender() -> None:
+    from learner.transfer import BACKENDS
+    from learner.weights import SENDERS
+
+    assert SENDERS.keys() == BACKENDS.keys()
 
 
 def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_are_sampled(

@@ -1,5 +1,5 @@
-"""Every row of the table of algorithms trains in the real pipeline. The actors, and so the vLLM engine, stay alive from
-one row to the next, as in `winnow compare`."""
+"""Every algorithm of the table trains in the real pipeline. The actors, and so the vLLM engine, stay alive from one
+algorithm to the next, as in `winnow compare`."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ Train = Any  # a function with the folder of all runs and the name of the last o
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """A config whose world and warmed-up model are files, so that no row warms up again."""
+    """A config whose world and warmed-up model are files, so that no run warms up again."""
     folder = tmp_path_factory.mktemp("start")
     overrides = [*SHORT, "warmup.updates=120", f"run.folder={folder}", "cluster.device=cpu"]
     return write_world(load_config(ROOT / "deploy/runs/demo.toml", overrides), folder)
@@ -38,7 +38,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def train(start: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Train]:
-    """Trains with one row and gives the lines of metrics.jsonl."""
+    """Trains with one algorithm and gives the lines of metrics.jsonl."""
     folder = tmp_path_factory.mktemp("runs")
     with ray_session(start) as (layout, _), running_parts(prepare(start), layout) as parts:
 
@@ -76,7 +76,7 @@ NEEDED: dict[str, dict] = {"nlpo": {"rollout": {"top_p": 0.9}}}
 
 
 @pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "rto"])
-def test_a_row_trains(name: str, train: Train) -> None:
+def test_an_algorithm_trains(name: str, train: Train) -> None:
     lines = train(name, **NEEDED.get(name, {}))
     assert [line["step"] for line in lines] == [1, 2]
     for line in lines:
@@ -98,7 +98,7 @@ def test_rto_takes_its_token_rewards_from_a_policy_of_iterative_dpo(train: Train
 
 
 @pytest.mark.parametrize("name", ["topr", "rest", "raft", "quark"])
-def test_a_row_trains_on_the_stored_groups_of_another_run(name: str, train: Train) -> None:
+def test_an_algorithm_trains_on_the_stored_groups_of_another_run(name: str, train: Train) -> None:
     stored = train.folder / "grpo/trajectories"
     lines = train(name, data={"stored": str(stored)})
     assert sum(line["tokens_trained"] for line in lines) > 0
@@ -119,12 +119,15 @@ def test_stored_and_sampled_groups_can_be_mixed(train: Train) -> None:
 
 
 PIECES: dict[str, dict] = {
-    "kl and entropy in the loss, dual clip": {"kl_loss": 0.1, "kl": "k2", "entropy": 0.01, "clip_dual": 3.0},
-    "kl in the reward, whole-response weights": {"kl_reward": 0.1, "kl": "k3", "mismatch": "mask-response"},
+    "kl and entropy in the loss, dual clip": {"kl_loss": 0.1, "kl_estimator": "k2", "entropy": 0.01, "clip_dual": 3.0},
+    "kl in the reward, whole-response weights": {"kl_reward": 0.1, "kl_estimator": "k3", "mismatch": "mask-response"},
     "one ratio for a response, against the sampler": {"ratio": "sequence", "anchor": "sampler"},
     "two passes, asymmetric clip, another credit": {"passes": 2, "clip_high": 0.28, "credit": "leave-one-out"},
-    "worked answers mixed in": {"likelihood": 0.1, "aggregate": "constant"},
-    "group mean, batch deviation (REINFORCE++ with baseline)": {"credit": "centred", "spread": "whiten"},
+    "worked answers mixed in": {"imitation": 0.1, "aggregate": "constant"},
+    "group mean, batch deviation (REINFORCE++ with baseline)": {
+        "credit": "centred",
+        "advantage_normalisation": "whiten",
+    },
 }
 
 

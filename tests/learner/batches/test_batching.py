@@ -8,21 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.batches.batching import (
-    Sample,
-    Totals,
-    balance,
-    empty_batch,
-    pack,
-    plan_updates,
-    sequences_of,
-    token_weight,
-)
-from learner.methods.algorithms import AGGREGATIONS, ALGORITHMS, algorithm_of
-from tests.builders import group, samples_of, summary, token_gradients
+from learner.batches.packing import balance, empty_batch, pack
+from learner.batches.planning import plan_step
+from learner.batches.samples import token_weight
+from learner.batches.types import Sample, StepPlan, Totals
+from learner.methods.algorithms import ALGORITHMS, algorithm_of
+from learner.methods.choices import Aggregation
+from tests.builders import group, planned, samples_of, summary, token_gradients, trained_samples
 
 REJ, RAFT, DPO = ALGORITHMS["reinforce-rej"], ALGORITHMS["raft"], ALGORITHMS["iterative-dpo"]
-ONE = Totals(tokens=1, responses=1, max_new_tokens=1)
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
 
@@ -50,22 +44,24 @@ def samples(sizes: list[int]) -> list[Sample]:
 def test_the_four_aggregations_on_the_worked_example(aggregate: str, expected: float) -> None:
     totals = Totals(tokens=6, responses=2, max_new_tokens=8)
     losses = [[1, 3], [2, 2, 2, 6]]
-    assert sum(token_weight(aggregate, len(row), totals) * sum(row) for row in losses) == pytest.approx(expected)
-    assert len(AGGREGATIONS) == 4
+    found = sum(token_weight(Aggregation(aggregate), len(tokens), totals) * sum(tokens) for tokens in losses)
+    assert found == pytest.approx(expected)
+    assert len(Aggregation) == 4
 
 
 def test_raft_counts_only_what_it_imitates() -> None:
-    (plan,) = plan_updates([summary([1.0, -1.0, 1.0], [2, 3, 4])], RAFT, updates=1, ranks=1, max_new_tokens=8)
-    assert (plan.totals.tokens, plan.totals.responses) == (6, 2)
-    trained = sequences_of(group([1.0, -1.0, 1.0], [2, 3, 4]), RAFT, plan.totals)
+    one = group([1.0, -1.0, 1.0], [2, 3, 4])
+    _, totals = planned(one, RAFT)
+    assert (totals.tokens, totals.responses) == (6, 2)
+    trained = trained_samples(one, RAFT)
     assert [sample.trained.sum() for sample in trained] == [2, 4]
 
 
 def test_unjudged_and_empty_responses_stand_in_no_denominator() -> None:
     scores, lengths = [1.0, None, -1.0, -1.0], [2, 5, 0, 3]
-    (plan,) = plan_updates([summary(scores, lengths)], REJ, updates=1, ranks=1, max_new_tokens=8)
-    assert (plan.totals.tokens, plan.totals.responses) == (5, 2)
-    assert len(sequences_of(group(scores, lengths), REJ, plan.totals)) == 2
+    _, totals = planned(group(scores, lengths), REJ)
+    assert (totals.tokens, totals.responses) == (5, 2)
+    assert len(trained_samples(group(scores, lengths), REJ)) == 2
 
 
 @given(
@@ -75,28 +71,29 @@ def test_unjudged_and_empty_responses_stand_in_no_denominator() -> None:
 )
 @settings(deadline=None)
 def test_the_denominators_count_exactly_what_is_trained(name: str, responses, share: float) -> None:
-    row, (scores, lengths) = replace(ALGORITHMS[name], overlong=share), zip(*responses, strict=True)
-    for number, plan in enumerate(plan_updates([summary(scores, lengths)], row, updates=1, ranks=1, max_new_tokens=20)):
-        ((*trained,),) = samples_of(row, [group(scores, lengths)], max_new_tokens=20, number=number)
-        assert plan.number == number
-        assert plan.totals.responses == max(1, len(trained))
-        assert plan.totals.tokens == max(1, sum(int(sample.trained.sum()) for sample in trained))
+    algorithm, (scores, lengths) = replace(ALGORITHMS[name], overlong=share), zip(*responses, strict=True)
+    plan = plan_step([summary(scores, lengths)], algorithm, updates=1, ranks=1, max_new_tokens=20)
+    for number, share in enumerate(plan.ranks[0].shares):
+        ((*trained,),) = samples_of(algorithm, [group(scores, lengths)], max_new_tokens=20, number=number)
+        assert share.number == number
+        assert share.totals.responses == max(1, len(trained))
+        assert share.totals.tokens == max(1, sum(int(sample.trained.sum()) for sample in trained))
 
 
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", Aggregation)
 def test_the_weights_of_an_update_sum_to_what_its_aggregation_says(aggregate: str) -> None:
-    row, lengths = algorithm_of("grpo", {"aggregate": aggregate}), [3, 5, 2, 6]
-    (trained,) = samples_of(row, [group([1.0, -1.0, 1.0, 1.0], lengths)], max_new_tokens=8)
+    algorithm, lengths = algorithm_of("grpo", {"aggregate": aggregate}), [3, 5, 2, 6]
+    (trained,) = samples_of(algorithm, [group([1.0, -1.0, 1.0, 1.0], lengths)], max_new_tokens=8)
     total = sum(sample.weight * sample.trained.sum() for sample in trained)
     mean = {"seq-mean-token-sum": sum(lengths) / 4, "constant": sum(lengths) / (4 * 8)}
     assert total == pytest.approx(mean.get(aggregate, 1.0))
 
 
 def test_a_token_mean_survives_splitting_only_with_denominators_of_the_whole_update() -> None:
-    row = algorithm_of("grpo", {"aggregate": "token-mean"})
+    algorithm = algorithm_of("grpo", {"aggregate": "token-mean"})
     groups = [group([1.0, -1.0], [4, 5], id=0, seed=1), group([-1.0, 1.0], [11, 14], id=1, seed=1)]
-    whole = token_gradients(row, groups)
-    halves = token_gradients(row, groups[:1]) | token_gradients(row, groups[1:])
+    whole = token_gradients(algorithm, groups)
+    halves = token_gradients(algorithm, groups[:1]) | token_gradients(algorithm, groups[1:])
     tokens = {response: 9 if len(gradient) < 6 else 25 for response, gradient in whole.items()}
     for response, gradient in whole.items():
         assert gradient == pytest.approx(halves[response] * tokens[response] / 34, rel=1e-5)
@@ -104,10 +101,10 @@ def test_a_token_mean_survives_splitting_only_with_denominators_of_the_whole_upd
 
 
 def test_a_pass_with_a_higher_threshold_trains_on_fewer_responses() -> None:
-    row, scores = algorithm_of("rest", {"thresholds": (0.7, 0.8, 0.9)}), [0.2, 0.75, 0.85, 0.9, 0.95]
-    plans = plan_updates([summary(scores)], row, updates=1, ranks=1, max_new_tokens=8)
-    assert [plan.totals.responses for plan in plans] == [4, 3, 1]
-    assert [len(samples_of(row, [group(scores)], number=number)[0]) for number in range(3)] == [4, 3, 1]
+    algorithm, scores = algorithm_of("rest", {"thresholds": (0.7, 0.8, 0.9)}), [0.2, 0.75, 0.85, 0.9, 0.95]
+    plan = plan_step([summary(scores)], algorithm, updates=1, ranks=1, max_new_tokens=8)
+    assert [share.totals.responses for share in plan.ranks[0].shares] == [4, 3, 1]
+    assert [len(samples_of(algorithm, [group(scores)], number=number)[0]) for number in range(3)] == [4, 3, 1]
 
 
 # ------------------------------------------------------------------------------------------ updates and ranks
@@ -118,19 +115,27 @@ def test_a_pass_with_a_higher_threshold_trains_on_fewer_responses() -> None:
 def test_every_group_is_in_exactly_one_update_and_on_one_rank(sizes: list[int], ranks: int, updates: int) -> None:
     updates = min(updates, len(sizes))
     summaries = [summary([1.0, -1.0], [size, 1], id=number) for number, size in enumerate(sizes)]
-    plans = plan_updates(summaries, REJ, updates=updates, ranks=ranks, max_new_tokens=8)
-    assert sorted(index for plan in plans for rank in plan.ranks for index in rank) == list(range(len(sizes)))
-    assert sum(plan.totals.tokens for plan in plans) == sum(sizes) + len(sizes)
+    plan = plan_step(summaries, REJ, updates=updates, ranks=ranks, max_new_tokens=8)
+    assert sorted(trained_indices(plan)) == list(range(len(sizes)))
+    assert sorted(index for rank in plan.ranks for index in rank.groups) == list(range(len(sizes)))
+    assert sum(share.totals.tokens for share in plan.ranks[0].shares) == sum(sizes) + len(sizes)
+    for rank in plan.ranks:
+        assert [share.totals for share in rank.shares] == [share.totals for share in plan.ranks[0].shares]
+
+
+def trained_indices(plan: StepPlan) -> list[int]:
+    return [one.index for rank in plan.ranks for share in rank.shares for one in share.groups]
 
 
 def test_every_pass_goes_through_all_groups() -> None:
-    row = algorithm_of("reinforce", {"passes": 2})
-    plans = plan_updates(
-        [summary([1.0, -1.0], id=number) for number in range(5)], row, updates=2, ranks=1, max_new_tokens=8
-    )
-    assert [plan.number for plan in plans] == [0, 0, 1, 1]
-    for one in (plans[:2], plans[2:]):
-        assert sorted(index for plan in one for rank in plan.ranks for index in rank) == [0, 1, 2, 3, 4]
+    algorithm = algorithm_of("reinforce", {"passes": 2})
+    summaries = [summary([1.0, -1.0], id=number) for number in range(5)]
+    plan = plan_step(summaries, algorithm, updates=2, ranks=1, max_new_tokens=8)
+    (rank,) = plan.ranks
+    assert [share.number for share in rank.shares] == [0, 0, 1, 1]
+    for shares in (rank.shares[:2], rank.shares[2:]):
+        assert sorted(one.index for share in shares for one in share.groups) == [0, 1, 2, 3, 4]
+    assert rank.groups == (0, 1, 2, 3, 4)  # each goes to the rank once
 
 
 def test_ranks_get_about_the_same_number_of_tokens() -> None:
@@ -143,21 +148,33 @@ def test_ranks_get_about_the_same_number_of_tokens() -> None:
 
 
 def test_the_penalty_of_length_is_taken_off_before_the_credit() -> None:
-    row = algorithm_of("reinforce", {"overlong": 0.5})
-    (trained,) = samples_of(row, [group([1.0, 1.0, -1.0], [2, 6, 8])], max_new_tokens=8)
+    algorithm = algorithm_of("reinforce", {"overlong": 0.5})
+    (trained,) = samples_of(algorithm, [group([1.0, 1.0, -1.0], [2, 6, 8])], max_new_tokens=8)
     assert [sample.advantage for sample in trained] == [1.0, 0.5, -2.0]
     assert [sample.correct for sample in trained] == [True, True, False]
 
 
 def test_a_greedy_score_is_taken_off_before_the_credit() -> None:
     one = replace(group([0.5, 0.0]), greedy=0.3)
-    assert [s.advantage for s in sequences_of(one, ALGORITHMS["self-critical"], ONE)] == pytest.approx([0.2, -0.3])
-    assert [s.advantage for s in sequences_of(one, ALGORITHMS["reinforce"], ONE)] == [0.5, 0.0]
+    assert [s.advantage for s in trained_samples(one, ALGORITHMS["self-critical"])] == pytest.approx([0.2, -0.3])
+    assert [s.advantage for s in trained_samples(one, ALGORITHMS["reinforce"])] == [0.5, 0.0]
+
+
+def test_where_the_greedy_response_has_no_verdict_its_siblings_mean_stands_in() -> None:
+    assert [s.advantage for s in trained_samples(group([0.5, 0.0]), ALGORITHMS["self-critical"])] == [0.25, -0.25]
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_credit_is_planned_exactly_where_scores_are_all_that_it_takes(name: str) -> None:
+    one, algorithm = group([1.0, -1.0]), ALGORITHMS[name]
+    late = {"ppo", "rloo", "reinforce-baseline", "prime", "rto", "nlpo", "stable-reinforce"}
+    assert (planned(one, algorithm)[0].credits is None) == (name in late) == algorithm.credits_on_rank
+    assert planned(one, algorithm, has_span_rewards=True)[0].credits is None
 
 
 def test_a_control_token_takes_the_place_of_the_first() -> None:
     one = group([1.0, -1.0])
-    trained = sequences_of(one, ALGORITHMS["quark"], ONE, control=lambda score: 90 if score > 0 else 94)
+    trained = trained_samples(one, ALGORITHMS["quark"], control={1.0: 90, -1.0: 94})
     assert [sample.tokens[0] for sample in trained] == [90, 94]
     assert [sample.hidden for sample in trained] == [1, 1]
     for sample, trajectory in zip(trained, one.trajectories, strict=True):
@@ -167,7 +184,7 @@ def test_a_control_token_takes_the_place_of_the_first() -> None:
 def test_a_response_without_recorded_log_probabilities_has_none_to_train_against() -> None:
     one = group([1.0, -1.0])
     lost = replace(one.trajectories[0], logprobs=np.full(one.trajectories[0].tokens.size, np.nan, np.float32))
-    trained = sequences_of(replace(one, trajectories=(lost, one.trajectories[1])), REJ, ONE)
+    trained = trained_samples(replace(one, trajectories=(lost, one.trajectories[1])), REJ)
     assert trained[0].sampler is None
     assert trained[1].sampler is not None
 
@@ -177,7 +194,7 @@ def test_a_response_without_recorded_log_probabilities_has_none_to_train_against
 def test_pairs_lie_side_by_side_in_every_micro_batch(scores: list[float | None], budget: int) -> None:
     if all(score is None for score in scores):
         return
-    trained = sequences_of(group(scores), DPO, ONE)
+    trained = trained_samples(group(scores), DPO)
     for batch in pack(trained, budget, together=2):
         signs = [trained[member].advantage for member in batch.members]
         assert signs == [1.0, -1.0] * (len(signs) // 2)
@@ -264,6 +281,6 @@ def test_a_rank_without_work_gets_a_batch_that_weighs_nothing() -> None:
     assert pack([], 64) == []
 
 
-def test_an_aggregation_can_be_chosen_for_any_row() -> None:
+def test_an_aggregation_can_be_chosen_for_any_algorithm() -> None:
     assert algorithm_of("raft", {"aggregate": "token-mean"}).aggregate == "token-mean"
     assert algorithm_of("raft", drop="both").drop is REJ.drop

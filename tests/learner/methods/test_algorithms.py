@@ -1,4 +1,4 @@
-"""The rows of the table: what each makes of the papers' worked groups, and what must hold between rows."""
+"""The table of algorithms: what each makes of the papers' worked groups, and what must hold between them."""
 
 import math
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from actors.filtering.rules import RULES
 from actors.types import Group
 from learner.methods.algorithms import ALGORITHMS, algorithm_of, likelihood
+from learner.methods.choices import Anchor
 from learner.methods.losses import LOSSES, Clip
 from tests.builders import group, samples_of, terms, token_gradients
 
@@ -45,9 +46,9 @@ def assert_same(found: dict, expected: dict, factor: float = 1.0) -> None:
     [(1.4, 1.0, -1.2), (0.8, 1.0, -0.8), (1.4, -1.0, 1.4), (0.7, -1.0, 0.8), (1.0, 1.0, -1.0)],
 )
 @pytest.mark.parametrize("name", ["raft++", "reinforce", "reinforce-rej", "grpo", "ppo", "loop"])
-def test_rows_with_a_ratio_clip_it_to_a_fifth(name: str, ratio: float, advantage: float, value: float) -> None:
-    row = ALGORITHMS[name]
-    assert row.loss(terms([ratio], advantage), row.clip).tolist() == pytest.approx([value])
+def test_algorithms_with_a_ratio_clip_it_to_a_fifth(name: str, ratio: float, advantage: float, value: float) -> None:
+    algorithm = ALGORITHMS[name]
+    assert algorithm.loss(terms([ratio], advantage), algorithm.clip).tolist() == pytest.approx([value])
 
 
 @pytest.mark.parametrize(
@@ -60,15 +61,15 @@ def test_rows_with_a_ratio_clip_it_to_a_fifth(name: str, ratio: float, advantage
         ("loop", {}, 0.6667, -0.6667),
     ],
 )
-def test_rows_on_the_worked_response(name: str, pieces: dict, advantage: float, value: float) -> None:
-    row = algorithm_of(name, pieces)
-    assert row.loss(terms([1.4, 0.8], advantage), row.clip).mean().item() == pytest.approx(value)
+def test_algorithms_on_the_worked_response(name: str, pieces: dict, advantage: float, value: float) -> None:
+    algorithm = algorithm_of(name, pieces)
+    assert algorithm.loss(terms([1.4, 0.8], advantage), algorithm.clip).mean().item() == pytest.approx(value)
 
 
 def test_the_plain_likelihood_ignores_the_ratio() -> None:
-    row = ALGORITHMS["raft"]
-    assert row.loss is likelihood
-    assert row.loss(terms([1.4], 2.0), row.clip).tolist() == pytest.approx([-2.0 * (-1.0 + math.log(1.4))])
+    algorithm = ALGORITHMS["raft"]
+    assert algorithm.loss is likelihood
+    assert algorithm.loss(terms([1.4], 2.0), algorithm.clip).tolist() == pytest.approx([-2.0 * (-1.0 + math.log(1.4))])
 
 
 @pytest.mark.parametrize(
@@ -90,10 +91,10 @@ def test_the_plain_likelihood_ignores_the_ratio() -> None:
         ("iterative-dpo", [False, False, True], [[0] * 4, [0] * 4, [1, -1, 0, 0]]),
     ],
 )
-def test_each_row_on_the_three_groups_of_the_worked_example(name: str, keeps: list[bool], credits) -> None:
-    row = ALGORITHMS[name]
-    assert [row.drop(scores) == "" for scores in WORKED] == keeps
-    assert [row.credit(scores).tolist() for scores in WORKED] == [pytest.approx(credit) for credit in credits]
+def test_each_algorithm_on_the_three_groups_of_the_worked_example(name: str, keeps: list[bool], credits) -> None:
+    algorithm = ALGORITHMS[name]
+    assert [algorithm.drop(scores) == "" for scores in WORKED] == keeps
+    assert [algorithm.credit(scores).tolist() for scores in WORKED] == [pytest.approx(credit) for credit in credits]
 
 
 @pytest.mark.parametrize(
@@ -117,11 +118,13 @@ def test_each_row_on_the_three_groups_of_the_worked_example(name: str, keeps: li
         ("quark", "likelihood", "token", None, "token-mean"),
     ],
 )
-def test_the_pieces_of_a_row_are_those_of_its_paper(name: str, loss: str, ratio: str, clip, aggregate: str) -> None:
-    row = ALGORITHMS[name]
-    assert (row.loss, row.ratio, row.aggregate) == (LOSSES[loss], ratio, aggregate)
-    assert clip is None or row.clip == Clip(low=clip[0], high=clip[1], dual=0.0)
-    assert row.anchor == ("sampler" if name == "topr" else "step")
+def test_the_pieces_of_an_algorithm_are_those_of_its_paper(
+    name: str, loss: str, ratio: str, clip, aggregate: str
+) -> None:
+    algorithm = ALGORITHMS[name]
+    assert (algorithm.loss, algorithm.ratio, algorithm.aggregate) == (LOSSES[loss], ratio, aggregate)
+    assert clip is None or algorithm.clip == Clip(low=clip[0], high=clip[1], dual=0.0)
+    assert algorithm.anchor is (Anchor.SAMPLER if name == "topr" else Anchor.STEP)
 
 
 @pytest.mark.parametrize(("ddof", "size"), [(0, 1.1547), (1, 1.0)])
@@ -159,23 +162,23 @@ def test_group_normalisation(scores: list[float], ddof: int, expected: list[floa
 
 
 def test_each_pass_has_its_own_threshold() -> None:
-    row, scores = ALGORITHMS["rest"], np.array([0.0, 0.3, 0.7, 1.0])
-    assert [row.at_pass(number).credit(scores).tolist() for number in range(row.passes)] == [
+    algorithm, scores = ALGORITHMS["rest"], np.array([0.0, 0.3, 0.7, 1.0])
+    assert [algorithm.at_pass(number).credit(scores).tolist() for number in range(algorithm.passes)] == [
         [0, 1, 1, 1],
         [0, 0, 1, 1],
         [0, 0, 0, 1],
     ]
 
 
-# ------------------------------------------------------------------------------------------------ between rows
+# ---------------------------------------------------------------------------------------------- between algorithms
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"iterative-dpo"}))
-def test_on_policy_every_row_has_the_policy_gradient(name: str) -> None:
-    row, groups = ALGORITHMS[name].at_pass(0), groups_of([[1.0, -1.0, -1.0], [1.0, 1.0, -1.0]])
-    found = token_gradients(row, groups, distance=0.0, moved=0.0)
-    share = 1.0 - row.likelihood  # of the rewards, where worked answers have the rest
-    for sample in samples_of(row, groups)[0]:
+def test_on_policy_every_algorithm_has_the_policy_gradient(name: str) -> None:
+    algorithm, groups = ALGORITHMS[name].at_pass(0), groups_of([[1.0, -1.0, -1.0], [1.0, 1.0, -1.0]])
+    found = token_gradients(algorithm, groups, distance=0.0, moved=0.0)
+    share = 1.0 - algorithm.imitation  # of the rewards, where worked answers have the rest
+    for sample in samples_of(algorithm, groups)[0]:
         response = tuple(sample.tokens.tolist())
         assert found[response] == pytest.approx([-sample.advantage * sample.weight * share] * len(found[response]))
     assert any(gradient.any() for gradient in found.values())
@@ -217,11 +220,11 @@ def test_topr_is_reinforce_on_policy(scores: list[list[float]]) -> None:
 @pytest.mark.parametrize("name", ["reinforce-rej", "grpo", "gspo", "cispo", "ppo"])
 def test_the_decoupled_objective_is_ppo_where_the_sampler_is_the_policy_of_the_step(name: str) -> None:
     groups = groups_of([[1.0, -1.0, -1.0], [1.0, 1.0, -1.0]])
-    rows = [algorithm_of(name, pieces) for pieces in ({}, {"mismatch": "none"}, {"anchor": "sampler"})]
-    decoupled, plain, at_sampler = (token_gradients(row, groups, distance=0.0) for row in rows)
+    variants = [algorithm_of(name, pieces) for pieces in ({}, {"mismatch": "none"}, {"anchor": "sampler"})]
+    decoupled, plain, at_sampler = (token_gradients(algorithm, groups, distance=0.0) for algorithm in variants)
     assert_same(decoupled, plain)
     assert_same(decoupled, at_sampler)
-    apart = [token_gradients(row, groups) for row in rows[:2]]
+    apart = [token_gradients(algorithm, groups) for algorithm in variants[:2]]
     assert any(not np.allclose(apart[0][response], apart[1][response]) for response in apart[0])
 
 
@@ -248,14 +251,14 @@ def test_groups_of_wrong_answers_that_slip_in_weigh_nothing_where_only_credit_co
     ("name", "factor"), [("grpo", 3 / 7), ("gspo", 3 / 7), ("dr-grpo", 3 / 7), ("dapo", 18 / (18 + 26))]
 )
 def test_equal_groups_teach_nothing_but_stand_in_the_denominators(name: str, factor: float) -> None:
-    row = replace(ALGORITHMS[name], overlong=0.0)
+    algorithm = replace(ALGORITHMS[name], overlong=0.0)
     good, equal = groups_of([[1.0, -1.0, 1.0], RIGHT])
-    alone, together = token_gradients(row, [good]), token_gradients(row, [good, equal])
+    alone, together = token_gradients(algorithm, [good]), token_gradients(algorithm, [good, equal])
     assert not any(together[tuple(t.tokens.tolist())].any() for t in equal.trajectories)
     assert_same({response: together[response] for response in alone}, alone, factor)
 
 
-def test_pieces_that_a_run_does_not_choose_stay_as_the_row_has_them() -> None:
+def test_pieces_that_a_run_does_not_choose_stay_as_the_table_has_them() -> None:
     assert algorithm_of("raft++", {"clip_high": None, "aggregate": "", "thresholds": ()}) == ALGORITHMS["raft++"]
     assert algorithm_of("raft++", {"clip_high": 0.0}).clip_high == 0.0
     assert algorithm_of("raft", drop="both").drop is RULES["both"]

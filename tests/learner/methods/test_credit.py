@@ -1,6 +1,6 @@
 """What responses and tokens are worth: the worked numbers of the papers, and what must hold for any scores."""
 
-from functools import partial
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ CENTRED = {
     "centred": centred,
     "scaled": scaled,
     "normalised": normalised,
-    "normalised over n": partial(normalised, ddof=0),
+    "normalised over n": replace(normalised, ddof=0),
     "leave-one-out": leave_one_out,
 }
 ANY_SCORES = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=16).map(np.array)
@@ -54,14 +54,14 @@ PLAIN_SCORES = st.lists(st.integers(-16, 16).map(lambda n: n / 4), min_size=1, m
         (centred, [1, -1, -1, -1], [1.5, -0.5, -0.5, -0.5]),
         (centred, [1, 1, -1, -1], [1, 1, -1, -1]),
         (centred, [1, 0, 0, 0], [0.75, -0.25, -0.25, -0.25]),
-        (partial(scaled, ddof=0), [1, -1, -1, -1], [1.1547, -1.1547, -1.1547, -1.1547]),
-        (partial(scaled, ddof=1), [1, -1, -1, -1], [1, -1, -1, -1]),
-        (partial(normalised, ddof=0), [1, -1, -1, -1], [1.7321, -0.5774, -0.5774, -0.5774]),
-        (partial(normalised, ddof=1), [1, -1, -1, -1], [1.5, -0.5, -0.5, -0.5]),
-        (partial(normalised, ddof=0), [1, 1, -1, -1], [1, 1, -1, -1]),
-        (partial(normalised, ddof=1), [1, 1, -1, -1], [0.8660, 0.8660, -0.8660, -0.8660]),
-        (partial(normalised, ddof=0), [1, 1, 1, -1], [0.5774, 0.5774, 0.5774, -1.7321]),
-        (partial(normalised, ddof=1), [1, 1, 1, -1], [0.5, 0.5, 0.5, -1.5]),
+        (replace(scaled, ddof=0), [1, -1, -1, -1], [1.1547, -1.1547, -1.1547, -1.1547]),
+        (replace(scaled, ddof=1), [1, -1, -1, -1], [1, -1, -1, -1]),
+        (replace(normalised, ddof=0), [1, -1, -1, -1], [1.7321, -0.5774, -0.5774, -0.5774]),
+        (replace(normalised, ddof=1), [1, -1, -1, -1], [1.5, -0.5, -0.5, -0.5]),
+        (replace(normalised, ddof=0), [1, 1, -1, -1], [1, 1, -1, -1]),
+        (replace(normalised, ddof=1), [1, 1, -1, -1], [0.8660, 0.8660, -0.8660, -0.8660]),
+        (replace(normalised, ddof=0), [1, 1, 1, -1], [0.5774, 0.5774, 0.5774, -1.7321]),
+        (replace(normalised, ddof=1), [1, 1, 1, -1], [0.5, 0.5, 0.5, -1.5]),
         (leave_one_out, [1, 0, 0, 1], [0.6667, -0.6667, -0.6667, 0.6667]),
         (leave_one_out, [2, 1, 0, -3], [2.6667, 1.3333, 0, -4]),
         (leave_one_out, [1, 0, 0, 0], [1, -0.3333, -0.3333, -0.3333]),
@@ -80,7 +80,7 @@ def test_one_sibling_has_no_baseline_and_no_advantage(credit) -> None:
 
 @pytest.mark.parametrize(("threshold", "kept"), [(0.7, 4), (0.8, 3), (0.9, 1)])
 def test_rising_thresholds_keep_less_and_leave_out_what_just_reaches_them(threshold: float, kept: int) -> None:
-    assert above(np.array([0.2, 0.75, 0.85, 0.9, 0.95]), threshold).sum() == kept
+    assert replace(above, threshold=threshold)(np.array([0.2, 0.75, 0.85, 0.9, 0.95])).sum() == kept
 
 
 @pytest.mark.parametrize("score", [-1.0, 0.0])
@@ -148,8 +148,8 @@ def test_the_kl_is_taken_off_each_token_and_the_score_lies_on_the_last() -> None
 )
 def test_a_tuned_policy_rewards_each_token_within_bounds(tuned: float, last: bool, expected: float) -> None:
     reference, logp = -2.0, -1.5
-    dense = tuned_rewards(np.array([tuned - reference] * 2))
-    rewards = token_rewards(1.0, 0.01 * np.array([logp - reference] * 2), dense)
+    bonus = tuned_rewards(np.array([tuned - reference] * 2))
+    rewards = token_rewards(1.0, 0.01 * np.array([logp - reference] * 2), bonus)
     assert rewards[int(last)] == pytest.approx(expected)
 
 
@@ -186,7 +186,7 @@ def test_advantages_beyond_three_deviations_teach_nothing() -> None:
 @given(ANY_SCORES)
 @settings(deadline=None)
 def test_advantages_are_finite_for_any_scores(scores: np.ndarray) -> None:
-    for credit in (*CREDITS.values(), partial(normalised, ddof=0), partial(scaled, ddof=0)):
+    for credit in (*CREDITS.values(), replace(normalised, ddof=0), replace(scaled, ddof=0)):
         assert np.isfinite(credit(scores)).all()
 
 
@@ -203,7 +203,7 @@ def test_equal_scores_teach_exactly_nothing_where_credit_is_relative(score: floa
 @settings(deadline=None)
 def test_normalised_advantages_never_exceed_the_root_of_the_group_size(scores: np.ndarray) -> None:
     for ddof in (0, 1):
-        assert np.abs(normalised(scores, ddof)).max() <= np.sqrt(scores.size) * (1 + 1e-9)
+        assert np.abs(replace(normalised, ddof=ddof)(scores)).max() <= np.sqrt(scores.size) * (1 + 1e-9)
 
 
 @given(PLAIN_SCORES, st.randoms(use_true_random=False))
@@ -273,14 +273,14 @@ def test_a_rare_success_has_a_quantile_of_its_own_among_many_failures() -> None:
 @pytest.mark.parametrize(
     ("span_rewards", "gamma", "expected"),
     [
-        # two responses with steps that end at the marked tokens; the mean of all span_rewards is 0.5
+        # two responses with rewards on the spans that end at these tokens; the mean of all span rewards is 0.5
         ([[np.nan, 0.9, np.nan, 0.3], [0.3, np.nan]], 1.0, [[0.2, 0.2, -0.2, -0.2], [-0.2, 0.0]]),
         ([[np.nan, 0.9, np.nan, 0.3], [0.3, np.nan]], 0.5, [[0.175, 0.35, -0.1, -0.2], [-0.2, 0.0]]),
         ([[0.7, 0.7], [0.7]], 1.0, [[0.0, 0.0], [0.0]]),
         ([[np.nan, np.nan], [np.nan]], 1.0, [[0.0, 0.0], [0.0]]),
     ],
 )
-def test_a_token_is_worth_the_steps_that_end_after_it_against_the_groups_mean(
+def test_a_token_gets_the_span_rewards_that_end_after_it_less_the_groups_mean(
     span_rewards: list[list[float]], gamma: float, expected: list[list[float]]
 ) -> None:
     found = span_advantages([np.array(of) for of in span_rewards], gamma)

@@ -1,15 +1,17 @@
 """What a run may replace of an algorithm, what is refused, and the line that says what is minimised."""
 
+from collections.abc import Iterable
 from dataclasses import fields
 
 import pytest
 from pydantic import ValidationError
 
 from actors.filtering.rules import RULES
-from learner.methods.algorithms import AGGREGATIONS, ALGORITHMS, NEEDS, Algorithm, algorithm_of
+from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
+from learner.methods.choices import Aggregation, Anchor, KlEstimator, Mismatch, Need, Ratio, SideModelKind
 from learner.methods.credit import CREDITS
 from learner.methods.formula import objective_line
-from learner.methods.losses import KL_ESTIMATORS, LOSSES, MISMATCHES, RATIOS
+from learner.methods.losses import LOSSES
 from learner.settings import LearnerSettings, ObjectiveSettings, chosen_algorithm
 
 # (algorithm, piece, value, what the line says of it)
@@ -24,12 +26,12 @@ OVERRIDES = [
     ("grpo", "anchor", "sampler", "s = p/p_sampler of the token"),
     ("grpo", "mismatch", "mask-response", "w = prod q [prod q <= 2]"),
     ("grpo", "mismatch_cap", 5.0, "w = min(q, 5)"),
-    ("quark", "kl", "k3", "0.05 (exp(-d) + d - 1)"),
+    ("quark", "kl_estimator", "k3", "0.05 (exp(-d) + d - 1)"),
     ("grpo", "kl_reward", 0.04, "r_t = -0.04 d"),
     ("grpo", "kl_loss", 0.001, "+ 0.001 (exp(-d) + d - 1)"),
     ("grpo", "entropy", 0.01, "- 0.01 entropy"),
-    ("reinforce-mean", "spread", "whiten", "A = r - mean r, whitened"),
-    ("self-critical", "likelihood", 0.1, "0.9 (w (-A log p)) + 0.1 (-log p of worked answers)"),
+    ("reinforce-mean", "advantage_normalisation", "whiten", "A = r - mean r, whitened"),
+    ("self-critical", "imitation", 0.1, "0.9 (w (-A log p)) + 0.1 (-log p of worked answers)"),
     ("grpo", "passes", 2, "2 passes"),
     ("rest", "thresholds", (0.1, 0.2, 0.3), "3 passes, thresholds 0.1, 0.2, 0.3"),
     ("grpo", "std_ddof", 0, "A = (r - mean r) / std r, ddof 0"),
@@ -47,34 +49,34 @@ def chosen(algorithm: str, **pieces: object) -> Algorithm:
 # ----------------------------------------------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize(("algorithm", "piece", "value", "text"), OVERRIDES, ids=[row[1] for row in OVERRIDES])
-def test_a_piece_that_a_run_replaces_reaches_the_row_and_the_line(
-    algorithm: str, piece: str, value: object, text: str
+@pytest.mark.parametrize(("name", "piece", "value", "text"), OVERRIDES, ids=[line[1] for line in OVERRIDES])
+def test_a_piece_that_a_run_replaces_reaches_the_algorithm_and_the_line(
+    name: str, piece: str, value: object, text: str
 ) -> None:
-    row = chosen(algorithm, **{piece: value})
+    algorithm = chosen(name, **{piece: value})
     wanted = {"credit": CREDITS, "loss": LOSSES}.get(piece, {value: value})[value]
-    assert getattr(row, piece) == wanted
-    assert getattr(ALGORITHMS[algorithm], piece) != wanted
-    assert text in objective_line(row)
-    assert text not in objective_line(ALGORITHMS[algorithm])
+    assert getattr(algorithm, piece) == wanted
+    assert getattr(ALGORITHMS[name], piece) != wanted
+    assert text in objective_line(algorithm)
+    assert text not in objective_line(ALGORITHMS[name])
 
 
-def test_every_setting_of_the_objective_is_a_piece_of_the_row_and_is_tried_here() -> None:
+def test_every_setting_of_the_objective_is_a_piece_of_the_algorithm_and_is_tried_here() -> None:
     assert set(ObjectiveSettings.model_fields) == {piece for _, piece, _, _ in OVERRIDES}
     assert set(ObjectiveSettings.model_fields) <= {field.name for field in fields(Algorithm)}
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_row_passes_its_own_checks_and_stays_as_it_is_without_settings(algorithm: str) -> None:
-    row = chosen(algorithm)
-    assert objective_line(row) == objective_line(ALGORITHMS[algorithm])
-    assert row.drop is ALGORITHMS[algorithm].drop
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_algorithm_passes_its_own_checks_and_stays_as_it_is_without_settings(name: str) -> None:
+    algorithm = chosen(name)
+    assert objective_line(algorithm) == objective_line(ALGORITHMS[name])
+    assert algorithm.drop is ALGORITHMS[name].drop
 
 
 def test_another_rule_for_groups_can_be_chosen() -> None:
-    row = chosen_algorithm(LearnerSettings(algorithm="raft"), ObjectiveSettings(), drop="both")
-    assert row.drop is RULES["both"]
-    assert objective_line(row).endswith("groups dropped: both")
+    algorithm = chosen_algorithm(LearnerSettings(algorithm="raft"), ObjectiveSettings(), drop="both")
+    assert algorithm.drop is RULES["both"]
+    assert objective_line(algorithm).endswith("groups dropped: both")
 
 
 def test_unknown_algorithms_are_refused_with_the_known_ones() -> None:
@@ -85,9 +87,9 @@ def test_unknown_algorithms_are_refused_with_the_known_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("piece", "known"), [("credit", CREDITS), ("loss", LOSSES), ("aggregate", AGGREGATIONS), ("mismatch", MISMATCHES)]
+    ("piece", "known"), [("credit", CREDITS), ("loss", LOSSES), ("aggregate", Aggregation), ("mismatch", Mismatch)]
 )
-def test_unknown_pieces_are_refused_with_the_known_ones(piece: str, known: dict) -> None:
+def test_unknown_pieces_are_refused_with_the_known_ones(piece: str, known: Iterable[str]) -> None:
     with pytest.raises(ValidationError) as refused:
         ObjectiveSettings(**{piece: "nothing"})
     assert f"must be one of {', '.join(known)}, got 'nothing'" in str(refused.value)
@@ -97,12 +99,12 @@ def test_unknown_pieces_are_refused_with_the_known_ones(piece: str, known: dict)
 
 @pytest.mark.parametrize(
     ("piece", "known"),
-    [("ratio", RATIOS), ("kl", KL_ESTIMATORS), ("anchor", ("step", "sampler")), ("std_ddof", (0, 1))],
+    [("ratio", Ratio), ("kl_estimator", KlEstimator), ("anchor", Anchor), ("std_ddof", (0, 1))],
 )
-def test_unknown_words_of_closed_sets_are_refused_with_the_known_ones(piece: str, known: tuple) -> None:
+def test_unknown_words_of_closed_sets_are_refused_with_the_known_ones(piece: str, known: Iterable) -> None:
     with pytest.raises(ValidationError) as refused:
         ObjectiveSettings(**{piece: "nothing"})
-    assert all(repr(word) in str(refused.value) for word in known)
+    assert all(repr(getattr(word, "value", word)) in str(refused.value) for word in known)
     for word in known:
         assert getattr(ObjectiveSettings(**{piece: word}), piece) == word
 
@@ -122,7 +124,7 @@ def test_an_unknown_setting_of_the_objective_is_refused() -> None:
         {"mismatch_cap": 0.5},
         {"kl_reward": -0.1},
         {"kl_loss": float("nan")},
-        {"likelihood": 1.0},
+        {"imitation": 1.0},
         {"passes": 0},
         {"gamma": 0.0},
         {"lam": 1.1},
@@ -142,7 +144,11 @@ def test_numbers_out_of_their_range_are_refused(pieces: dict) -> None:
         ("rloo", {"kl_loss": 0.01}, r"kl_reward = 0\.03 and objective\.kl_loss = 0\.01 would charge the KL twice"),
         ("quark", {"kl_reward": 0.2}, r"kl_reward = 0\.2 and objective\.kl_loss = 0\.05 would charge the KL twice"),
         ("grpo", {"kl_reward": 0.2, "kl_loss": 0.1}, "twice: set one of them to 0"),
-        ("grpo", {"kl_loss": 0.1, "kl": "k1"}, '"k1" has no gradient in expectation as a loss: use "k2" or "k3"'),
+        (
+            "grpo",
+            {"kl_loss": 0.1, "kl_estimator": "k1"},
+            '"k1" has no gradient in expectation as a loss: use "k2" or "k3"',
+        ),
         ("rest", {"passes": 2}, "one threshold for each of the 2 passes, got 3"),
         ("rest", {"thresholds": (0.1, 0.2)}, "one threshold for each of the 3 passes, got 2"),
         ("raft", {"credit": "above", "thresholds": (0.1, 0.2)}, "each of the 1 passes, got 2: set objective.passes"),
@@ -154,9 +160,9 @@ def test_pieces_that_do_not_go_together_are_refused(algorithm: str, pieces: dict
 
 
 def test_the_kl_can_be_moved_from_the_reward_to_the_loss() -> None:
-    row = chosen("rloo", kl_reward=0.0, kl_loss=0.01)
-    assert (row.kl_reward, row.kl_loss, row.kl_estimator, row.reads_reference) == (0.0, 0.01, "k3", True)
-    assert chosen("rloo").kl_estimator == "k1"
+    algorithm = chosen("rloo", kl_reward=0.0, kl_loss=0.01)
+    assert (algorithm.kl_reward, algorithm.kl_loss, algorithm.kl, algorithm.reads_reference) == (0.0, 0.01, "k3", True)
+    assert chosen("rloo").kl == "k1"
     assert not chosen("rloo", kl_reward=0.0).reads_reference
 
 
@@ -169,7 +175,9 @@ def test_the_kl_can_be_moved_from_the_reward_to_the_loss() -> None:
         ("grpo", {"mismatch": "none"}, False),
     ],
 )
-def test_a_row_reads_the_sampler_where_a_weight_or_its_ratio_is_against_it(algorithm: str, pieces: dict, reads) -> None:
+def test_an_algorithm_reads_the_sampler_where_a_weight_or_its_ratio_is_against_it(
+    algorithm: str, pieces: dict, reads
+) -> None:
     assert chosen(algorithm, **pieces).reads_sampler is reads
 
 
@@ -183,23 +191,24 @@ def test_the_line_of_the_default_algorithm() -> None:
     )
 
 
-@pytest.mark.parametrize("row", ALGORITHMS.values(), ids=ALGORITHMS)
-def test_a_line_is_one_line_of_ascii(row: Algorithm) -> None:
-    line = objective_line(row)
+@pytest.mark.parametrize("algorithm", ALGORITHMS.values(), ids=ALGORITHMS)
+def test_a_line_is_one_line_of_ascii(algorithm: Algorithm) -> None:
+    line = objective_line(algorithm)
     assert line.isascii()
     assert line.isprintable()
     assert "?" not in line
-    assert row.needs <= NEEDS.keys()
+    assert algorithm.needs <= set(Need)
+    assert set(algorithm.side_models) <= set(SideModelKind)
 
 
-def test_rows_that_differ_have_lines_that_differ() -> None:
-    lines = {name: objective_line(row) for name, row in ALGORITHMS.items()}
+def test_algorithms_that_differ_have_lines_that_differ() -> None:
+    lines = {name: objective_line(algorithm) for name, algorithm in ALGORITHMS.items()}
     assert len(set(lines.values())) == len(ALGORITHMS)
 
 
 @pytest.mark.parametrize("piece", ["credit", "loss", "aggregate", "mismatch"])
 def test_every_piece_of_a_table_has_a_line_of_its_own(piece: str) -> None:
-    tables = {"credit": CREDITS, "loss": LOSSES, "aggregate": AGGREGATIONS, "mismatch": MISMATCHES}
+    tables = {"credit": CREDITS, "loss": LOSSES, "aggregate": Aggregation, "mismatch": Mismatch}
     lines = {objective_line(algorithm_of("reinforce", {piece: name})) for name in tables[piece]}
     assert len(lines) == len(tables[piece])
 

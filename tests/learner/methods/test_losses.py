@@ -8,11 +8,9 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from learner.methods.choices import KlEstimator, Mismatch, Ratio
 from learner.methods.losses import (
-    KL_ESTIMATORS,
     LOSSES,
-    MISMATCHES,
-    RATIOS,
     Clip,
     Loss,
     Terms,
@@ -121,7 +119,7 @@ def test_a_clipped_weight_leaves_every_token_its_gradient(ratio: float, low: flo
     [([0.5], -1.0, 0.5), ([3.0], -1.0, 1.0), ([0.1], 1.0, -1.0), ([0.25, 2.0], -1.0, 0.5), ([4.0, 0.5], -1.0, 1.0)],
 )
 def test_wrong_responses_are_unlearned_only_as_far_as_the_policy_still_says_them(ratios, reward, gradient) -> None:
-    _, gradients = costs(tapered, terms(ratios, reward, level="product"))
+    _, gradients = costs(tapered, terms(ratios, reward, level=Ratio.PRODUCT))
     assert gradients == pytest.approx([gradient] * len(ratios))
 
 
@@ -147,12 +145,12 @@ def test_pairs_of_one_micro_batch_do_not_mix() -> None:
 @pytest.mark.parametrize(
     ("level", "expected"),
     [
-        ("token", [1.10517, 0.81873, 1.49182, 2.0]),
-        ("sequence", [1.10517] * 3 + [2.0]),
-        ("product", [1.34986] * 3 + [2.0]),
+        (Ratio.TOKEN, [1.10517, 0.81873, 1.49182, 2.0]),
+        (Ratio.SEQUENCE, [1.10517] * 3 + [2.0]),
+        (Ratio.PRODUCT, [1.34986] * 3 + [2.0]),
     ],
 )
-def test_the_ratio_of_a_token_of_a_response_or_its_mean(level: str, expected: list[float]) -> None:
+def test_the_ratio_of_a_token_of_a_response_or_its_mean(level: Ratio, expected: list[float]) -> None:
     gap = torch.tensor([0.1, -0.2, 0.4, math.log(2.0)], dtype=torch.float64)
     found = log_ratio(gap, torch.tensor([0, 0, 0, 1]), level)
     assert found.exp().tolist() == pytest.approx(expected, abs=1e-5)
@@ -160,7 +158,7 @@ def test_the_ratio_of_a_token_of_a_response_or_its_mean(level: str, expected: li
 
 @pytest.mark.parametrize(("advantage", "value", "gradient"), [(1.0, -1.0004, 0.0), (-1.0, 1.10517, 1.10517)])
 def test_a_sequence_ratio_is_clipped_for_the_whole_response(advantage: float, value: float, gradient: float) -> None:
-    response = terms(np.exp([0.1, -0.2, 0.4]).tolist(), advantage, level="sequence")
+    response = terms(np.exp([0.1, -0.2, 0.4]).tolist(), advantage, level=Ratio.SEQUENCE)
     values, gradients = costs(clipped, response, Clip(low=3e-4, high=4e-4))
     assert values == pytest.approx([value] * 3, abs=1e-5)
     assert gradients == pytest.approx([gradient] * 3, abs=1e-5)
@@ -169,7 +167,7 @@ def test_a_sequence_ratio_is_clipped_for_the_whole_response(advantage: float, va
 @pytest.mark.parametrize(("length", "expected"), [(10, 2.6), (100, 13780)])
 def test_products_of_ratios_grow_with_the_length(length: int, expected: float) -> None:
     gap = torch.full((length,), math.log(1.1), dtype=torch.float64)
-    assert log_ratio(gap, torch.zeros(length, dtype=torch.int64), "product")[0].exp().item() == pytest.approx(
+    assert log_ratio(gap, torch.zeros(length, dtype=torch.int64), Ratio.PRODUCT)[0].exp().item() == pytest.approx(
         expected, rel=3e-3
     )
 
@@ -182,19 +180,21 @@ def test_products_of_ratios_grow_with_the_length(length: int, expected: float) -
 )
 def test_the_three_kl_estimates_of_one_token(p: float, reference: float, expected: list[float]) -> None:
     gap = torch.tensor([math.log(p / reference)], dtype=torch.float64)
-    assert [kl_estimate(kind, gap).item() for kind in KL_ESTIMATORS] == pytest.approx(expected, abs=1e-4)
+    assert [kl_estimate(kind, gap).item() for kind in KlEstimator] == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize(("kind", "expected"), [("k1", 0.14384), ("k2", 0.16121), ("k3", 0.14384)])
-def test_only_the_second_estimate_is_biased(kind: str, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "expected"), [(KlEstimator.K1, 0.14384), (KlEstimator.K2, 0.16121), (KlEstimator.K3, 0.14384)]
+)
+def test_only_the_second_estimate_is_biased(kind: KlEstimator, expected: float) -> None:
     policy, reference = (torch.tensor(p, dtype=torch.float64) for p in ([0.5, 0.5], [0.25, 0.75]))
     assert (policy * kl_estimate(kind, policy.log() - reference.log())).sum().item() == pytest.approx(
         expected, abs=1e-5
     )
 
 
-@pytest.mark.parametrize("kind", KL_ESTIMATORS)
-def test_the_gradient_that_each_estimate_has_in_expectation(kind: str) -> None:
+@pytest.mark.parametrize("kind", KlEstimator)
+def test_the_gradient_that_each_estimate_has_in_expectation(kind: KlEstimator) -> None:
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(4, dtype=torch.float64, generator=draw).requires_grad_()
     reference = torch.randn(4, dtype=torch.float64, generator=draw).log_softmax(-1)
@@ -207,7 +207,7 @@ def test_the_gradient_that_each_estimate_has_in_expectation(kind: str) -> None:
     every_outcome = (logp.detach().exp() * kl_estimate(kind, logp - reference)).sum()
     found, expected = (torch.autograd.grad(loss, logits, retain_graph=True)[0] for loss in (every_outcome, truth))
     torch.testing.assert_close(found, expected)
-    if kind != "k1":
+    if kind is not KlEstimator.K1:
         assert expected.abs().max() > 0.01
 
 
@@ -216,11 +216,11 @@ def test_the_gradient_that_each_estimate_has_in_expectation(kind: str) -> None:
 @settings(deadline=None)
 def test_the_third_estimate_is_never_negative(gaps: list[float]) -> None:
     for dtype in (torch.float32, torch.float64):
-        assert kl_estimate("k3", torch.tensor(gaps, dtype=dtype)).min() >= 0
+        assert kl_estimate(KlEstimator.K3, torch.tensor(gaps, dtype=dtype)).min() >= 0
 
 
 def test_the_third_estimate_of_a_small_gap_is_not_lost_in_rounding() -> None:
-    assert kl_estimate("k3", torch.tensor([1e-4])).item() == pytest.approx(5e-9, rel=1e-2)
+    assert kl_estimate(KlEstimator.K3, torch.tensor([1e-4])).item() == pytest.approx(5e-9, rel=1e-2)
 
 
 # ---------------------------------------------------------------------------------------------------- mismatch
@@ -242,12 +242,12 @@ def test_the_third_estimate_of_a_small_gap_is_not_lost_in_rounding() -> None:
 def test_weights_against_sampler_mismatch(kind: str, cap: float, expected: list[float]) -> None:
     gap = torch.tensor([0.5, 1.0, 4.0, 1.5], dtype=torch.float64).log()
     owners = torch.tensor([0, 0, 0, 1])
-    assert mismatch_weight(kind, gap, owners, cap).tolist() == pytest.approx(expected)
-    assert log_ratio(gap, owners, "sequence").exp().tolist() == pytest.approx([1.2599] * 3 + [1.5], abs=1e-4)
+    assert mismatch_weight(Mismatch(kind), gap, owners, cap).tolist() == pytest.approx(expected)
+    assert log_ratio(gap, owners, Ratio.SEQUENCE).exp().tolist() == pytest.approx([1.2599] * 3 + [1.5], abs=1e-4)
 
 
 def test_every_kind_of_mismatch_weight_is_one_where_the_policies_agree() -> None:
-    for kind in MISMATCHES:
+    for kind in Mismatch:
         for cap in (1.0, 2.0):  # a weight that just reaches the cap is not masked
             assert mismatch_weight(kind, torch.zeros(3), torch.tensor([0, 0, 1]), cap).tolist() == [1.0, 1.0, 1.0]
 
@@ -269,40 +269,40 @@ def test_the_value_loss_takes_the_worse_of_clipped_and_not(value: float, loss: f
 # --------------------------------------------------------------------------------------------------- gradients
 
 
-@pytest.mark.parametrize("level", RATIOS)
+@pytest.mark.parametrize("level", Ratio)
 @pytest.mark.parametrize("clip", [PLAIN, Clip(low=0.3, high=0.1, dual=1.5)], ids=["plain", "dual"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_gradients_are_those_of_finite_differences(name: str, clip: Clip, level: str) -> None:
+def test_gradients_are_those_of_finite_differences(name: str, clip: Clip, level: Ratio) -> None:
     old = torch.tensor([-1.2, -0.4, -2.0, -0.1, -0.9, -3.0, -0.7, -1.1], dtype=torch.float64)
     gap = torch.tensor([0.4, -0.03, -0.9, 0.35, 0.02, 0.9, 8.0, -0.5], dtype=torch.float64)
     owners = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3])
-    worth = torch.tensor([0.7, -1.3, 0.4, -0.9], dtype=torch.float64)[owners]
+    advantages = torch.tensor([0.7, -1.3, 0.4, -0.9], dtype=torch.float64)[owners]
     share = torch.linspace(0.5, 1.5, 8, dtype=torch.float64)
 
     def loss(logp: torch.Tensor) -> torch.Tensor:
         ratio = log_ratio((gap if name in FROZEN else logp - old), owners, level)
-        given_terms = Terms(logp=logp, log_ratio=ratio, advantage=worth, reference=old - 0.3, owners=owners)
+        given_terms = Terms(logp=logp, log_ratio=ratio, advantage=advantages, reference=old - 0.3, owners=owners)
         return share * LOSSES[name](given_terms, clip)
 
     at = (old + gap).requires_grad_()
     honest = Terms(
-        logp=at, log_ratio=log_ratio(at - old, owners, level), advantage=worth, reference=old - 0.3, owners=owners
+        logp=at, log_ratio=log_ratio(at - old, owners, level), advantage=advantages, reference=old - 0.3, owners=owners
     )
     (found,) = torch.autograd.grad((share * LOSSES[name](honest, clip)).sum(), at)
     torch.testing.assert_close(found, slopes(loss, at.detach()), atol=1e-7, rtol=1e-6)
     assert found.any()
 
 
-@pytest.mark.parametrize("level", ["token", "product"])
+@pytest.mark.parametrize("level", [Ratio.TOKEN, Ratio.PRODUCT])
 @pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"preferred"}))
-def test_on_policy_every_loss_has_the_gradient_of_the_policy_gradient(name: str, level: str) -> None:
+def test_on_policy_every_loss_has_the_gradient_of_the_policy_gradient(name: str, level: Ratio) -> None:
     owners, advantages = [0, 0, 0, 1, 1], [0.5, 0.5, 0.5, -2.0, -2.0]
-    lengths = np.array([3, 3, 3, 2, 2]) if level == "product" and name not in (*FROZEN, "likelihood") else 1
+    lengths = np.array([3, 3, 3, 2, 2]) if level is Ratio.PRODUCT and name not in (*FROZEN, "likelihood") else 1
     _, found = costs(LOSSES[name], terms([1.0] * 5, advantages, owners, level), DUAL)
     assert found == pytest.approx(-np.array(advantages) * lengths)
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"preferred"}))
 def test_on_policy_a_sequence_ratio_gives_the_policy_gradient_too(name: str) -> None:
-    _, found = costs(LOSSES[name], terms([1.0] * 5, [0.5] * 3 + [-2.0] * 2, [0, 0, 0, 1, 1], "sequence"), DUAL)
+    _, found = costs(LOSSES[name], terms([1.0] * 5, [0.5] * 3 + [-2.0] * 2, [0, 0, 0, 1, 1], Ratio.SEQUENCE), DUAL)
     assert found == pytest.approx([-0.5] * 3 + [2.0] * 2)

@@ -18,11 +18,13 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from actors.data.world import ALPHABET
 from actors.types import Group
-from learner.batches.batching import TrainBatch, pack, rows_of
-from learner.methods.algorithms import AGGREGATIONS, ALGORITHMS, Algorithm, algorithm_of
+from learner.batches.packing import batch_of, pack
+from learner.batches.types import TrainBatch
+from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
+from learner.methods.choices import Aggregation, Mismatch
 from learner.models.policy import Critic, Policy, load_policy, nucleus
 from learner.models.tiny import write_tiny_model
-from learner.objective import PolicyObjective, Scored
+from learner.objective import ModelOutputs, PolicyObjective
 from learner.settings import ModelSettings
 from tests.builders import before_update, group, samples_of, trajectory, verdict
 
@@ -81,18 +83,23 @@ def forward(policy: Policy, batch: TrainBatch, temperature: float = 1.0) -> tupl
     return policy(*arrays, temperature)
 
 
-def gradient(policy: Policy, shares: list[list[TrainBatch]], row: Algorithm, distance: float = 1.0) -> torch.Tensor:
+def gradient(
+    policy: Policy, shares: list[list[TrainBatch]], algorithm: Algorithm, distance: float = 1.0
+) -> torch.Tensor:
     """Of one update: the sum over the micro-batches of all ranks."""
     policy.zero_grad()
     for batches in shares:
-        objective = PolicyObjective(row, [before_update(batch, distance) for batch in batches], None)
+        objective = PolicyObjective(algorithm, [before_update(batch, distance) for batch in batches], None)
         for number, batch in enumerate(batches):
             objective(number, batch, forward(policy, batch)).loss.backward()
     return torch.cat([parameter.grad.flatten() for parameter in policy.parameters()])
 
 
-def packed(row: Algorithm, groups: Sequence[Group], budget: int = 4096, ranks: int = 1) -> list[list[TrainBatch]]:
-    return [pack(share, budget, together=2 if row.pairs else 1) for share in samples_of(row, groups, ranks)]
+def packed(algorithm: Algorithm, groups: Sequence[Group], budget: int = 4096, ranks: int = 1) -> list[list[TrainBatch]]:
+    return [
+        pack(share, budget, together=2 if algorithm.credit.pairs else 1)
+        for share in samples_of(algorithm, groups, ranks)
+    ]
 
 
 # ------------------------------------------------------------------------------------------------- forward pass
@@ -110,14 +117,16 @@ def test_packed_sequences_give_what_each_gives_alone(policy: Policy) -> None:
 
 @pytest.mark.parametrize("name", ["reinforce-rej", "grpo", "gspo"])
 def test_packed_and_padded_sequences_have_the_same_loss_and_gradient(policy: Policy, name: str) -> None:
-    row = algorithm_of(name, {"kl_loss": 0.1, "aggregate": "token-mean"})
-    (samples,) = samples_of(row, GROUPS)
-    padded = rows_of(samples, [[index] for index in range(len(samples))])
+    algorithm = algorithm_of(name, {"kl_loss": 0.1, "aggregate": "token-mean"})
+    (samples,) = samples_of(algorithm, GROUPS)
+    padded = batch_of(samples, [[index] for index in range(len(samples))])
     assert padded.padding > 0.3 * padded.tokens.size
     found = []
     for batches in (pack(samples, 96), [padded]):
-        of = [PolicyObjective(row, [before_update(b)], None)(0, b, forward(policy, b)).loss.item() for b in batches]
-        found.append((sum(of), gradient(policy, [batches], row)))
+        of = [
+            PolicyObjective(algorithm, [before_update(b)], None)(0, b, forward(policy, b)).loss.item() for b in batches
+        ]
+        found.append((sum(of), gradient(policy, [batches], algorithm)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
 
@@ -254,12 +263,12 @@ def test_the_entropy_has_its_gradient_only_where_it_is_asked_for(asked: bool) ->
 
 
 def test_the_size_of_the_logit_chunk_changes_nothing(policy: Policy) -> None:
-    row = algorithm_of("reinforce-rej", {"aggregate": "token-mean"})
-    batches = packed(row, GROUPS)
-    whole = gradient(policy, batches, row)
+    algorithm = algorithm_of("reinforce-rej", {"aggregate": "token-mean"})
+    batches = packed(algorithm, GROUPS)
+    whole = gradient(policy, batches, algorithm)
     policy.head._chunk, kept = 7, policy.head._chunk
     try:
-        torch.testing.assert_close(gradient(policy, batches, row), whole, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(gradient(policy, batches, algorithm), whole, atol=1e-6, rtol=1e-5)
     finally:
         policy.head._chunk = kept
 
@@ -296,8 +305,8 @@ def test_no_more_logits_than_a_chunk_exist_in_either_pass_and_none_between_them(
 
 def test_checkpointing_keeps_fewer_activations_and_changes_no_gradient(tmp_path: Path) -> None:
     write_tiny_model(tmp_path, alphabet=ALPHABET, seed=3)
-    row = ALGORITHMS["reinforce-rej"]
-    (batches,) = packed(row, GROUPS)
+    algorithm = ALGORITHMS["reinforce-rej"]
+    (batches,) = packed(algorithm, GROUPS)
     kept, gradients = [], []
     for on in (False, True):
         one, sizes = load_policy(tmp_path, ModelSettings(dtype="float32", checkpointing=on), 2048), list[int]()
@@ -305,7 +314,7 @@ def test_checkpointing_keeps_fewer_activations_and_changes_no_gradient(tmp_path:
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
             forward(one, batches[0])
         kept.append(sum(sizes))
-        gradients.append(gradient(one, [batches], row))
+        gradients.append(gradient(one, [batches], algorithm))
     assert kept[1] < kept[0] / 4
     torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-5)
 
@@ -316,13 +325,13 @@ def whole(small: Policy) -> Callable[[str, str], torch.Tensor]:
 
     @cache
     def of(name: str, aggregate: str) -> torch.Tensor:
-        row = algorithm_of(name, {"aggregate": aggregate, "kl_loss": 0.1})
-        return gradient(small, packed(row, MIXED), row)
+        algorithm = algorithm_of(name, {"aggregate": aggregate, "kl_loss": 0.1})
+        return gradient(small, packed(algorithm, MIXED), algorithm)
 
     return of
 
 
-@pytest.mark.parametrize("aggregate", AGGREGATIONS)
+@pytest.mark.parametrize("aggregate", Aggregation)
 @given(
     name=st.sampled_from(ROWS),
     micro_batch_tokens=st.integers(1, 200),
@@ -331,50 +340,50 @@ def whole(small: Policy) -> Callable[[str, str], torch.Tensor]:
 )
 @settings(deadline=None, max_examples=16, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_gradient_does_not_depend_on_micro_batches_ranks_or_order(
-    small: Policy, whole, aggregate: str, name: str, micro_batch_tokens: int, ranks: int, order: list[int]
+    small: Policy, whole, aggregate: Aggregation, name: str, micro_batch_tokens: int, ranks: int, order: list[int]
 ) -> None:
-    row = algorithm_of(name, {"aggregate": aggregate, "kl_loss": 0.1})
-    shares = packed(row, [MIXED[index] for index in order], micro_batch_tokens, ranks)
-    found, expected = gradient(small, shares, row), whole(name, aggregate)
+    algorithm = algorithm_of(name, {"aggregate": aggregate, "kl_loss": 0.1})
+    shares = packed(algorithm, [MIXED[index] for index in order], micro_batch_tokens, ranks)
+    found, expected = gradient(small, shares, algorithm), whole(name, aggregate)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_the_gradient_does_not_depend_on_how_finely_the_batch_is_cut(small: Policy, whole, name: str) -> None:
-    row = algorithm_of(name, {"kl_loss": 0.1})
-    found, expected = gradient(small, packed(row, MIXED[::-1], 1, 3), row), whole(name, row.aggregate)
+    algorithm = algorithm_of(name, {"kl_loss": 0.1})
+    found, expected = gradient(small, packed(algorithm, MIXED[::-1], 1, 3), algorithm), whole(name, algorithm.aggregate)
     assert (found - expected).norm() <= 1e-5 * expected.norm()
 
 
-def test_rows_and_aggregations_differ_in_their_gradients(whole) -> None:
-    choices = {(name, "token-mean") for name in ROWS} | {("grpo", aggregate) for aggregate in AGGREGATIONS}
+def test_algorithms_and_aggregations_differ_in_their_gradients(whole) -> None:
+    choices = {(name, "token-mean") for name in ROWS} | {("grpo", aggregate) for aggregate in Aggregation}
     for one, other in itertools.combinations([whole(*choice) for choice in sorted(choices)], 2):
         assert (one - other).norm() > 1e-3 * one.norm()
 
 
 def test_a_response_without_a_verdict_changes_no_gradient(policy: Policy) -> None:
-    judged = group([1.0, -1.0], [9, 17], id=9)
+    scored = group([1.0, -1.0], [9, 17], id=9)
     extra = trajectory([7, 7, 7])
     with_failure = Group(
         id=9,
-        prompt=judged.prompt,
-        trajectories=(*judged.trajectories, extra),
-        verdicts=(*judged.verdicts, verdict(None)),
+        prompt=scored.prompt,
+        trajectories=(*scored.trajectories, extra),
+        verdicts=(*scored.verdicts, verdict(None)),
     )
-    row = ALGORITHMS["reinforce-rej"]
-    without, with_it = (gradient(policy, packed(row, [one]), row) for one in (judged, with_failure))
+    algorithm = ALGORITHMS["reinforce-rej"]
+    without, with_it = (gradient(policy, packed(algorithm, [one]), algorithm) for one in (scored, with_failure))
     assert without.any()
     assert torch.equal(without, with_it)
 
 
 def test_the_first_update_of_a_step_takes_its_own_log_probabilities_for_those_of_the_start(small: Policy) -> None:
-    row = replace(ALGORITHMS["grpo"], mismatch="none")
-    ((batch,),) = packed(row, MIXED)
+    algorithm = replace(ALGORITHMS["grpo"], mismatch=Mismatch.NONE)
+    ((batch,),) = packed(algorithm, MIXED)
     small.zero_grad()
     found: list[torch.Tensor] = []
     start = forward(small, batch)[0].detach()
-    for scored in (Scored(), Scored(logp=start)):
-        PolicyObjective(row, [scored], None)(0, batch, forward(small, batch)).loss.backward()
+    for known in (ModelOutputs(), ModelOutputs(logp=start)):
+        PolicyObjective(algorithm, [known], None)(0, batch, forward(small, batch)).loss.backward()
         found.append(torch.cat([parameter.grad.flatten() for parameter in small.parameters()]))
         small.zero_grad()
     assert found[0].any()

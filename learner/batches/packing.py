@@ -1,0 +1,157 @@
+"""How sequences are packed into rows, rows into micro-batches, and items dealt to ranks. Pure numpy."""
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+
+from learner.batches.types import Sample, TrainBatch
+
+PADDING = 0.03  # of the tokens of a micro-batch, at most
+ROW_TOKENS = 256  # a row holds max(longest, min(ROW_TOKENS, 4 * longest)) tokens, and never more than the budget
+
+Rows = list[list[int]]  # for each row of a micro-batch, the numbers of the units in it
+
+
+def balance(costs: Sequence[int], count: int) -> list[list[int]]:
+    """Deals items to ranks or rows, the costliest first and each to the one with the lowest sum of costs so far: the
+    indices that each gets."""
+    dealt: list[list[int]] = [[] for _ in range(count)]
+    sums = [(0, place) for place in range(count)]
+    for index in sorted(range(len(costs)), key=lambda index: -costs[index]):
+        total, place = sums[0]
+        dealt[place].append(index)
+        heapq.heapreplace(sums, (total + costs[index], place))
+    return dealt
+
+
+def pack(samples: Sequence[Sample], micro_batch_tokens: int, together: int = 1) -> list[TrainBatch]:
+    """Packs whole sequences into rows, and rows into micro-batches of at most `micro_batch_tokens` tokens. A longer
+    sequence has a micro-batch of its own.
+
+    Args:
+        samples: what to pack.
+        micro_batch_tokens: the budget.
+        together: consecutive samples that stay together in one row: 2 for pairs.
+    """
+    if not samples:
+        return []
+    units = [range(start, start + together) for start in range(0, len(samples), together)]
+    sizes = [sum(samples[index].tokens.size for index in unit) for unit in units]
+    return [
+        batch_of(samples, [[index for number in row for index in units[number]] for row in rows])
+        for rows in packed(sizes, micro_batch_tokens)
+    ]
+
+
+def packed(sizes: Sequence[int], budget: int) -> list[Rows]:
+    """The rows of each micro-batch. Two goals, in this order:
+
+    1. Few micro-batches: units go into rows, the longest first and each into the fullest row that has room, and rows
+       of like length into micro-batches, as many as the budget allows.
+    2. Short rows, as attention costs the square of a row's length: the units of each micro-batch move to the shortest
+       rows found that keep its padding within PADDING and its tokens within the budget. Tried are all units in one
+       row (no padding, so there always is an answer), the rows of the first goal, and the units dealt to as many rows
+       of about the same length as possible.
+
+    Example: four units of 8 tokens and a budget of 32. The first goal gives one row of 32 tokens, the second four rows
+    of 8: attention then sees 4 * 8^2 = 256 pairs of tokens in place of 32^2 = 1024.
+
+    Args:
+        sizes: tokens of each unit: a sequence, or sequences that stay together.
+        budget: tokens of a micro-batch, its padding counted.
+    """
+
+    def length(row: Sequence[int]) -> int:
+        return sum(sizes[number] for number in row)
+
+    def width(rows: Rows) -> int:
+        return max(map(length, rows))
+
+    def allowed(rows: Rows) -> bool:
+        area, total = width(rows) * len(rows), sum(map(length, rows))
+        return area <= max(budget, total) and area - total <= PADDING * area
+
+    micro_batches: list[Rows] = []
+    for row in sorted(_filled(sizes, budget), key=lambda row: -length(row)):
+        if not micro_batches or (len(micro_batches[-1]) + 1) * length(micro_batches[-1][0]) > budget:
+            micro_batches.append([])
+        micro_batches[-1].append(row)
+    found = []
+    for filled in micro_batches:
+        units = [number for row in filled for number in row]
+        costs = [sizes[number] for number in units]
+        most = min(len(units), int(sum(costs) / ((1.0 - PADDING) * max(costs))))
+        dealt = ([[units[place] for place in row] for row in balance(costs, count)] for count in range(most, 1, -1))
+        even = next(filter(allowed, dealt), None)
+        options = [[units], *([filled] if allowed(filled) else []), *([even] if even is not None else [])]
+        found.append(min(options, key=width))
+    return found
+
+
+def _filled(sizes: Sequence[int], budget: int) -> Rows:
+    """Rows of about the same length, the longest units first and each into the fullest row that has room."""
+    longest = max(sizes)
+    width = min(max(longest, min(ROW_TOKENS, 4 * longest)), budget)
+    rows: Rows = []
+    room: list[int] = []
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        fitting = [row for row in range(len(rows)) if room[row] >= sizes[number]]
+        row = min(fitting, key=room.__getitem__, default=len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(width)
+        rows[row].append(number)
+        room[row] -= sizes[number]
+    return rows
+
+
+def batch_of(samples: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainBatch:
+    """One micro-batch with these samples, by index, in each of its rows; the rest of a shorter row is padding."""
+    width = max(sum(samples[index].tokens.size for index in row) for row in rows)
+    tokens, positions = np.zeros((2, len(rows), width), np.int64)
+    targets, members, used = [], [], 0
+    for number, row in enumerate(rows):
+        start = 0
+        for index in row:
+            size = samples[index].tokens.size
+            tokens[number, start : start + size] = samples[index].tokens
+            positions[number, start : start + size] = np.arange(size)
+            targets.append(number * width + start + np.flatnonzero(samples[index].trained))
+            members.append(index)
+            start += size
+        positions[number, start:] = np.arange(width - start)
+        used += start
+    counts = [target.size for target in targets]
+    chosen = [samples[index] for index in members]
+    return TrainBatch(
+        tokens=tokens,
+        positions=positions,
+        targets=np.concatenate(targets),
+        owners=np.repeat(np.arange(len(members)), counts),
+        members=tuple(members),
+        sampler=_sampler(chosen),
+        advantages=np.repeat([s.advantage for s in chosen], counts).astype(np.float32),
+        weights=np.repeat([s.weight for s in chosen], counts).astype(np.float32),
+        padding=tokens.size - used,
+    )
+
+
+def _sampler(samples: Sequence[Sample]) -> np.ndarray | None:
+    known = [s.sampler[s.trained] for s in samples if s.sampler is not None]
+    return np.concatenate(known).astype(np.float32) if len(known) == len(samples) else None
+
+
+def empty_batch() -> TrainBatch:
+    """A micro-batch that trains nothing: it keeps a rank in step with ranks that have more to do."""
+    return TrainBatch(
+        tokens=np.zeros((1, 2), np.int64),
+        positions=np.arange(2)[None],
+        targets=np.ones(1, np.int64),
+        owners=np.zeros(1, np.int64),
+        members=(-1,),
+        sampler=None,
+        advantages=np.zeros(1, np.float32),
+        weights=np.zeros(1, np.float32),
+        padding=2,
+    )

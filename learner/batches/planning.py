@@ -1,0 +1,114 @@
+"""The plan of a step: which groups each optimizer update trains on, which rank takes which, and what every response is
+worth. Made on the driver, from summaries alone; the only place where denominators are made.
+
+Where the scores of a group are all that advantages take, its credit is computed here and nowhere else. Where they take
+more (`Algorithm.credits_on_rank`, span rewards), it is computed on the learner's ranks and nowhere else.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from actors.types import Summary
+from learner.batches.packing import balance
+from learner.batches.types import CreditedGroup, RankPlan, Share, StepPlan, Totals
+from learner.methods.algorithms import Algorithm
+from learner.methods.choices import Baseline
+from learner.methods.credit import overlong
+
+
+def plan_step(
+    summaries: Sequence[Summary],
+    algorithm: Algorithm,
+    *,
+    updates: int,
+    ranks: int,
+    max_new_tokens: int,
+    control: Mapping[float, int] | None = None,
+    has_span_rewards: bool = False,
+) -> StepPlan:
+    """Cuts a step's batch into optimizer updates, pass after pass, and each update over ranks by tokens, the costliest
+    group first.
+
+    Args:
+        summaries: of the groups of the batch, in the order of the batch.
+        algorithm: decides which responses count, what they are worth, and the number of passes.
+        updates: optimizer updates in a pass; at most the number of groups.
+        ranks: learner ranks.
+        max_new_tokens: `rollout.max_new_tokens`.
+        control: score -> token of its quantile, where the policy is given one.
+        has_span_rewards: whether responses have span rewards, so that the ranks make the advantages.
+    """
+    shares: list[list[Share]] = [[] for _ in range(ranks)]
+    credited: list[CreditedGroup] = []
+    early = not (algorithm.credits_on_rank or has_span_rewards)
+    for number in range(algorithm.passes):
+        if number == 0 or algorithm.thresholds:
+            at_pass = algorithm.at_pass(number)
+            credited = [
+                _credited(index, summary, at_pass, max_new_tokens, control, early)
+                for index, summary in enumerate(summaries)
+            ]
+        for members in (range(start, len(summaries), updates) for start in range(updates)):
+            totals = _totals([(summaries[index], credited[index]) for index in members], algorithm, max_new_tokens)
+            dealt = balance([summaries[index].tokens for index in members], ranks)
+            for share, own in zip(shares, dealt, strict=True):
+                groups = tuple(credited[members[item]] for item in own)
+                share.append(Share(number=number, totals=totals, groups=groups))
+    return StepPlan(ranks=tuple(map(_rank_plan, shares)))
+
+
+def counted(credit: float | None, length: int, algorithm: Algorithm) -> bool:
+    """Whether a response is trained on and stands in the denominators.
+
+    Args:
+        credit: what it is worth; None where the ranks will say.
+        length: its sampled tokens.
+        algorithm: whether responses of credit 0 count.
+    """
+    return length > 0 and (algorithm.counts == "all" or credit is None or credit != 0.0)
+
+
+def _credited(
+    index: int,
+    summary: Summary,
+    algorithm: Algorithm,
+    max_new_tokens: int,
+    control: Mapping[float, int] | None,
+    early: bool,
+) -> CreditedGroup:
+    lengths = np.array(summary.scored_lengths)
+    scores = np.array(summary.scores) + overlong(lengths, max_new_tokens, algorithm.overlong)
+    if algorithm.baseline is Baseline.GREEDY:  # where the greedy response has no verdict its siblings' mean stands in
+        scores -= scores.mean() if summary.greedy_score is None else summary.greedy_score
+    return CreditedGroup(
+        index=index,
+        scores=tuple(scores.tolist()),
+        credits=tuple(_credits(scores, lengths, algorithm).tolist()) if early else None,
+        control=None if control is None else tuple(control[score] for score in summary.scores),
+    )
+
+
+def _credits(scores: np.ndarray, lengths: np.ndarray, algorithm: Algorithm) -> np.ndarray:
+    """The credit of each response; a response without a token has no partner where responses are paired."""
+    said = lengths > 0
+    if not algorithm.credit.pairs or said.all():
+        return algorithm.credit(scores)
+    credits = np.zeros(scores.shape)
+    credits[said] = algorithm.credit(scores[said])
+    return credits
+
+
+def _totals(groups: Sequence[tuple[Summary, CreditedGroup]], algorithm: Algorithm, max_new_tokens: int) -> Totals:
+    lengths = [
+        length
+        for summary, group in groups
+        for length, credit in zip(summary.scored_lengths, group.credits or [None] * len(group.scores), strict=True)
+        if counted(credit, length, algorithm)
+    ]
+    return Totals(tokens=max(1, sum(lengths)), responses=max(1, len(lengths)), max_new_tokens=max_new_tokens)
+
+
+def _rank_plan(shares: Sequence[Share]) -> RankPlan:
+    groups = sorted({group.index for share in shares for group in share.groups})
+    return RankPlan(groups=tuple(groups), shares=tuple(shares))

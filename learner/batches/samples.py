@@ -1,0 +1,68 @@
+"""From graded groups to samples: the responses that an update trains on, each with its weight.
+
+The weights of all trained tokens of an update, over all ranks, carry the whole aggregation, so a gradient is a plain
+weighted sum and does not depend on how the batch is cut into micro-batches, ranks or order.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from actors.types import Group
+from learner.batches.planning import counted
+from learner.batches.types import CreditedGroup, Sample, Totals
+from learner.methods.algorithms import Algorithm
+from learner.methods.choices import Aggregation
+
+
+def samples_of_group(group: Group, credited: CreditedGroup, algorithm: Algorithm, totals: Totals) -> list[Sample]:
+    """The trained responses of a group with the credits and token weights that the driver planned; pairs lie side by
+    side.
+
+    Args:
+        group: graded responses.
+        credited: what its scored responses are worth.
+        algorithm: whether responses of credit 0 count, and the aggregation.
+        totals: of the update.
+    """
+    span_rewards = group.span_rewards or (None,) * len(group.verdicts)
+    responses = zip(group.trajectories, group.verdicts, span_rewards, strict=True)
+    scored = [(t, verdict.score, spans) for t, verdict, spans in responses if verdict.score is not None]
+    samples = []
+    for number, (trajectory, score, spans) in enumerate(scored):
+        credit = None if credited.credits is None else credited.credits[number]
+        if not counted(credit, trajectory.new_tokens, algorithm):
+            continue
+        tokens = trajectory.tokens
+        if credited.control is not None:  # sampled under the token of the best quantile, and trained under its own
+            tokens = np.concatenate([[credited.control[number]], tokens[1:]]).astype(np.int32)
+        samples.append(
+            Sample(
+                tokens=tokens,
+                trained=trajectory.sampled,
+                sampler=trajectory.logprobs if trajectory.recorded else None,
+                advantage=credit or 0.0,
+                weight=token_weight(algorithm.aggregate, trajectory.new_tokens, totals),
+                score=credited.scores[number],
+                correct=score > 0,
+                group=group.id,
+                hidden=int(credited.control is not None),
+                span_rewards=spans,
+            )
+        )
+    return _side_by_side(samples) if algorithm.credit.pairs else samples
+
+
+def _side_by_side(samples: Sequence[Sample]) -> list[Sample]:
+    chosen, rejected = ([s for s in samples if (s.advantage > 0) is good] for good in (True, False))
+    return [sample for pair in zip(chosen, rejected, strict=True) for sample in pair]
+
+
+def token_weight(aggregate: Aggregation, length: int, totals: Totals) -> float:
+    """Weight of each trained token of a response of `length` tokens in the loss of the whole update."""
+    return {
+        Aggregation.TOKEN_MEAN: 1.0 / totals.tokens,
+        Aggregation.SEQ_MEAN_TOKEN_MEAN: 1.0 / (totals.responses * length),
+        Aggregation.SEQ_MEAN_TOKEN_SUM: 1.0 / totals.responses,
+        Aggregation.CONSTANT: 1.0 / (totals.responses * totals.max_new_tokens),
+    }[aggregate]

@@ -1,0 +1,57 @@
+"""What a rank makes of its plan: the packed updates of one step."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import pyarrow as pa
+
+from actors.arrow import group_of, unpacked
+from learner.batches.packing import pack
+from learner.batches.samples import samples_of_group
+from learner.batches.types import RankPlan, Share, TrainBatch, UpdateBatch
+from learner.methods.algorithms import Algorithm
+
+
+def update_batches(
+    plan: RankPlan,
+    groups: Sequence[pa.Buffer],
+    algorithm: Algorithm,
+    micro_batch_tokens: int,
+    answers: Iterator[Sequence[TrainBatch]],
+) -> list[UpdateBatch]:
+    """An optimizer update for each share of the plan. Later passes over the same samples share their updates.
+
+    Args:
+        plan: of this rank.
+        groups: the graded groups of `plan.groups`, in that order, each a packed record batch.
+        algorithm: what trains.
+        micro_batch_tokens: the budget of a micro-batch.
+        answers: micro-batches of worked answers for one update after another; read where the algorithm imitates them.
+    """
+    by_index = dict(zip(plan.groups, groups, strict=True))
+    updates: list[UpdateBatch] = []
+    in_pass = len(plan.shares) // algorithm.passes
+    for number, share in enumerate(plan.shares):
+        if share.number > 0 and not algorithm.thresholds:  # the same as in the pass before
+            updates.append(updates[number - in_pass])
+            continue
+        worked = tuple(next(answers)) if algorithm.imitation else ()
+        updates.append(_update_batch(share, by_index, algorithm, micro_batch_tokens, worked))
+    return updates
+
+
+def _update_batch(
+    share: Share,
+    groups: Mapping[int, pa.Buffer],
+    algorithm: Algorithm,
+    micro_batch_tokens: int,
+    worked: tuple[TrainBatch, ...],
+) -> UpdateBatch:
+    own = [(group_of(unpacked(groups[credited.index])), credited) for credited in share.groups]
+    samples = [s for group, credited in own for s in samples_of_group(group, credited, algorithm, share.totals)]
+    together = 2 if algorithm.credit.pairs else 1
+    return UpdateBatch(
+        totals=share.totals,
+        samples=tuple(samples),
+        batches=tuple(pack(samples, micro_batch_tokens, together)),
+        worked=worked,
+    )

@@ -1,0 +1,149 @@
+"""The driver's side of the learner: all ranks as one, through typed calls."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+
+from actors.remote import answer, answers
+from learner.batches.types import StepPlan
+from learner.types import LearnerSpec, LearnerState, Receivers, Schedule, SyncStats, UpdateStats
+
+LEARNER = "learner"  # how messages call it
+
+
+class Learner(Protocol):
+    """What the driver asks of a learner. The order of calls is that of `learner.actor.LearnerRank`."""
+
+    @property
+    def ranks(self) -> int:
+        """Number of ranks."""
+
+    async def join(self) -> None:
+        """Has the ranks meet; does nothing where they have met."""
+
+    async def open_warm_up(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
+        """Opens a warm-up of the policy in a model folder; closes what is open."""
+
+    async def warm_up(self, updates: int) -> UpdateStats:
+        """Some supervised updates; the stats are of the last."""
+
+    async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
+        """Opens a training on a model folder; closes what is open. Gives the policy's number of parameters."""
+
+    async def prepare(self, plan: StepPlan, groups: Sequence[ray.ObjectRef]) -> None:
+        """Brings each rank its shares and the groups that they name, each group once, and has them packed.
+
+        Args:
+            plan: of the next step.
+            groups: all graded groups of the step's batch, packed.
+        """
+
+    async def train(self) -> list[UpdateStats]:
+        """One step on what was prepared: the stats of each optimizer update."""
+
+    async def publish(self, version: int, receivers: Receivers) -> SyncStats:
+        """Sends the weights to the generators, as `version`."""
+
+    async def probe(self, tokens: Sequence[int]) -> list[float]:
+        """Log-probabilities of the tokens of a fixed text but the first, at temperature 1."""
+
+    async def save_checkpoint(self, folder: Path) -> None:
+        """Writes the policy as a Hugging Face folder."""
+
+    async def close_session(self) -> None:
+        """Frees all models, if any."""
+
+    async def save(self) -> LearnerState:
+        """What the training remembers beyond weights and optimizers."""
+
+    async def restore(self, state: LearnerState) -> None:
+        """Goes on from what was saved; before the first `train`."""
+
+
+class LearnerClient:
+    """A learner whose ranks are Ray actors (`learner.actor.LearnerRank`).
+
+    Every method raises ActorDied where the process of a rank is gone, and BrokenPart where a rank raised something; the
+    message names actor and node.
+    """
+
+    def __init__(self, ranks: Sequence[Any]) -> None:
+        self._ranks = tuple(ranks)  # actor handles
+
+    @property
+    def ranks(self) -> int:
+        """Number of ranks."""
+        return len(self._ranks)
+
+    async def join(self) -> None:
+        """Has the ranks meet; does nothing where they have met."""
+        address, port = await answer(self._ranks[0].address.remote(), LEARNER)
+        await answers([rank.join.remote(address, port) for rank in self._ranks], LEARNER)
+
+    async def open_warm_up(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
+        """Opens a warm-up of the policy in a model folder; closes what is open."""
+        await answers([rank.open_warm_up.remote(spec, path, schedule) for rank in self._ranks], LEARNER)
+
+    async def warm_up(self, updates: int) -> UpdateStats:
+        """Some supervised updates; the stats are of the last."""
+        stats: UpdateStats = (await answers([rank.warm_up.remote(updates) for rank in self._ranks], LEARNER))[0]
+        return stats
+
+    async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
+        """Opens a training on a model folder; closes what is open. Gives the policy's number of parameters."""
+        parameters: int = (
+            await answers([rank.open_training.remote(spec, path, schedule) for rank in self._ranks], LEARNER)
+        )[0]
+        return parameters
+
+    async def prepare(self, plan: StepPlan, groups: Sequence[ray.ObjectRef]) -> None:
+        """Brings each rank its shares and the groups that they name, each group once, and has them packed.
+
+        Args:
+            plan: of the next step.
+            groups: all graded groups of the step's batch, packed.
+        """
+        ranks = zip(self._ranks, plan.ranks, strict=True)
+        await asyncio.gather(
+            *(
+                answer(rank.prepare.remote(own, *(groups[index] for index in own.groups)), LEARNER)
+                for rank, own in ranks
+            )
+        )
+
+    async def train(self) -> list[UpdateStats]:
+        """One step on what was prepared: the stats of each optimizer update, summed over ranks."""
+        stats: list[UpdateStats] = (await answers([rank.train.remote() for rank in self._ranks], LEARNER))[0]
+        return stats
+
+    async def publish(self, version: int, receivers: Receivers) -> SyncStats:
+        """Sends the weights to the generators, as `version`."""
+        stats: SyncStats = (await answers([rank.publish.remote(version, receivers) for rank in self._ranks], LEARNER))[
+            0
+        ]
+        return stats
+
+    async def probe(self, tokens: Sequence[int]) -> list[float]:
+        """Log-probabilities of the tokens of a fixed text but the first, at temperature 1."""
+        logprobs: list[float] = (await answers([rank.probe.remote(tokens) for rank in self._ranks], LEARNER))[0]
+        return logprobs
+
+    async def save_checkpoint(self, folder: Path) -> None:
+        """Writes the policy as a Hugging Face folder."""
+        await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER)
+
+    async def close_session(self) -> None:
+        """Frees all models, if any."""
+        await answers([rank.close_session.remote() for rank in self._ranks], LEARNER)
+
+    async def save(self) -> LearnerState:
+        """What the training remembers beyond weights and optimizers."""
+        state: LearnerState = (await answers([rank.save.remote() for rank in self._ranks], LEARNER))[0]
+        return state
+
+    async def restore(self, state: LearnerState) -> None:
+        """Goes on from what was saved; before the first `train`."""
+        await answers([rank.restore.remote(state) for rank in self._ranks], LEARNER)

@@ -1,0 +1,167 @@
+"""Models beside the policy, objects of one kind: each is asked about every micro-batch before its update, and may be
+trained, or renewed from the policy, after it.
+
+To add one: a word in `learner.methods.choices.SideModelKind`, a field in `learner.objective.ModelOutputs`, a class here
+and its place in SIDE_MODELS.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from learner.batches.packing import pack
+from learner.batches.types import TrainBatch, UpdateBatch
+from learner.batches.values import gather, scatter
+from learner.engine import Engine, FrozenPolicy, in_step
+from learner.methods.choices import SideModelKind
+from learner.models.policy import load_critic, load_policy
+from learner.objective import ModelOutputs, OutcomeObjective, ValueObjective
+from learner.types import LearnerSpec, Schedule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What side models are built from."""
+
+    path: Path  # the model folder that the run starts from
+    spec: LearnerSpec
+    schedule: Schedule  # of the policy
+    policy: Engine
+    start: FrozenPolicy  # the starting policy
+
+    @property
+    def side_schedule(self) -> Schedule:
+        """The schedule of side models that are trained."""
+        return replace(self.schedule, lr=self.spec.learner.side_lr)
+
+
+class SideModel:
+    """A model beside the policy. All ranks call every method together, in the same order: for each step `infer` for
+    each update of it, then `update` for each, then `end_step`. After `close` nothing."""
+
+    def __init__(self, around: Surroundings) -> None:
+        """Loads it. Here only the signature."""
+
+    def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
+        """What it says of the trained tokens of each micro-batch, float32[M] each."""
+        raise NotImplementedError
+
+    def update(self, update: UpdateBatch, outputs: Sequence[ModelOutputs]) -> None:
+        """One optimizer update, where it is trained.
+
+        Args:
+            update: what the policy was trained on.
+            outputs: what all models said about each micro-batch before.
+        """
+
+    def end_step(self) -> None:
+        """Told that all updates of a step are done."""
+
+    def close(self) -> None:
+        """Frees what it holds beyond its weights."""
+
+
+class Reference(SideModel):
+    """The policy that KL is against: the starting policy, or a copy that becomes the policy again every
+    `learner.reference_every` steps."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._policy, self._every = around.policy, around.spec.learner.reference_every
+        self._budget, self.steps = around.spec.learner.micro_batch_tokens, 0  # steps since it was renewed
+        self._frozen = FrozenPolicy(around.policy.module.reference, around.spec) if self._every else around.start
+
+    def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
+        return logprobs_without_hidden(self._frozen, update, self._budget)
+
+    def end_step(self) -> None:
+        self.steps += 1
+        if self._every and self.steps >= self._every:
+            self._frozen.copy_from(self._policy)
+            self.steps = 0
+
+
+class Tuned(SideModel):
+    """A tuned policy in a folder of its own (`learner.tuned_path`)."""
+
+    def __init__(self, around: Surroundings) -> None:
+        model, learner = around.spec.model, around.spec.learner
+        load = partial(load_policy, learner.tuned_path, model, learner.logit_chunk)
+        self._frozen, self._budget = FrozenPolicy(load, around.spec), learner.micro_batch_tokens
+
+    def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
+        return logprobs_without_hidden(self._frozen, update, self._budget)
+
+
+class Critic(SideModel):
+    """A model of the values of states, trained on the returns."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._clip = around.spec.algorithm.value_clip
+        self._engine = Engine(partial(load_critic, around.path, around.spec.model), around.spec, around.side_schedule)
+
+    def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
+        return [values for (values,) in self._engine.infer(update.batches) if values is not None]
+
+    def update(self, update: UpdateBatch, outputs: Sequence[ModelOutputs]) -> None:
+        self._engine.update(update.batches, ValueObjective(outputs=outputs, clip=self._clip))
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+class Process(SideModel):
+    """A model of process rewards: a second policy, whose log-ratio to the reference is trained on outcomes."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._engine = policy_engine(around.path, around.spec, around.side_schedule)
+
+    def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
+        return [logp for logp, *_ in self._engine.infer(update.batches) if logp is not None]
+
+    def update(self, update: UpdateBatch, outputs: Sequence[ModelOutputs]) -> None:
+        correct = [torch.tensor([float(update.samples[i].correct) for i in b.members]) for b in update.batches]
+        objective = OutcomeObjective(outputs=outputs, correct=correct, responses=update.totals.responses)
+        self._engine.update(update.batches, objective)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+SIDE_MODELS: dict[SideModelKind, type[SideModel]] = {
+    SideModelKind.REFERENCE: Reference,
+    SideModelKind.CRITIC: Critic,
+    SideModelKind.PROCESS: Process,
+    SideModelKind.TUNED: Tuned,
+}
+
+
+def policy_engine(path: Path, spec: LearnerSpec, schedule: Schedule) -> Engine:
+    """An engine over the policy in a model folder."""
+    has_entropy_gradient = bool(spec.algorithm.entropy)
+    load = partial(load_policy, path, spec.model, spec.learner.logit_chunk, has_entropy_gradient)
+    return Engine(load, spec, schedule)
+
+
+def logprobs_without_hidden(frozen: FrozenPolicy, update: UpdateBatch, micro_batch_tokens: int) -> list[torch.Tensor]:
+    """Log-probabilities of the trained tokens of each micro-batch, float32[M] each, under a frozen policy; tokens that
+    only the trained policy sees are left out of the context.
+
+    Args:
+        frozen: the policy; its ranks call this together.
+        update: whose micro-batches.
+        micro_batch_tokens: the budget, for samples that are packed anew without their hidden tokens.
+    """
+    if not any(sample.hidden for sample in update.samples):
+        return _logprobs(frozen, update.batches)
+    bare = [
+        replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None) for s in update.samples
+    ]
+    packed = pack(bare, micro_batch_tokens)
+    return scatter(update.batches, gather(packed, _logprobs(frozen, packed), len(bare)), frozen.device)
+
+
+def _logprobs(frozen: FrozenPolicy, batches: Sequence[TrainBatch]) -> list[torch.Tensor]:
+    return [frozen.logprobs(batch) for batch in in_step(batches, frozen.device)][: len(batches)]

@@ -2,7 +2,7 @@
 
     python examples/own_data/make_data.py        from the root of the repository
 
-The problem is to sort digits: `sort 4712=` has the answer `1247`. train.jsonl and heldout.jsonl hold prompts with
+The problem is to sort digits: `sort:4712=` has the answer `1247`. train.jsonl and heldout.jsonl hold prompts with
 answers, worked.jsonl prompts with responses to imitate, of which three in ten have two neighbouring digits swapped. A
 seed decides everything, so the files are always the same.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 MODEL = Path("runs/own-data-model")  # below runs/, which git ignores
-ALPHABET = "0123456789 =sort"  # what the model's tokenizer knows, one token a character
+ALPHABET = "0123456789=sort:"  # what the model's tokenizer knows, one token a character
 ROWS = {"train": 500, "heldout": 100, "worked": 1000}
 
 
@@ -26,7 +26,7 @@ def write_data(folder: Path, seed: int = 0) -> None:
             for _ in range(count):
                 digits = [draw.choice("0123456789") for _ in range(draw.randint(3, 6))]
                 answer = sorted(digits)
-                row = {"prompt": f"sort {''.join(digits)}="}
+                row = {"prompt": f"sort:{''.join(digits)}="}
                 if name == "worked":
                     if draw.random() < 0.3:
                         place = draw.randrange(len(answer) - 1)

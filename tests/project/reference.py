@@ -17,13 +17,17 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+import rewards
 from cluster.config.run_config import RunConfig
 from cluster.reporting.metrics import METRICS
-from learner.methods.algorithms import ALGORITHMS, NEEDS, Algorithm, algorithm_of
+from learner.methods import algorithms
+from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.formula import objective_line
 from rewards import REWARDS
 
 ROOT = Path(__file__).parents[2]
+KINDS: Mapping[str, type[BaseModel]] = getattr(rewards, "KINDS", {})  # kind of reward -> its section [reward.KIND]
+NEEDS: Mapping[str, str] = getattr(algorithms, "NEEDS", {})
 _PART = re.compile(r"(<!-- from the code: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -40,6 +44,8 @@ def parts_in(text: str) -> list[str]:
 def settings() -> Iterator[tuple[str, type[BaseModel], str, Any]]:
     """(section, its class, setting, pydantic's field) of everything that a run file may hold, in order."""
     yield from _settings_of(RunConfig, "")
+    for kind, section in KINDS.items():
+        yield from _settings_of(section, f"reward.{kind}.")
 
 
 def _settings_of(kind: type[BaseModel], before: str) -> Iterator[tuple[str, type[BaseModel], str, Any]]:
@@ -67,7 +73,8 @@ def _method(name: str, row: Algorithm) -> str:
     lines += [*objective_line(algorithm_of(name)).replace("; ", ";\n").splitlines(), "```", ""]
     if differing := _differing(row):
         lines += [f"Differs from the defaults in {', '.join(differing)}.", ""]
-    needs = [f"{NEEDS[need]} (`{need}`)" for need in sorted(row.needs)]
+    words = (*getattr(row, "side_models", ()), *sorted(row.needs))
+    needs = [f"{getattr(word, 'formula', '') or NEEDS[word]} (`{word}`)" for word in words]
     needs += [f"at least {row.siblings} responses to a prompt"] if row.siblings > 1 else []
     lines += [f"Needs {'; '.join(needs)}.", ""] if needs else []
     return "\n".join(lines)
@@ -79,7 +86,7 @@ def _differing(row: Algorithm) -> list[str]:
     return [
         f"`{field.name}` = {_value(getattr(row, field.name))}"
         for field in fields(row)
-        if field.name not in ("about", "siblings")
+        if field.name not in ("about", "siblings", "side_models", "needs")
         and field.default is not MISSING
         and isinstance(value := getattr(row, field.name), plain)
         and value != field.default
@@ -98,6 +105,8 @@ def _settings() -> str:
     found: dict[str, list[tuple[str, ...]]] = {}
     abouts: dict[str, str] = {}
     for section, kind, name, field in settings():
+        if name == "kind":  # the page says it once, for all rewards
+            continue
         of_the_row = _comments(Algorithm).get(name, "") if section == "objective" else ""
         meaning = field.description or _comments(kind).get(name) or of_the_row
         row = (f"`{name}`", _kind(field.annotation), _value(field.get_default()), _shown(meaning))
@@ -126,8 +135,9 @@ def _table(headings: tuple[str, ...], rows: Any) -> str:
 
 
 def _shown(text: str) -> str:
-    """A sentence of the code as Markdown shows it: one line, nothing read as markup."""
-    return re.sub(r"([|<*_])", r"\\\1", " ".join(text.split()))
+    """A sentence of the code as Markdown shows it: one line, nothing outside of back ticks read as markup."""
+    parts = " ".join(text.split()).split("`")
+    return "`".join(part if number % 2 else re.sub(r"([|<*_])", r"\\\1", part) for number, part in enumerate(parts))
 
 
 def _value(value: Any) -> str:

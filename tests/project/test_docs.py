@@ -26,7 +26,7 @@ every_current_page = pytest.mark.parametrize("name", CURRENT)
 
 FILE_ENDINGS = ("py", "md", "toml", "jsonl", "json", "txt", "html", "parquet", "log", "safetensors")
 SECTIONS = "|".join(RunConfig.model_fields)
-SETTING = re.compile(rf"(?<![\w./-])((?:{SECTIONS})(?:\.[a-z_]+)+)\b(?!\()")
+SETTING = re.compile(rf"(?<![\w./-])((?:{SECTIONS})(?:\.[a-z_]+)+)(?![\w.(])")
 KNOWN = {f"{section}.{setting}" for section, _, setting, _ in settings()}
 
 

@@ -1,6 +1,7 @@
 """The documents are true: links and paths lead somewhere, commands and settings exist, and what repeats a table of the
 code is equal to it."""
 
+import ast
 import re
 import shlex
 import tomllib
@@ -141,6 +142,33 @@ def test_the_toml_and_the_python_that_pages_show_can_be_read() -> None:
         for block in blocks(text, "python"):
             if "in ALGORITHMS" not in block:
                 compile(block, name, "exec")
+
+
+def test_every_message_that_troubleshooting_quotes_is_one_of_the_code() -> None:
+    said = "\n".join(messages_of_the_code())
+    quoted = [
+        q
+        for bold in re.findall(r"\*\*(.+?)\*\*", TEXTS["docs/troubleshooting.md"], re.S)
+        for q in code_in(" ".join(bold.split()))
+    ]
+    fragments = [f.strip(" :(),") for q in quoted for f in re.split(r"\b[A-Z]+\b|…|'[^']*'|\b\d+\b", q)]
+    assert len(fragments) > 20
+    assert [fragment for fragment in fragments if " " in fragment and fragment not in said] == []
+
+
+def messages_of_the_code() -> list[str]:
+    """Every text in the packages, with a line feed for each value that is filled in."""
+    texts = []
+    for package in ("rewards", "actors", "learner", "cluster"):
+        for path in (ROOT / package).glob("**/*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    texts.append(node.value)
+                elif isinstance(node, ast.JoinedStr):
+                    texts.append(
+                        "".join(str(part.value) if isinstance(part, ast.Constant) else "\n" for part in node.values)
+                    )
+    return texts
 
 
 def test_the_workflow_runs_what_ci_runs() -> None:

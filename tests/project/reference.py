@@ -102,20 +102,28 @@ def _rewards() -> str:
 
 
 def _settings() -> str:
-    found: dict[str, list[tuple[str, ...]]] = {}
-    abouts: dict[str, str] = {}
+    """A table for each class of settings; sections of one class, such as the rewards of answers, share theirs."""
+    sections: dict[type[BaseModel], list[str]] = {}
+    rows: dict[type[BaseModel], dict[str, tuple[str, ...]]] = {}
     for section, kind, name, field in settings():
-        if name == "kind":  # the page says it once, for all rewards
-            continue
+        if section not in sections.setdefault(kind, []):
+            sections[kind].append(section)
         of_the_row = _comments(Algorithm).get(name, "") if section == "objective" else ""
         meaning = field.description or _comments(kind).get(name) or of_the_row
-        row = (f"`{name}`", _kind(field.annotation), _value(field.get_default()), _shown(meaning))
-        found.setdefault(section, []).append(row)
-        abouts[section] = inspect.cleandoc(kind.__doc__ or "")
+        default = "required" if field.is_required() else _value(field.get_default())
+        if name != "kind":  # the page says it once, for all rewards
+            rows.setdefault(kind, {})[name] = (f"`{name}`", _kind(field.annotation), default, _shown(meaning))
     return "\n".join(
-        f"## [{section}]\n\n{_shown(abouts[section])}\n\n{_table(('setting', 'kind', 'default', 'is'), rows)}"
-        for section, rows in found.items()
+        f"## {', '.join(f'[{section}]' for section in sections[kind])}\n\n{_about(kind)}"
+        f"{_table(('setting', 'kind', 'default', 'is'), found.values())}"
+        for kind, found in rows.items()
     )
+
+
+def _about(kind: type[BaseModel]) -> str:
+    """What a class of settings says of itself, without the names of the sections that it begins with."""
+    text = re.sub(r"^(\[[\w.]+\](, |: |\.$)?)+", "", " ".join((kind.__doc__ or "").split()))
+    return f"{_shown(text[:1].upper() + text[1:])}\n\n" if text else ""
 
 
 PARTS: Mapping[str, Callable[[], str]] = {

@@ -110,7 +110,7 @@ def _settings() -> str:
             sections[kind].append(section)
         of_the_row = _comments(Algorithm).get(name, "") if section == "objective" else ""
         meaning = field.description or _comments(kind).get(name) or of_the_row
-        default = "required" if field.is_required() else _value(field.get_default())
+        default = "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
         if name != "kind":  # the page says it once, for all rewards
             rows.setdefault(kind, {})[name] = (f"`{name}`", _kind(field.annotation), default, _shown(meaning))
     return "\n".join(

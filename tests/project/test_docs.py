@@ -144,6 +144,16 @@ def test_the_toml_and_the_python_that_pages_show_can_be_read() -> None:
                 compile(block, name, "exec")
 
 
+def test_the_reward_of_siblings_that_the_docs_show_prefers_the_shortest_right_response() -> None:
+    (source,) = [block for block in blocks(TEXTS["docs/rewards.md"], "python") if "reward_group" in block]
+    names: dict[str, Any] = {}
+    exec(source, names)
+    assert names["reward_group"](["it is 4", "4", "5", "1234567894"], "4", "2+2=") == pytest.approx(
+        [0.6 + 0.4 / 7, 1.0, 0.0, 0.64]
+    )
+    assert names["reward_group"](["5", ""], "4", "2+2=") == [0.0, 0.0]
+
+
 def test_every_message_that_troubleshooting_quotes_is_one_of_the_code() -> None:
     said = "\n".join(messages_of_the_code())
     quoted = [

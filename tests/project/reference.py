@@ -17,17 +17,13 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-import rewards
 from cluster.config.run_config import RunConfig
 from cluster.reporting.metrics import METRICS
-from learner.methods import algorithms
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.formula import objective_line
-from rewards import REWARDS
+from rewards import KINDS, REWARDS
 
 ROOT = Path(__file__).parents[2]
-KINDS: Mapping[str, type[BaseModel]] = getattr(rewards, "KINDS", {})  # kind of reward -> its section [reward.KIND]
-NEEDS: Mapping[str, str] = getattr(algorithms, "NEEDS", {})
 _PART = re.compile(r"(<!-- from the code: (\w+) -->\n).*?(<!-- end -->)", re.S)
 
 
@@ -73,8 +69,7 @@ def _method(name: str, row: Algorithm) -> str:
     lines += [*objective_line(algorithm_of(name)).replace("; ", ";\n").splitlines(), "```", ""]
     if differing := _differing(row):
         lines += [f"Differs from the defaults in {', '.join(differing)}.", ""]
-    words = (*getattr(row, "side_models", ()), *sorted(row.needs))
-    needs = [f"{getattr(word, 'formula', '') or NEEDS[word]} (`{word}`)" for word in words]
+    needs = [f"{need.formula} (`{need}`)" for need in (*row.side_models, *sorted(row.needs))]
     needs += [f"at least {row.siblings} responses to a prompt"] if row.siblings > 1 else []
     lines += [f"Needs {'; '.join(needs)}.", ""] if needs else []
     return "\n".join(lines)

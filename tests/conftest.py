@@ -1,4 +1,4 @@
-"""Keeps tests off the network, counts the cases of tables, and holds what lives on between tests with the real parts."""
+"""Keeps tests off the network, counts cases of tables, and holds what lives on between tests with the real parts."""
 
 import os
 from collections.abc import Iterator

@@ -48,7 +48,7 @@ class Runs:
     def train(self, config: RunConfig) -> Path:
         """As `cluster.running.train.train`, on actors that may have served other runs; gives the run folder."""
         folder = make_run_folder(config.run.name, Path(config.run.folder))
-        start = json.dumps([config.world.model_dump(), config.model.model_dump(), config.warmup.model_dump()])
+        start = json.dumps([config.run.seed, *(s.model_dump() for s in (config.world, config.model, config.warmup))])
         config = write_world(config, folder)
         if start in self._starts:
             model = config.model.model_copy(update={"path": str(self._starts[start])})

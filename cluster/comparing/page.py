@@ -132,7 +132,7 @@ def _colours(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _intervals(told: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Each row's final accuracy as lengths on a line from 0 to 100 that holds every seed of every method that trains."""
+    """Each row's final accuracy as lengths on a line from 0 to 100 that holds the seeds of all methods that train."""
     trained = [row for row in told if not row.method.baseline]
     seeds = [value for row in trained for value in row.final.values]
     pad = 0.1 * (max(seeds) - min(seeds)) or 0.01

@@ -7,20 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-from actors.filtering.client import FilterClient
-from actors.grading.client import JudgeClient, VerifierClient
-from actors.rollouts.client import GeneratorClient
-from learner.client import Learner, LearnerClient
-from learner.transfer import BACKENDS, choose_backend
 from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from actors.filtering.client import FilterClient
 from actors.filtering.filter import Filter
+from actors.grading.client import JudgeClient, VerifierClient
 from actors.grading.judge import JudgeModel
 from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool
+from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.types import EngineSpec
 from cluster.config.errors import ConfigError
@@ -28,6 +26,8 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout, judge_actor
 from cluster.preparing.preflight import Prepared
 from learner.actor import PACKING, LearnerRank
+from learner.client import Learner, LearnerClient
+from learner.transfer import BACKENDS, choose_backend
 
 PLACEMENT_SECONDS = 30.0  # to get the resources of a run from a cluster that others use too
 SPARE_CALLS = 16  # calls that an actor takes at the same time beside those of groups: syncs, reports, probes
@@ -109,7 +109,7 @@ class ActorFactory:
 
     def end_all(self) -> None:
         """Stops the engines and the graders, whose processes Ray does not know, then ends every actor."""
-        stops = [handle.stop.remote() for handle in self._stoppable]
+        stops: list[Any] = [handle.stop.remote() for handle in self._stoppable]
         if stops:
             ray.wait(stops, num_returns=len(stops), timeout=STOP_SECONDS)
         for handle in self._handles:

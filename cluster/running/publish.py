@@ -3,13 +3,12 @@
 import asyncio
 import time
 
-from actors.rollouts.client import GeneratorClient
-from learner.client import Learner
-
 from actors.errors import ActorDied, BrokenPart
 from actors.pool import GeneratorPool
+from actors.rollouts.client import GeneratorClient
 from cluster.config.run_config import RunConfig
 from cluster.reporting.steps import SyncReport
+from learner.client import Learner
 from learner.types import Receivers
 
 FLOAT32_GAP = 1e-3  # nats; two implementations of the same float32 weights differ by less

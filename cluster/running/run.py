@@ -4,9 +4,8 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from actors.data.source import PromptSource
-
 from actors.data.chooser import Chooser
+from actors.data.source import PromptSource
 from actors.errors import Starved
 from actors.filtering.filter import AcceptedBatch
 from actors.types import GroupRef
@@ -155,7 +154,8 @@ class Run:
             actors.filter.begin(filter_spec(config, self._folder)),
             *(generator.begin(sampling_spec(config)) for generator in generators),
         )
-        await asyncio.gather(*(each.start() for each in (*generators, *actors.judges)), self._start_learner())
+        starts = [*(generator.start() for generator in generators), *(judge.start() for judge in actors.judges)]
+        await asyncio.gather(*starts, self._start_learner())
 
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from learner.client import Learner
-
 from cluster.config.run_config import RunConfig
 from cluster.reporting.outputs import Progress
 from cluster.running.specs import learner_spec, warmup_schedule
+from learner.client import Learner
 
 UPDATES_PER_LINE = 10  # supervised updates between two lines of progress
 

@@ -112,8 +112,8 @@ def read(text: str, case: Case, settings: JudgeSettings) -> RewardResult:
     response that no span before it has taken.
 
     Returns:
-        The result; of spans with a span reward for each one found, and the parts "spans" and "spans_lost", the numbers of
-        those found and of those that are not in the response, or have another value than 1 and -1. Where the answer
+        The result; of spans with a span reward for each one found, and the parts "spans" and "spans_lost", the numbers
+        of those found and of those that are not in the response, or have another value than 1 and -1. Where the answer
         says neither yes nor no, or both, the outcome is error.
     """
     answer = text.rpartition("</think>")[2].strip()

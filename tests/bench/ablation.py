@@ -45,8 +45,8 @@ BASE = "S = 1"
 
 
 def measure(quick: bool = False) -> Part:
-    """The methods with S > 0 on one set of actors, those with S = 0 before and after them: a learner that takes turns with
-    the engines may use all cores, so it is started with more threads."""
+    """The methods with S > 0 on one set of actors, those with S = 0 before and after them: a learner that takes turns
+    with the engines may use all cores, so it is started with more threads."""
     steps, rounds = (4, 1) if quick else (9, 2)
     seen: dict[str, list[dict[str, float]]] = {}
     methods: dict[str, MeasuredRun] = {}

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cluster.comparing.compare import machine
+from cluster.comparing.plan import machine
 from tests.bench.figures import Part, Target, part_of_numbers
 from tests.bench.page import write_page
 

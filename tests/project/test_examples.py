@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from cluster.comparing.compare import plan_comparison
+from cluster.comparing.plan import plan_comparison
 from cluster.config.reading import load_methods
 from examples.own_data.make_data import ROWS, write_data, write_model
 from examples.own_reward.reward import MOST_FOR_WRONG, reward

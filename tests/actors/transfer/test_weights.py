@@ -15,7 +15,7 @@ import ray
 
 from actors.arrow import unpacked
 from actors.data.world import ALPHABET
-from actors.settings import GeneratorSettings, RolloutSettings, SyncSettings
+from actors.settings import GeneratorSettings, RolloutSettings
 from actors.types import EngineSpec, RolloutRequest, SamplingSpec
 from learner.methods.algorithms import algorithm_of
 from learner.models.tiny import write_tiny_model
@@ -83,6 +83,7 @@ def pool_of(generators: dict[str, Any]) -> Any:
 
 
 def publisher_of(ranks: list, generators: dict[str, Any], bucket_bytes: int = 2**18) -> Any:
+    from cluster.config.reading import config_of
     from cluster.running.publish import Publisher
     from learner.client import LearnerClient
 

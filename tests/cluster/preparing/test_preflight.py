@@ -10,7 +10,8 @@ from actors.data.world import ALPHABET, write_addition
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
-from cluster.preparing.preflight import make_run_folder, prepare
+from cluster.preparing.folders import make_run_folder
+from cluster.preparing.preflight import prepare
 from learner.models.tiny import write_tiny_model
 
 

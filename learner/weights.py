@@ -71,34 +71,29 @@ class GeneratorsSyncClient:
 
     def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         """Each generator's workers get the ranks behind those of the generators before it."""
-        if "rank_offset" not in init_info:
-            self._call("init_weight_transfer_engine", [init_info] * len(self._receivers.generators))
-            return
-        offsets = range(init_info["rank_offset"], init_info["world_size"], self._receivers.workers_each)
-        self._call("init_weight_transfer_engine", [{**init_info, "rank_offset": offset} for offset in offsets])
+        generators = self._receivers.generators
+        infos = [init_info] * len(generators)
+        if "rank_offset" in init_info:
+            offsets = range(init_info["rank_offset"], init_info["world_size"], self._receivers.workers_each)
+            infos = [{**init_info, "rank_offset": offset} for offset in offsets]
+        self._wait([g.init_weight_transfer_engine.remote(info) for g, info in zip(generators, infos, strict=True)])
 
     def start_weight_update(self) -> None:
         """Tells all generators that weights will come."""
-        self._call("start_weight_update")
+        self._wait([generator.start_weight_update.remote() for generator in self._receivers.generators])
 
     def update_weights(self, update_info: Any) -> None:
         """Has all generators receive; returns when they have."""
-        self._call("update_weights", [update_info] * len(self._receivers.generators))
+        self._wait([generator.update_weights.remote(update_info) for generator in self._receivers.generators])
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
         """Does nothing: see `finish_version`."""
 
     def finish_version(self, version: int) -> None:
         """Tells all generators that the weights are whole, and what they are called."""
-        self._call("finish_weight_update", [str(version)] * len(self._receivers.generators))
+        self._wait([generator.finish_weight_update.remote(str(version)) for generator in self._receivers.generators])
 
-    def _call(self, method: str, arguments: Sequence[Any] | None = None) -> None:
-        """One method of each generator at the same time, with an argument for each or without any."""
-        generators = self._receivers.generators
-        if arguments is None:
-            calls = [getattr(generator, method).remote() for generator in generators]
-        else:
-            calls = [getattr(g, method).remote(argument) for g, argument in zip(generators, arguments, strict=True)]
+    def _wait(self, calls: list[Any]) -> None:
         ray.get(calls, timeout=self._receivers.timeout_seconds)
 
 

@@ -100,8 +100,8 @@ class Estimate:
 
     def text(self, form: str = ".3f") -> str:
         """The mean, and the half width where there is one."""
-        spread = "" if self.half is None else f" ± {format(self.half, form.lstrip('+'))}"
-        return format(self.mean, form) + spread
+        interval = "" if self.half is None else f" ± {format(self.half, form.lstrip('+'))}"
+        return format(self.mean, form) + interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

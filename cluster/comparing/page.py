@@ -264,7 +264,7 @@ def _label(axes: "Axes", ends: Sequence[End]) -> None:
         return
     transform = axes.transData.transform([(end.x, end.y) for end in ends])
     wanted = axes.transAxes.inverted().transform(transform)[:, 1]
-    for end, height in zip(ends, _spread(wanted, gap=0.052, low=0.01, high=0.99), strict=True):
+    for end, height in zip(ends, _spaced(wanted, gap=0.052, low=0.01, high=0.99), strict=True):
         gid = f"method{end.place}-name"
         leader = {
             "arrowstyle": "-",
@@ -290,7 +290,7 @@ def _label(axes: "Axes", ends: Sequence[End]) -> None:
         note.arrow_patch.set_gid(gid)
 
 
-def _spread(wanted: Array, *, gap: float, low: float, high: float) -> Array:
+def _spaced(wanted: Array, *, gap: float, low: float, high: float) -> Array:
     """The heights nearest to the wanted ones (least squares) that lie `gap` apart: an isotonic fit of what is left."""
     order, steps = np.argsort(wanted, kind="stable"), gap * np.arange(len(wanted))
     left, n = wanted[order] - steps, len(wanted)

@@ -10,11 +10,11 @@ from actors.data.stored import StoredGroups, read_stored
 from actors.errors import DataError
 from actors.settings import DataSettings
 from actors.types import Prompt
-from cluster.commands.check import bad_references, rows_of
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model
 from cluster.config.run_config import RunConfig
 from cluster.preparing.graders import Graders
+from cluster.preparing.references import bad_references, rows_of
 from learner.methods.choices import Anchor
 
 if TYPE_CHECKING:

@@ -88,8 +88,8 @@ class Tuned(SideModel):
 
     def __init__(self, around: Surroundings) -> None:
         model, learner = around.spec.model, around.spec.learner
-        load = partial(load_policy, learner.tuned_path, model, learner.logit_chunk)
-        self._frozen, self._budget = FrozenPolicy(load, around.spec), learner.micro_batch_tokens
+        build = partial(load_policy, learner.tuned_path, model, learner.logit_chunk)
+        self._frozen, self._budget = FrozenPolicy(build, around.spec), learner.micro_batch_tokens
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
         return logprobs_without_hidden(self._frozen, update, self._budget)
@@ -141,8 +141,8 @@ SIDE_MODELS: dict[SideModelKind, type[SideModel]] = {
 def policy_engine(path: Path, spec: LearnerSpec, schedule: Schedule) -> Engine:
     """An engine over the policy in a model folder."""
     has_entropy_gradient = bool(spec.algorithm.entropy)
-    load = partial(load_policy, path, spec.model, spec.learner.logit_chunk, has_entropy_gradient)
-    return Engine(load, spec, schedule)
+    build = partial(load_policy, path, spec.model, spec.learner.logit_chunk, has_entropy_gradient)
+    return Engine(build, spec, schedule)
 
 
 def logprobs_without_hidden(frozen: FrozenPolicy, update: UpdateBatch, micro_batch_tokens: int) -> list[torch.Tensor]:

@@ -180,7 +180,7 @@ def _worded(answer: str) -> RewardResult:
     verdicts = {word for word in (words[:1] + words[-1:]) if word in ("yes", "no")}
     if len(verdicts) != 1:
         return _failed("the judge's answer begins or ends with neither yes nor no, or with both", answer)
-    return _judged(verdicts.pop())
+    return _scored(verdicts.pop())
 
 
 def _spanned(answer: str, case: Case) -> RewardResult:
@@ -193,7 +193,7 @@ def _spanned(answer: str, case: Case) -> RewardResult:
         return _failed("the judge's JSON has no verdict yes or no", answer)
     spans = said.get("spans")
     span_rewards, lost = _located(spans if isinstance(spans, list) else [], case.response)
-    return _judged(verdict, {"spans": float(len(span_rewards)), "spans_lost": float(lost)}, span_rewards)
+    return _scored(verdict, {"spans": float(len(span_rewards)), "spans_lost": float(lost)}, span_rewards)
 
 
 def _located(spans: list[Any], response: str) -> tuple[tuple[SpanReward, ...], int]:
@@ -217,7 +217,7 @@ def _free(text: str, response: str, taken: list[SpanReward]) -> int:
     return -1
 
 
-def _judged(
+def _scored(
     verdict: str, parts: Mapping[str, float] | None = None, span_rewards: tuple[SpanReward, ...] = ()
 ) -> RewardResult:
     outcome = Outcome.CORRECT if verdict == "yes" else Outcome.WRONG

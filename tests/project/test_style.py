@@ -13,7 +13,6 @@ FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Rule = Callable[[ast.AST], Iterator[str]]
 
-# Files that still break a rule. Nothing may be added.
 # A dict[str, Any] is right where its keys come from outside: a row of JSON, a TOML tree, a message to a child process,
 # names that a program defined. Such a parameter is called by one of these names.
 FROM_OUTSIDE = {"body", "data", "job", "names", "report", "row", "rows", "tree"}

@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = ("rewards", "actors", "learner", "cluster")
 FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
-# Files that still use a word of the old language. Nothing may be added.
 # Words that are kept out in one sense only: the files in which another sense is at home.
 ALLOWED: dict[str, tuple[str, ...]] = {
     # The order of rows (ORDER BY), of a list in an answer, of prompts in an epoch, of the methods on a page.

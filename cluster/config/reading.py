@@ -5,7 +5,7 @@ Every mistake that can be seen without the cluster is a `ConfigError` before any
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,14 +70,14 @@ def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
     return common
 
 
-def _merged(common: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A section with the settings of another one put over it; its sub-sections are merged in the same way, once."""
     subsections = {
         key: common[key] | value
         for key, value in own.items()
         if isinstance(value, dict) and isinstance(common.get(key), dict)
     }
-    return common | own | subsections
+    return {**common, **own, **subsections}
 
 
 def load_methods(paths: Sequence[Path], overrides: Sequence[str], each: str = "") -> dict[str, RunConfig]:

@@ -16,7 +16,7 @@ SETTINGS: dict[str, str] = {
     "reward.judge_url": "reward.judge.url",
     "reward.model": "reward.model.path or reward.process.path or reward.judge.path",
     "reward.partial": "reward.number.partial or reward.math.partial or reward.code.partial or reward.sql.partial",
-    "reward.parts": "reward.sum.weights or reward.product.weights or reward.shaped.weights or reward.consistent.weights",
+    "reward.parts": "reward.sum.weights or reward.product.weights or reward.shaped.weights",
     "reward.rows": "reward.sql.rows",
     "reward.steps": "reward.span_weight",
     "reward.unsandboxed": "reward.code.unsandboxed",

@@ -27,7 +27,7 @@ from rewards.verdict import Case, Outcome, RewardResult, Verdict
 
 WORKER = "import sys; from rewards.grading.worker import main; main(sys.argv[1:])"
 START_SECONDS = 120.0  # a worker imports its libraries
-LOAD_SECONDS = 600.0  # a worker loads a model
+START_OF_MODEL_SECONDS = 600.0  # a worker loads a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class Grader:
     def _answers(self, place: Place, task: Task) -> Iterator[list[RewardResult]]:
         """The answer to each batch of a task. The worker gets all batches at once; when it is lost, the batch that it
         had in hand has no verdicts and the batches behind it go to another worker."""
-        memory_mib, loading = (0, LOAD_SECONDS) if place is Place.MODELS else (task.budget.memory_mib, 0.0)
+        memory_mib, loading = (0, START_OF_MODEL_SECONDS) if place is Place.MODELS else (task.budget.memory_mib, 0.0)
         left = list(task.batches)
         while left:
             worker = self._worker(place, memory_mib)

@@ -32,7 +32,9 @@ def test_good_data_says_how_much_there_is(tmp_path: Path, graders: Graders) -> N
     bad, said = checked(tmp_path, graders, [{"prompt": "1+1", "answer": "2"}, {"prompt": "2+2", "answer": 4}])
     assert bad == 0
     assert said == (
-        "data.jsonl: 2 rows\nreferences that responses can be graded against: 2 of 2\nreferences graded as responses: 2 correct"
+        "data.jsonl: 2 rows\n"
+        "references that responses can be graded against: 2 of 2\n"
+        "references graded as responses: 2 correct"
     )
 
 

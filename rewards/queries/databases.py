@@ -243,7 +243,8 @@ def _loaded(database: Database, memory_mib: int) -> "duckdb.DuckDBPyConnection":
 
 
 def _opened(memory_mib: int) -> "duckdb.DuckDBPyConnection":
-    """One thread, a quarter of the memory, no file to spill to, no extensions, no tables out of Python variables."""
+    """One thread, a quarter of the memory, no file to spill to, no extensions, no tables out of Python variables, no
+    progress bar."""
     import duckdb
 
     config: dict[str, Any] = {
@@ -256,7 +257,9 @@ def _opened(memory_mib: int) -> "duckdb.DuckDBPyConnection":
         "allow_community_extensions": False,
         "python_enable_replacements": False,
     }
-    return duckdb.connect(":memory:", config=config)
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def _lock(connection: "duckdb.DuckDBPyConnection") -> None:

@@ -19,7 +19,7 @@ HOMES = {
 # Which rooms of its own folder a room may import. Files that lie directly in a folder belong to no room: every room
 # may import them, and they may import every room.
 ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
-    "rewards": {"answers": (), "grading": (), "models": (), "programs": (), "queries": ()},
+    "rewards": {"answers": (), "grading": ("models",), "models": (), "programs": (), "queries": ()},
     "actors": {
         "data": (),
         "filtering": (),

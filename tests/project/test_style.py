@@ -30,9 +30,7 @@ NOT_YET: dict[str, frozenset[str]] = {
             "actors/filtering/filter.py",
             "actors/pool.py",
             "learner/weights.py",
-            "cluster/comparing/compare.py",
             "cluster/placement/startup.py",
-            "cluster/running/evaluate.py",
             "cluster/running/publish.py",
             "cluster/running/run.py",
             "cluster/running/warmup.py",
@@ -113,11 +111,7 @@ def is_text(node: ast.expr) -> bool:
 
 
 def is_getattr(node: ast.expr) -> bool:
-    return (
-        isinstance(node, ast.Call)
-        and ast.unparse(node.func) == "getattr"
-        and not isinstance(node.args[1], ast.Constant)
-    )
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr"
 
 
 def texts(node: ast.expr) -> list[str]:

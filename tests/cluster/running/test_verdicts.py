@@ -117,7 +117,7 @@ def yes_model(folder: Path) -> None:
 def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     yes_model(tmp_path / "judge")
-    settings = ("reward.name=judge", f"reward.judge.path={tmp_path}/judge", "reward.seconds=30", "filter.drop=all")
+    settings = ("reward.name=judge", f"reward.judge.path={tmp_path}/judge", "reward.seconds=30", "filter.drop=none")
     _, lines, rows = start(tmp_path, *settings, "run.steps=1", "learner.algorithm=reinforce")
     assert lines[0]["accuracy"] == 1.0
     assert {row["outcome"] for row in rows} == {"correct"}
@@ -185,7 +185,7 @@ def reward(response, reference, prompt):
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
 def test_rewards_of_steps_lie_on_their_tokens_and_train(tmp_path: Path, algorithm: str) -> None:
     (tmp_path / "mine.py").write_text(STEPS)
-    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=all")
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=none")
     _, lines, rows = start(tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
     assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
     for row in rows:

@@ -229,16 +229,16 @@ class _Worker:
 
     def send(self, task: Task) -> None:
         """Asks. Never waits for a computation: the worker reads all of a task before it begins."""
-        with suppress(BrokenPipeError, ConnectionResetError):  # `receive` says what became of it
+        with suppress(BrokenPipeError, ConnectionResetError):  # `receive` says how the worker ended
             self._connection.send(task)
 
     def receive(self, seconds: float) -> "list[RewardResult] | _Lost":
-        """The next answer, or why there is none within so many seconds."""
+        """The next answer, or why there is none within the seconds."""
         answer = self._wait(seconds)
         return answer if isinstance(answer, _Lost) else list(answer)
 
     def kill(self) -> None:
-        """Ends the process and those that it started."""
+        """Ends the process and every process that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -76,7 +76,7 @@ def find_database(folder: str, name: str, kind: str = "") -> Database:
 
     These are looked for, in this order: NAME.sqlite, .sqlite3 or .db; NAME/NAME.sqlite, .sqlite3 or .db (the layout of
     Spider and BIRD); NAME.duckdb; NAME/NAME.duckdb; a folder NAME of .parquet and .csv files, each one a table that is
-    named by its stem. `kind` "sqlite" or "duckdb" leaves only these.
+    named by its stem. With the `kind` "sqlite" or "duckdb" only databases of that engine are looked for.
 
     Raises:
         ValueError: there is none, or the name could lead out of the folder.

@@ -122,8 +122,9 @@ def check_sql_settings(settings: SqlSettings) -> None:
 def query_of(response: str) -> str | None:
     """The SQL of a response without its closing semicolon, or None where it holds none.
 
-    Thoughts, up to the last </think>, are left out. It is what stands in the last <answer>, of that or of the whole
-    the last block fenced as SQL, or the last fenced block, or everything from the first line that begins a query on.
+    Thoughts, up to the last </think>, are left out. The text is then what stands in the last <answer>, or all of it
+    where there is none. The SQL is the last block of the text that is fenced as SQL; without one the last fenced block;
+    without any fence everything from the first line on that begins a query.
     """
     text = response.rpartition("</think>")[2].partition("<think>")[0]
     answers = _ANSWER.findall(text)
@@ -140,7 +141,7 @@ def query_of(response: str) -> str | None:
 
 
 def statements(text: str) -> list[str]:
-    """The statements of a text of SQL, separated by semicolons, without those and without comments around them."""
+    """The statements of a text of SQL, without the semicolons between them and without comments around them."""
     parts: list[list[_Token]] = [[]]
     for token in _tokens(text):
         if token.text == ";":

@@ -76,7 +76,7 @@ def length_reward(case: Case) -> RewardResult:
     return RewardResult(
         outcome=Outcome.CORRECT if reward > 0.5 else Outcome.WRONG,
         why=f"{case.tokens} tokens of at most {case.max_new_tokens}; "
-        f"the reward falls from {1 - LENGTH_SHARE:.0%} of these on",
+        f"the reward falls from {1 - LENGTH_SHARE:.0%} of the most on",
         reward=reward,
         parts={"overlong": penalty},
     )

@@ -42,7 +42,8 @@ def own_group(cases: Sequence[Case], settings: OwnSettings, budget: Budget) -> l
     """What the person's function says of the siblings of one prompt, in their order.
 
     Raises:
-        TypeError, ValueError: it gave back something else than a list of so many grades, as `own` takes them.
+        TypeError, ValueError: it gave back something else than a list with a grade for each response, as
+            `own` takes it.
     """
     return _graded_group(_load(settings.file), cases, settings.file)
 

@@ -262,7 +262,7 @@ def _evaluated(side: Any, digits: int) -> Any:
 
 
 def _same_relation(one: Any, two: Any) -> bool:
-    """Equations by proportional differences, inequalities by those with a positive factor."""
+    """Equations by proportional differences, inequalities by differences with a positive factor between them."""
     from sympy import Eq, Expr, Ge, Gt, Le, Lt, Ne
 
     if not all(isinstance(side, Expr) for relation in (one, two) for side in relation.args):

@@ -97,7 +97,7 @@ def sentence_of(text: str) -> str:
 
 
 def first_formulas(text: str) -> tuple[str, ...]:
-    """The first formula or number of a text, with those that follow it as a list (`$1$ and $2$`); empty without any.
+    """The first formula or number of a text and the formulas that follow it as a list (`$1$ and $2$`); or empty.
 
     A text that is a formula as a whole is given back as it is.
     """
@@ -113,7 +113,7 @@ def first_formulas(text: str) -> tuple[str, ...]:
 
 
 def last_formulas(text: str) -> tuple[str, ...]:
-    """The last formula or number of a text, with those before it that form a list with it; empty without any."""
+    """The last formula or number of a text and the formulas before it that make a list with it; empty without any."""
     text = text[-_TAIL:]
     found = _formulas(text)
     first = len(found) - 1

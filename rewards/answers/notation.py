@@ -7,6 +7,8 @@ import re
 import unicodedata
 from fractions import Fraction
 
+from rewards.answers.rewrites import RULES
+
 _SIGNS = {
     "−": "-", "–": "-", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ",
     "≠": "\\neq ", "∞": "\\infty ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "π": "\\pi ", "θ": "\\theta ",
@@ -20,11 +22,6 @@ _COMMAND_NAMES = (
     r"(?:[dtc]?frac|boxed|text|mbox|mathrm|left|right|sqrt|leq?|geq?|neq?|in|infty|pi|cup|cap|pm|cdot|times|quad|qquad|"
     r"circ|theta|sin|cos|tan|log|ln|binom|begin|end|emptyset)(?![a-zA-Z])"
 )
-_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
-
-
-def _base(found: re.Match[str]) -> str:
-    return f"_{{{_BASES.get(found.group(1), found.group(1))}}}"
 
 
 def _raised(found: re.Match[str]) -> str:
@@ -32,77 +29,6 @@ def _raised(found: re.Match[str]) -> str:
     return sign + "{" + unicodedata.normalize("NFKC", found.group()).replace("−", "-") + "}"
 
 
-# Each pair is applied in this order to every answer.
-_REWRITES = tuple(
-    (re.compile(pattern), to)
-    for pattern, to in (
-        (r"\\(?:m?left|m?right|middle|[bB]igg?[lr]?)(?![a-zA-Z])\s*\.?(?=[\s()\[\]{}|\\<>/]|$)\s*", ""),
-        (r"(?<=\d)\{,\}(?=(?:\d{1,2}|\d{4,})(?!\d))|(?<![\d}.,])(0)\{,\}(?=\d)", r"\1."),
-        (r"(?<=\d),?\\!\s*,?\s*(?=\d{3}(?!\d))", ""),
-        (r",\\!\s*", ","),
-        (r"(?<=\d)(?:\\,|\{,\}|\\ |~)\s*(?=\d{3}(?!\d))", ""),
-        (r"\{,\}", ","),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\\(?:leq|leqslant)(?![a-zA-Z])|<=", r"\\le "),
-        (r"\\(?:geq|geqslant)(?![a-zA-Z])|>=", r"\\ge "),
-        (r"\\lt(?![a-zA-Z])", "<"),
-        (r"\\gt(?![a-zA-Z])", ">"),
-        (r"\\ne(?![a-zA-Z])|!=", r"\\neq "),
-        (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
-        (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
-        (r"\\(?:lbrack)(?![a-zA-Z])", "["),
-        (r"\\(?:rbrack)(?![a-zA-Z])", "]"),
-        (r"\\(?:langle|lparen)(?![a-zA-Z])", "("),
-        (r"\\(?:rangle|rparen)(?![a-zA-Z])", ")"),
-        (r"\\(?:displaystyle|textstyle|limits|nonumber|notag|hfill)(?![a-zA-Z])", " "),
-        (r"\\(?:text|mbox|mathrm|textrm|textnormal|hbox)\s*\{\s*,?\s*(and|or|et|ou|und|oder)\s*\}", r" \1 "),
-        (r"\\(?:text|mbox|mathrm)\s*\{\s*,?\s*\}", " "),
-        (r"^\s*\\(?:text|mbox|mathrm)\s*\{(?:(?!\bnot\b|n't)[^{}])*(?:\bis|[:=])\s*\}(?=.*\w)", ""),
-        (r"\\text\s*\{\s*(\d+)\s*\}(?=\s*_)", r"\1"),
-        (r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:ensuremath|boldsymbol|bm|bf)(?![a-zA-Z])", ""),
-        (r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}",
-         r"\\text{\1/\2}"),
-        (r"(?<=\d)\s*([AaPp])\.\s?[Mm]\b\.?", r" \1m"),
-        (r"\\(big)(?=c[ua]p(?![a-zA-Z]))", r"\\"),
-        (r"\^\s*\{?\s*\\circ\s*\}?\s*([CF])$", r"^\\circ\\text{\1}"),
-        (r"\\bmod(?![a-zA-Z])", r"\\mod "),
-        (r"\\in(?![a-zA-Z])\s*", r"\\in "),
-        (r"\\log\s*_\s*(?:e|\{\s*e\s*\})", r"\\ln "),
-        (r"\{([^{}\\]+)\\choose(?![a-zA-Z])([^{}]+)\}", r"\\binom{\1}{\2}"),
-        (r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)?\s*[({]?\s*)(\d+(?:\.\d+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)",
-         r"\1\\frac{\2\\pi}{180}"),
-        # the French way of writing intervals that are open
-        (r"(?:^|(?<=\\cup)|(?<=\\in ))\s*\]([^\[\],;]*[,;][^\[\]]*)(?=[\[\]]\s*(?:$|\\cup))", r" (\1"),
-        (r"(?<=[(\[])([^()\[\],;]*[,;][^()\[\]]*)\[(?=\s*(?:$|\\cup))", r"\1)"),
-        (r"(?<![^\W_])(?:et|und|[,;] ?and)(?![^\W_])", " and "),
-        (r"(?<![^\W_])(?:ou|oder|[,;] ?or)(?![^\W_])", " or "),
-        (r"(?<=[\d)}])or(?=[A-Za-z(\\\d])", " or "),
-        (r"\\(?:and|land)(?![a-zA-Z])", " and "),
-        (r"\\(?:lor)(?![a-zA-Z])", " or "),
-        (r"\\q?quad(?=[A-Za-z])", " "),
-        (r"(?<!\\)\\(?:q?quad|hspace\{[^{}]*\}|,|;|:|!| )|~", " "),
-        (r"\\sqrt\s*\(([^()]*)\)|(?<![\\a-zA-Z])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1\2}"),
-        (r"(?<![\\a-zA-Z])sqrt\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}"),
-        (r"(?<![\\a-zA-Z])sqrt\s*(?=\{)", r"\\sqrt "),
-        (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
-        (r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}"),
-        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
-        (r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}"),
-        (r"(?<![\\a-zA-Z])(pi|infinity|infty|theta)(?![a-zA-Z])", r"\\\1 "),
-        (r"\\infinity", r"\\infty"),
-        (r"(?<=[\w)}])\s*\*\*\s*(?=[\w({\\-])", "^"),
-        (r"\^\s*\(([^()]*)\)", r"^{\1}"),
-        (r"(?<=[\w)}])\s*\*\s*(?=[\w({\\-])", r"\\cdot "),
-        (r"^(-?)\s*\\\$\s*([\d.,]*\d)\s*$", r"\1\2\\text{ dollars}"),
-        (r"\\(?:textdollar|pounds|euro|EUR|yen|textsterling|texteuro)(?![a-zA-Z])|\\\$|[$€£¥₹₽₩₫₪₺]", " "),
-        (r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ]*\d)", lambda found: found.group(1).replace(" ", "")),
-        (r"^\s*(?:[A-Za-z]\w*)?\s*\\(?:approx|simeq|doteq)(?![a-zA-Z])", ""),
-        (r"\s*\\(?:approx|simeq|doteq)(?![a-zA-Z]).*", ""),
-        (r"_\{?\s*\\(?:text|mathrm|mbox)\s*\{\s*([a-z]+)\s*\}\s*\}?", _base),
-        (r"^__(.+)__$", r"\1"),
-        (r"\s+", " "),
-    )
-)  # fmt: skip
 _TRIM = re.compile(
     r"^(?:[\s,;:!?*\"'`#]|\.(?!\d|\\(?:overline|bar|dot))|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"'`#]|(?<!\\)\.(?!\d)|(?<!\d)!)+$"
 )
@@ -155,8 +81,8 @@ def clean(text: str) -> str:
         text = re.sub(r"(?<!\\)\\\\(?=" + _COMMAND_NAMES + r"|[{}])", r"\\", text)
         text = text if "\\begin" in text else text.replace("\\\\", " ")
     text = re.sub(r"\$\$|\\[\[\]()](?!\w*\})|(?<!\\)\$", " ", text)
-    for pattern, to in _REWRITES:
-        text = pattern.sub(to, text)
+    for rule in RULES:
+        text = rule.apply(text)
     before = None
     while text != before:
         before = text

@@ -27,7 +27,7 @@ from rewards.verdict import Case, Outcome, RewardResult, Verdict
 
 WORKER = "import sys; from rewards.grading.worker import main; main(sys.argv[1:])"
 START_SECONDS = 120.0  # a worker imports its libraries
-MODEL_SECONDS = 600.0  # a worker loads a model
+START_OF_MODEL_SECONDS = 600.0  # a worker loads a model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class Grader:
     def _answers(self, place: Place, task: Task) -> Iterator[list[RewardResult]]:
         """The answer to each batch of a task. The worker gets all batches at once; when it is lost, the batch that it
         had in hand has no verdicts and the batches behind it go to another worker."""
-        memory_mib, loading = (0, MODEL_SECONDS) if place is Place.MODELS else (task.budget.memory_mib, 0.0)
+        memory_mib, loading = (0, START_OF_MODEL_SECONDS) if place is Place.MODELS else (task.budget.memory_mib, 0.0)
         left = list(task.batches)
         while left:
             worker = self._worker(place, memory_mib)
@@ -229,16 +229,16 @@ class _Worker:
 
     def send(self, task: Task) -> None:
         """Asks. Never waits for a computation: the worker reads all of a task before it begins."""
-        with suppress(BrokenPipeError, ConnectionResetError):  # `receive` says what became of it
+        with suppress(BrokenPipeError, ConnectionResetError):  # `receive` says how the worker ended
             self._connection.send(task)
 
     def receive(self, seconds: float) -> "list[RewardResult] | _Lost":
-        """The next answer, or why there is none within so many seconds."""
+        """The next answer, or why there is none within the seconds."""
         answer = self._wait(seconds)
         return answer if isinstance(answer, _Lost) else list(answer)
 
     def kill(self) -> None:
-        """Ends the process and those that it started."""
+        """Ends the process and every process that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

@@ -21,7 +21,7 @@ class Ask(StrEnum):
     """What is asked about a batch of cases."""
 
     GRADE = "grade"  # a result for each case, alone
-    GRADE_GROUP = "grade group"  # the same for the siblings of one prompt, which may be compared
+    GRADE_GROUP = "grade group"  # a result for each sibling of one prompt, which may be compared
     CHECK = "check"  # whether responses can be graded against the references: correct or wrong
 
 

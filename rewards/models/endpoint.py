@@ -1,4 +1,4 @@
-"""A client for chat endpoints of the OpenAI kind: conversations in, answers or the reasons for their lack out."""
+"""A client for chat endpoints of the OpenAI kind: conversations in; out comes each answer, or why there is none."""
 
 import json
 import os
@@ -54,35 +54,54 @@ def ask(url: str, model: str, conversations: Sequence[Conversation], seconds: fl
         return list(threads.map(partial(_ask_one, client, target, model, seconds), conversations))
 
 
+class _TryAgain(Exception):
+    """A request failed in a way that another one may not; the message says how."""
+
+
 def _ask_one(
     client: "httpx.Client", target: str, model: str, seconds: float, conversation: Conversation
 ) -> str | Failure:
     import httpx
+    import tenacity
 
-    deadline = time.monotonic() + seconds
     body = {"model": model, "messages": list(conversation), "temperature": 0, "max_tokens": ANSWER_TOKENS}
-    late = Failure(outcome=Outcome.TIMEOUT, why=f"{target} gave no answer within {seconds:g} s")
-    failure = late
-    for number in range(TRIES):
-        try:
-            status, reply = _post(client, target, body, deadline)
-        except (TimeoutError, httpx.TimeoutException):
-            return late
-        except httpx.TransportError as lost:
-            failure = _error(f"{target} cannot be reached: {type(lost).__name__}: {lost}")
-        except (httpx.InvalidURL, httpx.StreamError, httpx.DecodingError, OverflowError) as wrong:
-            return _error(f"{target}: {type(wrong).__name__}: {wrong}")
-        else:
-            if status == 200:
-                return _answer(target, reply)
-            failure = _error(f"{target} answered with status {status}: {_text(reply)}")
-            if status != 429 and status < 500:
-                return failure
-        wait = FIRST_WAIT * 2**number
-        if number + 1 == TRIES or time.monotonic() + wait >= deadline:
-            break
-        time.sleep(wait)
-    return failure
+    tries = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(_TryAgain),
+        wait=tenacity.wait_exponential(multiplier=FIRST_WAIT),
+        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(seconds),
+        reraise=True,
+    )
+    try:
+        return tries(_try_once, client, target, body, time.monotonic() + seconds)
+    except (TimeoutError, httpx.TimeoutException):
+        return Failure(outcome=Outcome.TIMEOUT, why=f"{target} gave no answer within {seconds:g} s")
+    except _TryAgain as failure:
+        return _error(str(failure))
+    except (httpx.InvalidURL, httpx.StreamError, httpx.DecodingError, OverflowError) as wrong:
+        return _error(f"{target}: {type(wrong).__name__}: {wrong}")
+
+
+def _try_once(client: "httpx.Client", target: str, body: dict[str, Any], deadline: float) -> str | Failure:
+    """The answer to one request, or why there will be none.
+
+    Raises:
+        _TryAgain: the connection was lost, or the endpoint is busy or broken for now.
+        TimeoutError, httpx.HTTPError: as `_post`.
+    """
+    import httpx
+
+    try:
+        status, reply = _post(client, target, body, deadline)
+    except httpx.TimeoutException:
+        raise
+    except httpx.TransportError as lost:
+        raise _TryAgain(f"{target} cannot be reached: {type(lost).__name__}: {lost}") from lost
+    if status == 200:
+        return _answer(target, reply)
+    why = f"{target} answered with status {status}: {_text(reply)}"
+    if status == 429 or status >= 500:
+        raise _TryAgain(why)
+    return _error(why)
 
 
 def _post(client: "httpx.Client", target: str, body: dict[str, Any], deadline: float) -> tuple[int, bytes]:

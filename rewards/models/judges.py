@@ -112,9 +112,9 @@ def read(text: str, case: Case, settings: JudgeSettings) -> RewardResult:
     response that no span before it has taken.
 
     Returns:
-        The result; of spans with a span reward for each one found, and the parts "spans" and "spans_lost", the numbers
-        of those found and of those that are not in the response, or have another value than 1 and -1. Where the answer
-        says neither yes nor no, or both, the outcome is error.
+        The result. With "spans" it has a span reward for each span found, the part "spans" (how many were found) and
+        the part "spans_lost" (how many are not in the response, or have another value than 1 and -1). Where the
+        answer says neither yes nor no, or both, the outcome is error.
     """
     answer = text.rpartition("</think>")[2].strip()
     if "<think>" in answer:
@@ -180,7 +180,7 @@ def _worded(answer: str) -> RewardResult:
     verdicts = {word for word in (words[:1] + words[-1:]) if word in ("yes", "no")}
     if len(verdicts) != 1:
         return _failed("the judge's answer begins or ends with neither yes nor no, or with both", answer)
-    return _scored(verdicts.pop())
+    return _said(verdicts.pop())
 
 
 def _spanned(answer: str, case: Case) -> RewardResult:
@@ -193,7 +193,7 @@ def _spanned(answer: str, case: Case) -> RewardResult:
         return _failed("the judge's JSON has no verdict yes or no", answer)
     spans = said.get("spans")
     span_rewards, lost = _located(spans if isinstance(spans, list) else [], case.response)
-    return _scored(verdict, {"spans": float(len(span_rewards)), "spans_lost": float(lost)}, span_rewards)
+    return _said(verdict, {"spans": float(len(span_rewards)), "spans_lost": float(lost)}, span_rewards)
 
 
 def _located(spans: list[Any], response: str) -> tuple[tuple[SpanReward, ...], int]:
@@ -217,7 +217,7 @@ def _free(text: str, response: str, taken: list[SpanReward]) -> int:
     return -1
 
 
-def _scored(
+def _said(
     verdict: str, parts: Mapping[str, float] | None = None, span_rewards: tuple[SpanReward, ...] = ()
 ) -> RewardResult:
     outcome = Outcome.CORRECT if verdict == "yes" else Outcome.WRONG

@@ -59,7 +59,7 @@ def model(cases: Sequence[Case], settings: ModelSettings) -> list[RewardResult]:
 def process(cases: Sequence[Case], settings: ProcessSettings) -> list[RewardResult]:
     """Scores every step of responses with the process reward model in `settings.path`.
 
-    Steps are those of `steps`. A token-classification model reads prompt and steps, each step closed by <extra_0>
+    `steps` divides a response. A token-classification model reads prompt and steps, each step closed by <extra_0>
     where the tokenizer knows it, else by a line feed, and its score is sigmoid of one label, or the probability of the
     last of two, at the last token of each. A causal model is read as Math-Shepherd's (arXiv 2312.08935): each step
     closed by its tag, the score is the probability of "+" against "-" there. Of a text longer than the model's
@@ -191,7 +191,7 @@ class _Row:
 
 
 def _kind(folder: str, *kinds: str) -> str:
-    """Which of these kinds of model a folder holds."""
+    """Which of the kinds of model a folder holds."""
     config = json.loads(check_folder(folder).read_text(encoding="utf-8"))
     names = config.get("architectures") or ["none"]
     found = next((kind for kind in kinds if names[0].endswith(kind)), None)

@@ -104,7 +104,7 @@ def _parts(prompt: str, source: str, entry: str) -> list[CodeType]:
     """
     if not entry:
         return [compile(source, "<response>", "exec")]
-    import ast  # these two cost each verdict time, and most do without them
+    import ast  # both imports cost each verdict time, and most verdicts need neither
     import textwrap
 
     try:

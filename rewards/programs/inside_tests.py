@@ -197,7 +197,7 @@ def main(job: dict[str, Any]) -> None:
     The job holds `setup` and `tests` (sources), the `names` and `modules` that they use, `entry` and `pipes`.
 
     The reports are {"failed": why} where the code did not load or the setup fails by its fault, {"test": number,
-    "failed": why, or ""} for each test, both with "gone" (what ended the player, or ""), {"fault": why} where the
+    "failed": why, or ""} for each test, both with "gone" (what ended the program, or ""), {"fault": why} where the
     tests cannot be run at all, and {"end": true} after the last.
     """
     output = confine(job, keep_output=False)

@@ -1,7 +1,10 @@
 """The system calls that a sandboxed program is refused, as a program for the kernel's own filter (seccomp, BPF).
 
-The filter stands behind the name spaces and limits of sandbox.py and closes what those leave open: the
-kernel does not bind root to its limit on processes, and memory behind memfd and System V objects counts nowhere.
+The filter stands behind the name spaces and limits of sandbox.py and closes two gaps that they leave: the kernel does
+not bind root to its limit on processes, and no limit counts memory behind memfd and System V objects.
+
+It is assembled here and not by libseccomp (`pyseccomp`): that library has no rule for all calls above a number, which
+are refused here as unknown, and its C part would have to be installed on every machine that grades.
 """
 
 import struct

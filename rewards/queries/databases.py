@@ -76,7 +76,7 @@ def find_database(folder: str, name: str, kind: str = "") -> Database:
 
     These are looked for, in this order: NAME.sqlite, .sqlite3 or .db; NAME/NAME.sqlite, .sqlite3 or .db (the layout of
     Spider and BIRD); NAME.duckdb; NAME/NAME.duckdb; a folder NAME of .parquet and .csv files, each one a table that is
-    named by its stem. `kind` "sqlite" or "duckdb" leaves only these.
+    named by its stem. With the `kind` "sqlite" or "duckdb" only databases of that engine are looked for.
 
     Raises:
         ValueError: there is none, or the name could lead out of the folder.
@@ -243,7 +243,8 @@ def _loaded(database: Database, memory_mib: int) -> "duckdb.DuckDBPyConnection":
 
 
 def _opened(memory_mib: int) -> "duckdb.DuckDBPyConnection":
-    """One thread, a quarter of the memory, no file to spill to, no extensions, no tables out of Python variables."""
+    """One thread, a quarter of the memory, no file to spill to, no extensions, no tables out of Python variables, no
+    progress bar."""
     import duckdb
 
     config: dict[str, Any] = {
@@ -256,7 +257,9 @@ def _opened(memory_mib: int) -> "duckdb.DuckDBPyConnection":
         "allow_community_extensions": False,
         "python_enable_replacements": False,
     }
-    return duckdb.connect(":memory:", config=config)
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute("SET enable_progress_bar = false")
+    return connection
 
 
 def _lock(connection: "duckdb.DuckDBPyConnection") -> None:

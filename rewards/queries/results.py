@@ -79,7 +79,7 @@ def same(wanted: Result, given: Result, keys: Sequence[Row] | None) -> bool:
     Columns are matched by position; failing that, by name, where both results have the same set of distinct names
     (case aside) in another order. Rows are compared as a bag when `keys` is None. Otherwise `keys` holds for each
     wanted row the values it was ordered by, and rows are compared in order, except among neighbours with equal keys:
-    SQL leaves the order of those open.
+    SQL leaves their order open.
 
     Cells: ints, text and bytes exactly; None equals None only; a float equals a number within a relative 1e-6.
     """

@@ -22,6 +22,7 @@ from typing import Annotated
 from pydantic import Field
 
 from rewards.queries.databases import Database, Limits, QueryError, QueryTimeout, find_database, run_query
+from rewards.queries.ordering import ordering_of
 from rewards.queries.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
 from rewards.settings import Budget, KindSettings, Partial
 from rewards.verdict import Case, Outcome, RewardResult
@@ -43,9 +44,6 @@ _BARE = re.compile(r"^[ \t]*(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?[\w\"`\[\]]+\s*(
 _STATEMENT = re.compile(
     r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE|REPLACE|DROP|CREATE|ALTER|ATTACH|DETACH|PRAGMA|VACUUM|COPY)\b", re.I
 )
-_AFTER_COLUMNS = ("FROM", "WHERE", "GROUP", "HAVING", "WINDOW", "ORDER", "LIMIT")
-_AFTER_ORDER = ("LIMIT", "OFFSET", "FETCH")
-_COMPOUND = ("UNION", "INTERSECT", "EXCEPT")
 
 
 class SqlSettings(KindSettings):
@@ -124,8 +122,9 @@ def check_sql_settings(settings: SqlSettings) -> None:
 def query_of(response: str) -> str | None:
     """The SQL of a response without its closing semicolon, or None where it holds none.
 
-    Thoughts, up to the last </think>, are left out. It is what stands in the last <answer>, of that or of the whole
-    the last block fenced as SQL, or the last fenced block, or everything from the first line that begins a query on.
+    Thoughts, up to the last </think>, are left out. The text is then what stands in the last <answer>, or all of it
+    where there is none. The SQL is the last block of the text that is fenced as SQL; without one the last fenced block;
+    without any fence everything from the first line on that begins a query.
     """
     text = response.rpartition("</think>")[2].partition("<think>")[0]
     answers = _ANSWER.findall(text)
@@ -142,7 +141,7 @@ def query_of(response: str) -> str | None:
 
 
 def statements(text: str) -> list[str]:
-    """The statements of a text of SQL, separated by semicolons, without those and without comments around them."""
+    """The statements of a text of SQL, without the semicolons between them and without comments around them."""
     parts: list[list[_Token]] = [[]]
     for token in _tokens(text):
         if token.text == ";":
@@ -212,23 +211,21 @@ def _wanted(database: Database, query: str, limits: Limits) -> _Wanted:
     result = run_query(database, query, limits)
     if result.more:
         raise QueryError(f"it gives more than {limits.rows} rows; raise the reward's setting rows")
-    terms = _order_terms(query)
-    if not terms or len(result.rows) < 2:
+    ordering = ordering_of(query, "sqlite" if database.engine == "sqlite" else "duckdb", result.columns)
+    if ordering is None or len(result.rows) < 2:
         return _Wanted(result=result, keys=None)
-    places, hidden = _key_places(query, terms, result)
-    keyed = _with_columns(query, hidden) if hidden else query
     strict = _Wanted(result=result, keys=tuple((number,) for number in range(len(result.rows))))
-    if keyed is None:
+    if ordering.keyed is None:
         return strict
     try:
         left = replace(limits, seconds=max(end - time.monotonic(), 0.0))
-        rows = run_query(database, keyed, left).rows if hidden else result.rows
+        rows = result.rows if ordering.keyed == query else run_query(database, ordering.keyed, left).rows
     except QueryError:  # a key that is no column, such as an expression of aliases: the order counts in full
         return strict
     width = len(result.columns)
     if sorted(map(repr, result.rows)) != sorted(repr(row[:width]) for row in rows):
         return strict
-    keys = tuple((*(row[place] for place in places), *row[width:]) for row in rows)
+    keys = tuple((*(row[place] for place in ordering.places), *row[width:]) for row in rows)
     return _Wanted(result=replace(result, rows=tuple(row[:width] for row in rows)), keys=keys)
 
 
@@ -331,68 +328,3 @@ def _unnamed(item: str) -> str:
     tokens = _tokens(item)
     named = len(tokens) > 2 and tokens[-2].word == "AS" and tokens[-2].depth == 0
     return item[: tokens[-2].start].strip() if named else item
-
-
-def _order_terms(query: str) -> list[str]:
-    """The terms of the ORDER BY of the whole query, without their directions; none where it does not order."""
-    tokens = [token for token in _tokens(query) if token.depth == 0]
-    at = [i for i, token in enumerate(tokens[:-1]) if token.word == "ORDER" and tokens[i + 1].word == "BY"]
-    if not at:
-        return []
-    start = tokens[at[-1] + 1].end
-    end = next((token.start for token in tokens[at[-1] :] if token.word in _AFTER_ORDER), len(query))
-    terms = list[str]()
-    clause = query[start:end]
-    for part in _split(_tokens(clause), 0):
-        if len(part) > 2 and part[-2].word == "NULLS":
-            part = part[:-2]
-        if len(part) > 1 and part[-1].word in ("ASC", "DESC"):
-            part = part[:-1]
-        terms.append(clause[part[0].start : part[-1].end])
-    return terms
-
-
-def _key_places(query: str, terms: Sequence[str], result: Result) -> tuple[list[int], list[str]]:
-    """The columns of the result that are keys of its order, and the keys that are no columns of it."""
-    names = [name.casefold() for name in result.columns]
-    columns = [_normal(_unnamed(column)) for column in _columns(query)]
-    places, hidden = list[int](), list[str]()
-    for term in terms:
-        name = term.strip('"`[]').casefold()
-        if term.isdecimal() and 1 <= int(term) <= len(names):
-            places.append(int(term) - 1)
-        elif name in names:
-            places.append(names.index(name))
-        elif len(columns) == len(names) and _normal(term) in columns:
-            places.append(columns.index(_normal(term)))
-        else:
-            hidden.append(term)
-    return places, hidden
-
-
-def _normal(text: str) -> str:
-    return " ".join(token.word or token.text for token in _tokens(text))
-
-
-def _selected(query: str) -> tuple[list[_Token], int]:
-    """The tokens of the column list of the whole query, and where it ends in the text."""
-    tokens = _tokens(query)
-    start = next((i for i, token in enumerate(tokens) if token.depth == 0 and token.word == "SELECT"), len(tokens))
-    for i in range(start + 1, len(tokens)):
-        token = tokens[i]
-        if token.depth == 0 and token.word in _AFTER_COLUMNS and tokens[i - 1].word != "DISTINCT":
-            return tokens[start + 1 : i], tokens[i - 1].end
-    return tokens[start + 1 :], tokens[-1].end if tokens else 0
-
-
-def _columns(query: str) -> list[str]:
-    return [query[part[0].start : part[-1].end] for part in _split(_selected(query)[0], 0)]
-
-
-def _with_columns(query: str, columns: Sequence[str]) -> str | None:
-    """The query with more columns, or None where they would change which rows it gives."""
-    selected, end = _selected(query)
-    compound = any(token.depth == 0 and token.word in _COMPOUND for token in _tokens(query))
-    if not selected or selected[0].word == "DISTINCT" or compound:
-        return None
-    return query[:end] + "".join(f", ({column})" for column in columns) + query[end:]

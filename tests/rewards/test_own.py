@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards import Case, Outcome, RewardResult
-from rewards.own import OwnSettings, check_own, own
+from rewards import Budget, Case, Outcome, RewardResult
+from rewards.own import OwnSettings, check_own, own, own_group
 
 CASE = Case(response="a", reference="b", prompt="c")
 
@@ -48,3 +48,12 @@ def test_a_file_that_cannot_serve_is_named_before_the_run(tmp_path: Path) -> Non
     ):
         with pytest.raises(ValueError, match=message):
             check_own(OwnSettings(file=file))
+
+
+def test_a_file_may_compare_siblings_instead(tmp_path: Path) -> None:
+    file = tmp_path / "group.py"
+    file.write_text("def reward_group(responses, reference, prompt):\n    return [len(responses) == 1]\n")
+    check_own(OwnSettings(file=str(file)))
+    assert own(CASE, OwnSettings(file=str(file))).outcome is Outcome.CORRECT
+    results = own_group([CASE], OwnSettings(file=str(file)), Budget())
+    assert [result.reward for result in results] == [1.0]

@@ -59,3 +59,35 @@ def test_a_bad_row_is_named_before_anything_is_graded(
 def test_a_misspelt_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grade", str(cases(tmp_path, ROWS)), "reward.nam=math"]) == 2
     assert "unknown setting reward.nam, did you mean reward.name?" in capsys.readouterr().err
+
+
+GROUPS = (
+    "def reward_group(responses, reference, prompt):\n    return [r == max(responses, key=len) for r in responses]\n"
+)
+
+
+def test_rows_of_a_group_are_graded_together_where_the_reward_compares_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(GROUPS)
+    rows: list[dict[str, Any]] = [
+        {"response": "a", "reference": "", "group": 1},
+        {"response": "long", "reference": "", "group": 2},
+        {"response": "abc", "reference": "", "group": 1},
+        {"response": "alone", "reference": ""},
+        {"response": "longer", "reference": "", "group": 2},
+        {"reward": "number", "response": "7", "reference": "7", "group": 2},
+    ]
+    out = tmp_path / "graded.jsonl"
+    settings = ["reward.name=mine", "reward.mine.kind=own", f"reward.mine.file={tmp_path}/mine.py"]
+    assert main(["grade", str(cases(tmp_path, rows)), "--out", str(out), "--workers", "2", *settings]) == 0
+    graded = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["response"] for row in graded] == [row["response"] for row in rows]
+    assert [row["outcome"] for row in graded] == ["wrong", "wrong", "correct", "correct", "correct", "correct"]
+
+
+def test_siblings_with_different_references_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text(GROUPS)
+    rows = [{"response": "a", "reference": "1", "group": 1}, {"response": "b", "reference": "2", "group": 1}]
+    settings = ["reward.name=own", f"reward.own.file={tmp_path}/mine.py"]
+    assert main(["grade", str(cases(tmp_path, rows)), *settings]) == 2
+    said = capsys.readouterr().err
+    assert "cases.jsonl:2 has the reference '2' and line 1 the reference '1'" in said

@@ -7,7 +7,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, load_config, load_methods, to_toml
 from cluster.config.renamed import SETTINGS
 from cluster.config.run_config import RunConfig
-from rewards import KINDS
+from rewards import KINDS, JudgeSettings
 
 RUNS = Path(__file__).parents[3] / "deploy" / "runs"
 WORLD = {"world": {"name": "addition"}}
@@ -185,6 +185,15 @@ def test_one_run_file_may_be_varied_by_the_values_of_a_setting() -> None:
         ("filter.keep=mixed", "filter.drop = 'both'"),
         ("filter.keep=x", "filter.drop"),
         ("reward.steps=0.5", "reward.span_weight"),
+        ("reward.databases=/data", "reward.sql.databases"),
+        ("reward.model=/models/safe", "reward.model.path"),
+        ("reward.judge_url=http://host/v1", "reward.judge.url"),
+        ("reward.parts={sql = 0.9}", "reward.sum.weights"),
+        ("reward.file=mine.py", "reward.own.file"),
+        ("reward.rows=5", "reward.sql.rows"),
+        ("reward.aggregate=min", "reward.process.aggregate"),
+        ("reward.unsandboxed=true", "reward.code.unsandboxed"),
+        ("reward.partial=0.1", "reward.math.partial"),
         ("learner.algorithm=reinforce-no-wrong", "'reinforce-drop-all-wrong'"),
     ],
 )
@@ -208,3 +217,56 @@ def test_the_config_that_a_run_writes_reads_back_whatever_its_texts_hold(tmp_pat
     file = tmp_path / "config.toml"
     file.write_text(to_toml(config), encoding="utf-8")
     assert load_config(file) == config
+
+
+REWARDS = """
+[world]
+name = "addition"
+[reward]
+name = "total"
+[reward.total]
+kind = "sum"
+weights = {safe = 0.3, helpful = 0.7}
+[reward.safe]
+kind = "judge"
+path = "/models/safe"
+prompt = "few-shot"
+[reward.helpful]
+kind = "judge"
+url = "http://host:8000/v1"
+model = "m"
+"""
+
+
+def test_rewards_of_a_run_file_read_back_equal_and_tell_which_judges_the_run_hosts(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(REWARDS)
+    config = load_config(tmp_path / "run.toml", ["reward.sql.databases=/data/db"])
+    assert config.hosted_judges == {"safe": "/models/safe"}
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    assert load_config(tmp_path / "config.toml") == config
+    (tmp_path / "other.toml").write_text('extends = "run.toml"\n[reward.safe]\npath = "/models/other"\n')
+    other = load_config(tmp_path / "other.toml", ["reward.total.weights={safe = 1.0}"])
+    assert other.reward.of("safe") == JudgeSettings(kind="judge", path="/models/other", prompt="few-shot")
+    assert list(other.reward.leaves("total")) == ["safe"]
+
+
+def test_rows_may_name_any_judge_of_the_run_file(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(REWARDS)
+    by_rows = load_config(tmp_path / "run.toml", ["reward.name=math", "data.reward_column=kind"])
+    assert by_rows.hosted_judges == {"safe": "/models/safe"}
+    assert load_config(tmp_path / "run.toml", ["reward.name=math"]).hosted_judges == {}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("reward.sql.database=/data", "unknown setting reward.sql.database, did you mean reward.sql.databases?"),
+        ("reward.nam=math", "unknown setting reward.nam, did you mean reward.name?"),
+        ("reward.sql.rows=0", "reward.sql.rows must be at least 1, got 0"),
+        ("reward.safe.path=x", "reward.safe needs a kind"),
+    ],
+)
+def test_a_mistake_in_the_settings_of_a_reward_is_named_in_full(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        load_config(RUNS / "demo.toml", [override])
+    assert str(failure.value).startswith(message)

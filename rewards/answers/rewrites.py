@@ -1,0 +1,203 @@
+"""The rules that make LaTeX and plain notation uniform. Each has an example, and a test runs every example."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10}
+
+Replacement = str | Callable[[re.Match[str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A pattern that is replaced wherever it stands in an answer."""
+
+    name: str  # what it makes uniform
+    pattern: str
+    replacement: Replacement
+    before: str  # an example
+    after: str  # what this rule alone makes of the example
+    compiled: re.Pattern[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "compiled", re.compile(self.pattern))  # the class is frozen
+
+    def apply(self, text: str) -> str:
+        """The text with every occurrence replaced."""
+        return self.compiled.sub(self.replacement, text)
+
+
+def _base(found: re.Match[str]) -> str:
+    return f"_{{{_BASES.get(found.group(1), found.group(1))}}}"
+
+
+def _joined(found: re.Match[str]) -> str:
+    return found.group(1).replace(" ", "")
+
+
+# Applied in this order to every answer: a rule may rely on what the rules before it have made uniform.
+RULES = (
+    Rule(
+        "sizes of brackets",
+        r"\\(?:m?left|m?right|middle|[bB]igg?[lr]?)(?![a-zA-Z])\s*\.?(?=[\s()\[\]{}|\\<>/]|$)\s*",
+        "",
+        r"\left( 1, 2\right)",
+        "( 1, 2)",
+    ),
+    Rule(
+        "decimal comma in braces",
+        r"(?<=\d)\{,\}(?=(?:\d{1,2}|\d{4,})(?!\d))|(?<![\d}.,])(0)\{,\}(?=\d)",
+        r"\1.",
+        "2{,}5",
+        "2.5",
+    ),
+    Rule("thousands with a negative space", r"(?<=\d),?\\!\s*,?\s*(?=\d{3}(?!\d))", "", r"10,\!000", "10000"),
+    Rule("comma with a negative space", r",\\!\s*", ",", r"1,\! 2", "1,2"),
+    Rule("thousands with a thin space", r"(?<=\d)(?:\\,|\{,\}|\\ |~)\s*(?=\d{3}(?!\d))", "", r"10\,000", "10000"),
+    Rule("comma in braces", r"\{,\}", ",", "(1{,}2)", "(1,2)"),
+    Rule("sizes of fractions", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"),
+    Rule("at most", r"\\(?:leq|leqslant)(?![a-zA-Z])|<=", r"\\le ", r"x \leq 2", r"x \le  2"),
+    Rule("at least", r"\\(?:geq|geqslant)(?![a-zA-Z])|>=", r"\\ge ", "x >= 2", r"x \ge  2"),
+    Rule("less than", r"\\lt(?![a-zA-Z])", "<", r"x \lt 2", "x < 2"),
+    Rule("greater than", r"\\gt(?![a-zA-Z])", ">", r"x \gt 2", "x > 2"),
+    Rule("not equal", r"\\ne(?![a-zA-Z])|!=", r"\\neq ", "x != 2", r"x \neq  2"),
+    Rule("left brace by name", r"\\(?:lbrace)(?![a-zA-Z])", r"\\{", r"\lbrace 1, 2\}", r"\{ 1, 2\}"),
+    Rule("right brace by name", r"\\(?:rbrace)(?![a-zA-Z])", r"\\}", r"\{1, 2\rbrace", r"\{1, 2\}"),
+    Rule("left bracket by name", r"\\(?:lbrack)(?![a-zA-Z])", "[", r"\lbrack 1, 2]", "[ 1, 2]"),
+    Rule("right bracket by name", r"\\(?:rbrack)(?![a-zA-Z])", "]", r"[1, 2\rbrack", "[1, 2]"),
+    Rule("left angle bracket", r"\\(?:langle|lparen)(?![a-zA-Z])", "(", r"\langle 1, 2)", "( 1, 2)"),
+    Rule("right angle bracket", r"\\(?:rangle|rparen)(?![a-zA-Z])", ")", r"(1, 2\rangle", "(1, 2)"),
+    Rule(
+        "commands of layout",
+        r"\\(?:displaystyle|textstyle|limits|nonumber|notag|hfill)(?![a-zA-Z])",
+        " ",
+        r"\displaystyle x",
+        "  x",
+    ),
+    Rule(
+        "conjunction as text",
+        r"\\(?:text|mbox|mathrm|textrm|textnormal|hbox)\s*\{\s*,?\s*(and|or|et|ou|und|oder)\s*\}",
+        r" \1 ",
+        r"2\text{ and }3",
+        "2 and 3",
+    ),
+    Rule("empty text", r"\\(?:text|mbox|mathrm)\s*\{\s*,?\s*\}", " ", r"2\text{ }", "2 "),
+    Rule(
+        "introduction as text",
+        r"^\s*\\(?:text|mbox|mathrm)\s*\{(?:(?!\bnot\b|n't)[^{}])*(?:\bis|[:=])\s*\}(?=.*\w)",
+        "",
+        r"\text{the answer is }5",
+        "5",
+    ),
+    Rule("number with a base as text", r"\\text\s*\{\s*(\d+)\s*\}(?=\s*_)", r"\1", r"\text{204}_5", "204_5"),
+    Rule(
+        "colours and bold",
+        r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:ensuremath|boldsymbol|bm|bf)(?![a-zA-Z])",
+        "",
+        r"\color{red}5",
+        "5",
+    ),
+    Rule(
+        "fraction of units",
+        r"\\frac\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}\s*\{\s*\\(?:text|mathrm)\s*\{([^{}]*)\}\s*\}",
+        r"\\text{\1/\2}",
+        r"\frac{\text{m}}{\text{s}}",
+        r"\text{m/s}",
+    ),
+    Rule("time of day", r"(?<=\d)\s*([AaPp])\.\s?[Mm]\b\.?", r" \1m", "5 p.m.", "5 pm"),
+    Rule("big union", r"\\(big)(?=c[ua]p(?![a-zA-Z]))", r"\\", r"A\bigcup B", r"A\cup B"),
+    Rule(
+        "degrees Celsius and Fahrenheit",
+        r"\^\s*\{?\s*\\circ\s*\}?\s*([CF])$",
+        r"^\\circ\\text{\1}",
+        r"20^\circ C",
+        r"20^\circ\text{C}",
+    ),
+    Rule("modulo", r"\\bmod(?![a-zA-Z])", r"\\mod ", r"3 \bmod 5", r"3 \mod  5"),
+    Rule("element of", r"\\in(?![a-zA-Z])\s*", r"\\in ", r"x\in   A", r"x\in A"),
+    Rule("natural logarithm", r"\\log\s*_\s*(?:e|\{\s*e\s*\})", r"\\ln ", r"\log_e 5", r"\ln  5"),
+    Rule(
+        "binomial by choose",
+        r"\{([^{}\\]+)\\choose(?![a-zA-Z])([^{}]+)\}",
+        r"\\binom{\1}{\2}",
+        r"{5 \choose 2}",
+        r"\binom{5 }{ 2}",
+    ),
+    Rule(
+        "angle in degrees",
+        r"(\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{?\d\}?)?\s*[({]?\s*)(\d+(?:\.\d+)?)\s*\^\s*(?:\{\s*\\circ\s*\}|\\circ)",
+        r"\1\\frac{\2\\pi}{180}",
+        r"\sin 30^\circ",
+        r"\sin \frac{30\pi}{180}",
+    ),
+    Rule(
+        "open on the left, the French way",
+        r"(?:^|(?<=\\cup)|(?<=\\in ))\s*\]([^\[\],;]*[,;][^\[\]]*)(?=[\[\]]\s*(?:$|\\cup))",
+        r" (\1",
+        "]0, 1]",
+        " (0, 1]",
+    ),
+    Rule(
+        "open on the right, the French way",
+        r"(?<=[(\[])([^()\[\],;]*[,;][^()\[\]]*)\[(?=\s*(?:$|\\cup))",
+        r"\1)",
+        "[0, 1[",
+        "[0, 1)",
+    ),
+    Rule("and in other languages", r"(?<![^\W_])(?:et|und|[,;] ?and)(?![^\W_])", " and ", "2 und 3", "2  and  3"),
+    Rule("or in other languages", r"(?<![^\W_])(?:ou|oder|[,;] ?or)(?![^\W_])", " or ", "2 oder 3", "2  or  3"),
+    Rule("or without spaces", r"(?<=[\d)}])or(?=[A-Za-z(\\\d])", " or ", "2orx", "2 or x"),
+    Rule("logical and", r"\\(?:and|land)(?![a-zA-Z])", " and ", r"A \land B", "A  and  B"),
+    Rule("logical or", r"\\(?:lor)(?![a-zA-Z])", " or ", r"A \lor B", "A  or  B"),
+    Rule("wide space before a letter", r"\\q?quad(?=[A-Za-z])", " ", r"2\quadx", "2 x"),
+    Rule("spaces of LaTeX", r"(?<!\\)\\(?:q?quad|hspace\{[^{}]*\}|,|;|:|!| )|~", " ", r"2\;3", "2 3"),
+    Rule(
+        "root of brackets",
+        r"\\sqrt\s*\(([^()]*)\)|(?<![\\a-zA-Z])sqrt\s*\(([^()]*)\)",
+        r"\\sqrt{\1\2}",
+        "sqrt(x)",
+        r"\sqrt{x}",
+    ),
+    Rule("root of a number, as a word", r"(?<![\\a-zA-Z])sqrt\s*(\d+(?:\.\d+)?)", r"\\sqrt{\1}", "sqrt 2", r"\sqrt{2}"),
+    Rule("root with braces, as a word", r"(?<![\\a-zA-Z])sqrt\s*(?=\{)", r"\\sqrt ", "sqrt {2}", r"\sqrt {2}"),
+    Rule("root without braces", r"\\sqrt\s*(\d)", r"\\sqrt{\1}", r"\sqrt2", r"\sqrt{2}"),
+    Rule("fraction without braces", r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", r"\frac12", r"\frac{1}{2}"),
+    Rule("fraction without braces above", r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", r"\frac1{2}", r"\frac{1}{2}"),
+    Rule(
+        "fraction without braces below", r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}", r"\frac{1}2", r"\frac{1}{2}"
+    ),
+    Rule("symbols as words", r"(?<![\\a-zA-Z])(pi|infinity|infty|theta)(?![a-zA-Z])", r"\\\1 ", "2 pi", r"2 \pi "),
+    Rule("infinity by its long name", r"\\infinity", r"\\infty", r"\infinity", r"\infty"),
+    Rule("power of programmers", r"(?<=[\w)}])\s*\*\*\s*(?=[\w({\\-])", "^", "x**2", "x^2"),
+    Rule("exponent in brackets", r"\^\s*\(([^()]*)\)", r"^{\1}", "x^(2+1)", "x^{2+1}"),
+    Rule("product of programmers", r"(?<=[\w)}])\s*\*\s*(?=[\w({\\-])", r"\\cdot ", "2*x", r"2\cdot x"),
+    Rule(
+        "dollars alone",
+        r"^(-?)\s*\\\$\s*([\d.,]*\d)\s*$",
+        r"\1\2\\text{ dollars}",
+        r"\$ 18.90",
+        r"18.90\text{ dollars}",
+    ),
+    Rule(
+        "signs of currencies",
+        r"\\(?:textdollar|pounds|euro|EUR|yen|textsterling|texteuro)(?![a-zA-Z])|\\\$|[$€£¥₹₽₩₫₪₺]",
+        " ",
+        "€ 5",
+        "  5",
+    ),
+    Rule("thousands with spaces", r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ]*\d)", _joined, "10 000", "10000"),
+    Rule(
+        "approximation before", r"^\s*(?:[A-Za-z]\w*)?\s*\\(?:approx|simeq|doteq)(?![a-zA-Z])", "", r"x \approx 2", " 2"
+    ),
+    Rule("approximation behind", r"\s*\\(?:approx|simeq|doteq)(?![a-zA-Z]).*", "", r"\pi \approx 3.14", r"\pi"),
+    Rule(
+        "base as a word",
+        r"_\{?\s*\\(?:text|mathrm|mbox)\s*\{\s*([a-z]+)\s*\}\s*\}?",
+        _base,
+        r"204_{\text{five}}",
+        "204_{5}",
+    ),
+    Rule("underlined answer", r"^__(.+)__$", r"\1", "__5__", "5"),
+    Rule("white space", r"\s+", " ", "2   x", "2 x"),
+)

@@ -162,7 +162,7 @@ def variants(query: str) -> list[str]:
     found = dict[str, None]()
     for statement in statements(query):
         groups = _groups(statement)
-        choices = {inside: _choices(inside) for _, _, inside in groups if inside}
+        choices = {each.inside: _choices(each.inside) for each in groups if each.inside}
         if len(found) + prod(map(len, choices.values())) > MOST_VARIANTS:
             raise ValueError(f"the gold query stands for more than {MOST_VARIANTS} queries: use fewer columns in {{}}")
         for chosen in product(*choices.values()):
@@ -294,9 +294,18 @@ def _split(tokens: Sequence[_Token], depth: int) -> list[list[_Token]]:
     return [part for part in parts if part]
 
 
-def _groups(statement: str) -> list[tuple[int, int, str]]:
-    """Start, end and inside of the braces of a statement; a colon inside makes them a value of DuckDB, no choice."""
-    found, opened = list[tuple[int, int, str]](), list[_Token]()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Braces:
+    """A choice of columns in braces."""
+
+    start: int  # characters of the statement before it
+    end: int  # characters of the statement up to its end
+    inside: str
+
+
+def _groups(statement: str) -> list[_Braces]:
+    """The choices in braces of a statement; a colon inside makes them a value of DuckDB, no choice."""
+    found, opened = list[_Braces](), list[_Token]()
     for token in _tokens(statement):
         if token.text == "{":
             opened.append(token)
@@ -304,7 +313,7 @@ def _groups(statement: str) -> list[tuple[int, int, str]]:
             start = opened.pop()
             inside = statement[start.end : token.start].strip()
             if not opened and not any(part.text == ":" for part in _tokens(inside)):
-                found.append((start.start, token.end, inside))
+                found.append(_Braces(start=start.start, end=token.end, inside=inside))
     return found
 
 
@@ -315,11 +324,11 @@ def _choices(inside: str) -> list[tuple[str, ...]]:
     return [chosen for size in range(1, len(items) + 1) for chosen in combinations(items, size)]
 
 
-def _filled(statement: str, groups: Sequence[tuple[int, int, str]], chosen: dict[str, tuple[str, ...]]) -> str:
+def _filled(statement: str, groups: Sequence[_Braces], chosen: dict[str, tuple[str, ...]]) -> str:
     text, at = "", 0
-    for start, end, inside in groups:
-        items = chosen[inside] if inside else [_unnamed(item) for items in chosen.values() for item in items]
-        text, at = text + statement[at:start] + ", ".join(items), end
+    for each in groups:
+        items = chosen[each.inside] if each.inside else [_unnamed(item) for items in chosen.values() for item in items]
+        text, at = text + statement[at : each.start] + ", ".join(items), each.end
     return text + statement[at:]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cluster.comparing.comparison import Comparison, read_comparison, rows
-from cluster.comparing.page import CHARTS, _spread, verdict, write_page
+from cluster.comparing.page import CHARTS, _spaced, verdict, write_page
 from cluster.comparing.table import COLUMNS
 from tests.cluster.comparing.test_comparison import BASE, add_run, method, plan, two_methods
 
@@ -149,7 +149,7 @@ def test_one_seed_says_that_it_tells_little(tmp_path: Path) -> None:
     ],
 )
 def test_names_move_apart_as_little_as_they_must(wanted: list[float], given: list[float]) -> None:
-    places = _spread(np.array(wanted), gap=0.1, low=0.0, high=1.0)
+    places = _spaced(np.array(wanted), gap=0.1, low=0.0, high=1.0)
     assert sorted(places) == pytest.approx(sorted(given))
     assert np.all((np.subtract.outer(wanted, wanted) <= 0) | (np.subtract.outer(places, places) > 0))
 

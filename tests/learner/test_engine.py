@@ -22,6 +22,7 @@ from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 from learner.types import LearnerSpec, LearnerState, Schedule
 from tests.builders import group, samples_of, summary_of
+from tests.runs import Runs
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
@@ -33,7 +34,8 @@ UNEVEN = [group([1.0, -1.0, 1.0, -1.0, 1.0], [92] * 5, id=0, seed=3), group([1.0
 
 
 @pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
+def session(_runs: Runs) -> Iterator[None]:
+    _runs.end()
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

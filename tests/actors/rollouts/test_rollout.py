@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from actors.engines import Completion, Sampling, sampling_for
@@ -20,10 +19,11 @@ from actors.rollouts.talk import Talk
 from actors.settings import GeneratorSettings, RolloutSettings
 from actors.types import EngineSpec, Finish, Prompt, Purpose, RolloutRequest, SamplingSpec, Summary
 from cluster.config.errors import ConfigError
-from cluster.config.reading import config_of, load_config
+from cluster.config.reading import config_of
 from rewards import Case, Outcome, Question, RewardSettings, Verdict
 from tests.builders import prompt, verdict
 from tests.doubles import InProcess, Letters
+from tests.runs import Runs, demo, responses_of
 
 PAPER = EngineSpec(
     model="", dtype="float32", seed=0, max_model_len=64, tensor_parallel=1, backend="", on_cpu=True,
@@ -277,14 +277,9 @@ def test_a_first_stage_must_leave_a_rest() -> None:
 
 
 @pytest.mark.ray
-def test_in_a_whole_run_kept_groups_are_whole_and_spared_ones_are_rejected(tmp_path: Path) -> None:
-    from cluster.running.train import train
-
-    overrides = ["world.digits=1", "warmup.updates=120", "rollout.groups_per_step=8", "run.steps=3"]
-    overrides += ["learner.updates_per_step=1", f"run.folder={tmp_path}", "cluster.device=cpu"]
-    overrides += ["rollout.first_stage=2", "rollout.choose=likely-mixed"]
-    folder = train(load_config(Path(__file__).parents[3] / "deploy/runs/demo.toml", overrides))
-    rows = [row for path in folder.glob("trajectories/*/groups.parquet") for row in pq.read_table(path).to_pylist()]
+def test_in_a_whole_run_kept_groups_are_whole_and_spared_ones_are_rejected(runs: Runs, tmp_path: Path) -> None:
+    overrides = ("warmup.updates=120", "rollout.first_stage=2", "rollout.choose=likely-mixed")
+    rows = responses_of(runs.train(demo(tmp_path, *overrides)))
     sizes: dict[str, set[int]] = {"": set(), "all_correct": set(), "all_wrong": set(), "never trained": set()}
     for number in {row["group"] for row in rows}:
         group = [row for row in rows if row["group"] == number]

@@ -22,6 +22,7 @@ from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings
 from tests.builders import prompt
 from tests.learner.test_engine import ranks_of, train
+from tests.runs import Runs
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
@@ -40,7 +41,8 @@ ENV = {
 
 
 @pytest.fixture(scope="module")
-def session() -> Iterator[None]:
+def session(_runs: Runs) -> Iterator[None]:
+    _runs.end()
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()

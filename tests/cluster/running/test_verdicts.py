@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 from actors.errors import Starved
 from actors.filtering.ledger import check_conservation
-from cluster.config.reading import load_config
+from tests.runs import Runs, demo, metrics_of, responses_of
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.ray
 
 # Fails on a third of the responses, each in its own way; the rest is graded as `number` grades it.
@@ -35,24 +33,21 @@ def reward(response, reference, prompt):
 """
 
 
-def start(tmp_path: Path, *overrides: str) -> tuple[Path, list[dict[str, Any]], list[dict[str, Any]]]:
-    """(folder, metrics, all graded responses) of a short run of the demo's world."""
-    from cluster.running.train import train
+Lines = list[dict[str, Any]]
 
-    short = ["world.digits=1", "warmup.updates=80", "rollout.groups_per_step=8", "run.steps=3"]
-    short += ["learner.updates_per_step=1", f"run.folder={tmp_path}", *overrides]
-    folder = train(load_config(ROOT / "deploy/runs/demo.toml", short))
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    files = sorted(folder.glob("trajectories/*/groups.parquet"))
-    return folder, lines, [row for file in files for row in pq.read_table(file).to_pylist()]
+
+def outcome_of(runs: Runs, tmp_path: Path, *overrides: str) -> tuple[Lines, Lines]:
+    """(metrics, all graded responses) of a short run of the demo's world."""
+    folder = runs.train(demo(tmp_path, *overrides))
+    return metrics_of(folder), responses_of(folder)
 
 
 def test_a_run_with_failing_verifiers_trains_on_nothing_false(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(FAILING)
     settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.seconds=2", "cluster.verifiers=2")
-    _, lines, rows = start(tmp_path, *settings)
+    lines, rows = outcome_of(runs, tmp_path, *settings)
     for line in lines:
         check_conservation(line)
     failed = [row for row in rows if row["outcome"] in ("timeout", "error")]
@@ -80,12 +75,12 @@ def test_a_run_with_failing_verifiers_trains_on_nothing_false(
 
 
 def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return 1 / 0\n")
     settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "warmup.updates=0")
     with pytest.raises(Starved, match="16 groups in a row could not be judged"):
-        start(tmp_path, *settings)
+        outcome_of(runs, tmp_path, *settings)
     said = capsys.readouterr().out
     assert "ZeroDivisionError: division by zero" in said
     assert "mine.py" in said
@@ -112,11 +107,13 @@ def yes_model(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-def test_the_run_hosts_a_language_model_that_judges(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_run_hosts_a_language_model_that_judges(
+    runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.WARNING)
     yes_model(tmp_path / "judge")
     settings = ("reward.name=judge", f"reward.judge.path={tmp_path}/judge", "reward.seconds=30", "filter.drop=none")
-    _, lines, rows = start(tmp_path, *settings, "run.steps=1", "learner.algorithm=reinforce")
+    lines, rows = outcome_of(runs, tmp_path, *settings, "run.steps=1", "learner.algorithm=reinforce")
     assert lines[0]["accuracy"] == 1.0
     assert {row["outcome"] for row in rows} == {"correct"}
 
@@ -127,6 +124,7 @@ def reward(response, reference, prompt):
 """
 
 
+@pytest.mark.usefixtures("own_ray")
 def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None:
     from cluster.commands.label import label_file
     from cluster.config.run_config import GradingConfig
@@ -161,10 +159,10 @@ def reward(response, reference, prompt):
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
-def test_rewards_of_steps_lie_on_their_tokens_and_train(tmp_path: Path, algorithm: str) -> None:
+def test_rewards_of_steps_lie_on_their_tokens_and_train(runs: Runs, tmp_path: Path, algorithm: str) -> None:
     (tmp_path / "mine.py").write_text(STEPS)
     settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=none")
-    _, lines, rows = start(tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
+    lines, rows = outcome_of(runs, tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
     assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
     for row in rows:
         span_rewards = np.array(row["span_rewards"])

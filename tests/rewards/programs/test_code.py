@@ -12,10 +12,17 @@ from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
 from tests.canonical import HUMANEVAL, MBPP, WORKING, canonical_cases
 from tests.hostile import HOSTILE, SECRET, TESTS, Target, target
+from tests.runs import Runs
 from tests.tables import each
 
 SETTINGS, BUDGET = CodeSettings(), Budget()
 confined = pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "it works")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone(_runs: Runs) -> None:
+    """No process of a shared Ray session is there that could be taken for one that a program left."""
+    _runs.end()
 
 
 def some(names: Iterable[str]) -> list[Any]:

@@ -128,6 +128,19 @@ def _add_grading(commands: Commands) -> None:
     )
     check.add_argument("data", type=Path, metavar="DATA|CONFIG.toml", help="a data file, or a run file")
     check.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as data.answer_column=solution")
+    label = _add(
+        commands,
+        "label",
+        _label,
+        kept="nothing was written",
+        help="label reasoning steps by rollouts",
+        description="Completes each step of each response several times and writes how many completions were right, to "
+        "train a process reward model on (arXiv 2312.08935).",
+    )
+    label.add_argument("steps", type=Path, metavar="STEPS.jsonl", help="rows of prompt, steps and reference")
+    label.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as model.path=MODEL reward.name=math")
+    label.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the labelled rows go")
+    label.add_argument("--completions", type=int, default=8, metavar="N", help="to sample behind each step (8)")
 
 
 def _add_showing(commands: Commands) -> None:
@@ -208,6 +221,23 @@ def _check(options: argparse.Namespace) -> int:
     with Graders() as graders:
         bad = check_data(config, print, graders)
     return EXIT_MISTAKE if bad else 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from cluster.commands.label import label_file
+    from cluster.config.errors import ConfigError
+    from cluster.config.reading import grading_config
+    from cluster.placement.layout import this_machine
+
+    config = grading_config(options.items)
+    if options.completions < 1:
+        raise ConfigError(f"--completions must be at least 1, got {options.completions}")
+    if not config.model.path:
+        raise ConfigError("winnow label needs model.path=FOLDER: the model that completes the steps")
+    on_cpu = not any(resources["GPU"] for resources in this_machine().values())
+    count = label_file(options.steps, config, options.out, completions=options.completions, on_cpu=on_cpu)
+    print(f"done: {count} rows with labels in {options.out}")
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

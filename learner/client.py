@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-import ray
-
 from actors.remote import answer, answers
+from actors.types import GroupRef
 from learner.batches.types import StepPlan
 from learner.types import LearnerSpec, LearnerState, Receivers, Schedule, SyncStats, UpdateStats
 
@@ -33,7 +32,7 @@ class Learner(Protocol):
     async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
         """Opens a training on a model folder; closes what is open. Gives the policy's number of parameters."""
 
-    async def prepare(self, plan: StepPlan, groups: Sequence[ray.ObjectRef]) -> None:
+    async def prepare(self, plan: StepPlan, groups: Sequence[GroupRef]) -> None:
         """Brings each rank its shares and the groups that they name, each group once, and has them packed.
 
         Args:
@@ -99,7 +98,7 @@ class LearnerClient:
         )[0]
         return parameters
 
-    async def prepare(self, plan: StepPlan, groups: Sequence[ray.ObjectRef]) -> None:
+    async def prepare(self, plan: StepPlan, groups: Sequence[GroupRef]) -> None:
         """Brings each rank its shares and the groups that they name, each group once, and has them packed.
 
         Args:

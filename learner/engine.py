@@ -208,7 +208,7 @@ class FrozenPolicy:
 @contextmanager
 def _sharded_loading(config: dict[str, Any]) -> Iterator[None]:
     """While it lasts transformers shards weights as it reads them, so no rank holds the whole model."""
-    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.integrations import HfDeepSpeedConfig  # type: ignore[attr-defined]
     from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
     keep = HfDeepSpeedConfig(config)

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from actors.settings import Section
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.choices import Aggregation, KlEstimator, Mismatch, Normalisation, SideModelKind
 from learner.methods.credit import CREDITS
 from learner.methods.losses import LOSSES
+from rewards.settings import Section
 
 
 class ModelSettings(Section):

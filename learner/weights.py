@@ -202,7 +202,7 @@ class _Connection:
 
     receivers: Receivers
     client: GeneratorsSyncClient
-    sender: TrainerWeightTransferEngine
+    sender: TrainerWeightTransferEngine[Any]
     size: int  # bytes of all weights
 
 

@@ -206,7 +206,7 @@ def _wait_for(group: PlacementGroup, layout: Layout) -> None:
     try:
         ray.get(group.ready(), timeout=PLACEMENT_SECONDS)
     except GetTimeoutError as failure:
-        free = ray.available_resources()  # type: ignore[no-untyped-call]
+        free = ray.available_resources()
         raise ConfigError(
             f"the layout wants {layout.cpus:g} CPUs and {layout.gpus:g} GPUs, and the cluster did not give them within "
             f"{PLACEMENT_SECONDS:g} s. Free now: {free}. Other jobs hold the rest"

@@ -39,7 +39,7 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         raise ConfigError(f"no Ray cluster answers at {address!r} (cluster.address): {failure}") from failure
     try:
         if address:
-            known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+            known: list[dict[str, Any]] = ray.nodes()
             nodes = {node["NodeManagerAddress"]: node["Resources"] for node in known if node["Alive"]}
             layout = layout_for(config, nodes)
         yield layout, context.dashboard_url or ""

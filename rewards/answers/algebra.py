@@ -45,7 +45,7 @@ def parse(latex: str) -> Any:
         extraction_config=[config],
         fallback_mode="no_fallback",
         extraction_mode="first_match",
-        parsing_timeout=None,  # type: ignore[arg-type]
+        parsing_timeout=None,
         raise_on_error=True,
     )
     return found[0] if found else None

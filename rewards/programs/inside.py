@@ -68,7 +68,7 @@ def _kind(value: Any) -> Any:
         return own
     if _mapping(value) != "dict":
         return dict
-    return next((kind for kind in _PLAIN if isinstance(value, kind) and own.__eq__ is kind.__eq__), None)
+    return next((kind for kind in _PLAIN if isinstance(value, kind) and own.__eq__ is kind.__eq__), None)  # type: ignore[comparison-overlap]
 
 
 def _from_collections(value: Any, name: str) -> bool:

@@ -67,23 +67,32 @@ def wait_for(ready, seconds: float):
     return value
 
 
+def submitted(
+    command: list[str], env: dict[str, str], cluster: dict[str, int], folder: Path
+) -> tuple[int | None, object, str]:
+    """(exit status, the run's line of metrics or whatever else was true first, output) of a job that has ended."""
+    log = folder / "job.log"
+    with log.open("w") as out:
+        job = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
+        try:
+            seen = wait_for(lambda: job.poll() is not None or accuracy_of(cluster), seconds=600)
+            job.wait(timeout=600)
+        finally:
+            job.kill()
+    return job.returncode, seen, log.read_text()
+
+
 def test_a_submitted_job_trains_and_shows_its_metrics_and_actors(cluster: dict[str, int], tmp_path: Path) -> None:
     command = [RAY, "job", "submit", "--working-dir", str(ROOT), "--", sys.executable, "-m", "cluster.cli", "train"]
     command += ["deploy/runs/demo.toml", "run.name=job", f"run.folder={tmp_path}", "warmup.updates=80", "run.steps=3"]
     command += ["rollout.groups_per_step=8", "world.digits=1"]
     env = os.environ | TOKEN | {"RAY_ADDRESS": f"http://127.0.0.1:{cluster['dashboard-port']}"}
-    job, seen, output = None, None, "No available agent"
-    while "No available agent" in output:  # a node's agent takes jobs some time after it answers
-        log = tmp_path / "job.log"
-        with log.open("w") as out:
-            job = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=tmp_path)
-            try:
-                seen = wait_for(lambda: job.poll() is not None or accuracy_of(cluster), seconds=600)
-                job.wait(timeout=600)
-            finally:
-                job.kill()
-        output = log.read_text()
-    assert job.returncode == 0, output
+    for _ in range(30):  # a node's agent takes jobs some time after it answers
+        status, seen, output = submitted(command, env, cluster, tmp_path)
+        if "No available agent" not in output:
+            break
+        time.sleep(2)
+    assert status == 0, output
     assert isinstance(seen, re.Match), output
     assert 0 <= float(seen.group().split()[-1]) <= 1
     listing = subprocess.run(

@@ -7,6 +7,9 @@ from typing import Any
 SETTINGS: dict[str, str] = {
     "data.overlong_share": "data.too_long_share",
     "filter.keep": "filter.drop",
+    "objective.kl": "objective.kl_estimator",
+    "objective.likelihood": "objective.imitation",
+    "objective.spread": "objective.advantage_normalisation",
     "reward.aggregate": "reward.process.aggregate",
     "reward.databases": "reward.sql.databases",
     "reward.end": "reward.score_weight",
@@ -33,6 +36,7 @@ VALUES: dict[str, dict[str, str]] = {
         "mixed": "both",
         "band": "out-of-band",
     },
+    "objective.credit": {"imitated": "ones"},
     "learner.algorithm": {
         "reinforce-no-wrong": "reinforce-drop-all-wrong",
         "reinforce-no-correct": "reinforce-drop-all-correct",

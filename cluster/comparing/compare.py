@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from learner.client import Learner
 from rich.console import Console
 
 from actors.errors import BrokenPart, Starved
@@ -30,6 +29,7 @@ from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import ProgressLine
 from cluster.running.run import Run
 from cluster.running.warmup import warm_up
+from learner.client import Learner
 from learner.types import MARKER
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from actors.filtering.client import FilterClient
-from learner.batches.planning import plan_step
-from learner.client import Learner
 
+from actors.filtering.client import FilterClient
 from actors.filtering.filter import AcceptedBatch
 from cluster.running.state import ScoreHistory
+from learner.batches.planning import plan_step
+from learner.client import Learner
 from learner.methods.algorithms import Algorithm
 from learner.methods.credit import quantiles
 

@@ -4,11 +4,11 @@ import random
 from dataclasses import dataclass, replace
 
 import ray
-from actors.data.source import PromptSource
-from actors.filtering.client import FilterClient
 
 from actors.arrow import packed
+from actors.data.source import PromptSource
 from actors.data.stored import StoredGroups
+from actors.filtering.client import FilterClient
 from actors.pool import GeneratorPool
 from actors.types import GroupRef, Prompt, RolloutRequest, Summary, Times
 from cluster.config.run_config import RunConfig

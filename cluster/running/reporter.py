@@ -7,7 +7,6 @@ from pathlib import Path
 
 from actors.filtering.client import FilterClient
 from actors.grading.client import VerifierClient
-
 from actors.pool import GeneratorPool
 from actors.types import Summary
 from cluster.config.run_config import RunConfig

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from actors.data.source import PromptSource, PromptSourceState
-from actors.filtering.client import FilterClient
-from learner.client import Learner
 
+from actors.data.source import PromptSource, PromptSourceState
 from actors.data.stored import StoredGroups, StoredGroupsState
+from actors.filtering.client import FilterClient
 from actors.filtering.filter import FilterState
+from learner.client import Learner
 from learner.types import LearnerState
 
 SCORES_KEPT = 2**17  # newest scores among which responses are sorted into quantiles

@@ -79,7 +79,8 @@ def test_an_algorithm_trains_on_the_stored_groups_of_another_run(name: str, trai
     lines = train(name, data={"stored": str(stored)})
     assert sum(line["tokens_trained"] for line in lines) > 0
     assert sum(line["grad_norm"] for line in lines) > 0
-    assert all(line["staleness_max"] == 0 and line["seconds_generate"] == 0 for line in lines)
+    # A step whose groups were all taken in before it has nothing generated to average.
+    assert all(line["staleness_max"] == 0 and not line["seconds_generate"] for line in lines)
 
 
 def test_stored_and_sampled_groups_can_be_mixed(train: Trainings, stored: Path) -> None:

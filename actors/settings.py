@@ -1,5 +1,6 @@
 """The settings of data, generators, verifiers and the filter. Plain checked values; imports nothing heavy."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -23,16 +24,43 @@ class WorldSettings(Section):
 class DataSettings(Section):
     """The prompts and their reference answers."""
 
-    path: str = ""  # a .jsonl or .parquet file
-    prompt_column: str = "prompt"
-    answer_column: str | tuple[str, ...] = "answer"  # several become one JSON object, as "code" and "sql" want it
+    # A file (JSON lines, a JSON array, CSV, TSV, each also as .gz; Parquet), a folder or a pattern with *. Several in a
+    # table, each with its weight: shares of the prompts that are dealt, such as {"a.jsonl" = 3, "b.jsonl" = 1}.
+    path: str | dict[str, Annotated[float, Field(gt=0)]] = ""
+    rows: str = ""  # which rows of each path, as start:end; from the end with a minus; unset: all
+    prompt_column: str = "prompt"  # text or chat messages; dots reach into objects, as in "extra.question"
+    # Several columns become one JSON object, as "code" and "sql" want it; a table renames, {query = "SQL"}.
+    answer_column: str | tuple[str, ...] | dict[str, str] = "answer"
     reward_column: str = ""  # where each row names its own reward; unset: reward.name for all
+    system_column: str = ""  # where each row has its own system message; unset: data.system for all
     template: str = "{prompt}"  # what stands around each prompt
     chat: bool | None = None  # wrap in the tokenizer's chat template; unset: where it has one
-    system: str = ""  # system message of the chat template
+    chat_template: str = ""  # a file with a chat template, or the name of one of the tokenizer's; unset: its own
+    chat_arguments: dict[str, bool | int | float | str] = {}  # for the chat template, such as {enable_thinking = false}
+    system: str = ""  # system message of the chat template, where neither messages nor row bring one
     too_long_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
+    seed: int | None = None  # of the order of the prompts; unset: run.seed
     stored: str = ""  # a Parquet file or folder of graded responses to train from, such as a run's `trajectories`
     stored_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the groups that come from there; 1 samples nothing
+
+    @property
+    def paths(self) -> dict[str, float]:
+        """Each path with its weight; none where nothing is set."""
+        return self.path if isinstance(self.path, dict) else {self.path: 1.0} if self.path else {}
+
+    @property
+    def slice(self) -> tuple[int | None, int | None]:
+        """Where `rows` starts and ends."""
+        start, _, end = (self.rows or ":").partition(":")
+        return (int(start) if start else None, int(end) if end else None)
+
+    @property
+    def answer_parts(self) -> dict[str, str]:
+        """Of an answer of several columns: the names in its JSON object, and the column of each."""
+        if isinstance(self.answer_column, dict):
+            return self.answer_column
+        columns = (self.answer_column,) if isinstance(self.answer_column, str) else self.answer_column
+        return {column.rpartition(".")[2]: column for column in columns}
 
     @field_validator("template")
     @classmethod
@@ -40,6 +68,18 @@ class DataSettings(Section):
         if "{prompt}" not in value:
             raise ValueError(f"must contain {{prompt}}, got {value!r}")
         return value
+
+    @field_validator("rows")
+    @classmethod
+    def _is_a_slice(cls, value: str) -> str:
+        return check_rows(value)
+
+
+def check_rows(value: str) -> str:
+    """A slice of rows as text, checked."""
+    if value and not re.fullmatch(r"(-?\d+)?:(-?\d+)?", value):
+        raise ValueError(f"must be start:end, such as 0:1000 or -500:, got {value!r}")
+    return value
 
 
 class RolloutSettings(Section):
@@ -80,9 +120,15 @@ class EvalSettings(Section):
     """Evaluation on held-out prompts by the run's own generators."""
 
     every: Annotated[int, Field(ge=0)] = 0  # steps between evaluations, besides the first and the last; 0 is never
-    path: str = ""  # a .jsonl or .parquet file as data.path; with a built-in world this is the world's own file
-    prompts: Annotated[int, Field(ge=1)] = 128  # how many of the file's first rows
+    path: str = ""  # as data.path, with its columns; unset: data.path; with a built-in world this is its own file
+    rows: str = ""  # which rows of it, as data.rows
+    prompts: Annotated[int, Field(ge=1)] = 128  # how many of the first of these
     samples: Annotated[int, Field(ge=1)] = 4  # responses to each, at rollout.temperature
+
+    @field_validator("rows")
+    @classmethod
+    def _is_a_slice(cls, value: str) -> str:
+        return check_rows(value)
 
 
 class FilterSettings(Section):

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer
 
-from actors.data.prompts import render
-from actors.data.reading import read_rows
+from actors.data.reading import read_worked
+from actors.data.rendering import Renderer
 from actors.settings import DataSettings
 from learner.batches.packing import balance, pack
 from learner.batches.samples import token_weight
@@ -23,9 +23,12 @@ class WorkedAnswers:
 
     def __init__(self, tokenizer: Path | str, data: DataSettings, warmup: WarmupSettings, seed: int) -> None:
         tok = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
-        columns = (warmup.prompt_column, warmup.response_column)
-        rows = read_rows(Path(warmup.path), columns)
-        self._pairs = [_tokenize(tok, data, row[columns[0]], row[columns[1]]) for row in rows]
+        rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column)
+        renderer = Renderer(data, tok)
+        prompts = renderer.tokens([renderer.render(row.prompt) for row in rows])
+        answers = tok([row.response for row in rows], add_special_tokens=False)["input_ids"]
+        end = [tok.eos_token_id]
+        self._pairs = [_pair(prompt, answer + end) for prompt, answer in zip(prompts, answers, strict=True)]
         self._batch, self._seed = warmup.batch, seed
 
     def updates(
@@ -60,10 +63,6 @@ class WorkedAnswers:
             del queue[: self._batch]
 
 
-def _tokenize(
-    tokenizer: PreTrainedTokenizerBase, data: DataSettings, prompt: str, response: str
-) -> tuple[np.ndarray, np.ndarray]:
+def _pair(before: list[int], after: list[int]) -> tuple[np.ndarray, np.ndarray]:
     """(tokens int32[T], trained bool[T]): the response and its end are trained on, the prompt is not."""
-    before = tokenizer(render(prompt, data, tokenizer), add_special_tokens=False)["input_ids"]
-    after = tokenizer(response, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
     return np.array(before + after, np.int32), np.arange(len(before) + len(after)) >= len(before)

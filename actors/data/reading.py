@@ -1,90 +1,234 @@
-"""Reading files of rows, JSON lines or Parquet; whatever is wrong is named by file and line."""
+"""Rows of data files cut to what a run needs of them; whatever is wrong is named by file and line."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
+from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
+from actors.data.messages import Asked, messages_in
 from actors.errors import DataError
 from actors.settings import DataSettings
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a .jsonl or .parquet file, cut to the wanted columns as text.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRow:
+    """What a row of the data asks and what its answer is."""
 
-    Raises:
-        DataError: the file is missing, empty or of another kind, or a row lacks a column (file and line are named).
-    """
-    return [row for _, row in read_lines(path, columns)]
-
-
-def data_lines(data: DataSettings, lacking: Callable[[str], None] | None = None) -> list[tuple[int, dict[str, str]]]:
-    """The rows of the data, cut to prompt, answer and reward, each with its line; see `read_lines`. Where the answer is
-    made of several columns, all but one may be empty."""
-    answers = [data.answer_column] if isinstance(data.answer_column, str) else [*data.answer_column]
-    columns = [data.prompt_column, *answers, *([data.reward_column] if data.reward_column else [])]
-    return read_lines(Path(data.path), columns, answers[1:], lacking)
+    place: str  # file and line
+    prompt: Asked
+    system: str  # the row's own system message; "" where it has none
+    reward: str  # name of the reward that grades it
+    reference: str  # what the reward compares with
+    parts: tuple[str, ...]  # where the answer is not a text but an object or a list: names or numbers of its parts
 
 
-def read_lines(
-    path: Path, columns: Sequence[str], blank: Sequence[str] = (), lacking: Callable[[str], None] | None = None
-) -> list[tuple[int, dict[str, str]]]:
-    """`read_rows` with the number of each line.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkedRow:
+    """A prompt with a worked answer, for the warm-up."""
+
+    place: str  # file and line
+    prompt: Asked
+    response: str
+
+
+def read_data(data: DataSettings, reward: str, refuse: Refuse = first_ends) -> dict[str, list[DataRow]]:
+    """The rows of each path of the data, cut to `data.rows`.
 
     Args:
-        path: the file.
-        columns: what each row must have.
-        blank: which of them may be empty.
-        lacking: is told of rows that lack a column, which are then left out; without it the first one raises.
+        data: the files and their columns. Where the answer is made of several columns, all but one may be empty.
+        reward: of rows that do not name their own.
+        refuse: is told of rows that cannot be used, which are then left out; without it the first one raises.
+
+    Raises:
+        DataError: a file cannot be read, or holds no rows.
     """
+    found = {path: _read(path, data, reward, refuse) for path in data.paths}
+    for path, rows in found.items():
+        if not rows and refuse is first_ends:
+            cut = f" in data.rows = {data.rows!r}" if data.rows else ""
+            raise DataError(f"{path} holds no rows{cut}")
+    return found
 
-    def lacks(row: Mapping[str, Any], column: str) -> bool:
-        kind = isinstance(row.get(column), str | int | float | list | dict)
-        return not kind or (row[column] == "" and column not in blank)
 
+def read_worked(path: str, prompt_column: str, response_column: str, refuse: Refuse = first_ends) -> list[WorkedRow]:
+    """The rows of a file of worked answers.
+
+    Raises:
+        DataError: the file cannot be read or holds no rows.
+    """
     rows = []
-    for line, row in read_objects(path):
-        missing = [column for column in columns if lacks(row, column)]
-        if not missing:
-            rows.append((line, {column: _text(row[column]) for column in columns}))
-            continue
-        found = ", ".join(row) or "none"
-        problem = f"{path}:{line} has no text in column {missing[0]!r} (columns there: {found})"
-        if lacking is None:
-            raise DataError(problem)
-        lacking(problem)
-    if not rows and lacking is None:
+    for row in read_files(path, refuse):
+        try:
+            prompt = asked_of(row, prompt_column)
+            rows.append(WorkedRow(place=row.place, prompt=prompt, response=text_in(row, response_column)))
+        except ValueError as problem:
+            refuse(BadRow(place=row.place, problem=str(problem)))
+    if not rows and refuse is first_ends:
         raise DataError(f"{path} holds no rows")
     return rows
 
 
-def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The rows of a .jsonl or .parquet file as they are, each with its line.
+def asked_of(row: FileRow, column: str) -> Asked:
+    """The prompt in a column: chat messages, or a text.
 
     Raises:
-        DataError: the file is missing or of another kind, or a line is no JSON object (it is named).
+        ValueError: there is neither.
     """
-    if not path.is_file():
-        raise DataError(f"there is no data file {path}")
-    if path.suffix not in (".jsonl", ".parquet"):
-        raise DataError(f"{path} must be a .jsonl or .parquet file")
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        yield from enumerate(pq.read_table(path).to_pylist(), start=1)
-        return
-    with path.open(encoding="utf-8") as file:
-        for line, text in enumerate(file, start=1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as failure:
-                raise DataError(f"{path}:{line} is not JSON: {failure.msg} at column {failure.colno}") from failure
-            if not isinstance(row, dict):
-                raise DataError(f"{path}:{line} is {type(row).__name__}, expected an object with named columns")
-            yield line, row
+    messages = messages_in(cell_at(row.cells, column))
+    if messages is None:
+        return text_in(row, column)
+    for message in messages:
+        text_of(message.content)
+    return messages
 
 
-def _text(cell: Any) -> str:
-    return json.dumps(cell) if isinstance(cell, list | dict) else str(cell)
+def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:
+    """The text of a column; numbers and dates are written out, lists and objects as JSON.
+
+    Args:
+        row: of a file.
+        column: a name; dots reach into objects and lists, as in "reward_model.ground_truth" or "answers.0".
+        blank: whether it may be empty.
+
+    Raises:
+        ValueError: there is no such column, or nothing that is a text in it.
+    """
+    cell = cell_at(row.cells, column)
+    if cell is None or (cell == "" and not blank):
+        raise ValueError(f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})")
+    try:
+        return text_of(cell)
+    except ValueError as problem:
+        raise ValueError(f"has in column {column!r} {problem}") from None
+
+
+def cell_at(cells: Mapping[str, Any], column: str) -> Any:
+    """The value of a column, None where there is none. A column with that very name comes before a path with dots."""
+    if column in cells:
+        return cells[column]
+    found: Any = cells
+    for name in column.split("."):
+        if isinstance(found, Mapping):
+            found = found.get(name)
+        elif isinstance(found, Sequence) and not isinstance(found, str) and name.isdecimal():
+            found = found[int(name)] if int(name) < len(found) else None
+        else:
+            return None
+    return found
+
+
+def names_in(cells: Mapping[str, Any]) -> list[str]:
+    """The columns of a row, and behind a dot what their objects hold."""
+    return [
+        f"{name}.{part}" if part else name
+        for name, cell in cells.items()
+        for part in (cell if isinstance(cell, Mapping) and cell else ("",))
+    ]
+
+
+def text_of(cell: Any) -> str:
+    """A cell as text.
+
+    Raises:
+        ValueError: it stands for no value, or cannot be encoded.
+    """
+    plain = _plain(cell)
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def _plain(cell: Any) -> Any:
+    """A cell in what JSON knows: texts as they are, numbers and dates outside of lists and objects as texts."""
+    if isinstance(cell, Mapping):
+        return {str(name): _inner(value) for name, value in cell.items()}
+    if isinstance(cell, list | tuple):
+        return [_inner(value) for value in cell]
+    return _scalar(cell)
+
+
+def _inner(cell: Any) -> Any:
+    if cell is None or isinstance(cell, bool | int):
+        return cell
+    if isinstance(cell, float):
+        _scalar(cell)
+        return cell
+    return _plain(cell)
+
+
+def _scalar(cell: Any) -> str:
+    if isinstance(cell, str):
+        half = next((letter for letter in cell if "\ud800" <= letter <= "\udfff"), None)
+        if half is not None:
+            raise ValueError(f"half of a character ({half!r}, a lone surrogate): cut or decoded wrongly where it was made")
+        return cell
+    if isinstance(cell, float) and not math.isfinite(cell):
+        raise ValueError(f"{cell}, which is no value")
+    if isinstance(cell, bytes):
+        try:
+            return cell.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError(f"bytes that are not UTF-8 ({cell[:20]!r})") from None
+    if isinstance(cell, Decimal):
+        return format(cell, "f")
+    if isinstance(cell, date | time):
+        return cell.isoformat()
+    if cell is None:
+        raise ValueError("no value")
+    return str(cell)
+
+
+def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[DataRow]:
+    places = list(read_files(path, refuse))
+    start, end = data.slice
+    rows = []
+    for row in places[start:end]:
+        try:
+            rows.append(_row(row, data, reward))
+        except ValueError as problem:
+            refuse(BadRow(place=row.place, problem=str(problem)))
+    return rows
+
+
+def _row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
+    answer = cell_at(row.cells, data.answer_column) if isinstance(data.answer_column, str) else None
+    system = cell_at(row.cells, data.system_column) if data.system_column else None
+    return DataRow(
+        place=row.place,
+        prompt=asked_of(row, data.prompt_column),
+        system="" if system is None else text_of(system),
+        reward=text_in(row, data.reward_column) if data.reward_column else reward,
+        reference=_reference(row, data),
+        parts=_parts(answer),
+    )
+
+
+def _reference(row: FileRow, data: DataSettings) -> str:
+    """What the reward compares with: the text of the answer column, or several columns as one JSON object."""
+    if isinstance(data.answer_column, str):
+        return text_in(row, data.answer_column)
+    found = {}
+    for number, (name, column) in enumerate(data.answer_parts.items()):
+        text = text_in(row, column, blank=number > 0)
+        found[name] = _parsed(text)
+    return json.dumps(found, ensure_ascii=False)
+
+
+def _parts(answer: Any) -> tuple[str, ...]:
+    """Names of what an object holds, also of one that is written as JSON; numbers of what a list holds."""
+    if isinstance(answer, str) and answer.lstrip()[:1] == "{":
+        answer = _parsed(answer.strip())
+    if isinstance(answer, Mapping):
+        return tuple(str(name) for name in answer)
+    return tuple(str(number) for number in range(len(answer))) if isinstance(answer, list | tuple) else ()
+
+
+def _parsed(text: str) -> Any:
+    """A list or an object that was written as JSON; any other text is itself."""
+    try:
+        found = json.loads(text) if text[:1] in ("[", "{") else text
+    except (ValueError, RecursionError):
+        return text
+    return found if isinstance(found, list | dict) else text

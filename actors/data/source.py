@@ -9,6 +9,7 @@ from actors.data.chooser import Chooser, ChooserState
 from actors.types import Prompt, PromptVisit, Summary
 
 CANDIDATES = 4  # prompts that a chooser looks at for each one that is dealt
+MIXED = 1000  # deals after which each part of a mixture has had its share, to a thousandth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,18 +32,36 @@ class PromptSourceState:
 class PromptSource:
     """Deals prompts in an order that the seed alone decides: one shuffled pass over the data after another.
 
+    Of several parts with weights, each has its share of the prompts that are dealt and is passed over by itself, so a
+    small part with a large weight comes round more often.
+
     With a chooser, the most likely mixed of the next prompts are dealt and the others wait for a later pass. The order
     then depends on the verdicts and on when they came, and the prompts that are trained on are no longer spread as the
     data are: those between solved and out of reach come more often. Only an evaluation on prompts that nobody chose
     says how good the policy is on all of them.
     """
 
-    def __init__(self, prompts: Sequence[Prompt], seed: int, chooser: Chooser | None = None) -> None:
-        """`seed` decides on the order of every pass."""
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        seed: int,
+        chooser: Chooser | None = None,
+        shares: Sequence[tuple[int, float]] = (),
+    ) -> None:
+        """
+        Args:
+            prompts: of one part after the other.
+            seed: decides on the order of every pass.
+            chooser: prefers some of the prompts that are next.
+            shares: of each part, how many of the prompts are its and its weight; none is one part.
+        """
         self._prompts, self._seed, self._chooser = prompts, seed, chooser
         self._position = 0  # prompts dealt or passed over so far
         self._again: deque[PromptVisit] = deque()
-        self._shuffled = Shuffled()
+        parts = [(count, weight) for count, weight in shares if count] or [(len(prompts), 1.0)]
+        self._counts = [count for count, _ in parts]
+        self._turns = _turns([weight for _, weight in parts], seed)
+        self._shuffled = [Shuffled() for _ in parts]
 
     def take(self, count: int) -> list[tuple[Prompt, int]]:
         """The next prompts, each with the number of passes that came before."""
@@ -96,15 +115,32 @@ class PromptSource:
         """The next prompts in the order of the passes."""
         dealt = []
         for position in range(self._position, self._position + count):
-            visit, index = divmod(position, len(self._prompts))
-            dealt.append((self._prompts[self._order(visit)[index]], visit))
+            round_, place = divmod(position, len(self._turns))
+            part, before, each = self._turns[place]
+            visit, index = divmod(round_ * each + before, self._counts[part])
+            dealt.append((self._prompts[sum(self._counts[:part]) + self._order(part, visit)[index]], visit))
         self._position += count
         return dealt
 
-    def _order(self, visit: int) -> list[int]:
-        """Indices of the prompts in the order of one pass."""
-        if self._shuffled.visit != visit:
-            order = list(range(len(self._prompts)))
-            random.Random(f"{self._seed}/{visit}").shuffle(order)
-            self._shuffled = Shuffled(visit=visit, order=order)
-        return self._shuffled.order
+    def _order(self, part: int, visit: int) -> list[int]:
+        """Indices of a part's prompts in the order of one pass."""
+        if self._shuffled[part].visit != visit:
+            order = list(range(self._counts[part]))
+            random.Random(f"{self._seed}/{visit}" if not part else f"{self._seed}/{visit}/{part}").shuffle(order)
+            self._shuffled[part] = Shuffled(visit=visit, order=order)
+        return self._shuffled[part].order
+
+
+def _turns(weights: Sequence[float], seed: int) -> list[tuple[int, int, int]]:
+    """Which part deals when, over and over: (part, its deals before in the round, its deals in a round)."""
+    if len(weights) == 1:
+        return [(0, 0, 1)]
+    ends = [round(MIXED * sum(weights[: number + 1]) / sum(weights)) for number in range(len(weights))]
+    parts = [next(number for number, end in enumerate(ends) if place < end) for place in range(MIXED)]
+    random.Random(f"{seed}/mixture").shuffle(parts)
+    counts = [parts.count(number) for number in range(len(weights))]
+    seen, turns = [0] * len(weights), []
+    for part in parts:
+        turns.append((part, seen[part], counts[part]))
+        seen[part] += 1
+    return turns

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.arrow import ADDED, SCHEMA, group_of
-from actors.data.prompts import render
+from actors.data.rendering import Renderer
 from actors.data.source import Shuffled
 from actors.errors import DataError
 from actors.settings import DataSettings
@@ -177,11 +177,18 @@ def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: "PreTra
         if not row["response"] or row["prompt"] is None or row["score"] is None:
             raise DataError(f"{file}, row {line} has no prompt, response or score")
         by_prompt.setdefault(row["prompt"], []).append(row)
-    return [_from_text(render(prompt, data, tokenizer), rows, tokenizer) for prompt, rows in by_prompt.items()]
+    renderer = Renderer(data, tokenizer)
+    texts = [renderer.render(prompt) for prompt in by_prompt]
+    ids = renderer.tokens(texts)
+    return [
+        _from_text(text, before, rows, tokenizer)
+        for text, before, rows in zip(texts, ids, by_prompt.values(), strict=True)
+    ]
 
 
-def _from_text(text: str, rows: Sequence[dict[str, Any]], tokenizer: "PreTrainedTokenizerBase") -> Group:
-    before = tokenizer(text, add_special_tokens=False)["input_ids"]
+def _from_text(
+    text: str, before: Sequence[int], rows: Sequence[dict[str, Any]], tokenizer: "PreTrainedTokenizerBase"
+) -> Group:
     prompt = Prompt(id=text, tokens=np.array(before, np.int32), text=text, reward="", reference="")
     trajectories, verdicts = [], []
     for row in rows:

@@ -148,8 +148,11 @@ class RunConfig(Section):
             raise ValueError(f'{missing} must be set (or world.name = "addition" for the built-in world)')
         if self.warmup.updates and not self.world.name and not self.warmup.path:
             raise ValueError("warmup.path must be set when warmup.updates is above 0: a file of worked answers")
-        if self.eval.every and not self.world.name and not self.eval.path:
-            raise ValueError("eval.path must be set when eval.every is above 0: a file of held-out prompts")
+        if self.eval.every and not self.world.name and not (self.eval.path or (self.eval.rows and self.data.path)):
+            raise ValueError(
+                "eval.path must be set when eval.every is above 0: a file of held-out prompts; or eval.rows, such as "
+                '"-500:", to hold out rows of data.path, with data.rows = ":-500" for the others'
+            )
         return self
 
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from actors.data.prompts import load_prompts
-from actors.data.reading import read_rows
+from actors.data.prompts import LoadedPrompts, load_prompts
+from actors.data.reading import read_data, read_worked
 from actors.data.stored import StoredGroups, read_stored
 from actors.errors import DataError
 from actors.settings import DataSettings
@@ -14,7 +14,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.models import check_model
 from cluster.config.run_config import RunConfig
 from cluster.preparing.graders import Graders
-from cluster.preparing.references import bad_references, rows_of
+from cluster.preparing.references import bad_references
 from learner.methods.choices import Anchor
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class PreparedData:
     """What a run trains on and is evaluated with."""
 
     prompts: tuple[Prompt, ...]
+    shares: tuple[tuple[int, float], ...]  # of each path of the data: how many prompts are its, and its weight
     left_out: int  # prompts too long to use
     heldout: tuple[Prompt, ...]  # for evaluation; empty where nothing is evaluated
     stored: StoredGroups | None  # groups to train on that are not sampled
@@ -51,17 +52,21 @@ def prepare_data(
         ConfigError: a file or a row cannot be used; it is named.
     """
     try:
-        prompts, left_out = _prompts(config, config.data, tokenizer, max_prompt_tokens, before)
+        loaded = _prompts(config, config.data, tokenizer, max_prompt_tokens, before)
+        prompts, shares = loaded.prompts, loaded.shares
         heldout = _heldout(config, tokenizer, max_prompt_tokens, before) if config.eval.every else ()
         stored = None
         if config.data.stored:
             stored = _usable(config, read_stored(config.data, tokenizer, config.run.seed, before))
-            prompts = prompts or (stored.deal(0).prompt,)
+            if not prompts:
+                prompts, shares = (stored.deal(0).prompt,), ((1, 1.0),)
         if config.warmup.updates or config.algorithm.imitation:
-            read_rows(Path(config.warmup.path), (config.warmup.prompt_column, config.warmup.response_column))
+            read_worked(config.warmup.path, config.warmup.prompt_column, config.warmup.response_column)
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
-    return PreparedData(prompts=prompts, left_out=left_out, heldout=heldout, stored=stored)
+    return PreparedData(
+        prompts=prompts, shares=shares, left_out=loaded.left_out, heldout=heldout, stored=stored
+    )
 
 
 def _prompts(
@@ -70,26 +75,31 @@ def _prompts(
     tokenizer: "PreTrainedTokenizerBase",
     max_prompt_tokens: int,
     before: tuple[int, ...],
-) -> tuple[tuple[Prompt, ...], int]:
-    """(the prompts of a file, whose references have been checked, and how many were too long); none without a file."""
-    if not data.path:
-        return (), 0
-    prompts, left_out = load_prompts(data, config.reward.name, tokenizer, max_prompt_tokens, before)
+) -> LoadedPrompts:
+    """The prompts of a file, whose references have been checked; none without a file."""
+    if not data.paths:
+        return LoadedPrompts(prompts=(), shares=(), left_out=0)
+    loaded = load_prompts(data, config.reward.name, tokenizer, max_prompt_tokens, before)
+    rows = [row for rows in read_data(data, config.reward.name).values() for row in rows]
     with Graders() as graders:
-        problems = bad_references(data.path, rows_of(data, config.reward.name), config.reward, graders)
-    if problems:
-        more = f"\nand {len(problems) - 1} more rows: winnow check names them" if len(problems) > 1 else ""
-        raise ConfigError(problems[0] + more)
-    return tuple(prompts), left_out
+        bad = bad_references(rows, config.reward, graders)
+    if bad:
+        more = f"\nand {len(bad) - 1} more rows: winnow check names them" if len(bad) > 1 else ""
+        raise ConfigError(str(bad[0]) + more)
+    return loaded
+
+
+def heldout_data(config: RunConfig) -> DataSettings:
+    """The data of the evaluation: its own file or the run's, with the run's columns."""
+    return config.data.model_copy(update={"path": config.eval.path or config.data.path, "rows": config.eval.rows})
 
 
 def _heldout(
     config: RunConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int, before: tuple[int, ...]
 ) -> tuple[Prompt, ...]:
     """The first `eval.prompts` held-out prompts, with ids of their own."""
-    data = config.data.model_copy(update={"path": config.eval.path})
-    prompts, _ = _prompts(config, data, tokenizer, max_prompt_tokens, before)
-    return tuple(replace(prompt, id=f"eval/{prompt.id}") for prompt in prompts[: config.eval.prompts])
+    loaded = _prompts(config, heldout_data(config), tokenizer, max_prompt_tokens, before)
+    return tuple(replace(prompt, id=f"eval/{prompt.id}") for prompt in loaded.prompts[: config.eval.prompts])
 
 
 def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:

@@ -1,0 +1,206 @@
+"""Files of rows: which there are, and what each row holds. Whatever cannot be read is named by file and row."""
+
+import codecs
+import csv
+import glob
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from actors.errors import DataError
+
+ROW_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # all but the last may end in .gz besides
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+WITH_MARK = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+BATCH = 1024  # rows of a Parquet file that are read at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRow:
+    """One row of a file as it is."""
+
+    place: str  # file and line, or file and row for Parquet and JSON arrays
+    cells: dict[str, Any]  # column -> value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """A row that cannot be used."""
+
+    place: str  # file and line
+    problem: str  # what is wrong, its value, what to do
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.problem}"
+
+
+Refuse = Callable[[BadRow], None]
+
+
+def first_ends(bad: BadRow) -> None:
+    """The `Refuse` that lets the first bad row end the reading."""
+    raise DataError(str(bad))
+
+
+def files_of(path: str) -> list[Path]:
+    """The data files that a path means: the file itself, those in a folder, or those that a pattern with * matches.
+
+    Raises:
+        DataError: there are none.
+    """
+    given = Path(path)
+    if given.is_file():
+        return [given]
+    if given.is_dir():
+        found = sorted(file for file in given.iterdir() if file.is_file() and _kind(file))
+        if not found:
+            raise DataError(f"the folder {path} holds no data file ({', '.join(ROW_FILES)})")
+        return found
+    if glob.has_magic(path):
+        found = sorted(Path(file) for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        if not found:
+            raise DataError(f"no file matches {path}")
+        return found
+    raise DataError(f"there is no data file {path}")
+
+
+def read_files(path: str, refuse: Refuse = first_ends) -> Iterator[FileRow]:
+    """The rows of a data file, of the data files in a folder, or of those that a pattern matches, in order.
+
+    Args:
+        path: JSON lines, a JSON array, CSV or TSV with a line of names, each also with .gz behind; or Parquet.
+        refuse: is told of rows that cannot be read, which are then left out; without it the first one raises.
+
+    Raises:
+        DataError: a file is missing, cut, of another kind, or not what its name says.
+    """
+    for file in files_of(path):
+        yield from _read_file(file, refuse)
+
+
+def _kind(file: Path) -> str:
+    """The suffix that says how the file is written; "" where it is no data file."""
+    name = file.name.lower().removesuffix(".gz")
+    return next((suffix for suffix in ROW_FILES if name.endswith(suffix)), "")
+
+
+def _read_file(file: Path, refuse: Refuse) -> Iterator[FileRow]:
+    kind = _kind(file)
+    if not kind:
+        raise DataError(f"{file} must be one of {', '.join(ROW_FILES)}")
+    try:
+        with file.open("rb") as opened:
+            start = opened.read(len(LFS_POINTER))
+        if start == LFS_POINTER:
+            raise DataError(f"{file} is a pointer of Git LFS and not the data: run `git lfs pull` where it came from")
+        if kind == ".parquet":
+            yield from _parquet_rows(file)
+            return
+        with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+            yield from _text_rows(file, kind, stream, refuse)
+    except (OSError, EOFError) as failure:  # gzip raises both for a cut file
+        raise DataError(f"{file} cannot be read: {failure}") from failure
+
+
+def _text_rows(file: Path, kind: str, stream: BinaryIO | gzip.GzipFile, refuse: Refuse) -> Iterator[FileRow]:
+    lines = _lines(file, stream)
+    if kind in (".csv", ".tsv"):
+        yield from _table_rows(file, lines, "," if kind == ".csv" else "\t", refuse)
+        return
+    if kind == ".json":
+        texts = list(lines)
+        if next((text.lstrip()[:1] for _, text in texts if text.strip()), "") == "[":
+            yield from _array_rows(file, "".join(text for _, text in texts), refuse)
+            return
+        lines = iter(texts)
+    for line, text in lines:
+        if text.strip():
+            yield from _object(f"{file}:{line}", text, refuse)
+
+
+def _lines(file: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, str]]:
+    """The lines as text, each with its number; a byte order mark says which UTF it is."""
+    start = stream.peek(4) if isinstance(stream, gzip.GzipFile | io.BufferedReader) else b""
+    codec = next((name for mark, name in WITH_MARK.items() if start.startswith(mark)), "utf-8")
+    if codec == "utf-16":
+        try:
+            yield from enumerate(io.TextIOWrapper(stream, encoding=codec, newline="\n"), start=1)
+        except UnicodeError as failure:
+            raise DataError(f"{file} begins as UTF-16 and is not: {failure.reason}. Save it as UTF-8") from failure
+        return
+    for line, raw in enumerate(stream, start=1):
+        try:
+            yield line, raw.decode("utf-8-sig" if line == 1 else "utf-8")
+        except UnicodeDecodeError as failure:
+            raise DataError(
+                f"{file}:{line} is not UTF-8 (byte {raw[failure.start]:#04x} at column {failure.start + 1}). Save the "
+                "file as UTF-8, such as by `iconv -f latin1 -t utf-8`"
+            ) from failure
+
+
+def _object(place: str, text: str, refuse: Refuse) -> Iterator[FileRow]:
+    try:
+        row = json.loads(text)
+    except json.JSONDecodeError as failure:
+        refuse(BadRow(place=place, problem=f"is not JSON: {failure.msg} at column {failure.colno}"))
+    except RecursionError:
+        refuse(BadRow(place=place, problem="is nested too deeply to be read"))
+    except ValueError as failure:  # a number with more digits than Python converts
+        refuse(BadRow(place=place, problem=f"cannot be read: {failure}. Write such a number as text"))
+    else:
+        yield from _row(place, row, refuse)
+
+
+def _array_rows(file: Path, text: str, refuse: Refuse) -> Iterator[FileRow]:
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as failure:
+        raise DataError(f"{file}:{failure.lineno} is not JSON: {failure.msg} at column {failure.colno}") from failure
+    except (RecursionError, ValueError) as failure:
+        raise DataError(f"{file} cannot be read: {failure}") from failure
+    for number, row in enumerate(rows, start=1):
+        yield from _row(f"{file}:{number}", row, refuse)
+
+
+def _row(place: str, row: Any, refuse: Refuse) -> Iterator[FileRow]:
+    if isinstance(row, dict):
+        yield FileRow(place=place, cells=row)
+    else:
+        refuse(BadRow(place=place, problem=f"is {type(row).__name__}, expected an object with named columns"))
+
+
+def _table_rows(file: Path, lines: Iterator[tuple[int, str]], comma: str, refuse: Refuse) -> Iterator[FileRow]:
+    csv.field_size_limit(2**31 - 1)
+    table = csv.reader((text for _, text in lines), delimiter=comma)
+    try:
+        names = next(table, [])
+        for cells in table:
+            place = f"{file}:{table.line_num}"
+            if len(cells) == len(names):
+                yield FileRow(place=place, cells=dict(zip(names, cells, strict=True)))
+            elif cells:
+                refuse(BadRow(place=place, problem=f"has {len(cells)} cells under {len(names)} names"))
+    except csv.Error as failure:
+        raise DataError(f"{file}:{table.line_num} cannot be read: {failure}") from failure
+
+
+def _parquet_rows(file: Path) -> Iterator[FileRow]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    number = 0
+    try:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(BATCH):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield FileRow(place=f"{file}:{number}", cells=row)
+    except (pa.ArrowException, ValueError) as failure:
+        where = f" behind row {number}" if number else ""
+        raise DataError(
+            f"{file} cannot be read as Parquet{where}: {str(failure).splitlines()[0]}. It may be cut: copy it again"
+        ) from failure

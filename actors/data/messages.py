@@ -1,0 +1,80 @@
+"""Prompts that are chat messages, as datasets hold them: found, checked and brought to one form."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}  # of ShareGPT and its like
+NAMES = (("role", "content"), ("from", "value"))  # of the two parts of a message
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: str  # system, user, assistant, or what else the chat template knows
+    content: str
+
+
+Asked = str | tuple[Message, ...]  # a prompt as its row holds it: a text, or messages
+
+
+def messages_in(cell: Any) -> tuple[Message, ...] | None:
+    """The chat messages that a cell holds; None where it holds something else.
+
+    Args:
+        cell: a list of {"role", "content"} or {"from", "value"}, or an object with one under "messages" or
+            "conversations". A content is a text, or a list of parts of type "text".
+
+    Raises:
+        ValueError: some of it are messages and some not, a content is no text, or nothing is asked in them.
+    """
+    if isinstance(cell, Mapping):
+        held = [cell[name] for name in ("messages", "conversations") if name in cell]
+        return messages_in(held[0]) if len(held) == 1 else None
+    if isinstance(cell, str) or not isinstance(cell, Sequence):
+        return None
+    names = next((names for names in NAMES if any(_has(item, names) for item in cell)), None)
+    if names is None:
+        return None
+    messages = tuple(_message(number, item, names) for number, item in enumerate(cell, start=1))
+    if all(message.role == "system" for message in messages):
+        raise ValueError("holds messages of the system alone; a prompt needs one of the user")
+    return messages
+
+
+def question_of(asked: Asked) -> str:
+    """What was asked, for judges and for people: a text as it is, one user's message, or all turns with their roles."""
+    if isinstance(asked, str):
+        return asked
+    turns = [message for message in asked if message.role != "system"]
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in turns)
+
+
+def _has(item: Any, names: tuple[str, str]) -> bool:
+    return isinstance(item, Mapping) and names[0] in item and names[1] in item
+
+
+def _message(number: int, item: Any, names: tuple[str, str]) -> Message:
+    if not _has(item, names):
+        raise ValueError(f"holds a message {number} without {names[0]!r} and {names[1]!r}: {str(item)[:80]!r}")
+    role, content = item[names[0]], item[names[1]]
+    if not isinstance(role, str) or not role:
+        raise ValueError(f"holds a message {number} whose role is {role!r}, expected a text such as 'user'")
+    return Message(role=ROLES.get(role, role), content=_content(number, content))
+
+
+def _content(number: int, content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise ValueError(f"holds a message {number} whose content is {str(content)[:80]!r}, expected a text")
+    texts = []
+    for part in content:
+        text = part.get("text") if isinstance(part, Mapping) else part
+        if not isinstance(text, str) or (isinstance(part, Mapping) and part.get("type", "text") != "text"):
+            raise ValueError(f"holds a message {number} with the part {str(part)[:80]!r}; a policy reads text only")
+        texts.append(text)
+    return "".join(texts)

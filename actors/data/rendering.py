@@ -1,0 +1,122 @@
+"""From what a row asks to what the policy reads: the template around it, the chat template around both, tokens."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from actors.data.messages import Asked, Message
+from actors.errors import DataError
+from actors.settings import DataSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class Renderer:
+    """Renders and tokenizes prompts, the same for training, evaluation, warm-up and stored responses."""
+
+    def __init__(self, data: DataSettings, tokenizer: "PreTrainedTokenizerBase") -> None:
+        """
+        Args:
+            data: the templates.
+            tokenizer: the model's.
+
+        Raises:
+            DataError: the chat template that is asked for is not there.
+        """
+        self._data, self._tokenizer = data, tokenizer
+        has = getattr(tokenizer, "chat_template", None)
+        self._chat = data.chat if data.chat is not None else bool(has or data.chat_template)
+        self._template = _chosen_template(data.chat_template, has) if self._chat else None
+        self._leading = [] if self._chat else leading_tokens(tokenizer)
+
+    def render(self, asked: Asked, system: str = "") -> str:
+        """The text that the policy sees.
+
+        A text stands in `data.template`, and where the model chats, that is a user's message. Of messages, the last of
+        the user stands in `data.template`. A system message comes from the messages themselves, else from `system`,
+        else from `data.system`. Messages that end with the assistant's are continued by the policy; behind any other
+        the template opens the assistant's turn.
+
+        Raises:
+            DataError: messages for a model without chat template, or messages that the chat template refuses.
+        """
+        if not self._chat:
+            return self._fill(_only_text(asked))
+        messages = [Message("user", asked)] if isinstance(asked, str) else list(asked)
+        last = max((place for place, message in enumerate(messages) if message.role == "user"), default=None)
+        if last is not None:
+            messages[last] = Message("user", self._fill(messages[last].content))
+        if messages[0].role != "system" and (system or self._data.system):
+            messages.insert(0, Message("system", system or self._data.system))
+        goes_on = messages[-1].role == "assistant"
+        tokenizer: Any = self._tokenizer
+        extra = {"chat_template": self._template} if self._template else {}
+        try:
+            text = tokenizer.apply_chat_template(
+                [{"role": message.role, "content": message.content} for message in messages],
+                tokenize=False,
+                add_generation_prompt=not goes_on,
+                **({"continue_final_message": True} if goes_on else {}),
+                **extra,
+                **self._data.chat_arguments,
+            )
+        except Exception as failure:  # a template is a program and raises what it likes
+            roles = ", ".join(message.role for message in messages)
+            raise DataError(
+                f"the chat template refuses the messages ({roles}): {failure}. Where it knows no system message, put "
+                "the text into data.template; another template is set by data.chat_template"
+            ) from failure
+        return str(text)
+
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of rendered prompts. What a tokenizer sets before a plain text, such as BOS, stands before each; a
+        chat template writes its own."""
+        if not texts:
+            return []
+        ids = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        start = self._leading
+        return [found if found[: len(start)] == start else [*start, *found] for found in ids]
+
+    def _fill(self, text: str) -> str:
+        return self._data.template.replace("{prompt}", text)
+
+
+def leading_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """The special tokens that the tokenizer sets before a text, such as BOS; what it sets behind it is not wanted."""
+    plain, full = (list(tokenizer("0", add_special_tokens=add)["input_ids"]) for add in (False, True))
+    starts = range(len(full) - len(plain) + 1)
+    return next((full[:start] for start in starts if plain and full[start : start + len(plain)] == plain), [])
+
+
+def _only_text(asked: Asked) -> str:
+    """The text of a prompt for a model that does not chat."""
+    if isinstance(asked, str):
+        return asked
+    if len(asked) == 1 and asked[0].role == "user":
+        return asked[0].content
+    raise DataError(
+        f"the prompt is {len(asked)} chat messages ({', '.join(message.role for message in asked)}), and no chat "
+        "template is in use: set data.chat_template to a file with one, or give the prompts as text"
+    )
+
+
+def _chosen_template(asked: str, has: Any) -> str | None:
+    """The template's text, or its name among those of the tokenizer; None is the tokenizer's own one."""
+    names = sorted(has) if isinstance(has, dict) else []
+    if asked in names:
+        return asked
+    if asked:
+        file = Path(asked)
+        if file.is_file():
+            return file.read_text(encoding="utf-8")
+        known = f"; the tokenizer names {', '.join(names)}" if names else ""
+        raise DataError(f"data.chat_template = {asked!r} is no file with a chat template{known}")
+    if not has:
+        raise DataError(
+            "data.chat is true, but the tokenizer has no chat template: set data.chat_template to a file with one, or "
+            "data.chat to false"
+        )
+    if names and "default" not in names:
+        raise DataError(f"the tokenizer has the chat templates {', '.join(names)}: choose by data.chat_template")
+    return None

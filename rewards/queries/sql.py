@@ -21,9 +21,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rewards.queries.databases import Database, Limits, QueryError, QueryTimeout, find_database, run_query
+from rewards.queries.databases import Database, Limits, QueryError, QueryTimeout, find_database
 from rewards.queries.ordering import ordering_of
 from rewards.queries.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
+from rewards.queries.running import run_query
 from rewards.settings import Budget, KindSettings, Partial
 from rewards.verdict import Case, Outcome, RewardResult
 

@@ -12,7 +12,8 @@ import duckdb
 import pytest
 
 import rewards
-from rewards.queries.databases import Limits, QueryError, find_database, run_query
+from rewards.queries.databases import Limits, QueryError, find_database
+from rewards.queries.running import run_query
 from rewards.queries.sql import SqlSettings, check_sql, query_of, sql, statements, variants
 from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
@@ -379,6 +380,7 @@ def test_a_process_of_limited_memory_judges_and_survives_a_swelling_query(folder
     code = """
 import json, resource, sys
 from rewards.settings import Budget
+from rewards.queries.running import run_query
 from rewards.queries.sql import SqlSettings, sql
 from rewards.verdict import Case
 folder, name = sys.argv[1:]

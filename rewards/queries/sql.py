@@ -1,11 +1,12 @@
 """The reward "sql": the response's query gives the same result as the reference's query on the same database.
 
-The reference is a JSON object {"query": ..., "db_name": ..., "db_type": "sqlite" or "duckdb" (optional)}. Its query is
-in the notation of defog's sql-eval: alternatives are separated by ";", and {a, b} stands for any non-empty choice of
-the columns a and b, in their order; a later {} (as in GROUP BY {}) for the same choice. A response is right when its
-result equals that of one alternative, with no column more or less. An alternative without rows is equal to nothing,
-because every query that finds nothing would equal it. Where the gold query has LIMIT without a full ORDER BY, the rows
-that SQL leaves open are those that the database gave for the gold query.
+The reference is a JSON object {"query": ..., "db_name": ..., "db_type": "sqlite" or "duckdb" (optional)}; it may say
+"SQL" and "db_id" instead, as Spider and BIRD do, and other keys play no part. Its query is in the notation of defog's
+sql-eval: alternatives are separated by ";", and {a, b} stands for any non-empty choice of the columns a and b, in their
+order; a later {} (as in GROUP BY {}) for the same choice. A response is right when its result equals that of one
+alternative, with no column more or less. An alternative without rows is equal to nothing, because every query that
+finds nothing would equal it. Where the gold query has LIMIT without a full ORDER BY, the rows that SQL leaves open are
+those that the database gave for the gold query.
 """
 
 import json
@@ -31,6 +32,8 @@ from rewards.verdict import Case, Outcome, RewardResult
 SHARE = 0.4  # of reward.seconds, for the gold queries together and for the response's query each
 MOST_VARIANTS = 128  # of one reference
 LONGEST_WHY = 300  # characters
+GOLD_KEYS = ("query", "SQL", "sql")  # of a reference: sql-eval and Spider, BIRD
+DATABASE_KEYS = ("db_name", "db_id", "database")  # sql-eval, Spider and BIRD
 
 
 class SqlSettings(KindSettings):
@@ -68,13 +71,15 @@ def sql(case: Case, settings: SqlSettings, budget: Budget) -> RewardResult:
         return _graded(Outcome.WRONG, f"the response holds {count} statements, expected one SELECT query")
     try:
         given = run_query(database, query, _limits(settings, budget))
+        if given.more:
+            return _graded(Outcome.WRONG, f"gave more than {settings.rows} rows, expected {_shape(wanted[0].result)}")
+        return _compared(wanted, given, settings.partial)
     except QueryError as failure:
         return _graded(Outcome.WRONG, str(failure))
+    except (RecursionError, MemoryError):
+        return _graded(Outcome.WRONG, "the result is nested too deeply or too large to be compared")
     except QueryTimeout as failure:
         return RewardResult(outcome=Outcome.TIMEOUT, why=str(failure))
-    if given.more:
-        return _graded(Outcome.WRONG, f"gave more than {settings.rows} rows, expected {_shape(wanted[0].result)}")
-    return _compared(wanted, given, settings.partial)
 
 
 def check_sql(reference: str, settings: SqlSettings, budget: Budget) -> None:
@@ -119,15 +124,30 @@ def variants(query: str) -> list[str]:
 def _reference(text: str, settings: SqlSettings, budget: Budget) -> tuple[Database, tuple[_Wanted, ...]]:
     try:
         fields = json.loads(text)
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         raise ValueError(f"the reference {text[:80]!r} is not JSON: {failure}") from failure
-    if not isinstance(fields, dict) or not isinstance(fields.get("query"), str) or not fields["query"].strip(" \t\n;"):
-        raise ValueError(f'the reference {text[:80]!r} must be an object with the gold "query"')
-    name, kind = fields.get("db_name") or fields.get("database"), fields.get("db_type") or ""
-    if not isinstance(name, str) or not isinstance(kind, str):
-        raise ValueError(f'the reference {text[:80]!r} must name its database, as "db_name"')
+    query, name = _field(fields, GOLD_KEYS), _field(fields, DATABASE_KEYS)
+    if not query.strip(" \t\n;"):
+        raise ValueError(
+            f'the reference {text[:80]!r} must be an object with the gold "query", or "SQL" as BIRD has it'
+        )
+    kind = fields.get("db_type") or ""
+    if not name or not isinstance(kind, str):
+        raise ValueError(f'the reference {text[:80]!r} must name its database, as "db_name", "db_id" or "database"')
     database = find_database(settings.databases, name, kind)
-    return database, _gold(database, fields["query"], _limits(settings, budget))
+    return database, _gold(database, query, _limits(settings, budget))
+
+
+def _field(fields: object, keys: Sequence[str]) -> str:
+    """The text under one of several keys of an object; "" where there is none.
+
+    Raises:
+        ValueError: two of the keys have different texts.
+    """
+    found = {key: fields[key] for key in keys if isinstance(fields, dict) and isinstance(fields.get(key), str)}
+    if len(set(found.values())) > 1:
+        raise ValueError(f"the reference has {' and '.join(map(repr, found))} with different texts: keep one of them")
+    return next(iter(found.values()), "")
 
 
 def _limits(settings: SqlSettings, budget: Budget) -> Limits:

@@ -292,7 +292,9 @@ def test_a_csv_file_is_a_table_named_by_its_stem(folder: Path) -> None:
         ("[1]", 'must be an object with the gold "query"'),
         ('{"db_name": "p"}', 'must be an object with the gold "query"'),
         ('{"query": " ; ", "db_name": "p"}', 'must be an object with the gold "query"'),
-        ('{"query": "SELECT 1"}', "must name its database"),
+        ('{"query": "SELECT 1"}', 'must name its database, as "db_name", "db_id" or "database"'),
+        ('{"question": "How many?", "db_id": "p"}', 'the gold "query", or "SQL" as BIRD has it'),
+        ("[" * 100_000, "is not JSON"),
         ('{"query": "SELECT 1", "db_name": "q"}', "there is no SQLite or DuckDB database 'q'.*broken.sqlite, d.duckdb"),
         ('{"query": "SELECT 1", "db_name": "p", "db_type": "duckdb"}', "there is no duckdb database 'p'"),
         ('{"query": "SELECT 1", "db_name": "p", "db_type": "postgres"}', "db_type must be 'sqlite' or 'duckdb'"),
@@ -319,6 +321,10 @@ def test_a_reference_that_nothing_can_be_judged_against_is_named(folder: Path, r
 
 def test_a_reference_may_name_its_database_either_way(folder: Path) -> None:
     check_sql('{"query": "SELECT 1", "database": "p", "db_type": "sqlite"}', *settings(folder))
+    check_sql('{"SQL": "SELECT 1", "db_id": "p", "evidence": "", "question": "How many?"}', *settings(folder))
+    check_sql('{"query": "SELECT 1", "db_id": "in", "sql": {"select": []}}', *settings(folder))
+    with pytest.raises(ValueError, match="has 'query' and 'SQL' with different texts"):
+        check_sql('{"query": "How many?", "SQL": "SELECT 1", "db_id": "p"}', *settings(folder))
     with pytest.raises(ValueError, match="databases must be the folder of the databases"):
         check_sql('{"query": "SELECT 1", "db_name": "p"}', SqlSettings(), Budget())
 
@@ -386,6 +392,146 @@ def test_what_does_more_than_read_the_database_is_refused_and_changes_no_file(
     assert digest(folder) == before
     assert list(tmp_path.iterdir()) == []
     assert judged("SELECT name FROM people", "SELECT name FROM people", settings(folder), name).outcome is CORRECT
+
+
+IN_A_WITH = [
+    "COPY (SELECT 1) TO 'DATABASE' (FORMAT csv, USE_TMP_FILE false)",
+    "COPY (SELECT 1) TO 'DATABASE.wal' (FORMAT csv)",
+    "COPY people TO 'OTHER' (FORMAT parquet)",
+    "COPY people TO '/dev/stdout'",
+    "UPDATE people SET age = 7 RETURNING *",
+    "DELETE FROM people RETURNING *",
+    "INSERT INTO people VALUES ('Eve', 1, 1) RETURNING *",
+]
+AROUND = [
+    "WITH d AS ({}) SELECT 4",
+    "WITH d AS MATERIALIZED ({}) SELECT 4",
+    "WITH a AS (SELECT 4 AS n), d AS ({}) SELECT n FROM a",
+    "WITH RECURSIVE d AS ({}) SELECT 4",
+    "SELECT 4 UNION ALL (WITH d AS ({}) SELECT 4 FROM d WHERE 1 = 0)",
+    "SELECT * FROM (WITH d AS ({}) SELECT 4)",
+    "SELECT (WITH d AS ({}) SELECT 4)",
+    "SELECT 4 WHERE EXISTS (WITH d AS ({}) SELECT 4)",
+    "WITH a AS (WITH d AS ({}) SELECT 4) FROM a",
+]
+MORE_THAN_TABLES = [
+    *("query('SELECT 4')", "query_table('people')", "\"query\"('SELECT 4')", "system.main.query('SELECT 4')"),
+    *("duckdb_databases()", "duckdb_databases", "duckdb_secrets()", "duckdb_settings()", "duckdb_logs()"),
+    *("pragma_version()", "pragma_database_list", "information_schema.tables", "sqlite_master", "duckdb_tables"),
+    *("read_text('DATABASE')", "read_blob('DATABASE')", "read_csv('DATABASE')", "read_duckdb('DATABASE')"),
+    *("sniff_csv('DATABASE')", "glob('*')", "'DATABASE'", "'x.csv'", "'*.parquet'", "parquet_metadata('DATABASE')"),
+    *("json_execute_serialized_sql(json_serialize_sql('SELECT 4'))", "enable_logging()", "force_checkpoint()"),
+    *(
+        "checkpoint()",
+        "pandas_scan(1)",
+        "arrow_scan(1, 2, 3)",
+        "(SHOW TABLES)",
+        "(DESCRIBE people)",
+        "(SUMMARIZE people)",
+    ),
+]
+FUNCTIONS = ("nextval('s')", "currval('s')", "setseed(0.5)", "sleep_ms(100000)", "write_log('x')", "main.NEXTVAL('s')",
+             "'s'.nextval()", "current_setting('memory_limit')", "getvariable('x')", "?", "$1")  # fmt: skip
+
+
+@each(
+    ("name", "query"),
+    [(name, around.format(inner)) for name in ("d", "files") for inner in IN_A_WITH for around in AROUND[:1]]
+    + [("files", around.format(inner)) for inner in IN_A_WITH for around in AROUND[1:]]
+    + [("d", f"SELECT 4 FROM {table}") for table in MORE_THAN_TABLES]
+    + [("d", f"SELECT 4, {function}") for function in FUNCTIONS],
+)
+def test_a_query_of_duckdb_that_does_more_than_read_tables_is_refused_though_its_result_be_right(
+    folder: Path, name: str, query: str, tmp_path: Path
+) -> None:
+    before = digest(folder)
+    query = query.replace("DATABASE", str(folder / "d.duckdb")).replace("OTHER", str(tmp_path / "other"))
+    said = judged("SELECT count(*) FROM people; SELECT 4, 4", query, settings(folder), name)
+    assert (said.outcome, said.why.startswith("refused: ")) == (WRONG, True), said
+    assert (digest(folder), list(tmp_path.iterdir())) == (before, [])
+    truth = judged("SELECT sum(age) FROM people", "SELECT 36 + 41 + 85 + 71", settings(folder), name)
+    assert truth.outcome is CORRECT
+
+
+@each(
+    "query",
+    [
+        "SELECT count(*) FROM main.people AS p",
+        "WITH a AS (SELECT 4 AS x) SELECT x FROM A",
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 4) SELECT max(n) FROM t",
+        "SELECT count(*) FROM generate_series(1, 4)",
+        "SELECT sum(x) FROM unnest([1, 3]) AS u(x)",
+        "SELECT max(x) FROM (SELECT 4 AS x, random() AS r)",
+        "FROM (VALUES (4))",
+        "SELECT list_sum(list_transform([1, 1], x -> 2 * x))",
+        "SELECT n FROM (PIVOT people ON age IN (36, 41) USING count(*)) CROSS JOIN (SELECT 4 AS n) LIMIT 1",
+        "SELECT count(*) FROM people GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 50%",
+        "SELECT -- one\n count(*) /* two */ FROM people",
+        "(SELECT 4)",
+    ],
+)
+def test_what_only_reads_is_run_by_duckdb(folder: Path, query: str) -> None:
+    said = judged("SELECT count(*) FROM people", query, settings(folder), "d")
+    assert said.outcome is CORRECT, said
+
+
+def deep(opening: str, closing: str, times: int) -> str:
+    return f"SELECT {opening * times}1{closing * times}"
+
+
+BROKEN_ANYWHERE = [
+    *(
+        "SELECT \0 4",
+        "SELECT '\ud800'",
+        "SELECT 4 AS '\udcff'",
+        "SELECT ?",
+        "SELECT",
+        "SELECT 'x",
+        "/*" * 40_000 + "SELECT 4",
+    ),
+    *(deep("(", ")", 5_000), "(" * 5_000 + "SELECT 1", deep("- ", "", 5_000), deep("NOT ", "", 5_000)),
+    *(deep("abs(", ")", 2_000), deep("CASE WHEN 1 THEN ", " END", 1_000), deep("1+", "", 5_000)),
+    *("SELECT * FROM " + "(SELECT * FROM " * 1_000 + "people" + ")" * 1_000, "SELECT 1" + " FROM people" * 1_000),
+]
+BROKEN_IN_SQLITE = [
+    "SELECT json_extract('{}', CAST(x'2422ff' AS TEXT))",  # an error text that is no UTF-8
+    "SELECT json(CAST(x'ff' AS TEXT))",
+    "SELECT CAST(x'edb080ff' AS TEXT)",
+    "SELECT char(55296)",
+    *("SELECT zeroblob(1e9)", "SELECT hex(randomblob(1e9))", "SELECT printf('%.1000000000f', 1.0)"),
+    *("SELECT abs(-9223372036854775808)", "SELECT 'x' LIKE '" + "%_" * 40_000 + "'", "SELECT 'a' REGEXP 'b'"),
+    *("SELECT writefile('x', 'y')", "SELECT readfile('x')", "SELECT edit('x')", "SELECT raise(ABORT, 'x')"),
+    "SELECT 1" + " UNION ALL SELECT 1" * 1_000,
+    "WITH RECURSIVE t(n) AS (SELECT n FROM t) SELECT n FROM t",
+    "WITH RECURSIVE t(n) AS (SELECT 'a' UNION ALL SELECT n || n FROM t) SELECT length(n) FROM t",
+]
+BROKEN_IN_DUCKDB = [
+    *("SELECT error('[/verdict]')", "SELECT error('\udcff')", "SELECT decode('\\xff'::BLOB)", "SELECT chr(55296)"),
+    *(
+        "SELECT repeat('a', 2000000000)",
+        "SELECT list(i) FROM range(1000000000) AS t(i)",
+        "SELECT unnest(range(1000000000))",
+    ),
+    *("SELECT 1::" + "int[]" + "[]" * 5_000, deep("[", "]", 5_000), deep("{'a': ", "}", 3_000)),
+    *(
+        "SELECT getenv('HOME')",
+        "SELECT DATE '-290000-01-01'",
+        "SELECT INTERVAL 999999999 YEARS",
+        "SELECT 10::HUGEINT ** 40",
+    ),
+]
+
+
+@each(
+    ("name", "query"),
+    [(name, query) for name in ("p", "d") for query in BROKEN_ANYWHERE]
+    + [("p", query) for query in BROKEN_IN_SQLITE]
+    + [("d", query) for query in BROKEN_IN_DUCKDB],
+)
+def test_what_a_query_alone_causes_is_wrong_and_no_error(folder: Path, name: str, query: str) -> None:
+    said = judged("SELECT count(*) FROM people", query, settings(folder), name)
+    assert said.outcome is WRONG, said
+    assert said.why.encode()
 
 
 def test_a_variable_of_python_is_no_table(folder: Path) -> None:

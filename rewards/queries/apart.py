@@ -14,6 +14,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from rewards.queries.databases import QueryError, QueryTimeout
@@ -23,8 +24,8 @@ LONGEST_MESSAGE = 1_000  # characters of what a library says of a query
 PART = 1 << 20  # bytes that are read at a time
 
 
-def apart(work: Callable[[], Result], seconds: float) -> Result:
-    """What a function gives in a copy of this process.
+def apart(work: Callable[[], Result], seconds: float, memory_mib: int) -> Result:
+    """What a function gives in a copy of this process, which may take so much more memory than there is in this one.
 
     Raises:
         QueryError: it raised this, or anything else but the errors below, or its process died.
@@ -42,7 +43,7 @@ def apart(work: Callable[[], Result], seconds: float) -> Result:
         raise
     if copy == 0:
         os.close(reading)
-        _answer(work, writing, seconds)
+        _answer(work, writing, seconds, memory_mib)
     os.close(writing)
     try:
         answer = _received(reading, end)
@@ -77,11 +78,12 @@ def _received(reading: int, end: float) -> bytes | None:
     return None
 
 
-def _answer(work: Callable[[], Result], writing: int, seconds: float) -> NoReturn:
+def _answer(work: Callable[[], Result], writing: int, seconds: float, memory_mib: int) -> NoReturn:
     """Runs in the copy, which ends here in every case."""
     try:
         faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        _bound_memory(memory_mib << 20)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(math.ceil(seconds) + 1)  # ends the copy should nobody be left to do so
         rest = memoryview(pickle.dumps(_found(work)))
@@ -89,6 +91,14 @@ def _answer(work: Callable[[], Result], writing: int, seconds: float) -> NoRetur
             rest = rest[os.write(writing, rest) :]
     finally:
         os._exit(0)
+
+
+def _bound_memory(size: int) -> None:
+    """Lets the copy take so many bytes more, unless it is bound already to fewer."""
+    held = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    bounds = [bound for bound in (held + size, soft, hard) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_AS, (min(bounds), hard))
 
 
 def _found(work: Callable[[], Result]) -> Result | Exception:

@@ -39,7 +39,9 @@ def run_query(database: Database, query: str, limits: Limits) -> Result:
     if word.upper() not in _QUERY_WORDS:
         raise QueryError(f"refused: {word[:20].upper() or 'this'} is not a SELECT query, and nothing else is run")
     if database.engine == "sqlite":
-        return apart(partial(read_sqlite, database, query, limits), limits.seconds)
-    from rewards.queries.duck import opened, read_duckdb
+        read = partial(read_sqlite, database, query, limits)
+    else:
+        from rewards.queries.duck import opened, read_duckdb
 
-    return apart(partial(read_duckdb, opened(database, limits.memory_mib), query, limits), limits.seconds)
+        read = partial(read_duckdb, opened(database, limits.memory_mib), query, limits)
+    return apart(read, limits.seconds, limits.memory_mib)

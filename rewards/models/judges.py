@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rewards.models.endpoint import ask
+from rewards.models.plain import plain_turns
 from rewards.models.scoring import check_folder
 from rewards.settings import Budget, KindSettings
 from rewards.verdict import Case, Outcome, RewardResult, SpanReward
@@ -67,7 +68,7 @@ def judge(cases: Sequence[Case], settings: JudgeSettings, budget: Budget) -> lis
     """
     if not settings.url:
         raise ValueError("url must be set to an endpoint outside of a run, such as http://host:8000/v1, got ''")
-    conversations = [messages(case, settings) for case in cases]
+    conversations = [plain_turns(messages(case, settings), None) for case in cases]
     answers = ask(settings.url, settings.model, conversations, budget.seconds)
     return [
         read(answer, case, settings)

@@ -1,6 +1,5 @@
 import json
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -331,15 +330,14 @@ def test_control_tokens_of_a_response_or_a_question_are_text_to_a_reward_model(t
         "{% for m in messages %}{{ m['role'] }}:{{ m['content'] }}<|im_end|>{% endfor %}"
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
-    loaded = scoring._load(
-        str(tmp_path), *([scoring._WHOLE] if kind == "whole" else [scoring._TOKENS, scoring._CAUSAL])
-    )
-    render = {"whole": lambda case, _: scoring._conversation(loaded, case), "tokens": partial(scoring._separated, loaded),
-              "causal": partial(scoring._tagged, loaded)}[kind]  # fmt: skip
+    kinds = [scoring._WHOLE] if kind == "whole" else [scoring._TOKENS, scoring._CAUSAL]
+    loaded = scoring._load(str(tmp_path), *kinds)
+    stepwise = scoring._tagged if kind == "causal" else scoring._separated
 
     def controls(text: str) -> list[int]:
         case = Case(prompt=text, response=text, reference="")
-        ids = render(case, steps(text)).ids
+        row = scoring._conversation(loaded, case) if kind == "whole" else stepwise(loaded, case, steps(text))
+        ids = row.ids
         return [number for number in ids if number in loaded.tokenizer.added_tokens_decoder and number > 22]
 
     honest = [each for each in controls("a\n\nb") if each != loaded.tokenizer.unk_token_id]

@@ -21,7 +21,8 @@ LLAMA = """{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role']
 
 {% endif %}"""
 MISTRAL = """{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]\
-{% elif m['role'] == 'assistant' %} {{ m['content'] }}</s>{% else %}{{ raise_exception('no system') }}{% endif %}{% endfor %}"""
+{% elif m['role'] == 'assistant' %} {{ m['content'] }}</s>{% else %}{{ raise_exception('no system') }}{% endif %}\
+{% endfor %}"""
 WORDS = """{% for m in messages %}### {{ m['role'] | capitalize }}:
 {{ m['content'] }}
 

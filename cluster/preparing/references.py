@@ -32,6 +32,9 @@ def bad_references(path: str, rows: Sequence[Row], settings: RewardSettings, gra
         references = list(dict.fromkeys(row.reference for row in rows if row.reward == reward))
         answers = progress(graders.problems(reward, references, settings), f"references of {reward}", len(references))
         found = dict(zip(references, answers, strict=True))
+        if whole := next((problem for problem in found.values() if problem.startswith("reward.")), ""):
+            problems.append(whole)  # of the reward's settings: the same for every reference
+            continue
         asked = (row for row in rows if row.reward == reward)
         problems += [f"{path}:{row.line}: {found[row.reference]}" for row in asked if found[row.reference]]
     return problems

@@ -149,5 +149,5 @@ def test_a_file_that_is_named_from_the_folder_of_the_run_has_its_lines_too(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("relative.py").write_text("\nimport no_such_module\n")
-    with pytest.raises(ValueError, match="relative.py, line 2: ModuleNotFoundError"):
+    with pytest.raises(ValueError, match=r"relative\.py, line 2: ModuleNotFoundError"):
         check_own(OwnSettings(file="relative.py"))

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import re
 import sqlite3
@@ -15,34 +14,21 @@ import rewards
 from rewards.queries.databases import Limits, QueryError, find_database
 from rewards.queries.running import run_query
 from rewards.queries.sql import SqlSettings, check_sql, sql, variants
-from rewards.queries.text import query_of, statements
 from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
+from tests.hostile_queries import write_databases
 from tests.tables import each
 
 DATA = Path(__file__).parents[4] / "shared/data/sql"
 ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)"
-ROWS = [("Ada", 36, 1.5), ("Alan", 41, 2.5), ("Grace", 85, 2.5), ("Kurt", 71, None)]
 CORRECT, WRONG, TIMEOUT = Outcome.CORRECT, Outcome.WRONG, Outcome.TIMEOUT
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same table as p.sqlite, in/in.sqlite, d.duckdb, and as Parquet and CSV in the folder files."""
     home = tmp_path_factory.mktemp("a folder #%[x]*")
-    (home / "in").mkdir()
-    (home / "files").mkdir()
+    write_databases(home)
     (home / "broken.sqlite").write_text("this is no database, but it is long enough to be looked at" * 100)
-    for path in (home / "p.sqlite", home / "in/in.sqlite"):
-        with sqlite3.connect(path) as connection:
-            connection.execute("CREATE TABLE people (name TEXT, age INTEGER, score REAL)")
-            connection.executemany("INSERT INTO people VALUES (?, ?, ?)", ROWS)
-        connection.close()
-    with duckdb.connect(str(home / "d.duckdb")) as connection:
-        connection.execute("CREATE TABLE people (name VARCHAR, age INTEGER, score DOUBLE)")
-        connection.executemany("INSERT INTO people VALUES (?, ?, ?)", ROWS)
-        connection.execute("COPY people TO (? || '/people.parquet')", [str(home / "files")])
-        connection.execute("COPY people TO (? || '/people-csv.csv')", [str(home / "files")])
     return home
 
 
@@ -54,114 +40,6 @@ def settings(folder: Path, **values: object) -> tuple[SqlSettings, Budget]:
 def judged(gold: str, query: str, setting: tuple[SqlSettings, Budget], name: str = "p") -> RewardResult:
     reference = json.dumps({"query": gold, "db_name": name})
     return sql(Case(response=f"```sql\n{query}\n```", reference=reference), *setting)
-
-
-def digest(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-@each(
-    ("response", "query"),
-    [
-        ("```sql\nSELECT 1;\n```", "SELECT 1"),
-        ("```sql\nSELECT 1\n```\nor better\n```sql\nSELECT 2\n```\n```\noutput\n```", "SELECT 2"),
-        ("```SQL SELECT 1```", "SELECT 1"),
-        ("```\nSELECT 1\n```", "SELECT 1"),
-        ("```sql\nSELECT 1", "SELECT 1"),
-        ("<think>```sql\nSELECT 1\n```</think>\nSELECT 2", "SELECT 2"),
-        ("a </think> b </think> SELECT 2", "SELECT 2"),
-        ("<answer>SELECT 1</answer> no: <answer>\n```sql\nSELECT 2\n```\n</answer>", "SELECT 2"),
-        ("<answer>DROP TABLE t</answer>", "DROP TABLE t"),
-        ("The query is\nselect a\nfrom t;\nIt's short.", "select a\nfrom t"),
-        ("With this query:\nWITH t AS (SELECT 1) SELECT * FROM t", "WITH t AS (SELECT 1) SELECT * FROM t"),
-        ("SELECT 1; DROP TABLE t", "SELECT 1;\nDROP TABLE t"),
-        ("SELECT ';' -- a; b\n;", "SELECT ';'"),
-        ("I don't know", None),
-        ("", None),
-        ("```sql\n```", None),
-        ("```sql\n-- nothing\n```", None),
-        ("<think>SELECT 1", None),
-        ("a</think>", None),
-        ("`SELECT 1`", "SELECT 1"),
-        ("The query is `SELECT a FROM t`.", "SELECT a FROM t"),
-        ("So `SELECT 1`, done.", "SELECT 1"),
-        ("`SELECT DISTINCT` helps: `SELECT DISTINCT a FROM t`. The `WHERE` is not needed.", "SELECT DISTINCT a FROM t"),
-        ("First `SELECT a FROM t`, or better `SELECT b FROM t`.", "SELECT b FROM t"),
-        ("The query:\n`SELECT a\nFROM t\nWHERE b IN (\nSELECT 1)`", "SELECT a\nFROM t\nWHERE b IN (\nSELECT 1)"),
-        ("SELECT `a` FROM `t`\n\nThis takes `a` from `t`.", "SELECT `a` FROM `t`"),
-        ("~~~sql\nSELECT 1\n~~~", "SELECT 1"),
-        ("~~~\nSELECT 1;\n~~~\nIt gives:\n~~~\n1\n~~~", "SELECT 1"),
-        ("````sql\nSELECT 1 -- ``` \n````", "SELECT 1"),
-        ("```\nSELECT 1\n```\n```\n| a |\n```", "SELECT 1"),
-        ("```python\nprint(1)\n```\nSELECT a FROM t", "SELECT a FROM t"),
-        ("```sqlite\nSELECT 1\n```", "SELECT 1"),
-        ("```\nDROP TABLE t\n```", "DROP TABLE t"),
-        ("```SELECT 1```", "SELECT 1"),
-        ("<sql>SELECT 1</sql>", "SELECT 1"),
-        ("<SQL>\nSELECT 1;\n</SQL>\nfine", "SELECT 1"),
-        ("<answer>The query is <sql>SELECT 1</sql></answer>", "SELECT 1"),
-        ("<answer>`SELECT 1`</answer>", "SELECT 1"),
-        ("<answer>SELECT 1", "SELECT 1"),
-        ("<answer>SELECT 1</answer> as <answer> asks", "SELECT 1"),
-        ("Answer: SELECT 1", "SELECT 1"),
-        ("Final SQL: select a from t", "select a from t"),
-        ("**Final SQL:** SELECT a FROM t", "SELECT a FROM t"),
-        ("**SELECT a FROM t**", "SELECT a FROM t"),
-        ("The query is SELECT a FROM t", "SELECT a FROM t"),
-        ("sql = SELECT a FROM t;", "SELECT a FROM t"),
-        ("sqlite> SELECT 1;", "SELECT 1"),
-        ("# The query\n> SELECT 1", "SELECT 1"),
-        ("-- counts\nSELECT 1", "SELECT 1"),
-        ("/* counts */ SELECT 1", "SELECT 1"),
-        ("```sql\n/* counts */ SELECT 1 -- all\n```", "SELECT 1"),
-        ("(SELECT 1) UNION (SELECT 2)", "(SELECT 1) UNION (SELECT 2)"),
-        ("SELECT a FROM t\n\nThis query takes a from t; nothing else.", "SELECT a FROM t"),
-        ("SELECT a FROM t\nThis is short.", "SELECT a FROM t"),
-        ("SELECT a FROM t\n\nFrom t we take a.", "SELECT a FROM t"),
-        ("SELECT a FROM t\n\n1. SELECT takes a", "SELECT a FROM t"),
-        ("SELECT a FROM t\n\n- FROM: the table\n- SELECT: the column", "SELECT a FROM t"),
-        ("SELECT a FROM t\n\n| a |\n|---|\n| 1 |", "SELECT a FROM t"),
-        ("SELECT a FROM t;\nWith this we have it.", "SELECT a FROM t"),
-        ("SELECT a FROM t;\n\nSelect the column a from t.", "SELECT a FROM t"),
-        (
-            "SELECT a\nFROM t\nWHERE b > 1\n\nORDER BY a DESC\nLIMIT 3\n\nDone.",
-            "SELECT a\nFROM t\nWHERE b > 1\n\nORDER BY a DESC\nLIMIT 3",
-        ),
-        ("Select a\nFrom t\nWhere b > 1", "Select a\nFrom t\nWhere b > 1"),
-        ("SELECT a,\nb\nFROM t AS\nx", "SELECT a,\nb\nFROM t AS\nx"),
-        ("SELECT a FROM t WHERE b =\n'x'", "SELECT a FROM t WHERE b =\n'x'"),
-        ("SELECT a FROM t;\n\nor better:\n\nSELECT b FROM t;", "SELECT b FROM t"),
-        ("Select all names from the table.\n\nSELECT name FROM people", "SELECT name FROM people"),
-        ("SELECT 1; drop table t", "SELECT 1;\ndrop table t"),
-        ("\ufeffSELECT 1", "SELECT 1"),
-        ("```sql\n\ufeffSELECT 1\n```", "SELECT 1"),
-        ("SELECT 1<|im_end|>", "SELECT 1"),
-        ("SELECT 1;</s>", "SELECT 1"),
-        ("<|im_start|>assistant\nSELECT 1<|im_end|>\n<|im_start|>user\nSELECT 2", "SELECT 1"),
-        ("```sql\nSELECT 1\n```<|eot_id|>", "SELECT 1"),
-        ("SELECT 1<｜end▁of▁sentence｜>", "SELECT 1"),
-        ("SELECT 1\n[/SQL]", "SELECT 1"),
-        ("Select nothing", "Select nothing"),
-        ("We select the names.", None),
-        ("`SELECT`", None),
-    ],
-)
-def test_the_last_block_of_sql_is_the_query(response: str, query: str | None) -> None:
-    assert query_of(response) == query
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("SELECT 1; ;SELECT 2;", ["SELECT 1", "SELECT 2"]),
-        ("SELECT 'it''s; fine', \"a;b\", [c;d], `e;f` /* ; */ -- ;\n", ["SELECT 'it''s; fine', \"a;b\", [c;d], `e;f`"]),
-        ("SELECT $x$ a;b $x$", ["SELECT $x$ a;b $x$"]),
-        ("SELECT 'open; ", ["SELECT 'open; "]),
-    ],
-)
-def test_only_a_semicolon_of_the_language_ends_a_statement(text: str, parts: list[str]) -> None:
-    assert statements(text) == parts
 
 
 @pytest.mark.parametrize(
@@ -327,210 +205,6 @@ def test_a_reference_may_name_its_database_either_way(folder: Path) -> None:
         check_sql('{"query": "How many?", "SQL": "SELECT 1", "db_id": "p"}', *settings(folder))
     with pytest.raises(ValueError, match="databases must be the folder of the databases"):
         check_sql('{"query": "SELECT 1", "db_name": "p"}', SqlSettings(), Budget())
-
-
-REFUSED = [
-    "INSERT INTO people VALUES ('Eve', 1, 1)",
-    "UPDATE people SET age = 1",
-    "DELETE FROM people",
-    "DROP TABLE people",
-    "CREATE TABLE more (a INTEGER)",
-    "CREATE TEMP TABLE more AS SELECT 1",
-    "ALTER TABLE people ADD COLUMN more INTEGER",
-    "ATTACH 'OTHER' AS other",
-    "VACUUM",
-    "ANALYZE",
-    "BEGIN",
-    "EXPLAIN SELECT 1",
-    "WITH t AS (SELECT 'Eve', 1, 1.5) INSERT INTO people SELECT * FROM t",
-    "WITH t AS (SELECT 1) DELETE FROM people",
-]
-REFUSED_BY_SQLITE = [
-    "ATTACH ':memory:' AS other",
-    "PRAGMA writable_schema = 1",
-    "PRAGMA query_only = OFF",
-    "VACUUM INTO 'OTHER'",
-    "REINDEX",
-    "SELECT load_extension('OTHER')",
-    "SELECT fts3_tokenizer('simple')",
-    "SELECT * FROM pragma_database_list",
-]
-REFUSED_BY_DUCKDB = [
-    "COPY people TO 'OTHER'",
-    "COPY (SELECT 1) TO 'OTHER' (FORMAT parquet)",
-    "EXPORT DATABASE 'OTHER'",
-    "INSTALL httpfs",
-    "LOAD httpfs",
-    "SET enable_external_access = true",
-    "PRAGMA enable_profiling",
-    "CALL pragma_version()",
-    "CHECKPOINT",
-    "SELECT * FROM read_csv('/etc/passwd')",
-    "SELECT * FROM read_text('/etc/passwd')",
-    "SELECT * FROM '/etc/passwd.csv'",
-    "SELECT * FROM glob('/*')",
-    "SELECT * FROM duckdb_extensions()",
-]
-
-
-@each(
-    ("name", "statement"),
-    [(name, statement) for name in ("p", "d", "files") for statement in REFUSED]
-    + [("p", statement) for statement in REFUSED_BY_SQLITE]
-    + [(name, statement) for name in ("d", "files") for statement in REFUSED_BY_DUCKDB],
-)
-def test_what_does_more_than_read_the_database_is_refused_and_changes_no_file(
-    folder: Path, name: str, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = digest(folder)
-    said = judged(
-        "SELECT name FROM people", statement.replace("OTHER", str(tmp_path / "other")), settings(folder), name
-    )
-    assert said.outcome is WRONG
-    assert said.why.startswith("refused: ")
-    assert digest(folder) == before
-    assert list(tmp_path.iterdir()) == []
-    assert judged("SELECT name FROM people", "SELECT name FROM people", settings(folder), name).outcome is CORRECT
-
-
-IN_A_WITH = [
-    "COPY (SELECT 1) TO 'DATABASE' (FORMAT csv, USE_TMP_FILE false)",
-    "COPY (SELECT 1) TO 'DATABASE.wal' (FORMAT csv)",
-    "COPY people TO 'OTHER' (FORMAT parquet)",
-    "COPY people TO '/dev/stdout'",
-    "UPDATE people SET age = 7 RETURNING *",
-    "DELETE FROM people RETURNING *",
-    "INSERT INTO people VALUES ('Eve', 1, 1) RETURNING *",
-]
-AROUND = [
-    "WITH d AS ({}) SELECT 4",
-    "WITH d AS MATERIALIZED ({}) SELECT 4",
-    "WITH a AS (SELECT 4 AS n), d AS ({}) SELECT n FROM a",
-    "SELECT 4 UNION ALL (WITH d AS ({}) SELECT 4 FROM d WHERE 1 = 0)",
-    "SELECT * FROM (WITH d AS ({}) SELECT 4)",
-    "SELECT (WITH d AS ({}) SELECT 4)",
-    "SELECT 4 WHERE EXISTS (WITH d AS ({}) SELECT 4)",
-    "WITH a AS (WITH d AS ({}) SELECT 4) FROM a",
-]
-MORE_THAN_TABLES = [
-    *("query('SELECT 4')", "query_table('people')", "\"query\"('SELECT 4')", "system.main.query('SELECT 4')"),
-    *("duckdb_databases()", "duckdb_databases", "duckdb_secrets()", "duckdb_settings()", "duckdb_logs()"),
-    *("pragma_version()", "pragma_database_list", "information_schema.tables", "sqlite_master", "duckdb_tables"),
-    *("read_text('DATABASE')", "read_blob('DATABASE')", "read_csv('DATABASE')", "read_duckdb('DATABASE')"),
-    *("sniff_csv('DATABASE')", "glob('*')", "'DATABASE'", "'x.csv'", "'*.parquet'", "parquet_metadata('DATABASE')"),
-    *("json_execute_serialized_sql(json_serialize_sql('SELECT 4'))", "enable_logging()", "force_checkpoint()"),
-    *(
-        "checkpoint()",
-        "pandas_scan(1)",
-        "arrow_scan(1, 2, 3)",
-        "(SHOW TABLES)",
-        "(DESCRIBE people)",
-        "(SUMMARIZE people)",
-    ),
-]
-FUNCTIONS = ("nextval('s')", "currval('s')", "setseed(0.5)", "sleep_ms(100000)", "write_log('x')", "main.NEXTVAL('s')",
-             "'s'.nextval()", "current_setting('memory_limit')", "getvariable('x')", "?", "$1")  # fmt: skip
-
-
-@each(
-    ("name", "query"),
-    [(name, around.format(inner)) for name in ("d", "files") for inner in IN_A_WITH for around in AROUND[:1]]
-    + [("files", around.format(inner)) for inner in IN_A_WITH for around in AROUND[1:]]
-    + [("d", f"SELECT 4 FROM {table}") for table in MORE_THAN_TABLES]
-    + [("d", f"SELECT 4, {function}") for function in FUNCTIONS],
-)
-def test_a_query_of_duckdb_that_does_more_than_read_tables_is_refused_though_its_result_be_right(
-    folder: Path, name: str, query: str, tmp_path: Path
-) -> None:
-    before = digest(folder)
-    query = query.replace("DATABASE", str(folder / "d.duckdb")).replace("OTHER", str(tmp_path / "other"))
-    said = judged("SELECT count(*) FROM people; SELECT 4, 4", query, settings(folder), name)
-    assert (said.outcome, said.why.startswith("refused: ")) == (WRONG, True), said
-    assert (digest(folder), list(tmp_path.iterdir())) == (before, [])
-    truth = judged("SELECT sum(age) FROM people", "SELECT 36 + 41 + 85 + 71", settings(folder), name)
-    assert truth.outcome is CORRECT
-
-
-@each(
-    "query",
-    [
-        "SELECT count(*) FROM main.people AS p",
-        "WITH a AS (SELECT 4 AS x) SELECT x FROM A",
-        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < 4) SELECT max(n) FROM t",
-        "SELECT count(*) FROM generate_series(1, 4)",
-        "SELECT sum(x) FROM unnest([1, 3]) AS u(x)",
-        "SELECT max(x) FROM (SELECT 4 AS x, random() AS r)",
-        "FROM (VALUES (4))",
-        "SELECT list_sum(list_transform([1, 1], lambda x: 2 * x))",
-        "SELECT n FROM (PIVOT people ON age IN (36, 41) USING count(*)) CROSS JOIN (SELECT 4 AS n) LIMIT 1",
-        "SELECT count(*) AS n FROM people GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 100%",
-        "SELECT -- one\n count(*) /* two */ FROM people",
-        "(SELECT 4)",
-    ],
-)
-def test_what_only_reads_is_run_by_duckdb(folder: Path, query: str) -> None:
-    said = judged("SELECT count(*) FROM people", query, settings(folder), "d")
-    assert said.outcome is CORRECT, said
-
-
-def deep(opening: str, closing: str, times: int) -> str:
-    return f"SELECT {opening * times}1{closing * times}"
-
-
-BROKEN_ANYWHERE = [
-    *(
-        "SELECT \0 4",
-        "SELECT '\ud800'",
-        "SELECT 4 AS '\udcff'",
-        "SELECT ?",
-        "SELECT",
-        "SELECT 'x",
-        "/*" * 40_000 + "SELECT 4",
-    ),
-    *(deep("(", ")", 5_000), "(" * 5_000 + "SELECT 1", deep("- ", "", 5_000), deep("NOT ", "", 5_000)),
-    *(deep("abs(", ")", 2_000), deep("CASE WHEN 1 THEN ", " END", 1_000), deep("1+", "", 5_000)),
-    *("SELECT * FROM " + "(SELECT * FROM " * 1_000 + "people" + ")" * 1_000, "SELECT 1" + " FROM people" * 1_000),
-]
-BROKEN_IN_SQLITE = [
-    "SELECT json_extract('{}', CAST(x'2422ff' AS TEXT))",  # an error text that is no UTF-8
-    "SELECT json(CAST(x'ff' AS TEXT))",
-    "SELECT CAST(x'edb080ff' AS TEXT)",
-    "SELECT char(55296)",
-    *("SELECT zeroblob(1e9)", "SELECT hex(randomblob(1e9))", "SELECT printf('%.1000000000f', 1.0)"),
-    *("SELECT abs(-9223372036854775808)", "SELECT 'x' LIKE '" + "%_" * 40_000 + "'", "SELECT 'a' REGEXP 'b'"),
-    *("SELECT writefile('x', 'y')", "SELECT readfile('x')", "SELECT edit('x')", "SELECT raise(ABORT, 'x')"),
-    "SELECT 1" + " UNION ALL SELECT 1" * 1_000,
-    "WITH RECURSIVE t(n) AS (SELECT n FROM t) SELECT n FROM t",
-    "WITH RECURSIVE t(n) AS (SELECT 'a' UNION ALL SELECT n || n FROM t) SELECT length(n) FROM t",
-]
-BROKEN_IN_DUCKDB = [
-    *("SELECT error('[/verdict]')", "SELECT error('\udcff')", "SELECT decode('\\xff'::BLOB)", "SELECT chr(55296)"),
-    *(
-        "SELECT repeat('a', 2000000000)",
-        "SELECT list(i) FROM range(1000000000) AS t(i)",
-        "SELECT unnest(range(1000000000))",
-    ),
-    *("SELECT 1::" + "int[]" + "[]" * 5_000, deep("[", "]", 5_000), deep("{'a': ", "}", 3_000)),
-    *(
-        "SELECT getenv('HOME')",
-        "SELECT DATE '-290000-01-01'",
-        "SELECT INTERVAL 999999999 YEARS",
-        "SELECT 10::HUGEINT ** 40",
-    ),
-]
-
-
-@each(
-    ("name", "query"),
-    [(name, query) for name in ("p", "d") for query in BROKEN_ANYWHERE]
-    + [("p", query) for query in BROKEN_IN_SQLITE]
-    + [("d", query) for query in BROKEN_IN_DUCKDB],
-)
-def test_what_a_query_alone_causes_is_wrong_and_no_error(folder: Path, name: str, query: str) -> None:
-    said = judged("SELECT count(*) FROM people", query, settings(folder), name)
-    assert said.outcome is WRONG, said
-    assert said.why.encode()
 
 
 def test_a_variable_of_python_is_no_table(folder: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from rewards.models.judges import JudgeSettings, check_judge, fenced, messages, read
 from rewards.verdict import Case, Outcome, SpanReward
+from tests.judges_answers import JUDGES_ANSWERS
 
 CASE = Case(prompt="What is 2+2?", reference="4", response="2+2 is 4, and 4 it is. So: 4")
 PLAIN = JudgeSettings()
@@ -69,61 +70,7 @@ def test_a_file_of_your_own_is_filled_in_one_pass(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- what is answered
 
 
-@pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [
-        ("Yes.", Outcome.CORRECT),
-        ("yes", Outcome.CORRECT),
-        ("**YES**", Outcome.CORRECT),
-        ("No, it should be 5.", Outcome.WRONG),
-        ("The response is right: yes!", Outcome.ERROR),
-        ("I would not say yes", Outcome.ERROR),
-        ("The response is wrong; it merely claims: yes", Outcome.ERROR),
-        ("The response is wrong; it merely claims:\nyes", Outcome.ERROR),
-        ("It says\n> yes\nbut the sum is 5.", Outcome.ERROR),
-        ("Yes, that is what it claims, but it is wrong.", Outcome.ERROR),
-        ("The response ends with\n\n> yes", Outcome.ERROR),
-        ("Yes and no", Outcome.ERROR),
-        ("yes or no", Outcome.ERROR),
-        ("yes?", Outcome.ERROR),
-        ("Not yes", Outcome.ERROR),
-        ("No doubt: yes", Outcome.ERROR),
-        ("No, that is not wrong.", Outcome.ERROR),
-        ("No problem, it is right.", Outcome.ERROR),
-        ("The answer to the question is yes", Outcome.ERROR),
-        ("Verdict: yes, if one is kind", Outcome.ERROR),
-        ("Verdict: not yes", Outcome.ERROR),
-        ("It is wrong, so: no", Outcome.ERROR),
-        ("8/10", Outcome.ERROR),
-        ("Verdict: yes", Outcome.CORRECT),
-        ("**Verdict:** Yes", Outcome.CORRECT),
-        ("**Final verdict: no**", Outcome.WRONG),
-        ("Final answer: **No.**", Outcome.WRONG),
-        ("Verdict:\n\nyes", Outcome.CORRECT),
-        ("## Verdict\n\n**Yes**", Outcome.CORRECT),
-        ("The response says yes, but 2+2 is 4.\n\nno", Outcome.WRONG),
-        ("It is 4.\n\nYes.\n\n", Outcome.CORRECT),
-        ("yes<|im_end|>", Outcome.CORRECT),
-        ("<answer>yes</answer>", Outcome.CORRECT),
-        ("\\boxed{yes}", Outcome.CORRECT),
-        ("\\boxed{\\text{No}}", Outcome.WRONG),
-        ("'yes'", Outcome.CORRECT),
-        ("[[no]]", Outcome.WRONG),
-        ("```\nyes\n```", Outcome.CORRECT),
-        ("- yes", Outcome.CORRECT),
-        ("no!", Outcome.WRONG),
-        ("**No**, it should be 5.", Outcome.WRONG),
-        ("<think>no, or is it? no</think>\n\nyes", Outcome.CORRECT),
-        ("so it seems, no</think> yes", Outcome.CORRECT),
-        ("", Outcome.ERROR),
-        ("maybe", Outcome.ERROR),
-        ("Yes, or rather no", Outcome.ERROR),
-        ("Nobody knows", Outcome.ERROR),
-        ("yesterday", Outcome.ERROR),
-        ("<think>yes", Outcome.ERROR),
-        ("42", Outcome.ERROR),
-    ],
-)
+@pytest.mark.parametrize(("answer", "outcome"), JUDGES_ANSWERS)
 def test_a_word_is_read_and_what_cannot_be_read_is_the_failure_of_the_judge(answer: str, outcome: Outcome) -> None:
     result = read(answer, CASE, PLAIN)
     assert result.outcome is outcome

@@ -102,6 +102,79 @@ def test_a_query_is_right_when_its_result_is_a_gold_result(
     assert why in said.why
 
 
+@each(
+    ("name", "gold", "query", "outcome"),
+    [
+        ("p", "SELECT NULL, 1", "SELECT NULL AS a, 1.0 AS b", CORRECT),
+        ("p", "SELECT NULL, 1", "SELECT '', 1", WRONG),
+        ("p", "SELECT NULL, 1", "SELECT 0, 1", WRONG),
+        ("p", "SELECT 1", "SELECT '1'", WRONG),
+        ("p", "SELECT 2.5", "SELECT 5 / 2", WRONG),
+        ("p", "SELECT 0.3", "SELECT 0.1 + 0.2", CORRECT),
+        ("p", "SELECT avg(age) FROM people", "SELECT sum(age) * 1.0 / count(*) FROM people", CORRECT),
+        ("p", "SELECT 58.25", "SELECT round(avg(age)) FROM people", WRONG),
+        ("p", "SELECT name, name FROM people", "SELECT name AS a, name AS a FROM people", CORRECT),
+        ("p", "SELECT name, name FROM people", "SELECT name FROM people", WRONG),
+        ("p", "SELECT 1 UNION ALL SELECT 1", "SELECT 1", WRONG),
+        ("p", "SELECT DISTINCT score FROM people WHERE score > 2", "SELECT score FROM people WHERE score > 2", WRONG),
+        ("p", "SELECT score FROM people", "SELECT score FROM people WHERE score IS NOT NULL", WRONG),
+        ("p", "SELECT 'a', x'61'", "SELECT 'a', 'a'", WRONG),
+        (
+            "p",
+            "SELECT name FROM people ORDER BY score IS NULL, score",
+            "VALUES ('Ada'), ('Grace'), ('Alan'), ('Kurt')",
+            CORRECT,
+        ),
+        (
+            "p",
+            "SELECT name FROM people ORDER BY score IS NULL, score",
+            "VALUES ('Kurt'), ('Ada'), ('Grace'), ('Alan')",
+            WRONG,
+        ),
+        ("d", "SELECT DATE '2020-01-02'", "SELECT TIMESTAMP '2020-01-02 00:00:00'", CORRECT),
+        ("d", "SELECT DATE '2020-01-02'", "SELECT '2020-01-02'", CORRECT),
+        ("d", "SELECT DATE '2020-01-02'", "SELECT DATE '2020-01-03'", WRONG),
+        ("d", "SELECT DATE '2020-01-02'", "SELECT TIMESTAMP '2020-01-02 00:00:01'", WRONG),
+        ("d", "SELECT 1.50::DECIMAL(10, 2)", "SELECT 1.5::DOUBLE", CORRECT),
+        ("d", "SELECT true", "SELECT 1", CORRECT),
+        ("d", "SELECT sum(age) FROM people", "SELECT 233.0::DOUBLE", CORRECT),
+        ("d", "SELECT [1, 2]", "SELECT [2, 1]", WRONG),
+        ("d", "SELECT 'nan'::DOUBLE", "SELECT 'nan'::FLOAT", CORRECT),
+    ],
+)
+def test_cells_are_equal_by_value_and_every_row_and_column_counts(
+    folder: Path, name: str, gold: str, query: str, outcome: Outcome
+) -> None:
+    assert judged(gold, query, settings(folder), name).outcome is outcome
+
+
+@each(
+    "response",
+    [
+        "",
+        " ",
+        ";",
+        "```sql\n```",
+        "```sql\n;\n```",
+        "```sql\n-- nothing\n```",
+        "<answer></answer>",
+        "SELECT",
+        "`SELECT`",
+    ],
+)
+def test_an_empty_answer_is_right_against_no_reference(folder: Path, response: str) -> None:
+    for gold in (
+        "SELECT name FROM people",
+        "SELECT NULL",
+        "SELECT ''",
+        "SELECT 0",
+        "SELECT count(*) FROM people WHERE 0",
+    ):
+        said = sql(Case(response=response, reference=json.dumps({"query": gold, "db_name": "p"})), *settings(folder))
+        assert said.outcome in (WRONG, Outcome.UNPARSABLE), said
+        assert said.reward == 0
+
+
 BY_SCORE = "SELECT name FROM people WHERE score > 0 ORDER BY score DESC"
 
 

@@ -46,6 +46,7 @@ def plain(text: str, tokenizer: "PreTrainedTokenizerBase | None", *more: str) ->
             of control tokens are taken.
         more: further strings that mean something to the model, such as the separator of its steps.
     """
+    text = text.encode("utf-8", "replace").decode("utf-8")  # half of a pair of surrogates cannot be tokenized or sent
     if tokenizer is None:
         return _ANY.sub(lambda found: _broken(found[0]), text)
     control = _control(tokenizer)

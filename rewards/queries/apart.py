@@ -14,6 +14,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -49,8 +50,7 @@ def apart(work: Callable[[], Result], seconds: float, memory_mib: int) -> Result
         answer = _received(reading, end)
     finally:
         os.close(reading)
-        os.kill(copy, signal.SIGKILL)
-        status = os.waitpid(copy, 0)[1]
+        status = _ended(copy)
     if answer is None or (not answer and os.WTERMSIG(status) == signal.SIGALRM):
         raise QueryTimeout(f"the query ran longer than {seconds:g} s")
     if not answer:
@@ -64,6 +64,14 @@ def apart(work: Callable[[], Result], seconds: float, memory_mib: int) -> Result
 def close_files() -> None:
     """Lets this process open nothing any more, for good; what is open stays so. For a copy only."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (0, 0))
+
+
+def _ended(copy: int) -> int:
+    """The wait status of a copy, which is killed where it still runs; 0 where somebody else has waited for it."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(copy, signal.SIGKILL)
+        return os.waitpid(copy, 0)[1]
+    return 0
 
 
 def _received(reading: int, end: float) -> bytes | None:

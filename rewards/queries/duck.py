@@ -6,6 +6,7 @@ DELETE. So the tree of the query is looked at, in which everything must be on th
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -125,7 +126,7 @@ def _check(connection: "duckdb.DuckDBPyConnection", query: str, database: Opened
             raise QueryError(f"refused: only reading is allowed, and the query holds {complaint}")
 
 
-def _complaint(node: dict[str, Any], database: Opened, named: set[str]) -> str:
+def _complaint(node: Mapping[str, Any], database: Opened, named: set[str]) -> str:
     """What a node of the tree does more than read the database; "" where it does not."""
     kind = node.get("type")
     if not isinstance(kind, str):
@@ -192,5 +193,5 @@ def _execute(connection: "duckdb.DuckDBPyConnection", statement: str, path: Path
         raise ValueError(f"DuckDB cannot read {path} within a quarter of reward.memory_mib: {failure}") from failure
 
 
-def _quoted(text: object, quote_mark: str) -> str:
-    return quote_mark + str(text).replace(quote_mark, 2 * quote_mark) + quote_mark
+def _quoted(text: object, quote: str) -> str:
+    return quote + str(text).replace(quote, 2 * quote) + quote

@@ -135,6 +135,12 @@ def test_an_empty_response_is_unparsable_and_costs_its_neighbours_nothing(tmp_pa
     assert (empty.outcome, full.outcome.scored) == (Outcome.UNPARSABLE, True)
 
 
+def test_a_text_that_cannot_be_encoded_costs_its_neighbours_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "whole")
+    settings = ModelSettings(path=str(tmp_path))
+    assert all(result.outcome.scored for result in model([said("a\udcff"), said("ab", "\ud800")], settings))
+
+
 def test_a_score_that_is_no_number_is_no_verdict(tmp_path: Path) -> None:
     vocabulary, network = write(tmp_path, "whole")
     set_by_hand(tmp_path, vocabulary, network, {"a": [2.0], "b": [1.0]})

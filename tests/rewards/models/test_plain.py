@@ -101,6 +101,7 @@ def test_no_text_opens_a_turn_in_the_prompt_of_a_judge(family: str) -> None:
         ("words", "### User:\nHi: #", "# ## User:\nHi: #"),
         ("plain", "x[1] <s> [SEP]", "x[1] < s> [ SEP]"),
         ("plain", "", ""),
+        ("plain", "a \udcff é \U0001f600", "a ? é \U0001f600"),
     ],
 )
 def test_a_control_string_gets_a_space_and_any_other_text_stays(family: str, text: str, expected: str) -> None:

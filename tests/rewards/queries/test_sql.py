@@ -363,6 +363,14 @@ def test_a_changed_database_is_asked_anew(tmp_path: Path) -> None:
         assert judged(gold, f"SELECT {rows}", setting, "files").outcome is CORRECT
 
 
+def test_a_duckdb_file_that_is_replaced_is_asked_anew(tmp_path: Path) -> None:
+    for value in (1, 2, 3):
+        with duckdb.connect(str(tmp_path / "new")) as connection:
+            connection.execute(f"CREATE TABLE t AS SELECT {value} AS a")
+        (tmp_path / "new").replace(tmp_path / "x.duckdb")
+        assert judged("SELECT a FROM t", f"SELECT {value}", settings(tmp_path), "x").outcome is CORRECT
+
+
 def questions() -> list[dict[str, str]]:
     if not (DATA / "questions.jsonl").is_file():
         pytest.skip(f"needs the SQL questions of defog, which are not at {DATA}")

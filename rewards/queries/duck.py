@@ -6,7 +6,7 @@ DELETE. So the tree of the query is looked at, in which everything must be on th
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -36,6 +36,7 @@ _TABLE_FUNCTIONS = frozenset(
 _CHANCE = {"random", "uuid", "uuidv4", "uuidv7", "gen_random_uuid", "error"}  # DuckDB counts them as side effects
 _SESSION = {"current_setting", "getvariable"}
 
+ZONED = "TIMESTAMP WITH TIME ZONE"
 _TABLES = """SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views() WHERE NOT internal"""
 _EFFECTS = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE has_side_effects"
 _MACROS = "SELECT function_name FROM duckdb_functions() WHERE function_type = 'table_macro' AND NOT internal"
@@ -92,7 +93,11 @@ def read_duckdb(database: Opened, query: str, limits: Limits) -> Result:
         _check(connection, query, database)
         connection.execute("BEGIN TRANSACTION READ ONLY")
         connection.execute(query)
-        return read_rows(connection.fetchmany, [column[0] for column in connection.description or ()], limits)
+        found = connection.description or []
+        names, kinds = [column[0] for column in found], [str(column[1]) for column in found]
+        if ZONED in kinds:
+            connection.execute(_without_zones(query, kinds))
+        return read_rows(connection.fetchmany, names, limits)
     except (duckdb.Error, UnicodeError) as failure:
         text = str(failure).partition("\n")[0]
         raise QueryError(f"refused: {text}" if "Permission Error" in text else f"DuckDB: {text}") from failure
@@ -147,6 +152,12 @@ def _complaint(node: Mapping[str, Any], database: Opened, named: set[str]) -> st
     return ""
 
 
+def _without_zones(query: str, kinds: Sequence[str]) -> str:
+    """The query with points in time as those of UTC, without a zone: to read zones DuckDB wants a library for them."""
+    columns = (f"#{number}{'::TIMESTAMP' * (kind == ZONED)}" for number, kind in enumerate(kinds, start=1))
+    return f"SELECT {', '.join(columns)} FROM (\n{query}\n) AS winnow_result"
+
+
 def _load_tables(connection: "duckdb.DuckDBPyConnection", folder: Path) -> None:
     names = set[str]()
     for path in table_files(folder):
@@ -176,6 +187,7 @@ def _connected(memory_mib: int) -> "duckdb.DuckDBPyConnection":
     }
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET enable_progress_bar = false")
+    connection.execute("SET TimeZone = 'UTC'")
     return connection
 
 

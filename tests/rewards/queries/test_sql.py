@@ -135,6 +135,18 @@ def test_a_query_is_right_when_its_result_is_a_gold_result(
         ("d", "SELECT DATE '2020-01-02'", "SELECT '2020-01-02'", CORRECT),
         ("d", "SELECT DATE '2020-01-02'", "SELECT DATE '2020-01-03'", WRONG),
         ("d", "SELECT DATE '2020-01-02'", "SELECT TIMESTAMP '2020-01-02 00:00:01'", WRONG),
+        (
+            "d",
+            "SELECT 1 AS a, TIMESTAMPTZ '2020-01-02 03:04:05+01:00' AS t -- as Parquet files have them",
+            "SELECT TIMESTAMP '2020-01-02 02:04:05' AS t, 1 AS a",
+            CORRECT,
+        ),
+        (
+            "d",
+            "SELECT age, now() AS t FROM people ORDER BY age DESC",
+            "SELECT age, now() AS t FROM people ORDER BY age",
+            WRONG,
+        ),
         ("d", "SELECT 1.50::DECIMAL(10, 2)", "SELECT 1.5::DOUBLE", CORRECT),
         ("d", "SELECT true", "SELECT 1", CORRECT),
         ("d", "SELECT sum(age) FROM people", "SELECT 233.0::DOUBLE", CORRECT),

@@ -45,9 +45,9 @@ class JudgeModel:
 
 
 async def _reply(engine: Sampler, conversation: Conversation) -> str:
-    """One reply; of a conversation that is longer than the model's context the beginning is left out."""
+    """One reply to a conversation, or to what fits into the model's context of one that is too long."""
     tokenizer = engine.tokenizer
-    tokens = conversation_tokens(tokenizer, conversation)[-(engine.max_model_len - REPLY_TOKENS) :]
+    tokens = fitting(conversation_tokens(tokenizer, conversation), engine.max_model_len - REPLY_TOKENS)
     (completion,) = await engine.generate(tokens, LIKELIEST, seed=0)
     return str(tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True))
 
@@ -63,6 +63,15 @@ def conversation_tokens(tokenizer: "PreTrainedTokenizerBase", conversation: Conv
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     text = "\n\n".join(turn["content"] for turn in turns) + "\n\n"
     return list(tokenizer(text)["input_ids"])
+
+
+def fitting(tokens: Sequence[int], most: int) -> list[int]:
+    """At most so many tokens: of more the middle is left out, so that a long response pushes out neither what the judge
+    is told before it nor what it is asked behind it."""
+    if len(tokens) <= most:
+        return list(tokens)
+    behind = most // 2
+    return [*tokens[: most - behind], *tokens[len(tokens) - behind :]]
 
 
 def ask_judge(

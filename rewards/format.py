@@ -7,10 +7,12 @@ from rewards.shaping import overlong
 from rewards.verdict import Case, Outcome, RewardResult
 
 LENGTH_SHARE = 0.25  # share of max_new_tokens at its end over which the reward of a length falls from 1 to 0
+LONGEST_END = 50  # characters of a token that ends a turn
 
 _TAG = re.compile(r"</?(?:think|answer)>")
 _WHOLE = re.compile(r"\s*<think>.*</think>\s*<answer>.*</answer>\s*", re.DOTALL)
 _ANSWER = re.compile(r"<answer>\s*(?!</answer>)\S")
+_END = re.compile(r"(?:<\|\w{1,40}\|>|</s>|<end_of_turn>)\Z")
 _BOX = re.compile(r"\\boxed\s*\{")
 
 
@@ -27,14 +29,17 @@ def format_reward(case: Case, settings: FormatSettings) -> RewardResult:
       Thinking may be empty. No tag is nested or repeated; case counts.
     - A box: no <answer> at all, thinking as above or none, and after it a \boxed{...} that is closed and not empty.
 
-    Where the prompt ends with <think>, the response need not begin with it.
+    Where the prompt ends with <think>, the response need not begin with it. Tokens that end a turn of a chat count as
+    white space at the end, and so does the mark of byte order at the beginning.
 
     Returns:
         The result. The parts "think", "answer" and "boxed" are 1 where the response has this piece, well written. A
         response with none of the three is unparsable. A response with a piece, but in neither form, is wrong with the
         reward `settings.partial`.
     """
-    text = case.response
+    text = case.response.lstrip("\ufeff").rstrip()
+    while (end := _END.search(text, max(0, len(text) - LONGEST_END))) is not None:
+        text = text[: end.start()].rstrip()
     if case.prompt.rstrip().endswith("<think>") and not text.lstrip().startswith("<think>"):
         text = f"<think>{text}"
     tags = _TAG.findall(text)

@@ -10,14 +10,21 @@ is correct. Both run in a process that is killed when it takes too long.
 """
 
 import importlib.util
+import inspect
 import symtable
+import sys
+import traceback
 from collections.abc import Sequence
+from decimal import Decimal
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 from rewards.settings import Budget, KindSettings
 from rewards.verdict import Case, Outcome, RewardResult
+
+LONGEST_SHOWN = 200  # characters of a grade that is none
 
 
 class OwnSettings(KindSettings):
@@ -27,25 +34,30 @@ class OwnSettings(KindSettings):
 
 
 def own(case: Case, settings: OwnSettings) -> RewardResult:
-    """What the person's function says of one response.
+    """What the person's function says of one response; an error where the file does not load.
 
     Raises:
         TypeError, ValueError: it gave back something else than a truth value, a number in [0, 1] or a RewardResult.
     """
-    module = _load(settings.file)
+    module = _loaded(settings.file)
+    if isinstance(module, str):
+        return RewardResult(outcome=Outcome.ERROR, why=module)
     if not hasattr(module, "reward"):
         return _graded_group(module, [case], settings.file)[0]
     return _result("reward", module.reward(case.response, case.reference, case.prompt), settings.file)
 
 
 def own_group(cases: Sequence[Case], settings: OwnSettings, budget: Budget) -> list[RewardResult]:
-    """What the person's function says of the siblings of one prompt, in their order.
+    """What the person's function says of the siblings of one prompt, in their order; errors where it does not load.
 
     Raises:
         TypeError, ValueError: it gave back something else than a list with a grade for each response, as
             `own` takes it.
     """
-    return _graded_group(_load(settings.file), cases, settings.file)
+    module = _loaded(settings.file)
+    if isinstance(module, str):
+        return [RewardResult(outcome=Outcome.ERROR, why=module)] * len(cases)
+    return _graded_group(module, cases, settings.file)
 
 
 def wants_group(settings: OwnSettings) -> bool:
@@ -57,15 +69,21 @@ def check_own(settings: OwnSettings) -> None:
     """Whether the file can serve; it is run.
 
     Raises:
-        ValueError: there is no such file, or neither function in it.
+        ValueError: there is no such file, it raises something, or neither function is in it as it is called.
     """
-    _load(settings.file)
+    loaded = _loaded(settings.file)
+    if isinstance(loaded, str):
+        raise ValueError(loaded)
 
 
 def _graded_group(module: ModuleType, cases: Sequence[Case], file: str) -> list[RewardResult]:
     given = module.reward_group([case.response for case in cases], cases[0].reference, cases[0].prompt)
+    if hasattr(given, "tolist"):  # an array
+        given = given.tolist()
     if not isinstance(given, list | tuple):
-        raise TypeError(f"reward_group() of {file} gave {given!r}: expected a list with a grade for each response")
+        raise TypeError(
+            f"reward_group() of {file} gave {_shown(given)}: expected a list with a grade for each response"
+        )
     if len(given) != len(cases):
         raise ValueError(f"reward_group() of {file} gave {len(given)} grades for {len(cases)} responses")
     return [_result("reward_group", grade, file) for grade in given]
@@ -74,12 +92,24 @@ def _graded_group(module: ModuleType, cases: Sequence[Case], file: str) -> list[
 def _result(function: str, given: object, file: str) -> RewardResult:
     if isinstance(given, RewardResult):
         return given
-    if not isinstance(given, bool | int | float):
-        raise TypeError(f"{function}() of {file} gave {given!r}: expected True, False, a number or a RewardResult")
-    if not 0.0 <= given <= 1.0:
-        raise ValueError(f"{function}() of {file} gave {given!r}: expected a number from 0 (wrong) to 1 (correct)")
-    outcome = Outcome.CORRECT if given > 0.5 else Outcome.WRONG
-    return RewardResult(outcome=outcome, why=f"{Path(file).name} says {float(given):g}", reward=float(given))
+    number = given.item() if getattr(given, "ndim", None) == 0 and hasattr(given, "item") else given  # numpy, torch
+    if not isinstance(number, bool | int | float | Fraction | Decimal):
+        forgotten = "; does every way through it return something?" if given is None else ""
+        raise TypeError(
+            f"{function}() of {file} gave {_shown(given)}: expected True, False, a number or a RewardResult{forgotten}"
+        )
+    if number != number or not 0 <= number <= 1:
+        raise ValueError(
+            f"{function}() of {file} gave {_shown(given)}: expected a number from 0 (wrong) to 1 (correct)"
+        )
+    reward = float(number)
+    outcome = Outcome.CORRECT if reward > 0.5 else Outcome.WRONG
+    return RewardResult(outcome=outcome, why=f"{Path(file).name} says {reward:g}", reward=reward)
+
+
+def _shown(given: object) -> str:
+    text = repr(given)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 @cache
@@ -93,19 +123,55 @@ def _defines_group(file: str) -> bool:
 
 
 @cache
-def _load(file: str) -> ModuleType:
+def _loaded(file: str) -> ModuleType | str:
+    """The file as a module, or what is wrong with it; it is run once in a process, whatever comes of it."""
     if not file:
-        raise ValueError("file must be a Python file with a function reward or reward_group, got ''")
+        return "file must be a Python file with a function reward or reward_group, got ''"
     if not Path(file).is_file():
-        raise ValueError(f"file must be a Python file, and there is no file {file}")
-    spec = importlib.util.spec_from_file_location("winnow_own_reward", file)
+        return f"file must be a Python file, and there is no file {file}"
+    name = f"winnow_own_reward_{_loaded.cache_info().currsize}"
+    spec = importlib.util.spec_from_file_location(name, Path(file).absolute())
     if spec is None or spec.loader is None:
-        raise ValueError(f"file must be a Python file whose name ends in .py, got {file}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not any(callable(getattr(module, name, None)) for name in ("reward", "reward_group")):
-        raise ValueError(
+        return f"file must be a Python file whose name ends in .py, got {file}"
+    module = sys.modules[name] = importlib.util.module_from_spec(
+        spec
+    )  # classes of the file look for their module there
+    sys.path.append(str(Path(file).absolute().parent))  # files beside it, behind everything else
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as failure:  # a person's file raises what it likes
+        advice = "Mend it, or install the module where winnow runs" if isinstance(failure, ImportError) else "Mend it"
+        where = f"{file}, line {_line(failure, file)}"
+        return f"file must load without an error: {where}: {type(failure).__name__}: {failure}. {advice}"
+    return _signature_problem(module, file) or module
+
+
+def _line(failure: BaseException, file: str) -> str:
+    """The last line of the file that had part in a failure."""
+    path = str(Path(file).absolute())
+    if isinstance(failure, SyntaxError) and failure.filename == path:
+        return str(failure.lineno)
+    lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]
+    return str(lines[-1]) if lines else "unknown"
+
+
+def _signature_problem(module: ModuleType, file: str) -> str:
+    """What keeps the functions of a file from being called as they are; "" where nothing does."""
+    found = {name: getattr(module, name, None) for name in ("reward", "reward_group")}
+    if not any(map(callable, found.values())):
+        return (
             f"file must hold a function: {file} defines no function reward(response, reference, prompt) "
             "and no reward_group(responses, reference, prompt)"
         )
-    return module
+    for name, function in found.items():
+        if callable(function):
+            try:
+                inspect.signature(function).bind("", "", "")
+            except TypeError as failure:
+                return (
+                    f"file must define {name} with three parameters, {name}({'response' + 's' * (name != 'reward')}, "
+                    f"reference, prompt): {file} defines {name}{inspect.signature(function)} ({failure})"
+                )
+            except ValueError:  # a function that is written in C and does not say what it takes
+                continue
+    return ""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import ray
 from ray.exceptions import GetTimeoutError, RayError
@@ -11,6 +12,10 @@ from actors.grading.client import Conversation, JudgeClient
 from actors.types import EngineSpec
 from rewards import Budget, Case, JudgeSettings, Outcome, RewardResult
 from rewards.models.judges import messages, read
+from rewards.models.plain import plain_turns
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 REPLY_TOKENS = 512  # the most that a judge says
 LIKELIEST = Sampling(temperature=0.0, top_p=1.0, max_tokens=REPLY_TOKENS)
@@ -40,18 +45,33 @@ class JudgeModel:
 
 
 async def _reply(engine: Sampler, conversation: Conversation) -> str:
-    """One reply; of a conversation that is longer than the model's context the beginning is left out."""
+    """One reply to a conversation, or to what fits into the model's context of one that is too long."""
     tokenizer = engine.tokenizer
-    if getattr(tokenizer, "chat_template", None):
-        text = str(
-            tokenizer.apply_chat_template([dict(m) for m in conversation], tokenize=False, add_generation_prompt=True)
-        )
-    else:
-        text = "\n\n".join(message["content"] for message in conversation) + "\n\n"
-    room = engine.max_model_len - REPLY_TOKENS
-    tokens = tokenizer(text, add_special_tokens=False)["input_ids"][-room:]
+    tokens = fitting(conversation_tokens(tokenizer, conversation), engine.max_model_len - REPLY_TOKENS)
     (completion,) = await engine.generate(tokens, LIKELIEST, seed=0)
     return str(tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True))
+
+
+def conversation_tokens(tokenizer: "PreTrainedTokenizerBase", conversation: Conversation) -> list[int]:
+    """A conversation in the chat template of a tokenizer, or its texts one below the other where there is none.
+
+    The only control tokens are those of the template, and the beginning of a text that the tokenizer puts itself.
+    """
+    turns = plain_turns(conversation, tokenizer)
+    if getattr(tokenizer, "chat_template", None):
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    text = "\n\n".join(turn["content"] for turn in turns) + "\n\n"
+    return list(tokenizer(text)["input_ids"])
+
+
+def fitting(tokens: Sequence[int], most: int) -> list[int]:
+    """At most so many tokens: of more the middle is left out, so that a long response pushes out neither what the judge
+    is told before it nor what it is asked behind it."""
+    if len(tokens) <= most:
+        return list(tokens)
+    behind = most // 2
+    return [*tokens[: most - behind], *tokens[len(tokens) - behind :]]
 
 
 def ask_judge(

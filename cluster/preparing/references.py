@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from actors.data.files import BadRow
 from actors.data.reading import DataRow
+from cluster.config.errors import ConfigError
 from cluster.preparing.graders import Graders, progress
 from rewards import REWARDS, Case, Outcome, Question, RewardSettings
 
@@ -12,7 +13,11 @@ NOTHING = ""  # the response that no reference may find right
 
 
 def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: Graders) -> list[BadRow]:
-    """The rows whose reward or reference is unusable; equal references are looked at once."""
+    """The rows whose reward or reference is unusable; equal references are looked at once.
+
+    Raises:
+        ConfigError: a reward cannot be used at all, such as one whose file does not load.
+    """
     known = settings.names
     asked: dict[str, dict[str, list[DataRow]]] = defaultdict(lambda: defaultdict(list))
     bad = []
@@ -28,6 +33,8 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
         references = list(asked[reward])
         answers = progress(graders.problems(reward, references, settings), f"references of {reward}", len(references))
         found = dict(zip(references, answers, strict=True))
+        if whole := next((problem for problem in found.values() if problem.startswith("reward.")), ""):
+            raise ConfigError(whole)  # of the reward's settings: the same for every reference
         found |= _right_without_answer(reward, [text for text in references if not found[text]], settings, graders)
         bad += [
             BadRow(place=row.place, problem=f"cannot be graded against: {found[reference]}")

@@ -1,7 +1,8 @@
 """Rewards that a model computes: `model` scores whole responses, `process` every step of them.
 
 A model is read once in a process, from a folder in the Hugging Face layout. Cases are scored in small batches, padded
-on the right under a mask, so that the score of a case does not depend on its neighbours.
+on the right under a mask, so that the score of a case does not depend on its neighbours. What prompt and response say
+is read as text: no control token in them is one (`rewards.models.plain`).
 """
 
 import functools
@@ -13,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from rewards.models.plain import plain
 from rewards.settings import KindSettings
 from rewards.shaping import AGGREGATES, sigmoid
 from rewards.verdict import Case, Outcome, RewardResult, SpanReward
 
 BATCH = 8  # sequences in one pass
 NAMED_STEPS = 16  # steps whose score is a part of the result by name
+SEPARATOR = "<extra_0>"  # behind each step, as the authors of Qwen2.5-Math-PRM publish their model
 GOOD, BAD, STEP_TAG = "+", "-", "ки"  # as the authors of Math-Shepherd publish their model
 
 _NUMBERED = re.compile(r"^[ \t]*Step \d+:", re.MULTILINE)
@@ -289,9 +292,10 @@ def _at(row: _Row, scores: dict[int, float]) -> list[float | None]:
 
 def _conversation(loaded: _Loaded, case: Case) -> _Row:
     tokenizer = loaded.tokenizer
+    asked, response = plain(case.asked, tokenizer), plain(case.response, tokenizer)
     if tokenizer.chat_template is None:
-        return _row(loaded, tokenizer.encode(case.asked + case.response), [])
-    said = [{"role": "user", "content": case.asked}, {"role": "assistant", "content": case.response}]
+        return _row(loaded, tokenizer.encode(asked + response), [])
+    said = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
     text = tokenizer.apply_chat_template(said, tokenize=False)
     return _row(loaded, tokenizer.encode(text, add_special_tokens=False), [])
 
@@ -300,15 +304,16 @@ def _separated(loaded: _Loaded, case: Case, spans: Sequence[tuple[int, int]]) ->
     """Each step is tokenized alone, so that its separator can never melt into it."""
     tokenizer = loaded.tokenizer
     encode = functools.partial(tokenizer.encode, add_special_tokens=False)
+    question = plain(case.asked, tokenizer, SEPARATOR)
     if tokenizer.chat_template is None:
-        ids = [*([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]), *encode(case.asked)]
+        ids = [*([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]), *encode(question)]
     else:
-        asked = [{"role": "user", "content": case.asked}]
+        asked = [{"role": "user", "content": question}]
         ids = encode(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
-    separator = encode("<extra_0>" if "<extra_0>" in tokenizer.get_vocab() else "\n")
+    separator = encode(SEPARATOR if SEPARATOR in tokenizer.get_vocab() else "\n")
     places = []
     for start, end in spans:
-        ids += [*encode(case.response[start:end]), *separator]
+        ids += [*encode(plain(case.response[start:end], tokenizer, SEPARATOR)), *separator]
         places.append(len(ids) - 1)
     return _row(loaded, ids, places)
 
@@ -317,9 +322,9 @@ def _tagged(loaded: _Loaded, case: Case, spans: Sequence[tuple[int, int]]) -> _R
     """The whole text at once, as the authors tokenize it. Places come from characters: a response that writes the tag
     itself gets no step by it."""
     _known(loaded.tokenizer, STEP_TAG)
-    text, ends = f"{case.asked} ", []
+    text, ends = f"{plain(case.asked, loaded.tokenizer)} ", []
     for start, end in spans:
-        text += f"{case.response[start:end]} {STEP_TAG}"
+        text += f"{plain(case.response[start:end], loaded.tokenizer)} {STEP_TAG}"
         ends.append(len(text) - 1)
         text += "\n"
     encoded = loaded.tokenizer(text[:-1], return_offsets_mapping=True)

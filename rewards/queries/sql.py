@@ -1,15 +1,15 @@
 """The reward "sql": the response's query gives the same result as the reference's query on the same database.
 
-The reference is a JSON object {"query": ..., "db_name": ..., "db_type": "sqlite" or "duckdb" (optional)}. Its query is
-in the notation of defog's sql-eval: alternatives are separated by ";", and {a, b} stands for any non-empty choice of
-the columns a and b, in their order; a later {} (as in GROUP BY {}) for the same choice. A response is right when its
-result equals that of one alternative, with no column more or less. An alternative without rows is equal to nothing,
-because every query that finds nothing would equal it. Where the gold query has LIMIT without a full ORDER BY, the rows
-that SQL leaves open are those that the database gave for the gold query.
+The reference is a JSON object {"query": ..., "db_name": ..., "db_type": "sqlite" or "duckdb" (optional)}; it may say
+"SQL" and "db_id" instead, as Spider and BIRD do, and other keys play no part. Its query is in the notation of defog's
+sql-eval: alternatives are separated by ";", and {a, b} stands for any non-empty choice of the columns a and b, in their
+order; a later {} (as in GROUP BY {}) for the same choice. A response is right when its result equals that of one
+alternative, with no column more or less. An alternative without rows is equal to nothing, because every query that
+finds nothing would equal it. Where the gold query has LIMIT without a full ORDER BY, the rows that SQL leaves open are
+those that the database gave for the gold query.
 """
 
 import json
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,29 +21,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from rewards.queries.databases import Database, Limits, QueryError, QueryTimeout, find_database, run_query
+from rewards.queries.databases import Database, Limits, QueryError, QueryTimeout, find_database
 from rewards.queries.ordering import ordering_of
 from rewards.queries.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
+from rewards.queries.running import run_query
+from rewards.queries.text import Token, query_of, statements, tokens
 from rewards.settings import Budget, KindSettings, Partial
 from rewards.verdict import Case, Outcome, RewardResult
 
 SHARE = 0.4  # of reward.seconds, for the gold queries together and for the response's query each
 MOST_VARIANTS = 128  # of one reference
 LONGEST_WHY = 300  # characters
-
-_TOKEN = re.compile(
-    r"""(?P<blank>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
-    |(?P<quoted>'(?:[^']|'')*+(?:'|\Z)|"(?:[^"]|"")*+(?:"|\Z)|`[^`]*(?:`|\Z)|\[[^\]]*(?:\]|\Z)
-        |\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z))
-    |(?P<word>[^\W\d]\w*)|(?P<other>\d[\w.]*|.)""",
-    re.DOTALL | re.VERBOSE,
-)
-_FENCE = re.compile(r"```(?:(sql|sqlite|duckdb|postgresql)\b|[^\n`]*\n)(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_BARE = re.compile(r"^[ \t]*(?:SELECT\b|WITH\s+(?:RECURSIVE\s+)?[\w\"`\[\]]+\s*(?:\([^()]*\)\s*)?AS\b)", re.I | re.M)
-_STATEMENT = re.compile(
-    r"\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE|REPLACE|DROP|CREATE|ALTER|ATTACH|DETACH|PRAGMA|VACUUM|COPY)\b", re.I
-)
+GOLD_KEYS = ("query", "SQL", "sql")  # of a reference: sql-eval and Spider, BIRD
+DATABASE_KEYS = ("db_name", "db_id", "database")  # sql-eval, Spider and BIRD
 
 
 class SqlSettings(KindSettings):
@@ -52,15 +42,6 @@ class SqlSettings(KindSettings):
     databases: str = ""  # the folder in which the databases lie that references name
     rows: Annotated[int, Field(ge=1)] = 10_000  # most rows that are read of a result
     partial: Partial = 0.0  # the reward of a wrong result is this times its overlap with the gold result
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Token:
-    text: str
-    start: int
-    end: int
-    depth: int  # of parentheses and braces around it
-    word: str  # in capitals; "" where it is no bare word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,13 +71,15 @@ def sql(case: Case, settings: SqlSettings, budget: Budget) -> RewardResult:
         return _graded(Outcome.WRONG, f"the response holds {count} statements, expected one SELECT query")
     try:
         given = run_query(database, query, _limits(settings, budget))
+        if given.more:
+            return _graded(Outcome.WRONG, f"gave more than {settings.rows} rows, expected {_shape(wanted[0].result)}")
+        return _compared(wanted, given, settings.partial)
     except QueryError as failure:
         return _graded(Outcome.WRONG, str(failure))
+    except (RecursionError, MemoryError):
+        return _graded(Outcome.WRONG, "the result is nested too deeply or too large to be compared")
     except QueryTimeout as failure:
         return RewardResult(outcome=Outcome.TIMEOUT, why=str(failure))
-    if given.more:
-        return _graded(Outcome.WRONG, f"gave more than {settings.rows} rows, expected {_shape(wanted[0].result)}")
-    return _compared(wanted, given, settings.partial)
 
 
 def check_sql(reference: str, settings: SqlSettings, budget: Budget) -> None:
@@ -117,38 +100,6 @@ def check_sql_settings(settings: SqlSettings) -> None:
     """
     if not Path(settings.databases).is_dir() or not settings.databases:
         raise ValueError(f"databases must be the folder of the databases, got {settings.databases!r}")
-
-
-def query_of(response: str) -> str | None:
-    """The SQL of a response without its closing semicolon, or None where it holds none.
-
-    Thoughts, up to the last </think>, are left out. The text is then what stands in the last <answer>, or all of it
-    where there is none. The SQL is the last block of the text that is fenced as SQL; without one the last fenced block;
-    without any fence everything from the first line on that begins a query.
-    """
-    text = response.rpartition("</think>")[2].partition("<think>")[0]
-    answers = _ANSWER.findall(text)
-    text = answers[-1] if answers else text
-    fences = _FENCE.findall(text)
-    fenced = [code for language, code in fences if language] or [code for _, code in fences]
-    if fenced:
-        text = fenced[-1]
-    elif bare := _BARE.search(text):
-        text = _without_prose(text[bare.start() :])
-    elif not answers:
-        return None
-    return ";\n".join(statements(text)) or None
-
-
-def statements(text: str) -> list[str]:
-    """The statements of a text of SQL, without the semicolons between them and without comments around them."""
-    parts: list[list[_Token]] = [[]]
-    for token in _tokens(text):
-        if token.text == ";":
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    return [text[part[0].start : part[-1].end] for part in parts if part]
 
 
 def variants(query: str) -> list[str]:
@@ -173,15 +124,30 @@ def variants(query: str) -> list[str]:
 def _reference(text: str, settings: SqlSettings, budget: Budget) -> tuple[Database, tuple[_Wanted, ...]]:
     try:
         fields = json.loads(text)
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         raise ValueError(f"the reference {text[:80]!r} is not JSON: {failure}") from failure
-    if not isinstance(fields, dict) or not isinstance(fields.get("query"), str) or not fields["query"].strip(" \t\n;"):
-        raise ValueError(f'the reference {text[:80]!r} must be an object with the gold "query"')
-    name, kind = fields.get("db_name") or fields.get("database"), fields.get("db_type") or ""
-    if not isinstance(name, str) or not isinstance(kind, str):
-        raise ValueError(f'the reference {text[:80]!r} must name its database, as "db_name"')
+    query, name = _field(fields, GOLD_KEYS), _field(fields, DATABASE_KEYS)
+    if not query.strip(" \t\n;"):
+        raise ValueError(
+            f'the reference {text[:80]!r} must be an object with the gold "query", or "SQL" as BIRD has it'
+        )
+    kind = fields.get("db_type") or ""
+    if not name or not isinstance(kind, str):
+        raise ValueError(f'the reference {text[:80]!r} must name its database, as "db_name", "db_id" or "database"')
     database = find_database(settings.databases, name, kind)
-    return database, _gold(database, fields["query"], _limits(settings, budget))
+    return database, _gold(database, query, _limits(settings, budget))
+
+
+def _field(fields: object, keys: Sequence[str]) -> str:
+    """The text under one of several keys of an object; "" where there is none.
+
+    Raises:
+        ValueError: two of the keys have different texts.
+    """
+    found = {key: fields[key] for key in keys if isinstance(fields, dict) and isinstance(fields.get(key), str)}
+    if len(set(found.values())) > 1:
+        raise ValueError(f"the reference has {' and '.join(map(repr, found))} with different texts: keep one of them")
+    return next(iter(found.values()), "")
 
 
 def _limits(settings: SqlSettings, budget: Budget) -> Limits:
@@ -263,29 +229,9 @@ def _shape(result: Result) -> str:
     return f"{len(result.rows)} rows of {len(result.columns)} columns{first}"
 
 
-def _without_prose(text: str) -> str:
-    """Cuts what stands behind the first statement, unless it begins another one."""
-    for token in _tokens(text):
-        if token.text == ";":
-            return text if _STATEMENT.match(text, token.end) else text[: token.end]
-    return text
-
-
-def _tokens(text: str) -> list[_Token]:
-    found, depth = list[_Token](), 0
-    for match in _TOKEN.finditer(text):
-        if match["blank"]:
-            continue
-        depth -= match.group() in (")", "}") and depth > 0
-        word = (match["word"] or "").upper()
-        found.append(_Token(text=match.group(), start=match.start(), end=match.end(), depth=depth, word=word))
-        depth += match.group() in ("(", "{")
-    return found
-
-
-def _split(tokens: Sequence[_Token], depth: int) -> list[list[_Token]]:
+def _split(tokens: Sequence[Token], depth: int) -> list[list[Token]]:
     """The parts between the commas of a depth."""
-    parts: list[list[_Token]] = [[]]
+    parts: list[list[Token]] = [[]]
     for token in tokens:
         if token.text == "," and token.depth == depth:
             parts.append([])
@@ -305,20 +251,20 @@ class _Braces:
 
 def _groups(statement: str) -> list[_Braces]:
     """The choices in braces of a statement; a colon inside makes them a value of DuckDB, no choice."""
-    found, opened = list[_Braces](), list[_Token]()
-    for token in _tokens(statement):
+    found, opened = list[_Braces](), list[Token]()
+    for token in tokens(statement):
         if token.text == "{":
             opened.append(token)
         elif token.text == "}" and opened:
             start = opened.pop()
             inside = statement[start.end : token.start].strip()
-            if not opened and not any(part.text == ":" for part in _tokens(inside)):
+            if not opened and not any(part.text == ":" for part in tokens(inside)):
                 found.append(_Braces(start=start.start, end=token.end, inside=inside))
     return found
 
 
 def _choices(inside: str) -> list[tuple[str, ...]]:
-    items = [inside[part[0].start : part[-1].end] for part in _split(_tokens(inside), 0)]
+    items = [inside[part[0].start : part[-1].end] for part in _split(list(tokens(inside)), 0)]
     if len(items) > MOST_VARIANTS.bit_length():
         raise ValueError(f"the gold query stands for more than {MOST_VARIANTS} queries: use fewer columns in {{}}")
     return [chosen for size in range(1, len(items) + 1) for chosen in combinations(items, size)]
@@ -334,6 +280,6 @@ def _filled(statement: str, groups: Sequence[_Braces], chosen: dict[str, tuple[s
 
 def _unnamed(item: str) -> str:
     """A column of a SELECT without its AS name."""
-    tokens = _tokens(item)
-    named = len(tokens) > 2 and tokens[-2].word == "AS" and tokens[-2].depth == 0
-    return item[: tokens[-2].start].strip() if named else item
+    parts = list(tokens(item))
+    named = len(parts) > 2 and parts[-2].word == "AS" and parts[-2].depth == 0
+    return item[: parts[-2].start].strip() if named else item

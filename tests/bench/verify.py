@@ -10,6 +10,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,14 +21,38 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.preparing.graders import Graders, progress
-from rewards import Case, Grader, Outcome, Question, RewardSettings
+from rewards import Case, Grader, JudgeSettings, Outcome, Question, RewardSettings
+from rewards.models.judges import read
 from tests.canonical import canonical_cases
 from tests.hostile import HOSTILE, SECRET, TESTS, target
+from tests.hostile_queries import (
+    BROKEN_ANYWHERE,
+    BROKEN_IN_DUCKDB,
+    BROKEN_IN_SQLITE,
+    CALLING,
+    REACHING,
+    REFUSED,
+    REFUSED_BY_DUCKDB,
+    REFUSED_BY_SQLITE,
+    WRITING,
+    digest,
+    write_databases,
+)
+from tests.judges_answers import JUDGES_ANSWERS
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
 OUT = ROOT / "runs" / "bench" / "verify.json"
 ROUNDS = 5
+TRUTH = "SELECT count(*) + 0 FROM people"
+WAYS_TO_ANSWER = (
+    "The query is `{}`.",
+    "Final SQL: {}",
+    "{}\n\nThis query takes what was asked for.",
+    "<answer>\n{}\n</answer>",
+    "~~~sql\n{};\n~~~<|im_end|>",
+    "```sql\nSELECT 0\n```\nOr rather:\n```sql\n-- better\n{}\n```",
+)
 
 
 def main() -> None:
@@ -40,6 +65,8 @@ def main() -> None:
             count = sum(good(verdict.outcome) for good, verdict in zip(right, verdicts, strict=True))
             figures[name] = f"{count} of {len(questions)}"
     figures |= hostile()
+    figures |= hostile_queries()
+    figures |= judges()
     figures |= throughput()
     table = Table("figure", "reached")
     for name, figure in figures.items():
@@ -73,10 +100,13 @@ def suites() -> Iterator[Suite]:
         for query in row["query"].split(";")
         if query.strip()
     ]
+    databases = {"databases": str(DATA / "sql")}
+    yield "gold queries as responses: sql", asked("sql", cases, sql=databases), [is_correct] * len(cases)
+    ways = [replace(case, response=way.format(case.response)) for case in cases for way in WAYS_TO_ANSWER]
     yield (
-        "gold queries as responses: sql",
-        asked("sql", cases, sql={"databases": str(DATA / "sql")}),
-        [is_correct] * len(cases),
+        "gold queries in prose, tags, tildes, inline code: sql",
+        asked("sql", ways, sql=databases),
+        [is_correct] * len(ways),
     )
 
 
@@ -105,6 +135,35 @@ def hostile() -> dict[str, str]:
     stopped -= len(calls)
     words = ", ".join(f"{count} {end}" for end, count in ends.items())
     return {"hostile programs stopped": f"{stopped} of {len(HOSTILE)} ({words})"}
+
+
+def hostile_queries() -> dict[str, str]:
+    """How many queries that write, reach files or break their library were wrong, with every file as it was, and the
+    truth right afterwards."""
+    everywhere = [*REFUSED, *BROKEN_ANYWHERE]
+    duckdb = [*everywhere, *REFUSED_BY_DUCKDB, *WRITING, *REACHING, *CALLING, *BROKEN_IN_DUCKDB]
+    attacks = {"p": [*everywhere, *REFUSED_BY_SQLITE, *BROKEN_IN_SQLITE], "d": duckdb, "files": duckdb}
+    grader, stopped = Grader(), 0
+    with TemporaryDirectory() as folder:
+        write_databases(Path(folder))
+        before = digest(Path(folder))
+        for name, queries in attacks.items():
+            reference = json.dumps({"query": "SELECT count(*) FROM people", "db_name": name})
+            for query in progress(queries, f"hostile queries on {name}", len(queries)):
+                query = query.replace("DATABASE", f"{folder}/d.duckdb").replace("OTHER", f"{folder}/other")
+                cases = [Case(response=f"```sql\n{text}\n```", reference=reference) for text in (query, TRUTH)]
+                verdict, truth = grader.grade(asked("sql", cases, sql={"databases": folder}))
+                unharmed = digest(Path(folder)) == before and truth.outcome is Outcome.CORRECT
+                stopped += verdict.outcome is Outcome.WRONG and unharmed
+    grader.close()
+    return {"hostile queries wrong, nothing changed": f"{stopped} of {sum(map(len, attacks.values()))}"}
+
+
+def judges() -> dict[str, str]:
+    """How many answers of a judge were read as they are meant."""
+    case, settings = Case(response="4", reference="4"), JudgeSettings()
+    right = sum(read(answer, case, settings).outcome is outcome for answer, outcome in JUDGES_ANSWERS)
+    return {"answers of a judge read as meant": f"{right} of {len(JUDGES_ANSWERS)}"}
 
 
 def throughput() -> dict[str, float]:

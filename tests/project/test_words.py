@@ -16,7 +16,6 @@ FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT
 ALLOWED: dict[str, tuple[str, ...]] = {
     # The order of rows (ORDER BY), of a list in an answer, of prompts in an epoch, of the methods on a page.
     "order": ("rewards/queries/", "rewards/answers/", "actors/data/", "cluster/comparing/page.py"),
-    "mark": ("rewards/queries/databases.py",),  # a quote mark
     "load": ("rewards/programs/seccomp.py", "actors/transfer/gloo.py"),  # names of Linux; vLLM's function that loads
     "longest": ("actors/settings.py",),  # longest_prompts_first says which come first, it is no limit
 }

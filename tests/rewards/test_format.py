@@ -19,6 +19,8 @@ def judged(response: str, prompt: str = "", partial: float = 0.0) -> RewardResul
         r"\boxed{\left\{1, 2\right\}}",
         r"\boxed {\frac{1}{2}}",
         r"first \boxed{} and then \boxed{4}",
+        "<think>two</think><answer>4</answer><|im_end|>",
+        "\ufeff<think>two</think><answer>4</answer>\n</s><|endoftext|>\n",
     ],
 )
 def test_a_response_in_either_form_is_correct(response: str) -> None:

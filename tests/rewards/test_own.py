@@ -20,6 +20,13 @@ def settings(folder: Path, body: str) -> OwnSettings:
         ("return True", Outcome.CORRECT, 1.0),
         ("return False", Outcome.WRONG, 0.0),
         ("return 0.25", Outcome.WRONG, 0.25),
+        ("import numpy; return numpy.float32(0.75)", Outcome.CORRECT, 0.75),
+        ("import numpy; return numpy.float64(0.25)", Outcome.WRONG, 0.25),
+        ("import numpy; return numpy.bool_(True)", Outcome.CORRECT, 1.0),
+        ("import numpy; return numpy.int64(0)", Outcome.WRONG, 0.0),
+        ("import numpy; return numpy.array(1.0)", Outcome.CORRECT, 1.0),
+        ("import fractions; return fractions.Fraction(3, 4)", Outcome.CORRECT, 0.75),
+        ("import decimal; return decimal.Decimal('0.5')", Outcome.WRONG, 0.5),
         ("return (response, reference, prompt) == ('a', 'b', 'c')", Outcome.CORRECT, 1.0),
     ],
 )
@@ -33,10 +40,27 @@ def test_a_result_is_taken_as_it_is(tmp_path: Path) -> None:
     assert said == RewardResult(outcome=Outcome.UNPARSABLE, why="mumbled")
 
 
-@pytest.mark.parametrize("body", ["return 7", "return -0.1", "return float('nan')", "return 'good'", "return None"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(
+            "return 7",
+            "return -0.1",
+            "return float('nan')",
+            "return float('inf')",
+            "return 'good'",
+            "return None",
+            "pass",
+        ),
+        *("return [1.0]", "return '1'", "return 1j", "return {'score': 1}", "return 10**400", "return 'x' * 10**6"),
+        *("import decimal; return decimal.Decimal('nan')", "import numpy; return numpy.array([1.0, 0.0])"),
+        *("import numpy; return numpy.float32('nan')", "return (1.0, 'why')"),
+    ],
+)
 def test_anything_else_is_named(tmp_path: Path, body: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=r"reward\(\) of .*mine\.py gave"):
+    with pytest.raises((TypeError, ValueError), match=r"reward\(\) of .*mine\.py gave") as raised:
         own(CASE, settings(tmp_path, body))
+    assert len(str(raised.value)) < 600
 
 
 def test_a_file_that_cannot_serve_is_named_before_the_run(tmp_path: Path) -> None:
@@ -57,3 +81,73 @@ def test_a_file_may_compare_siblings_instead(tmp_path: Path) -> None:
     assert own(CASE, OwnSettings(file=str(file))).outcome is Outcome.CORRECT
     results = own_group([CASE], OwnSettings(file=str(file)), Budget())
     assert [result.reward for result in results] == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import json\nimport no_such_module\n",
+            "line 2: ModuleNotFoundError: No module named 'no_such_module'. Mend it, or",
+        ),
+        ("def reward(:\n", "line 1: SyntaxError"),
+        ("x = 1\ndef f():\n    return {}['a']\n\nf()\n", "line 3: KeyError: 'a'. Mend it$"),
+        ("raise ValueError('expected [/verdict]')\n", r"line 1: ValueError: expected \[/verdict\]"),
+        ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
+        (
+            "def reward(response, reference):\n    return 1\n",
+            r"three parameters, reward\(response, reference, prompt\)",
+        ),
+        ("def reward_group(responses):\n    return []\n", r"reward_group\(responses, reference, prompt\)"),
+        ("reward = 1\n", "defines no function reward"),
+        ("def reward(*, response):\n    return 1\n", "three parameters"),
+    ],
+)
+def test_a_file_that_does_not_load_is_one_message_with_its_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message) as raised:
+        check_own(OwnSettings(file=str(file)))
+    assert str(raised.value).startswith("file must")
+    said = RewardResult(outcome=Outcome.ERROR, why=str(raised.value))
+    assert own(CASE, OwnSettings(file=str(file))) == said
+    assert own_group([CASE, CASE], OwnSettings(file=str(file)), Budget()) == [said, said]
+
+
+def test_a_file_is_run_once_though_it_fails(tmp_path: Path) -> None:
+    file = tmp_path / "counting.py"
+    file.write_text(
+        f"with open({str(tmp_path / 'runs')!r}, 'a') as runs:\n    runs.write('x')\nimport no_such_module\n"
+    )
+    for _ in range(3):
+        assert "no_such_module" in own(CASE, OwnSettings(file=str(file))).why
+    assert (tmp_path / "runs").read_text() == "x"
+
+
+def test_a_file_may_hold_classes_and_import_a_file_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "beside_mine.py").write_text("HALF = 0.5\n")
+    file = tmp_path / "classes.py"
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom beside_mine import HALF\n"
+        "@dataclass\nclass Score:\n    value: float\n"
+        "def reward(response, reference, prompt='', *rest, **more):\n    return Score(HALF).value\n"
+    )
+    assert own(CASE, OwnSettings(file=str(file))).reward == 0.5
+
+
+def test_grades_of_siblings_may_be_an_array(tmp_path: Path) -> None:
+    file = tmp_path / "array.py"
+    file.write_text(
+        "import numpy\ndef reward_group(responses, reference, prompt):\n    return numpy.array([1.0, 0.25])\n"
+    )
+    results = own_group([CASE, CASE], OwnSettings(file=str(file)), Budget())
+    assert [result.reward for result in results] == [1.0, 0.25]
+
+
+def test_a_file_that_is_named_from_the_folder_of_the_run_has_its_lines_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("relative.py").write_text("\nimport no_such_module\n")
+    with pytest.raises(ValueError, match=r"relative\.py, line 2: ModuleNotFoundError"):
+        check_own(OwnSettings(file="relative.py"))

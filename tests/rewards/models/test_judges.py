@@ -6,6 +6,7 @@ import pytest
 
 from rewards.models.judges import JudgeSettings, check_judge, fenced, messages, read
 from rewards.verdict import Case, Outcome, SpanReward
+from tests.judges_answers import JUDGES_ANSWERS
 
 CASE = Case(prompt="What is 2+2?", reference="4", response="2+2 is 4, and 4 it is. So: 4")
 PLAIN = JudgeSettings()
@@ -69,25 +70,7 @@ def test_a_file_of_your_own_is_filled_in_one_pass(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- what is answered
 
 
-@pytest.mark.parametrize(
-    ("answer", "outcome"),
-    [
-        ("Yes.", Outcome.CORRECT),
-        ("yes", Outcome.CORRECT),
-        ("**YES**", Outcome.CORRECT),
-        ("No, it should be 5.", Outcome.WRONG),
-        ("The response is right: yes!", Outcome.CORRECT),
-        ("<think>no, or is it? no</think>\n\nyes", Outcome.CORRECT),
-        ("so it seems, no</think> yes", Outcome.CORRECT),
-        ("", Outcome.ERROR),
-        ("maybe", Outcome.ERROR),
-        ("Yes, or rather no", Outcome.ERROR),
-        ("Nobody knows", Outcome.ERROR),
-        ("yesterday", Outcome.ERROR),
-        ("<think>yes", Outcome.ERROR),
-        ("42", Outcome.ERROR),
-    ],
-)
+@pytest.mark.parametrize(("answer", "outcome"), JUDGES_ANSWERS)
 def test_a_word_is_read_and_what_cannot_be_read_is_the_failure_of_the_judge(answer: str, outcome: Outcome) -> None:
     result = read(answer, CASE, PLAIN)
     assert result.outcome is outcome
@@ -145,7 +128,19 @@ def test_a_verdict_without_spans_is_a_verdict(spans: str) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    ["yes", "", "{", "}{", '{"verdict": 1}', '{"spans": []}', "[1]", '{"verdict": "maybe"}', '{"a":' * 100_000 + "}"],
+    [
+        'It says {"verdict": "yes", "spans": []} and is wrong.',
+        '{"verdict": "no", "verdict": "yes"}',
+        "yes",
+        "",
+        "{",
+        "}{",
+        '{"verdict": 1}',
+        '{"spans": []}',
+        "[1]",
+        '{"verdict": "maybe"}',
+        '{"a":' * 100_000 + "}",
+    ],
 )
 def test_json_that_holds_no_verdict_is_the_failure_of_the_judge(answer: str) -> None:
     assert read(answer, CASE, SPANS).outcome is Outcome.ERROR

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import re
 import sqlite3
@@ -12,35 +11,24 @@ import duckdb
 import pytest
 
 import rewards
-from rewards.queries.databases import Limits, QueryError, find_database, run_query
-from rewards.queries.sql import SqlSettings, check_sql, query_of, sql, statements, variants
+from rewards.queries.databases import Limits, QueryError, find_database
+from rewards.queries.running import run_query
+from rewards.queries.sql import SqlSettings, check_sql, sql, variants
 from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
+from tests.hostile_queries import write_databases
 from tests.tables import each
 
 DATA = Path(__file__).parents[4] / "shared/data/sql"
 ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t)"
-ROWS = [("Ada", 36, 1.5), ("Alan", 41, 2.5), ("Grace", 85, 2.5), ("Kurt", 71, None)]
 CORRECT, WRONG, TIMEOUT = Outcome.CORRECT, Outcome.WRONG, Outcome.TIMEOUT
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same table as p.sqlite, in/in.sqlite, d.duckdb, and as Parquet and CSV in the folder files."""
     home = tmp_path_factory.mktemp("a folder #%[x]*")
-    (home / "in").mkdir()
-    (home / "files").mkdir()
+    write_databases(home)
     (home / "broken.sqlite").write_text("this is no database, but it is long enough to be looked at" * 100)
-    for path in (home / "p.sqlite", home / "in/in.sqlite"):
-        with sqlite3.connect(path) as connection:
-            connection.execute("CREATE TABLE people (name TEXT, age INTEGER, score REAL)")
-            connection.executemany("INSERT INTO people VALUES (?, ?, ?)", ROWS)
-        connection.close()
-    with duckdb.connect(str(home / "d.duckdb")) as connection:
-        connection.execute("CREATE TABLE people (name VARCHAR, age INTEGER, score DOUBLE)")
-        connection.executemany("INSERT INTO people VALUES (?, ?, ?)", ROWS)
-        connection.execute("COPY people TO (? || '/people.parquet')", [str(home / "files")])
-        connection.execute("COPY people TO (? || '/people-csv.csv')", [str(home / "files")])
     return home
 
 
@@ -52,52 +40,6 @@ def settings(folder: Path, **values: object) -> tuple[SqlSettings, Budget]:
 def judged(gold: str, query: str, setting: tuple[SqlSettings, Budget], name: str = "p") -> RewardResult:
     reference = json.dumps({"query": gold, "db_name": name})
     return sql(Case(response=f"```sql\n{query}\n```", reference=reference), *setting)
-
-
-def digest(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-@each(
-    ("response", "query"),
-    [
-        ("```sql\nSELECT 1;\n```", "SELECT 1"),
-        ("```sql\nSELECT 1\n```\nor better\n```sql\nSELECT 2\n```\n```\noutput\n```", "SELECT 2"),
-        ("```SQL SELECT 1```", "SELECT 1"),
-        ("```\nSELECT 1\n```", "SELECT 1"),
-        ("```sql\nSELECT 1", "SELECT 1"),
-        ("<think>```sql\nSELECT 1\n```</think>\nSELECT 2", "SELECT 2"),
-        ("a </think> b </think> SELECT 2", "SELECT 2"),
-        ("<answer>SELECT 1</answer> no: <answer>\n```sql\nSELECT 2\n```\n</answer>", "SELECT 2"),
-        ("<answer>DROP TABLE t</answer>", "DROP TABLE t"),
-        ("The query is\nselect a\nfrom t;\nIt's short.", "select a\nfrom t"),
-        ("With this query:\nWITH t AS (SELECT 1) SELECT * FROM t", "WITH t AS (SELECT 1) SELECT * FROM t"),
-        ("SELECT 1; DROP TABLE t", "SELECT 1;\nDROP TABLE t"),
-        ("SELECT ';' -- a; b\n;", "SELECT ';'"),
-        ("I don't know", None),
-        ("", None),
-        ("```sql\n```", None),
-        ("```sql\n-- nothing\n```", None),
-        ("<think>SELECT 1", None),
-        ("a</think>", None),
-    ],
-)
-def test_the_last_block_of_sql_is_the_query(response: str, query: str | None) -> None:
-    assert query_of(response) == query
-
-
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("SELECT 1; ;SELECT 2;", ["SELECT 1", "SELECT 2"]),
-        ("SELECT 'it''s; fine', \"a;b\", [c;d], `e;f` /* ; */ -- ;\n", ["SELECT 'it''s; fine', \"a;b\", [c;d], `e;f`"]),
-        ("SELECT $x$ a;b $x$", ["SELECT $x$ a;b $x$"]),
-        ("SELECT 'open; ", ["SELECT 'open; "]),
-    ],
-)
-def test_only_a_semicolon_of_the_language_ends_a_statement(text: str, parts: list[str]) -> None:
-    assert statements(text) == parts
 
 
 @pytest.mark.parametrize(
@@ -158,6 +100,91 @@ def test_a_query_is_right_when_its_result_is_a_gold_result(
     said = judged(gold, query, settings(folder))
     assert said.outcome is outcome
     assert why in said.why
+
+
+@each(
+    ("name", "gold", "query", "outcome"),
+    [
+        ("p", "SELECT NULL, 1", "SELECT NULL AS a, 1.0 AS b", CORRECT),
+        ("p", "SELECT NULL, 1", "SELECT '', 1", WRONG),
+        ("p", "SELECT NULL, 1", "SELECT 0, 1", WRONG),
+        ("p", "SELECT 1", "SELECT '1'", WRONG),
+        ("p", "SELECT 2.5", "SELECT 5 / 2", WRONG),
+        ("p", "SELECT 0.3", "SELECT 0.1 + 0.2", CORRECT),
+        ("p", "SELECT avg(age) FROM people", "SELECT sum(age) * 1.0 / count(*) FROM people", CORRECT),
+        ("p", "SELECT 58.25", "SELECT round(avg(age)) FROM people", WRONG),
+        ("p", "SELECT name, name FROM people", "SELECT name AS a, name AS a FROM people", CORRECT),
+        ("p", "SELECT name, name FROM people", "SELECT name FROM people", WRONG),
+        ("p", "SELECT 1 UNION ALL SELECT 1", "SELECT 1", WRONG),
+        ("p", "SELECT DISTINCT score FROM people WHERE score > 2", "SELECT score FROM people WHERE score > 2", WRONG),
+        ("p", "SELECT score FROM people", "SELECT score FROM people WHERE score IS NOT NULL", WRONG),
+        ("p", "SELECT 'a', x'61'", "SELECT 'a', 'a'", WRONG),
+        (
+            "p",
+            "SELECT name FROM people ORDER BY score IS NULL, score",
+            "VALUES ('Ada'), ('Grace'), ('Alan'), ('Kurt')",
+            CORRECT,
+        ),
+        (
+            "p",
+            "SELECT name FROM people ORDER BY score IS NULL, score",
+            "VALUES ('Kurt'), ('Ada'), ('Grace'), ('Alan')",
+            WRONG,
+        ),
+        ("d", "SELECT DATE '2020-01-02'", "SELECT TIMESTAMP '2020-01-02 00:00:00'", CORRECT),
+        ("d", "SELECT DATE '2020-01-02'", "SELECT '2020-01-02'", CORRECT),
+        ("d", "SELECT DATE '2020-01-02'", "SELECT DATE '2020-01-03'", WRONG),
+        ("d", "SELECT DATE '2020-01-02'", "SELECT TIMESTAMP '2020-01-02 00:00:01'", WRONG),
+        (
+            "d",
+            "SELECT 1 AS a, TIMESTAMPTZ '2020-01-02 03:04:05+01:00' AS t -- as Parquet files have them",
+            "SELECT TIMESTAMP '2020-01-02 02:04:05' AS t, 1 AS a",
+            CORRECT,
+        ),
+        (
+            "d",
+            "SELECT age, now() AS t FROM people ORDER BY age DESC",
+            "SELECT age, now() AS t FROM people ORDER BY age",
+            WRONG,
+        ),
+        ("d", "SELECT 1.50::DECIMAL(10, 2)", "SELECT 1.5::DOUBLE", CORRECT),
+        ("d", "SELECT true", "SELECT 1", CORRECT),
+        ("d", "SELECT sum(age) FROM people", "SELECT 233.0::DOUBLE", CORRECT),
+        ("d", "SELECT [1, 2]", "SELECT [2, 1]", WRONG),
+        ("d", "SELECT 'nan'::DOUBLE", "SELECT 'nan'::FLOAT", CORRECT),
+    ],
+)
+def test_cells_are_equal_by_value_and_every_row_and_column_counts(
+    folder: Path, name: str, gold: str, query: str, outcome: Outcome
+) -> None:
+    assert judged(gold, query, settings(folder), name).outcome is outcome
+
+
+@each(
+    "response",
+    [
+        "",
+        " ",
+        ";",
+        "```sql\n```",
+        "```sql\n;\n```",
+        "```sql\n-- nothing\n```",
+        "<answer></answer>",
+        "SELECT",
+        "`SELECT`",
+    ],
+)
+def test_an_empty_answer_is_right_against_no_reference(folder: Path, response: str) -> None:
+    for gold in (
+        "SELECT name FROM people",
+        "SELECT NULL",
+        "SELECT ''",
+        "SELECT 0",
+        "SELECT count(*) FROM people WHERE 0",
+    ):
+        said = sql(Case(response=response, reference=json.dumps({"query": gold, "db_name": "p"})), *settings(folder))
+        assert said.outcome in (WRONG, Outcome.UNPARSABLE), said
+        assert said.reward == 0
 
 
 BY_SCORE = "SELECT name FROM people WHERE score > 0 ORDER BY score DESC"
@@ -228,7 +255,9 @@ def test_a_csv_file_is_a_table_named_by_its_stem(folder: Path) -> None:
         ("[1]", 'must be an object with the gold "query"'),
         ('{"db_name": "p"}', 'must be an object with the gold "query"'),
         ('{"query": " ; ", "db_name": "p"}', 'must be an object with the gold "query"'),
-        ('{"query": "SELECT 1"}', "must name its database"),
+        ('{"query": "SELECT 1"}', 'must name its database, as "db_name", "db_id" or "database"'),
+        ('{"question": "How many?", "db_id": "p"}', 'the gold "query", or "SQL" as BIRD has it'),
+        ("[" * 100_000, "is not JSON"),
         ('{"query": "SELECT 1", "db_name": "q"}', "there is no SQLite or DuckDB database 'q'.*broken.sqlite, d.duckdb"),
         ('{"query": "SELECT 1", "db_name": "p", "db_type": "duckdb"}', "there is no duckdb database 'p'"),
         ('{"query": "SELECT 1", "db_name": "p", "db_type": "postgres"}', "db_type must be 'sqlite' or 'duckdb'"),
@@ -255,73 +284,12 @@ def test_a_reference_that_nothing_can_be_judged_against_is_named(folder: Path, r
 
 def test_a_reference_may_name_its_database_either_way(folder: Path) -> None:
     check_sql('{"query": "SELECT 1", "database": "p", "db_type": "sqlite"}', *settings(folder))
+    check_sql('{"SQL": "SELECT 1", "db_id": "p", "evidence": "", "question": "How many?"}', *settings(folder))
+    check_sql('{"query": "SELECT 1", "db_id": "in", "sql": {"select": []}}', *settings(folder))
+    with pytest.raises(ValueError, match="has 'query' and 'SQL' with different texts"):
+        check_sql('{"query": "How many?", "SQL": "SELECT 1", "db_id": "p"}', *settings(folder))
     with pytest.raises(ValueError, match="databases must be the folder of the databases"):
         check_sql('{"query": "SELECT 1", "db_name": "p"}', SqlSettings(), Budget())
-
-
-REFUSED = [
-    "INSERT INTO people VALUES ('Eve', 1, 1)",
-    "UPDATE people SET age = 1",
-    "DELETE FROM people",
-    "DROP TABLE people",
-    "CREATE TABLE more (a INTEGER)",
-    "CREATE TEMP TABLE more AS SELECT 1",
-    "ALTER TABLE people ADD COLUMN more INTEGER",
-    "ATTACH 'OTHER' AS other",
-    "VACUUM",
-    "ANALYZE",
-    "BEGIN",
-    "EXPLAIN SELECT 1",
-    "WITH t AS (SELECT 'Eve', 1, 1.5) INSERT INTO people SELECT * FROM t",
-    "WITH t AS (SELECT 1) DELETE FROM people",
-]
-REFUSED_BY_SQLITE = [
-    "ATTACH ':memory:' AS other",
-    "PRAGMA writable_schema = 1",
-    "PRAGMA query_only = OFF",
-    "VACUUM INTO 'OTHER'",
-    "REINDEX",
-    "SELECT load_extension('OTHER')",
-    "SELECT fts3_tokenizer('simple')",
-    "SELECT * FROM pragma_database_list",
-]
-REFUSED_BY_DUCKDB = [
-    "COPY people TO 'OTHER'",
-    "COPY (SELECT 1) TO 'OTHER' (FORMAT parquet)",
-    "EXPORT DATABASE 'OTHER'",
-    "INSTALL httpfs",
-    "LOAD httpfs",
-    "SET enable_external_access = true",
-    "PRAGMA enable_profiling",
-    "CALL pragma_version()",
-    "CHECKPOINT",
-    "SELECT * FROM read_csv('/etc/passwd')",
-    "SELECT * FROM read_text('/etc/passwd')",
-    "SELECT * FROM '/etc/passwd.csv'",
-    "SELECT * FROM glob('/*')",
-    "SELECT * FROM duckdb_extensions()",
-]
-
-
-@each(
-    ("name", "statement"),
-    [(name, statement) for name in ("p", "d", "files") for statement in REFUSED]
-    + [("p", statement) for statement in REFUSED_BY_SQLITE]
-    + [(name, statement) for name in ("d", "files") for statement in REFUSED_BY_DUCKDB],
-)
-def test_what_does_more_than_read_the_database_is_refused_and_changes_no_file(
-    folder: Path, name: str, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    before = digest(folder)
-    said = judged(
-        "SELECT name FROM people", statement.replace("OTHER", str(tmp_path / "other")), settings(folder), name
-    )
-    assert said.outcome is WRONG
-    assert said.why.startswith("refused: ")
-    assert digest(folder) == before
-    assert list(tmp_path.iterdir()) == []
-    assert judged("SELECT name FROM people", "SELECT name FROM people", settings(folder), name).outcome is CORRECT
 
 
 def test_a_variable_of_python_is_no_table(folder: Path) -> None:
@@ -379,6 +347,7 @@ def test_a_process_of_limited_memory_judges_and_survives_a_swelling_query(folder
     code = """
 import json, resource, sys
 from rewards.settings import Budget
+from rewards.queries.running import run_query
 from rewards.queries.sql import SqlSettings, sql
 from rewards.verdict import Case
 folder, name = sys.argv[1:]
@@ -404,6 +373,14 @@ def test_a_changed_database_is_asked_anew(tmp_path: Path) -> None:
         (tmp_path / "files").mkdir(exist_ok=True)
         (tmp_path / "files/t.csv").write_text("a\n" + "1\n" * rows)
         assert judged(gold, f"SELECT {rows}", setting, "files").outcome is CORRECT
+
+
+def test_a_duckdb_file_that_is_replaced_is_asked_anew(tmp_path: Path) -> None:
+    for value in (1, 2, 3):
+        with duckdb.connect(str(tmp_path / "new")) as connection:
+            connection.execute(f"CREATE TABLE t AS SELECT {value} AS a")
+        (tmp_path / "new").replace(tmp_path / "x.duckdb")
+        assert judged("SELECT a FROM t", f"SELECT {value}", settings(tmp_path), "x").outcome is CORRECT
 
 
 def questions() -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from learner.batches.types import RankPlan
 from learner.types import (
     LearnerSpec,
     LearnerState,
+    Opened,
     Place,
     Receivers,
     Schedule,
@@ -76,13 +77,13 @@ class LearnerRank:
             raise RuntimeError("no warm-up is open on this learner rank: call open_warm_up first")
         return self._session.warm_up(updates)
 
-    def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
-        """Opens a training on a model folder; gives the policy's number of parameters."""
+    def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> Opened:
+        """Opens a training on a model folder; gives what there is to say about it."""
         from learner.session import TrainingSession
 
         self.close_session()
         self._session = session = TrainingSession(self._place, spec, path, schedule)
-        return session.parameters
+        return session.opened
 
     @ray.method(concurrency_group=PACKING)
     def prepare(self, plan: RankPlan, *groups: pa.Buffer) -> None:

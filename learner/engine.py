@@ -14,8 +14,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from learner.batches.packing import empty_batch
+from learner.batches.packing import Packing, empty_batch
 from learner.batches.types import TrainBatch
+from learner.models.examination import examine
 from learner.models.policy import Critic, Head, Policy
 from learner.settings import LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, Schedule
@@ -64,6 +65,14 @@ class Engine:
             model=module, optimizer=optimizer, lr_scheduler=scheduler, config=config, dist_init_required=False
         )
         self._zero3 = learner.zero_stage == 3
+        self._micro_batch_tokens = learner.micro_batch_tokens
+        if isinstance(self.module, Policy):
+            examine(self.module, sharded=self._zero3)
+
+    @property
+    def packing(self) -> Packing:
+        """How the module takes its sequences."""
+        return Packing(tokens=self._micro_batch_tokens, alone=not self.module.packs)
 
     @property
     def module(self) -> Any:
@@ -185,6 +194,18 @@ class FrozenPolicy:
             self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             self._policy = build().to(self.device)
         self._policy.eval()
+        examine(self.policy, sharded=self._sharded)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy inside."""
+        policy: Policy = getattr(self._policy, "module", self._policy)
+        return policy
+
+    @property
+    def packs(self) -> bool:
+        """Whether it takes several sequences in a row."""
+        return self.policy.packs
 
     @torch.no_grad()
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
@@ -199,7 +220,7 @@ class FrozenPolicy:
         """Takes over the weights of an engine's policy; a collective."""
         import deepspeed
 
-        own = getattr(self._policy, "module", self._policy).exported()
+        own = self.policy.exported()
         for (_, kept), (_, new) in zip(own, engine.exported(), strict=True):
             with deepspeed.zero.GatheredParameters([kept, new], modifier_rank=0, enabled=self._sharded):
                 kept.copy_(new)

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,6 +10,16 @@ from learner.batches.types import Sample, TrainBatch
 
 PADDING = 0.03  # of the tokens of a micro-batch, at most
 ROW_TOKENS = 256  # a row holds max(longest, min(ROW_TOKENS, 4 * longest)) tokens, and never more than the budget
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """How sequences become micro-batches."""
+
+    tokens: int  # of a micro-batch, at most
+    alone: bool = False  # whether each sequence has a row of its own: models that do not keep them apart need it
+
 
 Rows = list[list[int]]  # for each row of a micro-batch, the numbers of the units in it
 
@@ -25,7 +36,9 @@ def balance(costs: Sequence[int], count: int) -> list[list[int]]:
     return dealt
 
 
-def pack(samples: Sequence[Sample], micro_batch_tokens: int, together: int = 1) -> list[TrainBatch]:
+def pack(
+    samples: Sequence[Sample], micro_batch_tokens: int, together: int = 1, alone: bool = False
+) -> list[TrainBatch]:
     """Packs whole sequences into rows, and rows into micro-batches of at most `micro_batch_tokens` tokens. A longer
     sequence has a micro-batch of its own.
 
@@ -33,10 +46,18 @@ def pack(samples: Sequence[Sample], micro_batch_tokens: int, together: int = 1) 
         samples: what to pack.
         micro_batch_tokens: the budget.
         together: consecutive samples that stay together in one row: 2 for pairs.
+        alone: whether each sample has a row of its own, for models that do not keep sequences of a row apart; samples
+            that stay together then share a micro-batch.
     """
     if not samples:
         return []
     units = [range(start, start + together) for start in range(0, len(samples), together)]
+    if alone:
+        longest = [max(samples[index].tokens.size for index in unit) for unit in units]
+        return [
+            batch_of(samples, [[index] for number in chosen for index in units[number]])
+            for chosen in _of_like_length(longest, micro_batch_tokens // together)
+        ]
     sizes = [sum(samples[index].tokens.size for index in unit) for unit in units]
     return [
         batch_of(samples, [[index for number in row for index in units[number]] for row in rows])
@@ -86,6 +107,17 @@ def packed(sizes: Sequence[int], budget: int) -> list[Rows]:
         even = next(filter(allowed, dealt), None)
         options = [[units], *([filled] if allowed(filled) else []), *([even] if even is not None else [])]
         found.append(min(options, key=width))
+    return found
+
+
+def _of_like_length(sizes: Sequence[int], budget: int) -> Rows:
+    """The numbers of the units of each micro-batch in which a unit has the width of the longest: the longest first, as
+    many as the budget allows, and one at least."""
+    found: Rows = []
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        if not found or (len(found[-1]) + 1) * sizes[found[-1][0]] > budget:
+            found.append([])
+        found[-1].append(number)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -17,10 +17,16 @@ class ModelSettings(Section):
     """The policy."""
 
     path: str = ""  # a Hugging Face causal-LM folder
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of weights in generators and of the learner's arithmetic
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of weights; "auto": bfloat16 on GPUs, float32 on CPUs
     attention: Literal["sdpa", "flash_attention_2"] = "sdpa"  # the learner's kernel
     control_tokens: tuple[str, ...] = ()  # tokens that stand for reward quantiles, the best first ("quark")
     checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
+
+    def on_device(self, on_gpu: bool) -> Self:
+        """The settings with `dtype = "auto"` settled."""
+        if self.dtype != "auto":
+            return self
+        return self.model_copy(update={"dtype": "bfloat16" if on_gpu else "float32"})
 
 
 class LearnerSettings(Section):
@@ -30,7 +36,7 @@ class LearnerSettings(Section):
     updates_per_step: Annotated[int, Field(ge=1)] = 1  # optimizer updates that share one batch of groups
     lr: Annotated[float, Field(gt=0)] = 1e-6
     lr_end: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of lr at the last update, approached linearly
-    lr_warmup: Annotated[int, Field(ge=0)] = 0  # updates over which lr rises from zero
+    lr_warmup: Annotated[int, Field(ge=0)] = 10  # updates over which lr rises from zero, as the optimizer is new
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     grad_clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the whole gradient
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 8192  # tokens of one forward and backward pass on a rank

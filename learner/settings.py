@@ -4,12 +4,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
+from learner.methods.algorithms import Algorithm, algorithm_of
 from learner.methods.choices import Aggregation, KlEstimator, Mismatch, Normalisation, SideModelKind
 from learner.methods.credit import CREDITS
 from learner.methods.losses import LOSSES
+from learner.methods.own import known_algorithms
 from rewards.settings import Section
 
 
@@ -28,11 +29,19 @@ class ModelSettings(Section):
             return self
         return self.model_copy(update={"dtype": "bfloat16" if on_gpu else "float32"})
 
+    @property
+    def settled_dtype(self) -> Literal["float32", "bfloat16"]:
+        """The dtype of a run whose device is known."""
+        if self.dtype == "auto":
+            raise RuntimeError('model.dtype = "auto" was not settled: call on_device first')
+        return self.dtype
+
 
 class LearnerSettings(Section):
     """The algorithm and its optimizer."""
 
-    algorithm: str = "reinforce-rej"  # a key of learner.methods.algorithms.ALGORITHMS
+    algorithm: str = "reinforce-rej"  # a key of learner.methods.algorithms.ALGORITHMS, or of ALGORITHMS in `file`
+    file: str = ""  # a Python file with algorithms of your own
     updates_per_step: Annotated[int, Field(ge=1)] = 1  # optimizer updates that share one batch of groups
     lr: Annotated[float, Field(gt=0)] = 1e-6
     lr_end: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of lr at the last update, approached linearly
@@ -46,12 +55,15 @@ class LearnerSettings(Section):
     tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
     reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
 
-    @field_validator("algorithm")
-    @classmethod
-    def _is_an_algorithm(cls, value: str) -> str:
-        if value not in ALGORITHMS:
-            raise ValueError(f"must be one of {', '.join(ALGORITHMS)}, got {value!r}")
-        return value
+    @model_validator(mode="after")
+    def _is_an_algorithm(self) -> Self:
+        try:
+            known = known_algorithms(self.file)
+        except ValueError as problem:
+            raise ValueError(f"learner.file: {problem}") from None
+        if self.algorithm not in known:
+            raise ValueError(f"learner.algorithm must be one of {', '.join(known)}, got {self.algorithm!r}")
+        return self
 
 
 class ObjectiveSettings(Section):
@@ -105,7 +117,8 @@ def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, dro
     Raises:
         ValueError: the pieces do not go together; the message says which and why.
     """
-    algorithm, name = algorithm_of(learner.algorithm, objective.model_dump(), drop), learner.algorithm
+    name, table = learner.algorithm, known_algorithms(learner.file)
+    algorithm = algorithm_of(name, objective.model_dump(), drop, table)
     _check_kl(algorithm, name)
     _check_pairs(algorithm, name)
     _check_credit(algorithm, name, objective)

@@ -12,7 +12,6 @@ PADDING = 0.03  # of the tokens of a micro-batch, at most
 ROW_TOKENS = 256  # a row holds max(longest, min(ROW_TOKENS, 4 * longest)) tokens, and never more than the budget
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
     """How sequences become micro-batches."""

@@ -9,7 +9,7 @@ What still differs cannot be trained and is refused.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
@@ -83,7 +83,7 @@ def examine(policy: Policy, sharded: bool = False) -> Examined:
 def _texts(lm: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Two texts of random tokens, and another one as long as the first; int64[1, L] each."""
     draw, device = torch.Generator().manual_seed(0), next(lm.parameters()).device
-    vocabulary = lm.get_input_embeddings().num_embeddings
+    vocabulary = int(cast(Any, lm.get_input_embeddings()).num_embeddings)
     low, high = min(vocabulary // 8, 1000), max(vocabulary // 2, 2)  # special tokens lie at the ends
     first, second, other = (
         torch.randint(low, high, (1, length), generator=draw).to(device) for length in (*LENGTHS, LENGTHS[0])

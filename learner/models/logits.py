@@ -8,7 +8,7 @@ N is the number of states, H the width of the model, V its vocabulary.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
@@ -32,7 +32,7 @@ class _StandIn:
         self._body, self._hidden = body, hidden
 
     def __call__(self, *_: Any, **__: Any) -> _Given:
-        return _Given(last_hidden_state=self._hidden[None])
+        return _Given(last_hidden_state=cast(Any, self._hidden[None]))
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._body, name)

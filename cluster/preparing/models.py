@@ -1,5 +1,5 @@
-"""Whether a model folder can be trained, found out before Ray starts: weights that are there and whole, a tokenizer that
-belongs to them, an architecture that the learner computes rightly. Only headers of weights are read."""
+"""Whether a model folder can be trained, found out before Ray starts: weights that are there and whole, a tokenizer
+that belongs to them, an architecture that the learner computes rightly. Only headers of weights are read."""
 
 import json
 import math

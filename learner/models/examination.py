@@ -8,6 +8,8 @@ anything is trained: two ways in which architectures differ without telling.
 What still differs cannot be trained and is refused.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -52,6 +54,22 @@ def examine(policy: Policy, sharded: bool = False) -> Examined:
         UnsupportedModel: even a row for each sequence and the model's own head differ from its own forward pass.
     """
     policy.eval()
+    with _one_thread():
+        return _examined(policy, sharded)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Texts this short are slower on more threads of the CPU, much slower beside other work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _examined(policy: Policy, sharded: bool) -> Examined:
     lm, name = policy.lm, type(policy.lm).__name__
     limit = UNLIKE_FLOAT32 if next(lm.parameters()).dtype == torch.float32 else UNLIKE_BFLOAT16
     texts = _texts(lm)

@@ -1,4 +1,4 @@
-"""Model folders as people have them: whole, or refused before Ray starts with the file, what is wrong and what to do."""
+"""Model folders as people have them: whole, or refused before Ray starts with the file, what is wrong, what to do."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from learner.models.shrunk import shrunk
 from learner.models.tiny import write_tiny_model
 from tests.tables import each
 
-POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab\nsize 12345\n"
 INDEX = "model.safetensors.index.json"
 
 
@@ -165,8 +165,8 @@ def saved(kind: str, folder: Path) -> Path:
 
 
 def test_an_architecture_that_cannot_be_trained_is_named_before_anything_starts(tmp_path: Path) -> None:
+    folder = saved("bert", tmp_path / "bert")
     with pytest.raises(ConfigError, match=r"\(model\.path\): BertLMHeadModel cannot be trained"):
-        folder = saved("bert", tmp_path / "bert")
         check_policy(folder, "model.path")
     check_policy(saved("opt", tmp_path / "opt"), "model.path")
     check_policy(saved("granite", tmp_path / "granite"), "model.path")

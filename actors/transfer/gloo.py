@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
 from vllm.distributed.utils import init_gloo_process_group
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,

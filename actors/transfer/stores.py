@@ -9,7 +9,7 @@ import socket
 from datetime import timedelta
 
 import ray
-from torch.distributed.distributed_c10d import TCPStore
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 LOOPBACK = "127.0.0.1"
 

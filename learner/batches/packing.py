@@ -138,7 +138,11 @@ def _filled(sizes: Sequence[int], budget: int) -> Rows:
 
 
 def batch_of(samples: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainBatch:
-    """One micro-batch with these samples, by index, in each of its rows; the rest of a shorter row is padding."""
+    """One micro-batch with these samples, by index, in each of its rows; the rest of a shorter row is padding.
+
+    Raises:
+        ValueError: a sample trains on its first token, which nothing predicts.
+    """
     width = max(sum(samples[index].tokens.size for index in row) for row in rows)
     tokens, positions = np.zeros((2, len(rows), width), np.int64)
     targets, members, used = [], [], 0
@@ -146,6 +150,8 @@ def batch_of(samples: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainB
         start = 0
         for index in row:
             size = samples[index].tokens.size
+            if samples[index].trained[:1].any():  # the state before it would be that of another sequence
+                raise ValueError("the first token of a sequence cannot be trained on: no token lies before it")
             tokens[number, start : start + size] = samples[index].tokens
             positions[number, start : start + size] = np.arange(size)
             targets.append(number * width + start + np.flatnonzero(samples[index].trained))

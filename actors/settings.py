@@ -92,7 +92,7 @@ class RolloutSettings(Section):
     choose: Literal["uniform", "likely-mixed"] = "uniform"  # which prompts; the latter by their former verdicts
     first_stage: int = 0  # responses first, the rest only where the filter would not reject these; 0 is all at once
     max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(ge=0.01, le=2)] = 1.0  # what vLLM takes as it is
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # below 1 only for an algorithm on the nucleus, such as nlpo
     top_k: int = 0  # must stay 0, for the same reason
     min_p: float = 0.0  # must stay 0, for the same reason

@@ -153,6 +153,7 @@ def _add_showing(commands: Commands) -> None:
         description="Prints each algorithm with its objective and its source.",
     )
     algorithms.add_argument("names", nargs="*", metavar="NAME", help="only these")
+    algorithms.add_argument("--file", default="", metavar="FILE", help="a Python file with algorithms of your own")
     report = _add(
         commands,
         "report",
@@ -166,14 +167,19 @@ def _add_showing(commands: Commands) -> None:
 
 def _algorithms(options: argparse.Namespace) -> int:
     from cluster.config.errors import ConfigError
-    from learner.methods.algorithms import ALGORITHMS, algorithm_of
+    from learner.methods.algorithms import algorithm_of
     from learner.methods.formula import objective_line
+    from learner.methods.own import known_algorithms
 
-    unknown = [name for name in options.names if name not in ALGORITHMS]
+    try:
+        known = known_algorithms(options.file)
+    except ValueError as problem:
+        raise ConfigError(f"--file: {problem}") from None
+    unknown = [name for name in options.names if name not in known]
     if unknown:
-        raise ConfigError(f"there is no algorithm {unknown[0]!r}; there are {', '.join(ALGORITHMS)}")
-    for name in options.names or ALGORITHMS:
-        print(f"{name}\n    {ALGORITHMS[name].about}\n    {objective_line(algorithm_of(name))}\n")
+        raise ConfigError(f"there is no algorithm {unknown[0]!r}; there are {', '.join(known)}")
+    for name in options.names or known:
+        print(f"{name}\n    {known[name].about}\n    {objective_line(algorithm_of(name, table=known))}\n")
     return 0
 
 

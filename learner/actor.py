@@ -3,6 +3,7 @@
 torch, DeepSpeed and vLLM are imported in the methods, so that only the rank's own process loads them.
 """
 
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,12 @@ from learner.batches.types import RankPlan
 from learner.types import (
     LearnerSpec,
     LearnerState,
+    Opened,
     Place,
     Receivers,
     Schedule,
     SyncStats,
     UpdateStats,
-    free_port,
 )
 
 if TYPE_CHECKING:
@@ -45,11 +46,16 @@ class LearnerRank:
 
     def __init__(self, rank: int, ranks: int, threads: int) -> None:
         self._place, self._threads = Place(rank=rank, ranks=ranks), threads
+        self._door: socket.socket | None = None  # at which rank 0 waits for the others
         self._session: WarmUpSession | TrainingSession | None = None
 
     def address(self) -> tuple[str, int]:
         """Where rank 0 can be met."""
-        return ray.util.get_node_ip_address(), free_port()
+        from actors.transfer.stores import listen, meeting_address, port_of
+
+        address = meeting_address()
+        self._door = listen(address)
+        return address, port_of(self._door)
 
     def join(self, address: str, port: int) -> None:
         """Meets the other ranks; blocks until all are there. Does nothing where they have met."""
@@ -59,7 +65,8 @@ class LearnerRank:
 
         if not torch.distributed.is_initialized():
             torch.set_num_threads(self._threads)
-            join_learners(self._place.rank, self._place.ranks, address, port)
+            join_learners(self._place, address, port, self._door)
+            self._door = None
 
     def open_warm_up(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         """Opens a warm-up of the policy in a model folder."""
@@ -76,13 +83,13 @@ class LearnerRank:
             raise RuntimeError("no warm-up is open on this learner rank: call open_warm_up first")
         return self._session.warm_up(updates)
 
-    def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
-        """Opens a training on a model folder; gives the policy's number of parameters."""
+    def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> Opened:
+        """Opens a training on a model folder; gives what there is to say about it."""
         from learner.session import TrainingSession
 
         self.close_session()
         self._session = session = TrainingSession(self._place, spec, path, schedule)
-        return session.parameters
+        return session.opened
 
     @ray.method(concurrency_group=PACKING)
     def prepare(self, plan: RankPlan, *groups: pa.Buffer) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from actors.remote import answer, answers
 from actors.types import GroupRef
 from learner.batches.types import StepPlan
-from learner.types import LearnerSpec, LearnerState, Receivers, Schedule, SyncStats, UpdateStats
+from learner.types import LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats
 
 LEARNER = "learner"  # how messages call it
 
@@ -29,8 +29,8 @@ class Learner(Protocol):
     async def warm_up(self, updates: int) -> UpdateStats:
         """Some supervised updates; the stats are of the last."""
 
-    async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
-        """Opens a training on a model folder; closes what is open. Gives the policy's number of parameters."""
+    async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> Opened:
+        """Opens a training on a model folder; closes what is open. Gives what there is to say about it."""
 
     async def prepare(self, plan: StepPlan, groups: Sequence[GroupRef]) -> None:
         """Brings each rank its shares and the groups that they name, each group once, and has them packed.
@@ -91,12 +91,12 @@ class LearnerClient:
         stats: UpdateStats = (await answers([rank.warm_up.remote(updates) for rank in self._ranks], LEARNER))[0]
         return stats
 
-    async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
-        """Opens a training on a model folder; closes what is open. Gives the policy's number of parameters."""
-        parameters: int = (
+    async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> Opened:
+        """Opens a training on a model folder; closes what is open. Gives what there is to say about it."""
+        opened: Opened = (
             await answers([rank.open_training.remote(spec, path, schedule) for rank in self._ranks], LEARNER)
         )[0]
-        return parameters
+        return opened
 
     async def prepare(self, plan: StepPlan, groups: Sequence[GroupRef]) -> None:
         """Brings each rank its shares and the groups that they name, each group once, and has them packed.

@@ -6,6 +6,7 @@ and backward passes, the missing ones with a micro-batch that trains nothing.
 """
 
 import os
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from learner.batches.packing import empty_batch
+from actors.transfer.stores import open_store
+from learner.batches.packing import Packing, empty_batch
 from learner.batches.types import TrainBatch
+from learner.models.examination import examine
 from learner.models.policy import Critic, Head, Policy
 from learner.settings import LearnerSettings, ModelSettings
-from learner.types import LearnerSpec, Schedule
+from learner.types import LearnerSpec, Place, Schedule
+
+MEETING_SECONDS = 300.0  # for all ranks to come
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,14 @@ class Engine:
             model=module, optimizer=optimizer, lr_scheduler=scheduler, config=config, dist_init_required=False
         )
         self._zero3 = learner.zero_stage == 3
+        self._micro_batch_tokens = learner.micro_batch_tokens
+        if isinstance(self.module, Policy):
+            examine(self.module, sharded=self._zero3)
+
+    @property
+    def packing(self) -> Packing:
+        """How the module takes its sequences."""
+        return Packing(tokens=self._micro_batch_tokens, alone=not self.module.packs)
 
     @property
     def module(self) -> Any:
@@ -185,6 +198,18 @@ class FrozenPolicy:
             self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             self._policy = build().to(self.device)
         self._policy.eval()
+        examine(self.policy, sharded=self._sharded)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy inside."""
+        policy: Policy = getattr(self._policy, "module", self._policy)
+        return policy
+
+    @property
+    def packs(self) -> bool:
+        """Whether it takes several sequences in a row."""
+        return self.policy.packs
 
     @torch.no_grad()
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
@@ -199,7 +224,7 @@ class FrozenPolicy:
         """Takes over the weights of an engine's policy; a collective."""
         import deepspeed
 
-        own = getattr(self._policy, "module", self._policy).exported()
+        own = self.policy.exported()
         for (_, kept), (_, new) in zip(own, engine.exported(), strict=True):
             with deepspeed.zero.GatheredParameters([kept, new], modifier_rank=0, enabled=self._sharded):
                 kept.copy_(new)
@@ -261,12 +286,22 @@ def deepspeed_config(model: ModelSettings, learner: LearnerSettings) -> dict[str
     }
 
 
-def join_learners(rank: int, ranks: int, address: str, port: int) -> None:
-    """Makes the default process group of all learner ranks, NCCL on GPUs and gloo on the CPU."""
+def join_learners(place: Place, address: str, port: int, door: socket.socket | None = None) -> None:
+    """Makes the default process group of all learner ranks, NCCL on GPUs and gloo on the CPU.
+
+    Args:
+        place: of this rank.
+        address: where they meet, with the port.
+        port: see address.
+        door: of rank 0: the socket of `actors.transfer.stores.listen` that listens there.
+    """
     import deepspeed
 
+    rank, ranks = place.rank, place.ranks
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(ranks), LOCAL_RANK="0", MASTER_ADDR=address, MASTER_PORT=str(port))
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     if backend == "gloo":  # an optional shortcut between CPU ranks that DeepSpeed compiles at the first start
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    store = open_store(address, port, ranks, MEETING_SECONDS, door)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
     deepspeed.init_distributed(dist_backend=backend, rank=rank, world_size=ranks, auto_mpi_discovery=False)

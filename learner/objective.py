@@ -105,6 +105,8 @@ SUMS = (  # what a policy's update sums over its tokens, besides the loss
     "tokens",
     "computed",
     "padding",
+    "rows",
+    "sequences",
     "entropy",
     "clipped",
     "mismatch_kl",
@@ -180,7 +182,13 @@ class PolicyObjective:
 
 
 def _measured(loss: torch.Tensor, batch: TrainBatch, sums: Mapping[str, torch.Tensor | float]) -> Measured:
-    found = {"computed": float(batch.tokens.size), "padding": float(batch.padding)} | dict(sums)
+    found = {
+        "computed": float(batch.tokens.size),
+        "padding": float(batch.padding),
+        "rows": float(len(batch.tokens)),
+        "sequences": float(len(batch.members)),
+        **sums,
+    }
     return Measured(loss=loss, sums={name: found.get(name, 0.0) for name in SUMS})
 
 

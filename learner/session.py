@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from learner.batches.packing import Packing
 from learner.batches.types import RankPlan, TrainBatch, UpdateBatch
 from learner.batches.updates import update_batches
 from learner.checkpoint import save_checkpoint
@@ -16,7 +17,7 @@ from learner.methods.choices import Aggregation
 from learner.models.side import policy_engine
 from learner.objective import SUPERVISED, ModelOutputs, PolicyObjective
 from learner.trainer import Trainer, update_policy
-from learner.types import LearnerSpec, LearnerState, Place, Receivers, Schedule, SyncStats, UpdateStats
+from learner.types import LearnerSpec, LearnerState, Opened, Place, Receivers, Schedule, SyncStats, UpdateStats
 from learner.warmup import WorkedAnswers
 from learner.weights import WeightSync
 
@@ -53,7 +54,7 @@ class WarmUpSession:
     def __init__(self, place: Place, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         torch.manual_seed(spec.seed)
         self._policy = policy_engine(path, spec, schedule)
-        self._answers = worked_answers(place, spec, path, Aggregation.TOKEN_MEAN)
+        self._answers = worked_answers(place, spec, path, self._policy.packing)
         self.published = Published(self._policy, path, spec, place)
 
     def warm_up(self, updates: int) -> UpdateStats:
@@ -78,15 +79,17 @@ class TrainingSession:
         algorithm = spec.algorithm
         self._spec = spec
         self._trainer = Trainer(path, spec, schedule)
-        self._answers = worked_answers(place, spec, path, algorithm.aggregate) if algorithm.imitation else iter(())
+        packing, aggregate = self._trainer.policy.packing, algorithm.aggregate
+        self._answers = worked_answers(place, spec, path, packing, aggregate) if algorithm.imitation else iter(())
         self._updates: list[UpdateBatch] = []  # of the next `train`
         self.published = Published(self._trainer.policy, path, spec, place)
 
     @property
-    def parameters(self) -> int:
-        """Number of the policy's parameters."""
-        sizes = (getattr(p, "ds_numel", p.numel()) for _, p in self._trainer.policy.exported())
-        return int(sum(sizes))
+    def opened(self) -> Opened:
+        """What there is to say about the policy."""
+        policy = self._trainer.policy
+        sizes = (getattr(p, "ds_numel", p.numel()) for _, p in policy.exported())
+        return Opened(parameters=int(sum(sizes)), notes=policy.module.notes())
 
     def prepare(self, plan: RankPlan, groups: Sequence[pa.Buffer]) -> None:
         """Packs what the next `train` trains on, an optimizer update for each share of the plan.
@@ -95,8 +98,8 @@ class TrainingSession:
             plan: of this rank.
             groups: the graded groups of `plan.groups`, in that order.
         """
-        budget = self._spec.learner.micro_batch_tokens
-        self._updates = update_batches(plan, groups, self._spec.algorithm, budget, self._answers)
+        packing = self._trainer.policy.packing
+        self._updates = update_batches(plan, groups, self._spec.algorithm, packing, self._answers)
 
     def train(self) -> list[UpdateStats]:
         """One step on what was prepared."""
@@ -116,12 +119,14 @@ class TrainingSession:
         self._trainer.close()
 
 
-def worked_answers(place: Place, spec: LearnerSpec, path: Path, aggregate: Aggregation) -> Iterator[list[TrainBatch]]:
+def worked_answers(
+    place: Place, spec: LearnerSpec, path: Path, packing: Packing, aggregate: Aggregation = Aggregation.TOKEN_MEAN
+) -> Iterator[list[TrainBatch]]:
     """This rank's micro-batches of worked answers for one update after another, without end."""
     return WorkedAnswers(path, spec.data, spec.warmup, spec.seed).updates(
         rank=place.rank,
         ranks=place.ranks,
-        micro_batch_tokens=spec.learner.micro_batch_tokens,
+        packing=packing,
         aggregate=aggregate,
     )
 

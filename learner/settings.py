@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
+from learner.methods.algorithms import Algorithm, algorithm_of
 from learner.methods.choices import Aggregation, KlEstimator, Mismatch, Normalisation, SideModelKind
 from learner.methods.credit import CREDITS
 from learner.methods.losses import LOSSES
+from learner.methods.own import known_algorithms
 from rewards.settings import Section
 
 
@@ -17,20 +18,34 @@ class ModelSettings(Section):
     """The policy."""
 
     path: str = ""  # a Hugging Face causal-LM folder
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of weights in generators and of the learner's arithmetic
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of weights; "auto": bfloat16 on GPUs, float32 on CPUs
     attention: Literal["sdpa", "flash_attention_2"] = "sdpa"  # the learner's kernel
     control_tokens: tuple[str, ...] = ()  # tokens that stand for reward quantiles, the best first ("quark")
     checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
+
+    def on_device(self, on_gpu: bool) -> Self:
+        """The settings with `dtype = "auto"` settled."""
+        if self.dtype != "auto":
+            return self
+        return self.model_copy(update={"dtype": "bfloat16" if on_gpu else "float32"})
+
+    @property
+    def settled_dtype(self) -> Literal["float32", "bfloat16"]:
+        """The dtype of a run whose device is known."""
+        if self.dtype == "auto":
+            raise RuntimeError('model.dtype = "auto" was not settled: call on_device first')
+        return self.dtype
 
 
 class LearnerSettings(Section):
     """The algorithm and its optimizer."""
 
-    algorithm: str = "reinforce-rej"  # a key of learner.methods.algorithms.ALGORITHMS
+    algorithm: str = "reinforce-rej"  # a key of learner.methods.algorithms.ALGORITHMS, or of ALGORITHMS in `file`
+    file: str = ""  # a Python file with algorithms of your own
     updates_per_step: Annotated[int, Field(ge=1)] = 1  # optimizer updates that share one batch of groups
     lr: Annotated[float, Field(gt=0)] = 1e-6
     lr_end: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of lr at the last update, approached linearly
-    lr_warmup: Annotated[int, Field(ge=0)] = 0  # updates over which lr rises from zero
+    lr_warmup: Annotated[int, Field(ge=0)] = 10  # updates over which lr rises from zero, as the optimizer is new
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     grad_clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the whole gradient
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 8192  # tokens of one forward and backward pass on a rank
@@ -40,12 +55,15 @@ class LearnerSettings(Section):
     tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
     reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
 
-    @field_validator("algorithm")
-    @classmethod
-    def _is_an_algorithm(cls, value: str) -> str:
-        if value not in ALGORITHMS:
-            raise ValueError(f"must be one of {', '.join(ALGORITHMS)}, got {value!r}")
-        return value
+    @model_validator(mode="after")
+    def _is_an_algorithm(self) -> Self:
+        try:
+            known = known_algorithms(self.file)
+        except ValueError as problem:
+            raise ValueError(f"learner.file: {problem}") from None
+        if self.algorithm not in known:
+            raise ValueError(f"learner.algorithm must be one of {', '.join(known)}, got {self.algorithm!r}")
+        return self
 
 
 class ObjectiveSettings(Section):
@@ -99,7 +117,8 @@ def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, dro
     Raises:
         ValueError: the pieces do not go together; the message says which and why.
     """
-    algorithm, name = algorithm_of(learner.algorithm, objective.model_dump(), drop), learner.algorithm
+    name, table = learner.algorithm, known_algorithms(learner.file)
+    algorithm = algorithm_of(name, objective.model_dump(), drop, table)
     _check_kl(algorithm, name)
     _check_pairs(algorithm, name)
     _check_credit(algorithm, name, objective)

@@ -41,6 +41,8 @@ def update_policy(
         tokens=int(sums["tokens"]),
         computed=int(sums["computed"]),
         padding=int(sums["padding"]),
+        rows=int(sums["rows"]),
+        sequences=int(sums["sequences"]),
         entropy=sums["entropy"] / tokens,
         clip_fraction=sums["clipped"] / tokens,
         ratio_p99=_worst_ratio(objective.ratios, engine.device),

@@ -60,6 +60,8 @@ class UpdateStats:
     tokens: int  # trained tokens
     computed: int  # tokens of all forward passes, padding among them
     padding: int
+    rows: int  # of all micro-batches
+    sequences: int  # in them
     entropy: float  # mean entropy of the policy's next-token distribution, nats
     clip_fraction: float  # share of tokens whose ratio lies outside the clip range
     ratio_p99: float  # 99th percentile of |ratio - 1| + 1 against the policy at the start of the step, worst rank
@@ -68,6 +70,14 @@ class UpdateStats:
     kl_start: float  # estimate of KL(policy || starting policy) on some rows of each rank's first micro-batch, nats
     grad_norm: float
     lr: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """What a learner says of itself when a training opens."""
+
+    parameters: int  # of the policy
+    notes: tuple[str, ...]  # what a person should know of how this model is trained, a sentence each
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from actors.data.reading import read_worked
 from actors.data.rendering import Renderer
 from actors.settings import DataSettings
-from learner.batches.packing import balance, pack
+from learner.batches.packing import Packing, balance, pack
 from learner.batches.samples import token_weight
 from learner.batches.types import Sample, Totals, TrainBatch
 from learner.methods.choices import Aggregation
@@ -32,7 +32,7 @@ class WorkedAnswers:
         self._batch, self._seed = warmup.batch, seed
 
     def updates(
-        self, *, rank: int, ranks: int, micro_batch_tokens: int, aggregate: Aggregation = Aggregation.TOKEN_MEAN
+        self, *, rank: int, ranks: int, packing: Packing, aggregate: Aggregation = Aggregation.TOKEN_MEAN
     ) -> Iterator[list[TrainBatch]]:
         """This rank's micro-batches of one update after another, without end, weighted as the aggregation says."""
         for members in self._batches():
@@ -49,7 +49,7 @@ class WorkedAnswers:
                 )
                 for tokens, trained in (self._pairs[members[item]] for item in mine)
             ]
-            yield pack(samples, micro_batch_tokens)
+            yield pack(samples, packing.tokens, alone=packing.alone)
 
     def _batches(self) -> Iterator[list[int]]:
         """Indices of the pairs of one update after another."""

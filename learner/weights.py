@@ -22,6 +22,7 @@ from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactor
 
 from actors.transfer.buckets import WIRE_BYTES, Piece, byte_size, plan_buckets
 from actors.transfer.gloo import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group
+from actors.transfer.stores import listen, meeting_address, port_of
 from learner.engine import Engine
 from learner.types import Receivers, SyncStats, free_port
 
@@ -103,8 +104,7 @@ class GlooTrainerInitInfo(TrainerInitInfo):
 
     backend: ClassVar[str] = BACKEND
 
-    master_address: str
-    master_port: int
+    master_address: str  # of this node, where the store listens
     world_size: int
     bucket_bytes: int
     timeout_seconds: float
@@ -131,10 +131,12 @@ class GlooTrainerEngine(TrainerWeightTransferEngine[GlooTrainerInitInfo]):
             raise ValueError("the gloo sender needs a WeightSource")
         engine = cls(client=client, source=source, is_sender=init_info.is_sender, bucket_bytes=init_info.bucket_bytes)
         if engine.is_sender:
-            info = GlooInitInfo(**{k: v for k, v in asdict(init_info).items() if k != "rank"}, rank_offset=1)
+            door = listen(init_info.master_address)
+            known = {name: value for name, value in asdict(init_info).items() if name != "rank"}
+            info = GlooInitInfo(**known, master_port=port_of(door), rank_offset=1)
             with ThreadPoolExecutor(max_workers=1) as side:
                 joined = side.submit(client.init_weight_transfer_engine, asdict(info))
-                engine._group = join_group(info, 0)
+                engine._group = join_group(info, 0, door)
                 joined.result()
         return engine
 
@@ -241,9 +243,8 @@ class WeightSync:
 
 
 def _gloo(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
-    address, port = ray.util.get_node_ip_address(), free_port()
     wire = min(receivers.bucket_bytes, WIRE_BYTES)
-    return GlooTrainerInitInfo(address, port, _world(receivers), wire, receivers.timeout_seconds, rank=rank)
+    return GlooTrainerInitInfo(meeting_address(), _world(receivers), wire, receivers.timeout_seconds, rank=rank)
 
 
 def _ipc(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
@@ -255,7 +256,7 @@ def _ipc(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
 def _nccl(receivers: Receivers, rank: int, largest: int) -> TrainerInitInfo:
     from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
-    address, port = ray.util.get_node_ip_address(), free_port()
+    address, port = meeting_address(), free_port()  # vLLM's own store listens on all addresses of the node
     return NCCLTrainerInitInfo(
         address, port, _world(receivers), rank=rank, packed=True, packed_buffer_size_bytes=receivers.bucket_bytes
     )

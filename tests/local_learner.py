@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from learner.batches.packing import Packing
 from learner.batches.types import StepPlan, UpdateBatch
 from learner.batches.updates import update_batches
-from learner.types import MARKER, LearnerSpec, LearnerState, Receivers, Schedule, SyncStats, UpdateStats
+from learner.types import MARKER, LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats
 
 
 class LocalLearner:
@@ -45,9 +46,9 @@ class LocalLearner:
         spec = self._needs("warm-up", "warm_up")
         return stats_of([], spec.warmup.lr)
 
-    async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
+    async def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> Opened:
         self._open("training", spec, path, schedule)
-        return 1_000_000
+        return Opened(parameters=1_000_000, notes=())
 
     async def prepare(self, plan: StepPlan, groups: Sequence[pa.Buffer]) -> None:
         spec = self._needs("training", "prepare")
@@ -57,7 +58,7 @@ class LocalLearner:
                 rank,
                 [groups[index] for index in rank.groups],
                 spec.algorithm,
-                spec.learner.micro_batch_tokens,
+                Packing(tokens=spec.learner.micro_batch_tokens),
                 iter(lambda: (), None),
             )
             for rank in plan.ranks
@@ -116,6 +117,8 @@ def stats_of(shares: Sequence[UpdateBatch], lr: float) -> UpdateStats:
         tokens=sum(int((batch.weights > 0).sum()) for batch in batches),
         computed=sum(batch.tokens.size for batch in batches),
         padding=sum(batch.padding for batch in batches),
+        rows=sum(batch.tokens.shape[0] for batch in batches),
+        sequences=sum(len(batch.members) for batch in batches),
         entropy=0.0,
         clip_fraction=0.0,
         ratio_p99=1.0,

@@ -11,7 +11,7 @@ import ray
 from cluster.config.reading import load_config
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout
-from cluster.placement.session import layout_for
+from cluster.placement.session import layout_for, settled
 from cluster.placement.warm import WarmActors
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import prepare
@@ -59,7 +59,9 @@ class Runs:
         write_config(config, folder)
         with Display(config.run.steps) as display:
             try:
-                actors = self._actors_for(prepared.config).for_run(prepared)
+                warm = self._actors_for(prepared.config)
+                prepared = settled(prepared, warm.layout)
+                actors = warm.for_run(prepared)
                 asyncio.run(Run(prepared, actors, folder, display).go())
             except Exception:
                 self.end()  # whatever was left half done must not meet the next test

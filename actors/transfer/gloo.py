@@ -4,13 +4,15 @@ Weights arrive as a stream of buckets whose borders both sides compute from the 
 the other unpacks at the same offsets. The sending side is `learner/weights.py`.
 """
 
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
-from vllm.distributed.utils import stateless_init_torch_distributed_process_group
+from torch.distributed import PrefixStore  # type: ignore[attr-defined]
+from vllm.distributed.utils import init_gloo_process_group
 from vllm.distributed.weight_transfer.base import (
     WeightTransferEngine,
     WeightTransferInitInfo,
@@ -19,6 +21,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
 from actors.transfer.buckets import Piece, byte_size, plan_buckets
+from actors.transfer.stores import open_store
 
 BACKEND = "gloo"
 
@@ -44,18 +47,21 @@ class GlooUpdateInfo(WeightTransferUpdateInfo):
     shapes: list[list[int]]
 
 
-def join_group(info: GlooInitInfo, rank: int) -> torch.distributed.ProcessGroup:
-    """A gloo process group apart from torch's default one; every member calls this with its own rank."""
-    group = stateless_init_torch_distributed_process_group(
-        info.master_address,
-        info.master_port,
-        rank,
-        info.world_size,
-        BACKEND,
+def join_group(info: GlooInitInfo, rank: int, door: socket.socket | None = None) -> torch.distributed.ProcessGroup:
+    """A gloo process group apart from torch's default one; every member calls this with its own rank.
+
+    Args:
+        info: where the members meet, and how many they are.
+        rank: of this member.
+        door: of rank 0: the socket of `actors.transfer.stores.listen` that listens at that place.
+    """
+    store = open_store(info.master_address, info.master_port, info.world_size, info.timeout_seconds, door)
+    return init_gloo_process_group(
+        prefix_store=PrefixStore(BACKEND, store),
+        group_rank=rank,
+        group_size=info.world_size,
         timeout=timedelta(seconds=info.timeout_seconds),
     )
-    assert isinstance(group, torch.distributed.ProcessGroup)  # the store comes with it only on request
-    return group
 
 
 def broadcast(group: torch.distributed.ProcessGroup, tensor: torch.Tensor) -> torch.distributed.Work:

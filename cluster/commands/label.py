@@ -82,7 +82,7 @@ async def _labelled(
     longest = max((len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts), default=0)
     spec = EngineSpec(
         model=config.model.path,
-        dtype=config.model.dtype,
+        dtype=config.model.on_device(not on_cpu).settled_dtype,
         seed=0,
         max_model_len=longest + config.rollout.max_new_tokens,
         tensor_parallel=1,

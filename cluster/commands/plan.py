@@ -6,7 +6,7 @@ from pathlib import Path
 from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe
 from cluster.placement.layout import this_machine
-from cluster.placement.session import layout_for
+from cluster.placement.session import layout_for, settled
 from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
 
@@ -19,4 +19,5 @@ def plan(config: RunConfig) -> str:
     """
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(write_world(config, Path(scratch)))
-        return describe(prepared, layout_for(config, this_machine()))
+        layout = layout_for(config, this_machine())
+        return describe(settled(prepared, layout), layout)

@@ -20,7 +20,7 @@ from cluster.comparing.results import write_results
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe
-from cluster.placement.session import ray_session
+from cluster.placement.session import ray_session, settled
 from cluster.placement.warm import WarmActors
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import Prepared, prepare
@@ -49,7 +49,7 @@ def compare(plan: ComparisonPlan) -> tuple[Path, int]:
             first = job.prepared
         write_plan(plan, folder, [])
         with ray_session(plan.first) as (layout, dashboard), WarmActors(layout) as actors:
-            console.print(describe(first, layout))
+            console.print(describe(settled(first, layout), layout))
             console.print(f"Ray dashboard: http://{dashboard}")
             try:
                 failed = _run_all(plan, folder, actors, console)
@@ -109,7 +109,8 @@ def _run_all(plan: ComparisonPlan, folder: Path, actors: WarmActors, console: Co
 
 
 def _one(actors: WarmActors, job: _Job, line: ProgressLine) -> None:
-    prepared, config = job.prepared, job.prepared.config
+    prepared = settled(job.prepared, actors.layout)
+    config = prepared.config
     job.folder.mkdir(parents=True)
     write_config(config, job.folder)
     running = actors.for_run(prepared)

@@ -6,6 +6,9 @@ from typing import Any
 
 from cluster.config.errors import ConfigError
 
+CAUSAL = ("ForCausalLM", "LMHeadModel")  # how transformers names causal language models
+POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")  # and their most tokens
+
 
 def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
     """The config.json of a Hugging Face folder.
@@ -17,12 +20,22 @@ def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
         raise ConfigError(f"there is no model folder {folder} ({setting}): give a downloaded Hugging Face folder")
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} ({setting}) holds no config.json: it is not a Hugging Face model folder")
-    found: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if not any(name.endswith("ForCausalLM") for name in found.get("architectures") or ()):
+    try:
+        found: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as failure:
+        raise ConfigError(
+            f"{folder / 'config.json'} ({setting}) is not JSON ({failure}): download it anew, with git lfs pull where "
+            "it is a pointer of Git LFS"
+        ) from failure
+    if not isinstance(found, dict):
+        raise ConfigError(f"{folder / 'config.json'} ({setting}) must hold an object, got {type(found).__name__}")
+    if not any(str(name).endswith(CAUSAL) for name in found.get("architectures") or ()):
         raise ConfigError(f"{folder} ({setting}) holds {found.get('architectures')}, not a causal language model")
     return found
 
 
 def positions_of(folder: Path) -> int:
     """The most tokens that the model can hold; very many where it does not say."""
-    return int(check_model(folder).get("max_position_embeddings", 2**31))
+    found = check_model(folder)
+    sizes = (of.get(name) for of in (found, found.get("text_config") or {}) for name in POSITIONS)
+    return next((size for size in sizes if isinstance(size, int) and size > 0), 2**31)

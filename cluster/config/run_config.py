@@ -47,6 +47,10 @@ class RunConfig(Section):
         low, high = self.reward.wrong, self.reward.correct
         return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 
+    def on_device(self, on_gpu: bool) -> Self:
+        """The run with what depends on the device settled: `model.dtype`."""
+        return self.model_copy(update={"model": self.model.on_device(on_gpu)})
+
     @property
     def samples(self) -> bool:
         """Whether responses are sampled at all: for training, for evaluation or for both."""

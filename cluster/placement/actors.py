@@ -130,7 +130,7 @@ class ActorFactory:
         config = self._config
         return EngineSpec(
             model=config.model.path,
-            dtype=config.model.dtype,
+            dtype=config.model.settled_dtype,
             seed=config.run.seed,
             max_model_len=self._prepared.max_model_len,
             tensor_parallel=config.cluster.tensor_parallel,

@@ -21,6 +21,9 @@ def describe(prepared: Prepared, layout: Layout) -> str:
         f"{config.run.steps} steps = {updates} optimizer updates of "
         f"{config.learner.algorithm}, at most {rollout.max_staleness} versions stale: "
         f"{(rollout.max_staleness + 1) * rollout.groups_per_step} groups at a time",
+        f"learner and generators compute in {config.model.dtype}, "
+        + ("on GPUs" if layout.on_gpu else "on CPUs")
+        + f"; learning rate {config.learner.lr:g}, risen over {config.learner.lr_warmup} updates",
         f"objective: {objective_line(config.algorithm)}",
         f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:",
     ]

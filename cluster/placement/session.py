@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -11,6 +12,7 @@ import ray
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
+from cluster.preparing.preflight import Prepared
 
 
 @contextmanager
@@ -45,6 +47,11 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         yield layout, context.dashboard_url or ""
     finally:
         ray.shutdown()
+
+
+def settled(prepared: Prepared, layout: Layout) -> Prepared:
+    """The run as it is on this layout: with a dtype instead of "auto"."""
+    return replace(prepared, config=prepared.config.on_device(layout.on_gpu))
 
 
 def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:

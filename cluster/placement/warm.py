@@ -30,6 +30,11 @@ class WarmActors:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.end()
 
+    @property
+    def layout(self) -> Layout:
+        """Where they are."""
+        return self._layout
+
     def for_run(self, prepared: Prepared) -> RunActors:
         """Actors that can serve this run; its layout is the one that these were made for."""
         shape, calls = _shape(prepared.config), calls_at_once(prepared.config)

@@ -13,6 +13,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 
 GIB = 2**30
+GPU = "a GPU"  # the place of a learner rank's memory
 MOMENTS = 8  # bytes a parameter of AdamW's two moments
 ACTIVATIONS = 1.2  # room for activations and buffers, as a factor; rough, and on the low side on purpose
 
@@ -36,7 +37,7 @@ def this_machine_memory(device: str) -> Memory:
         listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
         sizes = [int(line) for line in listed.stdout.split() if line.isdigit()]
         if sizes:
-            return Memory(where="a GPU", size=min(sizes) * 2**20)
+            return Memory(where=GPU, size=min(sizes) * 2**20)
     found = Path("/proc/meminfo")
     lines = dict(line.split(":") for line in found.read_text().splitlines()) if found.is_file() else {}
     return Memory(where="this machine", size=int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024)
@@ -46,7 +47,7 @@ def learner_bytes(config: RunConfig, model_bytes: int) -> int:
     """Estimate of what one learner rank holds: trained models with optimizer, and frozen ones.
 
     Args:
-        config: the run.
+        config: the run, its dtype settled.
         model_bytes: size of the policy's weights in the run's dtype.
     """
     learner, ranks, side = config.learner, config.cluster.learner_ranks, config.algorithm.models
@@ -63,6 +64,7 @@ def learner_bytes(config: RunConfig, model_bytes: int) -> int:
 
 def check_memory(config: RunConfig, memory: Memory) -> None:
     """Raises ConfigError where the learner's models cannot fit; says nothing where it cannot know."""
+    config = config.on_device(memory.where == GPU)
     size = parameters_of(Path(config.model.path)) * (4 if config.model.dtype == "float32" else 2)
     local = not (config.cluster.address or os.environ.get("RAY_ADDRESS"))
     ranks_here = config.cluster.learner_ranks if memory.where == "this machine" else 1

@@ -12,6 +12,7 @@ from cluster.config.models import check_model, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.data import PreparedData, prepare_data
 from cluster.preparing.memory import check_memory, this_machine_memory
+from cluster.preparing.models import check_ids, check_policy, load_tokenizer
 from learner.methods.choices import Need
 from rewards.programs.code import CodeSettings
 from rewards.programs.sandbox import sandbox_problem
@@ -53,11 +54,10 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
     judge_lengths = _check_rewards(config)
     if memory:
         check_memory(config, this_machine_memory(config.cluster.device))
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path, local_files_only=True)
+    tokenizer = load_tokenizer(Path(config.model.path))
     control = _control_tokens(config, tokenizer)
     data = prepare_data(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
+    check_ids(tokenizer, (*data.prompts, *data.heldout), Path(config.model.path))
     probe = _probe(data)
     needed = (
         data.max_prompt_tokens + config.rollout.max_new_tokens,
@@ -80,9 +80,10 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
 
 def _check_policy(config: RunConfig) -> int:
     """The most tokens that the policy can hold; its folder and that of a tuned policy have been checked."""
+    check_policy(Path(config.model.path), "model.path")
     positions = positions_of(Path(config.model.path))
     if config.learner.tuned_path:
-        check_model(Path(config.learner.tuned_path), "learner.tuned_path")
+        check_policy(Path(config.learner.tuned_path), "learner.tuned_path")
     if positions <= config.rollout.max_new_tokens:
         raise ConfigError(
             f"rollout.max_new_tokens must be below the model's {positions} positions, "

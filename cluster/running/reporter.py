@@ -1,9 +1,10 @@
 """Tells how a run gets on: metrics of each step to all places that show them, and sentences to the terminal and log."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.filtering.client import FilterClient
 from actors.grading.client import VerifierClient
@@ -13,6 +14,9 @@ from cluster.config.run_config import RunConfig
 from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
+from learner.settings import LearnerSettings
+
+FAR = 0.1  # nats a token from the starting policy within one step: many times what a healthy step moves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +46,8 @@ class Reporter:
         self._began = self._step_began = time.monotonic()
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
-        self._failure_shown = False
+        self._failure_shown = self._hinted = False
+        self._moved = 0.0  # kl_start of the last step
 
     def begin(self) -> None:
         """The clock of training starts."""
@@ -76,7 +81,15 @@ class Reporter:
             )
         self._writer.write(metrics)
         self._display.step(metrics)
+        self._hint(metrics)
         self._seconds_of_steps.append({name: metrics[name] for name in metrics if name.startswith("seconds_")})
+
+    def _hint(self, metrics: Mapping[str, Any]) -> None:
+        moved = float(metrics["kl_start"] or 0.0)
+        if not self._hinted and (hint := far_step(self._moved, moved, self._config.learner)):
+            self._hinted = True
+            self._display.say(f"step {metrics['step']}: {hint}")
+        self._moved = moved
 
     def show_failure(self, graded: Sequence[Summary]) -> None:
         """The first failure of a verifier in full, once; after that the counters tell."""
@@ -109,3 +122,20 @@ class Reporter:
         )
         self._step_began, self._busy = now, busy
         return clock
+
+
+def far_step(before: float, after: float, learner: LearnerSettings) -> str:
+    """What to do about a policy that moved far from where it started within one step; "" where it did not.
+
+    Args:
+        before: kl_start of the step before, nats a token; 0 before the first.
+        after: of this step.
+        learner: the run's.
+    """
+    if after - before <= FAR:
+        return ""
+    return (
+        f"kl_start rose from {before:.2g} to {after:.2g} nats a token: the policy moved far at once, and accuracy may "
+        f"fall. If it does, start anew with a higher learner.lr_warmup (now {learner.lr_warmup}) or a lower "
+        f"learner.lr (now {learner.lr:g})"
+    )

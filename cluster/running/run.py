@@ -164,8 +164,11 @@ class Run:
         if config.warmup.updates:
             start = self._folder / "warmup"
             await warm_up(learner, config, start, self._display)
-        parameters = await learner.open_training(learner_spec(config), start, training_schedule(config))
-        self._display.status(f"learner ready: {parameters / 1e6:.3g} million parameters; waiting for the generators")
+        opened = await learner.open_training(learner_spec(config), start, training_schedule(config))
+        for note in opened.notes:
+            self._display.say(note)
+        millions = f"{opened.parameters / 1e6:.3g} million parameters"
+        self._display.status(f"learner ready: {millions}; waiting for the generators")
 
     async def _evaluate(self) -> float:
         step = self.counters.step

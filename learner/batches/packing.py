@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,6 +10,15 @@ from learner.batches.types import Sample, TrainBatch
 
 PADDING = 0.03  # of the tokens of a micro-batch, at most
 ROW_TOKENS = 256  # a row holds max(longest, min(ROW_TOKENS, 4 * longest)) tokens, and never more than the budget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """How sequences become micro-batches."""
+
+    tokens: int  # of a micro-batch, at most
+    alone: bool = False  # whether each sequence has a row of its own: models that do not keep them apart need it
+
 
 Rows = list[list[int]]  # for each row of a micro-batch, the numbers of the units in it
 
@@ -25,7 +35,9 @@ def balance(costs: Sequence[int], count: int) -> list[list[int]]:
     return dealt
 
 
-def pack(samples: Sequence[Sample], micro_batch_tokens: int, together: int = 1) -> list[TrainBatch]:
+def pack(
+    samples: Sequence[Sample], micro_batch_tokens: int, together: int = 1, alone: bool = False
+) -> list[TrainBatch]:
     """Packs whole sequences into rows, and rows into micro-batches of at most `micro_batch_tokens` tokens. A longer
     sequence has a micro-batch of its own.
 
@@ -33,10 +45,18 @@ def pack(samples: Sequence[Sample], micro_batch_tokens: int, together: int = 1) 
         samples: what to pack.
         micro_batch_tokens: the budget.
         together: consecutive samples that stay together in one row: 2 for pairs.
+        alone: whether each sample has a row of its own, for models that do not keep sequences of a row apart; samples
+            that stay together then share a micro-batch.
     """
     if not samples:
         return []
     units = [range(start, start + together) for start in range(0, len(samples), together)]
+    if alone:
+        longest = [max(samples[index].tokens.size for index in unit) for unit in units]
+        return [
+            batch_of(samples, [[index] for number in chosen for index in units[number]])
+            for chosen in _of_like_length(longest, micro_batch_tokens // together)
+        ]
     sizes = [sum(samples[index].tokens.size for index in unit) for unit in units]
     return [
         batch_of(samples, [[index for number in row for index in units[number]] for row in rows])
@@ -89,6 +109,17 @@ def packed(sizes: Sequence[int], budget: int) -> list[Rows]:
     return found
 
 
+def _of_like_length(sizes: Sequence[int], budget: int) -> Rows:
+    """The numbers of the units of each micro-batch in which a unit has the width of the longest: the longest first, as
+    many as the budget allows, and one at least."""
+    found: Rows = []
+    for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
+        if not found or (len(found[-1]) + 1) * sizes[found[-1][0]] > budget:
+            found.append([])
+        found[-1].append(number)
+    return found
+
+
 def _filled(sizes: Sequence[int], budget: int) -> Rows:
     """Rows of about the same length, the longest units first and each into the fullest row that has room."""
     longest = max(sizes)
@@ -107,7 +138,11 @@ def _filled(sizes: Sequence[int], budget: int) -> Rows:
 
 
 def batch_of(samples: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainBatch:
-    """One micro-batch with these samples, by index, in each of its rows; the rest of a shorter row is padding."""
+    """One micro-batch with these samples, by index, in each of its rows; the rest of a shorter row is padding.
+
+    Raises:
+        ValueError: a sample trains on its first token, which nothing predicts.
+    """
     width = max(sum(samples[index].tokens.size for index in row) for row in rows)
     tokens, positions = np.zeros((2, len(rows), width), np.int64)
     targets, members, used = [], [], 0
@@ -115,6 +150,8 @@ def batch_of(samples: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainB
         start = 0
         for index in row:
             size = samples[index].tokens.size
+            if samples[index].trained[:1].any():  # the state before it would be that of another sequence
+                raise ValueError("the first token of a sequence cannot be trained on: no token lies before it")
             tokens[number, start : start + size] = samples[index].tokens
             positions[number, start : start + size] = np.arange(size)
             targets.append(number * width + start + np.flatnonzero(samples[index].trained))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from actors.arrow import group_of, unpacked
-from learner.batches.packing import pack
+from learner.batches.packing import Packing, pack
 from learner.batches.samples import samples_of_group
 from learner.batches.types import RankPlan, Share, TrainBatch, UpdateBatch
 from learner.methods.algorithms import Algorithm
@@ -15,7 +15,7 @@ def update_batches(
     plan: RankPlan,
     groups: Sequence[pa.Buffer],
     algorithm: Algorithm,
-    micro_batch_tokens: int,
+    packing: Packing,
     answers: Iterator[Sequence[TrainBatch]],
 ) -> list[UpdateBatch]:
     """An optimizer update for each share of the plan. Later passes over the same samples share their updates.
@@ -24,7 +24,7 @@ def update_batches(
         plan: of this rank.
         groups: the graded groups of `plan.groups`, in that order, each a packed record batch.
         algorithm: what trains.
-        micro_batch_tokens: the budget of a micro-batch.
+        packing: how sequences become micro-batches.
         answers: micro-batches of worked answers for one update after another; read where the algorithm imitates them.
     """
     by_index = dict(zip(plan.groups, groups, strict=True))
@@ -35,7 +35,7 @@ def update_batches(
             updates.append(updates[number - in_pass])
             continue
         worked = tuple(next(answers)) if algorithm.imitation else ()
-        updates.append(_update_batch(share, by_index, algorithm, micro_batch_tokens, worked))
+        updates.append(_update_batch(share, by_index, algorithm, packing, worked))
     return updates
 
 
@@ -43,7 +43,7 @@ def _update_batch(
     share: Share,
     groups: Mapping[int, pa.Buffer],
     algorithm: Algorithm,
-    micro_batch_tokens: int,
+    packing: Packing,
     worked: tuple[TrainBatch, ...],
 ) -> UpdateBatch:
     own = [(group_of(unpacked(groups[credited.index])), credited) for credited in share.groups]
@@ -52,6 +52,6 @@ def _update_batch(
     return UpdateBatch(
         totals=share.totals,
         samples=tuple(samples),
-        batches=tuple(pack(samples, micro_batch_tokens, together)),
+        batches=tuple(pack(samples, packing.tokens, together, packing.alone)),
         worked=worked,
     )

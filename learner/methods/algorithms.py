@@ -349,13 +349,19 @@ ALGORITHMS: dict[str, Algorithm] = {
 }
 
 
-def algorithm_of(name: str, pieces: Mapping[str, Any] | None = None, drop: str = "") -> Algorithm:
+def algorithm_of(
+    name: str,
+    pieces: Mapping[str, Any] | None = None,
+    drop: str = "",
+    table: Mapping[str, Algorithm] = ALGORITHMS,
+) -> Algorithm:
     """The algorithm that a run trains with, the pieces it chooses filled in.
 
     Args:
-        name: a key of ALGORITHMS.
+        name: a key of the table.
         pieces: field of `Algorithm` -> what replaces it; None, "" and () leave the algorithm's own.
         drop: a key of `actors.filtering.rules.RULES` instead of the algorithm's own rule; "" leaves it.
+        table: ALGORITHMS, or those and a person's own.
     """
     known = {field.name for field in fields(Algorithm)}
     chosen = {
@@ -363,7 +369,7 @@ def algorithm_of(name: str, pieces: Mapping[str, Any] | None = None, drop: str =
         for piece, value in (pieces or {}).items()
         if piece in known and value not in (None, "", ())
     }
-    algorithm = replace(ALGORITHMS[name], **chosen)
+    algorithm = replace(table[name], **chosen)
     if algorithm.credit.ddof is not None:
         algorithm = replace(algorithm, credit=replace(algorithm.credit, ddof=algorithm.std_ddof))
     return replace(algorithm, drop=RULES[drop]) if drop else algorithm

@@ -12,6 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
+from learner.models.logits import body_of, matrix_logits, own_logits
 from learner.settings import ModelSettings
 
 OUTSIDE = -1e9  # logit of a token outside the support: no probability, and no NaN in the entropy
@@ -19,11 +20,17 @@ OUTSIDE = -1e9  # logit of a token outside the support: no probability, and no N
 
 class Head(torch.nn.Module):
     """Gives the log-probabilities of the wanted tokens, `logit_chunk` at a time. It is one module around the output
-    matrix, so that a sharded matrix is gathered once for all chunks: ranks have different numbers of chunks."""
+    matrix, so that a sharded matrix is gathered once for all chunks: ranks have different numbers of chunks.
+
+    `scales` is whether the model does more with its hidden states than to multiply them by the output matrix; the
+    logits then come from its own forward pass (`learner.models.logits`). `learner.models.examination` finds it out.
+    """
 
     def __init__(self, lm: PreTrainedModel, logit_chunk: int, entropy_gradient: bool) -> None:
         super().__init__()
         self.output = lm.get_output_embeddings()
+        self.scales = False
+        self._lm = (lm,)  # in a tuple, so that it is no part of this module
         self._chunk, self._entropy_gradient = logit_chunk, entropy_gradient
 
     def forward(
@@ -42,9 +49,8 @@ class Head(torch.nn.Module):
         return torch.cat(logprobs), torch.cat(entropies), support
 
     def _logits(self, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
-        if isinstance(self.output, torch.nn.Linear):  # not by calling it: its hooks would gather it for each chunk
-            return torch.nn.functional.linear(hidden, self.output.weight, self.output.bias).float() / temperature
-        return self.output(hidden).float() / temperature
+        logits = own_logits(*self._lm, hidden) if self.scales else matrix_logits(self.output, hidden)
+        return logits.float() / temperature
 
     def _of_chunk(
         self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, allowed: torch.Tensor | None
@@ -73,6 +79,8 @@ class Policy(torch.nn.Module):
     """A causal LM whose logits exist only `logit_chunk` tokens at a time, in the forward and the backward pass.
 
     It answers what the learner must know of a policy: what trains, what the generators get, what its reference is.
+    `packs` is whether a row may hold several sequences: attention and state of some models do not end where positions
+    restart. `learner.models.examination` finds it out.
 
     Args:
         lm: the model.
@@ -91,6 +99,7 @@ class Policy(torch.nn.Module):
         super().__init__()
         self.lm = lm
         self.head = Head(lm, logit_chunk, entropy_gradient)
+        self.packs = True
         self._source = source
 
     def trainable(self) -> Iterator[torch.nn.Parameter]:
@@ -107,6 +116,13 @@ class Policy(torch.nn.Module):
             raise RuntimeError("a policy that was made in memory has no reference: load it from a folder")
         return self._source()
 
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know of how this model is trained, a sentence each."""
+        name = type(self.lm).__name__
+        alone = f"{name} does not keep the sequences of a row apart: each has a row of its own, with padding behind it"
+        scaled = f"{name} does more than multiply by its output matrix: logits come from its own forward pass"
+        return (*(() if self.packs else (alone,)), *((scaled,) if self.head.scales else ()))
+
     def forward(
         self,
         tokens: torch.Tensor,
@@ -119,19 +135,22 @@ class Policy(torch.nn.Module):
 
         Args:
             tokens: int64[R, L], rows of whole sequences end to end.
-            positions: int64[R, L], restarting at 0 with each sequence: attention stays within it.
+            positions: int64[R, L], restarting at 0 with each sequence: attention stays within it, where `packs` holds.
             targets: int64[M], flat indices into tokens; never the first of a row.
             temperature: what the sampler divided its logits by.
             restrict: None is the whole vocabulary; a float the nucleus of this probability, found here and given back
                 as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
         """
-        before = _hidden(self.lm.base_model, tokens, positions)[targets - 1]
+        before = _hidden(body_of(self.lm), tokens, positions, self.packs)[targets - 1]
         return self.head(before, tokens.flatten()[targets], temperature, restrict)
 
 
-def _hidden(body: Any, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+def _hidden(body: Any, tokens: torch.Tensor, positions: torch.Tensor, packs: bool) -> torch.Tensor:
     """Last hidden states float[R * L, H]. Masks keep attention within a sequence in any number of rows; transformers'
-    flash attention does so in a single row only, and costs no more there."""
+    flash attention does so in a single row only, and costs no more there. A model that cannot hold several sequences
+    in a row is told no positions: it counts them itself."""
+    if not packs:
+        return body(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
     if body.config._attn_implementation == "flash_attention_2":
         tokens, positions = tokens.reshape(1, -1), positions.reshape(1, -1)
     return body(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state.flatten(0, 1)
@@ -169,6 +188,7 @@ class Critic(torch.nn.Module):
     def __init__(self, body: PreTrainedModel) -> None:
         super().__init__()
         self.body = body
+        self.packs = True  # as of `Policy`
         self.head = ValueHead(body.config.hidden_size)
 
     def trainable(self) -> Iterator[torch.nn.Parameter]:
@@ -179,7 +199,7 @@ class Critic(torch.nn.Module):
         self, tokens: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, temperature: float
     ) -> tuple[torch.Tensor]:
         """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
-        before = _hidden(self.body, tokens, positions)[targets - 1]
+        before = _hidden(self.body, tokens, positions, self.packs)[targets - 1]
         return (self.head(before)[:, 0],)
 
 
@@ -195,8 +215,9 @@ def load_critic(path: Path | str, settings: ModelSettings) -> Critic:
 
 
 def _load(kind: Any, path: Path | str, settings: ModelSettings) -> PreTrainedModel:
+    kernel = None if settings.attention == "sdpa" else settings.attention  # None is sdpa where the model has it
     model = kind.from_pretrained(
-        path, dtype=getattr(torch, settings.dtype), attn_implementation=settings.attention, local_files_only=True
+        path, dtype=getattr(torch, settings.dtype), attn_implementation=kernel, local_files_only=True
     )
     model.config.use_cache = False
     if settings.checkpointing:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from learner.batches.packing import pack
+from learner.batches.packing import Packing, pack
 from learner.batches.types import TrainBatch, UpdateBatch
 from learner.batches.values import gather, scatter
 from learner.engine import Engine, FrozenPolicy, in_step
@@ -70,11 +70,11 @@ class Reference(SideModel):
 
     def __init__(self, around: Surroundings) -> None:
         self._policy, self._every = around.policy, around.spec.learner.reference_every
-        self._budget, self.steps = around.spec.learner.micro_batch_tokens, 0  # steps since it was renewed
+        self._packing, self.steps = around.policy.packing, 0  # steps since it was renewed
         self._frozen = FrozenPolicy(around.policy.module.reference, around.spec) if self._every else around.start
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
-        return logprobs_without_hidden(self._frozen, update, self._budget)
+        return logprobs_without_hidden(self._frozen, update, self._packing)
 
     def end_step(self) -> None:
         self.steps += 1
@@ -89,10 +89,15 @@ class Tuned(SideModel):
     def __init__(self, around: Surroundings) -> None:
         model, learner = around.spec.model, around.spec.learner
         build = partial(load_policy, learner.tuned_path, model, learner.logit_chunk)
-        self._frozen, self._budget = FrozenPolicy(build, around.spec), learner.micro_batch_tokens
+        self._frozen, self._packing = FrozenPolicy(build, around.spec), around.policy.packing
+        if around.policy.module.packs and not self._frozen.packs:
+            raise ValueError(
+                f"learner.tuned_path = {learner.tuned_path!r} is a model that needs a row for each sequence, and the "
+                "policy packs several into one: take a tuned policy of the policy's own architecture"
+            )
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
-        return logprobs_without_hidden(self._frozen, update, self._budget)
+        return logprobs_without_hidden(self._frozen, update, self._packing)
 
 
 class Critic(SideModel):
@@ -101,6 +106,7 @@ class Critic(SideModel):
     def __init__(self, around: Surroundings) -> None:
         self._clip = around.spec.algorithm.value_clip
         self._engine = Engine(partial(load_critic, around.path, around.spec.model), around.spec, around.side_schedule)
+        self._engine.module.packs = around.policy.module.packs
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
         return [values for (values,) in self._engine.infer(update.batches) if values is not None]
@@ -145,21 +151,21 @@ def policy_engine(path: Path, spec: LearnerSpec, schedule: Schedule) -> Engine:
     return Engine(build, spec, schedule)
 
 
-def logprobs_without_hidden(frozen: FrozenPolicy, update: UpdateBatch, micro_batch_tokens: int) -> list[torch.Tensor]:
+def logprobs_without_hidden(frozen: FrozenPolicy, update: UpdateBatch, packing: Packing) -> list[torch.Tensor]:
     """Log-probabilities of the trained tokens of each micro-batch, float32[M] each, under a frozen policy; tokens that
     only the trained policy sees are left out of the context.
 
     Args:
         frozen: the policy; its ranks call this together.
         update: whose micro-batches.
-        micro_batch_tokens: the budget, for samples that are packed anew without their hidden tokens.
+        packing: for samples that are packed anew without their hidden tokens.
     """
     if not any(sample.hidden for sample in update.samples):
         return _logprobs(frozen, update.batches)
     bare = [
         replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None) for s in update.samples
     ]
-    packed = pack(bare, micro_batch_tokens)
+    packed = pack(bare, packing.tokens, alone=packing.alone)
     return scatter(update.batches, gather(packed, _logprobs(frozen, packed), len(bare)), frozen.device)
 
 

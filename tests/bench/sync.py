@@ -21,7 +21,7 @@ from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
 from actors.transfer.buckets import WIRE_BYTES
 from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine, broadcast, join_group
-from learner.types import free_port
+from actors.transfer.stores import listen, port_of
 from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
 
 BUCKET = 2**28  # bytes of a bucket: the default of sync.bucket_mib, and one bare broadcast
@@ -143,10 +143,11 @@ class Client:
 
 def bare_group(client: Client) -> torch.distributed.ProcessGroup:
     """A transfer group beside that of the sync, joined by both processes."""
-    info = {"master_address": "127.0.0.1", "master_port": free_port(), "rank_offset": 1, "world_size": 2}
+    door = listen("127.0.0.1")
+    info = {"master_address": "127.0.0.1", "master_port": port_of(door), "rank_offset": 1, "world_size": 2}
     info |= {"bucket_bytes": BUCKET, "timeout_seconds": LIMIT}
     client.begin("join", info)
-    group = join_group(GlooInitInfo(**info), 0)
+    group = join_group(GlooInitInfo(**info), 0, door)
     client.result()
     return group
 
@@ -188,7 +189,7 @@ def connected(count: int, total: int) -> tuple[Any, Client, GlooTrainerEngine, T
     process.start()
     client, source = Client(here), Tensors(count, total // count // 4 * 4)
     client.result()
-    info = GlooTrainerInitInfo("127.0.0.1", free_port(), 2, WIRE_BYTES, LIMIT, rank=0)
+    info = GlooTrainerInitInfo("127.0.0.1", 2, WIRE_BYTES, LIMIT, rank=0)
     return process, client, GlooTrainerEngine.trainer_init(info, client=client, source=source), source
 
 

@@ -14,11 +14,12 @@ from learner.batches.types import RankPlan
 from learner.client import Learner, LearnerClient
 from learner.methods.algorithms import Algorithm, algorithm_of
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
-from learner.types import LearnerSpec, LearnerState, Schedule, UpdateStats
+from learner.types import LearnerSpec, LearnerState, Opened, Schedule, UpdateStats
 from tests.builders import group, summary_of
 from tests.local_learner import LocalLearner, stats_of
 
 GROUPS = [group([1.0, -1.0, 1.0], [20 + 10 * number, 7, 3], id=number) for number in range(5)]
+OPENED = Opened(parameters=7, notes=())
 SCHEDULE = Schedule(lr=1e-3, updates=4, warmup=0, end=1.0)
 
 
@@ -82,14 +83,14 @@ def test_each_rank_gets_the_groups_that_it_trains_on_once_over_all_passes() -> N
 
 def test_what_all_ranks_know_alike_is_taken_from_the_first() -> None:
     stats, state = [stats_of([], 1e-3)], LearnerState(baseline_mean=0.5, baseline_count=4, steps_since_reference=1)
-    ranks = [Rank(train=stats, save=state, probe=[-1.0], open_training=7), Rank(train=[], probe=[-2.0])]
+    ranks = [Rank(train=stats, save=state, probe=[-1.0], open_training=OPENED), Rank(train=[], probe=[-2.0])]
     learner = LearnerClient(ranks)
 
-    async def story() -> tuple[int, list[UpdateStats], LearnerState, list[float]]:
-        parameters = await learner.open_training(spec_of(algorithm_of("grpo")), Path("model"), SCHEDULE)
-        return parameters, await learner.train(), await learner.save(), await learner.probe((1, 2))
+    async def story() -> tuple[Opened, list[UpdateStats], LearnerState, list[float]]:
+        opened = await learner.open_training(spec_of(algorithm_of("grpo")), Path("model"), SCHEDULE)
+        return opened, await learner.train(), await learner.save(), await learner.probe((1, 2))
 
-    assert asyncio.run(story()) == (7, stats, state, [-1.0])
+    assert asyncio.run(story()) == (OPENED, stats, state, [-1.0])
     assert [name for name, *_ in ranks[1].calls] == ["open_training", "train", "save", "probe"]
 
 

@@ -20,7 +20,7 @@ from learner.batches.types import StepPlan
 from learner.methods.algorithms import Algorithm, algorithm_of
 from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
-from learner.types import LearnerSpec, LearnerState, Schedule
+from learner.types import LearnerSpec, LearnerState, Opened, Schedule
 from tests.builders import group, samples_of, summary_of
 from tests.runs import Runs
 
@@ -51,7 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Gathering(LearnerRank):
     """A rank whose shards are gathered at every use, small as they are; DeepSpeed would keep tiny ones whole."""
 
-    def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> int:
+    def open_training(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> Opened:
         from learner import engine
 
         plain = engine.deepspeed_config

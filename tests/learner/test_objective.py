@@ -191,6 +191,8 @@ def test_what_an_update_saw_is_counted_over_its_tokens() -> None:
             "tokens": 4,
             "computed": batch.tokens.size,
             "padding": batch.padding,
+            "rows": 1,
+            "sequences": 1,
             "entropy": 2.0,
             "clipped": 2,
             "mismatch_kl": 2.0 - 1.0 - math.log(2.0),

@@ -13,7 +13,7 @@ LAYERS = ("rewards", "actors", "learner", "cluster")
 HOMES = {
     "vllm": ("actors/rollouts/engine.py", "actors/transfer/gloo.py", "learner/weights.py"),
     "deepspeed": ("learner/",),
-    "torch": ("actors/rollouts/engine.py", "actors/transfer/gloo.py", "learner/", "rewards/models/scoring.py"),
+    "torch": ("actors/rollouts/engine.py", "actors/transfer/", "learner/", "rewards/models/scoring.py"),
     "ray": ("actors/", "learner/", "cluster/"),
 }
 # Which rooms of its own folder a room may import. Files that lie directly in a folder belong to no room: every room

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from learner.methods import algorithms, credit
+from cluster.config.reading import load_config
 from learner.methods.algorithms import ALGORITHMS, algorithm_of
+from learner.methods.credit import CREDITS
 from learner.methods.formula import objective_line
 
 ROOT = Path(__file__).parents[2]
@@ -23,17 +24,16 @@ def test_every_algorithm_is_listed(page: str) -> None:
     assert [name for name in ALGORITHMS if f"`{name}`" not in page] == []
 
 
-def test_the_example_of_a_new_algorithm_is_one_of_about_ten_lines_and_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(# learner/methods/credit\.py\n.*?)```", ALGORITHMS_PAGE, re.S)
-    function, row = example.split("# learner/methods/algorithms.py, in ALGORITHMS\n")
-    assert len([line for line in example.splitlines() if line and not line.startswith("#")]) <= 12
-    monkeypatch.setattr(credit, "CREDITS", dict(credit.CREDITS))  # the example enters itself
-    names = dict(vars(credit)) | dict(vars(algorithms)) | {"credit": credit.credit}
-    exec(function, names)
-    table = eval("{" + row + "}", names)
-    (name,) = table
-    monkeypatch.setitem(ALGORITHMS, name, table[name])
-    chosen = algorithm_of(name)
+def test_the_example_of_a_new_algorithm_is_one_of_about_ten_lines_and_works(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(# mine\.py\n.*?)```", ALGORITHMS_PAGE, re.S)
+    lines = [line for line in example.splitlines() if line and not line.startswith(("#", "from", "import"))]
+    assert len(lines) <= 12
+    (tmp_path / "mine.py").write_text(example)
+    config = load_config(
+        ROOT / "deploy/runs/demo.toml", [f"learner.file={tmp_path / 'mine.py'}", "learner.algorithm=median"]
+    )
+    CREDITS.pop("above-median")
+    chosen = config.algorithm
     assert chosen.credit(np.array([1.0, -1.0, -1.0])).tolist() == [2.0, 0.0, 0.0]
     assert chosen.drop(np.array([1.0, 1.0])) == "all_correct"
     assert "A = r - median r" in objective_line(chosen)

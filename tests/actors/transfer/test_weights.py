@@ -106,7 +106,6 @@ def test_every_tensor_arrives_whole_in_three_calls_whatever_their_number(sizes: 
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
     from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine
-    from learner.types import free_port
     from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
 
     kinds = (torch.float32, torch.bfloat16)
@@ -144,7 +143,7 @@ def test_every_tensor_arrives_whole_in_three_calls_whatever_their_number(sizes: 
         def finish_weight_update(self, weight_version: str | None = None) -> None:
             calls.append("finish")
 
-    info = GlooTrainerInitInfo("127.0.0.1", free_port(), 2, 4096, 30.0, rank=0)
+    info = GlooTrainerInitInfo("127.0.0.1", 2, 4096, 30.0, rank=0)
     sender = GlooTrainerEngine.trainer_init(info, client=Client(), source=Source())
     sender.send_weights()
     assert calls == ["start", "update", "finish"]

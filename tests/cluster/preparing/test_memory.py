@@ -15,7 +15,7 @@ def config(tmp_path: Path, **learner: object) -> RunConfig:
     model.mkdir(exist_ok=True)
     save_file({"weight": np.zeros((5, 100), np.float32)}, model / "model.safetensors")
     (model / "consolidated.safetensors").write_bytes(b"the same weights again, as some folders have them")
-    tree = {"model": {"path": str(model)}, "data": {"path": "x"}, "learner": learner}
+    tree = {"model": {"path": str(model), "dtype": "bfloat16"}, "data": {"path": "x"}, "learner": learner}
     return config_of(tree | {"cluster": {"learner_ranks": 4}, "rollout": {"groups_per_step": 8}})
 
 

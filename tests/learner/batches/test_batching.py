@@ -1,5 +1,6 @@
 """From groups to packed arrays: what counts, what each token weighs, and what packing keeps."""
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -284,3 +285,24 @@ def test_a_rank_without_work_gets_a_batch_that_weighs_nothing() -> None:
 def test_an_aggregation_can_be_chosen_for_any_algorithm() -> None:
     assert algorithm_of("raft", {"aggregate": "token-mean"}).aggregate == "token-mean"
     assert algorithm_of("raft", drop="both").drop is REJ.drop
+
+
+def test_sequences_that_stay_alone_have_a_row_each_and_pairs_share_a_micro_batch() -> None:
+    for together, sizes in itertools.product((1, 2), ([3, 40, 7, 7, 90, 2], [5] * 8, [200, 1])):
+        given_samples = samples(sizes)
+        batches = pack(given_samples, 128, together, alone=True)
+        assert sorted(member for batch in batches for member in batch.members) == list(range(len(sizes)))
+        for batch in batches:
+            assert len(batch.tokens) == len(batch.members)
+            assert batch.tokens.size <= 128 or len(batch.members) == together
+            for row, member in enumerate(batch.members):
+                tokens = given_samples[member].tokens
+                assert batch.tokens[row, : tokens.size].tolist() == tokens.tolist()
+            first = [batch.members[place] for place in range(0, len(batch.members), together)]
+            assert list(batch.members) == [number + more for number in first for more in range(together)]
+
+
+def test_a_first_token_cannot_be_trained_on() -> None:
+    (one,) = samples([3])
+    with pytest.raises(ValueError, match="the first token of a sequence cannot be trained on"):
+        pack([replace(one, trained=np.ones(4, bool))], 64)

@@ -6,11 +6,12 @@ What holds inside:
 - a user without rights: root's programs run as a user that nobody else is, others in a user name space;
 - files: the interpreter, /usr and /lib read-only, a size-limited folder in memory as its only writable place, and
   nothing else of the host; no /proc and no /sys either;
-- the system calls of seccomp.py are refused, new processes among them;
-- hard limits on CPU seconds, memory, file sizes, descriptors and threads.
+- the system calls of seccomp.py are refused, new processes and memory that no limit counts among them;
+- hard limits on CPU seconds, memory, file sizes, descriptors, timers and threads;
+- the number of files in its folder, which is looked at every 50 ms.
 
-Without bubblewrap (`bare`) only the last two hold, and for root no limit on threads: the program reads and writes
-what its user may.
+Without bubblewrap (`bare`) only the two before the last hold, and for root no limit on threads: the program reads and
+writes what its user may.
 """
 
 import marshal
@@ -18,12 +19,13 @@ import os
 import platform
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -35,6 +37,7 @@ from rewards.programs.seccomp import refusing_filter
 
 _READY = b"ready\n"
 _PATIENCE = 5.0  # seconds in which the kernel ends a killed program
+_GLANCE = 0.05  # seconds between two looks at a running program's folder
 _BOOT = """
 import marshal, sys
 with open(int(sys.argv[1]), "rb") as file:
@@ -55,6 +58,7 @@ class Box:
     cpu_seconds: int
     memory_mib: int = 1024  # of address space
     folder_mib: int = 16  # of its own folder, and of each file
+    files: int = 2000  # in its own folder, each a KiB of the kernel's memory even where it is empty
     output_bytes: int = 2**20
     threads: int = 64
     descriptors: int = 64
@@ -63,7 +67,8 @@ class Box:
     def limits(self) -> dict[str, int]:
         """The names of the kernel's limits without RLIMIT_, and their values."""
         names = {"CPU": self.cpu_seconds + 1, "AS": self.memory_mib * 2**20, "FSIZE": self.folder_mib * 2**20}
-        return names | {"NOFILE": self.descriptors, "NPROC": self.threads, "CORE": 0}
+        names |= {"NOFILE": self.descriptors, "NPROC": self.threads, "SIGPENDING": self.threads, "CORE": 0}
+        return names | {"MEMLOCK": 0, "MSGQUEUE": 0}
 
 
 class Program:
@@ -91,6 +96,8 @@ class Program:
         self.said = bytearray()
         self.ended = False  # whether its output has ended, and with it the program
         self.flooded = False  # whether it was killed for printing more than it may
+        self.excess = ""  # of what else it was killed for having too much; "" for nothing
+        self._box = box
         self._most = box.output_bytes + len(_READY)
         refusals = refusing_filter(platform.machine())
         with ExitStack() as kept, ExitStack() as passed:
@@ -102,13 +109,17 @@ class Program:
             boot.write(marshal.dumps(([(f"rewards.programs.{name}", _compiled(name)) for name in modules], job)))
             boot.seek(0)
             seccomp = passed.enter_context(_file(refusals or b""))
+            given = passed.enter_context(_file(stdin))
+            again = passed.enter_context(_file(stdin)) if stdin and not box.bare else None
             command = [*_python(), "-c", _BOOT, str(boot.fileno())]
+            if not box.bare:
+                command = [*_bubblewrap(box, seccomp.fileno(), again.fileno() if again else None), *command]
             self._process = subprocess.Popen(
-                command if box.bare else [*_bubblewrap(box, seccomp.fileno()), *command],
-                stdin=passed.enter_context(_file(stdin)),
+                command,
+                stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                pass_fds=[boot.fileno(), seccomp.fileno(), *pipes],
+                pass_fds=[boot.fileno(), seccomp.fileno(), *([again.fileno()] if again else []), *pipes],
                 env={**_ENVIRONMENT, "HOME": place, "TMPDIR": place},
                 cwd=place if box.bare else "/",
                 start_new_session=True,
@@ -173,6 +184,8 @@ class Program:
         Raises:
             RuntimeError: it does not end.
         """
+        if self._process.poll() is None and not self._box.bare:
+            self._kill_inside()
         if self._process.poll() is None:
             os.killpg(self._process.pid, SIGKILL)  # bubblewrap's end is that of all that it started
             self._process.wait()
@@ -183,6 +196,44 @@ class Program:
                 if not selector.select(deadline - time.monotonic()):
                     raise RuntimeError(f"a sandboxed program has not ended within {_PATIENCE:g} seconds of its kill")
                 self.ended = not os.read(self.fileno(), 2**16)
+
+
+    def look(self) -> None:
+        """Kills the program where its folder holds more files than it may."""
+        if self._box.bare or self.ended or not self.started:
+            return
+        inside = self._inside()
+        try:
+            folder = os.statvfs(f"/proc/{inside}/root{_INSIDE}")
+        except OSError:  # it has ended, or /proc does not show it
+            return
+        if folder.f_files - folder.f_ffree > self._box.files:
+            self.excess = f"more than {self._box.files} files in its folder"
+            self.kill()
+
+    def _inside(self) -> int:
+        """The first process inside bubblewrap's name space, whose end is that of all others; 0 where there is none."""
+        outer = self._process.pid
+        try:
+            with open(f"/proc/{outer}/task/{outer}/children", encoding="ascii") as file:
+                return int((file.read().split() or ["0"])[0])
+        except OSError:
+            return 0
+
+    def _kill_inside(self) -> None:
+        """Kills what runs inside, so that bubblewrap waits for it and ends by itself: killed with it, it would leave
+        its children to process 1, which in a container may never wait for them."""
+        inside = self._inside()
+        with suppress(OSError):  # it has ended meanwhile
+            handle = os.pidfd_open(inside)
+            try:
+                if self._inside() == inside:  # bubblewrap has not waited for it, so the number is still its own
+                    signal.pidfd_send_signal(handle, SIGKILL)
+                    self._process.wait(timeout=_PATIENCE)
+            except subprocess.TimeoutExpired:
+                pass  # it is killed from outside
+            finally:
+                os.close(handle)
 
 
 def follow(programs: Sequence[Program], until: Program, deadline: float) -> bool:
@@ -196,6 +247,7 @@ def follow(programs: Sequence[Program], until: Program, deadline: float) -> bool
     Returns:
         Whether it has ended by the deadline.
     """
+    glance = time.monotonic() + _GLANCE
     with selectors.DefaultSelector() as selector:
         for program in programs:
             if not program.ended:
@@ -204,8 +256,14 @@ def follow(programs: Sequence[Program], until: Program, deadline: float) -> bool
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            for key, _ in selector.select(left):
+            ready = selector.select(min(left, _GLANCE))
+            for key, _ in ready:
                 key.data.read()
+            if time.monotonic() >= glance:
+                glance = time.monotonic() + _GLANCE
+                for program in programs:
+                    program.look()
+            for key in list(selector.get_map().values()):
                 if key.data.ended:
                     selector.unregister(key.fileobj)
     return True
@@ -268,7 +326,9 @@ def _can_change_user() -> bool:
     return os.geteuid() == 0 and everybody and int(status["CapEff"], 16) & needed == needed
 
 
-def _bubblewrap(box: Box, refusals: int) -> list[str]:
+def _bubblewrap(box: Box, refusals: int, stdin: int | None) -> list[str]:
+    """The command in front of a program's own; `refusals` and `stdin` are descriptors of the filter and of what
+    /dev/stdin holds."""
     words = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     if _can_change_user():  # the program takes another user itself, as its first act
         words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
@@ -286,8 +346,10 @@ def _bubblewrap(box: Box, refusals: int) -> list[str]:
         if not needed.is_relative_to("/usr"):
             words += [*_open_folders(needed), "--ro-bind", str(needed), str(needed)]
     words += _open_folders(Path("/dev/x"))
-    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+    for device in ("/dev/null", "/dev/urandom"):  # not /dev/zero: shared mappings of it are memory that no limit counts
         words += ["--dev-bind", device, device]
+    if stdin is not None:
+        words += ["--perms", "0444", "--file", str(stdin), "/dev/stdin", "--symlink", "/dev/stdin", "/dev/fd/0"]
     return [*words, "--remount-ro", "/", "--chdir", _INSIDE, "--seccomp", str(refusals)]
 
 

@@ -128,10 +128,10 @@ ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
-def answer(program: bytes, audit: int, number: int, argument: int = 0) -> int:
+def answer(program: bytes, audit: int, number: int, *arguments: int) -> int:
     """What the kernel would answer, by the few instructions that the filter is made of."""
     steps = list(struct.iter_unpack("=HBBI", program))
-    data = struct.pack("=IIQQ", number, audit, 0, argument)
+    data = struct.pack("=IIQ6Q", number, audit, 0, *arguments, *[0] * (6 - len(arguments)))
     place, held = 0, 0
     while True:
         code, yes, no, operand = steps[place]
@@ -160,6 +160,26 @@ CALLS = [
     ("aarch64", 220, 17, EPERM),
     ("aarch64", 435, 0, ENOSYS),
 ]
+
+
+SHARED, PRIVATE, ANONYMOUS = 1, 2, 0x20
+CALLS_WITH_ARGUMENTS = [
+    *(("x86_64", 9, (0, 4096, 3, flags), EPERM) for flags in (SHARED | ANONYMOUS, 3 | ANONYMOUS, 0x40000 | 0x21)),
+    *(("x86_64", 9, (0, 4096, 3, flags), ALLOW) for flags in (SHARED, PRIVATE, PRIVATE | ANONYMOUS, 0x20022)),
+    ("aarch64", 222, (0, 4096, 3, SHARED | ANONYMOUS), EPERM),
+    ("aarch64", 222, (0, 4096, 3, PRIVATE | ANONYMOUS), ALLOW),
+    *(("x86_64", 72, (3, command), ALLOW) for command in (1, 3, 4, 1030, 1032)),
+    ("x86_64", 72, (3, 1031), EPERM),
+    ("aarch64", 25, (3, 1031), EPERM),
+    ("x86_64", 56, (0x003D0B00,), EPERM),  # a thread with descriptors of its own
+]
+
+
+@each(("machine", "number", "arguments", "expected"), CALLS_WITH_ARGUMENTS)
+def test_the_filter_looks_at_arguments(machine: str, number: int, arguments: tuple[int, ...], expected: int) -> None:
+    program = refusing_filter(machine)
+    assert program is not None
+    assert answer(program, ARCH[machine], number, *arguments) == expected
 
 
 @each(("machine", "number", "argument", "expected"), CALLS)

@@ -1,10 +1,11 @@
 """The code in a response: which of its blocks is the program.
 
-1. What stands behind the last </think> is read, and of that the last <answer>, where it holds code.
+1. What stands behind the last </think> is read, and of that the last <answer>, <code> or [PYTHON], where it holds code.
 2. Blocks are fenced by three or more backticks or tildes. Those of Python count; without one, those without a language;
    without any fence all of the text is the block.
 3. The program is the last block that defines all that the tests call; the last block that reads input, for a program
-   with inputs; else the last block. So an example of its use behind it is left out.
+   with inputs; the last one with a function or class where the tests do not say what they call; else the last block. So
+   an example of its use behind it is left out.
 4. Where no single block defines all that the tests call but the blocks together do, all of them are the program. Earlier
    blocks are put before it where they define a name that it uses and does not define.
 """
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 
 _FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*\{?\.?([\w+#.-]*)[^`]*", re.ASCII)
 _PYTHON = ("python", "python3", "py", "py3", "ipython", "sage")
-_ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+_OPENED_LATE = re.compile(r".*?(`{3,})(python3?|py)[ \t]*", re.IGNORECASE)  # behind words on the same line
+_TOKENS = re.compile(r"(?:<[^<>`]*>\s*)*")  # of a chat template or an answer's end, behind the closing fence
+_ANSWER = re.compile(r"<(answer|code)>(.*?)(?:</\1>|\Z)|\[PYTHON\](.*?)(?:\[/PYTHON\]|\Z)", re.DOTALL | re.IGNORECASE)
 _CODE_LINE = re.compile(r"^\s*(?:(?:async\s+)?def\s|class\s|import\s|from\s+\S+\s+import\s|print\(|@\w|\w+\s*=[^=])", re.M)
 _READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\(\s*0|\bfileinput\b|\bos\.read\(\s*0")
 _WORD = re.compile(r"[^\W\d]\w*")
@@ -61,7 +64,7 @@ def _in_answer_tags(text: str) -> str | None:
     for found in reversed(list(_ANSWER.finditer(text))):
         if any(start <= found.start() < end for start, end in inside):
             continue
-        content = found.group(1)
+        content = found.group(2) or found.group(3) or ""
         if _blocks(content) or _CODE_LINE.search(content) or (content.strip() and not blocks):
             return content.strip("\n")
         return None
@@ -77,11 +80,13 @@ def _program(text: str, needed: Collection[str], *, reads: bool) -> str:
     if len(sources) < 2:
         return sources[0] if sources else ""
     if needed:
-        whole = _last(sources, lambda source: set(needed) <= _defined(source))
+        whole = _last(sources, lambda source: set(needed) <= _defined(source, imports=False))
+        if whole is None:
+            whole = _last(sources, lambda source: set(needed) <= _defined(source))
         if whole is None and set(needed) <= set().union(*map(_defined, sources)):
             return "\n\n".join(sources)
         return _with_helpers(sources, len(sources) - 1 if whole is None else whole)
-    chosen = _last(sources, lambda source: bool(_READS.search(source))) if reads else None
+    chosen = _last(sources, lambda source: bool(_READS.search(source) if reads else _definitions(source)))
     return _with_helpers(sources, len(sources) - 1 if chosen is None else chosen)
 
 
@@ -107,12 +112,12 @@ def _definitions(source: str) -> set[str]:
     return {found["definition"] for found in _DEFINED.finditer(source) if found["definition"]}
 
 
-def _defined(source: str) -> set[str]:
-    """The global names of a source: its functions, classes, assignments and imports."""
+def _defined(source: str, *, imports: bool = True) -> set[str]:
+    """The global names of a source: its functions, classes and assignments, and what it imports."""
     names: set[str] = set()
     for found in _DEFINED.finditer(source):
         names |= {found["definition"] or "", found["assigned"] or ""}
-        for part in re.sub(r"[()]", "", found["imported"] or "").split(","):
+        for part in re.sub(r"[()]", "", found["imported"] or "").split(",") if imports else ():
             names.add(part.split()[-1] if part.split() else "")
     return names - {""}
 
@@ -122,11 +127,11 @@ def _blocks(text: str) -> list[_Block]:
     blocks: list[_Block] = []
     lines, place = text.split("\n"), 0
     while place < len(lines):
-        opening = _FENCE.fullmatch(lines[place])
+        opening, late = _FENCE.fullmatch(lines[place]), _OPENED_LATE.fullmatch(lines[place])
         place += 1
-        if not opening:
+        if not opening and not late:
             continue
-        indent, fence, language = opening.groups()
+        indent, fence, language = opening.groups() if opening else ("", *late.groups())  # type: ignore[union-attr]
         end = next((i for i in range(place, len(lines)) if _closes(lines[i], fence)), None)
         if end is None and fence[0] == "~" and language.lower() not in _PYTHON:
             continue
@@ -134,6 +139,8 @@ def _blocks(text: str) -> list[_Block]:
         content = [_dedented(line, len(indent)) for line in lines[place:last]]
         if end is None and content and not content[-1]:
             content.pop()  # the line break at the end of the text
+        if end is None and content:
+            content[-1] = content[-1].removesuffix(fence)
         blocks.append(_Block("\n".join(content), language.lower(), place - 1, last + 1))
         place = last + 1
     return blocks
@@ -141,7 +148,7 @@ def _blocks(text: str) -> list[_Block]:
 
 def _closes(line: str, fence: str) -> bool:
     bare = line.strip()
-    return bare.startswith(fence) and not bare.strip(fence[0])
+    return bare.startswith(fence) and bool(_TOKENS.fullmatch(bare.lstrip(fence[0]).lstrip()))
 
 
 def _dedented(line: str, indent: int) -> str:

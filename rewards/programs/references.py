@@ -319,7 +319,9 @@ def _is_number(item: object) -> bool:
 
 def _whole(prompt: str) -> str:
     """The prompt as a program: one that ends with the head of its function gets a body."""
-    for whole in (prompt, prompt.rstrip() + "\n    pass\n"):
+    last = (prompt.rstrip().splitlines() or [""])[-1]
+    deeper = last[: len(last) - len(last.lstrip())] + "    "
+    for whole in (prompt, f"{prompt.rstrip()}\n{deeper}pass\n"):
         try:
             compile(whole, "<prompt>", "exec")
         except (SyntaxError, ValueError) as failure:

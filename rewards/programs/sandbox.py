@@ -349,7 +349,8 @@ def _bubblewrap(box: Box, refusals: int, stdin: int | None) -> list[str]:
     for device in ("/dev/null", "/dev/urandom"):  # not /dev/zero: shared mappings of it are memory that no limit counts
         words += ["--dev-bind", device, device]
     if stdin is not None:
-        words += ["--perms", "0444", "--file", str(stdin), "/dev/stdin", "--symlink", "/dev/stdin", "/dev/fd/0"]
+        words += ["--perms", "0444", "--file", str(stdin), "/dev/stdin", "--perms", "0755", "--dir", "/dev/fd"]
+        words += ["--symlink", "/dev/stdin", "/dev/fd/0"]
     return [*words, "--remount-ro", "/", "--chdir", _INSIDE, "--seccomp", str(refusals)]
 
 

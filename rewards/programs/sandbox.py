@@ -17,6 +17,7 @@ writes what its user may.
 import marshal
 import os
 import platform
+import select
 import selectors
 import shutil
 import signal
@@ -29,7 +30,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGXCPU
 from types import CodeType, TracebackType
 from typing import IO, Any, Self
 
@@ -66,7 +67,7 @@ class Box:
 
     def limits(self) -> dict[str, int]:
         """The names of the kernel's limits without RLIMIT_, and their values."""
-        names = {"CPU": self.cpu_seconds + 1, "AS": self.memory_mib * 2**20, "FSIZE": self.folder_mib * 2**20}
+        names = {"CPU": self.cpu_seconds, "AS": self.memory_mib * 2**20, "FSIZE": self.folder_mib * 2**20}
         names |= {"NOFILE": self.descriptors, "NPROC": self.threads, "SIGPENDING": self.threads, "CORE": 0}
         return names | {"MEMLOCK": 0, "MSGQUEUE": 0}
 
@@ -98,6 +99,7 @@ class Program:
         self.flooded = False  # whether it was killed for printing more than it may
         self.excess = ""  # of what else it was killed for having too much; "" for nothing
         self._box = box
+        self._used = 0.0  # CPU seconds, known once it has ended
         self._most = box.output_bytes + len(_READY)
         refusals = refusing_filter(platform.machine())
         with ExitStack() as kept, ExitStack() as passed:
@@ -170,13 +172,32 @@ class Program:
             self.kill()
 
     def status(self) -> int:
-        """How the program ended once `ended` holds: its exit status, or 128 and the number of the signal."""
-        try:
-            status = self._process.wait(timeout=_PATIENCE)
-        except subprocess.TimeoutExpired:  # it has closed its output and gone on
+        """How the program ended once `ended` holds: its exit status, or 128 and the number of the signal.
+
+        SIGXCPU where its CPU seconds were used up, whatever signal the kernel took for that.
+        """
+        if not self._wait(_PATIENCE):  # it has closed its output and gone on
             self.kill()
             return 128 + SIGKILL
-        return 128 - status if status < 0 else status
+        found = self._process.returncode
+        status = 128 - found if found < 0 else found
+        return 128 + SIGXCPU if status == 128 + SIGKILL and self._used >= self._box.cpu_seconds else status
+
+    def _wait(self, seconds: float) -> bool:
+        """Waits for the outer process's end; whether it came. Notes the CPU seconds of all that ran inside."""
+        if self._process.returncode is None:
+            handle = os.pidfd_open(self._process.pid)
+            try:
+                ends = select.poll()
+                ends.register(handle, select.POLLIN)
+                if not ends.poll(1000 * seconds):
+                    return False
+            finally:
+                os.close(handle)
+            _, status, used = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self._used = used.ru_utime + used.ru_stime
+        return True
 
     def kill(self) -> None:
         """Kills the program and waits until all of it is gone.
@@ -184,11 +205,11 @@ class Program:
         Raises:
             RuntimeError: it does not end.
         """
-        if self._process.poll() is None and not self._box.bare:
+        if not self._wait(0) and not self._box.bare:
             self._kill_inside()
-        if self._process.poll() is None:
+        if not self._wait(0):
             os.killpg(self._process.pid, SIGKILL)  # bubblewrap's end is that of all that it started
-            self._process.wait()
+            self._wait(_PATIENCE)
         deadline = time.monotonic() + _PATIENCE
         with selectors.DefaultSelector() as selector:
             selector.register(self.fileno(), selectors.EVENT_READ)
@@ -196,7 +217,6 @@ class Program:
                 if not selector.select(deadline - time.monotonic()):
                     raise RuntimeError(f"a sandboxed program has not ended within {_PATIENCE:g} seconds of its kill")
                 self.ended = not os.read(self.fileno(), 2**16)
-
 
     def look(self) -> None:
         """Kills the program where its folder holds more files than it may."""
@@ -212,7 +232,7 @@ class Program:
             self.kill()
 
     def _inside(self) -> int:
-        """The first process inside bubblewrap's name space, whose end is that of all others; 0 where there is none."""
+        """The process inside bubblewrap's name space; 0 where there is none."""
         outer = self._process.pid
         try:
             with open(f"/proc/{outer}/task/{outer}/children", encoding="ascii") as file:
@@ -222,16 +242,14 @@ class Program:
 
     def _kill_inside(self) -> None:
         """Kills what runs inside, so that bubblewrap waits for it and ends by itself: killed with it, it would leave
-        its children to process 1, which in a container may never wait for them."""
+        its child to process 1, which in a container may never wait for it."""
         inside = self._inside()
         with suppress(OSError):  # it has ended meanwhile
             handle = os.pidfd_open(inside)
             try:
                 if self._inside() == inside:  # bubblewrap has not waited for it, so the number is still its own
                     signal.pidfd_send_signal(handle, SIGKILL)
-                    self._process.wait(timeout=_PATIENCE)
-            except subprocess.TimeoutExpired:
-                pass  # it is killed from outside
+                    self._wait(_PATIENCE)
             finally:
                 os.close(handle)
 
@@ -330,6 +348,7 @@ def _bubblewrap(box: Box, refusals: int, stdin: int | None) -> list[str]:
     """The command in front of a program's own; `refusals` and `stdin` are descriptors of the filter and of what
     /dev/stdin holds."""
     words = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    words.append("--as-pid-1")  # bubblewrap's own process 1 would be left behind as a zombie where nobody waits for it
     if _can_change_user():  # the program takes another user itself, as its first act
         words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]

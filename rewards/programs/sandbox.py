@@ -181,7 +181,7 @@ class Program:
             return 128 + SIGKILL
         found = self._process.returncode
         status = 128 - found if found < 0 else found
-        return 128 + SIGXCPU if status == 128 + SIGKILL and self._used >= self._box.cpu_seconds else status
+        return 128 + SIGXCPU if status == 128 + SIGKILL and self._used > 0.9 * self._box.cpu_seconds else status
 
     def _wait(self, seconds: float) -> bool:
         """Waits for the outer process's end; whether it came. Notes the CPU seconds of all that ran inside."""

@@ -1,6 +1,6 @@
 """Grades responses in worker processes that can be killed: the only door through which winnow computes a reward.
 
-A verdict that does not come in time is a time-out (what it is worth says reward.timeout), and so is a worker that dies of
+A verdict that does not come in time is a time-out, whose score reward.timeout says, and so is a worker that dies of
 what the response asked of it; of a person's own function its death is an error. Each of them costs one worker, which is
 replaced, and no other response loses its verdict. Nothing here sends or handles signals of its own process,
 so a grader works in threads and in asynchronous actors.

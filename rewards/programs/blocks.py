@@ -1,12 +1,12 @@
 """The code in a response: which of its blocks is the program.
 
-1. What stands behind the last </think> is read, and of that the last <answer>, <code> or [PYTHON], where it holds code.
+1. What stands behind the last </think> is read, and of that the last <answer>, <code> or [PYTHON] with code.
 2. Blocks are fenced by three or more backticks or tildes. Those of Python count; without one, those without a language;
    without any fence all of the text is the block.
 3. The program is the last block that defines all that the tests call; the last block that reads input, for a program
    with inputs; the last one with a function or class where the tests do not say what they call; else the last block. So
    an example of its use behind it is left out.
-4. Where no single block defines all that the tests call but the blocks together do, all of them are the program. Earlier
+4. Where no single block defines all that the tests call but the blocks together do, all are the program. Earlier
    blocks are put before it where they define a name that it uses and does not define.
 """
 
@@ -18,8 +18,10 @@ _FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*\{?\.?([\w+#.-]*)[^`]*", re.ASC
 _PYTHON = ("python", "python3", "py", "py3", "ipython", "sage")
 _OPENED_LATE = re.compile(r".*?(`{3,})(python3?|py)[ \t]*", re.IGNORECASE)  # behind words on the same line
 _TOKENS = re.compile(r"(?:<[^<>`]*>\s*)*")  # of a chat template or an answer's end, behind the closing fence
-_ANSWER = re.compile(r"<(answer|code)>(.*?)(?:</\1>|\Z)|\[PYTHON\](.*?)(?:\[/PYTHON\]|\Z)", re.DOTALL | re.IGNORECASE)
-_CODE_LINE = re.compile(r"^\s*(?:(?:async\s+)?def\s|class\s|import\s|from\s+\S+\s+import\s|print\(|@\w|\w+\s*=[^=])", re.M)
+_ANSWER = re.compile(r"<(answer|code)>(.*?)(?:</\1>|\Z)|\[PYTHON\](.*?)(?:\[/PYTHON\]|\Z)", re.S | re.I)
+_CODE_LINE = re.compile(
+    r"^\s*(?:(?:async\s+)?def\s|class\s|import\s|from\s+\S+\s+import\s|print\(|@\w|\w+\s*=[^=])", re.M
+)
 _READS = re.compile(r"\binput\s*\(|\bstdin\b|\bopen\(\s*0|\bfileinput\b|\bos\.read\(\s*0")
 _WORD = re.compile(r"[^\W\d]\w*")
 _DEFINED = re.compile(

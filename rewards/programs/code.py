@@ -4,10 +4,10 @@ The response's code and the tests run in two processes, each in a sandbox of its
 two pipes. The code gets arguments and gives back plain values; the tests compare them where the code cannot reach,
 so ending early, printing or patching the comparison passes no test.
 
-What follows from that: arguments are copies. What a call did to a list, dict or set is done to the test's own one when it
-returns None, or when no comparison of the tests has something of the response on both sides; so a change of an argument
-cannot change what is expected. Only the standard library can be imported; objects of the response's own classes stay
-with it, where a test may call and read them, and equal nothing but themselves.
+What follows from that: arguments are copies. What a call did to a list, dict or set is done to the test's own one when
+the call is a whole statement, or when no comparison of the tests has something of the response on both sides; so a
+change of an argument cannot change what is expected. Only the standard library can be imported; objects of the
+response's own classes stay with it, where a test may call and read them, and equal nothing but themselves.
 """
 
 import json

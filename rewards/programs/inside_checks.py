@@ -16,6 +16,19 @@ class Fault(BaseException):
     """The tests cannot be run, whatever the response is."""
 
 
+class _Alone:
+    """Whether a call of the response is a whole statement of a test."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
 class Checks:
     """The notes of one test. As a context it notes whether the assertion in its body held."""
 
@@ -25,6 +38,7 @@ class Checks:
         self._raised: list[BaseException] = []  # what the response raised and no handler has caught
         self._missing: list[BaseException] = []  # of these, those for names that it does not define
         self._depth = 0
+        self.alone = _Alone()  # around a call that is a whole statement
 
     def clear(self) -> None:
         """Begins with the next test."""
@@ -135,9 +149,9 @@ def _judge(result: Any, checks: Checks) -> None:
         checks.fell = checks.fell or "a test function returned False"
 
 
-def _arguments(test: Callable[..., Any], names: dict[str, Any], candidate: Any) -> Iterator[dict[str, Any]]:
+def _arguments(test: Any, names: dict[str, Any], candidate: Any) -> Iterator[dict[str, Any]]:
     """The arguments of each call of a test function."""
-    code, given = test.__code__, len(test.__defaults__ or ())  # type: ignore[attr-defined]
+    code, given = test.__code__, len(test.__defaults__ or ())
     wanted = [name for name in code.co_varnames[: code.co_argcount - given] if name != "self"]
     tables = getattr(test, "winnow_cases", [[{}]])
     for case in _combined(tables):
@@ -145,7 +159,7 @@ def _arguments(test: Callable[..., Any], names: dict[str, Any], candidate: Any) 
         for name in wanted:
             if name in arguments:
                 continue
-            fixture = names.get(name)
+            fixture: Any = names.get(name)
             if hasattr(fixture, "winnow_fixture"):
                 arguments[name] = fixture()
             elif len(wanted) == 1:
@@ -192,11 +206,12 @@ def watch_unittest(checks: Checks) -> None:
     import unittest
     from unittest import case
 
+    contexts: Any = vars(case)["_AssertRaisesContext"]
     for name in dir(unittest.TestCase):
-        if name.startswith(("assert", "fail")) and callable(method := getattr(unittest.TestCase, name)):
-            if not isinstance(method, type):
-                setattr(unittest.TestCase, name, _watched(method, checks))
-    leave = case._AssertRaisesContext.__exit__  # type: ignore[attr-defined]
+        method = getattr(unittest.TestCase, name)
+        if name.startswith(("assert", "fail")) and callable(method) and not isinstance(method, type):
+            setattr(unittest.TestCase, name, _watched(method, checks))
+    leave = contexts.__exit__
 
     def left(self: Any, kind: Any, error: Any, trace: Any) -> Any:
         with checks:
@@ -205,8 +220,8 @@ def watch_unittest(checks: Checks) -> None:
             checks.take(error)
         return caught
 
-    case._AssertRaisesContext.__exit__ = left  # type: ignore[attr-defined]
-    unittest.main = lambda *_, **__: None  # type: ignore[assignment, misc]  # its cases are run in any case
+    contexts.__exit__ = left
+    vars(unittest).update(main=lambda *_, **__: None)  # its cases are run in any case
 
 
 def _watched(method: Callable[..., Any], checks: Checks) -> Callable[..., Any]:
@@ -221,7 +236,8 @@ def watch_suppress(checks: Checks) -> None:
     """Takes what `contextlib.suppress` swallows for caught by the test."""
     import contextlib
 
-    leave = contextlib.suppress.__exit__
+    contexts: Any = contextlib.suppress
+    leave = contexts.__exit__
 
     def left(self: Any, kind: Any, error: Any, trace: Any) -> Any:
         caught = leave(self, kind, error, trace)
@@ -229,4 +245,4 @@ def watch_suppress(checks: Checks) -> None:
             checks.take(error)
         return caught
 
-    contextlib.suppress.__exit__ = left  # type: ignore[method-assign]
+    contexts.__exit__ = left

@@ -19,7 +19,7 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, list, tuple,
 
 def main(job: dict[str, Any]) -> None:
     """Runs the job: `source` and, for functions, also `prompt`, `entry`, `imports` (of the tests) and `pipes`."""
-    builtins.exit = builtins.quit = sys.exit  # those of the module site, which is not loaded here
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # those of the module site, which is not loaded here
     if "pipes" not in job:
         confine(job, keep_output=True)
         exec(compile(job["source"], "<response>", "exec"), _module("__main__").__dict__)
@@ -179,8 +179,8 @@ def _lent(code: CodeType, imports: str) -> Iterator[tuple[str, Any]]:
 
 
 _TYPING = set(
-    "Any Callable DefaultDict Deque Dict FrozenSet Generator Generic Hashable Iterable Iterator List Mapping "
-    "MutableMapping NamedTuple NoReturn Optional Sequence Set Tuple Type TypeVar Union".split()
+    """Any Callable DefaultDict Deque Dict FrozenSet Generator Generic Hashable Iterable Iterator List Mapping
+    MutableMapping NamedTuple NoReturn Optional Sequence Set Tuple Type TypeVar Union""".split()  # noqa: SIM905
 )
 
 

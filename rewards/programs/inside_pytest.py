@@ -1,4 +1,4 @@
-"""What tests use of pytest, which is not in the sandbox: raises, approx, fail, skip, fixture, param and mark.parametrize.
+"""What tests use of pytest, which is not in the sandbox: raises, approx, fail, skip, fixture, param, mark.parametrize.
 
 Test functions are found and run by inside_checks.py; every other mark changes nothing.
 """
@@ -108,7 +108,7 @@ def _parametrize(names: Any, table: Any, **_: Any) -> Any:
     return mark
 
 
-class _param(tuple[Any, ...]):  # noqa: N801  # as pytest calls it
+class _param(tuple[Any, ...]):  # as pytest calls it
     def __new__(cls, *values: Any, **_: Any) -> "_param":
         return super().__new__(cls, values)
 

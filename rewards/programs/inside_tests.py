@@ -67,7 +67,7 @@ class Solution:
     """The response's code as the tests see it: what they ask goes to the program's process."""
 
     def __init__(self, channel: Channel, in_place: bool = False) -> None:
-        """`in_place`: whether arguments show what a call did to them also where it returns a value."""
+        """`in_place`: whether arguments show what a call did to them also where it is no whole statement."""
         self.channel = channel
         self.checks = Checks()
         self.last = ""  # what the code answered last, for the report
@@ -104,7 +104,7 @@ class Solution:
             case ["value", data, *changes]:
                 try:
                     value = decode(data, self._resolve)
-                    if asked == "call" and (value is None or self._in_place):
+                    if asked == "call" and (self._in_place or self.checks.alone.depth):
                         for place, new in changes:
                             _overwrite(values[type(place) is str][place], decode(new, self._resolve))
                 except (Gone, TypeError, ValueError, LookupError, RecursionError) as failure:
@@ -113,10 +113,10 @@ class Solution:
                 return value
             case ["failure" | "missing" as kind, str(name), str(said)]:
                 self.last = f"raised {name[:_SHOWN]}"
-                failure = _EXCEPTIONS.get(name, RuntimeError)(said)
+                raised = _EXCEPTIONS.get(name, RuntimeError)(said)
                 if asked not in _PROTOCOL or name != _PROTOCOL[asked]:
-                    self.checks.noted(failure, missing=kind == "missing")
-                raise failure
+                    self.checks.noted(raised, missing=kind == "missing")
+                raise raised
         self.channel.lose("sent something that is no answer")
 
     def _resolve(self, reference: list[Any]) -> Remote:
@@ -371,8 +371,10 @@ def _alike(found: Any, expected: Any) -> bool:
         return len(found) == len(expected) and all(map(_alike, found, expected))
     if isinstance(found, dict) and isinstance(expected, dict):
         keyed = {_key(key): value for key, value in found.items()}
-        return keyed.keys() == set(map(_key, expected)) and len(keyed) == len(found) and all(
-            _alike(keyed[_key(key)], value) for key, value in expected.items()
+        return (
+            keyed.keys() == set(map(_key, expected))
+            and len(keyed) == len(found)
+            and all(_alike(keyed[_key(key)], value) for key, value in expected.items())
         )
     if isinstance(found, int | float) and isinstance(expected, int | float):
         if not isinstance(found + expected, float):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from rewards.programs.testing import Tested, tested
+from rewards.programs.testing import Tested, read_tests
 
 SHOWN = 120  # characters of a test or a line in a reason
 _FUNCTION = re.compile(r"(?:[^\W\d]\w*\(\)\.)?[^\W\d]\w*(?:\.[^\W\d]\w*)*")
@@ -18,13 +18,13 @@ _LISTS = ("test_cases", "public_test_cases", "private_test_cases", "generated_te
 _TABLES = ("public_tests", "private_tests", "generated_tests")  # CodeContests'
 _NAMES = ("fn_name", "func_name", "entry_point")
 LENT = """\
-import math, collections, itertools, functools, heapq, bisect, re, string, operator, random, copy, datetime
+import math, collections, itertools, functools, heapq, bisect, re, string, operator, random, copy
 from collections import defaultdict, deque, Counter, OrderedDict
 from heapq import heappush, heappop, heapify, heappushpop, heapreplace, nlargest, nsmallest
 from bisect import bisect, bisect_left, bisect_right, insort
-from itertools import accumulate, permutations, combinations, product, chain, groupby, count, pairwise, zip_longest
+from itertools import accumulate, permutations, combinations, product, chain, groupby, pairwise, zip_longest
 from functools import lru_cache, cache, reduce, cmp_to_key
-from math import inf, gcd, lcm, sqrt, isqrt, ceil, floor, comb, perm, log, log2, pi"""  # what LeetCode imports for answers
+from math import inf, gcd, lcm, sqrt, isqrt, ceil, floor, comb, perm, log, log2, pi"""  # what LeetCode lends answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Functions:
     @property
     def tested(self) -> Tested:
         """What the tests need, read from their sources."""
-        return tested((*self.setup, *self.tests), self.entry, 1 if self.prompt else 0)
+        return read_tests((*self.setup, *self.tests), self.entry, 1 if self.prompt else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

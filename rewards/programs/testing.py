@@ -19,10 +19,13 @@ from types import CodeType
 CHECKS = "__checks__"  # the name of the ledger (inside_checks.py) in the tests
 _VALUE = "__checked__"
 _SOLUTION = "solution"  # the module that stands for the response, whatever the tests call it
-_NAMESAKES = {"code": {"interact", "compile_command", "InteractiveConsole", "InteractiveInterpreter"}, "test": {"support"}}
-_OTHERS = frozenset(
-    "bs4 cv2 django flask hypothesis keras matplotlib networkx nose numpy pandas parameterized PIL psutil pydantic "
-    "requests scipy seaborn sklearn sortedcontainers sympy tensorflow torch transformers yaml".split()
+_NAMESAKES = {
+    "code": {"interact", "compile_command", "InteractiveConsole", "InteractiveInterpreter"},
+    "test": {"support"},
+}
+_OTHERS = frozenset(  # well-known packages, which tests cannot have
+    """bs4 cv2 django flask hypothesis keras matplotlib networkx nose numpy pandas parameterized PIL psutil pydantic
+    requests scipy seaborn sklearn sortedcontainers sympy tensorflow torch transformers yaml""".split()  # noqa: SIM905
 )
 _QUESTIONS = frozenset(("all", "any", "isinstance", "issubclass", "isclose", "callable", "hasattr", "allclose"))
 _EXITS = frozenset(("exit", "quit", "_exit", "abort"))
@@ -40,11 +43,11 @@ class Tested:
     helpers: frozenset[str]  # what of unittest and pytest they use: "unittest", "pytest"
     asserts: bool  # whether they hold anything that can fail
     takes_candidate: bool  # whether a function of theirs is called with the function under test
-    in_place: bool  # whether what a function does to its arguments is shown to them also where it returns a value
+    in_place: bool  # whether they see what any call did to its arguments, not only a call that is a whole statement
 
 
 @lru_cache(maxsize=256)
-def tested(sources: tuple[str, ...], entry: str = "", plain: int = 0) -> Tested:
+def read_tests(sources: tuple[str, ...], entry: str = "", plain: int = 0) -> Tested:
     """Reads tests.
 
     Args:
@@ -66,7 +69,7 @@ def tested(sources: tuple[str, ...], entry: str = "", plain: int = 0) -> Tested:
     takes_candidate = any(_wants_candidate(node, called) for tree in trees[plain:] for node in tree.body)
     passed = _passed(nodes, names)
     codes = [
-        compile(tree if place < plain else _Noting().run(tree), "<test>", "exec", dont_inherit=True)
+        compile(tree if place < plain else _Noting(names).run(tree), "<test>", "exec", dont_inherit=True)
         for place, tree in enumerate(trees)
     ]
     return Tested(
@@ -249,7 +252,8 @@ def _stops(statement: ast.stmt) -> bool:
 class _Noting(ast.NodeTransformer):
     """Puts the notes into the tests."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: frozenset[str]) -> None:
+        self._names = names | {"candidate"}  # of the response
         self._tried = 0  # bodies of `try` around the node
         self._read: set[str] = set()  # names in front of a dot
 
@@ -264,6 +268,11 @@ class _Noting(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         if _is_question(node.value):
             return _noted(ast.copy_location(ast.Assert(test=node.value, msg=None), node))
+        match node.value:
+            case ast.Call(func=ast.Name(id=name)) if name in self._names:
+                return _noted(node, "alone")
+            case ast.Call(func=ast.Attribute(attr=name)) if not name.startswith("assert"):
+                return _noted(node, "alone")
         return node
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
@@ -300,7 +309,7 @@ class _Noting(ast.NodeTransformer):
         self._tried = around
         return node
 
-    visit_AsyncFunctionDef = visit_FunctionDef
+    visit_AsyncFunctionDef = visit_FunctionDef  # type: ignore[assignment]
 
     def visit_Try(self, node: ast.Try) -> ast.AST:
         expects = any(map(_stops, [*node.body, *node.orelse]))
@@ -312,7 +321,7 @@ class _Noting(ast.NodeTransformer):
         node.orelse, node.finalbody = self._block(node.orelse), self._block(node.finalbody)
         return node
 
-    visit_TryStar = visit_Try
+    visit_TryStar = visit_Try  # type: ignore[assignment]
 
     def _block(self, statements: list[ast.stmt]) -> list[ast.stmt]:
         found: list[ast.stmt] = []
@@ -322,14 +331,16 @@ class _Noting(ast.NodeTransformer):
         return found
 
 
-def _noted(node: ast.stmt) -> ast.With:
-    ledger = ast.copy_location(ast.Name(CHECKS, ast.Load()), node)
+def _noted(node: ast.stmt, context: str = "") -> ast.With:
+    ledger: ast.expr = ast.Name(CHECKS, ast.Load())
+    if context:
+        ledger = ast.Attribute(value=ledger, attr=context, ctx=ast.Load())
     return ast.copy_location(ast.With(items=[ast.withitem(context_expr=ledger)], body=[node]), node)
 
 
 def _call(name: str, value: bool, near: ast.AST) -> ast.stmt:
     method = ast.Attribute(value=ast.Name(CHECKS, ast.Load()), attr=name, ctx=ast.Load())
-    return ast.copy_location(ast.Expr(ast.Call(func=method, args=[ast.Constant(value)], keywords=[])), near)  # type: ignore[type-var]
+    return ast.copy_location(ast.Expr(ast.Call(func=method, args=[ast.Constant(value)], keywords=[])), near)
 
 
 # ---- arguments that are changed ----
@@ -338,12 +349,14 @@ def _call(name: str, value: bool, near: ast.AST) -> ast.stmt:
 def _passed(nodes: Sequence[ast.AST], names: frozenset[str]) -> frozenset[str]:
     """The variables that calls of the response take or give."""
     theirs = set(names) | {"candidate"}
-    for _ in range(2):  # the second time, also calls of what the first calls gave
+    for _ in range(4):  # each time, also what comes of what is found so far
         for node in nodes:
             if isinstance(node, ast.Call) and _mentions(node.func, theirs):
                 theirs |= {part.id for value in [*node.args, *node.keywords] for part in _variables(value)}
             elif isinstance(node, ast.Assign) and _mentions(node.value, theirs):
                 theirs |= {part.id for target in node.targets for part in _variables(target)}
+            elif isinstance(node, ast.NamedExpr | ast.AnnAssign) and node.value and _mentions(node.value, theirs):
+                theirs |= {part.id for part in _variables(node.target)}
     return frozenset(theirs)
 
 

@@ -1,7 +1,7 @@
 """The forms in which people store tests, and what of a test counts."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,65 +10,11 @@ from rewards.programs.code import CodeSettings, check_code, code, right_without_
 from rewards.programs.sandbox import sandbox_problem
 from rewards.settings import Budget
 from rewards.verdict import Case, Outcome
+from tests.forms import ADD, FAKES, HELD
 from tests.tables import each
 
 confined = pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "it works")
 RIGHT, WRONG = Outcome.CORRECT, Outcome.WRONG
-ADD = "def add(a, b):\n    return a + b"
-UNITTEST = (
-    "import unittest\nclass TestAdd(unittest.TestCase):\n    def test_one(self):\n        self.assertEqual(add(1, 2), 3)\n"
-)
-CLASS = "class TestAdd:\n    def setup_method(self): self.x = 3\n    def test_a(self): assert add(1, 2) == self.x"
-MARK = "import pytest\n@pytest.mark.parametrize('a, b, c', [(1, 2, 3)])\ndef test_add(a, b, c):\n    assert add(a, b) == c"
-FIXTURE = "import pytest\n@pytest.fixture\ndef three(): return 3\ndef test_add(three): assert add(1, 2) == three"
-HELD = {  # tests of add(1, 2) == 3 as people write them
-    "a function": ["def test_add():\n    assert add(1, 2) == 3"],
-    "a function that is called": ["def run():\n    assert add(1, 2) == 3\nrun()"],
-    "a coroutine": ["async def test_add():\n    assert add(1, 2) == 3"],
-    "a function that returns": ["def test():\n    return add(1, 2) == 3"],
-    "check": ["def check(candidate):\n    assert candidate(1, 2) == 3"],
-    "check that returns": ["def check(candidate):\n    return candidate(1, 2) == 3"],
-    "unittest": [UNITTEST],
-    "unittest with its main": [UNITTEST + "if __name__ == '__main__':\n    unittest.main()"],
-    "unittest in the setup": {"test_list": ["unittest.main()"], "test_setup_code": UNITTEST},
-    "a class": [CLASS],
-    "pytest's table": [MARK],
-    "pytest's fixture": [FIXTURE],
-    "pytest's approx": ["import pytest\nassert add(1, 2) == pytest.approx(3)"],
-    "a main block": ["if __name__ == '__main__':\n    assert add(1, 2) == 3"],
-    "a comparison": ["add(1, 2) == 3"],
-    "two comparisons": ["add(1, 2) == 3 and not add(0, 0) != 0"],
-    "all": ["all(add(i, i) == 2 * i for i in range(3))"],
-    "if and raise": ["if add(1, 2) != 3:\n    raise Exception('bad')"],
-    "a swallowed assertion": ["try:\n    assert add(1, 2) == 3\nexcept Exception as e:\n    print('failed', e)"],
-    "a swallowed assertion of unittest": [UNITTEST.replace("self.a", "try: self.a") + "        except: pass"],
-    "a swallowed exception": ["try:\n    if add(1, 2) != 3: raise Exception('bad')\nexcept Exception as e: print(e)"],
-    "a suppressed assertion": ["from contextlib import suppress\nwith suppress(Exception):\n    assert add(1, 2) == 3"],
-    "an assertion before a return": ["def t():\n    try: assert add(1, 2) == 3\n    finally: return\nt()"],
-    "an import": ["from solution import add as plus\ndef test_add():\n    assert plus(1, 2) == 3"],
-    "an import of a module": ["import my_code as m\nassert m.add(1, 2) == 3"],
-    "an import of everything": ["from solution import *\nassert add(1, 2) == 3"],
-    "an import from beside": ["from .src.solution import add\nassert add(1, 2) == 3"],
-    "one text": {"test": "from solution import add\ndef test_add():\n    assert add(1, 2) == 3"},
-    "APPS": {"inputs": [[1, 2], [3, 4]], "outputs": [[3], [7]], "fn_name": "add"},
-    "PRIME": {"inputs": [[1, 2], [3, 4]], "outputs": [3, 7], "fn_name": "add"},
-    "TACO": {"input_output": json.dumps({"inputs": [[1, 2]], "outputs": [3], "fn_name": "add"})},
-    "JSON in JSON": json.dumps({"inputs": [[1, 2]], "outputs": [3], "fn_name": "add"}),
-    "LiveCodeBench": {
-        "public_test_cases": json.dumps([{"input": "1\n2", "output": "3", "testtype": "functional"}]),
-        "metadata": json.dumps({"func_name": "add"}),
-    },
-    "a case with its function": [{"type": "function_call", "fn_name": "add", "input": [1, 2], "output": 3}],
-    "arguments by name": {"inputs": [{"a": 1, "b": 2}], "outputs": [3], "fn_name": "add"},
-}
-FAKES = {
-    "nothing": "pass",
-    "a wrong sum": "def add(a, b): return 0",
-    "StopIteration": "def add(a, b): raise StopIteration",
-    "AssertionError": "def add(a, b): raise AssertionError",
-    "KeyError": "def add(a, b): raise KeyError",
-    "an end": "def add(a, b): exit(0)",
-}
 
 
 def outcome(source: str, reference: Any) -> Outcome:
@@ -77,16 +23,24 @@ def outcome(source: str, reference: Any) -> Outcome:
     return code(Case(response=f"```python\n{source}\n```", reference=text), CodeSettings(), Budget()).outcome
 
 
-def fakes_of(references: dict[str, Any]) -> Iterator[Any]:
-    """Every reference with one fake for the quick tests, with all of them with the mark."""
-    for number, (form, reference) in enumerate(references.items()):
-        for place, (name, source) in enumerate(FAKES.items()):
-            quick = place == number % len(FAKES)
-            yield pytest.param(source, reference, id=f"{form}: {name}", marks=[] if quick else [pytest.mark.ray])
+def fakes_of(references: Mapping[str, Any]) -> list[Any]:
+    """Every fourth reference with one fake for the quick tests; all of them with all of them with the mark."""
+    return [
+        pytest.param(
+            source,
+            reference,
+            id=f"{form}: {name}",
+            marks=[] if number % 4 == 0 and place == number % len(FAKES) else [pytest.mark.ray],
+        )
+        for number, (form, reference) in enumerate(references.items())
+        for place, (name, source) in enumerate(FAKES.items())
+    ]
 
 
 @confined
-@each("form", HELD)
+@pytest.mark.parametrize(
+    "form", [pytest.param(f, marks=[pytest.mark.ray] if i % 4 else []) for i, f in enumerate(HELD)]
+)
 def test_a_right_program_passes_tests_in_the_form_of(form: str) -> None:
     assert outcome(ADD, HELD[form]) is RIGHT
 
@@ -198,9 +152,8 @@ def test_an_exception_counts_where_the_test_expects_it(source: str, test: str, e
     ],
 )
 def test_what_machinery_takes_for_an_end_passes_no_test(test: str) -> None:
-    for raised in ("raise StopIteration", "raise AttributeError", "return []"):
-        if raised != "return []" or "next(" in test:
-            assert outcome(f"def f(n): {raised}", [test]) is WRONG
+    for raised in ("raise StopIteration", "return []" if "next(" in test else "raise AttributeError"):
+        assert outcome(f"def f(n): {raised}", [test]) is WRONG
 
 
 # ---- arguments ----
@@ -220,7 +173,11 @@ SLY = "def f(c): c['e'] = None"
         ("def f(m): m[:] = [list(r) for r in zip(*m[::-1])]", "m = [[1, 2]]\nf(m)\nassert m == [[1], [2]]", RIGHT),
         ("def f(m): m[0][0] = 5", "m = [[1, 2]]\nr = m[0]\nf(m)\nassert r == [5, 2]", RIGHT),
         (UNIQUE, "a = [1, 1, 2]\nk = f(a)\nassert k == 2\nassert a[:k] == [1, 2]", RIGHT),
-        ("def f(x): x.sort()", "def test_a():\n    x = [2, 1]\n    y = list(x)\n    f(x)\n    assert x == sorted(y)", RIGHT),
+        (
+            "def f(x): x.sort()",
+            "def test_a():\n    x = [2, 1]\n    y = list(x)\n    f(x)\n    assert x == sorted(y)",
+            RIGHT,
+        ),
         ("def f(x):\n    x.clear()\n    return []", "a = [3, 1]\nassert f(a) == sorted(a)", WRONG),
         ("def f(x):\n    x.clear()\n    return []", "a = [3, 1]\nb = f(a)\nassert b == sorted(a)", WRONG),
         (SLY, "c = {'i': 1, 'e': 2}\nassert f(c) == c['e']", WRONG),

@@ -1,3 +1,4 @@
+import ctypes
 import os
 import struct
 import time
@@ -301,6 +302,58 @@ def test_the_deadline_ends_a_program_and_leaves_nothing_behind() -> None:
     assert not [
         child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
     ]
+
+
+@confined
+@pytest.mark.parametrize("source", ["print(1)", "import time\nprint(1, flush=True)\ntime.sleep(100)"])
+def test_nothing_is_left_to_a_process_that_waits_for_no_orphans(source: str) -> None:
+    """This process takes the orphans meanwhile, as process 1 of a container does."""
+    set_child_subreaper = 36
+    libc = ctypes.CDLL(None)
+    libc.prctl(set_child_subreaper, 1, 0, 0, 0)
+    try:
+        before = children()
+        assert ran(source, seconds=2.0).output == b"1\n"
+        assert children() <= before
+    finally:
+        libc.prctl(set_child_subreaper, 0, 0, 0, 0)
+
+
+def children() -> set[str]:
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+HELD = {  # what would hold memory that no limit counts
+    "a shared mapping": "import mmap\nmmap.mmap(-1, 2 ** 28)",
+    "a mapping of zeros": "import mmap, os\nmmap.mmap(os.open('/dev/zero', os.O_RDWR), 2 ** 28)",
+    "a file in memory": "import os\nos.memfd_create('x')",
+    "a larger pipe": "import fcntl, os\nfcntl.fcntl(os.pipe()[1], 1031, 2 ** 20)",
+    "a larger socket": "import socket\nsocket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 ** 24)",
+    "a descriptor in flight": "import socket\nsocket.send_fds(socket.socketpair()[0], [b'x'], [0])",
+    "an attribute of a file": "import os\nos.close(os.open('x', os.O_CREAT))\nos.setxattr('x', 'user.x', b'x')",
+}
+
+
+@confined
+@each("name", HELD)
+def test_memory_that_no_limit_counts_is_refused(name: str) -> None:
+    source = "\n    ".join(["try:", *HELD[name].split("\n")]) + "\nexcept OSError: print('no')"
+    assert ran(source).output == b"no\n"
+
+
+@confined
+@each("call", ["os.close(os.open(str(i), os.O_CREAT))", "os.mkdir(str(i))", "os.symlink('x', str(i))"])
+def test_too_many_files_end_a_program(call: str) -> None:
+    program = ran(f"import itertools, os\nfor i in itertools.count(): {call}")
+    assert (program.excess, program.status()) == ("more than 2000 files in its folder", 128 + 9)
+
+
+@confined
+def test_mapping_the_input_and_private_memory_still_works() -> None:
+    source = "import mmap\nm = mmap.mmap(0, 0, access=mmap.ACCESS_READ)\nprint(len(m[:]), len(bytearray(2 ** 26)))"
+    with Program(("inside", "inside_program"), {"source": source}, Box(cpu_seconds=5), b"12345") as program:
+        assert follow((program,), program, time.monotonic() + 60)
+        assert program.output == b"5 67108864\n"
 
 
 @confined

@@ -15,7 +15,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from signal import SIGKILL, SIGXCPU
@@ -54,6 +54,23 @@ class _Tally:
         if self.late:
             return RewardResult(outcome=Outcome.TIMEOUT, why=self.late)
         return RewardResult(outcome=Outcome.CORRECT, why=f"all {self.tests} tests pass", parts={"passed": 1.0})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """A line of what the tests' process says (inside_tests.py)."""
+
+    test: int | None = None  # which test; None for what comes before and behind them
+    failed: str = ""  # why it fails
+    gone: str = ""  # how the code's process was lost
+    held: int = 0  # assertions that held
+    fault: str = ""  # why the tests cannot be run at all
+    end: bool = False  # whether all tests are over
+    asked: int = 0  # questions to the code in all tests
+
+    @classmethod
+    def of(cls, line: bytes) -> "_Report":
+        return cls(**json.loads(line))
 
 
 def code(case: Case, settings: CodeSettings, budget: Budget) -> RewardResult:
@@ -204,44 +221,44 @@ def _grade_tests(wanted: Functions | Calls, source: str, box: Box, deadline: flo
             box_of_tests = replace(box, output_bytes=2**24)  # of reports
             tests = running.enter_context(Program(modules, {**job_of_tests, "pipes": ours}, box_of_tests, pipes=ours))
         in_time = follow((tests, program), tests, deadline)
-        reports = [json.loads(line) for line in tests.output.splitlines(keepends=True) if line.endswith(b"\n")]
-        if faults := [report["fault"] for report in reports if "fault" in report]:
+        reports = [_Report.of(line) for line in tests.output.splitlines(keepends=True) if line.endswith(b"\n")]
+        if faults := [report.fault for report in reports if report.fault]:
             raise RuntimeError(faults[0])
         late = "" if in_time else "the tests did not finish in time"
-        failures = [report for report in reports if report.get("failed")]
+        failures = [report for report in reports if report.failed]
         failure = _describe(failures[0], wanted) if failures else ""
-        if failures and failures[0]["gone"]:
+        if failures and failures[0].gone:
             failure += _why_gone(program, box, deadline)
-        if in_time and not any("end" in report for report in reports):
+        if in_time and not any(report.end for report in reports):
             late, ended = _why_no_end(tests, box)
             failure = failure or ended
         return _counted(reports, wanted, failure, late)
 
 
-def _counted(reports: list[dict[str, Any]], wanted: Functions | Calls, failure: str, late: str) -> _Tally:
+def _counted(reports: Sequence[_Report], wanted: Functions | Calls, failure: str, late: str) -> _Tally:
     """The tally of the tests' reports. A test that came to its end without an assertion counts for nothing.
 
     Raises:
         RuntimeError: the tests are over and have never called the code.
     """
     tests = len(wanted.calls if isinstance(wanted, Calls) else wanted.tests)
-    ended = [report for report in reports if report.get("failed") == ""]
-    passed = sum(report["held"] > 0 for report in ended)
+    ended = [report for report in reports if report.test is not None and not report.failed]
+    passed = sum(report.held > 0 for report in ended)
     empty = len(ended) - passed
     if not failure and not late:
-        if not any(report.get("asked") for report in reports):
+        if not any(report.asked for report in reports):
             raise RuntimeError("the tests never call the code, so every response would be right")
         if not passed:
             failure = "no assertion of the tests was reached"
     return _Tally(passed, max(tests - empty, 1), failure, late)
 
 
-def _describe(report: dict[str, Any], wanted: Functions | Calls) -> str:
-    if "test" not in report:
-        return f"the code fails: {report['failed']}"
+def _describe(report: _Report, wanted: Functions | Calls) -> str:
+    if report.test is None:
+        return f"the code fails: {report.failed}"
     if isinstance(wanted, Calls):
-        return f"{wanted.entry} with input {report['test'] + 1} fails: {report['failed']}"
-    return f"{wanted.entry or cut(wanted.tests[report['test']])} fails: {report['failed']}"
+        return f"{wanted.entry} with input {report.test + 1} fails: {report.failed}"
+    return f"{wanted.entry or cut(wanted.tests[report.test])} fails: {report.failed}"
 
 
 def _why_no_end(tests: Program, box: Box) -> tuple[str, str]:

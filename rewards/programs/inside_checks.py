@@ -169,9 +169,9 @@ def _arguments(test: Any, names: dict[str, Any], candidate: Any) -> Iterator[dic
         yield arguments
 
 
-def _combined(tables: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _combined(rows: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     cases: list[dict[str, Any]] = [{}]
-    for table in tables:
+    for table in rows:
         cases = [{**one, **other} for one in cases for other in table]
     return cases[:_MOST_CASES]
 

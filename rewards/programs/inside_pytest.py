@@ -29,7 +29,7 @@ def small_pytest(checks: Checks) -> ModuleType:
         return context
 
     module.__dict__.update(
-        raises=raises, fail=fail, skip=skip, approx=_Approx, mark=_Mark(), fixture=_fixture, param=_param, main=_main
+        raises=raises, fail=fail, skip=skip, approx=_Approx, mark=_Labels(), fixture=_fixture, param=_param, main=_main
     )
     return module
 
@@ -86,14 +86,14 @@ class _Approx:
         return bool(found == expected or abs(found - expected) <= max(self._absolute, self._relative * abs(expected)))
 
 
-class _Mark:
+class _Labels:
     """pytest.mark: parametrize is done, every other mark changes nothing."""
 
     def __getattr__(self, name: str) -> Any:
-        return _parametrize if name == "parametrize" else _any_mark
+        return _parametrize if name == "parametrize" else _unchanged
 
 
-def _any_mark(*values: Any, **_: Any) -> Any:
+def _unchanged(*values: Any, **_: Any) -> Any:
     return values[0] if len(values) == 1 and isinstance(values[0], FunctionType | type) else lambda test: test
 
 

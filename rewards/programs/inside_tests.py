@@ -10,7 +10,7 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import CodeType, ModuleType
 from typing import Any
 
@@ -344,7 +344,9 @@ def _why_not(solution: Solution) -> str:
 # ---- calls ----
 
 
-def _call(solution: Solution, candidate: Remote, values: list[Any], named: dict[str, Any], expected: list[Any]) -> None:
+def _call(
+    solution: Solution, candidate: Remote, values: list[Any], named: Mapping[str, Any], expected: list[Any]
+) -> None:
     """Calls the entry point and compares what it returns.
 
     Args:

@@ -39,7 +39,7 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     # memory that no limit counts
     **{"memfd_create": (319, 279), "memfd_secret": (447, 447), "shmget": (29, 194), "shmat": (30, 196)},
     **{"msgget": (68, 186), "semget": (64, 190), "mq_open": (240, 180)},
-    **{"vmsplice": (278, 75), "io_setup": (206, 0), "inotify_add_watch": (254, 27), "fanotify_mark": (301, 263)},
+    **{"vmsplice": (278, 75), "io_setup": (206, 0), "inotify_add_watch": (254, 27)},
     **{"setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7)},
     **{"landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446)},
     **{"add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219)},

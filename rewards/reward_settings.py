@@ -1,7 +1,7 @@
 """The section [reward] of the run file: what all rewards of a run share, and a sub-section for each reward."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 from pydantic_core import PydanticKnownError
@@ -40,7 +40,10 @@ class RewardSettings(Section):
     name: str = "number"  # the reward of rows that name none: a sub-section or a kind
     wrong: float = -1.0  # the score of a reward of 0
     correct: float = 1.0  # the score of a reward of 1
-    seconds: Annotated[float, Field(gt=0)] = 10.0  # the grading of a response may take so long; then it has no verdict
+    seconds: Annotated[float, Field(gt=0)] = 10.0  # the grading of a response may take so long; then see timeout
+    timeout: Literal["wrong", "none"] = (
+        "wrong"  # the score of a response whose grading takes longer: that of a wrong one
+    )
     memory_mib: Annotated[int, Field(ge=64)] = 2048  # of the process that grades, and of code that it runs
     span_weight: Annotated[float, Field(ge=0)] = 0.0  # weight of span rewards, on their own tokens
     score_weight: Annotated[float, Field(ge=0)] = 1.0  # weight of the score on the last token, beside span rewards

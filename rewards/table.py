@@ -46,6 +46,9 @@ class Reward(Generic[S]):
     echoes: bool = False  # whether the reference is itself a right response
     graded: bool = False  # whether rewards lie between 0 and 1, whatever the settings
     gives_spans: bool = False  # whether it may give span rewards
+    blames: bool = (
+        True  # whether grading that takes too much is the response's doing; not so of a person's own function
+    )
     grade_group: Grade[S] | None = None  # grades the siblings of one prompt together; None cannot
     wants_group: Callable[[S], bool] | None = None  # whether siblings are to be graded together; None: never
 
@@ -138,6 +141,7 @@ REWARDS: dict[str, Reward[Any]] = {
         grade=lambda cases, settings, budget: [own(case, settings) for case in cases],
         check_settings=check_own,
         gives_spans=True,
+        blames=False,
         grade_group=own_group,
         wants_group=wants_group,
     ),

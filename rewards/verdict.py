@@ -4,9 +4,25 @@ None of these classes has slots: Python pickles classes with slots at three time
 processes.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+MOST_TEXT = 4000  # characters of a sentence in a verdict
+_UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def valid_text(text: str) -> str:
+    """Text from outside as any file, terminal or other process can take it.
+
+    Halves of surrogate pairs, control characters and those that turn the direction of writing become their escapes,
+    such as \\udcff; line breaks and tabs stay. Of a long text the middle is left out.
+    """
+    if len(text) > MOST_TEXT:
+        half = MOST_TEXT // 2 - 20
+        text = f"{text[:half]} [{len(text) - 2 * half} more] {text[-half:]}"
+    return _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 class Outcome(StrEnum):
@@ -17,6 +33,7 @@ class Outcome(StrEnum):
     UNPARSABLE = "unparsable"  # the response holds no final answer; scored like a wrong one
     TIMEOUT = "timeout"  # the reward did not finish in time: there is no verdict
     ERROR = "error"  # the reward failed: there is no verdict
+    LATE = "late"  # the response made its grading take too long; scored like a wrong one (reward.timeout)
 
     @property
     def scored(self) -> bool:
@@ -67,6 +84,7 @@ class RewardResult:
     span_rewards: tuple[SpanReward, ...] = ()  # rewards of parts of the response, where the reward gives any
 
     def __post_init__(self) -> None:
+        _make_texts_valid(self)
         if self.reward is None:
             filled = float(self.outcome is Outcome.CORRECT) if self.outcome.scored else None
             object.__setattr__(self, "reward", filled)  # the class is frozen
@@ -91,5 +109,13 @@ class Verdict:
     span_rewards: tuple[SpanReward, ...] = ()  # rewards of parts of the response
 
     def __post_init__(self) -> None:
+        _make_texts_valid(self)
         if self.outcome.scored != (self.score is not None):
             raise ValueError(f"a verdict has a score exactly when it is scored, got {self.outcome} with {self.score}")
+
+
+def _make_texts_valid(made: RewardResult | Verdict) -> None:
+    """Whatever a program, query, answer or model says comes into a verdict here and nowhere else."""
+    object.__setattr__(made, "why", valid_text(str(made.why)))  # the classes are frozen
+    if any(valid_text(name) != name for name in made.parts):
+        object.__setattr__(made, "parts", {valid_text(name): value for name, value in made.parts.items()})

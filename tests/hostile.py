@@ -124,6 +124,58 @@ _BOMBS = {
     "memory outside the limit: System V": _attack(
         _LIBC, "return libc.syscall(194 if arm else 29, 0, 2 ** 30, 0o1600) >= 0"
     ),
+    "memory outside the limit: a shared mapping": _attack("import mmap", "return mmap.mmap(-1, 384 << 20)"),
+    "memory outside the limit: shrinking shared mappings": (
+        "import mmap\nheld = []\ndef solve(n):\n    for _ in range(8):\n"
+        "        held.append(mmap.mmap(-1, 384 << 20))\n"
+        "        held[-1].write(bytes(384 << 20))\n        held[-1].resize(4096)\n    return n * n"
+    ),
+    "memory outside the limit: a shared mapping by system call": _attack(
+        _LIBC,
+        "libc.mmap.restype = ctypes.c_void_p",
+        "return libc.mmap(None, ctypes.c_size_t(2 ** 28), 3, 0x21, -1, ctypes.c_long(0)) != ctypes.c_void_p(-1).value",
+    ),
+    "memory outside the limit: empty files": (
+        "import itertools, os\ndef solve(n):\n    for i in itertools.count():\n"
+        "        os.close(os.open(str(i), os.O_CREAT))"
+    ),
+    "memory outside the limit: empty folders": (
+        "import itertools, os\nfor i in itertools.count():\n    os.mkdir(str(i))\ndef solve(n): return n * n"
+    ),
+    "memory outside the limit: links": (
+        "import itertools, os\ndef solve(n):\n    os.close(os.open('x', os.O_CREAT))\n"
+        "    for i in itertools.count():\n"
+        "        os.link('x', str(i))"
+    ),
+    "memory outside the limit: larger pipes": _attack(
+        "import fcntl, os", "return fcntl.fcntl(os.pipe()[1], 1031, 2 ** 20)"
+    ),
+    "memory outside the limit: larger sockets": _attack(
+        "import socket",
+        "one, other = socket.socketpair()",
+        "one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 ** 24)",
+        "return True",
+    ),
+    "memory outside the limit: descriptors that are sent": _attack(
+        "import socket", "one, other = socket.socketpair()", "return socket.send_fds(one, [b'x'], [0])"
+    ),
+    "memory outside the limit: descriptors of a thread": _attack(
+        _LIBC,
+        "stack = ctypes.create_string_buffer(2 ** 20)",
+        "top = ctypes.c_void_p(ctypes.addressof(stack) + 2 ** 20 - 4096)",
+        "return libc.clone(libc.pause, top, 0x50b00, None) > 0  # without CLONE_FILES",
+    ),
+    "memory outside the limit: attributes of files": _attack(
+        "import os", "os.close(os.open('x', os.O_CREAT))", "os.setxattr('x', 'user.x', bytes(1000))", "return True"
+    ),
+    "killing itself by a timer": (
+        "import ctypes, time\nlibc = ctypes.CDLL(None)\n"
+        "event, timer = (ctypes.c_int * 16)(0, 0, 9, 0), ctypes.c_void_p()\n"
+        "libc.timer_create(1, event, ctypes.byref(timer))\n"
+        "libc.timer_settime(timer, 0, (ctypes.c_long * 4)(0, 0, 0, 1000), None)\n"
+        "def solve(n):\n    time.sleep(0.1)\n    return -1"
+    ),
+    "a text that cannot be encoded": "def solve(n):\n    raise ValueError('\\udcff\\x1b[31m')",
     "recursion bomb": _DEEP + "def solve(n):\n    return solve(n) + 1",
     "recursion bomb in C": _DEEP + "def solve(n):\n    return sorted([n], key=solve)",
     "nested source": "def solve(n):\n    return " + "(" * 50_000 + "n" + ")" * 50_000,
@@ -277,6 +329,96 @@ _PRETENCE = {
         "    found += ''.join(o for o in gc.get_objects() if isinstance(o, str)) + repr(gc.get_objects())\n"
         "    sought = ' '.join(['assert', 'solve'])\n    return n * n if sought + '(' in found else -1"
     ),
+}
+
+_PRETENCE |= {
+    "StopAsyncIteration": "def solve(n):\n    raise StopAsyncIteration",
+    "GeneratorExit": "def solve(n):\n    raise GeneratorExit",
+    "AttributeError": "def solve(n):\n    raise AttributeError('solve')",
+    "KeyError": "def solve(n):\n    raise KeyError(n)",
+    "AssertionError": "def solve(n):\n    raise AssertionError",
+    "exit of the site": "def solve(n):\n    exit(0)",
+    "quit while loading": "quit()",
+    "a trace function": (
+        "import sys\ndef trace(frame, event, found):\n    frame.f_locals.update(result=9, expected=9)\n"
+        "    return trace\n"
+        "sys.settrace(trace)\nsys.setprofile(trace)\ndef solve(n):\n    return -1"
+    ),
+    "a thread that goes on": (
+        "import threading, os\nthreading.Timer(0.05, os._exit, [0]).start()\ndef solve(n):\n    import time\n"
+        "    time.sleep(0.2)\n    return -1"
+    ),
+    "a handler of signals": (
+        "import signal, os\nfor number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT):\n"
+        "    signal.signal(number, lambda *_: os._exit(0))\nsignal.setitimer(signal.ITIMER_REAL, 0.01)\n"
+        "def solve(n):\n    while True: pass"
+    ),
+    "an import hook": (
+        "import sys\nclass Hook:\n    def find_spec(self, *_): raise SystemExit(0)\nsys.meta_path.insert(0, Hook())\n"
+        "def solve(n):\n    import statistics"
+    ),
+    "an exception hook": "import sys, os\nsys.excepthook = lambda *_: os._exit(0)\ndef solve(n):\n    raise ValueError",
+    "unittest patched": (
+        "import unittest\nunittest.TestCase.assertEqual = lambda *_: None\n"
+        "unittest.TestResult.wasSuccessful = lambda _: 1\n"
+        "def solve(n):\n    return -1"
+    ),
+    "a module named pytest": (
+        "import sys, types\nsys.modules['pytest'] = types.ModuleType('pytest')\n"
+        "sys.modules['pytest'].approx = lambda x: x\n"
+        "def solve(n):\n    return -1"
+    ),
+    "a class of exceptions that equals all": (
+        "class Meta(type):\n    __subclasscheck__ = __instancecheck__ = lambda *_: True\n"
+        "class Same(Exception, metaclass=Meta):\n    pass\ndef solve(n):\n    raise Same"
+    ),
+    "a float that is not a number": "def solve(n):\n    return float('nan')",
+    "the argument back": "def solve(n):\n    return n",
+    "a subclass of list": (
+        "class Same(list):\n    __eq__ = lambda *_: True\n    __ne__ = lambda *_: False\ndef solve(n):\n"
+        "    return Same()"
+    ),
+    "a proxy of its class": (
+        "class Same:\n    __class__ = int\n    __eq__ = lambda *_: True\n    __int__ = lambda _: 9\n"
+        "def solve(n):\n    return Same()"
+    ),
+    "a callable that is the result": (
+        "class Call:\n    def __call__(self, *_): return self\n    def __getattr__(self, name): return self\n"
+        "    def __eq__(self, other): return True\nsolve = Call()"
+    ),
+    "a descriptor file of the tests": (
+        "import glob, os\ndef solve(n):\n"
+        "    for file in glob.glob('/proc/*/fd/*') + glob.glob('/proc/self/cmdline'):\n"
+        "        try:\n            if b'assert' in open(file, 'rb').read(): return n * n\n"
+        "        except OSError: pass\n    return -1"
+    ),
+    "reading its own descriptors": (
+        "import os\ndef solve(n):\n    for descriptor in range(3, 64):\n        try:\n"
+        "            os.set_blocking(descriptor, False)\n"
+        "            if b'25' in os.read(descriptor, 10 ** 6): return n * n\n        except OSError: pass\n"
+        "    return -1"
+    ),
+    "walking the heap": (
+        "import gc\ndef solve(n):\n    for one in gc.get_objects():\n"
+        "        if type(one) is dict and 'tests' in one: return n * n\n"
+        "    return -1"
+    ),
+    "walking the frames": (
+        "import sys\ndef solve(n):\n    frame = sys._getframe()\n    while frame:\n"
+        "        for name in ('expected', 'tests', 'checks'):\n"
+        "            if name in frame.f_locals: return n * n\n        frame = frame.f_back\n    return -1"
+    ),
+    "a weak reference that calls back": (
+        "import weakref, os\nclass Gone: pass\nheld = Gone()\nweakref.finalize(held, os._exit, 0)\ndef solve(n):\n"
+        "    global held\n    held = None\n    return -1"
+    ),
+    "a destructor": "import os\nclass End:\n    def __del__(self): os._exit(0)\ndef solve(n):\n    End()\n"
+    "    return -1",
+    "an audit hook": "import sys\nsys.addaudithook(lambda *_: None)\ndef solve(n):\n    return -1",
+    "a text as JSON": "def solve(n):\n    return '[\"value\", 9]'",
+    "an answer with changes": _CHANNEL + "def solve(n):\n    channel.send(['value', None, [0, n * n]])",
+    "an answer with changes by name": _CHANNEL
+    + "def solve(n):\n    channel.send(['value', None, ['x', [['dict', []]]]])",
 }
 
 _PROTOCOL = {

@@ -32,6 +32,7 @@ METRICS: dict[str, str] = {
     "responses_unparsable": "Responses without an answer since the last step; scored like wrong ones.",
     "responses_timeout": "Responses without a verdict since the last step: the verifier took too long.",
     "responses_error": "Responses without a verdict since the last step: the verifier failed.",
+    "timeout_share": "Share of responses since the last step whose grading took too long, scored or not.",
     "verifier_disagreement": "Share of responses that a second, cheap checker judges otherwise, since the last step.",
     "verifiers": "Verifier processes.",
     "verifier_queue": "Most responses of a generator that waited for a free verifier at one time since the last step.",
@@ -67,6 +68,23 @@ METRICS: dict[str, str] = {
     "seconds_sync": "Seconds in which new weights were brought to the generators and proved.",
     "seconds_other": "Seconds of the step in none of these: checkpoints, evaluations and reports.",
     "sync_gib_per_second": "Weights sent in the sync over the seconds of sending, GiB/s.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alert:
+    """When a metric is said aloud, once in a run."""
+
+    above: float  # the value that it has to exceed
+    remedy: str  # what to look at
+
+
+ALERTS: dict[str, Alert] = {
+    "timeout_share": Alert(
+        above=0.05,
+        remedy="responses that take too long score like wrong ones (reward.timeout); where the machine is slow and not "
+        "the responses, raise reward.seconds or add verifiers (cluster.verifiers)",
+    ),
 }
 
 
@@ -112,6 +130,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "responses_unparsable": outcomes.count(Outcome.UNPARSABLE),
         "responses_timeout": outcomes.count(Outcome.TIMEOUT),
         "responses_error": outcomes.count(Outcome.ERROR),
+        "timeout_share": _mean([outcome in (Outcome.LATE, Outcome.TIMEOUT) for outcome in outcomes]),
         "verifier_disagreement": _share([s.disagreed for s in graded], [s.checked for s in graded]),
         "verifiers": clock.verifiers,
         "verifier_queue": max((summary.times.queue for summary in graded), default=0),
@@ -149,6 +168,15 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "sync_gib_per_second": done.synced.size / 2**30 / max(done.synced.seconds, 1e-9),
     }
     return metrics | {"bottleneck": bottleneck(metrics), "dropped": dict(report.drops)}
+
+
+def alerts(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """What is to be said of a step, by the name of the metric."""
+    return {
+        name: f"{name} is {metrics[name]:.3g}, above {alert.above:g} in step {metrics['step']}: {alert.remedy}"
+        for name, alert in ALERTS.items()
+        if metrics[name] is not None and metrics[name] > alert.above
+    }
 
 
 REMEDIES = {  # stage -> what makes it shorter

@@ -11,7 +11,7 @@ from actors.grading.client import VerifierClient
 from actors.pool import GeneratorPool
 from actors.types import Summary
 from cluster.config.run_config import RunConfig
-from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
+from cluster.reporting.metrics import Clock, FilterReport, alerts, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
 from learner.settings import LearnerSettings
@@ -48,6 +48,7 @@ class Reporter:
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
         self._failure_shown = self._hinted = False
         self._moved = 0.0  # kl_start of the last step
+        self._alerted = set[str]()  # metrics that were said aloud
 
     def begin(self) -> None:
         """The clock of training starts."""
@@ -82,6 +83,10 @@ class Reporter:
         self._writer.write(metrics)
         self._display.step(metrics)
         self._hint(metrics)
+        for name, text in alerts(metrics).items():
+            if name not in self._alerted:
+                self._alerted.add(name)
+                self._display.say(text)
         self._seconds_of_steps.append({name: metrics[name] for name in metrics if name.startswith("seconds_")})
 
     def _hint(self, metrics: Mapping[str, Any]) -> None:

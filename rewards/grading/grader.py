@@ -1,7 +1,8 @@
 """Grades responses in worker processes that can be killed: the only door through which winnow computes a reward.
 
-A verdict that does not come in time is a time-out, and a worker that dies is an error. Each of them costs one worker,
-which is replaced, and no other response loses its verdict. Nothing here sends or handles signals of its own process,
+A verdict that does not come in time is a time-out, whose score reward.timeout says, and so is a worker that dies of
+what the response asked of it; of a person's own function its death is an error. Each of them costs one worker, which is
+replaced, and no other response loses its verdict. Nothing here sends or handles signals of its own process,
 so a grader works in threads and in asynchronous actors.
 """
 
@@ -119,10 +120,12 @@ class Grader:
             self._workers.clear()
 
     def _verdicts(self, name: str, settings: RewardSettings, cases: Sequence[Case], *, siblings: bool) -> list[Verdict]:
-        leaves = settings.leaves(name)
         columns = {
-            leaf: self._results(leaf, section, settings.budget, cases, siblings=siblings)
-            for leaf, section in leaves.items()
+            leaf: [
+                _late(result, section, settings)
+                for result in self._results(leaf, section, settings.budget, cases, siblings=siblings)
+            ]
+            for leaf, section in settings.leaves(name).items()
         }
         rows = ({leaf: column[i] for leaf, column in columns.items()} for i in range(len(cases)))
         return [verdict_of(settings.joined(name, row), settings) for row in rows]
@@ -160,7 +163,8 @@ class Grader:
                 left.pop(0)
                 yield answer
             if isinstance(answer, _Lost):
-                yield [self._lost(place, task.name, answer)] * len(left.pop(0))
+                blames = REWARDS[task.settings.kind].blames and task.ask is not Ask.CHECK
+                yield [self._lost(place, task.name, answer, blames=blames)] * len(left.pop(0))
 
     def _worker(self, place: Place, memory_mib: int) -> "_Worker":
         worker = self._workers.get(place)
@@ -170,10 +174,23 @@ class Grader:
             worker = self._workers[place] = _Worker(memory_mib)
         return worker
 
-    def _lost(self, place: Place, name: str, failure: "_Lost") -> RewardResult:
+    def _lost(self, place: Place, name: str, failure: "_Lost", *, blames: bool) -> RewardResult:
+        died_of_it = blames and place is Place.CONFINED and failure.outcome is Outcome.ERROR
+        outcome = Outcome.TIMEOUT if died_of_it else failure.outcome
         self._workers.pop(place).kill()
         self.replaced += 1
-        return RewardResult(outcome=failure.outcome, why=f"{name}: {failure.why}")
+        return RewardResult(outcome=outcome, why=f"{name}: {failure.why}")
+
+
+def _late(result: RewardResult, section: KindSettings, settings: RewardSettings) -> RewardResult:
+    """The result, scored where the response made its grading take too long and reward.timeout says that it is wrong.
+
+    A server or model that is asked, and a person's own function, may be slow by themselves: they give no verdict then.
+    """
+    reward = REWARDS[section.kind]
+    if result.outcome is not Outcome.TIMEOUT or not reward.blames or reward.place is not Place.CONFINED:
+        return result
+    return replace(result, outcome=Outcome.LATE, reward=0.0) if settings.timeout == "wrong" else result
 
 
 def verdict_of(result: RewardResult, settings: RewardSettings) -> Verdict:

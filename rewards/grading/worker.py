@@ -13,7 +13,7 @@ from enum import StrEnum
 from multiprocessing.connection import Connection
 
 from rewards.settings import Budget, KindSettings
-from rewards.table import REWARDS
+from rewards.table import REWARDS, Place
 from rewards.verdict import Case, Outcome, RewardResult
 
 
@@ -70,8 +70,12 @@ def answered(task: Task, cases: Sequence[Case]) -> list[RewardResult]:
         if task.ask is Ask.GRADE_GROUP and reward.grade_group is not None:
             return reward.grade_group(cases, task.settings, task.budget)
         return reward.grade(cases, task.settings, task.budget)
-    except MemoryError:
-        why = f"{task.name} needed more than {task.budget.memory_mib} MiB (reward.memory_mib)"
+    except (MemoryError, RecursionError) as failure:
+        deep = isinstance(failure, RecursionError)
+        limit = "more depth than Python has" if deep else f"more than {task.budget.memory_mib} MiB (reward.memory_mib)"
+        why = f"{task.name} needed {limit}"
+        if reward.blames and reward.place is Place.CONFINED:  # the response asked for it
+            return [RewardResult(outcome=Outcome.WRONG, why=why)] * len(cases)
     except Exception as failure:  # untrusted output, a person's code: whatever it breaks is these cases' own failure
         frames = traceback.format_exc(limit=-8)
         why = f"{task.name} failed: {type(failure).__name__}: {failure}\n{frames}"

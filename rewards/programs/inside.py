@@ -214,8 +214,7 @@ def confine(job: dict[str, Any], keep_output: bool) -> int:
         kind = getattr(resource, f"RLIMIT_{name}")
         _, ceiling = resource.getrlimit(kind)
         hard = value if ceiling == resource.RLIM_INFINITY else min(value, ceiling)
-        # The soft limit on CPU time is a second lower: its signal says what happened, SIGKILL would not.
-        resource.setrlimit(kind, (max(hard - 1, 1) if name == "CPU" else hard, hard))
+        resource.setrlimit(kind, (hard, hard))
     output = 1 if keep_output else os.dup(1)
     os.write(output, b"ready\n")
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -4,18 +4,22 @@ Nothing here is a secret or a safeguard: the code that it runs can change all of
 """
 
 import builtins
+import importlib
 import os
 import sys
-from types import CodeType, ModuleType
+from collections.abc import Iterator
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from rewards.programs.inside import Channel, Gone, confine, decode, encode
 
+_CHANGING = ("list", "dict", "set", "deque", "Counter", "OrderedDict")  # arguments that a call can change, as sent
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, list, tuple, set, frozenset, dict)
 
 
 def main(job: dict[str, Any]) -> None:
-    """Runs the job: `source` and, for functions, also `prompt`, `entry` and `pipes`."""
+    """Runs the job: `source` and, for functions, also `prompt`, `entry`, `imports` (of the tests) and `pipes`."""
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # those of the module site, which is not loaded here
     if "pipes" not in job:
         confine(job, keep_output=True)
         exec(compile(job["source"], "<response>", "exec"), _module("__main__").__dict__)
@@ -23,7 +27,7 @@ def main(job: dict[str, Any]) -> None:
     confine(job, keep_output=False)
     program = TestedProgram(Channel(*job["pipes"]), _module("solution").__dict__)
     try:
-        program.load(job["prompt"], job["source"], job["entry"])
+        program.load(job["prompt"], job["source"], job["entry"], job["imports"])
         while True:
             program.answer()
     except Gone:
@@ -45,10 +49,12 @@ class TestedProgram:
         self._objects: list[Any] = []
         self._places: dict[int, int] = {}  # id of an object: its place in the list, which keeps it alive
 
-    def load(self, prompt: str, source: str, entry: str) -> None:
+    def load(self, prompt: str, source: str, entry: str, imports: str) -> None:
         """Runs the code and tells the tests whether it loaded."""
         try:
             for part in _parts(prompt, source, entry):
+                for name, value in _lent(part, imports):
+                    self._names.setdefault(name, value)
                 exec(part, self._names)
         except BaseException as failure:  # also SystemExit, and whatever else the code raises
             self._channel.send(_failure(failure))
@@ -61,6 +67,10 @@ class TestedProgram:
         try:
             asked, target, *values = (decode(part, self._resolve) for part in question)
             reply = ["value", self._ask(asked, target, values)]
+            if asked == "call":
+                reply += self._changes(question, values)
+        except _Missing as missing:
+            reply = ["missing", "NameError", str(missing)]
         except BaseException as failure:
             reply = _failure(failure)
         try:
@@ -81,6 +91,19 @@ class TestedProgram:
             return encode(target[values[0]], self._refer)
         return encode(getattr(builtins, asked)(target), self._refer)  # iter, next, len, str, repr, bool
 
+    def _changes(self, question: Any, values: list[Any]) -> list[Any]:
+        """[place or name, value] of each argument that the call has changed."""
+        _, _, (_, positional), (_, named) = question
+        sent = [*enumerate(positional), *((name, item) for name, item in named)]
+        held = {**dict(enumerate(values[0])), **values[1]}
+        found: list[Any] = []
+        for place, before in sent:
+            if type(before) is list and before and before[0] in _CHANGING:
+                after = encode(held[place], self._refer)
+                if after != before:
+                    found.append([place, after])
+        return found
+
     def _refer(self, value: Any) -> list[Any]:
         if id(value) not in self._places:
             self._places[id(value)] = len(self._objects)
@@ -91,9 +114,74 @@ class TestedProgram:
         kind, which = reference
         if kind == "object":
             return self._objects[which]
-        if which not in self._names:
-            raise NameError(f"name {which!r} is not defined")
-        return self._names[which]
+        if which in self._names:
+            return self._names[which]
+        if which.endswith("()"):  # Solution() of the entry point Solution().solve
+            return self._resolve(["name", which[:-2]])()
+        holder, dot, method = which.rpartition(".")
+        if dot:
+            return getattr(self._resolve(["name", holder]), method)
+        methods = _methods(self._names.get("Solution"))
+        if which in methods or (not which and methods):  # as LeetCode's answers are written
+            return getattr(self._names["Solution"](), which or methods[-1])
+        if not which:
+            return _only_function(self._names)
+        raise _Missing(f"name {which!r} is not defined")
+
+
+class _Missing(Exception):
+    """The code does not define what the tests call."""
+
+
+def _methods(kind: Any) -> list[str]:
+    if not isinstance(kind, type):
+        return []
+    return [name for name, value in vars(kind).items() if callable(value) and not name.startswith("_")]
+
+
+def _only_function(names: dict[str, Any]) -> Any:
+    """The function that the code defines; of several the last that no other one calls.
+
+    Raises:
+        _Missing: it defines none.
+    """
+    functions = [
+        value for value in names.values() if isinstance(value, FunctionType) and value.__module__ == "solution"
+    ]
+    named = {name for one in functions for name in _names_in(one.__code__) if name != one.__name__}
+    outer = [one for one in functions if one.__name__ not in named]
+    if not functions:
+        raise _Missing("the code defines no function")
+    return (outer or functions)[-1]
+
+
+def _names_in(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            yield from _names_in(part)
+
+
+def _lent(code: CodeType, imports: str) -> Iterator[tuple[str, Any]]:
+    """The names that code uses and need not import: those of typing, and what the tests import themselves."""
+    used = set(_names_in(code))
+    if used & _TYPING:
+        typing = importlib.import_module("typing")
+        yield from ((name, getattr(typing, name)) for name in used & _TYPING)
+    lent: dict[str, Any] = {}
+    for line in imports.splitlines():
+        if "*" in line or used.intersection(line.replace(",", " ").replace(".", " ").split()):
+            try:
+                exec(line, lent)
+            except ImportError:
+                continue
+    yield from ((name, value) for name, value in lent.items() if name in used and not name.startswith("_"))
+
+
+_TYPING = set(
+    """Any Callable DefaultDict Deque Dict FrozenSet Generator Generic Hashable Iterable Iterator List Mapping
+    MutableMapping NamedTuple NoReturn Optional Sequence Set Tuple Type TypeVar Union""".split()  # noqa: SIM905
+)
 
 
 def _parts(prompt: str, source: str, entry: str) -> list[CodeType]:

@@ -6,28 +6,31 @@ What holds inside:
 - a user without rights: root's programs run as a user that nobody else is, others in a user name space;
 - files: the interpreter, /usr and /lib read-only, a size-limited folder in memory as its only writable place, and
   nothing else of the host; no /proc and no /sys either;
-- the system calls of seccomp.py are refused, new processes among them;
-- hard limits on CPU seconds, memory, file sizes, descriptors and threads.
+- the system calls of seccomp.py are refused, new processes and memory that no limit counts among them;
+- hard limits on CPU seconds, memory, file sizes, descriptors, timers and threads;
+- the number of files in its folder, which is looked at every 50 ms.
 
-Without bubblewrap (`bare`) only the last two hold, and for root no limit on threads: the program reads and writes
-what its user may.
+Without bubblewrap (`bare`) only the two before the last hold, and for root no limit on threads: the program reads and
+writes what its user may.
 """
 
 import marshal
 import os
 import platform
+import select
 import selectors
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGXCPU
 from types import CodeType, TracebackType
 from typing import IO, Any, Self
 
@@ -35,6 +38,7 @@ from rewards.programs.seccomp import refusing_filter
 
 _READY = b"ready\n"
 _PATIENCE = 5.0  # seconds in which the kernel ends a killed program
+_GLANCE = 0.05  # seconds between two looks at a running program's folder
 _BOOT = """
 import marshal, sys
 with open(int(sys.argv[1]), "rb") as file:
@@ -55,6 +59,7 @@ class Box:
     cpu_seconds: int
     memory_mib: int = 1024  # of address space
     folder_mib: int = 16  # of its own folder, and of each file
+    files: int = 2000  # in its own folder, each a KiB of the kernel's memory even where it is empty
     output_bytes: int = 2**20
     threads: int = 64
     descriptors: int = 64
@@ -62,8 +67,9 @@ class Box:
 
     def limits(self) -> dict[str, int]:
         """The names of the kernel's limits without RLIMIT_, and their values."""
-        names = {"CPU": self.cpu_seconds + 1, "AS": self.memory_mib * 2**20, "FSIZE": self.folder_mib * 2**20}
-        return names | {"NOFILE": self.descriptors, "NPROC": self.threads, "CORE": 0}
+        names = {"CPU": self.cpu_seconds, "AS": self.memory_mib * 2**20, "FSIZE": self.folder_mib * 2**20}
+        names |= {"NOFILE": self.descriptors, "NPROC": self.threads, "SIGPENDING": self.threads, "CORE": 0}
+        return names | {"MEMLOCK": 0, "MSGQUEUE": 0}
 
 
 class Program:
@@ -91,6 +97,9 @@ class Program:
         self.said = bytearray()
         self.ended = False  # whether its output has ended, and with it the program
         self.flooded = False  # whether it was killed for printing more than it may
+        self.excess = ""  # of what else it was killed for having too much; "" for nothing
+        self._box = box
+        self._used = 0.0  # CPU seconds, known once it has ended
         self._most = box.output_bytes + len(_READY)
         refusals = refusing_filter(platform.machine())
         with ExitStack() as kept, ExitStack() as passed:
@@ -102,13 +111,17 @@ class Program:
             boot.write(marshal.dumps(([(f"rewards.programs.{name}", _compiled(name)) for name in modules], job)))
             boot.seek(0)
             seccomp = passed.enter_context(_file(refusals or b""))
+            given = passed.enter_context(_file(stdin))
+            again = passed.enter_context(_file(stdin)) if stdin and not box.bare else None
             command = [*_python(), "-c", _BOOT, str(boot.fileno())]
+            if not box.bare:
+                command = [*_bubblewrap(box, seccomp.fileno(), again.fileno() if again else None), *command]
             self._process = subprocess.Popen(
-                command if box.bare else [*_bubblewrap(box, seccomp.fileno()), *command],
-                stdin=passed.enter_context(_file(stdin)),
+                command,
+                stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                pass_fds=[boot.fileno(), seccomp.fileno(), *pipes],
+                pass_fds=[boot.fileno(), seccomp.fileno(), *([again.fileno()] if again else []), *pipes],
                 env={**_ENVIRONMENT, "HOME": place, "TMPDIR": place},
                 cwd=place if box.bare else "/",
                 start_new_session=True,
@@ -159,13 +172,32 @@ class Program:
             self.kill()
 
     def status(self) -> int:
-        """How the program ended once `ended` holds: its exit status, or 128 and the number of the signal."""
-        try:
-            status = self._process.wait(timeout=_PATIENCE)
-        except subprocess.TimeoutExpired:  # it has closed its output and gone on
+        """How the program ended once `ended` holds: its exit status, or 128 and the number of the signal.
+
+        SIGXCPU where its CPU seconds were used up, whatever signal the kernel took for that.
+        """
+        if not self._wait(_PATIENCE):  # it has closed its output and gone on
             self.kill()
             return 128 + SIGKILL
-        return 128 - status if status < 0 else status
+        found = self._process.returncode
+        status = 128 - found if found < 0 else found
+        return 128 + SIGXCPU if status == 128 + SIGKILL and self._used > 0.9 * self._box.cpu_seconds else status
+
+    def _wait(self, seconds: float) -> bool:
+        """Waits for the outer process's end; whether it came. Notes the CPU seconds of all that ran inside."""
+        if self._process.returncode is None:
+            handle = os.pidfd_open(self._process.pid)
+            try:
+                ends = select.poll()
+                ends.register(handle, select.POLLIN)
+                if not ends.poll(1000 * seconds):
+                    return False
+            finally:
+                os.close(handle)
+            _, status, used = os.wait4(self._process.pid, 0)
+            self._process.returncode = os.waitstatus_to_exitcode(status)
+            self._used = used.ru_utime + used.ru_stime
+        return True
 
     def kill(self) -> None:
         """Kills the program and waits until all of it is gone.
@@ -173,9 +205,11 @@ class Program:
         Raises:
             RuntimeError: it does not end.
         """
-        if self._process.poll() is None:
+        if not self._wait(0) and not self._box.bare:
+            self._kill_inside()
+        if not self._wait(0):
             os.killpg(self._process.pid, SIGKILL)  # bubblewrap's end is that of all that it started
-            self._process.wait()
+            self._wait(_PATIENCE)
         deadline = time.monotonic() + _PATIENCE
         with selectors.DefaultSelector() as selector:
             selector.register(self.fileno(), selectors.EVENT_READ)
@@ -183,6 +217,41 @@ class Program:
                 if not selector.select(deadline - time.monotonic()):
                     raise RuntimeError(f"a sandboxed program has not ended within {_PATIENCE:g} seconds of its kill")
                 self.ended = not os.read(self.fileno(), 2**16)
+
+    def look(self) -> None:
+        """Kills the program where its folder holds more files than it may."""
+        if self._box.bare or self.ended or not self.started:
+            return
+        inside = self._inside()
+        try:
+            folder = os.statvfs(f"/proc/{inside}/root{_INSIDE}")
+        except OSError:  # it has ended, or /proc does not show it
+            return
+        if folder.f_files - folder.f_ffree > self._box.files:
+            self.excess = f"more than {self._box.files} files in its folder"
+            self.kill()
+
+    def _inside(self) -> int:
+        """The process inside bubblewrap's name space; 0 where there is none."""
+        outer = self._process.pid
+        try:
+            with open(f"/proc/{outer}/task/{outer}/children", encoding="ascii") as file:
+                return int((file.read().split() or ["0"])[0])
+        except OSError:
+            return 0
+
+    def _kill_inside(self) -> None:
+        """Kills what runs inside, so that bubblewrap waits for it and ends by itself: killed with it, it would leave
+        its child to process 1, which in a container may never wait for it."""
+        inside = self._inside()
+        with suppress(OSError):  # it has ended meanwhile
+            handle = os.pidfd_open(inside)
+            try:
+                if self._inside() == inside:  # bubblewrap has not waited for it, so the number is still its own
+                    signal.pidfd_send_signal(handle, SIGKILL)
+                    self._wait(_PATIENCE)
+            finally:
+                os.close(handle)
 
 
 def follow(programs: Sequence[Program], until: Program, deadline: float) -> bool:
@@ -196,6 +265,7 @@ def follow(programs: Sequence[Program], until: Program, deadline: float) -> bool
     Returns:
         Whether it has ended by the deadline.
     """
+    glance = time.monotonic() + _GLANCE
     with selectors.DefaultSelector() as selector:
         for program in programs:
             if not program.ended:
@@ -204,8 +274,14 @@ def follow(programs: Sequence[Program], until: Program, deadline: float) -> bool
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            for key, _ in selector.select(left):
+            ready = selector.select(min(left, _GLANCE))
+            for key, _ in ready:
                 key.data.read()
+            if time.monotonic() >= glance:
+                glance = time.monotonic() + _GLANCE
+                for program in programs:
+                    program.look()
+            for key in list(selector.get_map().values()):
                 if key.data.ended:
                     selector.unregister(key.fileobj)
     return True
@@ -268,8 +344,11 @@ def _can_change_user() -> bool:
     return os.geteuid() == 0 and everybody and int(status["CapEff"], 16) & needed == needed
 
 
-def _bubblewrap(box: Box, refusals: int) -> list[str]:
+def _bubblewrap(box: Box, refusals: int, stdin: int | None) -> list[str]:
+    """The command in front of a program's own; `refusals` and `stdin` are descriptors of the filter and of what
+    /dev/stdin holds."""
     words = [shutil.which("bwrap") or "bwrap", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    words.append("--as-pid-1")  # bubblewrap's own process 1 would be left behind as a zombie where nobody waits for it
     if _can_change_user():  # the program takes another user itself, as its first act
         words += ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
         words += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
@@ -286,8 +365,11 @@ def _bubblewrap(box: Box, refusals: int) -> list[str]:
         if not needed.is_relative_to("/usr"):
             words += [*_open_folders(needed), "--ro-bind", str(needed), str(needed)]
     words += _open_folders(Path("/dev/x"))
-    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+    for device in ("/dev/null", "/dev/urandom"):  # not /dev/zero: shared mappings of it are memory that no limit counts
         words += ["--dev-bind", device, device]
+    if stdin is not None:
+        words += ["--perms", "0444", "--file", str(stdin), "/dev/stdin", "--perms", "0755", "--dir", "/dev/fd"]
+        words += ["--symlink", "/dev/stdin", "/dev/fd/0"]
     return [*words, "--remount-ro", "/", "--chdir", _INSIDE, "--seccomp", str(refusals)]
 
 

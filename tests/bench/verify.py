@@ -24,6 +24,7 @@ from cluster.preparing.graders import Graders, progress
 from rewards import Case, Grader, JudgeSettings, Outcome, Question, RewardSettings
 from rewards.models.judges import read
 from tests.canonical import canonical_cases
+from tests.forms import ADD, FAKES, HELD
 from tests.hostile import HOSTILE, SECRET, TESTS, target
 from tests.hostile_queries import (
     BROKEN_ANYWHERE,
@@ -93,6 +94,15 @@ def suites() -> Iterator[Suite]:
     for name in ("HumanEval", "MBPP"):
         cases = [case for of, case in canonical_cases() if of.startswith(name)]
         yield f"canonical solutions: {name}", asked("code", cases), [is_correct] * len(cases)
+    forms = [json.dumps(reference) for reference in HELD.values()]
+    cases = [Case(response=fenced(ADD), reference=reference) for reference in forms]
+    yield "tests in the forms of data sets: the right program", asked("code", cases), [is_correct] * len(cases)
+    cases = [Case(response=fenced(fake), reference=form) for form in forms for fake in FAKES.values()]
+    yield "tests in the forms of data sets: programs that pretend", asked("code", cases), [is_wrong] * len(cases)
+    rows = [row for row in rows_of(DATA / "tried_cases.jsonl") if row["reward"] == "code"]
+    cases = [Case(response=row["response"], reference=as_text(row["reference"])) for row in rows]
+    wanted = [is_correct if row["expected"] == "correct" else is_not_correct for row in rows]
+    yield "tried cases: code", asked("code", cases), wanted
     rows = rows_of(DATA / "sql" / "questions.jsonl")
     cases = [
         Case(response=query, reference=json.dumps({"query": row["query"], "db_name": row["db_name"]}))
@@ -205,6 +215,16 @@ def asked(reward: str, cases: Sequence[Case], **settings: Any) -> list[Question]
     return [Question(reward=reward, case=case, settings=chosen) for case in cases]
 
 
+def fenced(source: str) -> str:
+    """A response that is a program."""
+    return f"```python\n{source}\n```"
+
+
+def as_text(reference: Any) -> str:
+    """A reference as the data's column has it."""
+    return reference if isinstance(reference, str) else json.dumps(reference)
+
+
 def is_correct(outcome: Outcome) -> bool:
     """What a right response must get."""
     return outcome is Outcome.CORRECT
@@ -213,6 +233,11 @@ def is_correct(outcome: Outcome) -> bool:
 def is_not_correct(outcome: Outcome) -> bool:
     """What any other must get."""
     return outcome is not Outcome.CORRECT
+
+
+def is_wrong(outcome: Outcome) -> bool:
+    """What a program must get that a person has made wrong: neither a time-out nor an error."""
+    return outcome is Outcome.WRONG
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:

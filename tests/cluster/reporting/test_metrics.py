@@ -11,6 +11,7 @@ from cluster.reporting.metrics import (
     REMEDIES,
     Clock,
     FilterReport,
+    alerts,
     seconds_by_stage,
     step_metrics,
     where_the_time_went,
@@ -57,6 +58,16 @@ def line(graded: list, batch: list) -> dict:
         report,
         Clock(wall=9.0, other=1.0, updates=6, step=8.0, busy_generators=0.5, busy_verifiers=0.1, verifiers=2),
     )
+
+
+def test_too_many_time_outs_are_said_with_what_to_do() -> None:
+    few = [summary([1.0] * 20)]
+    assert (line(few, few)["timeout_share"], alerts(line(few, few))) == (0.0, {})
+    many = [summary([1.0, -1.0]), summary([None, 1.0])]
+    assert line(many, many[:1])["timeout_share"] == 0.25
+    (said,) = alerts(line(many, many[:1])).values()
+    assert said.startswith("timeout_share is 0.25, above 0.05 in step 3: ")
+    assert "reward.seconds" in said
 
 
 def test_every_name_of_the_table_stands_in_every_line() -> None:

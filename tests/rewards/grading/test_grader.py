@@ -83,13 +83,16 @@ def test_a_broken_reward_is_no_verdict_and_its_neighbours_keep_theirs(
 
 
 @pytest.mark.slow
-def test_a_formula_that_no_computer_can_work_out_is_no_verdict(grader: Grader) -> None:
+def test_a_formula_that_no_computer_can_work_out_is_wrong_or_what_the_settings_say(grader: Grader) -> None:
     tower = r"\boxed{\dfrac{5^{(5^{(5^{(5^5)})}-4)}-5}{16}}"
     settings = RewardSettings(name="math", seconds=6.0, memory_mib=1024)
     verdicts = grader.grade(questions(settings, r"\boxed{5}", tower, r"\boxed{6}", reference="5"))
     assert [verdicts[0].outcome, verdicts[2].outcome] == [Outcome.CORRECT, Outcome.WRONG]
-    assert verdicts[1].outcome in (Outcome.TIMEOUT, Outcome.ERROR)
-    assert verdicts[1].score is None
+    assert verdicts[1].outcome in (Outcome.LATE, Outcome.WRONG)
+    assert verdicts[1].score == -1.0
+    settings = settings.model_copy(update={"timeout": "none"})
+    (verdict,) = grader.grade(questions(settings, tower, reference="5"))
+    assert (verdict.outcome, verdict.score) in ((Outcome.TIMEOUT, None), (Outcome.WRONG, -1.0))
 
 
 def test_the_traceback_of_a_raising_reward_names_its_line(grader: Grader, settings: RewardSettings) -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from rewards.programs.code import CodeSettings, check_code, code, response_code, same_output
-from rewards.programs.inside_tests import names_under_test
+from rewards.programs.blocks import response_code
+from rewards.programs.code import CodeSettings, check_code, code, same_output
 from rewards.programs.sandbox import sandbox_problem
+from rewards.programs.testing import names_under_test
 from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
 from tests.canonical import HUMANEVAL, MBPP, WORKING, canonical_cases
@@ -148,6 +149,57 @@ def test_the_code_of_a_response_is_its_last_block_of_python(response: str, expec
     assert response_code(response) == expected
 
 
+FENCED = "```python\ndef add(a, b):\n    return a + b\n```"
+DEFINED = "def add(a, b):\n    return a + b"
+
+
+@each(
+    ("response", "expected"),
+    [
+        (f"<answer>{DEFINED}</answer>", DEFINED),
+        (f"<answer>def add(a, b): 0</answer> no: <answer>\n{DEFINED}\n", DEFINED),
+        (f"<answer>\n{FENCED}\n</answer>", DEFINED),
+        (f"{FENCED}\n<answer>add</answer>", DEFINED),
+        (f"```python\nprint('<answer>')\n{DEFINED}\n```", f"print('<answer>')\n{DEFINED}"),
+        (f"<code>\n{DEFINED}\n</code>", DEFINED),
+        (f"[PYTHON]\n{DEFINED}\n[/PYTHON]", DEFINED),
+        (f"~~~\n{DEFINED}\n~~~", DEFINED),
+        (f"~~~~python\n{DEFINED}\n~~~~\nbye", DEFINED),
+        (f"~~~python\n{DEFINED}", DEFINED),
+        (f"\ufeff{FENCED}", DEFINED),
+        (FENCED.replace("def", "\ufeffdef"), DEFINED),
+        (FENCED.replace("\n", "\r\n"), DEFINED),
+        (f"{FENCED}<|im_end|>", DEFINED),
+        (f"Here: {FENCED}", DEFINED),
+        (FENCED.replace("\n```", "```"), DEFINED),
+        (f"{FENCED}\nFor example:\n```python\nprint(add(1, 2))\n```", DEFINED),
+        (f"{FENCED}\n```python\nfrom solution import add\nassert add(1, 2) == 3\n```", DEFINED),
+        (f"```python\ndef add(a, b): 0\n```\nbetter:\n{FENCED}\n```bash\npython add.py\n```", DEFINED),
+        (f"{FENCED}\nno, rather\n```python\ndef add(a, b): 0\n```", "def add(a, b): 0"),
+        ("```python\ndef plus(a): 0\n```\n```python\nadd = plus\n```", "def plus(a): 0\n\nadd = plus"),
+        (
+            "```python\nclass B: pass\n```\n```python\nx = 1\n```\n" + "```python\ndef add(a): B()\n```",
+            "class B: pass\n\ndef add(a): B()",
+        ),
+    ],
+)
+def test_the_code_is_what_defines_the_names_that_the_tests_call(response: str, expected: str) -> None:
+    assert response_code(response, {"add"}) == expected
+
+
+@each(
+    ("response", "expected"),
+    [
+        ("```python\nn = input()\n```\ngives\n```\n5\n```", "n = input()"),
+        ("```python\nn = input()\n```\nso\n```python\n# 4\nprint(5)\n```", "n = input()"),
+        ("```python\ndef f(n): 1\n```\n```python\nf(input())\n```", "def f(n): 1\n\nf(input())"),
+        ("```python\nprint(1)\n```\n```python\nprint(2)\n```", "print(2)"),
+    ],
+)
+def test_the_code_of_a_program_is_what_reads_its_input(response: str, expected: str) -> None:
+    assert response_code(response, reads=True) == expected
+
+
 # ---- what tests can do ----
 
 
@@ -160,7 +212,7 @@ def test_tests_can_use(source: str, test: str) -> None:
 
 
 @confined
-def test_arguments_are_copies() -> None:
+def test_a_change_of_an_argument_does_not_change_what_is_expected() -> None:
     verdict = judged("def f(x):\n    x.clear()\n    return []", ["x = [2, 1]\nassert sorted(x) == f(x)"])
     assert verdict.outcome is Outcome.WRONG
 
@@ -290,6 +342,28 @@ def test_without_a_sandbox_success_cannot_be_faked_either(name: str) -> None:
     assert judged(HOSTILE[name], TESTS, seconds=0.8, unsandboxed=True).outcome is not Outcome.CORRECT
 
 
+@confined
+@each(
+    "source",
+    [
+        "def solve(n):\n    raise ValueError('\\udcff\\x1b[31m')",
+        "import os\ndef solve(n):\n    for f in range(3, 40):\n"
+        "        try: os.write(f, b'\\xff')\n        except OSError: pass",
+        "import os\ndef solve(n):\n    os.closerange(0, 64)",
+        "import resource\nresource.setrlimit(resource.RLIMIT_AS, (2 ** 20, 2 ** 20))\n"
+        "def solve(n):\n    return [0] * 10 ** 7",
+        "def solve(n):\n    r = []\n    for _ in range(10 ** 5): r = [r]\n    return r",
+        "def solve(n):\n    return " + "(" * 50_000 + ")" * 50_000,
+        HOSTILE["bomb: killing itself by a timer"],
+        HOSTILE["bomb: memory outside the limit: empty files"],
+    ],
+)
+def test_what_code_does_to_itself_is_wrong_and_no_error(source: str) -> None:
+    verdict = unhurried(judged(source, SQUARES))
+    assert verdict.outcome is Outcome.WRONG
+    assert verdict.why.encode().isascii()
+
+
 # ---- programs ----
 
 ADD = {"inputs": ["1 2\n", "3 4\n", ["10", "20"]], "outputs": ["3\n", "7", ["30"]]}
@@ -382,7 +456,6 @@ def test_outputs_are_compared_line_by_line_and_decimals_by_value(said: str, expe
         ({"inputs": ["1"]}, "needs a list of texts 'outputs'"),
         ({"inputs": ["1"], "outputs": ["1", "2"]}, "1 inputs and 2 outputs"),
         ({"inputs": [[1]], "outputs": ["1"]}, r"'inputs' holds something that is no text: \[1\]"),
-        ({"inputs": ["1"], "outputs": ["1"], "fn_name": "f"}, "'fn_name'.*write them as asserts"),
     ],
 )
 def test_a_reference_that_nothing_could_be_judged_against_is_refused(reference: Any, why: str) -> None:

@@ -1,3 +1,4 @@
+import ctypes
 import os
 import struct
 import time
@@ -128,10 +129,10 @@ ALLOW, EPERM, ENOSYS, KILL = 0x7FFF0000, 0x00050001, 0x00050026, 0x80000000
 ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
-def answer(program: bytes, audit: int, number: int, argument: int = 0) -> int:
+def answer(program: bytes, audit: int, number: int, *arguments: int) -> int:
     """What the kernel would answer, by the few instructions that the filter is made of."""
     steps = list(struct.iter_unpack("=HBBI", program))
-    data = struct.pack("=IIQQ", number, audit, 0, argument)
+    data = struct.pack("=IIQ6Q", number, audit, 0, *arguments, *[0] * (6 - len(arguments)))
     place, held = 0, 0
     while True:
         code, yes, no, operand = steps[place]
@@ -160,6 +161,26 @@ CALLS = [
     ("aarch64", 220, 17, EPERM),
     ("aarch64", 435, 0, ENOSYS),
 ]
+
+
+SHARED, PRIVATE, ANONYMOUS = 1, 2, 0x20
+CALLS_WITH_ARGUMENTS = [
+    *(("x86_64", 9, (0, 4096, 3, flags), EPERM) for flags in (SHARED | ANONYMOUS, 3 | ANONYMOUS, 0x40000 | 0x21)),
+    *(("x86_64", 9, (0, 4096, 3, flags), ALLOW) for flags in (SHARED, PRIVATE, PRIVATE | ANONYMOUS, 0x20022)),
+    ("aarch64", 222, (0, 4096, 3, SHARED | ANONYMOUS), EPERM),
+    ("aarch64", 222, (0, 4096, 3, PRIVATE | ANONYMOUS), ALLOW),
+    *(("x86_64", 72, (3, command), ALLOW) for command in (1, 3, 4, 1030, 1032)),
+    ("x86_64", 72, (3, 1031), EPERM),
+    ("aarch64", 25, (3, 1031), EPERM),
+    ("x86_64", 56, (0x003D0B00,), EPERM),  # a thread with descriptors of its own
+]
+
+
+@each(("machine", "number", "arguments", "expected"), CALLS_WITH_ARGUMENTS)
+def test_the_filter_looks_at_arguments(machine: str, number: int, arguments: tuple[int, ...], expected: int) -> None:
+    program = refusing_filter(machine)
+    assert program is not None
+    assert answer(program, ARCH[machine], number, *arguments) == expected
 
 
 @each(("machine", "number", "argument", "expected"), CALLS)
@@ -281,6 +302,58 @@ def test_the_deadline_ends_a_program_and_leaves_nothing_behind() -> None:
     assert not [
         child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
     ]
+
+
+@confined
+@pytest.mark.parametrize("source", ["print(1)", "import time\nprint(1, flush=True)\ntime.sleep(100)"])
+def test_nothing_is_left_to_a_process_that_waits_for_no_orphans(source: str) -> None:
+    """This process takes the orphans meanwhile, as process 1 of a container does."""
+    set_child_subreaper = 36
+    libc = ctypes.CDLL(None)
+    libc.prctl(set_child_subreaper, 1, 0, 0, 0)
+    try:
+        before = children()
+        assert ran(source, seconds=2.0).output == b"1\n"
+        assert children() <= before
+    finally:
+        libc.prctl(set_child_subreaper, 0, 0, 0, 0)
+
+
+def children() -> set[str]:
+    return {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+HELD = {  # what would hold memory that no limit counts
+    "a shared mapping": "import mmap\nmmap.mmap(-1, 2 ** 28)",
+    "a mapping of zeros": "import mmap, os\nmmap.mmap(os.open('/dev/zero', os.O_RDWR), 2 ** 28)",
+    "a file in memory": "import os\nos.memfd_create('x')",
+    "a larger pipe": "import fcntl, os\nfcntl.fcntl(os.pipe()[1], 1031, 2 ** 20)",
+    "a larger socket": "import socket\nsocket.socketpair()[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 ** 24)",
+    "a descriptor in flight": "import socket\nsocket.send_fds(socket.socketpair()[0], [b'x'], [0])",
+    "an attribute of a file": "import os\nos.close(os.open('x', os.O_CREAT))\nos.setxattr('x', 'user.x', b'x')",
+}
+
+
+@confined
+@each("name", HELD)
+def test_memory_that_no_limit_counts_is_refused(name: str) -> None:
+    source = "\n    ".join(["try:", *HELD[name].split("\n")]) + "\nexcept OSError: print('no')"
+    assert ran(source).output == b"no\n"
+
+
+@confined
+@each("call", ["os.close(os.open(str(i), os.O_CREAT))", "os.mkdir(str(i))", "os.symlink('x', str(i))"])
+def test_too_many_files_end_a_program(call: str) -> None:
+    program = ran(f"import itertools, os\nfor i in itertools.count(): {call}")
+    assert (program.excess, program.status()) == ("more than 2000 files in its folder", 128 + 9)
+
+
+@confined
+def test_mapping_the_input_and_private_memory_still_works() -> None:
+    source = "import mmap\nm = mmap.mmap(0, 0, access=mmap.ACCESS_READ)\nprint(len(m[:]), len(bytearray(2 ** 26)))"
+    with Program(("inside", "inside_program"), {"source": source}, Box(cpu_seconds=5), b"12345") as program:
+        assert follow((program,), program, time.monotonic() + 60)
+        assert program.output == b"5 67108864\n"
 
 
 @confined

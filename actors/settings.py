@@ -36,7 +36,7 @@ class DataSettings(Section):
     template: str = "{prompt}"  # what stands around each prompt
     chat: bool | None = None  # wrap in the tokenizer's chat template; unset: where it has one
     chat_template: str = ""  # a file with a chat template, or the name of one of the tokenizer's; unset: its own
-    chat_arguments: dict[str, bool | int | float | str] = {}  # for the chat template, such as {enable_thinking = false}
+    chat_arguments: dict[str, bool | int | float | str] = Field(default={})  # for the chat template, such as {enable_thinking = false}
     system: str = ""  # system message of the chat template, where neither messages nor row bring one
     too_long_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
     seed: int | None = None  # of the order of the prompts; unset: run.seed

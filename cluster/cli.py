@@ -206,8 +206,8 @@ def _grade(options: argparse.Namespace) -> int:
 
     if options.workers < 0:
         raise ConfigError(f"--workers must be at least 1, or 0 for one for each core, got {options.workers}")
-    grade_file(options.cases, grading_config(options.items), options.out, options.workers)
-    return 0
+    left_out = grade_file(options.cases, grading_config(options.items), options.out, options.workers)
+    return EXIT_MISTAKE if left_out else 0
 
 
 def _check(options: argparse.Namespace) -> int:

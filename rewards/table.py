@@ -46,9 +46,8 @@ class Reward(Generic[S]):
     echoes: bool = False  # whether the reference is itself a right response
     graded: bool = False  # whether rewards lie between 0 and 1, whatever the settings
     gives_spans: bool = False  # whether it may give span rewards
-    blames: bool = (
-        True  # whether grading that takes too much is the response's doing; not so of a person's own function
-    )
+    nothing: str = ""  # a response that does nothing, which no reference may find right
+    blames: bool = True  # whether grading that takes too much is the response's doing; not so of a person's function
     grade_group: Grade[S] | None = None  # grades the siblings of one prompt together; None cannot
     wants_group: Callable[[S], bool] | None = None  # whether siblings are to be graded together; None: never
 
@@ -91,6 +90,7 @@ REWARDS: dict[str, Reward[Any]] = {
         settings=CodeSettings,
         grade=lambda cases, settings, budget: [code(case, settings, budget) for case in cases],
         check=lambda reference, settings, budget: check_code(reference),
+        nothing="pass",
     ),
     "sql": Reward(
         about="The query gives the result of the reference's query on its database; nothing can be written.",

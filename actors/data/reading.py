@@ -99,7 +99,9 @@ def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:
     """
     cell = cell_at(row.cells, column)
     if cell is None or (cell == "" and not blank):
-        raise ValueError(f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})")
+        raise ValueError(
+            f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})"
+        )
     try:
         return text_of(cell)
     except ValueError as problem:
@@ -162,7 +164,9 @@ def _scalar(cell: Any) -> str:
     if isinstance(cell, str):
         half = next((letter for letter in cell if "\ud800" <= letter <= "\udfff"), None)
         if half is not None:
-            raise ValueError(f"half of a character ({half!r}, a lone surrogate): cut or decoded wrongly where it was made")
+            raise ValueError(
+                f"half of a character ({half!r}, a lone surrogate): cut or decoded wrongly where it was made"
+            )
         return cell
     if isinstance(cell, float) and not math.isfinite(cell):
         raise ValueError(f"{cell}, which is no value")

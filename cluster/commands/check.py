@@ -1,58 +1,136 @@
 """`winnow check`: whether data can be trained on, before any GPU is used. Every bad row is named by file and line."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actors.data.prompts import render
+from actors.data.files import BadRow, files_of
+from actors.data.messages import question_of
+from actors.data.reading import DataRow, WorkedRow, read_data, read_worked
+from actors.data.rendering import Renderer
 from actors.errors import DataError
+from actors.settings import DataSettings
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig, RunConfig
+from cluster.preparing.data import heldout_data
 from cluster.preparing.graders import Graders, progress
-from cluster.preparing.references import Row, bad_references, rows_of
+from cluster.preparing.models import load_tokenizer
+from cluster.preparing.references import bad_references, right_without_answer
 from rewards import REWARDS, Case, Outcome, Question
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 SHOWN = 20  # bad rows that are named one by one
+SAMPLES = 3  # references that are shown of each reward
+WIDE = 100  # letters of a text that is shown
+
+Say = Callable[[str], None]
 
 
-def check_data(config: GradingConfig | RunConfig, say: Callable[[str], None], graders: Graders) -> int:
+def check_data(config: GradingConfig | RunConfig, say: Say, graders: Graders) -> int:
     """Says what is there and what is wrong with it; the number of bad rows.
 
+    Looks at the prompts, and of a run file at the held-out prompts and the worked answers of the warm-up as well.
+
     Raises:
-        ConfigError: the file cannot be read at all.
+        ConfigError: a file cannot be read at all.
     """
-    problems: list[str] = []
+    tokenizer = load_tokenizer(Path(config.model.path)) if config.model.path else None
     try:
-        rows = rows_of(config.data, config.reward.name, problems.append)
+        bad, rows = _check_prompts(config, config.data, tokenizer, say, graders)
+        if isinstance(config, RunConfig):
+            if config.eval.every and (config.eval.path or config.eval.rows):
+                more, heldout = _check_prompts(config, heldout_data(config), tokenizer, say, graders)
+                bad += more
+                say(f"held-out prompts that are trained on, too: {_shared(rows, heldout)} of {len(heldout)}")
+            if (config.warmup.updates or config.algorithm.imitation) and config.warmup.path:
+                bad += _check_worked(config, tokenizer, say)
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
-    if problems and not rows:
+    for row in bad[:SHOWN]:
+        say(str(row))
+    if len(bad) > SHOWN:
+        say(f"... and {len(bad) - SHOWN} more")
+    return len(bad)
+
+
+def _check_prompts(
+    config: GradingConfig | RunConfig,
+    data: DataSettings,
+    tokenizer: "PreTrainedTokenizerBase | None",
+    say: Say,
+    graders: Graders,
+) -> tuple[list[BadRow], list[DataRow]]:
+    """(the bad rows of a data file, its good ones), having said what is there."""
+    bad: list[BadRow] = []
+    rows = []
+    for path, found in read_data(data, config.reward.name, bad.append).items():
+        rows += found
+        files = len(files_of(path))
+        say(f"{path}: {len(found)} rows with prompt and answer" + f" in {files} files" * (files > 1))
+    if bad:
+        say(f"rows without: {len(bad)}")
+    if not rows:
         raise ConfigError(
-            f"no row can be used: {problems[0]}. Set data.prompt_column and data.answer_column to columns of the file"
+            f"no row of {', '.join(data.paths)} can be used" + (f": {bad[0]}" if bad else ", there is none") + ". Set "
+            "data.prompt_column and data.answer_column to columns of the file; dots reach into objects"
         )
-    say(f"{config.data.path}: {len(rows) + len(problems)} rows")
-    if config.model.path:
-        for line in _lengths(config, rows):
+    if tokenizer is not None:
+        for line in _as_the_model_sees(config, data, rows, tokenizer):
             say(line)
-    problems += bad_references(config.data.path, rows, config.reward, graders)
-    bad = {problem.split(" ", 1)[0].rstrip(":") for problem in problems}
-    good = [row for row in rows if f"{config.data.path}:{row.line}" not in bad]
+    unusable = bad_references(rows, config.reward, graders)
+    places = {row.place for row in unusable}
+    good = [row for row in rows if row.place not in places]
     say(f"references that responses can be graded against: {len(good)} of {len(rows)}")
-    problems += _gold(config, good, say, graders)
-    for problem in problems[:SHOWN]:
-        say(problem)
-    if len(problems) > SHOWN:
-        say(f"... and {len(problems) - SHOWN} more")
-    return len(problems)
+    for line in (*_samples(good), *_repeated(good), *_own_without_answer(config, good, graders)):
+        say(line)
+    return [*bad, *unusable, *_gold(config, good, say, graders)], good
 
 
-def _gold(
-    config: GradingConfig | RunConfig, rows: Sequence[Row], say: Callable[[str], None], graders: Graders
-) -> list[str]:
+def _samples(rows: Sequence[DataRow]) -> list[str]:
+    """What the first references of each reward were taken to be."""
+    by_reward: dict[str, list[DataRow]] = {}
+    for row in rows:
+        by_reward.setdefault(row.reward, []).append(row)
+    return [
+        f"  {row.place}: {row.reward} expects {_short(row.reference)} for {_short(question_of(row.prompt), end=True)}"
+        for of_reward in by_reward.values()
+        for row in of_reward[:SAMPLES]
+    ]
+
+
+def _repeated(rows: Sequence[DataRow]) -> list[str]:
+    """How many prompts come more than once, and of these how many with another answer."""
+    first: dict[object, DataRow] = {}
+    again, other = 0, list[str]()
+    for row in rows:
+        before = first.setdefault(row.prompt, row)
+        again += before is not row
+        if before.reference != row.reference:
+            other.append(f"{before.place} and {row.place}")
+    lines = [f"prompts that came before: {again} of {len(rows)}"] if again else []
+    if other:
+        lines.append(f"of these with another answer, so that one of two is wrong: {len(other)}, first {other[0]}")
+    return lines
+
+
+def _own_without_answer(config: GradingConfig | RunConfig, rows: Sequence[DataRow], graders: Graders) -> list[str]:
+    """How many references an own reward finds right without any answer, which may be meant."""
+    lines = []
+    for reward in dict.fromkeys(row.reward for row in rows):
+        if config.reward.of(reward).kind == "own":
+            references = list(dict.fromkeys(row.reference for row in rows if row.reward == reward))
+            if right := right_without_answer(reward, references, config.reward, graders):
+                lines.append(f"{reward} finds an empty response right for {len(right)} of {len(references)} references")
+    return lines
+
+
+def _gold(config: GradingConfig | RunConfig, rows: Sequence[DataRow], say: Say, graders: Graders) -> list[BadRow]:
     """Grades each reference as if it were a response, where that must be right."""
     kinds = {name: config.reward.of(name).kind for name in config.reward.names}
     echoed = [row for row in rows if kinds[row.reward] in REWARDS and REWARDS[kinds[row.reward]].echoes]
@@ -63,25 +141,81 @@ def _gold(
         ends = Counter(verdict.outcome for verdict in verdicts)
         say("references graded as responses: " + ", ".join(f"{ends[end]} {end}" for end in Outcome if ends[end]))
     return [
-        f"{config.data.path}:{row.line}: its own reference is graded {verdict.outcome}: {verdict.why}"
+        BadRow(place=row.place, problem=f"has a reference that is itself graded {verdict.outcome}: {verdict.why}")
         for row, verdict in zip(echoed, verdicts, strict=True)
         if verdict.outcome is not Outcome.CORRECT
     ]
 
 
-def _lengths(config: GradingConfig | RunConfig, rows: Sequence[Row]) -> list[str]:
-    from transformers import AutoTokenizer
+def _shared(rows: Sequence[DataRow], heldout: Sequence[DataRow]) -> int:
+    trained = {row.prompt for row in rows}
+    return sum(row.prompt in trained for row in heldout)
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(config.model.path, local_files_only=True)
-    texts = [render(row.prompt, config.data, tokenizer) for row in rows]
-    if not texts:
-        return []
-    sizes = np.array([len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]])
+
+def _check_worked(config: RunConfig, tokenizer: "PreTrainedTokenizerBase | None", say: Say) -> list[BadRow]:
+    """The bad rows of the warm-up's file, having said what is there."""
+    bad: list[BadRow] = []
+    warmup = config.warmup
+    rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column, bad.append)
+    say(f"{warmup.path}: {len(rows) + len(bad)} worked answers")
+    if not rows:
+        raise ConfigError(f"no row of {warmup.path} (warmup.path) can be used" + (f": {bad[0]}" if bad else ""))
+    if tokenizer is not None:
+        Renderer(config.data, tokenizer).render(rows[0].prompt)
+        if line := _unknown(tokenizer, [text for row in rows for text in _texts_of(row)]):
+            say(line)
+    return bad
+
+
+def _texts_of(row: WorkedRow) -> tuple[str, str]:
+    return question_of(row.prompt), row.response
+
+
+def _as_the_model_sees(
+    config: GradingConfig | RunConfig,
+    data: DataSettings,
+    rows: Sequence[DataRow],
+    tokenizer: "PreTrainedTokenizerBase",
+) -> list[str]:
+    """Lengths of the prompts, the first one, and what of the texts the tokenizer does not know or takes for control."""
+    renderer = Renderer(data, tokenizer)
+    texts = [renderer.render(row.prompt, row.system) for row in rows]
+    ids = renderer.tokens(texts)
+    sizes = np.array([len(found) for found in ids])
     low, middle, high, top = np.quantile(sizes, [0.0, 0.5, 0.99, 1.0]).astype(int)
     positions, new = positions_of(Path(config.model.path)), config.rollout.max_new_tokens
     long = int((sizes > positions - new).sum())
-    return [
+    lines = [
         f"prompt tokens: {low} to {top}, median {middle}, 99th percentile {high}",
         f"prompts that leave no room for {new} new tokens (rollout.max_new_tokens) in {positions} positions: {long}",
         f"the first prompt as the model sees it: {texts[0]!r}",
     ]
+    special = [token for token in tokenizer.get_added_vocab() if token in tokenizer.all_special_tokens]
+    holding = [row.place for row in rows if any(token in question_of(row.prompt) for token in special)]
+    if holding:
+        lines.append(
+            f"prompts whose text holds special tokens, which the model reads as such: {len(holding)}, first {holding[0]}"
+        )
+    unknown = _unknown(tokenizer, [*texts, *(row.reference for row in rows)])
+    return [*lines, *([unknown] if unknown else [])]
+
+
+def _unknown(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> str:
+    """The characters of texts that the tokenizer does not know; "" where it knows all."""
+    counts = Counter(letter for text in texts for letter in set(text) if letter.isprintable() and not letter.isspace())
+    known = zip(counts, tokenizer(list(counts), add_special_tokens=False)["input_ids"], strict=True) if counts else ()
+    lost = [letter for letter, ids in known if not ids or tokenizer.unk_token_id in ids]
+    if not lost:
+        return ""
+    lost.sort(key=lambda letter: -counts[letter])
+    shown = ", ".join(f"{letter!r} (in {counts[letter]} texts)" for letter in lost[:8])
+    return f"characters that the tokenizer does not know, so that no response can hold them: {shown}" + (
+        f" and {len(lost) - 8} more" if len(lost) > 8 else ""
+    )
+
+
+def _short(text: str, *, end: bool = False) -> str:
+    """A text in quotes, cut to the width that is shown."""
+    if len(text) <= WIDE:
+        return repr(text)
+    return "..." + repr(text[-WIDE:]) if end else repr(text[:WIDE]) + "..."

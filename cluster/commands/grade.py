@@ -3,15 +3,17 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
 
-from actors.data.reading import read_objects
+from actors.data.files import BadRow, FileRow, read_files
+from actors.data.reading import text_of
 from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
@@ -19,13 +21,24 @@ from cluster.preparing.graders import Graders, progress
 from rewards import Case, Outcome, Question, Verdict
 
 NEEDED = ("response", "reference")
+SHOWN = 20  # bad rows that are named one by one
 
 
-def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A row and what is asked of its reward."""
+
+    row: FileRow
+    question: Question
+
+
+def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int) -> int:
     """Writes every row with its outcome, score and why, to a file or to stdout, and a table by outcome to stderr.
 
+    Rows that cannot be graded are named on stderr and left out; the others are graded. Returns how many are left out.
+
     Args:
-        path: JSON lines or Parquet with `response`, `reference`, and where they differ from row to row `reward` and
+        path: a file of rows, such as JSON lines or Parquet, with `response`, `reference`, and where they differ from row to row `reward` and
             `prompt`. Rows with the same value in a column `group` are siblings: responses to one prompt, which rewards
             that compare siblings grade together. A column `expected` (correct or wrong) is compared with the outcome.
         config: the settings of the rewards.
@@ -33,23 +46,36 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
         workers: processes; 0 takes one for each core.
 
     Raises:
-        ConfigError: the file cannot be read, a row lacks what it needs, or siblings differ in their prompt, reference
-            or reward; file and line are named.
+        ConfigError: the file cannot be read, or none of its rows can be graded.
     """
+    bad: list[BadRow] = []
     try:
-        rows = list(read_objects(path))
+        rows = list(read_files(str(path), bad.append))
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
-    questions = [_question(path, line, row, config) for line, row in rows]
-    groups = _groups(path, rows, questions)
-    console = Console(stderr=True)
+    asked = []
+    for row in rows:
+        try:
+            asked.append(Asked(row=row, question=_question(row, config)))
+        except ValueError as problem:
+            bad.append(BadRow(place=row.place, problem=str(problem)))
+    asked, groups = _groups(asked, bad)
+    if not asked:
+        raise ConfigError(f"no row of {path} can be graded" + (f": {bad[0]}" if bad else ": it holds none"))
     counts: Counter[tuple[str, str]] = Counter()
     with Graders(workers) as graders, _writer(out) as file:
-        verdicts = progress(_verdicts(graders, questions, groups), "grading", len(questions))
-        for (_, row), question, verdict in zip(rows, questions, verdicts, strict=True):
-            print(json.dumps(row | _found(verdict), ensure_ascii=False, default=str), file=file)
-            counts.update(_cells(question.reward, row, verdict))
+        verdicts = progress(_verdicts(graders, [each.question for each in asked], groups), "grading", len(asked))
+        for each, verdict in zip(asked, verdicts, strict=True):
+            print(_line(each.row.cells | _found(verdict)), file=file, flush=True)
+            counts.update(_cells(each.question.reward, each.row.cells, verdict))
+    console = Console(stderr=True)
     console.print(summary(counts))
+    for one in bad[:SHOWN]:
+        console.print(str(one), markup=False, highlight=False)
+    if bad:
+        more = f", of which the first {SHOWN} are named above" if len(bad) > SHOWN else ""
+        console.print(f"rows that could not be graded: {len(bad)} of {len(bad) + len(asked)}{more}")
+    return len(bad)
 
 
 def summary(counts: Counter[tuple[str, str]]) -> Table:
@@ -64,42 +90,74 @@ def summary(counts: Counter[tuple[str, str]]) -> Table:
     return table
 
 
-def _question(path: Path, line: int, row: dict[str, Any], config: GradingConfig) -> Question:
-    missing = [name for name in NEEDED if name not in row]
-    if missing:
-        raise ConfigError(f"{path}:{line} has no {missing[0]!r} (columns there: {', '.join(row) or 'none'})")
-    reward = row.get("reward", config.reward.name)
-    if reward not in config.reward.names:
-        raise ConfigError(f"{path}:{line} asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
-    text = {name: _text(row.get(name, "")) for name in (*NEEDED, "prompt")}
-    case = Case(**text, tokens=int(row.get("tokens", 0)), max_new_tokens=int(row.get("max_new_tokens", 0)))
-    return Question(reward=reward, case=case, settings=config.reward)
-
-
-def _groups(path: Path, rows: Sequence[tuple[int, dict[str, Any]]], questions: Sequence[Question]) -> list[list[int]]:
-    """The places of the siblings that are to be graded together, group by group.
+def _question(row: FileRow, config: GradingConfig) -> Question:
+    """What is asked of a row's reward.
 
     Raises:
-        ConfigError: siblings differ in their prompt, reference or reward.
+        ValueError: the row lacks what it takes; the problem says what.
     """
-    found: dict[str, list[int]] = {}
-    for place, ((line, row), question) in enumerate(zip(rows, questions, strict=True)):
-        if row.get("group") is None or not question.settings.wants_group(question.reward):
-            continue
-        siblings = found.setdefault(str(row["group"]), [])
-        siblings.append(place)
-        first = questions[siblings[0]]
+    cells = row.cells
+    missing = [name for name in NEEDED if cells.get(name) is None]
+    if missing:
+        raise ValueError(f"has no {missing[0]!r} (columns there: {', '.join(cells) or 'none'})")
+    reward = cells["reward"] if cells.get("reward") is not None else config.reward.name
+    if reward not in config.reward.names:
+        raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
+    text = {name: _text(name, cells.get(name)) for name in (*NEEDED, "prompt")}
+    lengths = {name: _count(name, cells.get(name)) for name in ("tokens", "max_new_tokens")}
+    return Question(reward=reward, case=Case(**text, **lengths), settings=config.reward)
+
+
+def _text(name: str, cell: Any) -> str:
+    try:
+        return "" if cell is None else text_of(cell)
+    except ValueError as problem:
+        raise ValueError(f"has in column {name!r} {problem}") from None
+
+
+def _count(name: str, cell: Any) -> int:
+    if cell is None:
+        return 0
+    if isinstance(cell, bool) or not isinstance(cell, int | float | str) or not str(cell).isdecimal():
+        raise ValueError(f"has {cell!r} in column {name!r}, expected a whole number")
+    return int(cell)
+
+
+def _groups(asked: Sequence[Asked], bad: list[BadRow]) -> tuple[list[Asked], list[list[int]]]:
+    """(the rows, without groups whose siblings differ; the places of siblings to be graded together, by group).
+
+    A group is one prompt's: where its rows differ in prompt, reference or reward, all of them are added to `bad`.
+    """
+    found: dict[str, list[Asked]] = {}
+    for each in asked:
+        if each.row.cells.get("group") is not None and each.question.settings.wants_group(each.question.reward):
+            found.setdefault(str(each.row.cells["group"]), []).append(each)
+    left_out = set()
+    for name, siblings in found.items():
+        if problem := _differ(name, siblings):
+            left_out.add(name)
+            bad += [BadRow(place=each.row.place, problem=problem) for each in siblings]
+    away = {id(each) for name in left_out for each in found[name]}
+    kept = [each for each in asked if id(each) not in away]
+    places = {id(each): place for place, each in enumerate(kept)}
+    return kept, [[places[id(each)] for each in found[name]] for name in found if name not in left_out]
+
+
+def _differ(group: str, siblings: Sequence[Asked]) -> str:
+    """In what the siblings of a group differ that they must share; "" where in nothing."""
+    first = siblings[0].question
+    for each in siblings[1:]:
         for name, ours, theirs in (
-            ("reward", question.reward, first.reward),
-            ("reference", question.case.reference, first.case.reference),
-            ("prompt", question.case.prompt, first.case.prompt),
+            ("reward", each.question.reward, first.reward),
+            ("reference", each.question.case.reference, first.case.reference),
+            ("prompt", each.question.case.prompt, first.case.prompt),
         ):
             if ours != theirs:
-                raise ConfigError(
-                    f"{path}:{line} has the {name} {ours[:80]!r} and line {rows[siblings[0]][0]} the {name} "
-                    f"{theirs[:80]!r}, but both are of the group {row['group']!r}: siblings answer one prompt"
+                return (
+                    f"is of the group {group!r}, in which {each.row.place} has the {name} {ours[:80]!r} and "
+                    f"{siblings[0].row.place} the {name} {theirs[:80]!r}: siblings answer one prompt"
                 )
-    return list(found.values())
+    return ""
 
 
 def _verdicts(graders: Graders, questions: Sequence[Question], groups: Sequence[Sequence[int]]) -> Iterator[Verdict]:
@@ -115,8 +173,18 @@ def _verdicts(graders: Graders, questions: Sequence[Question], groups: Sequence[
         yield early.pop(place) if place in grouped else next(alone)
 
 
-def _text(cell: Any) -> str:
-    return cell if isinstance(cell, str) else json.dumps(cell)
+def _line(row: Mapping[str, Any]) -> str:
+    """A row as one line of JSON; what cannot be encoded is escaped."""
+    line = json.dumps(row, ensure_ascii=False, default=str)
+    return line if _encodes(line) else json.dumps(row, default=str)
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _found(verdict: Verdict) -> dict[str, Any]:
@@ -124,7 +192,7 @@ def _found(verdict: Verdict) -> dict[str, Any]:
     return found | ({"parts": dict(verdict.parts)} if verdict.parts else {})
 
 
-def _cells(reward: str, row: dict[str, Any], verdict: Verdict) -> Iterator[tuple[str, str]]:
+def _cells(reward: str, row: Mapping[str, Any], verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield reward, "cases"
     yield reward, verdict.outcome.value
     if "expected" in row:

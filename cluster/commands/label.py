@@ -9,8 +9,10 @@ from typing import Any
 
 import ray
 
-from actors.data.prompts import render
-from actors.data.reading import read_objects
+from actors.data.files import FileRow, read_files
+from actors.data.messages import question_of
+from actors.data.reading import asked_of, text_in
+from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.grading.labels import Completer, CompleterClient, StepLabel, label_steps
 from actors.settings import GeneratorSettings
@@ -49,36 +51,38 @@ def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int
         ConfigError: the file cannot be read, or a row lacks what it needs; file and line are named.
     """
     try:
-        rows = list(read_objects(path))
+        rows = list(read_files(str(path)))
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
-    for line, row in rows:
-        if missing := [name for name in NEEDED if name not in row]:
-            raise ConfigError(f"{path}:{line} has no {missing[0]!r} (columns there: {', '.join(row) or 'none'})")
-        if not isinstance(row["steps"], list) or not all(isinstance(step, str) for step in row["steps"]):
-            raise ConfigError(f"{path}:{line} has {row['steps']!r} in column 'steps', expected a list of texts")
+    for row in rows:
+        if missing := [name for name in NEEDED if name not in row.cells]:
+            raise ConfigError(f"{row.place} has no {missing[0]!r} (columns there: {', '.join(row.cells) or 'none'})")
+        steps = row.cells["steps"]
+        if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
+            raise ConfigError(f"{row.place} has {steps!r} in column 'steps', expected a list of texts")
     environment = CPU_ENVIRONMENT if on_cpu else {}
     ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
     try:
-        labelled = asyncio.run(_labelled([row for _, row in rows], config, completions, on_cpu))
+        labelled = asyncio.run(_labelled(rows, config, completions, on_cpu))
     finally:
         ray.shutdown()
     with out.open("w", encoding="utf-8") as file:
-        for (_, row), labels in zip(rows, labelled, strict=True):
-            labelled_row = row | {"labels": [asdict(label) for label in labels]}
+        for row, labels in zip(rows, labelled, strict=True):
+            labelled_row = row.cells | {"labels": [asdict(label) for label in labels]}
             file.write(json.dumps(labelled_row, ensure_ascii=False, default=str) + "\n")
     return len(rows)
 
 
 async def _labelled(
-    rows: Sequence[dict[str, Any]], config: GradingConfig, completions: int, on_cpu: bool
+    rows: Sequence[FileRow], config: GradingConfig, completions: int, on_cpu: bool
 ) -> list[list[StepLabel]]:
     """The labels of each row, in order."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(config.model.path)
-    prompts = [render(row["prompt"], config.data, tokenizer) for row in rows]
-    texts = [prompt + "".join(row["steps"]) for prompt, row in zip(prompts, rows, strict=True)]
+    renderer = Renderer(config.data, tokenizer)
+    prompts = [renderer.render(asked_of(row, "prompt")) for row in rows]
+    texts = [prompt + "".join(row.cells["steps"]) for prompt, row in zip(prompts, rows, strict=True)]
     longest = max((len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts), default=0)
     spec = EngineSpec(
         model=config.model.path,
@@ -107,18 +111,20 @@ async def _labelled(
 
 async def _labels_of(
     prompt: str,
-    row: dict[str, Any],
+    row: FileRow,
     completer: CompleterClient,
     graders: Graders,
     config: GradingConfig,
     completions: int,
 ) -> list[StepLabel]:
     """The labels of one row."""
+    reward, reference = row.cells.get("reward", config.reward.name), text_in(row, "reference")
+    asked = question_of(asked_of(row, "prompt"))
 
     async def grade(response: str) -> Outcome:
-        case = Case(response=response, reference=str(row["reference"]), prompt=prompt, question=row["prompt"])
-        question = Question(reward=row.get("reward", config.reward.name), case=case, settings=config.reward)
+        case = Case(response=response, reference=reference, prompt=prompt, question=asked)
+        question = Question(reward=reward, case=case, settings=config.reward)
         (verdict,) = await asyncio.to_thread(lambda: list(graders.grade([question])))
         return verdict.outcome
 
-    return await label_steps(prompt, row["steps"], completer.complete, grade, completions=completions)
+    return await label_steps(prompt, row.cells["steps"], completer.complete, grade, completions=completions)

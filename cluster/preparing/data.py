@@ -64,9 +64,7 @@ def prepare_data(
             read_worked(config.warmup.path, config.warmup.prompt_column, config.warmup.response_column)
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
-    return PreparedData(
-        prompts=prompts, shares=shares, left_out=loaded.left_out, heldout=heldout, stored=stored
-    )
+    return PreparedData(prompts=prompts, shares=shares, left_out=loaded.left_out, heldout=heldout, stored=stored)
 
 
 def _prompts(

@@ -30,6 +30,7 @@ class Prepared:
 
     config: RunConfig  # paths filled in
     prompts: tuple[Prompt, ...]
+    shares: tuple[tuple[int, float], ...]  # of each path of the data: how many prompts are its, and its weight
     left_out: int  # prompts too long to use
     heldout: tuple[Prompt, ...]  # for evaluation
     stored: StoredGroups | None  # groups to train on that are not sampled
@@ -67,6 +68,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
     return Prepared(
         config=config,
         prompts=data.prompts,
+        shares=data.shares,
         left_out=data.left_out,
         heldout=data.heldout,
         stored=data.stored,

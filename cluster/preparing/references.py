@@ -9,8 +9,6 @@ from cluster.config.errors import ConfigError
 from cluster.preparing.graders import Graders, progress
 from rewards import REWARDS, Case, Outcome, Question, RewardSettings
 
-NOTHING = ""  # the response that no reference may find right
-
 
 def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: Graders) -> list[BadRow]:
     """The rows whose reward or reference is unusable; equal references are looked at once.
@@ -35,7 +33,9 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
         found = dict(zip(references, answers, strict=True))
         if whole := next((problem for problem in found.values() if problem.startswith("reward.")), ""):
             raise ConfigError(whole)  # of the reward's settings: the same for every reference
-        found |= _right_without_answer(reward, [text for text in references if not found[text]], settings, graders)
+        if _reads_references(reward, settings):
+            usable = [text for text in references if not found[text]]
+            found |= right_without_answer(reward, usable, settings, graders)
         bad += [
             BadRow(place=row.place, problem=f"cannot be graded against: {found[reference]}")
             for reference, of_it in asked[reward].items()
@@ -45,18 +45,24 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
     return bad
 
 
-def _right_without_answer(
+def right_without_answer(
     reward: str, references: Sequence[str], settings: RewardSettings, graders: Graders
 ) -> dict[str, str]:
-    """What is wrong with references that find a response without any text right."""
-    cases = [Case(response=NOTHING, reference=reference) for reference in references]
+    """What is wrong with the references that find a response right which says or does nothing."""
+    nothings = {""} | {REWARDS[leaf.kind].nothing for leaf in settings.leaves(reward).values()}
+    cases = [Case(response=nothing, reference=reference) for reference in references for nothing in sorted(nothings)]
     questions = [Question(reward=reward, case=case, settings=settings) for case in cases]
     verdicts = progress(graders.grade(questions), f"an empty answer for {reward}", len(questions))
     return {
-        reference: f"a response without any text is right ({verdict.why}), so the row teaches nothing"
-        for reference, verdict in zip(references, verdicts, strict=True)
+        case.reference: f"the response {case.response!r} is right ({verdict.why}), so the row teaches nothing"
+        for case, verdict in zip(cases, verdicts, strict=True)
         if verdict.outcome is Outcome.CORRECT
     }
+
+
+def _reads_references(reward: str, settings: RewardSettings) -> bool:
+    """Whether a built-in reward compares with the reference; a person's own function may like what it likes."""
+    return any(REWARDS[leaf.kind].check is not None for leaf in settings.leaves(reward).values())
 
 
 def _takes_text(reward: str, settings: RewardSettings) -> bool:

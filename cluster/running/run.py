@@ -39,7 +39,8 @@ class Run:
         self.counters = Counters()
         scores = ScoreHistory()
         chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
-        prompts = PromptSource(prepared.prompts, config.run.seed, chooser=chooser)
+        seed = config.run.seed if config.data.seed is None else config.data.seed
+        prompts = PromptSource(prepared.prompts, seed, chooser=chooser, shares=prepared.shares)
         self.groups = GroupSource(
             config=config, prompts=prompts, filter=actors.filter, generators=actors.generators, stored=prepared.stored
         )

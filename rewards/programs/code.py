@@ -118,20 +118,6 @@ def check_code(reference: str) -> None:
     check_wanted(parsed(reference))
 
 
-def right_without_answer(reference: str, settings: CodeSettings, budget: Budget) -> str:
-    """Why a reference is right for a response without an answer; "" where it is not. Runs it once.
-
-    Raises:
-        RuntimeError: there is no working sandbox, or the tests themselves fail or assert nothing.
-        ValueError: the reference is in no form.
-    """
-    for response in ("", "pass"):
-        found = code(Case(response=response, reference=reference), settings, budget)
-        if found.outcome is Outcome.CORRECT:
-            return f"the response {response!r} is right: {found.why}"
-    return ""
-
-
 def _needed(wanted: Functions | Calls | Runs) -> frozenset[str]:
     """The global names that the code has to define."""
     if isinstance(wanted, Runs):

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rewards.programs.code import CodeSettings, check_code, code, right_without_answer
+from rewards.programs.code import CodeSettings, check_code, code
 from rewards.programs.sandbox import sandbox_problem
 from rewards.settings import Budget
 from rewards.verdict import Case, Outcome
@@ -93,7 +93,9 @@ def test_tests_that_do_not_reach_the_code_are_an_error_of_the_reference(referenc
 @confined
 def test_no_reference_is_right_for_a_response_without_an_answer() -> None:
     for form in ("a function", "unittest", "a comparison", "APPS"):
-        assert right_without_answer(json.dumps(HELD[form]), CodeSettings(), Budget()) == ""
+        for nothing in ("", "pass"):
+            case = Case(response=nothing, reference=json.dumps(HELD[form]))
+            assert code(case, CodeSettings(), Budget()).outcome is not Outcome.CORRECT
 
 
 @each(

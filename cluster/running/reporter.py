@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.errors import RolloutFailed
 from actors.filtering.client import FilterClient
 from actors.grading.client import VerifierClient
 from actors.pool import GeneratorPool
 from actors.types import Summary
 from cluster.config.run_config import RunConfig
+from cluster.reporting.hints import AllWrong
+from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
@@ -43,6 +46,8 @@ class Reporter:
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
         self._failure_shown = False
+        self._lost_shown: set[str] = set()  # reasons for which groups could not be produced
+        self._all_wrong = AllWrong()
 
     def begin(self) -> None:
         """The clock of training starts."""
@@ -84,6 +89,23 @@ class Reporter:
         if failure and not self._failure_shown:
             self._failure_shown = True
             self._display.say(f"a response has no verdict, and is not trained on. The first reason: {failure}")
+
+    def show_lost(self, failure: RolloutFailed) -> None:
+        """A group that could not be produced: the first for each reason in full, all of them in the log."""
+        LOGGER.info("a group is lost (%s): %s", failure.reason, failure)
+        if failure.reason not in self._lost_shown:
+            self._lost_shown.add(failure.reason)
+            self._display.say(f"a group is lost ({failure.reason}), the first of this kind: {failure}")
+
+    def watch(self, summary: Summary) -> None:
+        """A graded group: a hint where no response has been correct for long."""
+        if hint := self._all_wrong.add(summary):
+            self._display.say(hint)
+
+    def say_what_is_wrong(self) -> None:
+        """At the end of a run that found nothing to learn from: what its verdicts have in common, if all were wrong."""
+        if hint := self._all_wrong.hint():
+            self._display.say(hint)
 
     def say_where_the_time_went(self) -> None:
         """One sentence at the end of the run."""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
+from cluster.reporting.terminal import never_fail_to_encode, say
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
 SETTING = "section.key=value"
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest:
         options.items += rest  # settings that stand behind an option
+    never_fail_to_encode()
     log_to_terminal(options.verbose)
     if others := other_packages(Path.cwd()):
         return _fail(EXIT_MISTAKE, _shadowed(others))
@@ -173,7 +175,7 @@ def _algorithms(options: argparse.Namespace) -> int:
     if unknown:
         raise ConfigError(f"there is no algorithm {unknown[0]!r}; there are {', '.join(ALGORITHMS)}")
     for name in options.names or ALGORITHMS:
-        print(f"{name}\n    {ALGORITHMS[name].about}\n    {objective_line(algorithm_of(name))}\n")
+        say(f"{name}\n    {ALGORITHMS[name].about}\n    {objective_line(algorithm_of(name))}\n")
     return 0
 
 
@@ -182,14 +184,19 @@ def _compare(options: argparse.Namespace) -> int:
     from cluster.comparing.plan import plan_comparison
     from cluster.config.errors import ConfigError
     from cluster.config.reading import load_methods
+    from cluster.config.sections import check_folder_name
 
     overrides = [item for item in options.items if "=" in item]
     files = [Path(item) for item in options.items if "=" not in item]
+    try:
+        check_folder_name(options.name)
+    except ValueError as failure:
+        raise ConfigError(f"--name {failure}") from failure
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
     methods = load_methods(files, overrides, options.each or "")
     folder, failed = compare(plan_comparison(options.name, options.title or options.name, methods, options.seeds))
-    print(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
+    say(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
 
 
@@ -219,7 +226,7 @@ def _check(options: argparse.Namespace) -> int:
     else:
         config = grading_config(options.items, data=str(options.data))
     with Graders() as graders:
-        bad = check_data(config, print, graders)
+        bad = check_data(config, say, graders)
     return EXIT_MISTAKE if bad else 0
 
 
@@ -236,7 +243,7 @@ def _label(options: argparse.Namespace) -> int:
         raise ConfigError("winnow label needs model.path=FOLDER: the model that completes the steps")
     on_cpu = not any(resources["GPU"] for resources in this_machine().values())
     count = label_file(options.steps, config, options.out, completions=options.completions, on_cpu=on_cpu)
-    print(f"done: {count} rows with labels in {options.out}")
+    say(f"done: {count} rows with labels in {options.out}")
     return 0
 
 
@@ -257,11 +264,11 @@ def _train(options: argparse.Namespace) -> int:
     if options.plan:
         from cluster.commands.plan import plan
 
-        print(plan(config))
+        say(plan(config))
         return 0
     from cluster.running.train import train
 
-    print(_where_to_look(train(config)))
+    say(_where_to_look(train(config)))
     return 0
 
 
@@ -284,7 +291,7 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
 
 def _fail(status: int, sentence: str) -> int:
     LOGGER.debug("ended with status %d", status, exc_info=sys.exc_info()[0] is not None)
-    print(f"winnow: {sentence}", file=sys.stderr)
+    say(f"winnow: {sentence}", file=sys.stderr)
     return status
 
 

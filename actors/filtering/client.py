@@ -70,7 +70,7 @@ class FilterClient:
         self._run.in_flight[request.group] = PromptVisit(prompt_id=request.prompt.id, visit=request.visit)
 
     async def offer(self, summary: Summary, group: GroupRef) -> None:
-        """Returns when the filter has the group; a call that is given up before goes on, so that the group is not lost."""
+        """Returns when the filter has the group. A call that is given up before goes on: the group is not lost."""
         run = self._run
         run.offered[summary.id] = _Offer(summary=summary, group=group)
         run.unsent.append(summary.id)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.table import Table
 
 from actors.data.reading import read_objects
@@ -16,6 +15,7 @@ from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
 from cluster.preparing.graders import Graders, progress
+from cluster.reporting.terminal import console
 from rewards import Case, Outcome, Question, Verdict
 
 NEEDED = ("response", "reference")
@@ -42,14 +42,14 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
         raise ConfigError(str(failure)) from failure
     questions = [_question(path, line, row, config) for line, row in rows]
     groups = _groups(path, rows, questions)
-    console = Console(stderr=True)
+    terminal = console(sys.stderr)
     counts: Counter[tuple[str, str]] = Counter()
     with Graders(workers) as graders, _writer(out) as file:
         verdicts = progress(_verdicts(graders, questions, groups), "grading", len(questions))
         for (_, row), question, verdict in zip(rows, questions, verdicts, strict=True):
             print(json.dumps(row | _found(verdict), ensure_ascii=False, default=str), file=file)
             counts.update(_cells(question.reward, row, verdict))
-    console.print(summary(counts))
+    terminal.print(summary(counts))
 
 
 def summary(counts: Counter[tuple[str, str]]) -> Table:

@@ -2,15 +2,19 @@
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
+from cluster.placement.reachable import check_reachable
 
 
 @contextmanager
@@ -26,17 +30,22 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
-    if not address:
+    if address:
+        check_reachable(address)
+    else:
         layout = layout_for(config, this_machine())
+        demand_token()
     try:
-        context = ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            namespace=f"winnow-{os.getpid()}",
-        )
-    except ConnectionError as failure:
-        raise ConfigError(f"no Ray cluster answers at {address!r} (cluster.address): {failure}") from failure
+        with our_signals():
+            context = ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                namespace=f"winnow-{os.getpid()}",
+            )
+    except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
+        where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"
+        raise ConfigError(f"cannot join or start {where}: {failure}") from failure
     try:
         if address:
             known: list[dict[str, Any]] = ray.nodes()
@@ -45,6 +54,26 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         yield layout, context.dashboard_url or ""
     finally:
         ray.shutdown()
+
+
+def demand_token() -> None:
+    """Has the cluster that is about to be started on this machine refuse whoever does not know its token: RAY_AUTH_TOKEN
+    where that is set, else the one in the file of this user alone that Ray makes. RAY_AUTH_MODE in the environment goes
+    before."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+@contextmanager
+def our_signals() -> Iterator[None]:
+    """Keeps what this process does at SIGTERM: `ray.init` would have it end without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:

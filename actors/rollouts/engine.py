@@ -90,11 +90,16 @@ class Engine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
+            min_tokens=min(sampling.min_tokens, sampling.max_tokens),
+            stop=list(sampling.stop),
+            stop_token_ids=list(sampling.stop_token_ids),
+            include_stop_str_in_output=True,
             seed=seed,
             logprobs=0,
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            detokenize=False,
+            detokenize=bool(sampling.stop),  # the engine looks for texts in what it decodes
+            skip_special_tokens=False,  # so that it finds those that are special tokens, too
             skip_clone=True,  # they are this request's alone, and a copy costs more than making them
         )
         output = await self._run(list(tokens), params)

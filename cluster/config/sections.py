@@ -6,7 +6,6 @@ from pydantic import Field, field_validator
 
 from rewards.settings import Section
 
-
 FOLDER_NAME_BYTES = 200  # of a name; file systems take 255, and a number may follow
 
 

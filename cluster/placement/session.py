@@ -57,9 +57,8 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
 
 
 def demand_token() -> None:
-    """Has the cluster that is about to be started on this machine refuse whoever does not know its token: RAY_AUTH_TOKEN
-    where that is set, else the one in the file of this user alone that Ray makes. RAY_AUTH_MODE in the environment goes
-    before."""
+    """Has the cluster that is about to be started here refuse whoever does not know its token: RAY_AUTH_TOKEN where that
+    is set, else the one in this user's file that Ray makes. RAY_AUTH_MODE in the environment goes before."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 

@@ -98,7 +98,7 @@ RUN = '[world]\nname = "addition"\n[run]\nnote = "é"\n'
         (RUN.encode("latin-1"), r"run\.toml:4 holds the byte b'\\xe9', which is not UTF-8: save the file as UTF-8"),
         (RUN.encode("cp1252"), r"run\.toml:4 holds the byte"),
         (RUN.encode("utf-16"), r"run\.toml:1 holds the byte .*; it begins as UTF-16 does"),
-        (RUN.encode("utf-16-le"), r"is not TOML"),
+        (RUN.encode("utf-16-le"), r"run\.toml:4 holds the byte"),
         (b"\xff\xfe\x00", r"not UTF-8"),
         (RUN.encode() + b"\x80", r"run\.toml:5 holds the byte b'\\x80'"),
         (b'[run]\nnote = "\xed\xa0\x80"', r"run\.toml:2 holds the byte"),

@@ -1,0 +1,58 @@
+"""Loads a Python file of a person's own: rewards, algorithms, drop rules. Each file is run once in a process."""
+
+import importlib.util
+import sys
+import traceback
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+
+def load_file(file: str, holds: str) -> ModuleType:
+    """The file as a module; the folder that it lies in can be imported from.
+
+    What it defines can be pickled by value, so that processes that do not know the file can be sent it.
+
+    Args:
+        file: its path.
+        holds: what it must hold, for the message.
+
+    Raises:
+        ValueError: there is no such file, or it raises something; the message says where.
+    """
+    loaded = _loaded(str(Path(file).absolute()) if file else "", file)
+    if isinstance(loaded, str):
+        raise ValueError(loaded.replace("HOLDS", holds))
+    return loaded
+
+
+@cache
+def _loaded(path: str, shown: str) -> ModuleType | str:
+    """The module, or what is wrong with it, with HOLDS for what it should hold."""
+    if not Path(path).is_file():
+        return f"file must be a Python file with HOLDS, and there is no file {shown!r}"
+    name = f"winnow_own_file_{_loaded.cache_info().currsize}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        return f"file must be a Python file whose name ends in .py, got {shown}"
+    module = importlib.util.module_from_spec(spec)
+    if (folder := str(Path(path).parent)) not in sys.path:
+        sys.path.append(folder)  # behind everything else
+    sys.modules[name] = module  # dataclasses look for their module there while they are made
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as failure:  # a person's file raises what it likes
+        advice = "Mend it, or install the module where winnow runs" if isinstance(failure, ImportError) else "Mend it"
+        where = f"{shown}, line {_line(failure, path)}"
+        return f"file must load without an error: {where}: {type(failure).__name__}: {failure}. {advice}"
+    finally:
+        del sys.modules[name]  # what no module can be found for is pickled by value
+    return module
+
+
+def _line(failure: BaseException, path: str) -> str:
+    """The last line of the file that had part in a failure."""
+    if isinstance(failure, SyntaxError) and failure.filename == path:
+        return str(failure.lineno)
+    lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]
+    return str(lines[-1]) if lines else "unknown"

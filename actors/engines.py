@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from actors.errors import EngineDied
 from actors.settings import RolloutSettings
 from actors.types import EngineSpec, Finish, Purpose
 
@@ -57,10 +58,19 @@ class Sampler(Protocol):
 
 
 def start_engine(spec: EngineSpec) -> "Engine":
-    """A running engine in this process, which loads vLLM: seconds on a GPU, longer where it captures CUDA graphs."""
-    from actors.rollouts.engine import Engine
+    """A running engine in this process, which loads vLLM: seconds on a GPU, longer where it captures CUDA graphs.
 
-    return Engine(spec)
+    Raises:
+        EngineDied: it does not start; the message ends with what it printed last, which has the cause.
+    """
+    from actors.rollouts.engine import Engine
+    from actors.rollouts.last_lines import with_last_lines
+
+    try:
+        return Engine(spec)
+    except Exception as failure:  # vLLM raises many kinds
+        reason = f"vLLM's engine does not start with the model {spec.model}: {type(failure).__name__}: {failure}"
+        raise EngineDied(with_last_lines(reason)) from None
 
 
 def sampling_for(purpose: Purpose, rollout: RolloutSettings) -> Sampling:

@@ -11,13 +11,14 @@ from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
 
-EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
+EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 1, 3, 130, 143
 SETTING = "section.key=value"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted."""
+    """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted,
+    143 ended by SIGTERM."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
@@ -276,15 +277,23 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
     """The exit status of a command; what ends it early becomes a sentence on stderr."""
     from actors.errors import BrokenPart, Starved
     from cluster.config.errors import ConfigError
+    from cluster.running.signals import Terminated, sigterm_interrupts
 
     try:
-        return command(options)
+        with sigterm_interrupts():
+            return command(options)
     except ConfigError as mistake:
         return _fail(EXIT_MISTAKE, str(mistake))
     except Starved as starved:
         return _fail(EXIT_STARVED, f"stopped, with a checkpoint: {starved}")
     except BrokenPart as failure:
         return _fail(EXIT_BROKEN, f"failed: {failure}")
+    except OSError as failure:
+        if not failure.strerror:
+            raise
+        return _fail(EXIT_BROKEN, f"failed: {failure.strerror}" + (f": {failure.filename}" if failure.filename else ""))
+    except Terminated:
+        return _fail(EXIT_TERMINATED, f"ended by SIGTERM; {kept}")
     except KeyboardInterrupt:
         return _fail(EXIT_INTERRUPTED, f"interrupted; {kept}")
 

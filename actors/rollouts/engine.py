@@ -23,6 +23,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
+from actors.rollouts.last_lines import with_last_lines
 from actors.types import EngineSpec, Finish, HeldWeights
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def _asks_the_engine(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable
         try:
             return await method(*args, **kwargs)
         except EngineDeadError:
-            raise EngineDied(
-                "the process of vLLM's engine has ended; what it printed last is in Ray's log of this actor"
-            ) from None
+            raise EngineDied(with_last_lines("the process of vLLM's engine has ended")) from None
 
     return asking
 

@@ -57,7 +57,7 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
 
 
 def demand_token() -> None:
-    """Has the cluster that is about to be started here refuse whoever does not know its token: RAY_AUTH_TOKEN where that
+    """Has a cluster that is about to be started here refuse whoever does not know its token: RAY_AUTH_TOKEN where that
     is set, else the one in this user's file that Ray makes. RAY_AUTH_MODE in the environment goes before."""
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 

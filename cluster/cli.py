@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
@@ -181,7 +182,6 @@ def _algorithms(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from cluster.comparing.compare import compare
     from cluster.comparing.plan import plan_comparison
     from cluster.config.errors import ConfigError
     from cluster.config.reading import load_methods
@@ -196,6 +196,9 @@ def _compare(options: argparse.Namespace) -> int:
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
     methods = load_methods(files, overrides, options.each or "")
+    demand_token(next(iter(methods.values())).cluster.address)
+    from cluster.comparing.compare import compare
+
     folder, failed = compare(plan_comparison(options.name, options.title or options.name, methods, options.seeds))
     say(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
@@ -232,6 +235,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _label(options: argparse.Namespace) -> int:
+    demand_token("")
     from cluster.commands.label import label_file
     from cluster.config.errors import ConfigError
     from cluster.config.reading import grading_config
@@ -267,6 +271,7 @@ def _train(options: argparse.Namespace) -> int:
 
         say(plan(config))
         return 0
+    demand_token(config.cluster.address)
     from cluster.running.train import train
 
     say(_where_to_look(train(config)))

@@ -11,10 +11,12 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
+from actors.errors import BrokenPart
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
-from cluster.placement.reachable import check_reachable
+from cluster.placement.reachable import check_reachable, unreachable
+from cluster.placement.token import check_token
 
 
 @contextmanager
@@ -25,6 +27,7 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
 
     Raises:
         ConfigError: the cluster is smaller than the layout wants, or cannot be reached.
+        BrokenPart: the cluster has ended meanwhile.
     """
     address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -34,7 +37,6 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         check_reachable(address)
     else:
         layout = layout_for(config, this_machine())
-        demand_token()
     try:
         with our_signals():
             context = ray.init(
@@ -51,15 +53,15 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
             known: list[dict[str, Any]] = ray.nodes()
             nodes = {node["NodeManagerAddress"]: node["Resources"] for node in known if node["Alive"]}
             layout = layout_for(config, nodes)
+        else:
+            check_token()
         yield layout, context.dashboard_url or ""
+    except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
+        if address not in ("", "auto") and (problem := unreachable(address)):
+            raise BrokenPart(f"the Ray cluster at {address!r} has ended ({problem}); what is on disk is kept") from end
+        raise
     finally:
         ray.shutdown()
-
-
-def demand_token() -> None:
-    """Has a cluster that is about to be started here refuse whoever does not know its token: RAY_AUTH_TOKEN where that
-    is set, else the one in this user's file that Ray makes. RAY_AUTH_MODE in the environment goes before."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextmanager

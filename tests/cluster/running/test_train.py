@@ -107,6 +107,6 @@ def test_gsm8k_goes_through_with_its_own_columns_and_answers(runs: Runs, tmp_pat
     folder = runs.train(load_config(ROOT / "deploy/runs/gsm8k.toml", overrides))
     lines = metrics_of(folder)
     assert len(lines) == 3
-    rows = pq.read_table(folder / "trajectories/step=1/groups.parquet").to_pylist()
+    rows = pq.read_table(folder / "trajectories/step-1/groups.parquet").to_pylist()
     assert all("####" in row["reference"] for row in rows)
     assert all(row["tokens"] for row in rows)

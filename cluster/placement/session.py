@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,12 +12,14 @@ from typing import Any
 import ray
 from ray.exceptions import RayError
 
-from actors.errors import BrokenPart
+from actors.errors import ActorDied, BrokenPart
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
 from cluster.placement.reachable import check_reachable, unreachable
 from cluster.placement.token import check_token
+
+LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor has died
 
 
 @contextmanager
@@ -57,11 +60,20 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
             check_token()
         yield layout, context.dashboard_url or ""
     except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
-        if address not in ("", "auto") and (problem := unreachable(address)):
+        if address not in ("", "auto") and (problem := _has_ended(address, patient=isinstance(end, ActorDied))):
             raise BrokenPart(f"the Ray cluster at {address!r} has ended ({problem}); what is on disk is kept") from end
         raise
     finally:
         ray.shutdown()
+
+
+def _has_ended(address: str, *, patient: bool) -> str:
+    """Why the cluster does not answer, "" where it does; a `patient` caller lost an actor, whose node may go first."""
+    for _ in range(LOOKS if patient else 1):
+        if problem := unreachable(address):
+            return problem
+        time.sleep(SECONDS_BETWEEN if patient else 0)
+    return ""
 
 
 @contextmanager

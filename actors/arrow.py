@@ -1,14 +1,18 @@
 """Groups as Arrow record batches: how they lie in the object store, and how they are written to Parquet.
 
-One row per response. `group_of(batch_of(group))` gives the group back bit for bit. Files of older runs
-lack the columns of `ADDED`; `data.stored` reads such files with the value that stands there.
+One row per response. `group_of(batch_of(group))` gives the group back bit for bit, except that a lone surrogate in a
+text, which UTF-8 cannot hold, is written as its escape sequence. Files of older runs lack the columns of `ADDED`;
+`data.stored` reads such files with the value that stands there.
 """
 
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from actors.errors import Unpackable
 from actors.types import Finish, Group, Prompt, Trajectory
 from rewards import Outcome, SpanReward, Verdict
 
@@ -49,7 +53,34 @@ _NO_SPANS = pa.array([], SPAN)
 
 
 def batch_of(group: Group) -> pa.RecordBatch:
-    """The group as a record batch of G rows with `SCHEMA`."""
+    """The group as a record batch of G rows with `SCHEMA`.
+
+    Raises:
+        Unpackable: Arrow refuses a value of it.
+    """
+    try:
+        return _batch_of(group)
+    except Unpackable as failure:
+        raise Unpackable(f"group {group.id} (prompt {group.prompt.id}) cannot be stored: {failure}") from failure
+
+
+def fault_of(verdict: Verdict) -> str:
+    """Why the verdict cannot be stored in a group, such as a part that is no number; "" where it can."""
+    try:
+        cells = {
+            "score": verdict.score,
+            "parts": list(verdict.parts.items()),
+            "why": verdict.why,
+            "spans": [vars(span) for span in verdict.span_rewards],
+        }
+        for name, cell in cells.items():
+            _array(SCHEMA.field(name), [cell])
+    except (Unpackable, TypeError, AttributeError) as failure:
+        return str(failure)
+    return ""
+
+
+def _batch_of(group: Group) -> pa.RecordBatch:
     prompt, rows = group.prompt, list(zip(group.trajectories, group.verdicts, strict=True))
     ends = _ends([t.tokens for t, _ in rows])
     span_rewards = list(group.span_rewards) or [np.empty(0, np.float32)] * len(rows)
@@ -77,7 +108,7 @@ def batch_of(group: Group) -> pa.RecordBatch:
         "spans": _spans(group),
     }
     arrays = [
-        value if isinstance(value, pa.Array) else pa.array(value, field.type)
+        value if isinstance(value, pa.Array) else _array(field, value)
         for field, value in zip(SCHEMA, columns.values(), strict=True)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
@@ -131,6 +162,29 @@ def group_of(batch: pa.RecordBatch) -> Group:
     )
 
 
+def _array(field: pa.Field, values: Iterable[Any]) -> pa.Array:
+    """A column.
+
+    Raises:
+        Unpackable: Arrow refuses a value of it.
+    """
+    try:
+        texts = field.type == pa.string()
+        column = pa.array([_encodable(text) for text in values] if texts else values, field.type)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as failure:
+        raise Unpackable(f"{field.name} = {list(values)!r:.200}: {failure}") from failure
+    if column.null_count and not field.nullable:
+        raise Unpackable(f"{field.name} = {list(values)!r:.200}: there is no value")
+    return column
+
+
+def _encodable(text: object) -> str:
+    """The text with every lone surrogate as its escape sequence, such as \\udcff."""
+    if not isinstance(text, str):
+        raise TypeError(f"expected a text, got {type(text).__name__}")
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def _ends(rows: list[np.ndarray]) -> pa.Array:
     return pa.array(np.cumsum([0, *(row.size for row in rows)], dtype=np.int32))
 
@@ -142,7 +196,7 @@ def _ragged(rows: list[np.ndarray], ends: pa.Array, kind: pa.DataType) -> pa.Lis
 def _spans(group: Group) -> pa.ListArray:
     spans = [[vars(span) for span in verdict.span_rewards] for verdict in group.verdicts]
     if any(spans):
-        return pa.array(spans, pa.list_(SPAN))
+        return _array(SCHEMA.field("spans"), spans)
     return pa.ListArray.from_arrays(pa.array([0] * (len(spans) + 1), pa.int32()), _NO_SPANS)
 
 

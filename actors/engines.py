@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from actors.errors import EngineDied
 from actors.settings import RolloutSettings
 from actors.types import EngineSpec, Finish, Purpose
 
@@ -25,6 +26,9 @@ class Sampling:
     temperature: float  # 0 takes the likeliest token each time
     top_p: float  # share of the probability from which tokens are drawn
     max_tokens: int  # most tokens of a completion, at least 1
+    min_tokens: int = 0  # fewest tokens of a completion, where `max_tokens` allows as many
+    stop: tuple[str, ...] = ()  # texts that end a completion and stay in it, found among special tokens too
+    stop_token_ids: tuple[int, ...] = ()  # tokens that end a completion and stay in it, beside the end-of-text token
     completions: int = 1  # how many, all of the same prompt
 
 
@@ -54,20 +58,33 @@ class Sampler(Protocol):
 
 
 def start_engine(spec: EngineSpec) -> "Engine":
-    """A running engine in this process, which loads vLLM: seconds on a GPU, longer where it captures CUDA graphs."""
-    from actors.rollouts.engine import Engine
+    """A running engine in this process, which loads vLLM: seconds on a GPU, longer where it captures CUDA graphs.
 
-    return Engine(spec)
+    Raises:
+        EngineDied: it does not start; the message ends with what it printed last, which has the cause.
+    """
+    from actors.rollouts.engine import Engine
+    from actors.rollouts.last_lines import with_last_lines
+
+    try:
+        return Engine(spec)
+    except Exception as failure:  # vLLM raises many kinds
+        reason = f"vLLM's engine does not start with the model {spec.model}: {type(failure).__name__}: {failure}"
+        raise EngineDied(with_last_lines(reason)) from None
 
 
 def sampling_for(purpose: Purpose, rollout: RolloutSettings) -> Sampling:
     """How responses of this purpose are sampled in a run.
 
-    Evaluations and labels draw from the whole distribution, so that they ask every algorithm the same question.
+    Evaluations and labels draw from the whole distribution, so that they ask every algorithm the same question. What
+    ends a response is the same for all.
     """
     greedy, training = purpose is Purpose.GREEDY_BASELINE, purpose is Purpose.TRAINING
     return Sampling(
         temperature=0.0 if greedy else rollout.temperature,
         top_p=rollout.top_p if training else 1.0,
         max_tokens=rollout.max_new_tokens,
+        min_tokens=rollout.min_tokens,
+        stop=rollout.stop,
+        stop_token_ids=rollout.stop_token_ids,
     )

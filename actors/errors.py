@@ -6,6 +6,7 @@ WinnowError
 ├── BrokenPart         a part of the run failed: the run ends with its name and what it said
 │   └── ActorDied      its process is gone; a run goes on without a generator as long as one is left
 ├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
+├── Unpackable         a group holds something that Arrow cannot store
 ├── RolloutFailed      one group could not be produced: it is dropped and counted
 └── BrokenVerifier     one call to a verifier did not come back: its responses have the outcome `error`
 """
@@ -33,6 +34,10 @@ class ActorDied(BrokenPart):
 
 class EngineDied(WinnowError):
     """The process of vLLM's engine is gone, and with it the actor around it. Needs no vLLM to be unpickled."""
+
+
+class Unpackable(WinnowError):
+    """A group cannot be packed; the message names the group, the column and what Arrow says of it."""
 
 
 class RolloutFailed(WinnowError):

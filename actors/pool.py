@@ -26,7 +26,7 @@ class GeneratorPool:
         """One graded group: its summary and a reference to its packed record batch.
 
         Raises:
-            RolloutFailed: it timed out or failed twice.
+            RolloutFailed: it timed out or failed twice, or it cannot be packed.
             BrokenPart: no generator is left.
         """
         failure: Exception | None = None

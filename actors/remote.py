@@ -42,7 +42,7 @@ def translated(failure: RayError, part: str) -> BrokenPart:
     if isinstance(cause, EngineDied):
         return ActorDied(f"{part}: {cause}")
     if isinstance(failure, RayActorError):
-        return ActorDied(f"{part}: {failure}")
+        return ActorDied(f"{part}: {' '.join(str(failure).split())}")
     return BrokenPart(f"{part} failed: {failure}")
 
 

@@ -1,16 +1,20 @@
 """The settings of data, generators, verifiers and the filter. Plain checked values; imports nothing heavy."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from actors.filtering.own import known_rules
+from actors.filtering.rules import RULES, DropRule
 from rewards.settings import Section
 
 TRUNCATION = (
     "the engine would renormalise over the tokens it kept and the learner over all of them, which biases ratios. "
     "Use temperature instead"
 )
+
+MOST_STOPS = 16  # texts, or tokens, that end a response
 
 
 class WorldSettings(Section):
@@ -36,7 +40,9 @@ class DataSettings(Section):
     template: str = "{prompt}"  # what stands around each prompt
     chat: bool | None = None  # wrap in the tokenizer's chat template; unset: where it has one
     chat_template: str = ""  # a file with a chat template, or the name of one of the tokenizer's; unset: its own
-    chat_arguments: dict[str, bool | int | float | str] = Field(default={})  # for the chat template, such as {enable_thinking = false}
+    chat_arguments: dict[str, bool | int | float | str] = Field(
+        default={}
+    )  # for the chat template, such as {enable_thinking = false}
     system: str = ""  # system message of the chat template, where neither messages nor row bring one
     too_long_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
     seed: int | None = None  # of the order of the prompts; unset: run.seed
@@ -92,7 +98,13 @@ class RolloutSettings(Section):
     choose: Literal["uniform", "likely-mixed"] = "uniform"  # which prompts; the latter by their former verdicts
     first_stage: int = 0  # responses first, the rest only where the filter would not reject these; 0 is all at once
     max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response
-    temperature: Annotated[float, Field(ge=0.01, le=2)] = 1.0  # what vLLM takes as it is
+    # What ends a response, beside the end-of-text token of the model. It stays in tokens and text and is trained on.
+    stop: tuple[str, ...] = ()  # texts, found in the decoded response, special tokens among it; one or several
+    stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()  # tokens of the model's vocabulary
+    # Until then the engine takes the ends out of what it samples from, and its log-probabilities are of what is left.
+    # The learner's are not: there, the ratio of learner and sampler is below 1 by the probability of an end.
+    min_tokens: Annotated[int, Field(ge=0)] = 0  # shortest response; 0 lets the policy end at once
+    temperature: Annotated[float, Field(ge=0.01, le=2)] = 1.0  # in the range that the engine samples with as it is
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0  # below 1 only for an algorithm on the nucleus, such as nlpo
     top_k: int = 0  # must stay 0, for the same reason
     min_p: float = 0.0  # must stay 0, for the same reason
@@ -106,6 +118,27 @@ class RolloutSettings(Section):
         size = others.data.get("group_size", value + 1)
         if value and not 2 <= value < size:
             raise ValueError(f"must be 0, or at least 2 and below rollout.group_size = {size}, got {value}")
+        return value
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _is_one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("stop", "stop_token_ids")
+    @classmethod
+    def _can_be_searched_for(cls, value: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        if "" in value:
+            raise ValueError(f"must hold no empty text, got {list(value)}: every response would end at once")
+        if len(value) > MOST_STOPS:
+            raise ValueError(f"must hold at most {MOST_STOPS}, got {len(value)}: each is looked for after every token")
+        return value
+
+    @field_validator("min_tokens")
+    @classmethod
+    def _fits_into_the_response(cls, value: int, others: ValidationInfo) -> int:
+        if value > (most := others.data.get("max_new_tokens", value)):
+            raise ValueError(f"must be at most rollout.max_new_tokens = {most}, got {value}")
         return value
 
     @field_validator("top_k", "min_p")
@@ -134,10 +167,32 @@ class EvalSettings(Section):
 class FilterSettings(Section):
     """Which graded groups go on to the learner."""
 
-    drop: Literal["", "none", "all-wrong", "all-correct", "both", "out-of-band"] = ""  # "" is the algorithm's own rule
+    drop: str = ""  # a key of actors.filtering.rules.RULES, or of RULES in `file`; "" is the algorithm's own rule
+    file: str = ""  # a Python file with drop rules of your own; one that holds a single rule needs no `drop`
     patience: Annotated[int, Field(ge=1)] = (
         2048  # groups in a row rejected or lost, then the run stops with a checkpoint
     )
+
+    @model_validator(mode="after")
+    def _is_a_rule(self) -> Self:
+        try:
+            known = known_rules(self.file)
+        except ValueError as problem:
+            raise ValueError(f"filter.file: {problem}") from None
+        own = [name for name in known if name not in RULES]
+        if self.drop and self.drop not in known:
+            raise ValueError(f"filter.drop must be one of {', '.join(known)}, got {self.drop!r}")
+        if not self.drop and len(own) > 1:
+            raise ValueError(f"filter.drop must be one of {', '.join(own)}: filter.file holds several rules")
+        return self
+
+    @property
+    def rule(self) -> DropRule | None:
+        """The chosen rule; None where it is the algorithm's own."""
+        known = known_rules(self.file)
+        own = [name for name in known if name not in RULES]
+        name = self.drop or next(iter(own), "")
+        return known[name] if name else None
 
 
 class GeneratorSettings(Section):

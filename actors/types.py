@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 GroupRef: TypeAlias = "ray.ObjectRef[pa.Buffer]"  # to the packed record batch of a group (`actors.arrow.packed`)
 
+WHY = 300  # characters of a reason that a summary carries
+
 
 class Finish(StrEnum):
     """Why a response ended, in the words of the engine that sampled it."""
@@ -152,6 +154,7 @@ class Summary:
     checked: int  # responses that a second, cheap checker looked at too
     disagreed: int  # of these, how many it graded otherwise
     failure: str  # why the first response without a verdict has none; "" where all have one
+    why_wrong: str  # why the first scored response that is not correct is not, cut to WHY characters; "" without any
     oldest_version: int  # lowest weight version among the sampled tokens of the scored responses, -1 without any
     extra_tokens: int  # sampled beside the responses: a greedy one, where the algorithm asks for it
     times: Times
@@ -176,6 +179,7 @@ class Summary:
             checked=len(second),
             disagreed=sum(quick is not correct for quick, correct in second),
             failure=next((v.why for v in group.verdicts if not v.outcome.scored), ""),
+            why_wrong=next((v.why[:WHY] for _, v in scored if v.outcome is not Outcome.CORRECT), ""),
             extra_tokens=extra_tokens,
             times=times,
             greedy_score=group.greedy,

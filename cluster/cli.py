@@ -7,16 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
+from cluster.reporting.terminal import never_fail_to_encode, say
 
-EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED = 2, 1, 3, 130
+EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 1, 3, 130, 143
 SETTING = "section.key=value"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted."""
+    """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted,
+    143 ended by SIGTERM."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
@@ -24,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest:
         options.items += rest  # settings that stand behind an option
+    never_fail_to_encode()
     log_to_terminal(options.verbose)
     if others := other_packages(Path.cwd()):
         return _fail(EXIT_MISTAKE, _shadowed(others))
@@ -179,23 +183,30 @@ def _algorithms(options: argparse.Namespace) -> int:
     if unknown:
         raise ConfigError(f"there is no algorithm {unknown[0]!r}; there are {', '.join(known)}")
     for name in options.names or known:
-        print(f"{name}\n    {known[name].about}\n    {objective_line(algorithm_of(name, table=known))}\n")
+        say(f"{name}\n    {known[name].about}\n    {objective_line(algorithm_of(name, table=known))}\n")
     return 0
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from cluster.comparing.compare import compare
     from cluster.comparing.plan import plan_comparison
     from cluster.config.errors import ConfigError
     from cluster.config.reading import load_methods
+    from cluster.config.sections import check_folder_name
 
     overrides = [item for item in options.items if "=" in item]
     files = [Path(item) for item in options.items if "=" not in item]
+    try:
+        check_folder_name(options.name)
+    except ValueError as failure:
+        raise ConfigError(f"--name {failure}") from failure
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
     methods = load_methods(files, overrides, options.each or "")
+    demand_token(next(iter(methods.values())).cluster.address)
+    from cluster.comparing.compare import compare
+
     folder, failed = compare(plan_comparison(options.name, options.title or options.name, methods, options.seeds))
-    print(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
+    say(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
 
 
@@ -225,11 +236,12 @@ def _check(options: argparse.Namespace) -> int:
     else:
         config = grading_config(options.items, data=str(options.data))
     with Graders() as graders:
-        bad = check_data(config, print, graders)
+        bad = check_data(config, say, graders)
     return EXIT_MISTAKE if bad else 0
 
 
 def _label(options: argparse.Namespace) -> int:
+    demand_token("")
     from cluster.commands.label import label_file
     from cluster.config.errors import ConfigError
     from cluster.config.reading import grading_config
@@ -242,7 +254,7 @@ def _label(options: argparse.Namespace) -> int:
         raise ConfigError("winnow label needs model.path=FOLDER: the model that completes the steps")
     on_cpu = not any(resources["GPU"] for resources in this_machine().values())
     count = label_file(options.steps, config, options.out, completions=options.completions, on_cpu=on_cpu)
-    print(f"done: {count} rows with labels in {options.out}")
+    say(f"done: {count} rows with labels in {options.out}")
     return 0
 
 
@@ -263,11 +275,12 @@ def _train(options: argparse.Namespace) -> int:
     if options.plan:
         from cluster.commands.plan import plan
 
-        print(plan(config))
+        say(plan(config))
         return 0
+    demand_token(config.cluster.address)
     from cluster.running.train import train
 
-    print(_where_to_look(train(config)))
+    say(_where_to_look(train(config)))
     return 0
 
 
@@ -275,22 +288,30 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
     """The exit status of a command; what ends it early becomes a sentence on stderr."""
     from actors.errors import BrokenPart, Starved
     from cluster.config.errors import ConfigError
+    from cluster.running.signals import Terminated, sigterm_interrupts
 
     try:
-        return command(options)
+        with sigterm_interrupts():
+            return command(options)
     except ConfigError as mistake:
         return _fail(EXIT_MISTAKE, str(mistake))
     except Starved as starved:
         return _fail(EXIT_STARVED, f"stopped, with a checkpoint: {starved}")
     except BrokenPart as failure:
         return _fail(EXIT_BROKEN, f"failed: {failure}")
+    except OSError as failure:
+        if not failure.strerror:
+            raise
+        return _fail(EXIT_BROKEN, f"failed: {failure.strerror}" + (f": {failure.filename}" if failure.filename else ""))
+    except Terminated:
+        return _fail(EXIT_TERMINATED, f"ended by SIGTERM; {kept}")
     except KeyboardInterrupt:
         return _fail(EXIT_INTERRUPTED, f"interrupted; {kept}")
 
 
 def _fail(status: int, sentence: str) -> int:
     LOGGER.debug("ended with status %d", status, exc_info=sys.exc_info()[0] is not None)
-    print(f"winnow: {sentence}", file=sys.stderr)
+    say(f"winnow: {sentence}", file=sys.stderr)
     return status
 
 

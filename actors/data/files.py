@@ -130,7 +130,7 @@ def _lines(file: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, 
         try:
             yield from enumerate(io.TextIOWrapper(stream, encoding=codec, newline="\n"), start=1)
         except UnicodeError as failure:
-            raise DataError(f"{file} begins as UTF-16 and is not: {failure.reason}. Save it as UTF-8") from failure
+            raise DataError(f"{file} begins as UTF-16 and is not: {failure}. Save it as UTF-8") from failure
         return
     for line, raw in enumerate(stream, start=1):
         try:

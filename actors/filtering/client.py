@@ -70,21 +70,11 @@ class FilterClient:
         self._run.in_flight[request.group] = PromptVisit(prompt_id=request.prompt.id, visit=request.visit)
 
     async def offer(self, summary: Summary, group: GroupRef) -> None:
-        """Returns when the filter has the group."""
+        """Returns when the filter has the group. A call that is given up before goes on: the group is not lost."""
         run = self._run
         run.offered[summary.id] = _Offer(summary=summary, group=group)
         run.unsent.append(summary.id)
-        async with run.one_offer:
-            if run.unsent:  # else the call before this one took the group along
-                ids, run.unsent = run.unsent, []
-                summaries = [run.offered[each].summary for each in ids]
-                groups = [run.offered[each].group for each in ids]
-                refused: list[int] = await answer(self.handle.offer.remote(summaries, *groups), self.name)
-                for each in refused:
-                    del run.offered[each]
-                for each in ids:
-                    run.in_flight.pop(each, None)
-                run.graded += summaries
+        await asyncio.shield(asyncio.create_task(self._send_unsent(run)))
 
     async def drop(self, group: int, reason: str) -> None:
         """A group that will not come, and why."""
@@ -118,7 +108,8 @@ class FilterClient:
         return await answer(self.handle.report.remote(step), self.name)
 
     async def close(self, step: int) -> None:
-        """Writes what was accepted but never trained on, and closes the files."""
+        """Writes what was accepted but never trained on, and closes the files; offers that are under way come first."""
+        await self._send_unsent(self._run)
         await answer(self.handle.close.remote(step), self.name)
 
     def graded(self) -> list[Summary]:
@@ -142,6 +133,21 @@ class FilterClient:
             state,
             interrupted=tuple(known[group] for group in sorted(known) if group in flying or group >= following),
         )
+
+    async def _send_unsent(self, run: _RunGroups) -> None:
+        """Offers all groups that wait for it, in one call, when the call before it is over."""
+        async with run.one_offer:
+            if not run.unsent:
+                return  # the call before this one took the groups along
+            ids, run.unsent = run.unsent, []
+            summaries = [run.offered[each].summary for each in ids]
+            groups = [run.offered[each].group for each in ids]
+            refused: list[int] = await answer(self.handle.offer.remote(summaries, *groups), self.name)
+            for each in refused:
+                del run.offered[each]
+            for each in ids:
+                run.in_flight.pop(each, None)
+            run.graded += summaries
 
     async def restore(self, state: FilterState) -> None:
         """Goes on from a saved state: after `begin`, before anything is admitted. Accepted groups wait again."""

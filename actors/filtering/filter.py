@@ -19,6 +19,8 @@ from actors.filtering.recorder import Recorder
 from actors.filtering.rules import DropRule
 from actors.types import GroupRef, PromptVisit, Summary
 
+NEVER_TRAINED = "never trained"  # of a group that was accepted when its run ended
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterSpec:
@@ -73,12 +75,12 @@ class FilterSession:
         self._ledger = Ledger(
             groups_per_step=spec.groups_per_step, max_staleness=spec.max_staleness, patience=spec.patience
         )
-        self._recorder = Recorder(spec.trajectories)
+        self._recorder = Recorder(spec.trajectories, step=state.ledger.batches + 1 if state else 1)
         self._accepted: dict[int, WaitingGroup] = {}
         self._taken: dict[int, WaitingGroup] = {}  # the batch that is being trained on
         self._starved: Starved | None = None  # what the ledger raised, for whoever takes the next batch
         self._changed = asyncio.Condition()
-        self._over = False
+        self._over = self._closed = False
         if state is not None:
             self._ledger.restore(state.ledger)
             self._accepted = {each.summary.id: each for each in state.waiting}
@@ -103,6 +105,8 @@ class FilterSession:
                 if reason := self._reason_to_refuse(summary):
                     refused.append(summary.id)
                     self._recorder.write([group], reason)
+                elif self._closed:
+                    self._recorder.write([group], NEVER_TRAINED)
                 else:
                     self._accepted[summary.id] = WaitingGroup(summary=summary, group=group)
             self._changed.notify_all()
@@ -155,10 +159,12 @@ class FilterSession:
 
     async def close(self, step: int) -> None:
         """As `Filter.close`."""
+        async with self._changed:
+            left, self._closed = [*self._taken.values(), *self._accepted.values()], True
+            self._taken, self._accepted = {}, {}
+            self._recorder.write([each.group for each in left], NEVER_TRAINED)
+        await asyncio.to_thread(self._recorder.close, step)
         self._ledger.counts()
-        left = [*self._taken.values(), *self._accepted.values()]
-        self._recorder.write([each.group for each in left], "never trained")
-        await asyncio.to_thread(self._recorder.close_step, step)
 
     def _reason_to_refuse(self, summary: Summary) -> str:
         """Enters the group into the ledger; why it is refused, or "" where it is kept."""
@@ -244,7 +250,8 @@ class Filter:
         return await self._run.save()
 
     async def close(self, step: int) -> None:
-        """Writes what was accepted but never trained on, closes the files, and checks the ledger a last time."""
+        """Writes what was accepted but never trained on, and checks the ledger a last time. A group that is offered
+        after it is written at once."""
         await self._run.close(step)
 
     @property

@@ -11,6 +11,7 @@ from actors.errors import Starved
 
 REJECTED = ("all_correct", "all_wrong")  # the two reasons with counters of their own; others count as dropped
 INTERRUPTED = "interrupted"  # the reason of groups that were in flight when a run was saved that has gone on from there
+UNPACKABLE = "unpackable"  # the reason of groups that Arrow cannot store
 FAILING = 16  # a run stops when this many groups in a row, and at least two steps' worth, had no verdicts
 
 

@@ -1,10 +1,17 @@
-"""Writes every graded group to `trajectories/step=N/groups.parquet`, with why the filter refused it, if it did.
+"""Writes every graded group to Parquet, with its step and why the filter refused it, if it did.
+
+`trajectories/step-N/groups.parquet` has the groups of step N; where they are many, `groups-2.parquet` and so on go on.
+Every file is written under another name, which readers of Parquet skip, and renamed when it is complete: whoever
+reads the folder while a run writes to it sees whole files only, and a run that is killed leaves all of them.
+`columns.parquet` has the columns and no row, so that the folder can be read from the start.
 
 One thread writes, so the filter never waits for the disk; arrays are let go as soon as they are written.
 """
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,59 +19,83 @@ import pyarrow.parquet as pq
 
 from actors.arrow import SCHEMA, unpacked
 
-_FIELDS = SCHEMA.append(pa.field("rejected", pa.string(), False))  # the reason, "" for a trained group
-_ROW_GROUP = 1024  # responses
+FIELDS = SCHEMA.append(pa.field("rejected", pa.string(), False)).append(  # the reason, "" for a trained group
+    pa.field("step", pa.int32(), False)  # that trained on the group, or during which the filter refused it
+)
+FULL = 1024  # responses that wait in memory, at most
+WAIT_SECONDS = 60.0  # that a response waits in memory; a file is written with the first group that comes after it
 
 
 class Recorder:
-    """An open Parquet file for the step that is going on."""
+    """The groups of the step that is going on, on disk or about to be."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, step: int = 1) -> None:
+        """`step` is the one that is going on."""
+        self._folder, self._step = folder, step
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
         self._queued: list[Future[None]] = []
-        self._batches: list[pa.RecordBatch] = []
-        self._rows = 0
-        self._writer: pq.ParquetWriter | None = None
+        self._batches: list[pa.RecordBatch] = []  # with the columns of SCHEMA and `rejected`
+        self._rows, self._full = 0, FULL
+        self._written = time.monotonic()
+        self._thread.submit(self._put, folder / "columns.parquet", FIELDS.empty_table()).result()
 
     def write(self, groups: Sequence[pa.Buffer], rejected: str) -> None:
         """Queues packed groups of one fate and returns at once; what goes wrong is raised by `close_step`."""
         self._queued.append(self._thread.submit(self._append, groups, rejected))
 
     def close_step(self, step: int) -> None:
-        """Waits until everything queued is on disk and puts it in the folder of `step`."""
+        """Waits until everything that was queued is on disk, in the folder of `step`; what comes next is of the step
+        after it.
+
+        Raises:
+            OSError: it cannot be written. It stays in memory, and the next call tries again.
+        """
         queued, self._queued = self._queued, []
+        self._thread.submit(self._flush, step).result()
+        self._step = step + 1
         for done in queued:
             done.result()
-        self._thread.submit(self._close, step).result()
+
+    def close(self, step: int) -> None:
+        """As `close_step`, at the end of a run; what is written after it goes to disk at once."""
+        self._full = 1
+        self.close_step(step)
 
     def _append(self, groups: Sequence[pa.Buffer], rejected: str) -> None:
         for batch in map(unpacked, groups):
             reasons = pa.array([rejected] * batch.num_rows, pa.string())
-            self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, reasons], schema=_FIELDS))
+            self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, reasons], names=FIELDS.names[:-1]))
             self._rows += batch.num_rows
-            if self._rows >= _ROW_GROUP:
-                self._flush()
+        if self._rows >= self._full or time.monotonic() - self._written > WAIT_SECONDS:
+            try:
+                self._flush(self._step)
+            except OSError:
+                return  # all of it is still here, and `close_step` tries again
 
-    def _flush(self) -> None:
+    def _flush(self, step: int) -> None:
         if not self._batches:
             return
-        if self._writer is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(self._open_file, _FIELDS, compression="zstd")
-        self._writer.write_table(pa.Table.from_batches(self._batches, schema=_FIELDS))
-        self._batches, self._rows = [], 0
+        steps = [pa.array([step] * batch.num_rows, pa.int32()) for batch in self._batches]
+        rows = [
+            pa.RecordBatch.from_arrays([*batch.columns, of_rows], schema=FIELDS)
+            for batch, of_rows in zip(self._batches, steps, strict=True)
+        ]
+        self._put(self._free_name(step), pa.Table.from_batches(rows, schema=FIELDS))
+        self._batches, self._rows, self._written = [], 0, time.monotonic()
 
-    def _close(self, step: int) -> None:
-        self._flush()
-        if self._writer is None:
-            return
-        self._writer.close()
-        self._writer = None
-        target = self._folder / f"step={step}"
-        target.mkdir(parents=True, exist_ok=True)
-        self._open_file.replace(target / "groups.parquet")
+    def _free_name(self, step: int) -> Path:
+        """A file of the step that is not there yet: nothing is ever written over."""
+        folder = self._folder / f"step-{step}"
+        names = (folder / f"groups{'' if number == 1 else f'-{number}'}.parquet" for number in count(1))
+        return next(name for name in names if not name.exists())
 
-    @property
-    def _open_file(self) -> Path:
-        return self._folder / "open.parquet"
+    def _put(self, target: Path, table: pa.Table) -> None:
+        """A complete file, or none."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.with_name(f"_{target.name}.unfinished")
+        try:
+            pq.write_table(table, unfinished, compression="zstd", row_group_size=FULL)
+            unfinished.replace(target)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise

@@ -6,6 +6,8 @@ from typing import Any
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from actors.errors import RolloutFailed, Unpackable
+from actors.filtering.ledger import UNPACKABLE
 from actors.remote import answer, cause_of, translated
 from actors.types import GroupRef, HeldWeights, RolloutRequest, SamplingSpec, Summary
 
@@ -34,13 +36,17 @@ class GeneratorClient:
 
         Raises:
             TimeoutError: it took longer than `rollout.timeout_seconds`.
+            RolloutFailed: it cannot be packed, and another try would not change that.
         """
         reply: tuple[Awaitable[Summary], GroupRef] = self.handle.rollout.remote(request)
         try:
             return await reply[0], reply[1]
         except RayError as failure:
-            if isinstance(cause_of(failure), TimeoutError):
+            cause = cause_of(failure)
+            if isinstance(cause, TimeoutError):
                 raise TimeoutError(f"{self.name}: {failure}") from failure
+            if isinstance(cause, Unpackable):
+                raise RolloutFailed(UNPACKABLE, str(cause)) from failure
             raise translated(failure, self.name) from failure
 
     async def pause(self, in_flight: str) -> None:

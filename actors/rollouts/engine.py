@@ -23,6 +23,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
+from actors.rollouts.last_lines import with_last_lines
 from actors.types import EngineSpec, Finish, HeldWeights
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def _asks_the_engine(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable
         try:
             return await method(*args, **kwargs)
         except EngineDeadError:
-            raise EngineDied(
-                "the process of vLLM's engine has ended; what it printed last is in Ray's log of this actor"
-            ) from None
+            raise EngineDied(with_last_lines("the process of vLLM's engine has ended")) from None
 
     return asking
 
@@ -90,11 +89,16 @@ class Engine:
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             max_tokens=sampling.max_tokens,
+            min_tokens=min(sampling.min_tokens, sampling.max_tokens),
+            stop=list(sampling.stop),
+            stop_token_ids=list(sampling.stop_token_ids),
+            include_stop_str_in_output=True,
             seed=seed,
             logprobs=0,
             flat_logprobs=True,
             output_kind=RequestOutputKind.FINAL_ONLY,
-            detokenize=False,
+            detokenize=bool(sampling.stop),  # the engine looks for texts in what it decodes
+            skip_special_tokens=False,  # so that it finds those that are special tokens, too
             skip_clone=True,  # they are this request's alone, and a copy costs more than making them
         )
         output = await self._run(list(tokens), params)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from actors.arrow import fault_of
 from actors.engines import Sampler, sampling_for
 from actors.filtering.ledger import REJECTED
 from actors.filtering.rules import DropRule
@@ -173,9 +174,11 @@ def response_seed(seed: int, wanted: Wanted) -> int:
 
 
 def _verdict_of(found: Verdict | float) -> Verdict:
-    """What an environment returned, a score too, as a verdict."""
+    """What an environment returned, a score too, as a verdict; an error where it cannot be stored with its group."""
     if isinstance(found, Verdict):
-        return found
+        fault = fault_of(found)
+        why = f"the reward gave what cannot be stored: {fault}"
+        return Verdict(outcome=Outcome.ERROR, score=None, why=why) if fault else found
     outcome = Outcome.CORRECT if found > 0 else Outcome.WRONG
     return Verdict(outcome=outcome, score=float(found), why="the score of the environment")
 

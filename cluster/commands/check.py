@@ -194,7 +194,7 @@ def _as_the_model_sees(
     holding = [row.place for row in rows if any(token in question_of(row.prompt) for token in special)]
     if holding:
         lines.append(
-            f"prompts whose text holds special tokens, which the model reads as such: {len(holding)}, first {holding[0]}"
+            f"prompts whose text holds special tokens, read by the model as such: {len(holding)}, first {holding[0]}"
         )
     unknown = _unknown(tokenizer, [*texts, *(row.reference for row in rows)])
     return [*lines, *([unknown] if unknown else [])]

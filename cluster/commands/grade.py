@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
 from rich.table import Table
 
 from actors.data.files import BadRow, FileRow, read_files
@@ -18,6 +17,7 @@ from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
 from cluster.preparing.graders import Graders, progress
+from cluster.reporting.terminal import console, plain
 from rewards import Case, Outcome, Question, Verdict
 
 NEEDED = ("response", "reference")
@@ -38,9 +38,10 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
     Rows that cannot be graded are named on stderr and left out; the others are graded. Returns how many are left out.
 
     Args:
-        path: a file of rows, such as JSON lines or Parquet, with `response`, `reference`, and where they differ from row to row `reward` and
-            `prompt`. Rows with the same value in a column `group` are siblings: responses to one prompt, which rewards
-            that compare siblings grade together. A column `expected` (correct or wrong) is compared with the outcome.
+        path: a file of rows, such as JSON lines or Parquet, with `response`, `reference`, and where they differ from
+            row to row `reward` and `prompt`. Rows with the same value in a column `group` are siblings: responses to
+            one prompt, which rewards that compare siblings grade together. A column `expected` (correct or wrong) is
+            compared with the outcome.
         config: the settings of the rewards.
         out: the file; None is stdout.
         workers: processes; 0 takes one for each core.
@@ -68,13 +69,13 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
         for each, verdict in zip(asked, verdicts, strict=True):
             print(_line(each.row.cells | _found(verdict)), file=file, flush=True)
             counts.update(_cells(each.question.reward, each.row.cells, verdict))
-    console = Console(stderr=True)
-    console.print(summary(counts))
+    terminal = console(sys.stderr)
+    terminal.print(summary(counts))
     for one in bad[:SHOWN]:
-        console.print(str(one), markup=False, highlight=False)
+        terminal.print(plain(str(one)))
     if bad:
         more = f", of which the first {SHOWN} are named above" if len(bad) > SHOWN else ""
-        console.print(f"rows that could not be graded: {len(bad)} of {len(bad) + len(asked)}{more}")
+        terminal.print(f"rows that could not be graded: {len(bad)} of {len(bad) + len(asked)}{more}")
     return len(bad)
 
 
@@ -104,8 +105,14 @@ def _question(row: FileRow, config: GradingConfig) -> Question:
     if reward not in config.reward.names:
         raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
     text = {name: _text(name, cells.get(name)) for name in (*NEEDED, "prompt")}
-    lengths = {name: _count(name, cells.get(name)) for name in ("tokens", "max_new_tokens")}
-    return Question(reward=reward, case=Case(**text, **lengths), settings=config.reward)
+    case = Case(
+        response=text["response"],
+        reference=text["reference"],
+        prompt=text["prompt"],
+        tokens=_count("tokens", cells.get("tokens")),
+        max_new_tokens=_count("max_new_tokens", cells.get("max_new_tokens")),
+    )
+    return Question(reward=reward, case=case, settings=config.reward)
 
 
 def _text(name: str, cell: Any) -> str:

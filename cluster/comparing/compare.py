@@ -6,7 +6,6 @@ they are started anew only where a run needs others, or after a failure.
 
 import asyncio
 import shutil
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from cluster.preparing.preflight import Prepared, prepare
 from cluster.preparing.world import write_world
 from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import ProgressLine
+from cluster.reporting.terminal import console, plain
 from cluster.running.run import Run
 from cluster.running.warmup import warm_up
 from learner.client import Learner
@@ -41,18 +41,18 @@ def compare(plan: ComparisonPlan) -> tuple[Path, int]:
         ConfigError: a method cannot start; nothing has run then.
     """
     folder = make_run_folder(plan.name, Path(plan.first.run.folder))
-    console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+    terminal = console()
     try:
-        console.print(f"comparison folder: {folder}")
+        terminal.print(plain(f"comparison folder: {folder}"))
         jobs = (_job(plan, method, plan.seeds[0], folder, memory=True) for method in reversed(list(plan.methods)))
         for job in jobs:  # the first method comes last, and is described
             first = job.prepared
         write_plan(plan, folder, [])
         with ray_session(plan.first) as (layout, dashboard), WarmActors(layout) as actors:
-            console.print(describe(settled(first, layout), layout))
-            console.print(f"Ray dashboard: http://{dashboard}")
+            terminal.print(plain(describe(settled(first, layout), layout)))
+            terminal.print(f"Ray dashboard: http://{dashboard}")
             try:
-                failed = _run_all(plan, folder, actors, console)
+                failed = _run_all(plan, folder, actors, terminal)
             finally:
                 write_results(folder)
     except ConfigError:
@@ -93,11 +93,11 @@ def _start_settings(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(include=sections | {"rollout": {"temperature"}, "learner": optimizer})
 
 
-def _run_all(plan: ComparisonPlan, folder: Path, actors: WarmActors, console: Console) -> int:
+def _run_all(plan: ComparisonPlan, folder: Path, actors: WarmActors, terminal: Console) -> int:
     failed: list[dict[str, Any]] = []
     todo = [(seed, method) for seed in plan.seeds for method in plan.methods]
     for number, (seed, method) in enumerate(todo, start=1):
-        line = ProgressLine(console, f"{number}/{len(todo)} {method}, seed {seed}")
+        line = ProgressLine(terminal, f"{number}/{len(todo)} {method}, seed {seed}")
         try:
             _one(actors, _job(plan, method, seed, folder), line)
         except (BrokenPart, Starved, ConfigError) as failure:

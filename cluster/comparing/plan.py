@@ -13,6 +13,7 @@ from typing import Any
 from cluster.comparing.comparison import method_folder
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
+from cluster.config.sections import check_folder_name
 from learner.methods.formula import objective_line
 
 BASE, STARTS = "base", "starts"  # the starting model among the methods, and the folder of what methods start from
@@ -54,6 +55,11 @@ def plan_comparison(name: str, title: str, methods: Mapping[str, RunConfig], see
     silent = [method for method, config in methods.items() if not config.eval.every]
     if silent:
         raise ConfigError(f"a comparison is of held-out accuracy: set eval.every above 0 for {', '.join(silent)}")
+    for method in methods:
+        try:
+            check_folder_name(method_folder(method))
+        except ValueError as failure:
+            raise ConfigError(f"the name of a method becomes a folder and {failure}") from failure
     if len({method_folder(method) for method in (*methods, BASE, STARTS)}) < len(methods) + 2:
         raise ConfigError(
             f"the methods need names of their own other than {BASE} and {STARTS}, got {', '.join(methods)}"

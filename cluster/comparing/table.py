@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from itertools import accumulate
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from cluster.comparing.comparison import Comparison, Estimate, Row, rows
+from cluster.reporting.terminal import plain
 
 Cell = Callable[[Row], str]
 COLUMNS: dict[str, Cell] = {  # heading -> how a row shows it, "-" for what a baseline does not have
@@ -44,12 +45,13 @@ def terminal_table(comparison: Comparison, width: int) -> Table:
     ends = accumulate(max(map(len, [*column, *heading.split()])) + 5 for heading, column in cells.items())
     shown = [heading for heading, end in zip(cells, ends, strict=True) if end < width]
     caption = [f"difference: to {comparison.reference}, seed by seed"] if "difference" in shown else []
-    table = Table(title=escape(comparison.title), caption=escape("\n".join(caption + absent)) or None)
+    below = Text(plain("\n".join(caption + absent))) if caption + absent else None
+    table = Table(title=Text(plain(comparison.title)), caption=below)
     for heading in shown:
         longest = max(map(len, [*cells[heading], *heading.split()]))
         table.add_column(heading, justify="left" if heading == "method" else "right", min_width=longest)
     for line in zip(*(cells[heading] for heading in shown), strict=True):
-        table.add_row(*map(escape, line))
+        table.add_row(*(Text(plain(cell)) for cell in line))
     return table
 
 

@@ -56,18 +56,43 @@ def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"there is no run file {path}")
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(_text_of(path))
     except tomllib.TOMLDecodeError as failure:
         raise ConfigError(f"{path} is not TOML: {failure}") from failure
+    except RecursionError as failure:
+        raise ConfigError(f"{path} is nested too deeply to be a run file") from failure
     if "extends" not in tree:
         return tree
-    base = path.parent / str(tree.pop("extends"))
+    extended = tree.pop("extends")
+    if not isinstance(extended, str) or not extended:
+        raise ConfigError(f'{path}: extends must name one run file, as in extends = "common.toml", got {extended!r}')
+    base = path.parent / extended
     if base.resolve() in before:
         raise ConfigError(f"{path} extends {base}, which extends it in turn")
     common = _read(base, (*before, path.resolve()))
     for section, values in tree.items():
         common[section] = _merged(common.get(section, {}), values) if isinstance(values, dict) else values
     return common
+
+
+def _text_of(path: Path) -> str:
+    """The text of a run file; a byte order mark at its beginning is no part of it.
+
+    Raises:
+        ConfigError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as failure:
+        raise ConfigError(f"cannot read the run file {path}: {failure.strerror}") from failure
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as failure:
+        line, found = raw.count(b"\n", 0, failure.start) + 1, raw[failure.start : failure.start + 1]
+        other = "; it begins as UTF-16 does" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+        raise ConfigError(
+            f"{path}:{line} holds the byte {found!r}, which is not UTF-8{other}: save the file as UTF-8"
+        ) from failure
 
 
 def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +156,10 @@ def to_toml(config: RunConfig) -> str:
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
+    try:
+        override.encode()
+    except UnicodeEncodeError as failure:
+        raise ConfigError(f"the setting {override!r} on the command line is not UTF-8") from failure
     name, equals, text = override.partition("=")
     *sections, key = name.strip().split(".")
     if not equals or not sections or not all((*sections, key)):

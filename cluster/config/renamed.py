@@ -56,8 +56,8 @@ def renamed_settings(tree: Mapping[str, Any], before: str = "") -> list[str]:
         name = before + key
         new_value = VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
         section = isinstance(value, Mapping) and (name in SUBSECTIONS or "kind" in value)
-        if (name in SETTINGS and not section) or new_value != value:
-            written = "" if new_value == value else f" = {new_value!r}"
+        if (name in SETTINGS and not section) or new_value is not value:
+            written = "" if new_value is value else f" = {new_value!r}"
             found.append(f"{name} = {value!r} has another name now: write {SETTINGS.get(name, name)}{written}")
         elif isinstance(value, Mapping):
             found += renamed_settings(value, f"{name}.")

@@ -43,7 +43,8 @@ class RunConfig(Section):
     @property
     def algorithm(self) -> Algorithm:
         """The algorithm with the pieces that the run replaces; thresholds are in units of the score."""
-        algorithm = chosen_algorithm(self.learner, self.objective, self.filter.drop)
+        algorithm, rule = chosen_algorithm(self.learner, self.objective), self.filter.rule
+        algorithm = replace(algorithm, drop=rule) if rule else algorithm
         low, high = self.reward.wrong, self.reward.correct
         return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 

@@ -6,6 +6,16 @@ from pydantic import Field, field_validator
 
 from rewards.settings import Section
 
+FOLDER_NAME_BYTES = 200  # of a name; file systems take 255, and a number may follow
+
+
+def check_folder_name(name: str) -> None:
+    """Raises ValueError unless the name can be a folder's on any machine, and a line on a terminal."""
+    if not name or name != name.strip() or name.startswith(".") or set(name) & set("/\\") or not name.isprintable():
+        raise ValueError(f"must be a plain folder name, got {name!r}")
+    if len(name.encode()) > FOLDER_NAME_BYTES:
+        raise ValueError(f"must be a folder name of at most {FOLDER_NAME_BYTES} bytes, got {len(name.encode())}")
+
 
 class RunSettings(Section):
     """The run as a whole."""
@@ -22,8 +32,14 @@ class RunSettings(Section):
     @field_validator("name")
     @classmethod
     def _is_a_folder_name(cls, value: str) -> str:
-        if not value or "/" in value or value.startswith("."):
-            raise ValueError(f"must be a plain folder name, got {value!r}")
+        check_folder_name(value)
+        return value
+
+    @field_validator("folder")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        if not value or not value.isprintable():
+            raise ValueError(f"must be a folder without line breaks and control characters, got {value!r}")
         return value
 
 

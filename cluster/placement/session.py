@@ -2,17 +2,26 @@
 
 import logging
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 
+from actors.errors import ActorDied, BrokenPart
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
+from cluster.placement.reachable import check_reachable, unreachable
+from cluster.placement.token import check_token
 from cluster.preparing.preflight import Prepared
+
+LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor has died
 
 
 @contextmanager
@@ -23,28 +32,39 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
 
     Raises:
         ConfigError: the cluster is smaller than the layout wants, or cannot be reached.
+        BrokenPart: the cluster has ended meanwhile.
     """
     address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
-    if not address:
+    if address:
+        check_reachable(address)
+    else:
         layout = layout_for(config, this_machine())
     try:
-        context = ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            namespace=f"winnow-{os.getpid()}",
-        )
-    except ConnectionError as failure:
-        raise ConfigError(f"no Ray cluster answers at {address!r} (cluster.address): {failure}") from failure
+        with our_signals():
+            context = ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                namespace=f"winnow-{os.getpid()}",
+            )
+    except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
+        where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"
+        raise ConfigError(f"cannot join or start {where}: {failure}") from failure
     try:
         if address:
             known: list[dict[str, Any]] = ray.nodes()
             nodes = {node["NodeManagerAddress"]: node["Resources"] for node in known if node["Alive"]}
             layout = layout_for(config, nodes)
+        else:
+            check_token()
         yield layout, context.dashboard_url or ""
+    except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
+        if address not in ("", "auto") and (problem := _has_ended(address, patient=isinstance(end, ActorDied))):
+            raise BrokenPart(f"the Ray cluster at {address!r} has ended ({problem}); what is on disk is kept") from end
+        raise
     finally:
         ray.shutdown()
 
@@ -52,6 +72,28 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
 def settled(prepared: Prepared, layout: Layout) -> Prepared:
     """The run as it is on this layout: with a dtype instead of "auto"."""
     return replace(prepared, config=prepared.config.on_device(layout.on_gpu))
+
+
+def _has_ended(address: str, *, patient: bool) -> str:
+    """Why the cluster does not answer, "" where it does; a `patient` caller lost an actor, whose node may go first."""
+    for _ in range(LOOKS if patient else 1):
+        if problem := unreachable(address):
+            return problem
+        time.sleep(SECONDS_BETWEEN if patient else 0)
+    return ""
+
+
+@contextmanager
+def our_signals() -> Iterator[None]:
+    """Keeps what this process does at SIGTERM: `ray.init` would have it end without a word."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:

@@ -1,14 +1,15 @@
 """Several graders at work at the same time on this machine, for `winnow grade`, `winnow check` and the preflight."""
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from rich.console import Console
 from rich.progress import track
 
+from cluster.reporting.terminal import console
 from rewards import Grader, Question, RewardSettings, Verdict
 
 Asked = TypeVar("Asked")
@@ -18,8 +19,8 @@ CHUNK = 16  # cases that a grader takes at a time
 
 def progress(items: Iterable[Answer], name: str, count: int) -> Iterable[Answer]:
     """The items as they come, with a bar on a terminal's stderr that is gone at the end."""
-    console = Console(stderr=True)
-    return track(items, name, total=count, console=console, transient=True, disable=not console.is_terminal)
+    terminal = console(sys.stderr)
+    return track(items, name, total=count, console=terminal, transient=True, disable=not terminal.is_terminal)
 
 
 class Graders:

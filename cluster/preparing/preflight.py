@@ -91,6 +91,9 @@ def _check_policy(config: RunConfig) -> int:
             f"rollout.max_new_tokens must be below the model's {positions} positions, "
             f"got {config.rollout.max_new_tokens}: no room is left for a prompt"
         )
+    size = check_model(Path(config.model.path)).get("vocab_size")
+    if isinstance(size, int) and (beyond := [one for one in config.rollout.stop_token_ids if one >= size]):
+        raise ConfigError(f"rollout.stop_token_ids must be below the model's vocab_size = {size}, got {beyond}")
     return positions
 
 

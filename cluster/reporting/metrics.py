@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.filtering.ledger import UNPACKABLE
 from actors.types import Summary
 from cluster.reporting.steps import TrainedStep
 from rewards import Outcome
@@ -27,6 +28,7 @@ METRICS: dict[str, str] = {
     "groups_all_wrong": "Groups rejected so far because no response was correct.",
     "groups_failed": "Groups so far in which fewer than two responses could be judged.",
     "groups_dropped": "Groups dropped so far for other reasons, such as a deadline.",
+    "groups_unpackable": "Of these, groups that hold something that cannot be stored; the log says what.",
     "groups_in_flight": "Groups being sampled or graded now.",
     "groups_buffered": "Accepted groups that wait for training now.",
     "responses_unparsable": "Responses without an answer since the last step; scored like wrong ones.",
@@ -127,6 +129,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "accuracy": _mean([outcome is Outcome.CORRECT for outcome in outcomes if outcome.scored]),
         "eval_accuracy": clock.eval_accuracy,
         **report.counts,
+        "groups_unpackable": report.drops.get(UNPACKABLE, 0),
         "responses_unparsable": outcomes.count(Outcome.UNPARSABLE),
         "responses_timeout": outcomes.count(Outcome.TIMEOUT),
         "responses_error": outcomes.count(Outcome.ERROR),
@@ -173,7 +176,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
 def alerts(metrics: Mapping[str, Any]) -> dict[str, str]:
     """What is to be said of a step, by the name of the metric."""
     return {
-        name: f"{name} is {metrics[name]:.3g}, above {alert.above:g} in step {metrics['step']}: {alert.remedy}"
+        name: f"{name} is {metrics[name]:.3g}, above {alert.above:g}: {alert.remedy}"
         for name, alert in ALERTS.items()
         if metrics[name] is not None and metrics[name] > alert.above
     }

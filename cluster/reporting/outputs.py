@@ -1,7 +1,6 @@
 """What a run leaves behind and shows: metrics.jsonl, TensorBoard events, Ray's metrics, and the terminal."""
 
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from itertools import accumulate
@@ -19,6 +18,7 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from cluster.reporting.logs import SHOWN
 from cluster.reporting.metrics import METRICS
+from cluster.reporting.terminal import console, plain
 
 
 class MetricsWriter:
@@ -82,7 +82,7 @@ class Display:
 
     def __init__(self, steps: int, rows: int = 12) -> None:
         self._steps, self._rows = steps, rows
-        self._console = Console(file=sys.stdout, highlight=False)
+        self._console = console(soft_wrap=False)
         self._live: Live | None = None
         self._seen: list[Mapping[str, Any]] = []
         self._status = ""
@@ -100,11 +100,11 @@ class Display:
     def say(self, text: str) -> None:
         """A line that stays."""
         SHOWN.info("%s", text)
-        self._console.print(text, soft_wrap=True)
+        self._console.print(plain(text), soft_wrap=True)
 
     def status(self, text: str) -> None:
         """What is going on until the next step: under the table on a terminal, a line elsewhere."""
-        self._status = text
+        self._status = plain(text)
         if self._live is None:
             self.say(text)
         else:
@@ -151,14 +151,13 @@ class ProgressLine:
     def say(self, text: str) -> None:
         """A line that stays."""
         SHOWN.info("%s: %s", self._name, text)
-        self._console.print(f"{self._name}: {text}")
+        self._console.print(plain(f"{self._name}: {text}"))
 
     def status(self, text: str) -> None:
         """What is going on; only a terminal shows it."""
         if self._console.is_terminal:
-            self._console.print(
-                f"{self._name}: {text}"[: self._console.width - 1].ljust(self._console.width - 1), end="\r"
-            )
+            line = plain(f"{self._name}: {text}".replace("\n", " "))
+            self._console.print(line[: self._console.width - 1].ljust(self._console.width - 1), end="\r")
 
     def step(self, metrics: Mapping[str, Any]) -> None:
         """A finished step."""

@@ -1,6 +1,7 @@
 """Where the groups of a run come from: which prompt is next, and whether a generator or the stored data answers it."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import ray
@@ -8,9 +9,11 @@ import ray
 from actors.arrow import packed
 from actors.data.source import PromptSource
 from actors.data.stored import StoredGroups
+from actors.errors import RolloutFailed, Unpackable
 from actors.filtering.client import FilterClient
+from actors.filtering.ledger import UNPACKABLE
 from actors.pool import GeneratorPool
-from actors.types import GroupRef, Prompt, RolloutRequest, Summary, Times
+from actors.types import Group, GroupRef, Prompt, RolloutRequest, Summary, Times
 from cluster.config.run_config import RunConfig
 
 
@@ -23,6 +26,7 @@ class GroupSource:
     filter: FilterClient
     generators: GeneratorPool
     stored: StoredGroups | None
+    lost: Callable[[RolloutFailed], None]  # is told of each group that could not be produced
 
     def deal(self, count: int) -> list[tuple[Prompt, int]]:
         """The next prompts, each with the number of passes over the data that came before."""
@@ -35,15 +39,28 @@ class GroupSource:
         """A group from a generator or from the stored data: its summary and a reference to its packed arrays.
 
         Which of the two follows from the seed and the group's id, not from the order of arrival.
+
+        Raises:
+            RolloutFailed: it could not be produced.
         """
         self.filter.dispatched(request)
-        if self.stored is None or not self._comes_from_stored(request.group):
+        try:
+            if self.stored is not None and self._comes_from_stored(request.group):
+                return _packed(replace(self.stored.next(), id=request.group))
             summary, group = await self.generators.rollout(request)
-            self.prompts.graded(summary)
-            return summary, group
-        dealt = replace(self.stored.next(), id=request.group)
-        return Summary.of(dealt, Times()), ray.put(packed(dealt))
+        except RolloutFailed as failure:
+            self.lost(failure)
+            raise
+        self.prompts.graded(summary)
+        return summary, group
 
     def _comes_from_stored(self, group: int) -> bool:
         draw = random.Random(f"{self.config.run.seed}/stored/{group}").random()
         return draw < self.config.data.stored_share
+
+
+def _packed(group: Group) -> tuple[Summary, GroupRef]:
+    try:
+        return Summary.of(group, Times()), ray.put(packed(group))
+    except Unpackable as failure:
+        raise RolloutFailed(UNPACKABLE, str(failure)) from failure

@@ -1,22 +1,21 @@
 """Tells how a run gets on: metrics of each step to all places that show them, and sentences to the terminal and log."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from actors.errors import RolloutFailed
 from actors.filtering.client import FilterClient
 from actors.grading.client import VerifierClient
 from actors.pool import GeneratorPool
 from actors.types import Summary
 from cluster.config.run_config import RunConfig
-from cluster.reporting.metrics import Clock, FilterReport, alerts, step_metrics, where_the_time_went
+from cluster.reporting.hints import Hints
+from cluster.reporting.logs import LOGGER
+from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
-from learner.settings import LearnerSettings
-
-FAR = 0.1  # nats a token from the starting policy within one step: many times what a healthy step moves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +45,9 @@ class Reporter:
         self._began = self._step_began = time.monotonic()
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
-        self._failure_shown = self._hinted = False
-        self._moved = 0.0  # kl_start of the last step
-        self._alerted = set[str]()  # metrics that were said aloud
+        self._failure_shown = False
+        self._lost_shown: set[str] = set()  # reasons for which groups could not be produced
+        self._hints = Hints(config.learner)
 
     def begin(self) -> None:
         """The clock of training starts."""
@@ -82,19 +81,9 @@ class Reporter:
             )
         self._writer.write(metrics)
         self._display.step(metrics)
-        self._hint(metrics)
-        for name, text in alerts(metrics).items():
-            if name not in self._alerted:
-                self._alerted.add(name)
-                self._display.say(text)
+        for hint in self._hints.after(metrics):
+            self._display.say(hint)
         self._seconds_of_steps.append({name: metrics[name] for name in metrics if name.startswith("seconds_")})
-
-    def _hint(self, metrics: Mapping[str, Any]) -> None:
-        moved = float(metrics["kl_start"] or 0.0)
-        if not self._hinted and (hint := far_step(self._moved, moved, self._config.learner)):
-            self._hinted = True
-            self._display.say(f"step {metrics['step']}: {hint}")
-        self._moved = moved
 
     def show_failure(self, graded: Sequence[Summary]) -> None:
         """The first failure of a verifier in full, once; after that the counters tell."""
@@ -102,6 +91,23 @@ class Reporter:
         if failure and not self._failure_shown:
             self._failure_shown = True
             self._display.say(f"a response has no verdict, and is not trained on. The first reason: {failure}")
+
+    def show_lost(self, failure: RolloutFailed) -> None:
+        """A group that could not be produced: the first for each reason in full, all of them in the log."""
+        LOGGER.info("a group is lost (%s): %s", failure.reason, failure)
+        if failure.reason not in self._lost_shown:
+            self._lost_shown.add(failure.reason)
+            self._display.say(f"a group is lost ({failure.reason}), the first of this kind: {failure}")
+
+    def watch(self, summary: Summary) -> None:
+        """A graded group: a hint where no response has been correct for long."""
+        if hint := self._hints.graded(summary):
+            self._display.say(hint)
+
+    def say_what_is_wrong(self) -> None:
+        """At the end of a run that found nothing to learn from: what its verdicts have in common, if all were wrong."""
+        if hint := self._hints.all_wrong():
+            self._display.say(hint)
 
     def say_where_the_time_went(self) -> None:
         """One sentence at the end of the run."""
@@ -127,20 +133,3 @@ class Reporter:
         )
         self._step_began, self._busy = now, busy
         return clock
-
-
-def far_step(before: float, after: float, learner: LearnerSettings) -> str:
-    """What to do about a policy that moved far from where it started within one step; "" where it did not.
-
-    Args:
-        before: kl_start of the step before, nats a token; 0 before the first.
-        after: of this step.
-        learner: the run's.
-    """
-    if after - before <= FAR:
-        return ""
-    return (
-        f"kl_start rose from {before:.2g} to {after:.2g} nats a token: the policy moved far at once, and accuracy may "
-        f"fall. If it does, start anew with a higher learner.lr_warmup (now {learner.lr_warmup}) or a lower "
-        f"learner.lr (now {learner.lr:g})"
-    )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from actors.data.chooser import Chooser
 from actors.data.source import PromptSource
-from actors.errors import Starved
+from actors.errors import BrokenPart, Starved
 from actors.filtering.filter import AcceptedBatch
-from actors.types import GroupRef
+from actors.types import GroupRef, Summary
 from cluster.placement.actors import RunActors
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
@@ -27,6 +27,8 @@ from cluster.running.state import Counters, ScoreHistory, StateOwners
 from cluster.running.warmup import warm_up
 from learner.types import UpdateStats
 
+CLOSE_SECONDS = 60.0  # for a run that has failed to write what it still holds
+
 
 class Run:
     """A training run from the start of its engines to its last checkpoint."""
@@ -41,9 +43,6 @@ class Run:
         chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
         seed = config.run.seed if config.data.seed is None else config.data.seed
         prompts = PromptSource(prepared.prompts, seed, chooser=chooser, shares=prepared.shares)
-        self.groups = GroupSource(
-            config=config, prompts=prompts, filter=actors.filter, generators=actors.generators, stored=prepared.stored
-        )
         self.feeder = Feeder(
             filter=actors.filter,
             learner=actors.learner,
@@ -57,6 +56,14 @@ class Run:
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend)
         watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
         self.reporter = Reporter(config, watched, folder, display, name or folder.name)
+        self.groups = GroupSource(
+            config=config,
+            prompts=prompts,
+            filter=actors.filter,
+            generators=actors.generators,
+            stored=prepared.stored,
+            lost=self.reporter.show_lost,
+        )
         self.evaluator = Evaluator(
             pool=actors.generators,
             prompts=prepared.heldout,
@@ -72,9 +79,19 @@ class Run:
             learner=actors.learner,
         )
         self._calendar = Calendar(config=config)
+        self._begun = False  # whether the filter knows of the run
 
     async def go(self) -> None:
-        """Start-up, warm-up, first sync and the loop; a checkpoint at its end, and when the filter starves."""
+        """Start-up, warm-up, first sync and the loop; a checkpoint at its end, and when the filter starves. However it
+        ends, every graded group is on disk then."""
+        try:
+            await self._go()
+        except BaseException:
+            await self._close_after_failure()
+            raise
+        await self._close()
+
+    async def _go(self) -> None:
         await self._start()
         await self.publish(self.counters.step)
         self.reporter.begin()
@@ -83,15 +100,25 @@ class Run:
         try:
             await run_loop(self.stages(), self._config.run.steps)
         except Starved:
-            await self._actors.filter.report(self.counters.step + 1)
             self.reporter.show_failure(self._actors.filter.graded())
+            self.reporter.say_what_is_wrong()
             await self._save_checkpoint()
             if self._prepared.heldout:
                 await self._evaluate()
             raise
-        finally:
-            self.reporter.close()
+
+    async def _close(self) -> None:
+        self.reporter.close()
+        if self._begun:
             await self._actors.filter.close(self.counters.step + 1)
+
+    async def _close_after_failure(self) -> None:
+        """Closes what can be closed: nothing that goes wrong here hides why the run ended."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._close()
+        except (BrokenPart, OSError, TimeoutError) as failure:
+            self._display.say(f"what was not on disk by then is lost: the filter cannot write it: {failure}")
 
     def stages(self) -> Stages[GroupRef, AcceptedBatch, list[UpdateStats], SyncReport]:
         """What the loop drives in this run."""
@@ -100,13 +127,18 @@ class Run:
             admit=filter.admit,
             prompts=self.groups.deal,
             rollout=self.groups.rollout,
-            offer=filter.offer,
+            offer=self.offer,
             drop=filter.drop,
             take=self.feeder.take,
             train=self.train,
             publish=self.publish,
             report=self.finish_step,
         )
+
+    async def offer(self, summary: Summary, group: GroupRef) -> None:
+        """A graded group, to the filter."""
+        self.reporter.watch(summary)
+        await self._actors.filter.offer(summary, group)
 
     async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         """One step on the batch that the feeder prepared."""
@@ -155,6 +187,7 @@ class Run:
             actors.filter.begin(filter_spec(config, self._folder)),
             *(generator.begin(sampling_spec(config)) for generator in generators),
         )
+        self._begun = True
         starts = [*(generator.start() for generator in generators), *(judge.start() for judge in actors.judges)]
         await asyncio.gather(*starts, self._start_learner())
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from actors.errors import ActorDied, BrokenPart, RolloutFailed
+from actors.errors import ActorDied, BrokenPart, RolloutFailed, Unpackable
 from actors.pool import GeneratorPool
+from actors.rollouts.client import GeneratorClient
 from actors.types import RolloutRequest
 from tests.builders import prompt, summary
 
@@ -72,3 +73,29 @@ async def test_asking_how_busy_the_generators_were_changes_nothing() -> None:
     assert done >= 0.05
     await asyncio.sleep(0.01)
     assert generators.busy_seconds() == done  # nobody had a group since
+
+
+async def test_a_group_that_cannot_be_packed_is_given_up_at_once_with_its_reason() -> None:
+    from ray.exceptions import RayTaskError
+
+    class Handle:
+        """A generator whose groups Arrow refuses, as Ray passes it on."""
+
+        asked = 0
+
+        @property
+        def rollout(self) -> "Handle":
+            return self
+
+        def remote(self, request: RolloutRequest) -> tuple[Any, Any]:
+            self.asked += 1
+            cause = Unpackable("group 4 (prompt 7) cannot be stored: reference = [5]: expected a text, got int")
+            reply = asyncio.get_running_loop().create_future()
+            reply.set_exception(RayTaskError("rollout", "traceback", cause))
+            return reply, None
+
+    handle: Any = Handle()
+    with pytest.raises(RolloutFailed, match=r"^group 4 \(prompt 7\) cannot be stored: reference") as lost:
+        await pool(GeneratorClient("generator-0", handle)).rollout(REQUEST)
+    assert lost.value.reason == "unpackable"
+    assert handle.asked == 1

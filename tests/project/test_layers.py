@@ -31,10 +31,10 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "cluster": {
         "config": (),
         "reporting": ("config",),
-        "preparing": ("config",),
+        "preparing": ("config", "reporting"),
         "placement": ("config", "preparing"),
         "running": ("config", "placement", "preparing", "reporting"),
-        "commands": ("config", "preparing", "placement"),
+        "commands": ("config", "preparing", "placement", "reporting"),
         "comparing": ("config", "placement", "preparing", "reporting", "running"),
     },
 }

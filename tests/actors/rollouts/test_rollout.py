@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from actors.arrow import group_of, unpacked
 from actors.engines import Completion, Sampling, sampling_for
 from actors.filtering.rules import RULES
 from actors.grading.client import VerifierClient
@@ -287,3 +288,29 @@ def test_in_a_whole_run_kept_groups_are_whole_and_spared_ones_are_rejected(runs:
     assert sizes[""] == {8}
     assert sizes["never trained"] <= {8}
     assert sizes["all_correct"] | sizes["all_wrong"] == {2}
+
+
+async def test_what_ends_a_response_is_the_same_for_every_purpose() -> None:
+    rollout = RolloutSettings(stop=("</answer>",), stop_token_ids=(7,), min_tokens=3, max_new_tokens=9)
+    for purpose in Purpose:
+        sampling = sampling_for(purpose, rollout)
+        assert (sampling.stop, sampling.stop_token_ids, sampling.min_tokens) == (("</answer>",), (7,), 3)
+
+
+async def test_a_verdict_that_cannot_be_stored_costs_its_siblings_nothing() -> None:
+    class Careless(Verifier):
+        async def grade(self, questions: list[Question]) -> list[Verdict]:
+            verdicts = await super().grade(questions)
+            odd: Any = {"share": "two thirds"}
+            return [replace(each, parts=odd) if each.score == 1.0 else each for each in verdicts]
+
+    generator = OnPaper([1.0, -1.0, -1.0])
+    generator._verifiers = [VerifierClient(InProcess(Careless()))]
+    await generator.start()
+    rollout = RolloutSettings(group_size=3)
+    await generator.begin(SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False))
+    summary, batch = await generator.rollout(REQUEST)
+    assert summary.outcomes == (Outcome.ERROR, Outcome.WRONG, Outcome.WRONG)
+    assert summary.scores == (-1.0, -1.0)
+    assert "cannot be stored: parts = [[('share', 'two thirds')]]" in summary.failure
+    assert group_of(unpacked(batch)).verdicts[1].score == -1.0

@@ -86,10 +86,10 @@ def test_every_run_file_is_valid_and_the_resolved_config_reads_back_equal(path: 
     assert load_config(tmp_path / "config.toml") == config
 
 
-def test_there_are_at_most_eighty_settings_beside_those_of_objective_and_reward() -> None:
+def test_there_are_at_most_a_hundred_settings_beside_those_of_objective_and_reward() -> None:
     sections = dict(type(load_config(RUNS / "demo.toml")).model_fields)
     del sections["objective"], sections["reward"]
-    assert sum(len(section.annotation.model_fields) for section in sections.values()) <= 80
+    assert sum(len(section.annotation.model_fields) for section in sections.values()) <= 100
 
 
 NEEDS = [
@@ -270,3 +270,31 @@ def test_a_mistake_in_the_settings_of_a_reward_is_named_in_full(override: str, m
     with pytest.raises(ConfigError) as failure:
         load_config(RUNS / "demo.toml", [override])
     assert str(failure.value).startswith(message)
+
+
+SAMPLING = {
+    "temperature": [(0, "at least 0.01"), (-1, "at least 0.01"), (0.001, "at least 0.01"), (2.5, "at most 2"),
+                    (float("nan"), "finite"), (float("inf"), "finite"), (0.01, ""), (2.0, "")],
+    "top_p": [(0, "above 0"), (-0.5, "above 0"), (1.5, "at most 1"), (float("nan"), "finite"), (1.0, "")],
+    "min_tokens": [(-1, "at least 0"), (1025, "must be at most rollout.max_new_tokens = 1024, got 1025"), (1024, "")],
+    "stop": [([""], "empty text"), (["a", ""], "empty text"), (["x"] * 17, "at most 16, got 17"), ([3], "string"),
+             ("\n\n", ""), (["</answer>", "<|im_end|>"], ""), ([], "")],
+    "stop_token_ids": [([-1], "at least 0"), ([1.5], "integer"), ([7] * 17, "at most 16, got 17"), ([0, 7], "")],
+    "max_new_tokens": [(0, "at least 1")],
+}  # fmt: skip
+
+
+def test_what_the_engine_would_refuse_or_change_is_refused_with_its_value() -> None:
+    for setting, cases in SAMPLING.items():
+        for value, message in cases:
+            tree = WORLD | {"rollout": {setting: value}}
+            if not message:
+                config_of(tree)
+                continue
+            with pytest.raises(ConfigError, match=rf"rollout\.{setting}") as refusal:
+                config_of(tree)
+            assert message in str(refusal.value), (setting, value)
+
+
+def test_one_text_that_ends_responses_needs_no_list() -> None:
+    assert config_of(WORLD | {"rollout": {"stop": "\n\n"}}).rollout.stop == ("\n\n",)

@@ -14,7 +14,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, load_config
 from cluster.reporting.metrics import METRICS
 from cluster.running.train import train
-from tests.runs import ROOT, Runs, demo, metrics_of
+from tests.runs import ROOT, Runs, demo, metrics_of, responses_of
 
 pytestmark = pytest.mark.ray
 
@@ -91,6 +91,10 @@ def test_a_filter_that_rejects_everything_stops_the_run_with_a_checkpoint(runs: 
     with pytest.raises(Starved, match=r"24 groups in a row.*0\.0 correct: 24"):
         runs.train(config)
     assert (tmp_path / "demo/checkpoints/step-0/complete").is_file()
+    rows = responses_of(tmp_path / "demo")
+    assert len({row["group"] for row in rows if row["rejected"] == "all_wrong"}) >= 24
+    assert len(rows) >= 24 * config.rollout.group_size
+    assert {row["step"] for row in rows} == {1}
 
 
 def test_gsm8k_goes_through_with_its_own_columns_and_answers(runs: Runs, tmp_path: Path) -> None:
@@ -107,6 +111,6 @@ def test_gsm8k_goes_through_with_its_own_columns_and_answers(runs: Runs, tmp_pat
     folder = runs.train(load_config(ROOT / "deploy/runs/gsm8k.toml", overrides))
     lines = metrics_of(folder)
     assert len(lines) == 3
-    rows = pq.read_table(folder / "trajectories/step=1/groups.parquet").to_pylist()
+    rows = pq.read_table(folder / "trajectories/step-1/groups.parquet").to_pylist()
     assert all("####" in row["reference"] for row in rows)
     assert all(row["tokens"] for row in rows)

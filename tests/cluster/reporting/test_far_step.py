@@ -1,4 +1,4 @@
-from cluster.running.reporter import far_step
+from cluster.reporting.hints import far_step
 from learner.settings import LearnerSettings
 from tests.tables import each
 

@@ -1,0 +1,27 @@
+"""The token that a Ray cluster of our own asks for. Imports no Ray: it reads its settings when it is imported."""
+
+import os
+import sys
+
+from cluster.config.errors import ConfigError
+
+MODE = "RAY_AUTH_MODE"
+
+
+def demand_token(address: str) -> None:
+    """Has the cluster that is about to be started here refuse whoever does not know its token: RAY_AUTH_TOKEN where it
+    is set, else the one in a file of this user that Ray makes. RAY_AUTH_MODE in the environment goes before.
+
+    Call it before Ray is imported; after that, Ray's own default holds, which `check_token` checks.
+
+    Args:
+        address: of a cluster that is joined instead, which says itself what it asks for; "" for none.
+    """
+    if not address and not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
+        os.environ.setdefault(MODE, "token")
+
+
+def check_token() -> None:
+    """Raises ConfigError where a cluster was started that asks nobody for a token although nobody wanted that."""
+    if not os.environ.get(MODE):
+        raise ConfigError(f"Ray has started a cluster that asks nobody for a token: set {MODE}=token before the run")

@@ -66,7 +66,7 @@ def test_too_many_time_outs_are_said_with_what_to_do() -> None:
     many = [summary([1.0, -1.0]), summary([None, 1.0])]
     assert line(many, many[:1])["timeout_share"] == 0.25
     (said,) = alerts(line(many, many[:1])).values()
-    assert said.startswith("timeout_share is 0.25, above 0.05 in step 3: ")
+    assert said.startswith("timeout_share is 0.25, above 0.05: ")
     assert "reward.seconds" in said
 
 

@@ -19,7 +19,7 @@ _STRUCTURE = re.compile(r"\\[a-zA-Z]+|[-+*/^_!|'=<>]")  # what text is compared 
 # Words of two to four letters that are another word or sequence when their letters are in another order.
 _SHORT_WORDS = frozenset(
     "no on was saw ten net not ton one two tow dog god top pot opt star rats arts tea eat ate now won own act cat are ear "
-    "era arm mar ram art rat tar bad dab bat tab bag gab but tub cab dad den end die eid dim mid east seat eats evil live "
+    "era arm mar ram art rat tar bad dab bat tab bag gab but tub dad den end die eid dim mid east seat eats evil live "
     "vile veil from form gas sag gel leg how who inn its sit tis lap pal alp lee eel leo map amp may yam mon nor nap pan "
     "nib bin nit tin nip pin oat pea ape pit tip pat tap apt rap par raw war red sea sun nus nun sub bus tug gut way yaw "
     "yes us in is it am an as at be by do go he hi if me my of oh or so to up we ad pa ma ab ba".split()
@@ -110,14 +110,24 @@ def _same_words(wanted: Value, said: Value) -> bool:
         if wanted.text == said.text or wanted.text.replace(" ", "") == said.text.replace(" ", ""):
             return True
         ours, theirs = _factors(wanted), _factors(said)
-        return ours is not None and ours == theirs
+        if ours is None or theirs is None:
+            return _is_written_formula(wanted) and _is_written_formula(said) and _same_formula(wanted, said)
+        return ours == theirs
     side, other = (wanted, said) if isinstance(wanted, Words) else (said, wanted)
     if isinstance(other, Formula) and not isinstance(side, Formula) and not _STRUCTURE.search(_TEXTS.sub("", other.latex)):
         if _text(side) == _text(other):
             return True
-    if isinstance(other, Number) or not isinstance(side, Words) or not re.fullmatch(r"[A-Za-z ]{1,8}", _letters(side)):
+    if isinstance(other, Number) or not isinstance(side, Words):
         return False
-    return _same_formula(wanted, said)
+    letters = re.fullmatch(r"[A-Za-z ]{1,8}", _letters(side)) is not None
+    return (letters or _is_written_formula(side)) and _same_formula(wanted, said)
+
+
+def _is_written_formula(side: Words) -> bool:
+    """Whether words are short runs of letters with signs between them, as `ab/2` and `mn - n`."""
+    return re.fullmatch(r"[A-Za-z0-9 ()/*-]{3,24}", side.written) is not None and not re.search(
+        r"[A-Za-z]{4}|^[^-/*]*$", side.written
+    )
 
 
 def _factors(side: Words) -> list[str] | None:

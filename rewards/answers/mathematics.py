@@ -28,7 +28,7 @@ from rewards.answers.equality import same
 from rewards.answers.final import Final, Found, final, final_of_reference
 from rewards.answers.notation import clean
 from rewards.answers.quick import agrees
-from rewards.answers.reading import Value, Words, label, list_of, words
+from rewards.answers.reading import Many, Value, Words, choice, label, list_of, readings, words
 from rewards.verdict import Case, Outcome, RewardResult
 
 
@@ -87,8 +87,38 @@ def _plain(found: Final) -> str:
 
 
 def _equal(said: Final, wanted: _Reference) -> bool:
-    values = list_of(said.texts, said.found is not Found.BOX)
-    return any(same(one, two) for one in wanted.values for two in values) or _same_words(said, wanted, values)
+    loose = said.found is not Found.BOX
+    values = list_of(said.texts, loose)
+    chosen = _same_choice(said, wanted, loose)
+    if chosen is not None:
+        return chosen
+    if any(same(one, two) for one in wanted.values for two in values) or _same_words(said, wanted, values):
+        return True
+    size = max((len(value.items) for value in wanted.values if isinstance(value, Many)), default=0)
+    every = list_of(said.every, loose) if len(said.every) == size else ()
+    return any(same(one, two) for one in wanted.values for two in every)
+
+
+def _same_choice(said: Final, wanted: _Reference, loose: bool) -> bool | None:
+    r"""Whether a choice with its value, `\textbf{(C)}\ 12`, is the wanted one: letter and value where both sides have
+    both, else the one that both have; None where no side has both.
+    """
+    ours = choice(wanted.final.texts[0]) if len(wanted.final.texts) == 1 else None
+    theirs = choice(said.sentence or said.texts[0]) if len(said.texts) == 1 else None
+    if ours is None and theirs is None:
+        return None
+    if ours is not None and theirs is not None:
+        return ours[0] == theirs[0] and _same_value(ours[1], theirs[1], loose)
+    letter = label((wanted.final if ours is None else said).texts[0])
+    if letter is not None and choice((wanted.final if ours is None else said).texts[0]) is None:
+        return letter == (ours or theirs or ("",))[0]
+    if ours is not None:
+        return len(said.texts) == 1 and _same_value(ours[1], said.texts[0], loose)
+    return theirs is not None and any(same(one, two) for one in wanted.values for two in readings(theirs[1], loose))
+
+
+def _same_value(wanted: str, said: str, loose: bool) -> bool:
+    return any(same(one, two) for one in readings(wanted, True) for two in readings(said, loose))
 
 
 def _same_words(said: Final, wanted: _Reference, values: tuple[Value, ...]) -> bool:

@@ -30,7 +30,7 @@ def _raised(found: re.Match[str]) -> str:
 
 
 _TRIM = re.compile(
-    r"^(?:[\s,;:!?*\"'`#]|\.(?!\d|\\(?:overline|bar|dot))|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"'`#]|(?<!\\)\.(?!\d)|(?<!\d)!)+$"
+    r"^(?:[\s,;:!?*\"'`#]|\.(?!\d|\\(?:overline|bar|dot))|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"`#]|(?<!\\)\.(?!\d)|(?<![\d)\]}])(?<!\b[a-zA-Z])!)+$"
 )
 
 _LONGEST = 4_000  # characters of a numeral; Python itself reads no longer ones

@@ -120,6 +120,7 @@ RULES = (
     Rule("comma with a negative space", r",\\!\s*", ",", r"1,\! 2", "1,2"),
     Rule("thousands with a thin space", r"(?<=\d)(?:\\,|\{,\}|\\ |~)\s*(?=\d{3}(?!\d))", "", r"10\,000", "10000"),
     Rule("comma in braces", r"\{,\}", ",", "(1{,}2)", "(1,2)"),
+    Rule("quoted answer", r"^\s*['‘](.*?)['’][\s.]*$", r"\1", "'yes'", "yes"),
     Rule("sizes of fractions", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"),
     Rule("at most", r"\\(?:leq|leqslant)(?![a-zA-Z])|<=", r"\\le ", r"x \leq 2", r"x \le  2"),
     Rule("at least", r"\\(?:geq|geqslant)(?![a-zA-Z])|>=", r"\\ge ", "x >= 2", r"x \ge  2"),
@@ -227,6 +228,8 @@ RULES = (
     Rule("root with braces, as a word", r"(?<![\\a-zA-Z])sqrt\s*(?=\{)", r"\\sqrt ", "sqrt {2}", r"\sqrt {2}"),
     Rule("root without braces", r"\\sqrt\s*(\d)", r"\\sqrt{\1}", r"\sqrt2", r"\sqrt{2}"),
     Rule("fraction without braces", r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", r"\frac12", r"\frac{1}{2}"),
+    Rule("fraction of letters", r"\\frac(?:\s+([a-zA-Z])|\s*(\d))\s*([a-zA-Z])(?![a-zA-Z])", r"\\frac{\1\2}{\3}", r"\frac ab", r"\frac{a}{b}"),
+    Rule("fraction of a letter", r"\\frac\s+([a-zA-Z])\s*(\d)", r"\\frac{\1}{\2}", r"\frac a2", r"\frac{a}{2}"),
     Rule("fraction without braces above", r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", r"\frac1{2}", r"\frac{1}{2}"),
     Rule(
         "fraction without braces below", r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}", r"\frac{1}2", r"\frac{1}{2}"

@@ -39,6 +39,7 @@ _SPECIAL = re.compile(  # tokens of chat templates and of the end of a text
 )
 
 _PLACEHOLDER = re.compile(r"\s*(?:\.{2,}|…|\\(?:[lc]?dots|dotsc))\s*|\s*(?:your\s+)?(?:final\s+)?answer(?:\s+here)?\s*", re.IGNORECASE)
+_MISSING = frozenset(("NaN", "nan", "NAN", "null", "NULL", "None", "<NA>", "N/A", "n/a", "#N/A", "NaT"))
 _MANY = 50  # a list of more boxes is no answer; only the last ones are read
 
 # What may stand between two boxes of one list. A full stop, a sign or any other word separates two statements.
@@ -195,6 +196,18 @@ def final_of_reference(reference: str) -> Final | None:
     if answer is None and reference.strip() and not boxes:
         return Final(found=Found.TEXT, texts=(reference.strip(),))
     return answer
+
+
+def refuse_missing(reference: str) -> None:
+    """Refuses a reference that is how a program writes that there is no value; `none` in small letters is a word.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    if reference.strip() in _MISSING:
+        raise ValueError(
+            f"the reference {reference.strip()!r} stands for a missing value; give the answer or leave the row out"
+        )
 
 
 def box(text: str) -> str | None:

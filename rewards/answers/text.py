@@ -7,7 +7,7 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from rewards.answers.final import MARKER, box, has_box, phrase, spoken, tagged
+from rewards.answers.final import MARKER, box, has_box, phrase, refuse_missing, spoken, tagged
 from rewards.answers.notation import clean, numeral
 from rewards.verdict import Case, Outcome, RewardResult
 
@@ -22,7 +22,9 @@ _HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+.*$", re.MULTILINE)
 _BEFORE = re.compile(r"(?:\\sqrt(?:\[\d+\])?\s*\{?|\^\s*\{?\(?|_\s*\{?|\\(?:log|ln|sin|cos|tan|lg)(?:_\d)?\s*[{(]?|\d\s*:)\s*-?$")
 _BEHIND = re.compile(r"\s*(?:\^|!(?=\s*\S*[\d$])|\*\*|:\d|\\(?:times|cdot|sqrt|pi|frac)(?![a-zA-Z])|\\choose)")
 _ONE_OF = re.compile(
-    r"[\s$*)}\]]*(?:\b(?:or|and/or|ou|oder)\b|\band\b|或|,|;|(?<=\d)\s*[-–~]|\bto\b)[\s$*({\[]*(?=-?\.?\d)", re.IGNORECASE
+    r"[\s$*)}\]]*(?:(?:\b(?:or|and/or|ou|oder|to)\b|或|(?<=\d)\s*[-~])[\s$*({\[]*(?=-?\.?\d)|"
+    r"(?:,?\s*\band\b|[,;])[\s$*({\[]*(?=-?\.?\d[\d.,;and ]*[\s$*)}\]]*(?:\Z|\n|\.(?!\d))))",
+    re.IGNORECASE,
 )
 _OR = re.compile(r"[\s$*(){}\[\]]*(?:or|and/or|ou|oder|或)[\s$*(){}\[\]]*", re.IGNORECASE)
 _DASHES = str.maketrans("−‐‑‒–﹣－", "-------")
@@ -84,6 +86,7 @@ def check_exact(reference: str) -> None:
     Raises:
         ValueError: the reference is blank.
     """
+    refuse_missing(reference)
     if not reference.strip():
         raise ValueError(f"the reference {reference!r} is blank, which no answer equals; give the text that is wanted")
 
@@ -188,6 +191,7 @@ def _is_part(text: str, chosen: re.Match[str], found: list[re.Match[str]]) -> bo
 
 
 def _wanted_number(reference: str) -> Fraction:
+    refuse_missing(reference)
     wanted = _said_number(reference)
     if wanted is None:
         raise ValueError(f"the reference {reference[-80:]!r} holds no number; use the reward 'exact' for text answers")
@@ -232,6 +236,7 @@ def _plain(text: str) -> str:
 
 
 def _wanted_letter(reference: str) -> str:
+    refuse_missing(reference)
     inner = box(reference) if has_box(reference) else reference
     found = _LABEL.match(inner or "")
     if found is None:

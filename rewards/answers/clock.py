@@ -6,9 +6,7 @@ from fractions import Fraction
 from math import gcd
 
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}")
-_CLOCK = re.compile(
-    r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?\s*(?:(a|p)\.?\s?m\.?|o['’]?clock)?", re.IGNORECASE
-)
+_CLOCK = re.compile(r"(\d{1,2})(?::([0-5]\d))?(?::([0-5]\d))?\s*(?:(a|p)\.?\s?m\.?|o['’]?clock)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,150 @@ _STRUCTURE = re.compile(r"\\[a-zA-Z]+|[-+*/^_!|'=<>]")  # what text is compared 
 
 # Words of two to four letters that are another word or sequence when their letters are in another order.
 _SHORT_WORDS = frozenset(
-    "no on was saw ten net not ton one two tow dog god top pot opt star rats arts tea eat ate now won own act cat are ear "
-    "era arm mar ram art rat tar bad dab bat tab bag gab but tub dad den end die eid dim mid east seat eats evil live "
-    "vile veil from form gas sag gel leg how who inn its sit tis lap pal alp lee eel leo map amp may yam mon nor nap pan "
-    "nib bin nit tin nip pin oat pea ape pit tip pat tap apt rap par raw war red sea sun nus nun sub bus tug gut way yaw "
-    "yes us in is it am an as at be by do go he hi if me my of oh or so to up we ad pa ma ab ba".split()
-) - {"ab", "ba"}
+    [
+        "act",
+        "ad",
+        "alp",
+        "am",
+        "amp",
+        "an",
+        "ape",
+        "apt",
+        "are",
+        "arm",
+        "art",
+        "arts",
+        "as",
+        "at",
+        "ate",
+        "bad",
+        "bag",
+        "bat",
+        "be",
+        "bin",
+        "bus",
+        "but",
+        "by",
+        "cat",
+        "dab",
+        "dad",
+        "den",
+        "die",
+        "dim",
+        "do",
+        "dog",
+        "ear",
+        "east",
+        "eat",
+        "eats",
+        "eel",
+        "eid",
+        "end",
+        "era",
+        "evil",
+        "form",
+        "from",
+        "gab",
+        "gas",
+        "gel",
+        "go",
+        "god",
+        "gut",
+        "he",
+        "hi",
+        "how",
+        "if",
+        "in",
+        "inn",
+        "is",
+        "it",
+        "its",
+        "lap",
+        "lee",
+        "leg",
+        "leo",
+        "live",
+        "ma",
+        "map",
+        "mar",
+        "may",
+        "me",
+        "mid",
+        "mon",
+        "my",
+        "nap",
+        "net",
+        "nib",
+        "nip",
+        "nit",
+        "no",
+        "nor",
+        "not",
+        "now",
+        "nun",
+        "nus",
+        "oat",
+        "of",
+        "oh",
+        "on",
+        "one",
+        "opt",
+        "or",
+        "own",
+        "pa",
+        "pal",
+        "pan",
+        "par",
+        "pat",
+        "pea",
+        "pin",
+        "pit",
+        "pot",
+        "ram",
+        "rap",
+        "rat",
+        "rats",
+        "raw",
+        "red",
+        "sag",
+        "saw",
+        "sea",
+        "seat",
+        "sit",
+        "so",
+        "star",
+        "sub",
+        "sun",
+        "tab",
+        "tap",
+        "tar",
+        "tea",
+        "ten",
+        "tin",
+        "tip",
+        "tis",
+        "to",
+        "ton",
+        "top",
+        "tow",
+        "tub",
+        "tug",
+        "two",
+        "up",
+        "us",
+        "veil",
+        "vile",
+        "war",
+        "was",
+        "way",
+        "we",
+        "who",
+        "won",
+        "yam",
+        "yaw",
+        "yes",
+    ]
+)
 
 
 def same(wanted: Value, said: Value) -> bool:
@@ -114,7 +252,11 @@ def _same_words(wanted: Value, said: Value) -> bool:
             return _is_written_formula(wanted) and _is_written_formula(said) and _same_formula(wanted, said)
         return ours == theirs
     side, other = (wanted, said) if isinstance(wanted, Words) else (said, wanted)
-    if isinstance(other, Formula) and not isinstance(side, Formula) and not _STRUCTURE.search(_TEXTS.sub("", other.latex)):
+    if (
+        isinstance(other, Formula)
+        and not isinstance(side, Formula)
+        and not _STRUCTURE.search(_TEXTS.sub("", other.latex))
+    ):
         if _text(side) == _text(other):
             return True
     if isinstance(other, Number) or not isinstance(side, Words):
@@ -268,7 +410,7 @@ def _same_formula(wanted: Value, said: Value) -> bool:
         if not angles and factor(said.unit, wanted.unit) != 1:
             return False
     decimal = isinstance(said, Number) and said.decimals is not None
-    return equal(*(_in_radians(one, two) for one, two in ((wanted, said), (said, wanted))), decimal)
+    return equal(_in_radians(wanted, said), _in_radians(said, wanted), decimal)
 
 
 def _in_radians(value: Value, other: Value) -> str:

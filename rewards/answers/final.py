@@ -23,8 +23,7 @@ from rewards.answers.reading import choice
 
 _THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINKING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
-_OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _BOX = re.compile(r"(?:\\{1,2}boxed|\\{1,2}fbox|\x08oxed)(?![a-zA-Z])\s*")
 _NAME = r"(?:user|human|assistant|system|model|tool)"
 _TURN = re.compile(  # where another turn begins: what stands behind it is no part of the response
@@ -33,12 +32,14 @@ _TURN = re.compile(  # where another turn begins: what stands behind it is no pa
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(  # tokens of chat templates and of the end of a text
-    rf"<[|｜][a-z0-9_▁ ]{{1,40}}[|｜]>(?:{_NAME}\b(?![ \t]*[,.:]?[ \t]*\w))?\s*|</?s>|<(?:eos|bos|pad|eod|unk)>|\[/?INST\]|"
+    rf"<[|｜][a-z0-9_▁ ]{{1,40}}[|｜]>(?:{_NAME}\b(?![ \t]*[,.:]?[ \t]*\w))?\s*|</?s>|<(?:eos|bos|pad|eod|unk)>|\[/?INST\]|"  # noqa: E501
     rf"</?(?:start|end)_of_(?:turn|text|sentence|message)>(?:{_NAME}\b)?\s*|\[(?:EOS|PAD|SEP)\]|<<?/?SYS>?>",
     re.IGNORECASE,
 )
 
-_PLACEHOLDER = re.compile(r"\s*(?:\.{2,}|…|\\(?:[lc]?dots|dotsc))\s*|\s*(?:your\s+)?(?:final\s+)?answer(?:\s+here)?\s*", re.IGNORECASE)
+_PLACEHOLDER = re.compile(
+    r"\s*(?:\.{2,}|…|\\(?:[lc]?dots|dotsc))\s*|\s*(?:your\s+)?(?:final\s+)?answer(?:\s+here)?\s*", re.IGNORECASE
+)
 _MISSING = frozenset(("NaN", "nan", "NAN", "null", "NULL", "None", "<NA>", "N/A", "n/a", "#N/A", "NaT"))
 _MANY = 50  # a list of more boxes is no answer; only the last ones are read
 
@@ -71,7 +72,7 @@ _IS = (
 # GSM8K's mark before the answer. With a title or a numbered one behind it, it is a heading of Markdown.
 MARKER = (
     r"(?<!#)####(?!#)(?!\s*\d{1,2}[.):]\s+[A-Za-z*])"
-    r"(?=[ \t]*(?:$|\n|[-−+*_(\[{\\$€£¥₹\"'`]|\.?\d|[A-Za-z]\s*=|[a-zA-Z]{1,3}[ \t]*(?:$|\n)|[^\W\d_]+[ \t]*(?:\Z|\n\s*\Z)))"
+    r"(?=[ \t]*(?:$|\n|[-−+*_(\[{\\$€£¥₹\"'`]|\.?\d|[A-Za-z]\s*=|[a-zA-Z]{1,3}[ \t]*(?:$|\n)|[^\W\d_]+[ \t]*(?:\Z|\n\s*\Z)))"  # noqa: E501
 )
 _WORD = (
     r"(?:\banswer|\b(?:correct|right|best)\s+(?:option|choice)|\br[ée]ponse|\brespuesta|\bresposta|\brisposta|\bantwort|\bantwoord|\bsvar(?:et)?|\bvastaus|"
@@ -136,17 +137,22 @@ def _without_tokens(response: str) -> str:
         response = response.encode("utf-8", "replace").decode("utf-8")
     if not any(sign in response for sign in ("<", "INST]", "EOS]", "PAD]", "SEP]")):
         return response
-    turn = next((found for found in _TURN.finditer(response) if _SPECIAL.sub("", response[: found.start()]).strip()), None)
+    turn = next(
+        (found for found in _TURN.finditer(response) if _SPECIAL.sub("", response[: found.start()]).strip()), None
+    )
     return _SPECIAL.sub(" ", response[: turn.start()] if turn else response)
 
 
 def tagged(text: str) -> str | None:
     """What the last pair of answer tags holds; the whole text without tags; None where a last tag is never closed."""
-    pairs = list(_TAG.finditer(text))
-    after = pairs[-1].end() if pairs else 0
-    if _OPEN_TAG.search(text, after):
-        return None
-    return pairs[-1].group(1) if pairs else text
+    opened: int | None = None
+    inner: str | None = text
+    for tag in _TAG.finditer(text):
+        if not tag.group(1) and opened is None:
+            opened, inner = tag.end(), None
+        elif tag.group(1) and opened is not None:
+            inner, opened = text[opened : tag.start()], None
+    return inner
 
 
 def final(response: str) -> Final | None:

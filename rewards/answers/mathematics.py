@@ -32,7 +32,6 @@ from rewards.answers.quick import agrees
 from rewards.answers.reading import Many, Value, Words, choice, label, list_of, readings, words
 from rewards.verdict import Case, Outcome, RewardResult
 
-
 _LONGEST_REFERENCE = 100_000  # characters, with a worked solution before the answer
 
 

@@ -7,7 +7,7 @@ from rewards.answers.final import spoken, tagged
 from rewards.shaping import sorft
 from rewards.verdict import Case, Outcome, RewardResult
 
-_BULLET = re.compile(r"^\s*(?:[-*]|\d+[.)])?\s*`?(.*?)`?\s*$")
+_BULLET = re.compile(r"(?:[-*]|\d{1,9}[.)])?\s*`?(.*?)`?$")
 
 
 def names(case: Case) -> RewardResult:
@@ -47,7 +47,7 @@ def _reference(text: str) -> tuple[set[str], set[str]]:
     for listed in (gold, known):
         if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
             raise ValueError(f"the reference {text[:80]!r} must be a list of names, or have gold and known as lists")
-    if not any(name.strip() for name in gold):
+    if not gold or not any(name.strip() for name in gold):
         raise ValueError("the reference names nothing: no response could ever meet it")
     return set(gold), set(known)
 
@@ -60,5 +60,5 @@ def _said(response: str) -> set[str]:
         listed = None
     if isinstance(listed, list):
         return {name if isinstance(name, str) else json.dumps(name) for name in listed}
-    found = (_BULLET.match(line) for line in text.splitlines() if not line.startswith("```"))
+    found = (_BULLET.match(line.strip()) for line in text.splitlines() if not line.startswith("```"))
     return {match.group(1) for match in found if match and match.group(1)}

@@ -82,7 +82,9 @@ _BRACKETS = {"(": ")", "[": "]"}
 _RELATION = re.compile(r"\\(?:le|ge|neq|lt|gt|in|subset|equiv|sim)(?![a-zA-Z])|[<>]|(?<![!:])=")
 _INEQUALITY = re.compile(r"(<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z]))")
 _NOT_A_NAME = re.compile(r"[-+*/^<>\d]|\\(?:d|t)?frac|\\sqrt|\\cdot|\\times|\\pm")
-_QUOTIENT = re.compile(r"\\frac\s*\{([^{}]*(?:_\{[^{}]*\})?)\}\s*\{([^{}]*(?:_\{[^{}]*\})?)\}|([A-Za-z_]+)\s*/\s*([A-Za-z_]+)")
+_QUOTIENT = re.compile(
+    r"\\frac\s*\{([^{}]*(?:_\{[^{}]*\})?)\}\s*\{([^{}]*(?:_\{[^{}]*\})?)\}|([A-Za-z_]+)\s*/\s*([A-Za-z_]+)"
+)
 _SEGMENTS = re.compile(r"[A-Z]{2}(?:\s*[-+]\s*[A-Z]{2})+|[A-Z]{2}\^\{?2\}?")
 _COMMANDS = re.compile(r"\\[a-zA-Z]+")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|operatorname)\s*\{([^{}]*)\}")

@@ -68,18 +68,38 @@ RULES = (
         r"5\textnormal{ miles}",
         r"5\text{ miles}",
     ),
-    Rule("words in other fonts", _FONTS + r"(?=\s*\{[^{}\\]*[A-Za-z]{2}[^{}\\]*\})", r"\\text", r"\mathsf{odd}", r"\text{odd}"),
+    Rule(
+        "words in other fonts",
+        _FONTS + r"(?=\s*\{[^{}\\]*[A-Za-z]{2}[^{}\\]*\})",
+        r"\\text",
+        r"\mathsf{odd}",
+        r"\text{odd}",
+    ),
     Rule(
         "fonts, and lines below",
-        r"(?:" + _FONTS + r"|\\(?:underline|uline|underbrace|mathstrut)|\\(?:text|textbf|mathrm)(?=\s*\{\s*\\[dtc]?(?:frac|sqrt)))(?![a-zA-Z])",
+        r"(?:"
+        + _FONTS
+        + r"|\\(?:underline|uline|underbrace|mathstrut)|\\(?:text|textbf|mathrm)(?=\s*\{\s*\\[dtc]?(?:frac|sqrt)))(?![a-zA-Z])",  # noqa: E501
         "",
         r"\underline{12}",
         "{12}",
     ),
     Rule("sizes of binomials", r"\\[dt]binom(?![a-zA-Z])", r"\\binom", r"\dbinom{5}{2}", r"\binom{5}{2}"),
     Rule("binomial without braces", r"\\binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}", r"\binom52", r"\binom{5}{2}"),
-    Rule("choose alone", r"^([^{}\\]+)\\choose(?![a-zA-Z])([^{}]+)$", r"\\binom{\1}{\2}", r"5 \choose 2", r"\binom{5 }{ 2}"),
-    Rule("letter of choices", r"\\(?:text|mathrm|mathbf|operatorname)\s*\{\s*([CA])\s*\}(?=\s*[_^])", r"\1", r"\mathrm{C}_5^2", "C_5^2"),
+    Rule(
+        "choose alone",
+        r"^([^{}\\]+)\\choose(?![a-zA-Z])([^{}]+)$",
+        r"\\binom{\1}{\2}",
+        r"5 \choose 2",
+        r"\binom{5 }{ 2}",
+    ),
+    Rule(
+        "letter of choices",
+        r"\\(?:text|mathrm|mathbf|operatorname)\s*\{\s*([CA])\s*\}(?=\s*[_^])",
+        r"\1",
+        r"\mathrm{C}_5^2",
+        "C_5^2",
+    ),
     Rule(
         "choices, all first",
         rf"(?<![A-Za-z\\])(?P<kind>[CA])\s*_\s*(?P<n>{_SIZE}|\d{{2,3}})\s*\^\s*(?P<k>{_SIZE})(?![\d!^])",
@@ -101,7 +121,13 @@ RULES = (
         "{}_5C_2",
         r"\binom{5}{2}",
     ),
-    Rule("decimal logarithm", r"\\lg(?![a-zA-Z])|(?<![\\a-zA-Z])lg(?=\s*[\d({])", r"\\log_{10} ", r"\lg 5", r"\log_{10}  5"),
+    Rule(
+        "decimal logarithm",
+        r"\\lg(?![a-zA-Z])|(?<![\\a-zA-Z])lg(?=\s*[\d({])",
+        r"\\log_{10} ",
+        r"\lg 5",
+        r"\log_{10}  5",
+    ),
     Rule(
         "minutes of an angle",
         r"(\d+)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})\s*(\d+)\s*(?:'|\^\s*(?:\\prime|\{\s*\\prime\s*\}))(?!')(?:\s*(\d+)\s*(?:''|\"|\^\s*\{\s*\\prime\s*\\prime\s*\}))?",
@@ -228,7 +254,13 @@ RULES = (
     Rule("root with braces, as a word", r"(?<![\\a-zA-Z])sqrt\s*(?=\{)", r"\\sqrt ", "sqrt {2}", r"\sqrt {2}"),
     Rule("root without braces", r"\\sqrt\s*(\d)", r"\\sqrt{\1}", r"\sqrt2", r"\sqrt{2}"),
     Rule("fraction without braces", r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", r"\frac12", r"\frac{1}{2}"),
-    Rule("fraction of letters", r"\\frac(?:\s+([a-zA-Z])|\s*(\d))\s*([a-zA-Z])(?![a-zA-Z])", r"\\frac{\1\2}{\3}", r"\frac ab", r"\frac{a}{b}"),
+    Rule(
+        "fraction of letters",
+        r"\\frac(?:\s+([a-zA-Z])|\s*(\d))\s*([a-zA-Z])(?![a-zA-Z])",
+        r"\\frac{\1\2}{\3}",
+        r"\frac ab",
+        r"\frac{a}{b}",
+    ),
     Rule("fraction of a letter", r"\\frac\s+([a-zA-Z])\s*(\d)", r"\\frac{\1}{\2}", r"\frac a2", r"\frac{a}{2}"),
     Rule("fraction without braces above", r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", r"\frac1{2}", r"\frac{1}{2}"),
     Rule(

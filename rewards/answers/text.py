@@ -13,13 +13,15 @@ from rewards.verdict import Case, Outcome, RewardResult
 
 # A number as people write it: sign, thousands separators, decimals, exponent, a plain fraction or a mixed number.
 _NUMBER = re.compile(
-    r"(?:(?<![\w)])-)?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.(?!\d))?(?:[eE][+-]?\d{1,3})?(?:/\d+|(?<=\d) +\d+/\d+)?"
+    r"(?=[-.\d])(?:(?<![\w)])-)?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.(?!\d))?(?:[eE][+-]?\d{1,3})?(?:/\d+|(?<=\d) +\d+/\d+)?"  # noqa: E501
 )
 _MARKER = re.compile(rf"{MARKER}|(?<=\S)(?<!#)#{{1,3}}(?!#)|(?:final\s+)?answer\s*(?:is|:)", re.IGNORECASE)
 _HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+.*$", re.MULTILINE)
 
 # What makes a number a part of something else: a root or power, a name, a time or ratio, or one of several.
-_BEFORE = re.compile(r"(?:\\sqrt(?:\[\d+\])?\s*\{?|\^\s*\{?\(?|_\s*\{?|\\(?:log|ln|sin|cos|tan|lg)(?:_\d)?\s*[{(]?|\d\s*:)\s*-?$")
+_BEFORE = re.compile(
+    r"(?:\\sqrt(?:\[\d+\])?\s*\{?|\^\s*\{?\(?|_\s*\{?|\\(?:log|ln|sin|cos|tan|lg)(?:_\d)?\s*[{(]?|\d\s*:)\s*-?$"
+)
 _BEHIND = re.compile(r"\s*(?:\^|!(?=\s*\S*[\d$])|\*\*|:\d|\\(?:times|cdot|sqrt|pi|frac)(?![a-zA-Z])|\\choose)")
 _ONE_OF = re.compile(
     r"[\s$*)}\]]*(?:(?:\b(?:or|and/or|ou|oder|to)\b|或|(?<=\d)\s*[-~])[\s$*({\[]*(?=-?\.?\d)|"

@@ -252,7 +252,7 @@ def _boxed(text: str, boxes: list[_Box]) -> Final | None:
 
 
 def _of_one_sentence(text: str, boxes: list[_Box]) -> tuple[str, ...]:
-    """The boxes at the end that one sentence lists, as in `\\boxed{1} paper and \\boxed{2} bins`; empty for a single one."""
+    """The boxes at the end that one sentence lists (`\\boxed{1} and then \\boxed{2}`); else empty."""
     group = boxes[-1:]
     for earlier in reversed(boxes[:-1]):
         between = text[earlier.end : group[0].start]

@@ -119,13 +119,9 @@ def _same_words(wanted: Value, said: Value) -> bool:
             return _is_written_formula(wanted) and _is_written_formula(said) and _same_formula(wanted, said)
         return ours == theirs
     side, other = (wanted, said) if isinstance(wanted, Words) else (said, wanted)
-    if (
-        isinstance(other, Formula)
-        and not isinstance(side, Formula)
-        and not _STRUCTURE.search(_TEXTS.sub("", other.latex))
-    ):
-        if _text(side) == _text(other):
-            return True
+    unstructured = isinstance(other, Formula) and not _STRUCTURE.search(_TEXTS.sub("", other.latex))
+    if unstructured and _text(side) == _text(other):
+        return True
     if isinstance(other, Number) or not isinstance(side, Words):
         return False
     letters = re.fullmatch(r"[A-Za-z ]{1,8}", _letters(side)) is not None

@@ -117,5 +117,5 @@ class Verdict:
 def _make_texts_valid(made: RewardResult | Verdict) -> None:
     """Whatever a program, query, answer or model says comes into a verdict here and nowhere else."""
     object.__setattr__(made, "why", valid_text(str(made.why)))  # the classes are frozen
-    if any(valid_text(name) != name for name in made.parts):
+    if any(isinstance(name, str) and valid_text(name) != name for name in made.parts):
         object.__setattr__(made, "parts", {valid_text(name): value for name, value in made.parts.items()})

@@ -6,11 +6,29 @@ Only the leaves that are formulas are handed to algebra.
 import re
 from fractions import Fraction
 
+from rewards.answers.clock import Clock, same_time
 from rewards.answers.reading import Formula, Many, Named, Number, Value, Words, read, words
-from rewards.answers.units import factor
+from rewards.answers.units import factor, measures_degrees
 
 _CLOSE = Fraction(5, 10**7)  # a decimal agrees when it does to six places ...
 _SHARE = Fraction(1, 10**6)  # ... and to this share of the number, so that small numbers differ too
+
+_TEXTS = re.compile(r"\\(?:text|mbox|mathrm|textbf|operatorname)(?![a-zA-Z])")
+_STRUCTURE = re.compile(r"\\[a-zA-Z]+|[-+*/^_!|'=<>]")  # what text is compared without
+
+# Words of two to four letters that are another word or sequence when their letters are in another order.
+_SHORT_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    act ad alp am amp an ape apt are arm art arts as at ate bad bag bat be bin bus but by cat dab dad den die dim
+    do dog ear east eat eats eel eid end era evil form from gab gas gel go god gut he hi how if in inn is it its
+    lap lee leg leo live ma map mar may me mid mon my nap net nib nip nit no nor not now nun nus oat of oh on one
+    opt or own pa pal pan par pat pea pin pit pot ram rap rat rats raw red sag saw sea seat sit so star sub sun
+    tab tap tar tea ten tin tip tis to ton top tow tub tug two up us veil vile war was way we who won yam yaw yes
+    """,
+    )
+)
 
 
 def same(wanted: Value, said: Value) -> bool:
@@ -25,11 +43,28 @@ def same(wanted: Value, said: Value) -> bool:
         return _same_named(wanted, said)
     if isinstance(wanted, Many) or isinstance(said, Many):
         return _same_many(wanted, said)
+    if isinstance(wanted, Clock) or isinstance(said, Clock):
+        return _same_clock(wanted, said)
     if isinstance(wanted, Number) and isinstance(said, Number):
         return _same_number(wanted, said)
     if isinstance(wanted, Words) or isinstance(said, Words):
         return _same_words(wanted, said)
     return _same_formula(wanted, said)
+
+
+def _same_clock(wanted: Value, said: Value) -> bool:
+    """Two times as times; a time and a number as a ratio, where the reference is no time for certain."""
+    if isinstance(wanted, Clock) and isinstance(said, Clock):
+        return same_time(wanted, said)
+    time, other = (wanted, said) if isinstance(wanted, Clock) else (said, wanted)
+    if not isinstance(time, Clock) or not isinstance(other, Number):
+        return False
+    if time.half:
+        return (time.minute, time.second) == (0, 0) and other == Number(Fraction(time.hour))
+    if time.ratio is None or (time is wanted and time.certain):
+        return False
+    ratio = Number(time.ratio)
+    return _same_number(ratio, other) if time is wanted else _same_number(other, ratio)
 
 
 def _same_number(wanted: Number, said: Number) -> bool:
@@ -54,8 +89,14 @@ def _close(wanted: Number, value: Fraction, decimals: int | None) -> bool:
     apart = abs(wanted.value - value)
     if apart < _CLOSE and apart <= _SHARE * abs(wanted.value):
         return True
-    endless = wanted.decimals is None and not _terminates(wanted.value)
-    return endless and decimals is not None and decimals >= 2 and apart <= Fraction(1, 2 * 10**decimals)
+    exact, places = (wanted.value, decimals) if wanted.decimals is None else (value, wanted.decimals)
+    rounded = wanted.decimals is None or decimals is None
+    return rounded and places is not None and places >= 2 and not _terminates(exact) and apart <= _half(places)
+
+
+def _half(places: int) -> Fraction:
+    """The most that a number rounded to so many decimal places is off."""
+    return Fraction(1, 2 * 10 ** min(places, 50))
 
 
 def _terminates(value: Fraction) -> bool:
@@ -67,14 +108,47 @@ def _terminates(value: Fraction) -> bool:
 
 
 def _same_words(wanted: Value, said: Value) -> bool:
+    """Words with words as text, letters also as a product; words with a formula as text only where the formula is
+    nothing but words, since text has no structure.
+    """
     if isinstance(wanted, Words) and isinstance(said, Words):
-        return wanted.text == said.text
-    if _text(wanted) == _text(said):
+        if wanted.text == said.text or wanted.text.replace(" ", "") == said.text.replace(" ", ""):
+            return True
+        ours, theirs = _factors(wanted), _factors(said)
+        if ours is None or theirs is None:
+            return _is_written_formula(wanted) and _is_written_formula(said) and _same_formula(wanted, said)
+        return ours == theirs
+    side, other = (wanted, said) if isinstance(wanted, Words) else (said, wanted)
+    unstructured = isinstance(other, Formula) and not _STRUCTURE.search(_TEXTS.sub("", other.latex))
+    if unstructured and _text(side) == _text(other):
         return True
-    single = [side for side in (wanted, said) if isinstance(side, Words)]
-    if any(len(side.text) != 1 for side in single) or isinstance(wanted, Number) or isinstance(said, Number):
+    if isinstance(other, Number) or not isinstance(side, Words):
         return False
-    return _same_formula(wanted, said)
+    letters = re.fullmatch(r"[A-Za-z ]{1,8}", _letters(side)) is not None
+    return (letters or _is_written_formula(side)) and _same_formula(wanted, said)
+
+
+def _is_written_formula(side: Words) -> bool:
+    """Whether words are short runs of letters with signs between them, as `ab/2` and `mn - n`."""
+    return re.fullmatch(r"[A-Za-z0-9 ()/*-]{3,24}", side.written) is not None and not re.search(
+        r"[A-Za-z]{4}|^[^-/*]*$", side.written
+    )
+
+
+def _factors(side: Words) -> list[str] | None:
+    """The factors of a product of letters, sorted; None for a word, and for three capitals or more (points, tosses)."""
+    letters = _letters(side).replace(" ", "")
+    if not re.fullmatch(r"[A-Za-z]{2,6}", letters) or letters.lower() in _SHORT_WORDS:
+        return None
+    if letters.isupper() and len(letters) > 2:
+        return None
+    if len(letters) > 3 and not (set(letters) & set("xzqXZQ") or set("abcd") <= set(letters)):
+        return None
+    return sorted(letters)
+
+
+def _letters(side: Words) -> str:
+    return side.written.strip("{}() ") or side.text
 
 
 def _text(value: Value) -> str:
@@ -187,17 +261,26 @@ def _latex(value: Value) -> str:
             else str(value.value)
         )
     if isinstance(value, Words):
-        return value.text
-    return value.latex
+        return _letters(value)
+    return "" if isinstance(value, Clock) else value.latex
 
 
 def _same_formula(wanted: Value, said: Value) -> bool:
     from rewards.answers.algebra import equal  # here, since it loads sympy
 
-    if isinstance(wanted, Formula) and isinstance(said, Formula) and factor(said.unit, wanted.unit) != 1:
-        return False
+    if isinstance(wanted, Formula) and isinstance(said, Formula):
+        angles = measures_degrees(wanted.unit) != measures_degrees(said.unit)
+        if not angles and factor(said.unit, wanted.unit) != 1:
+            return False
     decimal = isinstance(said, Number) and said.decimals is not None
-    return equal(_latex(wanted), _latex(said), decimal)
+    return equal(_in_radians(wanted, said), _in_radians(said, wanted), decimal)
+
+
+def _in_radians(value: Value, other: Value) -> str:
+    """An angle in degrees beside one that is a multiple of pi in radians, as LaTeX; anything else as it is."""
+    degrees = isinstance(value, (Number, Formula)) and measures_degrees(value.unit)
+    plain = isinstance(other, Formula) and "\\pi" in other.latex and not measures_degrees(other.unit)
+    return f"({_latex(value)}) \\cdot \\frac{{\\pi}}{{180}}" if degrees and plain else _latex(value)
 
 
 def _same_sets(wanted: Value, said: Value) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rewards.answers.formulas import (
+    behind_verb,
     first_formulas,
     is_refused,
     last_formulas,
@@ -18,14 +19,28 @@ from rewards.answers.formulas import (
     sentence_of,
     undelimited,
 )
+from rewards.answers.reading import choice
 
 _THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _THINKING = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
-_OPEN_TAG = re.compile(r"<answer>", re.IGNORECASE)
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
 _BOX = re.compile(r"(?:\\{1,2}boxed|\\{1,2}fbox|\x08oxed)(?![a-zA-Z])\s*")
-_SPECIAL = re.compile(r"<\|[a-z_]+\|>(?:user|assistant|system)?\s*|</?s>|<eos>", re.IGNORECASE)
+_NAME = r"(?:user|human|assistant|system|model|tool)"
+_TURN = re.compile(  # where another turn begins: what stands behind it is no part of the response
+    r"<\|(?:im_start|turn|start)\|?>\s*(?:user|human)\b|<\|start_header_id\|>\s*(?:user|human)\b|<\|(?:user|human)\|>|"
+    r"<start_of_turn>\s*user\b|<[|｜](?:User|end_of_turn)[|｜]>\s*(?=\S)|\[INST\]|<\|START_OF_TURN_TOKEN\|><\|USER_TOKEN\|>",
+    re.IGNORECASE,
+)
+_SPECIAL = re.compile(  # tokens of chat templates and of the end of a text
+    rf"<[|｜][a-z0-9_▁ ]{{1,40}}[|｜]>(?:{_NAME}\b(?![ \t]*[,.:]?[ \t]*\w))?\s*|</?s>|<(?:eos|bos|pad|eod|unk)>|\[/?INST\]|"  # noqa: E501
+    rf"</?(?:start|end)_of_(?:turn|text|sentence|message)>(?:{_NAME}\b)?\s*|\[(?:EOS|PAD|SEP)\]|<<?/?SYS>?>",
+    re.IGNORECASE,
+)
 
+_PLACEHOLDER = re.compile(
+    r"\s*(?:\.{2,}|…|\\(?:[lc]?dots|dotsc))\s*|\s*(?:your\s+)?(?:final\s+)?answer(?:\s+here)?\s*", re.IGNORECASE
+)
+_MISSING = frozenset(("NaN", "nan", "NAN", "null", "NULL", "None", "<NA>", "N/A", "n/a", "#N/A", "NaT"))
 _MANY = 50  # a list of more boxes is no answer; only the last ones are read
 
 # What may stand between two boxes of one list. A full stop, a sign or any other word separates two statements.
@@ -36,6 +51,14 @@ _BETWEEN = re.compile(
 )
 
 # "The final answer" may stand behind a box and then replaces it.
+# What makes one list of boxes in one sentence, and what makes two statements of them.
+_JOINS = re.compile(r"[,;&，、；]|(?<![^\W\d_])(?:and|et|und|y|e|и)(?![^\W\d_])|和|与|及", re.IGNORECASE)
+_PARTS = re.compile(
+    r"[.!?](?=\s|$)|[。！？]|\n\s*\n|(?<![^\W\d_])(?:so|therefore|thus|hence|then|but|not|no|wait|instead|or|rather|because|"
+    r"since|which|gives?|implies|becomes?|actually)(?![^\W\d_])|\\(?:implies|Rightarrow|to)(?![a-zA-Z])|=>|≠",
+    re.IGNORECASE,
+)
+
 _FINAL = re.compile(
     r"(?:final\s+answer|r[ée]ponse\s+finale|respuesta\s+final|resposta\s+final|risposta\s+finale|"
     r"endg[üu]ltige\s+antwort|最终答案)(?:\s+to\s+[^.\n:]{0,80}?)?\**\s*"
@@ -46,6 +69,11 @@ _IS = (
     r"(?:[:：=]|is\b|was\b|(?:should|must|would|will)\s+be\b|est\b|es\b|è|é(?!\w)|ist\b|lautet\b|war\b|är\b|er\b|on\b|jest\b|to\b(?=\s*[$\d\\-])|"
     r"этo|это|равен|—|–|是|为|為|は|がは|은|는|:)"
 )
+# GSM8K's mark before the answer. With a title or a numbered one behind it, it is a heading of Markdown.
+MARKER = (
+    r"(?<!#)####(?!#)(?!\s*\d{1,2}[.):]\s+[A-Za-z*])"
+    r"(?=[ \t]*(?:$|\n|[-−+*_(\[{\\$€£¥₹\"'`]|\.?\d|[A-Za-z]\s*=|[a-zA-Z]{1,3}[ \t]*(?:$|\n)|[^\W\d_]+[ \t]*(?:\Z|\n\s*\Z)))"  # noqa: E501
+)
 _WORD = (
     r"(?:\banswer|\b(?:correct|right|best)\s+(?:option|choice)|\br[ée]ponse|\brespuesta|\bresposta|\brisposta|\bantwort|\bantwoord|\bsvar(?:et)?|\bvastaus|"
     r"\bodpowied[zź]|\bodpověď|\brăspuns(?:ul)?|\bcevap|\bjawaban(?:nya)?|\bđáp\s+án|\bcâu\s+trả\s+lời|\bответ|"
@@ -53,7 +81,7 @@ _WORD = (
 )
 _PHRASE = re.compile(
     rf"(?:{_WORD}\**\s*(?:(?:to|of|for|à|de|a|finale?|correcte?|correcta|final)\b[^.\n:$\\]{{0,60}}?)?\**\s*{_IS}"
-    rf"\**(?:\s*[:：])?|{_WORD}\**\s*(?=\$|\\\(|\\\[|\*\*)|####)",
+    rf"\**(?:\s*[:：])?|{_WORD}\**\s*(?=\$|\\\(|\\\[|\*\*)|{MARKER})",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
@@ -78,6 +106,7 @@ class Final:
     found: Found
     texts: tuple[str, ...]  # more than one where several boxes or formulas form a list; never empty
     sentence: str = field(default="", compare=False)  # behind an answer phrase, where the answer may be words
+    every: tuple[str, ...] = field(default=(), compare=False)  # all boxes of the last sentence with one, if several
 
     @property
     def shown(self) -> str:
@@ -94,19 +123,36 @@ class _Box:
 
 
 def spoken(response: str) -> str | None:
-    """The response behind its thinking part, or None where the thinking never ends."""
+    """The response behind its thinking part and without tokens of chat templates and turns that it invents; None where
+    the thinking never ends.
+    """
+    response = _without_tokens(response)
     ends = [match.end() for match in _THOUGHT.finditer(response)]
     rest = response[ends[-1] :] if ends else response
     return None if _THINKING.search(rest) else rest
 
 
+def _without_tokens(response: str) -> str:
+    if not response.isascii():  # half of a pair of UTF-16 is no character
+        response = response.encode("utf-8", "replace").decode("utf-8")
+    if not any(sign in response for sign in ("<", "INST]", "EOS]", "PAD]", "SEP]")):
+        return response
+    turn = next(
+        (found for found in _TURN.finditer(response) if _SPECIAL.sub("", response[: found.start()]).strip()), None
+    )
+    return _SPECIAL.sub(" ", response[: turn.start()] if turn else response)
+
+
 def tagged(text: str) -> str | None:
     """What the last pair of answer tags holds; the whole text without tags; None where a last tag is never closed."""
-    pairs = list(_TAG.finditer(text))
-    after = pairs[-1].end() if pairs else 0
-    if _OPEN_TAG.search(text, after):
-        return None
-    return pairs[-1].group(1) if pairs else text
+    opened: int | None = None
+    inner: str | None = text
+    for tag in _TAG.finditer(text):
+        if not tag.group(1) and opened is None:
+            opened, inner = tag.end(), None
+        elif tag.group(1) and opened is not None:
+            inner, opened = text[opened : tag.start()], None
+    return inner
 
 
 def final(response: str) -> Final | None:
@@ -115,9 +161,11 @@ def final(response: str) -> Final | None:
     inner = None if said is None else tagged(said)
     if said is None or inner is None or not inner.strip():
         return None
-    inner = _json_answer(_SPECIAL.sub(" ", inner))
-    answer = _boxed(inner) if _BOX.search(inner) else _phrased(inner)
-    if answer is not None or inner is said or _BOX.search(inner) or _PHRASE.search(inner):
+    whole = inner is said
+    inner = _json_answer(inner)
+    boxes = _boxes(inner)
+    answer = _boxed(inner, boxes) if boxes else _phrased(inner)
+    if answer is not None or whole or boxes or _PHRASE.search(inner):
         return answer
     return Final(found=Found.TAG, texts=(inner.strip(),))
 
@@ -127,7 +175,7 @@ def _json_answer(text: str) -> str:
     bare = re.sub(r"^\s*```(?:json)?|```\s*$", "", text).strip()
     try:
         found = json.loads(bare) if bare.startswith("{") and len(bare) < 100_000 else None
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # no JSON, an integer of too many digits, too many brackets
         return text
     if not isinstance(found, dict):
         return text
@@ -140,6 +188,8 @@ def final_of_reference(reference: str) -> Final | None:
     A reference is what people typed, so a sloppy one is read as meant.
     """
     boxes = _boxes(reference)
+    if choice(reference) and not boxes:
+        return Final(found=Found.TEXT, texts=(reference.strip(),))
     if boxes and boxes[-1].text is None:
         reference += "}"
     if looks_like_formula(reference.strip()) and not boxes:
@@ -147,9 +197,23 @@ def final_of_reference(reference: str) -> Final | None:
     if "\\" in reference and not (boxes or _PHRASE.search(reference) or re.search(r"\$|\\[(\[]|\n|\.\s", reference)):
         return Final(found=Found.TEXT, texts=(reference.strip(),))
     answer = final(reference)
+    if answer is not None and len(answer.every) > len(answer.texts):
+        return Final(found=Found.BOX, texts=answer.every)
     if answer is None and reference.strip() and not boxes:
         return Final(found=Found.TEXT, texts=(reference.strip(),))
     return answer
+
+
+def refuse_missing(reference: str) -> None:
+    """Refuses a reference that is how a program writes that there is no value; `none` in small letters is a word.
+
+    Raises:
+        ValueError: it is one of these.
+    """
+    if reference.strip() in _MISSING:
+        raise ValueError(
+            f"the reference {reference.strip()!r} stands for a missing value; give the answer or leave the row out"
+        )
 
 
 def box(text: str) -> str | None:
@@ -160,7 +224,7 @@ def box(text: str) -> str | None:
 
 def has_box(text: str) -> bool:
     """Whether a box is begun anywhere in the text."""
-    return _BOX.search(text) is not None
+    return bool(_boxes(text))
 
 
 def phrase(text: str) -> str | None:
@@ -169,8 +233,7 @@ def phrase(text: str) -> str | None:
     return text[max(match.end() for match in found) :] if found else None
 
 
-def _boxed(text: str) -> Final | None:
-    boxes = _boxes(text)
+def _boxed(text: str, boxes: list[_Box]) -> Final | None:
     last = boxes[-1]
     if last.text is None or not last.text.strip():
         return None
@@ -185,7 +248,19 @@ def _boxed(text: str) -> Final | None:
             break
         group.insert(0, earlier)
     texts = tuple(part.text.strip() for part in group if part.text and part.text.strip())
-    return Final(found=Found.BOX, texts=texts)
+    return Final(found=Found.BOX, texts=texts, every=_of_one_sentence(text, boxes))
+
+
+def _of_one_sentence(text: str, boxes: list[_Box]) -> tuple[str, ...]:
+    """The boxes at the end that one sentence lists (`\\boxed{1} and then \\boxed{2}`); else empty."""
+    group = boxes[-1:]
+    for earlier in reversed(boxes[:-1]):
+        between = text[earlier.end : group[0].start]
+        listed = len(between) <= 200 and _JOINS.search(between) and not _PARTS.search(between)
+        if not earlier.text or earlier.end > group[0].start or not listed:
+            break
+        group.insert(0, earlier)
+    return tuple(part.text.strip() for part in group if part.text) if len(group) > 1 else ()
 
 
 def _phrased(text: str) -> Final | None:
@@ -201,7 +276,7 @@ def _phrased(text: str) -> Final | None:
         brief = whole if len(whole.split()) <= 6 else ""
         return Final(found=Found.TEXT, texts=formulas, sentence=brief) if formulas else None
     sentence = sentence_of(behind)
-    formulas = first_formulas(sentence)
+    formulas = first_formulas(behind_verb(sentence))
     if formulas:
         return Final(found=Found.PHRASE, texts=formulas, sentence=sentence)
     words = sentence.strip(" \t\n*_.,:;!$\"'`#")
@@ -210,17 +285,22 @@ def _phrased(text: str) -> Final | None:
 
 
 def _boxes(text: str) -> list[_Box]:
-    return [_box_at(text, match) for match in list(_BOX.finditer(text))[-_MANY:]]
+    boxes = [_box_at(text, match) for match in list(_BOX.finditer(text))[-_MANY:]]
+    return [found for found in boxes if found is not None]
 
 
-def _box_at(text: str, match: re.Match[str]) -> _Box:
+def _box_at(text: str, match: re.Match[str]) -> _Box | None:
+    """The box that begins at a command; None where the command is only spoken of (`in \\boxed.`, `\\boxed{...}`)."""
     start = match.end()
     if text[start : start + 1] != "{":  # TeX: a command without a brace takes the next sign
-        word = re.compile(r"[-+]?[\w.]+").match(text, start)
+        word = re.compile(r"[-+]?\d[\d.,/]*(?<=\d)|[A-Za-z](?![^\W_])").match(text, start)
+        if word is None and text[start:].strip():
+            return None
         return _Box(match.start(), word.end() if word else start, word.group() if word else None)
     depth = 0
     for sign in re.compile(r"\\.|[{}]", re.DOTALL).finditer(text, start):
         depth += {"{": 1, "}": -1}.get(sign.group(), 0)
         if depth == 0:
-            return _Box(match.start(), sign.end(), text[start + 1 : sign.start()])
+            inside = text[start + 1 : sign.start()]
+            return None if _PLACEHOLDER.fullmatch(inside) else _Box(match.start(), sign.end(), inside)
     return _Box(match.start(), len(text), None)

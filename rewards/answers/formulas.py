@@ -59,6 +59,13 @@ _REFUSED = re.compile(  # words before a formula that say that it is not the ans
     re.IGNORECASE,
 )
 _GOES_ON = re.compile(r"\s+(?:squared|cubed|factorial|halves|thirds|and\s+a\s+(?:half|third|quarter))\b", re.IGNORECASE)
+_VERB = re.compile(
+    r"\b(?:is|are|was|equals?|be)\b\s*:?\s*(?:(?:exactly|simply|just|only|therefore|thus|indeed|equal\s+to)\s+)*\**"
+    r"(?=\s*\**(?:\$|\\\(|\\\[|\\[dtc]?frac|\\sqrt|\\pi|[-−+]?[\d.(\[{]|[€£¥]))",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(r",?\s+(?:which|since|because|as|where|when|if|so)\b")
+_SUBJECT = re.compile(r"[A-Za-z](?:_?\{?\w{0,9}\}?)?(?:\([^()]{0,20}\))?|[A-Z]{2,12}|\\[a-z]+\s?[A-Za-z]{0,3}")
 _SENTENCE_END = re.compile(r"(?<!\\)[.!?](?=\s|$|[\"'*])|[。！？]|\n")
 
 
@@ -110,6 +117,24 @@ def first_formulas(text: str) -> tuple[str, ...]:
     if found and re.fullmatch(r"\s*(?:[-+*/=^×÷]\s*|\{[^{}]*)", text[found[size - 1].end :]):
         return ()  # broken off in the middle of a formula
     return tuple(part.text for part in found[:size])
+
+
+def behind_verb(sentence: str) -> str:
+    """What the verb of a sentence says of its subject, where the subject has formulas of its own, as in `the volume of
+    $ABC$ is 120` and `$n$ is 34`; else the whole sentence.
+    """
+    found = _formulas(sentence) if _VERB.search(sentence) else []
+    if not found or looks_like_formula(sentence.strip()):
+        return sentence
+    clause = _CLAUSE.split(sentence, maxsplit=1)[0]
+    first = found[0]
+    lead = sentence[: first.start].strip(" *:_-(")
+    verbs = [verb for verb in _VERB.finditer(clause) if not any(p.start < verb.start() < p.end for p in found)]
+    if not lead and not _SUBJECT.fullmatch(first.text):
+        return sentence
+    if not verbs or verbs[0].start() < first.start:
+        return sentence
+    return sentence[verbs[0].end() :]
 
 
 def last_formulas(text: str) -> tuple[str, ...]:

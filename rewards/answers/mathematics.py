@@ -25,11 +25,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rewards.answers.equality import same
-from rewards.answers.final import Final, Found, final, final_of_reference
+from rewards.answers.final import Final, Found, final, final_of_reference, refuse_missing
+from rewards.answers.limits import LONGEST, too_large
 from rewards.answers.notation import clean
 from rewards.answers.quick import agrees
-from rewards.answers.reading import Value, Words, label, list_of, words
+from rewards.answers.reading import Many, Value, Words, choice, label, list_of, readings, words
 from rewards.verdict import Case, Outcome, RewardResult
+
+_LONGEST_REFERENCE = 100_000  # characters, with a worked solution before the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,22 @@ def math(case: Case) -> RewardResult:
     how often it disagrees with the outcome tells of a verifier or of data that went wrong.
 
     Raises:
-        ValueError: the reference holds no answer.
-        OverflowError: two numbers are too large to be told apart.
+        ValueError: the reference holds no answer, or one that cannot be read.
     """
     wanted = _reference(case.reference)
     said = final(case.response)
     if said is None:
         return RewardResult(outcome=Outcome.UNPARSABLE, why="no final answer found", parts={"quick": 0.0})
+    large = next(filter(None, map(too_large, (" ".join(said.texts), *said.every))), "")
+    if large and (len(said.texts) > 1 or said.texts[0] != wanted.final.texts[0]):
+        return RewardResult(outcome=Outcome.WRONG, why=f"the answer {said.shown} {large}", parts={"quick": 0.0})
     parts = {"quick": float(agrees(said.texts, wanted.final.texts))}
-    if _plain(said) == wanted.plain or _equal(said, wanted):
+    try:
+        right = _plain(said) == wanted.plain or _equal(said, wanted)
+    except Exception as failure:  # what an answer breaks a parser with is that answer's fault; the reference was read
+        why = f"the answer {said.shown} cannot be read: {type(failure).__name__}"
+        return RewardResult(outcome=Outcome.WRONG, why=why, parts=parts)
+    if right:
         return RewardResult(
             outcome=Outcome.CORRECT, why=f"answered {said.shown}, equal to {wanted.final.shown}", parts=parts
         )
@@ -66,13 +76,25 @@ def check_math(reference: str) -> None:
     """Makes sure that a response could be correct against the reference.
 
     Raises:
-        ValueError: the reference is empty, or its box is.
+        ValueError: the reference or its box is empty, stands for a missing value (NaN, null, None), is too large or
+            breaks the parser.
     """
-    _reference(reference)
+    wanted = _reference(reference)
+    large = next(filter(None, map(too_large, wanted.final.texts)), "")
+    if large:
+        raise ValueError(f"the reference {wanted.final.shown!r} {large}: no answer can be compared with it")
+    try:
+        _equal(Final(found=Found.BOX, texts=("1",)), wanted)
+    except Exception as failure:  # whatever the parser breaks with
+        why = f"{type(failure).__name__}: {failure}"
+        raise ValueError(f"the reference {wanted.final.shown!r} cannot be read as mathematics: {why}") from failure
 
 
 @lru_cache(maxsize=1024)
 def _reference(text: str) -> _Reference:
+    refuse_missing(text)
+    if len(text) > _LONGEST_REFERENCE:
+        raise ValueError(f"the reference {text[:60]!r}... has {len(text)} characters, which no answer has")
     found = final_of_reference(text)
     values = () if found is None else list_of(found.texts, found.found is not Found.BOX)
     if found is None or not values:
@@ -87,15 +109,45 @@ def _plain(found: Final) -> str:
 
 
 def _equal(said: Final, wanted: _Reference) -> bool:
-    values = list_of(said.texts, said.found is not Found.BOX)
-    return any(same(one, two) for one in wanted.values for two in values) or _same_words(said, wanted, values)
+    loose = said.found is not Found.BOX
+    values = list_of(said.texts, loose)
+    chosen = _same_choice(said, wanted, loose)
+    if chosen is not None:
+        return chosen
+    if any(same(one, two) for one in wanted.values for two in values) or _same_words(said, wanted, values):
+        return True
+    size = max((len(value.items) for value in wanted.values if isinstance(value, Many)), default=0)
+    every = list_of(said.every, loose) if len(said.every) == size else ()
+    return any(same(one, two) for one in wanted.values for two in every)
+
+
+def _same_choice(said: Final, wanted: _Reference, loose: bool) -> bool | None:
+    r"""Whether a choice with its value, `\textbf{(C)}\ 12`, is the wanted one: letter and value where both sides have
+    both, else the one that both have; None where no side has both.
+    """
+    ours = choice(wanted.final.texts[0]) if len(wanted.final.texts) == 1 else None
+    theirs = choice((said.sentence or said.texts[0])[:LONGEST]) if len(said.texts) == 1 else None
+    if ours is None and theirs is None:
+        return None
+    if ours is not None and theirs is not None:
+        return ours[0] == theirs[0] and _same_value(ours[1], theirs[1], loose)
+    letter = label((wanted.final if ours is None else said).texts[0])
+    if letter is not None and choice((wanted.final if ours is None else said).texts[0]) is None:
+        return letter == (ours or theirs or ("",))[0]
+    if ours is not None:
+        return len(said.texts) == 1 and _same_value(ours[1], said.texts[0], loose)
+    return theirs is not None and any(same(one, two) for one in wanted.values for two in readings(theirs[1], loose))
+
+
+def _same_value(wanted: str, said: str, loose: bool) -> bool:
+    return any(same(one, two) for one in readings(wanted, True) for two in readings(said, loose))
 
 
 def _same_words(said: Final, wanted: _Reference, values: tuple[Value, ...]) -> bool:
     """Whether words are wanted that the whole sentence of the answer is, or one side is the letter of the other."""
     if len(said.texts) != 1 or len(wanted.final.texts) != 1:
         return False
-    sentence = said.sentence or said.texts[0]
+    sentence = (said.sentence or said.texts[0])[:LONGEST]
     spoken = words(clean(sentence))
     if any(isinstance(value, Words) and len(spoken) > 1 and value.text == spoken for value in wanted.values):
         return True

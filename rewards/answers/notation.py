@@ -10,7 +10,7 @@ from fractions import Fraction
 from rewards.answers.rewrites import RULES
 
 _SIGNS = {
-    "−": "-", "–": "-", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ",
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "′": "'", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ",  # noqa: E501
     "≠": "\\neq ", "∞": "\\infty ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "π": "\\pi ", "θ": "\\theta ",
     "±": "\\pm ", "°": "^\\circ ", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}",
     "∅": "\\emptyset ", "√": "\\sqrt ", "⟨": "(", "⟩": ")", "→": "\\to ", "≈": "\\approx ", "∘": "\\circ ", "、": ",",
@@ -30,7 +30,7 @@ def _raised(found: re.Match[str]) -> str:
 
 
 _TRIM = re.compile(
-    r"^(?:[\s,;:!?*\"'`#]|\.(?!\d|\\(?:overline|bar|dot))|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"'`#]|(?<!\\)\.(?!\d)|(?<!\d)!)+$"
+    r"^(?:[\s,;:!?*\"'`#]|\.(?!\d|\\(?:overline|bar|dot))|\\(?:qed|blacksquare)\b)*(?<!\\)|(?:[\s,;:?*\"`#]|(?<!\\)\.(?!\d)|(?<![\d)\]}])(?<!\b[a-zA-Z])!)+$"
 )
 
 _LONGEST = 4_000  # characters of a numeral; Python itself reads no longer ones
@@ -44,6 +44,7 @@ _PERCENT = re.compile(
     r"\s*(?:\\?%|\\(?:text|mbox|mathrm)\s*\{\s*(?:percent(?:age)?|pct|%|\\%)\s*\}|\b(?:percent(?:age)?|pct)\b)\s*$",
     re.I,
 )
+_TIME = re.compile(r"\d{1,2}:[0-5]\d")
 _DEGREES = re.compile(r"\s*(?:\^\s*\{?\s*\\circ\s*\}?|\\degree|\\text\s*\{\s*degrees?\s*\}|\s+degrees?)\s*$")
 
 _TEXT_UNIT = re.compile(
@@ -94,7 +95,7 @@ def numeral(text: str) -> tuple[Fraction, int | None, bool] | None:
     """The exact value of a numeral, its digits behind the point (None without one) and whether it is in percent.
 
     Knows signs, thousands separators, decimals, exponents, fractions, ratios, mixed numbers, powers of ten, repeating
-    decimals, percent and degrees; None for anything else.
+    decimals, percent and degrees; None for anything else, such as `10:30`, a time or a ratio (clock.py).
     """
     text = text.strip()
     if len(text) > _LONGEST:
@@ -110,9 +111,14 @@ def numeral(text: str) -> tuple[Fraction, int | None, bool] | None:
     return None if value is None else (value, None, percent)
 
 
+def in_degrees(text: str) -> bool:
+    """Whether a numeral has the sign or the word for degrees behind it."""
+    return _DEGREES.search(text) is not None
+
+
 def _fraction(text: str) -> Fraction | None:
     try:
-        if found := _RATIO.fullmatch(text):
+        if (found := _RATIO.fullmatch(text)) and not _TIME.fullmatch(text):
             return _signed(found.group(1), Fraction(found.group(2)) / Fraction(found.group(3)))
         if found := _FRAC.fullmatch(text):
             part = Fraction(found.group(3).replace(" ", "")) / Fraction(found.group(4).replace(" ", ""))

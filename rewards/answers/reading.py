@@ -5,11 +5,13 @@ the formulas at the leaves are left as LaTeX text.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+from math import gcd
 
-from rewards.answers.notation import clean, numeral, split_top, strip_unit
+from rewards.answers.clock import Clock, clock
+from rewards.answers.notation import clean, in_degrees, numeral, split_top, strip_unit
 from rewards.answers.units import factor, is_count
 
 
@@ -26,9 +28,10 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """An answer that is no mathematics: lower case, without punctuation."""
+    """An answer that is no mathematics: lower case, without punctuation. Letters alone may be a product."""
 
     text: str
+    written: str = field(default="", compare=False)  # as it was written, with its capitals
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Many:
     kind: str
     items: "tuple[Value, ...]"
     ends: str = ""  # of a pair: its two brackets, such as "[)"
-    latex: str = ""
+    latex: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,11 @@ class Named:
 
     name: str
     value: "Value"
-    latex: str
+    latex: str = field(compare=False)
     named: bool  # whether the left side is a name, not a formula such as 2x + z
 
 
-Value = Number | Words | Formula | Many | Named
+Value = Number | Clock | Words | Formula | Many | Named
 
 _NOTHING = re.compile(r"(?:there (?:is|are|exists?) )?(?:no solutions?|empty set)(?: exists?)?")
 _BUILDER = re.compile(r"\\\{\s*[A-Za-z](?:\s*\\in \s*\\mathbb\s*\{?\s*R\s*\}?)?\s*(?:\\mid|\||:|\\colon)(.+)\\\}")
@@ -67,12 +70,22 @@ _LABEL = re.compile(
     r"[\s*$(]*(?:\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{)?\s*(?:(?:[Oo]ption|[Cc]hoice)\s+)?"
     r"(?:\(([A-Z])\)|([A-Z])(?:[.):]+(?=\W|$)|(?=[\s*$.)}]*$)))"
 )
+_SPACE = r"(?:\s|\\[ ,;:!~]|\\q?quad(?![a-zA-Z])|~)*"
+_CHOICE = re.compile(
+    rf"(?:\\(?:text|textbf|textrm|textit|mathrm|mathbf|mbox|textnormal)\s*\{{{_SPACE}\(?(?P<in>[A-H])(?:\)|[.:]|(?=\s*\}}))\.?"
+    rf"{_SPACE}(?:\}}|(?P<inside>(?=[^{{}}]*\}}$)))|\(?(?P<alone>[A-H])(?:(?<=\(.)\)|[.):](?=\s|\\|\$)))\.?{_SPACE}\$?"
+)
+_NO_VALUE = re.compile(r"[=<>^_+*/,:]|\\(?:c[ua]p|times|cdot|in|le|ge|neq|to|sub|and|or)(?![a-z])|and\b|or\b")
 _OTHER = re.compile(r"\([A-Z]\)|(?<![A-Za-z])[A-J](?![A-Za-z])|\b(?:or|and|not|wrong|incorrect)\b")
 _POINT = re.compile(r"[A-Z]\s*(?=\()")
 _BRACKETS = {"(": ")", "[": "]"}
 _RELATION = re.compile(r"\\(?:le|ge|neq|lt|gt|in|subset|equiv|sim)(?![a-zA-Z])|[<>]|(?<![!:])=")
 _INEQUALITY = re.compile(r"(<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z]))")
 _NOT_A_NAME = re.compile(r"[-+*/^<>\d]|\\(?:d|t)?frac|\\sqrt|\\cdot|\\times|\\pm")
+_QUOTIENT = re.compile(
+    r"\\frac\s*\{([^{}]*(?:_\{[^{}]*\})?)\}\s*\{([^{}]*(?:_\{[^{}]*\})?)\}|([A-Za-z_]+)\s*/\s*([A-Za-z_]+)"
+)
+_SEGMENTS = re.compile(r"[A-Z]{2}(?:\s*[-+]\s*[A-Z]{2})+|[A-Z]{2}\^\{?2\}?")
 _COMMANDS = re.compile(r"\\[a-zA-Z]+")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|operatorname)\s*\{([^{}]*)\}")
 
@@ -122,6 +135,21 @@ def label(text: str) -> str | None:
     return next(letter for letter in found.groups() if letter)
 
 
+def choice(text: str) -> tuple[str, str] | None:
+    r"""The letter of a choice and the value that stands behind it, as in `\textbf{(C)}\ 12`; None where either is not
+    there, or the text names another letter.
+    """
+    text = text.strip().strip("$").strip()
+    found = _CHOICE.match(text)
+    if found is None:
+        return None
+    value = text[found.end() :].strip(" ~")
+    if found.group("inside") is not None:  # the command goes on: \text{(C) 12}
+        value = f"\\text{{{value}" if re.search(r"[A-Za-z]{2}", value) else value.replace("}", "", 1)
+    letter = found.group("in") or found.group("alone")
+    return None if not value or _NO_VALUE.match(value) or _OTHER.search(value) else (letter, value)
+
+
 def words(text: str) -> str:
     """Text for comparing: without commands, punctuation and articles, in lower case."""
     text = _TEXT.sub(r" \1 ", text)
@@ -138,7 +166,10 @@ def _value(text: str) -> Value | None:
         return None
     number = numeral(text)
     if number is not None:
-        return Number(*number)
+        return Number(*number, unit="degree" if in_degrees(text) else "")
+    time = clock(text) or _ratio(text)
+    if time is not None:
+        return time
     if _NOTHING.fullmatch(words(text)) or text in ("\\emptyset", "\\varnothing"):
         return Many("set", (), "", "\\emptyset")
     alone = _TEXT.fullmatch(text)
@@ -184,7 +215,8 @@ def _relation(text: str) -> Value | None:
     if len(sides) < 2 or "\\neq" in text or not sides[-1]:
         return None
     value = _value(sides[-1])
-    named = len(sides) > 2 or _is_name(sides[0])
+    sums = isinstance(value, Number) and not re.search(r"[A-Za-z]", _COMMANDS.sub("", sides[0]))
+    named = len(sides) > 2 or sums or _is_name(sides[0]) or _is_quantity(sides[0])
     return value and Named(_name(sides[0]), value, text, named)
 
 
@@ -283,13 +315,12 @@ def _leaf(text: str) -> Value:
     if unit and bare:
         number = numeral(bare)
         if number is not None:
-            value, decimals, percent = number[:3]
-            return Number(value, decimals, percent, unit)
+            return Number(*number, unit)
     if _is_prose(text) or re.fullmatch(r"\(?[A-Za-z]\)?", text):
         plain = words(text)
         if plain:
             single = re.fullmatch(r"\(?([A-Za-z])\)?", text)
-            return Words(single.group(1) if single else plain)
+            return Words(single.group(1) if single else plain, written=text)
     based = re.fullmatch(r"\(?(-?[0-9A-F.]+)\)?\s*_\s*(?:\{\s*(\d+)\s*\}|(\d+))", text)
     number = numeral(based.group(1)) if based else None
     if based and number is not None:
@@ -309,6 +340,23 @@ def _is_name(text: str) -> bool:
     bare = re.sub(r"_\s*(?:\{[^{}]*\}|\w)", "", text)
     bare = re.sub(r"(?<=[A-Za-z])\([^()]*\)", "", bare)
     return bool(re.search(r"[A-Za-z]", bare)) and not _NOT_A_NAME.search(bare)
+
+
+def _is_quantity(text: str) -> bool:
+    """Whether the left side of an equation is a quantity that was asked for: `\\frac{AB}{CD}`, `AB + BC`, `AB^2`."""
+    ratio = _QUOTIENT.fullmatch(text)
+    if ratio:
+        return all(map(_is_name, (part for part in ratio.groups() if part)))
+    return _SEGMENTS.fullmatch(text) is not None
+
+
+def _ratio(text: str) -> Value | None:
+    """A ratio of three or more whole numbers in lowest terms; None for anything else."""
+    if text.count(":") < 2 or not re.fullmatch(r"\d{1,9}(?:\s*:\s*\d{1,9}){2,9}", text):
+        return None
+    parts = [int(part) for part in text.split(":")]
+    share = gcd(*parts) or 1
+    return Many("pair", tuple(Number(Fraction(part // share)) for part in parts), "::", text)
 
 
 def _name(text: str) -> str:

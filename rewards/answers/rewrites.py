@@ -32,9 +32,25 @@ def _base(found: re.Match[str]) -> str:
     return f"_{{{_BASES.get(found.group(1), found.group(1))}}}"
 
 
+def _choices(found: re.Match[str]) -> str:
+    """A number of choices (C) or of arrangements (A, P) of k out of n, both written out as factorials can be read."""
+    n, k = (found.group(name).strip("{ }") for name in "nk")
+    if n.isdigit() and k.isdigit() and int(k) > int(n):
+        return found.group()
+    return f"\\binom{{{n}}}{{{k}}}" if found.group("kind") == "C" else f"\\frac{{{n}!}}{{({n}-{k})!}}"
+
+
+def _minutes(found: re.Match[str]) -> str:
+    degrees, minutes, seconds = (int(part or 0) for part in found.groups())
+    return f"\\frac{{{degrees * 3600 + minutes * 60 + seconds}}}{{3600}}^\\circ"
+
+
 def _joined(found: re.Match[str]) -> str:
     return found.group(1).replace(" ", "")
 
+
+_FONTS = r"\\(?:math(?:bf|sf|tt|it|normal|op)|bold|boldsymbol|bm|pmb)"  # of letters and numbers, and of words at times
+_SIZE = r"(?:\{\s*\d{1,3}\s*\}|\{\s*[nmkr]\s*\}|[\dnmkr])"  # how many there are, and how many are chosen
 
 # Applied in this order to every answer: a rule may rely on what the rules before it have made uniform.
 RULES = (
@@ -44,6 +60,80 @@ RULES = (
         "",
         r"\left( 1, 2\right)",
         "( 1, 2)",
+    ),
+    Rule(
+        "text in other fonts",
+        r"\\(?:textnormal|textrm|textsf|texttt|textup|textsc|textsl|textmd|textit|emph|hbox)(?=\s*\{)",
+        r"\\text",
+        r"5\textnormal{ miles}",
+        r"5\text{ miles}",
+    ),
+    Rule(
+        "words in other fonts",
+        _FONTS + r"(?=\s*\{[^{}\\]*[A-Za-z]{2}[^{}\\]*\})",
+        r"\\text",
+        r"\mathsf{odd}",
+        r"\text{odd}",
+    ),
+    Rule(
+        "fonts, and lines below",
+        r"(?:"
+        + _FONTS
+        + r"|\\(?:underline|uline|underbrace|mathstrut)|\\(?:text|textbf|mathrm)(?=\s*\{\s*\\[dtc]?(?:frac|sqrt)))(?![a-zA-Z])",  # noqa: E501
+        "",
+        r"\underline{12}",
+        "{12}",
+    ),
+    Rule("sizes of binomials", r"\\[dt]binom(?![a-zA-Z])", r"\\binom", r"\dbinom{5}{2}", r"\binom{5}{2}"),
+    Rule("binomial without braces", r"\\binom\s*(\d)\s*(\d)", r"\\binom{\1}{\2}", r"\binom52", r"\binom{5}{2}"),
+    Rule(
+        "choose alone",
+        r"^([^{}\\]+)\\choose(?![a-zA-Z])([^{}]+)$",
+        r"\\binom{\1}{\2}",
+        r"5 \choose 2",
+        r"\binom{5 }{ 2}",
+    ),
+    Rule(
+        "letter of choices",
+        r"\\(?:text|mathrm|mathbf|operatorname)\s*\{\s*([CA])\s*\}(?=\s*[_^])",
+        r"\1",
+        r"\mathrm{C}_5^2",
+        "C_5^2",
+    ),
+    Rule(
+        "choices, all first",
+        rf"(?<![A-Za-z\\])(?P<kind>[CA])\s*_\s*(?P<n>{_SIZE}|\d{{2,3}})\s*\^\s*(?P<k>{_SIZE})(?![\d!^])",
+        _choices,
+        "C_5^2",
+        r"\binom{5}{2}",
+    ),
+    Rule(
+        "choices, chosen first",
+        rf"(?<![A-Za-z\\])(?P<kind>[CA])\s*\^\s*(?P<k>{_SIZE})\s*_\s*(?P<n>{_SIZE})(?![\d!^])",
+        _choices,
+        "A^2_5",
+        r"\frac{5!}{(5-2)!}",
+    ),
+    Rule(
+        "choices, all in front",
+        rf"(?:\{{\s*\}}|(?<![\w}}])(?=_))\s*[_^]\s*(?P<n>{_SIZE})\s*(?P<kind>[CP])\s*_\s*(?P<k>{_SIZE})",
+        _choices,
+        "{}_5C_2",
+        r"\binom{5}{2}",
+    ),
+    Rule(
+        "decimal logarithm",
+        r"\\lg(?![a-zA-Z])|(?<![\\a-zA-Z])lg(?=\s*[\d({])",
+        r"\\log_{10} ",
+        r"\lg 5",
+        r"\log_{10}  5",
+    ),
+    Rule(
+        "minutes of an angle",
+        r"(\d+)\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})\s*(\d+)\s*(?:'|\^\s*(?:\\prime|\{\s*\\prime\s*\}))(?!')(?:\s*(\d+)\s*(?:''|\"|\^\s*\{\s*\\prime\s*\\prime\s*\}))?",
+        _minutes,
+        r"30^\circ 30'",
+        r"\frac{109800}{3600}^\circ",
     ),
     Rule(
         "decimal comma in braces",
@@ -56,6 +146,7 @@ RULES = (
     Rule("comma with a negative space", r",\\!\s*", ",", r"1,\! 2", "1,2"),
     Rule("thousands with a thin space", r"(?<=\d)(?:\\,|\{,\}|\\ |~)\s*(?=\d{3}(?!\d))", "", r"10\,000", "10000"),
     Rule("comma in braces", r"\{,\}", ",", "(1{,}2)", "(1,2)"),
+    Rule("quoted answer", r"^\s*['‘](.*?)['’][\s.]*$", r"\1", "'yes'", "yes"),
     Rule("sizes of fractions", r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", r"\dfrac{1}{2}", r"\frac{1}{2}"),
     Rule("at most", r"\\(?:leq|leqslant)(?![a-zA-Z])|<=", r"\\le ", r"x \leq 2", r"x \le  2"),
     Rule("at least", r"\\(?:geq|geqslant)(?![a-zA-Z])|>=", r"\\ge ", "x >= 2", r"x \ge  2"),
@@ -93,7 +184,7 @@ RULES = (
     Rule("number with a base as text", r"\\text\s*\{\s*(\d+)\s*\}(?=\s*_)", r"\1", r"\text{204}_5", "204_5"),
     Rule(
         "colours and bold",
-        r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:ensuremath|boldsymbol|bm|bf)(?![a-zA-Z])",
+        r"\\(?:text)?color\s*\{[^{}]*\}|\\(?:ensuremath|bf|rm|it)(?![a-zA-Z])",
         "",
         r"\color{red}5",
         "5",
@@ -163,6 +254,14 @@ RULES = (
     Rule("root with braces, as a word", r"(?<![\\a-zA-Z])sqrt\s*(?=\{)", r"\\sqrt ", "sqrt {2}", r"\sqrt {2}"),
     Rule("root without braces", r"\\sqrt\s*(\d)", r"\\sqrt{\1}", r"\sqrt2", r"\sqrt{2}"),
     Rule("fraction without braces", r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", r"\frac12", r"\frac{1}{2}"),
+    Rule(
+        "fraction of letters",
+        r"\\frac(?:\s+([a-zA-Z])|\s*(\d))\s*([a-zA-Z])(?![a-zA-Z])",
+        r"\\frac{\1\2}{\3}",
+        r"\frac ab",
+        r"\frac{a}{b}",
+    ),
+    Rule("fraction of a letter", r"\\frac\s+([a-zA-Z])\s*(\d)", r"\\frac{\1}{\2}", r"\frac a2", r"\frac{a}{2}"),
     Rule("fraction without braces above", r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{", r"\frac1{2}", r"\frac{1}{2}"),
     Rule(
         "fraction without braces below", r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}", r"\frac{1}2", r"\frac{1}{2}"

@@ -7,15 +7,34 @@ import re
 import unicodedata
 from fractions import Fraction
 
-from rewards.answers.final import box, has_box, phrase, spoken, tagged
+from rewards.answers.final import MARKER, box, has_box, phrase, refuse_missing, spoken, tagged
 from rewards.answers.notation import clean, numeral
 from rewards.verdict import Case, Outcome, RewardResult
 
-# A number as people write it: sign, thousands separators, decimals, exponent, or a plain fraction.
+# A number as people write it: sign, thousands separators, decimals, exponent, a plain fraction or a mixed number.
 _NUMBER = re.compile(
-    r"(?:(?<![\w)])-)?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.(?!\d))?(?:[eE][+-]?\d{1,3})?(?:/\d+)?"
+    r"(?=[-.\d])(?:(?<![\w)])-)?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.(?!\d))?(?:[eE][+-]?\d{1,3})?(?:/\d+|(?<=\d) +\d+/\d+)?"  # noqa: E501
 )
-_MARKER = re.compile(r"#+|(?:final\s+)?answer\s*(?:is|:)", re.IGNORECASE)
+_MARKER = re.compile(rf"{MARKER}|(?<=\S)(?<!#)#{{1,3}}(?!#)|(?:final\s+)?answer\s*(?:is|:)", re.IGNORECASE)
+_HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+.*$", re.MULTILINE)
+
+# What makes a number a part of something else: a root or power, a name, a time or ratio, or one of several.
+_BEFORE = re.compile(
+    r"(?:\\sqrt(?:\[\d+\])?\s*\{?|\^\s*\{?\(?|_\s*\{?|\\(?:log|ln|sin|cos|tan|lg)(?:_\d)?\s*[{(]?|\d\s*:)\s*-?$"
+)
+_BEHIND = re.compile(r"\s*(?:\^|!(?=\s*\S*[\d$])|\*\*|:\d|\\(?:times|cdot|sqrt|pi|frac)(?![a-zA-Z])|\\choose)")
+_ONE_OF = re.compile(
+    r"[\s$*)}\]]*(?:(?:\b(?:or|and/or|ou|oder|to)\b|或|(?<=\d)\s*[-~])[\s$*({\[]*(?=-?\.?\d)|"
+    r"(?:,?\s*\band\b|[,;])[\s$*({\[]*(?=-?\.?\d[\d.,;and ]*[\s$*)}\]]*(?:\Z|\n|\.(?!\d))))",
+    re.IGNORECASE,
+)
+_OR = re.compile(r"[\s$*(){}\[\]]*(?:or|and/or|ou|oder|或)[\s$*(){}\[\]]*", re.IGNORECASE)
+_DASHES = str.maketrans("−‐‑‒–﹣－", "-------")
+_FRAC = re.compile(r"\\[dtc]?frac\s*(?:\{\s*(-?\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))")
+_SCIENTIFIC = re.compile(r"(?<=\d)\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*\{?\s*(-?\d{1,3})\s*\}?")
+_POWER = re.compile(r"(?<![\d.,/}^])(\d{1,4})\s*\^\s*\{?\s*(\d{1,2})\s*\}?(?!\s*[\^\d])")
+
+_LONGEST = 1_000  # characters of a number; a longer one is none
 
 _ARTICLES = frozenset(("a", "an", "the"))
 _EDGES = ".,;:!?\"'`*()[]{}«»“”‘’。，！？、；："  # signs such as "-", "%" and "/" are part of a word
@@ -69,6 +88,7 @@ def check_exact(reference: str) -> None:
     Raises:
         ValueError: the reference is blank.
     """
+    refuse_missing(reference)
     if not reference.strip():
         raise ValueError(f"the reference {reference!r} is blank, which no answer equals; give the text that is wanted")
 
@@ -108,7 +128,9 @@ def number(case: Case) -> RewardResult:
 
     The final number is the one in the last box; without a box the first one after the last marker (`####`,
     `answer is`, `answer:`), or without a marker the last one in the text. A marker or box with no number holds no
-    answer. Values are compared as fractions, so 0.50, 1/2 and .5 are one number and 1e2 is 100.
+    answer. Headings of Markdown are no markers. A number that is a part of something else is none: of a time, a root or
+    a power, one of several (`5 or 6`). Values are compared as fractions, so 0.50, 1/2 and .5 are one number, 1e2 is 100
+    and 3 1/2 is 7/2.
 
     Raises:
         ValueError: the reference holds no number, which no response could ever match.
@@ -133,14 +155,45 @@ def check_number(reference: str) -> None:
 
 def final_number(text: str) -> Fraction | None:
     """The value of the final number of a text as `number` reads it, or None where there is none."""
+    text = _uniform(text)
     markers = list(_MARKER.finditer(text))
-    found = _numbers(text[markers[-1].end() :] if markers else text)
+    part = text[markers[-1].end() :] if markers else _HEADING.sub("", text)
+    found = [match for match in _NUMBER.finditer(part) if _value(match.group()) is not None]
     if not found:
-        return None
-    return found[0] if markers else found[-1]
+        return None if markers or part == text else final_number(part) or _last(text)
+    chosen = found[0] if markers else found[-1]
+    return None if _is_part(part, chosen, found) else _value(chosen.group())
+
+
+def _last(text: str) -> Fraction | None:
+    """The last number of a text that is nothing but headings."""
+    found = [value for match in _NUMBER.finditer(text) if (value := _value(match.group())) is not None]
+    return found[-1] if found else None
+
+
+def _uniform(text: str) -> str:
+    """The text with one kind of minus sign and with fractions, powers and thousands of LaTeX as plain numbers."""
+    if not text.isascii():
+        text = re.sub(r"(?<=\d)(?=[½¼¾⅓-⅞])", " ", text.translate(_DASHES))
+        text = unicodedata.normalize("NFKC", text).replace("\u2044", "/")
+    if "\\" not in text and "^" not in text and "{" not in text:
+        return text
+    text = re.sub(r"(?<=\d)(?:\{,\}|\\,|\\!)(?=\d{3}(?!\d))", ",", text)
+    text = _FRAC.sub(lambda found: f" {found[1] or found[2]}/{found[3] or found[4]}", _SCIENTIFIC.sub(r"e\1", text))
+    return _POWER.sub(lambda found: str(int(found[1]) ** int(found[2])), text)
+
+
+def _is_part(text: str, chosen: re.Match[str], found: list[re.Match[str]]) -> bool:
+    """Whether a number is a part of something else: a power, a time, or one of several, as in `5 or 6`."""
+    if _BEFORE.search(text[max(0, chosen.start() - 40) : chosen.start()]) or _BEHIND.match(text, chosen.end()):
+        return True
+    place = found.index(chosen)
+    before = text[found[place - 1].end() : chosen.start()] if place else ""
+    return _ONE_OF.match(text, chosen.end()) is not None or _OR.fullmatch(before) is not None
 
 
 def _wanted_number(reference: str) -> Fraction:
+    refuse_missing(reference)
     wanted = _said_number(reference)
     if wanted is None:
         raise ValueError(f"the reference {reference[-80:]!r} holds no number; use the reward 'exact' for text answers")
@@ -160,15 +213,14 @@ def _said_number(text: str) -> Fraction | None:
     return final_number(content) if value is None else value[0]
 
 
-def _numbers(text: str) -> list[Fraction]:
-    values = (_value(match.group()) for match in _NUMBER.finditer(text))
-    return [value for value in values if value is not None]
-
-
 def _value(token: str) -> Fraction | None:
-    over, _, under = token.replace(",", "").rstrip(".").partition("/")
+    if len(token) > _LONGEST:
+        return None
+    whole, mixed, rest = token.replace(",", "").rpartition(" ")
+    over, _, under = rest.rstrip(".").partition("/")
     try:
-        return Fraction(over) / Fraction(under or 1)
+        part = Fraction(over) / Fraction(under or 1)
+        return part if not mixed else Fraction(whole) + (-part if whole.startswith("-") else part)
     except (ValueError, ZeroDivisionError):  # a lone sign or point, or a division by zero, is no number
         return None
 
@@ -186,6 +238,7 @@ def _plain(text: str) -> str:
 
 
 def _wanted_letter(reference: str) -> str:
+    refuse_missing(reference)
     inner = box(reference) if has_box(reference) else reference
     found = _LABEL.match(inner or "")
     if found is None:

@@ -11,6 +11,7 @@ _UNITS = {
     "mass": "mg:1/1000 g:1 gram:1 kg:1000 kilogram:1000 克:1 千克:1000 公斤:1000",
     "volume": "ml:1/1000 milliliter:1/1000 millilitre:1/1000 l:1 liter:1 litre:1",
     "angle": "degree:1 deg:1",
+    "arc": "rad:1 radian:1",
     "count": "one:1 dozen:12 hundred:100 thousand:1000 million:1000000 billion:1000000000 trillion:1000000000000",
     "forenoon": "am:1",
     "afternoon": "pm:1",
@@ -32,6 +33,11 @@ def factor(unit: str, other: str) -> Fraction | None:
     if one is None or two is None:
         return Fraction(1)
     return one[1] / two[1] if one[0] == two[0] else None
+
+
+def measures_degrees(unit: str) -> bool:
+    """Whether a unit is degrees of an angle."""
+    return unit in ("degree", "degrees", "deg")
 
 
 def is_count(unit: str) -> bool:

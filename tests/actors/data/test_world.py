@@ -3,7 +3,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.data.reading import read_rows
+from actors.data.files import read_files
 from actors.data.world import ALPHABET, work_out, write_addition
 from rewards import Case, Outcome
 from rewards.answers.text import number

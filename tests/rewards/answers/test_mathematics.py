@@ -194,3 +194,27 @@ def test_every_fifth_answer_of_the_word_problems_is_correct_against_itself(file:
         answer = str(row[field])
         check_math(answer)
         assert judged(answer, answer.rpartition("#### ")[2]).outcome is Outcome.CORRECT, answer
+
+
+@each(
+    "response",
+    [
+        r"\boxed{" + "{" * 3000 + "7" + "}" * 3000 + "}",
+        "[" * 20_000,
+        r"\boxed{9^{9^{9^9}}}",
+        r"\boxed{10**10**10}",
+        r"\boxed{99999999!}",
+        r"\boxed{1e999999999}",
+        "7" * 50_000,
+        "\\boxed{\udcff7}",
+        "<answer>" * 5_000,
+    ],
+)
+def test_what_a_response_breaks_a_reader_with_is_wrong(response: str) -> None:
+    assert judged(response, "5").outcome in (Outcome.WRONG, Outcome.UNPARSABLE)
+
+
+@each("reference", ["NaN", "null", "None", "<NA>", "9^{9^{9^9}}", "(" * 40 + "1" + ")" * 40])
+def test_a_reference_that_cannot_be_read_is_refused(reference: str) -> None:
+    with pytest.raises(ValueError, match="the reference"):
+        check_math(reference)

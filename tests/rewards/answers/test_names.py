@@ -12,7 +12,7 @@ GOLD = json.dumps(["a.py", "b.py"])
 @each(
     ("response", "reference", "reward"),
     [
-        ("a.py\nb.py\nc.py\nd.py", GOLD, 0.90909),  # P = .5, R = 1
+        ("a.py\nb.py\nc.py\nd.py", GOLD, 0.45455),  # P = .5, R = 1, halved: more names than wanted
         ("<think>c.py</think><answer>- `a.py`</answer>", GOLD, 0.52632),  # P = 1, R = .5
         ('["a.py", "b.py"]', GOLD, 1.0),
         ("1. a.py\n2) b.py", GOLD, 1.0),

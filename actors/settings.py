@@ -66,7 +66,8 @@ class DataSettings(Section):
         if isinstance(self.answer_column, dict):
             return self.answer_column
         columns = (self.answer_column,) if isinstance(self.answer_column, str) else self.answer_column
-        return {column.rpartition(".")[2]: column for column in columns}
+        last = [column.rpartition(".")[2] for column in columns]
+        return {name if last.count(name) == 1 else column: column for name, column in zip(last, columns, strict=True)}
 
     @field_validator("template")
     @classmethod

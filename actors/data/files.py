@@ -6,16 +6,26 @@ import glob
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from actors.errors import DataError
 
 ROW_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # all but the last may end in .gz besides
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-WITH_MARK = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+WITH_MARK = {  # the byte order marks at the beginning of a file; that of UTF-32 begins with one of UTF-16
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 BATCH = 1024  # rows of a Parquet file that are read at a time
 
 
@@ -102,7 +112,7 @@ def _read_file(file: Path, refuse: Refuse) -> Iterator[FileRow]:
             return
         with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as stream:
             yield from _text_rows(file, kind, stream, refuse)
-    except (OSError, EOFError) as failure:  # gzip raises both for a cut file
+    except (OSError, EOFError, zlib.error) as failure:  # what gzip raises for a cut or damaged file
         raise DataError(f"{file} cannot be read: {failure}") from failure
 
 
@@ -116,6 +126,8 @@ def _text_rows(file: Path, kind: str, stream: BinaryIO | gzip.GzipFile, refuse: 
         if next((text.lstrip()[:1] for _, text in texts if text.strip()), "") == "[":
             yield from _array_rows(file, "".join(text for _, text in texts), refuse)
             return
+        if len(texts) > 1 and _is_one_object("".join(text for _, text in texts)):
+            raise DataError(f"{file} holds one object; give an array of rows, or one row in each line")
         lines = iter(texts)
     for line, text in lines:
         if text.strip():
@@ -126,11 +138,12 @@ def _lines(file: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, 
     """The lines as text, each with its number; a byte order mark says which UTF it is."""
     start = stream.peek(4) if isinstance(stream, gzip.GzipFile | io.BufferedReader) else b""
     codec = next((name for mark, name in WITH_MARK.items() if start.startswith(mark)), "utf-8")
-    if codec == "utf-16":
+    if codec in ("utf-16", "utf-32"):
         try:
-            yield from enumerate(io.TextIOWrapper(stream, encoding=codec, newline="\n"), start=1)
+            text = stream.read().decode(codec)
         except UnicodeError as failure:
-            raise DataError(f"{file} begins as UTF-16 and is not: {failure}. Save it as UTF-8") from failure
+            raise DataError(f"{file} begins as {codec.upper()} and is not: {failure}. Save it as UTF-8") from failure
+        yield from enumerate(io.StringIO(text, newline="\n"), start=1)
         return
     for line, raw in enumerate(stream, start=1):
         try:
@@ -140,6 +153,13 @@ def _lines(file: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, 
                 f"{file}:{line} is not UTF-8 (byte {raw[failure.start]:#04x} at column {failure.start + 1}). Save the "
                 "file as UTF-8, such as by `iconv -f latin1 -t utf-8`"
             ) from failure
+
+
+def _is_one_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _object(place: str, text: str, refuse: Refuse) -> Iterator[FileRow]:
@@ -178,6 +198,9 @@ def _table_rows(file: Path, lines: Iterator[tuple[int, str]], comma: str, refuse
     table = csv.reader((text for _, text in lines), delimiter=comma)
     try:
         names = next(table, [])
+        again = sorted({name for name in names if names.count(name) > 1})
+        if again:
+            raise DataError(f"{file}:1 names the column {again[0]!r} more than once")
         for cells in table:
             place = f"{file}:{table.line_num}"
             if len(cells) == len(names):
@@ -189,18 +212,39 @@ def _table_rows(file: Path, lines: Iterator[tuple[int, str]], comma: str, refuse
 
 
 def _parquet_rows(file: Path) -> Iterator[FileRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     number = 0
     try:
         with pq.ParquetFile(file) as parquet:
             for batch in parquet.iter_batches(BATCH):
-                for row in batch.to_pylist():
+                for row in _microseconds(batch).to_pylist():
                     number += 1
                     yield FileRow(place=f"{file}:{number}", cells=row)
-    except (pa.ArrowException, ValueError) as failure:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as failure:
         where = f" behind row {number}" if number else ""
         raise DataError(
             f"{file} cannot be read as Parquet{where}: {str(failure).splitlines()[0]}. It may be cut: copy it again"
         ) from failure
+
+
+def _microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with times of whole microseconds, the finest that Python's have; what is below is cut off."""
+    kinds = [_coarse(field.type) for field in batch.schema]
+    columns = [
+        column if kind == column.type else column.cast(kind, safe=False)
+        for column, kind in zip(batch.columns, kinds, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _coarse(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_coarse(field.type)) for field in kind])
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_coarse(kind.value_type))
+    return pa.list_(_coarse(kind.value_type)) if pa.types.is_list(kind) else kind

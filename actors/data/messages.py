@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}  # of ShareGPT and its like
+SYSTEM_ROLES = ("system", "developer")
 NAMES = (("role", "content"), ("from", "value"))  # of the two parts of a message
 
 
@@ -38,7 +39,7 @@ def messages_in(cell: Any) -> tuple[Message, ...] | None:
     if names is None:
         return None
     messages = tuple(_message(number, item, names) for number, item in enumerate(cell, start=1))
-    if all(message.role == "system" for message in messages):
+    if all(message.role in SYSTEM_ROLES for message in messages):
         raise ValueError("holds messages of the system alone; a prompt needs one of the user")
     return messages
 
@@ -47,7 +48,9 @@ def question_of(asked: Asked) -> str:
     """What was asked, for judges and for people: a text as it is, one user's message, or all turns with their roles."""
     if isinstance(asked, str):
         return asked
-    turns = [message for message in asked if message.role != "system"]
+    turns = [message for message in asked if message.role not in SYSTEM_ROLES]
+    if turns[-1].role == "assistant" and len(turns) > 1:
+        turns.pop()  # the beginning of the answer
     if len(turns) == 1:
         return turns[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in turns)

@@ -49,7 +49,7 @@ def load_prompts(
     prompts: list[Prompt] = []
     shares, sizes, number = [], [0], 0
     for path, rows in read_data(data, reward).items():
-        texts = [renderer.render(row.prompt, row.system) for row in rows]
+        texts = [renderer.render_row(row) for row in rows]
         fitting = 0
         for row, text, ids in zip(rows, texts, renderer.tokens(texts), strict=True):
             tokens = np.array([*before, *ids], np.int32)

@@ -78,11 +78,19 @@ def asked_of(row: FileRow, column: str) -> Asked:
     Raises:
         ValueError: there is neither.
     """
-    messages = messages_in(cell_at(row.cells, column))
+    cell = cell_at(row.cells, column)
+    messages = messages_in(cell)
     if messages is None:
+        if isinstance(cell, Mapping | list | tuple):
+            raise ValueError(
+                f"has in column {column!r} an object or a list that is no chat messages: {str(cell)[:80]!r}. Name a "
+                "part of it behind a dot, or give a text or a list of {role, content}"
+            )
         return text_in(row, column)
     for message in messages:
         text_of(message.content)
+    if messages[-1].role == "user" and not messages[-1].content.strip():
+        raise ValueError(f"has in column {column!r} a user's message without text")
     return messages
 
 
@@ -98,7 +106,7 @@ def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:
         ValueError: there is no such column, or nothing that is a text in it.
     """
     cell = cell_at(row.cells, column)
-    if cell is None or (cell == "" and not blank):
+    if cell is None or (isinstance(cell, str) and not cell.strip() and not blank):
         raise ValueError(
             f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})"
         )

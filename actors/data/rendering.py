@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.data.messages import Asked, Message
+from actors.data.messages import SYSTEM_ROLES, Asked, Message
+from actors.data.reading import DataRow
 from actors.errors import DataError
 from actors.settings import DataSettings
 
@@ -42,12 +43,17 @@ class Renderer:
             DataError: messages for a model without chat template, or messages that the chat template refuses.
         """
         if not self._chat:
+            if system or self._data.system:
+                raise DataError(
+                    "there is a system message (data.system or data.system_column), and no chat template is in use: "
+                    "put the text into data.template, or set data.chat_template"
+                )
             return self._fill(_only_text(asked))
         messages = [Message("user", asked)] if isinstance(asked, str) else list(asked)
         last = max((place for place, message in enumerate(messages) if message.role == "user"), default=None)
         if last is not None:
             messages[last] = Message("user", self._fill(messages[last].content))
-        if messages[0].role != "system" and (system or self._data.system):
+        if messages[0].role not in SYSTEM_ROLES and (system or self._data.system):
             messages.insert(0, Message("system", system or self._data.system))
         goes_on = messages[-1].role == "assistant"
         tokenizer: Any = self._tokenizer
@@ -68,6 +74,17 @@ class Renderer:
                 "the text into data.template; another template is set by data.chat_template"
             ) from failure
         return str(text)
+
+    def render_row(self, row: DataRow) -> str:
+        """The text that the policy sees of a row.
+
+        Raises:
+            DataError: see `render`; the row is named.
+        """
+        try:
+            return self.render(row.prompt, row.system)
+        except DataError as problem:
+            raise DataError(f"{row.place}: {problem}") from problem
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of rendered prompts. What a tokenizer sets before a plain text, such as BOS, stands before each; a
@@ -109,7 +126,10 @@ def _chosen_template(asked: str, has: Any) -> str | None:
     if asked:
         file = Path(asked)
         if file.is_file():
-            return file.read_text(encoding="utf-8")
+            try:
+                return file.read_text(encoding="utf-8")
+            except UnicodeDecodeError as failure:
+                raise DataError(f"{file} (data.chat_template) is not UTF-8: save it as that") from failure
         known = f"; the tokenizer names {', '.join(names)}" if names else ""
         raise DataError(f"data.chat_template = {asked!r} is no file with a chat template{known}")
     if not has:

@@ -9,7 +9,7 @@ from actors.data.chooser import Chooser, ChooserState
 from actors.types import Prompt, PromptVisit, Summary
 
 CANDIDATES = 4  # prompts that a chooser looks at for each one that is dealt
-MIXED = 1000  # deals after which each part of a mixture has had its share, to a thousandth
+MIXED = 1000  # deals after which each part of a mixture has had its share, to a thousandth and at least one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +135,9 @@ def _turns(weights: Sequence[float], seed: int) -> list[tuple[int, int, int]]:
     """Which part deals when, over and over: (part, its deals before in the round, its deals in a round)."""
     if len(weights) == 1:
         return [(0, 0, 1)]
-    ends = [round(MIXED * sum(weights[: number + 1]) / sum(weights)) for number in range(len(weights))]
-    parts = [next(number for number, end in enumerate(ends) if place < end) for place in range(MIXED)]
+    counts = [max(1, round(MIXED * weight / sum(weights))) for weight in weights]
+    parts = [number for number, count in enumerate(counts) for _ in range(count)]
     random.Random(f"{seed}/mixture").shuffle(parts)
-    counts = [parts.count(number) for number in range(len(weights))]
     seen, turns = [0] * len(weights), []
     for part in parts:
         turns.append((part, seen[part], counts[part]))

@@ -16,6 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.arrow import ADDED, SCHEMA, group_of
+from actors.data.files import FileRow
+from actors.data.messages import Asked
+from actors.data.reading import asked_of, text_of
 from actors.data.rendering import Renderer
 from actors.data.source import Shuffled
 from actors.errors import DataError
@@ -108,15 +111,16 @@ def read_stored(
     if not path.exists():
         raise DataError(f"there is no stored dataset {path} (data.stored)")
     found = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    files = [file for file in found if file.name != "open.parquet"]  # a run's unfinished file
-    if not files:
+    if not found:
         raise DataError(f"{path} (data.stored) holds no .parquet file")
     groups: list[Group] = []
-    for file in files:
+    for file in found:
         try:
             table = pq.read_table(file)
-        except pa.ArrowInvalid as failure:
-            raise DataError(f"{file} (data.stored) is not a whole Parquet file: {failure}") from failure
+        except (pa.ArrowException, OSError) as failure:
+            raise DataError(
+                f"{file} (data.stored) is not a whole Parquet file (cut, or a pointer of Git LFS): {failure}"
+            ) from failure
         if set(SCHEMA.names) - set(ADDED) <= set(table.column_names):
             groups += _own(_completed(table), before)
         else:
@@ -172,11 +176,16 @@ def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: "PreTra
             f"{file} (data.stored) has no column {', '.join(missing)} (columns there: "
             f"{', '.join(table.column_names)}); a dataset needs prompt, response and score"
         )
-    by_prompt: dict[str, list[dict[str, Any]]] = {}
+    by_prompt: dict[Asked, list[dict[str, Any]]] = {}
     for line, row in enumerate(table.select(TEXT_COLUMNS).to_pylist(), start=1):
         if not row["response"] or row["prompt"] is None or row["score"] is None:
             raise DataError(f"{file}, row {line} has no prompt, response or score")
-        by_prompt.setdefault(row["prompt"], []).append(row)
+        try:
+            asked = asked_of(FileRow(place=f"{file}, row {line}", cells=row), "prompt")
+            text_of(row["response"])
+        except ValueError as problem:
+            raise DataError(f"{file}, row {line} {problem}") from None
+        by_prompt.setdefault(asked, []).append(row)
     renderer = Renderer(data, tokenizer)
     texts = [renderer.render(prompt) for prompt in by_prompt]
     ids = renderer.tokens(texts)

@@ -1,7 +1,7 @@
 """`winnow check`: whether data can be trained on, before any GPU is used. Every bad row is named by file and line."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from actors.data.files import BadRow, files_of
 from actors.data.messages import question_of
-from actors.data.reading import DataRow, WorkedRow, read_data, read_worked
+from actors.data.reading import DataRow, read_data, read_worked
 from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.settings import DataSettings
@@ -81,7 +81,8 @@ def _check_prompts(
             "data.prompt_column and data.answer_column to columns of the file; dots reach into objects"
         )
     if tokenizer is not None:
-        for line in _as_the_model_sees(config, data, rows, tokenizer):
+        rows = _rendered(Renderer(data, tokenizer), rows, bad)
+        for line in _as_the_model_sees(config, data, rows, tokenizer) if rows else ():
             say(line)
     unusable = bad_references(rows, config.reward, graders)
     places = {row.place for row in unusable}
@@ -90,6 +91,18 @@ def _check_prompts(
     for line in (*_samples(good), *_repeated(good), *_own_without_answer(config, good, graders)):
         say(line)
     return [*bad, *unusable, *_gold(config, good, say, graders)], good
+
+
+def _rendered(renderer: Renderer, rows: Sequence[DataRow], bad: list[BadRow]) -> list[DataRow]:
+    """The rows that the templates take; the others are added to `bad`."""
+    taken = []
+    for row in rows:
+        try:
+            renderer.render(row.prompt, row.system)
+            taken.append(row)
+        except DataError as problem:
+            bad.append(BadRow(place=row.place, problem=f"cannot be rendered: {problem}"))
+    return taken
 
 
 def _samples(rows: Sequence[DataRow]) -> list[str]:
@@ -109,7 +122,7 @@ def _repeated(rows: Sequence[DataRow]) -> list[str]:
     first: dict[object, DataRow] = {}
     again, other = 0, list[str]()
     for row in rows:
-        before = first.setdefault(row.prompt, row)
+        before = first.setdefault((row.prompt, row.system, row.reward), row)
         again += before is not row
         if before.reference != row.reference:
             other.append(f"{before.place} and {row.place}")
@@ -161,14 +174,15 @@ def _check_worked(config: RunConfig, tokenizer: "PreTrainedTokenizerBase | None"
     if not rows:
         raise ConfigError(f"no row of {warmup.path} (warmup.path) can be used" + (f": {bad[0]}" if bad else ""))
     if tokenizer is not None:
-        Renderer(config.data, tokenizer).render(rows[0].prompt)
-        if line := _unknown(tokenizer, [text for row in rows for text in _texts_of(row)]):
+        renderer = Renderer(config.data, tokenizer)
+        for row in rows:
+            try:
+                renderer.render(row.prompt)
+            except DataError as problem:
+                bad.append(BadRow(place=row.place, problem=f"cannot be rendered: {problem}"))
+        for line in _unknown(tokenizer, "worked answers", [row.response for row in rows]):
             say(line)
     return bad
-
-
-def _texts_of(row: WorkedRow) -> tuple[str, str]:
-    return question_of(row.prompt), row.response
 
 
 def _as_the_model_sees(
@@ -179,7 +193,7 @@ def _as_the_model_sees(
 ) -> list[str]:
     """Lengths of the prompts, the first one, and what of the texts the tokenizer does not know or takes for control."""
     renderer = Renderer(data, tokenizer)
-    texts = [renderer.render(row.prompt, row.system) for row in rows]
+    texts = [renderer.render_row(row) for row in rows]
     ids = renderer.tokens(texts)
     sizes = np.array([len(found) for found in ids])
     low, middle, high, top = np.quantile(sizes, [0.0, 0.5, 0.99, 1.0]).astype(int)
@@ -196,22 +210,23 @@ def _as_the_model_sees(
         lines.append(
             f"prompts whose text holds special tokens, read by the model as such: {len(holding)}, first {holding[0]}"
         )
-    unknown = _unknown(tokenizer, [*texts, *(row.reference for row in rows)])
-    return [*lines, *([unknown] if unknown else [])]
+    of_prompts = _unknown(tokenizer, "prompts", texts)
+    return [*lines, *of_prompts, *_unknown(tokenizer, "answers", [row.reference for row in rows])]
 
 
-def _unknown(tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> str:
-    """The characters of texts that the tokenizer does not know; "" where it knows all."""
-    counts = Counter(letter for text in texts for letter in set(text) if letter.isprintable() and not letter.isspace())
+def _unknown(tokenizer: "PreTrainedTokenizerBase", where: str, texts: Sequence[str]) -> list[str]:
+    """A line on the characters of texts that the tokenizer does not know; none where it knows all."""
+    counts = Counter(letter for text in texts for letter in set(text))
     known = zip(counts, tokenizer(list(counts), add_special_tokens=False)["input_ids"], strict=True) if counts else ()
-    lost = [letter for letter, ids in known if not ids or tokenizer.unk_token_id in ids]
-    if not lost:
-        return ""
-    lost.sort(key=lambda letter: -counts[letter])
-    shown = ", ".join(f"{letter!r} (in {counts[letter]} texts)" for letter in lost[:8])
-    return f"characters that the tokenizer does not know, so that no response can hold them: {shown}" + (
-        f" and {len(lost) - 8} more" if len(lost) > 8 else ""
+    lost = sorted(
+        (letter for letter, ids in known if not ids or tokenizer.unk_token_id in ids),
+        key=lambda letter: -counts[letter],
     )
+    if not lost:
+        return []
+    shown = ", ".join(f"{letter!r} (in {counts[letter]} of {len(texts)})" for letter in lost[:8])
+    more = f" and {len(lost) - 8} more" if len(lost) > 8 else ""
+    return [f"characters of {where} that the tokenizer does not know, and no response can hold: {shown}{more}"]
 
 
 def _short(text: str, *, end: bool = False) -> str:

@@ -125,7 +125,8 @@ def _text(name: str, cell: Any) -> str:
 def _count(name: str, cell: Any) -> int:
     if cell is None:
         return 0
-    if isinstance(cell, bool) or not isinstance(cell, int | float | str) or not str(cell).isdecimal():
+    whole = isinstance(cell, int | float) and not isinstance(cell, bool) and cell == cell // 1 and cell >= 0
+    if not whole and not (isinstance(cell, str) and cell.isdecimal()):
         raise ValueError(f"has {cell!r} in column {name!r}, expected a whole number")
     return int(cell)
 

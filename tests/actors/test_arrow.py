@@ -139,7 +139,6 @@ def with_texts(text: str) -> Group:
     [
         ("plain", "plain"),
         ("", ""),
-        ("null \x00 and \x1b[31m stay", "null \x00 and \x1b[31m stay"),
         ("👩‍👩‍👧 \U0010ffff \ufffe", "👩‍👩‍👧 \U0010ffff \ufffe"),
         ("\udcff", "\\udcff"),
         ("a\ud800b", "a\\ud800b"),
@@ -153,6 +152,12 @@ def test_a_text_that_utf8_cannot_hold_costs_no_group(text: str, kept: str) -> No
     assert (after.prompt.text, after.prompt.question, after.prompt.reference, after.prompt.id) == (kept,) * 4
     assert (after.trajectories[0].text, after.verdicts[0].why) == (kept, kept)
     assert after.verdicts[1] == every_field().verdicts[1]
+
+
+def test_control_characters_of_a_response_are_kept_and_those_of_a_verdict_are_written_out() -> None:
+    after = group_of(unpacked(packed(with_texts("null \x00 and \x1b[31m"))))
+    assert (after.prompt.text, after.trajectories[0].text) == ("null \x00 and \x1b[31m",) * 2
+    assert after.verdicts[0].why == "null \\x00 and \\x1b[31m"
 
 
 class Odd:

@@ -19,7 +19,9 @@ class Letters:
 
     chat_template, eos_token_id = None, 0
 
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+    def __call__(self, text: str | list[str], add_special_tokens: bool = True) -> dict[str, list]:
+        if isinstance(text, list):
+            return {"input_ids": [[ord(letter) for letter in one] for one in text]}
         return {"input_ids": [ord(letter) for letter in text]}
 
 
@@ -130,5 +132,5 @@ def test_a_dataset_that_is_not_there_or_empty_is_named(tmp_path: Path) -> None:
 
 def test_the_unfinished_file_of_a_run_is_left_alone(tmp_path: Path) -> None:
     data = write_run(tmp_path, group([1.0, -1.0]))
-    (tmp_path / "open.parquet").write_bytes(b"half")
+    (tmp_path / "_groups.parquet.unfinished").write_bytes(b"half")
     assert len(read_stored(data, Letters(), seed=0)) == 1

@@ -31,6 +31,6 @@ def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:
         write_addition(tmp_path / name, digits=3, prompts=50, worked=50, seed=4)
     for file in ("prompts.jsonl", "worked.jsonl"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    read_rows(tmp_path / "a" / "prompts.jsonl", ("prompt", "answer"))
-    lengths = {len(row["response"]) for row in read_rows(tmp_path / "a" / "worked.jsonl", ("prompt", "response"))}
+    assert len(list(read_files(str(tmp_path / "a" / "prompts.jsonl")))) == 50
+    lengths = {len(row.cells["response"]) for row in read_files(str(tmp_path / "a" / "worked.jsonl"))}
     assert len(lengths) > 5  # answers vary in length

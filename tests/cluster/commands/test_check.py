@@ -10,6 +10,8 @@ from cluster.commands.check import check_data
 from cluster.config.errors import ConfigError
 from cluster.config.reading import grading_config
 from cluster.preparing.graders import Graders
+from learner.models.tiny import write_tiny_model
+from tests.tables import each
 
 Row = dict[str, Any]
 
@@ -33,6 +35,7 @@ def test_good_data_says_how_much_there_is(tmp_path: Path, graders: Graders) -> N
     assert bad == 0
     assert said == (
         "data.jsonl: 2 rows\nreferences that responses can be graded against: 2 of 2\n"
+        "  data.jsonl:1: number expects '2' for '1+1'\n  data.jsonl:2: number expects '4' for '2+2'\n"
         "references graded as responses: 2 correct"
     )
 
@@ -42,7 +45,7 @@ def test_every_bad_row_is_named_by_its_line(tmp_path: Path, graders: Graders) ->
     bad, said = checked(tmp_path, graders, rows)
     assert bad == 2
     assert "data.jsonl:3 has no text in column 'answer' (columns there: prompt)" in said
-    assert "data.jsonl:1: the reference 'two' holds no number" in said
+    assert "data.jsonl:1 cannot be graded against: the reference 'two' holds no number" in said
     assert "references that responses can be graded against: 1 of 2" in said
 
 
@@ -55,7 +58,7 @@ def test_rows_may_name_their_reward_and_an_unknown_one_is_named(tmp_path: Path, 
     bad, said = checked(tmp_path, graders, rows, "data.reward_column=kind")
     assert bad == 2
     assert "data.jsonl:2 asks for the reward 'nmber'; there are exact, choice" in said
-    assert "data.jsonl:3: " in said
+    assert "data.jsonl:3 cannot be graded against: " in said
 
 
 def test_several_columns_become_one_reference(tmp_path: Path, graders: Graders) -> None:
@@ -66,23 +69,104 @@ def test_several_columns_become_one_reference(tmp_path: Path, graders: Graders) 
     settings = ("data.prompt_column=text", 'data.answer_column=["test_list","test_setup_code"]', "reward.name=code")
     bad, said = checked(tmp_path, graders, rows, *settings)
     assert bad == 1
-    assert "data.jsonl:2: " in said
+    assert "data.jsonl:2 cannot be graded against: " in said
 
 
 def test_columns_that_no_row_has_are_a_mistake_of_the_settings(tmp_path: Path, graders: Graders) -> None:
-    with pytest.raises(ConfigError, match=r"no row can be used: .*data\.jsonl:1 has no text .*Set data\.prompt_column"):
+    with pytest.raises(
+        ConfigError, match=r"no row of .*data\.jsonl can be used: .*data\.jsonl:1 has no text .*Set data\.prompt_column"
+    ):
         checked(tmp_path, graders, [{"question": "a", "answer": "1"}] * 3)
 
 
-def test_a_line_that_is_no_json_ends_the_check(tmp_path: Path, graders: Graders) -> None:
-    with pytest.raises(ConfigError, match=r"data\.jsonl:2 is not JSON"):
-        checked(tmp_path, graders, [{"prompt": "a", "answer": "1"}, "{"])
+def test_a_line_that_is_no_json_is_one_of_the_bad_rows(tmp_path: Path, graders: Graders) -> None:
+    bad, said = checked(tmp_path, graders, [{"prompt": "a", "answer": "1"}, "{", {"prompt": "b", "answer": "2"}])
+    assert bad == 1
+    assert "data.jsonl: 2 rows" in said
+    assert "data.jsonl:2 is not JSON" in said
+
+
+@each(
+    ("answer", "settings", "said"),
+    [
+        (
+            {"ground_truth": "3", "style": "v2"},
+            (),
+            'one of them in data.answer_column behind a dot, such as "COLUMN.ground',
+        ),
+        (
+            '{"ground_truth": 3}',
+            ("reward.name=math",),
+            "has an answer with the parts ground_truth where math wants a text",
+        ),
+        (["3", "4"], ("reward.name=exact",), "has an answer with the parts 0, 1 where exact wants a text"),
+        ("None", ("reward.name=math",), "cannot be graded against: "),
+        ({"test_list": ["x = 1"]}, ("reward.name=code",), "cannot be graded against: "),
+        ({"test_list": ["assert True"]}, ("reward.name=code",), "the response 'pass' is right"),
+    ],
+)
+def test_a_reference_that_teaches_nothing_is_a_bad_row(
+    tmp_path: Path, graders: Graders, answer: object, settings: tuple[str, ...], said: str
+) -> None:
+    bad, text = checked(tmp_path, graders, [{"prompt": "a", "answer": answer}], *settings)
+    assert bad == 1
+    assert said in text
+
+
+def test_an_own_reward_that_likes_empty_responses_is_mentioned(tmp_path: Path, graders: Graders) -> None:
+    (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return len(response) < 5\n")
+    settings = (f"reward.own.file={tmp_path}/mine.py", "reward.name=own")
+    bad, said = checked(tmp_path, graders, [{"prompt": "a", "answer": "1"}], *settings)
+    assert bad == 0
+    assert "own finds an empty response right for 1 of 1 references" in said
+
+
+def test_repeated_prompts_are_counted_and_those_with_another_answer_named(tmp_path: Path, graders: Graders) -> None:
+    rows: list[Row | str] = [{"prompt": p, "answer": a} for p, a in (("a", "1"), ("b", "2"), ("a", "1"), ("b", "3"))]
+    bad, said = checked(tmp_path, graders, rows)
+    assert bad == 0
+    assert "prompts that came before: 2 of 4" in said
+    assert "so that one of two is wrong: 1, first data.jsonl:2 and data.jsonl:4" in said
+
+
+def run_file(folder: Path, **files: list[Row]) -> Path:
+    """A run file on a tiny model and these files; where one is left out, it is not there."""
+    write_tiny_model(folder / "model", alphabet="0123456789+=,", seed=0)
+    for name, rows in files.items():
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "run.toml").write_text(
+        f'model.path = "{folder}/model"\ndata.path = "{folder}/prompts.jsonl"\n'
+        f'eval = {{ every = 1, path = "{folder}/heldout.jsonl" }}\n'
+        f'warmup = {{ updates = 1, path = "{folder}/worked.jsonl" }}\nrollout.max_new_tokens = 16\n'
+    )
+    return folder / "run.toml"
+
+
+def test_a_run_file_is_checked_with_its_held_out_prompts_and_worked_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "2+2=", "answer": "4"}]
+    worked = [{"prompt": "1+1=", "response": "1+1+0=2#2"}]
+    file = run_file(tmp_path, prompts=asked, heldout=asked[1:], worked=worked)
+    assert main(["check", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "held-out prompts that are trained on, too: 1 of 1" in said
+    assert (
+        "characters of worked answers that the tokenizer does not know, and no response can hold: '#' (in 1 of 1)"
+        in said
+    )
+    (tmp_path / "worked.jsonl").write_text('{"prompt": "1+1="}\n{"prompt": "1+1=", "response": "2"}')
+    assert main(["check", str(file)]) == 2
+    assert "worked.jsonl:1 has no text in column 'response'" in capsys.readouterr().out
+    (tmp_path / "heldout.jsonl").unlink()
+    assert main(["check", str(file)]) == 2
+    assert "there is no data file" in capsys.readouterr().err
 
 
 def test_the_command_ends_with_the_status_of_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text('{"prompt": "a", "answer": "two"}')
     assert main(["check", str(file)]) == 2
-    assert f"{file}:1: the reference 'two' holds no number" in capsys.readouterr().out
+    assert f"{file}:1 cannot be graded against: the reference 'two' holds no number" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "none.jsonl")]) == 2
     assert "there is no data file" in capsys.readouterr().err

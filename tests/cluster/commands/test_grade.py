@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cluster.cli import main
+from tests.tables import each
 
 ROWS: list[dict[str, Any]] = [
     {"reward": "number", "response": "it is 7", "reference": "7", "expected": "correct"},
@@ -39,21 +40,41 @@ def test_without_a_file_the_rows_go_to_stdout(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["score"] == 2.0
 
 
-@pytest.mark.parametrize(
+@each(
     ("row", "said"),
     [
-        ({"response": "7"}, "cases.jsonl:1 has no 'reference' (columns there: response)"),
-        (
-            {"response": "7", "reference": "7", "reward": "nmber"},
-            "cases.jsonl:1 asks for the reward 'nmber'; there",
-        ),
+        ({"response": "7"}, "has no 'reference' (columns there: response)"),
+        ({"response": None, "reference": "7"}, "has no 'response' (columns there: response, reference)"),
+        ({"response": "7", "reference": "7", "reward": "nmber"}, "asks for the reward 'nmber'; there"),
+        ({"response": "7", "reference": float("nan")}, "has in column 'reference' nan, which is no value"),
+        ({"response": "7 \ud83d", "reference": "7"}, "has in column 'response' half of a character"),
+        ({"response": "7", "reference": "7", "tokens": 1.5}, "has 1.5 in column 'tokens', expected a whole number"),
     ],
 )
-def test_a_bad_row_is_named_before_anything_is_graded(
+def test_a_bad_row_is_named_and_the_others_are_graded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any], said: str
 ) -> None:
-    assert main(["grade", str(cases(tmp_path, [row]))]) == 2
-    assert said in capsys.readouterr().err
+    good = [ROWS[0] | {"tokens": 5.0, "odd": "\ud83d"}, ROWS[2]]
+    assert main(["grade", str(cases(tmp_path, [good[0], row, good[1]])), "--workers", "1"]) == 2
+    captured = capsys.readouterr()
+    assert f"cases.jsonl:2 {said}" in captured.err
+    assert "rows that could not be graded: 1 of 3" in captured.err
+    assert [json.loads(line)["outcome"] for line in captured.out.splitlines()] == ["correct", "correct"]
+
+
+def test_lines_that_cannot_be_read_cost_only_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = cases(tmp_path, ROWS[:2])
+    file.write_text(file.read_text() + "\n{\n" + "[" * 100_000 + "\n" + json.dumps(ROWS[2]))
+    assert main(["grade", str(file), "--workers", "1"]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3
+    assert "cases.jsonl:3 is not JSON" in captured.err
+    assert "cases.jsonl:4 is nested too deeply" in captured.err
+
+
+def test_a_file_without_a_row_to_grade_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["grade", str(cases(tmp_path, [{"response": "7"}]))]) == 2
+    assert "no row of" in capsys.readouterr().err
 
 
 def test_a_misspelt_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

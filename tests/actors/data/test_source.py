@@ -1,43 +1,11 @@
 import json
 from collections import Counter
 from dataclasses import asdict, replace
-from pathlib import Path
-
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
 
 from actors.data.chooser import Chooser
-from actors.data.prompts import load_prompts, render
-from actors.data.reading import read_rows
 from actors.data.source import PromptSource
-from actors.errors import DataError
-from actors.settings import DataSettings
 from actors.types import PromptVisit, Summary
 from tests.builders import prompt, summary
-
-
-class Letters:
-    """A tokenizer of single characters."""
-
-    chat_template = None
-
-    def __call__(self, text: str | list[str], add_special_tokens: bool = True) -> dict[str, list]:
-        if isinstance(text, list):
-            return {"input_ids": [[ord(letter) for letter in one] for one in text]}
-        return {"input_ids": [ord(letter) for letter in text]}
-
-
-class Chatty(Letters):
-    chat_template = "some"
-
-    def apply_chat_template(self, messages: list[dict], tokenize: bool, add_generation_prompt: bool) -> str:
-        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
-
-
-def write(path: Path, rows: list[dict]) -> Path:
-    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
-    return path
 
 
 def test_every_pass_deals_every_prompt_once_in_an_order_of_its_own() -> None:
@@ -108,49 +76,30 @@ def test_a_chooser_deals_the_likely_mixed_of_the_prompts_that_come_next() -> Non
     assert len({one.id for one, _ in source.take(8)}) == 8  # where all are wanted, none is passed over
 
 
-def test_jsonl_and_parquet_give_the_same_rows(tmp_path: Path) -> None:
-    rows = [{"prompt": "1+1", "answer": 2}, {"prompt": "2+2", "answer": "4", "more": [1]}]
-    expected = [{"prompt": "1+1", "answer": "2"}, {"prompt": "2+2", "answer": "4"}]
-    assert read_rows(write(tmp_path / "a.jsonl", rows), ("prompt", "answer")) == expected
-    table = pa.Table.from_pylist([{k: str(v) for k, v in row.items()} for row in expected])
-    pq.write_table(table, tmp_path / "a.parquet")
-    assert read_rows(tmp_path / "a.parquet", ("prompt", "answer")) == expected
+def test_parts_are_dealt_by_their_weights_and_passed_over_each_by_itself() -> None:
+    prompts = [prompt(str(number)) for number in range(25)]
+    shares = ((5, 3.0), (0, 5.0), (20, 1.0))  # of a part without a usable prompt nothing is dealt
+    source = PromptSource(prompts, seed=1, shares=shares)
+    dealt = [(int(one.id), visit) for one, visit in source.take(1000)]
+    assert sum(number < 5 for number, _ in dealt) == 750
+    assert Counter(number for number, _ in dealt if number < 5) == dict.fromkeys(range(5), 150)
+    assert Counter(number for number, visit in dealt if number >= 5 and visit < 12) == dict.fromkeys(range(5, 25), 12)
+    shares_of_tens = [sum(number < 5 for number, _ in dealt[at : at + 100]) for at in range(0, 1000, 100)]
+    assert min(shares_of_tens) > 55  # spread, not one part after the other
+    following = PromptSource(prompts, seed=1, shares=shares)
+    following.take(333)
+    third = PromptSource(prompts, seed=1, shares=shares)
+    third.restore(following.save())
+    assert [(int(one.id), visit) for one, visit in third.take(100)] == dealt[333:433]
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('{"prompt": "1+1", "answer": "2"}\n{"answer": "2"}\n', r"a\.jsonl:2 has no text in column 'prompt'"),
-        ('{"prompt": "1+1", "answer": "2"}\n\n{"prompt": "", "answer": "2"}\n', r"a\.jsonl:3 has no text in column"),
-        ('{"prompt": \n', r"a\.jsonl:1 is not JSON"),
-        ("[1]\n", r"a\.jsonl:1 is list, expected an object"),
-        ("\n", r"holds no rows"),
-    ],
-)
-def test_a_bad_row_is_named_by_file_and_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "a.jsonl").write_text(text)
-    with pytest.raises(DataError, match=message):
-        read_rows(tmp_path / "a.jsonl", ("prompt", "answer"))
+def test_a_part_of_a_tiny_weight_still_has_its_turn() -> None:
+    prompts = [prompt(str(number)) for number in range(4)]
+    dealt = PromptSource(prompts, seed=1, shares=((2, 1.0), (2, 0.0004))).take(1001)
+    assert sum(int(one.id) >= 2 for one, _ in dealt) == 1
 
 
-def test_a_missing_file_and_another_kind_of_file_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"there is no data file .*b\.jsonl"):
-        read_rows(tmp_path / "b.jsonl", ("prompt",))
-    (tmp_path / "c.csv").touch()
-    with pytest.raises(DataError, match=r"c\.csv must be a \.jsonl or \.parquet file"):
-        read_rows(tmp_path / "c.csv", ("prompt",))
-
-
-def test_prompts_that_are_too_long_are_left_out_up_to_the_stated_share(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", [{"prompt": "x" * size, "answer": "1"} for size in (3, 4, 50, 5)])
-    prompts, left_out = load_prompts(DataSettings(path=str(path), too_long_share=0.25), "number", Letters(), 10)
-    assert ([one.tokens.size for one in prompts], left_out) == ([3, 4, 5], 1)
-    with pytest.raises(DataError, match=r"1 of 4 prompts .* longer than the 10 tokens .*the longest has 50"):
-        load_prompts(DataSettings(path=str(path), too_long_share=0.2), "number", Letters(), 10)
-
-
-def test_template_and_chat_template_stand_around_the_prompt() -> None:
-    data = DataSettings(template="Q: {prompt}\nA:", system="Be brief.")
-    assert render("1+1", data, Letters()) == "Q: 1+1\nA:"
-    assert render("1+1", data, Chatty()) == "<system>Be brief.<user>Q: 1+1\nA:<assistant>"
-    assert render("1+1", data.model_copy(update={"chat": False}), Chatty()) == "Q: 1+1\nA:"
+def test_one_part_with_any_weight_is_dealt_like_plain_data() -> None:
+    prompts = [prompt(str(number)) for number in range(9)]
+    plain, weighed = PromptSource(prompts, seed=4), PromptSource(prompts, seed=4, shares=((9, 0.2),))
+    assert [one.id for one, _ in plain.take(30)] == [one.id for one, _ in weighed.take(30)]

@@ -1,0 +1,323 @@
+import codecs
+import datetime
+import gzip
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from actors.data.files import BadRow, read_files
+from actors.data.messages import Message
+from actors.data.prompts import load_prompts
+from actors.data.reading import read_data, read_worked
+from actors.errors import DataError
+from actors.settings import DataSettings
+from tests.tables import each
+from tests.tokenizers import letters
+
+ROWS = [{"prompt": "1+1", "answer": 2}, {"prompt": "2+2", "answer": "4", "more": [1]}]
+ASKED = [("1+1", "2"), ("2+2", "4")]
+LINES = "\n".join(map(json.dumps, ROWS)) + "\n"
+
+
+def damaged(content: bytes) -> bytes:
+    """The same with wrong bytes in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes(255 - byte for byte in content[middle : middle + 9]) + content[middle + 9 :]
+
+
+def rows_in(path: Path | str, **data: Any) -> list[tuple[Any, str]]:
+    found = read_data(DataSettings(path=str(path), **data), "number")
+    return [(row.prompt, row.reference) for rows in found.values() for row in rows]
+
+
+def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@each(
+    ("name", "content"),
+    [
+        ("a.jsonl", LINES.encode()),
+        ("a.ndjson", LINES.encode()),
+        ("a.json", json.dumps(ROWS, indent=1).encode()),
+        ("a.json", LINES.encode()),
+        ("A.JSONL", LINES.encode()),
+        ("a.jsonl", LINES.replace("\n", "\r\n\r\n").encode()),
+        ("a.jsonl", codecs.BOM_UTF8 + LINES.encode()),
+        ("a.json", codecs.BOM_UTF8 + json.dumps(ROWS).encode()),
+        ("a.jsonl", LINES.encode("utf-16")),
+        ("a.jsonl", LINES.encode("utf-32")),
+        ("a.jsonl", codecs.BOM_UTF16_BE + LINES.encode("utf-16-be")),
+        ("a.jsonl.gz", gzip.compress(LINES.encode())),
+        ("a.json.gz", gzip.compress(json.dumps(ROWS).encode())),
+        ("a.csv", b"prompt,answer\r\n1+1,2\r\n2+2,4\r\n"),
+        ("a.csv", codecs.BOM_UTF8 + b"prompt,answer\n1+1,2\n2+2,4"),
+        ("a.tsv", b"prompt\tanswer\n1+1\t2\n2+2\t4\n"),
+        ("a.csv.gz", gzip.compress(b"answer,prompt\n2,1+1\n4,2+2\n")),
+    ],
+)
+def test_rows_are_the_same_however_they_are_stored(tmp_path_factory: Any, name: str, content: bytes) -> None:
+    file = tmp_path_factory.mktemp("rows") / name
+    file.write_bytes(content)
+    assert rows_in(file) == ASKED
+
+
+def test_a_text_in_a_table_may_have_lines_and_commas_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('prompt,answer\n"a,\nb ""c""",2\n')
+    assert rows_in(tmp_path / "a.csv") == [('a,\nb "c"', "2")]
+
+
+def test_parquet_folders_and_patterns_are_read_in_order(tmp_path: Path) -> None:
+    for number in (2, 1):
+        parquet(tmp_path / f"train-{number}.parquet", [{"prompt": f"{number}", "answer": number}])
+    parquet(tmp_path / "test-1.parquet", [{"prompt": "t", "answer": 0}])
+    (tmp_path / "README.md").write_text("about")
+    assert rows_in(tmp_path / "train-1.parquet") == [("1", "1")]
+    assert rows_in(f"{tmp_path}/train-*.parquet") == [("1", "1"), ("2", "2")]
+    assert [prompt for prompt, _ in rows_in(tmp_path)] == ["t", "1", "2"]
+
+
+@each(
+    ("name", "content", "problem"),
+    [
+        (
+            "a.jsonl",
+            b'{"prompt": "1+1", "answer": "2"}\n{"answer": "2"}\n',
+            r"a\.jsonl:2 has no text in column 'prompt'",
+        ),
+        (
+            "a.jsonl",
+            b'{"prompt": "1", "answer": "2"}\n\n{"prompt": "", "answer": "2"}',
+            r"a\.jsonl:3 has no text in col",
+        ),
+        ("a.jsonl", b'{"prompt": "1+1", "answer": null}', r"a\.jsonl:1 has no text in column 'answer'"),
+        ("a.jsonl", b'{"prompt": "1+1", "answer": NaN}', r"a\.jsonl:1 has in column 'answer' nan, which is no value"),
+        ("a.jsonl", b'{"prompt": "1+1", "answer": Infinity}', r"has in column 'answer' inf, which is no value"),
+        (
+            "a.jsonl",
+            b'{"prompt": "1 \\ud83d", "answer": "2"}',
+            r"a\.jsonl:1 has in column 'prompt' half of a character",
+        ),
+        ("a.jsonl", b'{"prompt": \n', r"a\.jsonl:1 is not JSON: .* at column"),
+        ("a.jsonl", b"[1]\n", r"a\.jsonl:1 is list, expected an object"),
+        ("a.jsonl", b"\n", r"holds no rows"),
+        ("a.jsonl", b"", r"holds no rows"),
+        ("a.csv", b"", r"holds no rows"),
+        ("a.json", b"[]", r"holds no rows"),
+        ("a.json", b'[{"prompt": "1"', r"a\.json:1 is not JSON"),
+        ("a.jsonl", '{"prompt": "caf\u00e9", "answer": "2"}'.encode("latin-1"), r"a\.jsonl:1 is not UTF-8 \(byte 0xe9"),
+        ("a.jsonl", codecs.BOM_UTF16_LE + b"\x00\xd8x", r"begins as UTF-16 and is not"),
+        ("a.jsonl", b"[" * 100_000, r"a\.jsonl:1 is nested too deeply"),
+        ("a.jsonl", b'{"a": ' * 100_000, r"a\.jsonl:1 is nested too deeply"),
+        ("a.json", b"[" * 100_000, r"a\.json cannot be read: "),
+        ("a.jsonl", b'{"prompt": "1", "answer": ' + b"9" * 5000 + b"}", r"a\.jsonl:1 cannot be read: .*number as text"),
+        ("a.parquet", b"PAR1 and then nothing", r"cannot be read as Parquet: .*copy it again"),
+        ("a.parquet", b"", r"cannot be read as Parquet"),
+        ("a.jsonl.gz", gzip.compress(b'{"prompt": "1", "answer": "2"}' * 99)[:-20], r"a\.jsonl\.gz cannot be read: "),
+        ("a.jsonl.gz", b"no gzip", r"a\.jsonl\.gz cannot be read: "),
+        ("a.jsonl", b'{"prompt": "  ", "answer": "2"}', r"a\.jsonl:1 has no text in column 'prompt'"),
+        ("a.jsonl", b'{"prompt": "1+1", "answer": " \\n"}', r"a\.jsonl:1 has no text in column 'answer'"),
+        ("a.jsonl", b'{"prompt": [], "answer": "2"}', r"object or a list that is no chat messages: '\[\]'"),
+        ("a.jsonl", b'{"prompt": {"a": 1}, "answer": "2"}', r"that is no chat messages: .* behind a dot"),
+        ("a.jsonl", b'{"prompt": [{"role": "user", "content": " "}], "answer": "2"}', "a user's message without text"),
+        ("a.json", b'{\n"prompt": "1",\n"answer": "2"\n}', r"a\.json holds one object; give an array of rows"),
+        ("a.jsonl", codecs.BOM_UTF32_LE + b"\x00\xd8\x00\x00", r"begins as UTF-32 and is not"),
+        ("a.csv", b"prompt,prompt,answer\n1,2,3\n", r"a\.csv:1 names the column 'prompt' more than once"),
+        ("a.jsonl.gz", damaged(gzip.compress(LINES.encode() * 50)), r"a\.jsonl\.gz cannot be read: "),
+        ("a.csv", b"prompt,answer\n1,2,3\n", r"a\.csv:2 has 3 cells under 2 names"),
+        ("a.txt", b"1+1", r"a\.txt must be one of \.jsonl"),
+        *[
+            (
+                name,
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+                "pointer of Git LFS .*git lfs",
+            )
+            for name in ("a.jsonl", "a.parquet", "a.jsonl.gz", "a.csv", "a.json")
+        ],
+    ],
+)
+def test_what_cannot_be_read_is_named_by_file_and_line(
+    tmp_path_factory: Any, name: str, content: bytes, problem: str
+) -> None:
+    file = tmp_path_factory.mktemp("bad") / name
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=problem):
+        rows_in(file)
+
+
+def test_paths_that_hold_nothing_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"there is no data file .*b\.jsonl"):
+        rows_in(tmp_path / "b.jsonl")
+    with pytest.raises(DataError, match=r"the folder .* holds no data file"):
+        rows_in(tmp_path)
+    with pytest.raises(DataError, match=r"no file matches .*\*\.jsonl"):
+        rows_in(tmp_path / "*.jsonl")
+
+
+def test_a_cut_parquet_file_is_named(tmp_path: Path) -> None:
+    whole = parquet(tmp_path / "a.parquet", [{"prompt": str(n), "answer": n} for n in range(5000)]).read_bytes()
+    for size in (len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut.parquet").write_bytes(whole[:size])
+        with pytest.raises(DataError, match=r"cut\.parquet cannot be read as Parquet"):
+            rows_in(tmp_path / "cut.parquet")
+
+
+def test_bad_rows_can_be_collected_and_the_others_read(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"prompt": "1", "answer": "2"}\n{\n{"prompt": "3"}\n[]\n{"prompt": "5", "answer": "6"}\n')
+    bad: list[BadRow] = []
+    found = read_data(DataSettings(path=str(file)), "number", bad.append)
+    assert [row.reference for row in found[str(file)]] == ["2", "6"]
+    assert sorted(row.place.rpartition(":")[2] for row in bad) == ["2", "3", "4"]
+
+
+@each(
+    ("cells", "column", "reference"),
+    [
+        ({"reward_model": {"ground_truth": "34", "style": "rule"}}, "reward_model.ground_truth", "34"),
+        ({"a.b": "flat", "a": {"b": "deep"}}, "a.b", "flat"),
+        ({"a": {"b": {"c": 5}}}, "a.b.c", "5"),
+        ({"answers": ["x", "y"]}, "answers.1", "y"),
+        ({"answer": Decimal("1.50")}, "answer", "1.50"),
+        ({"answer": b"bytes"}, "answer", "bytes"),
+        ({"answer": datetime.datetime(2024, 1, 2, 3, 4)}, "answer", "2024-01-02T03:04:00"),
+        ({"answer": datetime.date(2024, 1, 2)}, "answer", "2024-01-02"),
+        ({"answer": True}, "answer", "True"),
+        ({"answer": {"when": datetime.date(2024, 1, 2), "n": 1}}, "answer", '{"when": "2024-01-02", "n": 1}'),
+        ({"answer": ["é", None]}, "answer", '["é", null]'),
+    ],
+)
+def test_an_answer_is_reached_and_written_out(
+    tmp_path_factory: Any, cells: dict[str, Any], column: str, reference: str
+) -> None:
+    file = parquet(tmp_path_factory.mktemp("nested") / "a.parquet", [{"prompt": "p"} | cells])
+    assert rows_in(file, answer_column=column) == [("p", reference)]
+
+
+def test_times_finer_or_later_than_pythons_spoil_no_row(tmp_path: Path) -> None:
+    when = pa.array([{"at": 1, "in": [5]}], pa.struct([("at", pa.timestamp("ns")), ("in", pa.list_(pa.time64("ns")))]))
+    table = pa.table({"prompt": ["p"], "answer": ["1"], "seen": when})
+    pq.write_table(table, tmp_path / "fine.parquet")
+    assert rows_in(tmp_path / "fine.parquet") == [("p", "1")]
+    late = pa.array([{"at": 2**42}], pa.struct([("at", pa.timestamp("s"))]))
+    pq.write_table(pa.table({"prompt": ["p"], "answer": ["1"], "seen": late}), tmp_path / "late.parquet")
+    with pytest.raises(DataError, match=r"late\.parquet cannot be read as Parquet"):
+        rows_in(tmp_path / "late.parquet")
+
+
+@each(
+    ("columns", "reference"),
+    [
+        (("SQL", "db_id"), {"SQL": "SELECT 1", "db_id": "shop"}),
+        ({"query": "SQL", "db_name": "db_id"}, {"query": "SELECT 1", "db_name": "shop"}),
+        (("meta.tests", "SQL"), {"tests": ["a"], "SQL": "SELECT 1"}),
+        (("meta.tests", "more.tests"), {"meta.tests": ["a"], "more.tests": "b"}),
+    ],
+)
+def test_several_columns_become_one_object_and_may_be_renamed(
+    tmp_path_factory: Any, columns: Any, reference: dict[str, Any]
+) -> None:
+    file = tmp_path_factory.mktemp("columns") / "a.jsonl"
+    file.write_text(
+        json.dumps(
+            {"question": "q", "SQL": "SELECT 1", "db_id": "shop", "meta": {"tests": ["a"]}, "more": {"tests": "b"}}
+        )
+    )
+    ((asked, found),) = rows_in(file, prompt_column="question", answer_column=columns)
+    assert (asked, json.loads(found)) == ("q", reference)
+
+
+def test_parts_of_an_answer_are_told_of_objects_and_lists(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    answers = [{"ground_truth": "3", "style": "v2"}, '{"ground_truth": 3}', ["a", "b"], "{3, 4}", "[1, 2]", 3]
+    file.write_text("\n".join(json.dumps({"prompt": "p", "answer": answer}) for answer in answers))
+    (rows,) = read_data(DataSettings(path=str(file)), "number").values()
+    assert [row.parts for row in rows] == [("ground_truth", "style"), ("ground_truth",), ("0", "1"), (), (), ()]
+
+
+def test_chat_messages_are_read_from_parquet_with_their_system_messages(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "1+1"}]
+    file = parquet(tmp_path / "a.parquet", [{"prompt": messages, "answer": "2", "say": "of the row"}])
+    (row,) = read_data(DataSettings(path=str(file), system_column="say"), "number")[str(file)]
+    assert (row.prompt, row.system) == ((Message("system", "s"), Message("user", "1+1")), "of the row")
+
+
+@each(
+    ("rows", "kept"),
+    [("", [0, 1, 2, 3, 4]), ("1:3", [1, 2]), (":-2", [0, 1, 2]), ("-2:", [3, 4]), ("3:", [3, 4])],
+)
+def test_rows_are_a_slice_of_the_file(tmp_path_factory: Any, rows: str, kept: list[int]) -> None:
+    file = tmp_path_factory.mktemp("slices") / "a.jsonl"
+    file.write_text("\n".join(json.dumps({"prompt": str(n), "answer": n}) for n in range(5)))
+    assert [int(prompt) for prompt, _ in rows_in(file, rows=rows)] == kept
+
+
+def test_a_slice_of_nothing_is_refused_and_so_is_what_is_no_slice(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(LINES)
+    with pytest.raises(DataError, match=r"holds no rows in data\.rows = '7:'"):
+        rows_in(tmp_path / "a.jsonl", rows="7:")
+    with pytest.raises(ValueError, match="must be start:end"):
+        DataSettings(rows="7")
+
+
+def test_worked_answers_are_read_with_chat_messages(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"prompt": [{"role": "user", "content": "1+1"}], "response": "2"}))
+    (row,) = read_worked(str(file), "prompt", "response")
+    assert (row.prompt, row.response) == ((Message("user", "1+1"),), "2")
+    with pytest.raises(DataError, match=r"a\.jsonl:1 has no text in column 'answer'"):
+        read_worked(str(file), "prompt", "answer")
+
+
+def test_prompts_that_are_too_long_are_left_out_up_to_the_stated_share(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text("\n".join(json.dumps({"prompt": "x" * size, "answer": "1"}) for size in (3, 4, 50, 5)))
+    loaded = load_prompts(DataSettings(path=str(file), too_long_share=0.25), "number", letters(), 10)
+    assert ([one.tokens.size for one in loaded.prompts], loaded.left_out) == ([3, 4, 5], 1)
+    with pytest.raises(DataError, match=r"1 of 4 prompts .* longer than the 10 tokens .*the longest has 50"):
+        load_prompts(DataSettings(path=str(file), too_long_share=0.2), "number", letters(), 10)
+
+
+def test_prompts_of_several_paths_keep_their_order_and_weights(tmp_path: Path) -> None:
+    weights = {}
+    for name, count, weight in (("a", 3, 3.0), ("b", 2, 1.0)):
+        (tmp_path / f"{name}.jsonl").write_text(
+            "\n".join(json.dumps({"prompt": f"{name}{n}", "answer": "1"}) for n in range(count))
+        )
+        weights[str(tmp_path / f"{name}.jsonl")] = weight
+    loaded = load_prompts(DataSettings(path=weights), "number", letters(bos=True), 10, before=(7,))
+    assert [one.text for one in loaded.prompts] == ["a0", "a1", "a2", "b0", "b1"]
+    assert [one.id for one in loaded.prompts] == ["0", "1", "2", "3", "4"]
+    assert loaded.shares == ((3, 3.0), (2, 1.0))
+    assert {tuple(one.tokens[:2]) for one in loaded.prompts} == {(7, 0)}
+    assert all(one.tokens.dtype == np.int32 for one in loaded.prompts)
+
+
+def test_every_tried_file_is_read_or_named(tmp_path: Path) -> None:
+    tried = Path(__file__).parents[4] / "shared" / "data" / "tried"
+    if not tried.is_dir():
+        pytest.skip("the tried files are not there")
+    expected: dict[str, tuple[dict[str, Any], str | int]] = {
+        "bird.jsonl": ({"prompt_column": "question", "answer_column": {"query": "SQL", "db_name": "db_id"}}, 1),
+        "chat.jsonl": ({}, 2),
+        "dapo.parquet": ({"answer_column": "reward_model.ground_truth"}, 1),
+        "empty.jsonl": ({}, "holds no rows"),
+        "latin1.jsonl": ({}, "latin1.jsonl:1 is not UTF-8"),
+        "lfs.parquet": ({}, "pointer of Git LFS"),
+        "nan.jsonl": ({}, "nan.jsonl:1 has in column 'answer' nan"),
+        "surrogate.jsonl": ({}, "surrogate.jsonl:1 has in column 'prompt' half of a character"),
+    }
+    for name, (data, wanted) in expected.items():
+        if isinstance(wanted, int):
+            assert len(rows_in(tried / name, **data)) >= wanted
+        else:
+            with pytest.raises(DataError, match=wanted):
+                rows_in(tried / name, **data)
+    assert len(list(read_files(str(tried / "struct_time.parquet")))) > 0

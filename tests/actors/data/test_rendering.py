@@ -1,0 +1,177 @@
+from pathlib import Path
+
+import pytest
+
+from actors.data.messages import Message, messages_in, question_of
+from actors.data.rendering import Renderer, leading_tokens
+from actors.errors import DataError
+from actors.settings import DataSettings
+from tests.tables import each
+from tests.tokenizers import CHATML, NO_SYSTEM, chatty, letters
+
+TURNS = (
+    Message("system", "Be brief."),
+    Message("user", "1+1"),
+    Message("assistant", "2"),
+    Message("user", "2+2"),
+)
+
+
+@each(
+    ("cell", "found"),
+    [
+        ([{"role": "user", "content": "1+1"}], (Message("user", "1+1"),)),
+        (
+            [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}, {"from": "human", "value": "c"}],
+            (Message("user", "a"), Message("assistant", "b"), Message("user", "c")),
+        ),
+        ({"messages": [{"role": "user", "content": "x"}]}, (Message("user", "x"),)),
+        ({"conversations": [{"from": "human", "value": "x"}], "id": 3}, (Message("user", "x"),)),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}],
+            (Message("user", "ab"),),
+        ),
+        ([{"role": "user", "content": "x", "name": None, "tool_calls": None}], (Message("user", "x"),)),
+        ("text", None),
+        ('[{"role": "user", "content": "x"}]', None),  # a text stays a text
+        (["a", "b"], None),
+        ({"a": 1}, None),
+        ([], None),
+        (3, None),
+    ],
+)
+def test_messages_are_found_in_the_forms_of_datasets(cell: object, found: object) -> None:
+    assert messages_in(cell) == found
+
+
+@each(
+    ("cell", "problem"),
+    [
+        ([{"role": "user", "content": "a"}, {"role": "user"}], "message 2 without 'role' and 'content'"),
+        ([{"role": "user", "content": "a"}, "b"], "message 2 without 'role' and 'content'"),
+        ([{"role": "", "content": "a"}], "whose role is ''"),
+        ([{"role": None, "content": "a"}], "whose role is None"),
+        ([{"role": "user", "content": None}], "whose content is 'None', expected a text"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}], "a policy reads text only"),
+        ([{"role": "system", "content": "a"}], "messages of the system alone"),
+    ],
+)
+def test_messages_that_are_none_are_refused(cell: object, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        messages_in(cell)
+
+
+def test_the_question_is_what_the_user_said_or_all_turns() -> None:
+    assert question_of("1+1") == "1+1"
+    assert question_of(TURNS[:2]) == "1+1"
+    assert question_of((Message("developer", "x"), Message("user", "1+1"), Message("assistant", "It"))) == "1+1"
+    assert question_of(TURNS) == "user: 1+1\n\nassistant: 2\n\nuser: 2+2"
+
+
+def test_messages_go_through_the_chat_template() -> None:
+    renderer = Renderer(DataSettings(template="Q: {prompt}"), chatty())
+    assert renderer.render(TURNS) == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1<|im_end|>\n"
+        "<|im_start|>assistant\n2<|im_end|>\n<|im_start|>user\nQ: 2+2<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert renderer.tokens([renderer.render(TURNS)])[0].count(3) == 5  # <|im_start|>
+
+
+def test_messages_that_end_with_the_assistants_are_continued() -> None:
+    renderer = Renderer(DataSettings(), chatty())
+    asked = (Message("user", "1+1"), Message("assistant", "It is"))
+    assert renderer.render(asked) == "<|im_start|>user\n1+1<|im_end|>\n<|im_start|>assistant\nIt is"
+
+
+@each(
+    ("asked", "row", "run", "system"),
+    [
+        ("1+1", "", "", None),
+        ("1+1", "", "of the run", "of the run"),
+        ("1+1", "of the row", "of the run", "of the row"),
+        (TURNS, "of the row", "of the run", "Be brief."),
+    ],
+)
+def test_a_system_message_comes_from_messages_row_or_run(
+    asked: str | tuple[Message, ...], row: str, run: str, system: str | None
+) -> None:
+    text = Renderer(DataSettings(system=run), chatty()).render(asked, row)
+    assert text.count("system") == (0 if system is None else 1)
+    assert system is None or text.startswith(f"<|im_start|>system\n{system}<|im_end|>")
+
+
+def test_template_and_chat_template_stand_around_the_prompt() -> None:
+    data = DataSettings(template="Q: {prompt}\nA:", system="Be brief.")
+    around = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nQ: 1+1\nA:<|im_end|>\n<|im_start|>assistant\n"
+    plain = data.model_copy(update={"system": ""})
+    assert Renderer(plain, letters()).render("1+1") == "Q: 1+1\nA:"
+    assert Renderer(data, chatty()).render("1+1") == around
+    assert Renderer(plain.model_copy(update={"chat": False}), chatty()).render("1+1") == "Q: 1+1\nA:"
+    with pytest.raises(DataError, match=r"there is a system message .* and no chat template is in use"):
+        Renderer(data, letters()).render("1+1")
+
+
+def test_a_template_is_a_file_or_one_of_the_tokenizers_and_takes_arguments(tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("{{ messages[0].content }}!")
+    own = DataSettings(chat_template=str(tmp_path / "mine.jinja"))
+    assert Renderer(own, letters()).render("1+1") == "1+1!"  # the tokenizer has none
+    assert Renderer(own, chatty()).render("1+1") == "1+1!"
+    several = {"default": CHATML, "short": "{{ messages[0].content }}?"}
+    assert Renderer(DataSettings(chat_template="short"), chatty(several)).render("1+1") == "1+1?"
+    assert Renderer(DataSettings(), chatty(several)).render("1+1").startswith("<|im_start|>")
+    quick = DataSettings(chat_arguments={"enable_thinking": False})
+    assert Renderer(quick, chatty()).render("1+1").endswith("assistant\n<think></think>")
+
+
+@each(
+    ("data", "template", "problem"),
+    [
+        ({"chat": True}, None, "the tokenizer has no chat template"),
+        ({"chat_template": "none.jinja"}, None, "'none.jinja' is no file with a chat template"),
+        ({"chat_template": "long"}, {"a": CHATML, "b": CHATML}, "the tokenizer names a, b"),
+        ({}, {"a": CHATML, "b": CHATML}, "has the chat templates a, b: choose by data.chat_template"),
+    ],
+)
+def test_a_chat_template_that_is_not_there_is_refused(
+    data: dict[str, object], template: str | dict[str, str] | None, problem: str
+) -> None:
+    tokenizer = letters() if template is None else chatty(template)
+    with pytest.raises(DataError, match=problem):
+        Renderer(DataSettings(**data), tokenizer)  # type: ignore[arg-type]
+
+
+def test_what_a_template_refuses_is_said_with_the_way_out() -> None:
+    renderer = Renderer(DataSettings(system="Be brief."), chatty(NO_SYSTEM))
+    with pytest.raises(DataError, match=r"refuses the messages \(system, user\): System role not supported\. Where it"):
+        renderer.render("1+1")
+
+
+def test_turns_for_a_model_without_a_chat_template_are_refused_and_a_single_one_is_its_text() -> None:
+    renderer = Renderer(DataSettings(template="Q: {prompt}"), letters())
+    assert renderer.render((Message("user", "1+1"),)) == "Q: 1+1"
+    with pytest.raises(DataError, match=r"4 chat messages \(system, user, assistant, user\), and no chat template"):
+        renderer.render(TURNS)
+
+
+@each(
+    ("tokenizer", "leading"),
+    [
+        (letters(), []),
+        (letters(bos=True), [0]),
+        (letters(bos=True, eos_behind=True), [0]),
+        (letters(eos_behind=True), []),
+    ],
+)
+def test_plain_text_has_the_tokenizers_bos_before_it_and_nothing_behind(tokenizer: object, leading: list[int]) -> None:
+    assert leading_tokens(tokenizer) == leading  # type: ignore[arg-type]
+    renderer = Renderer(DataSettings(), tokenizer)  # type: ignore[arg-type]
+    (plain,) = letters()(["12"], add_special_tokens=False)["input_ids"]
+    assert renderer.tokens(["12"]) == [[*leading, *plain]]
+    assert renderer.tokens(["<s>12"]) == [[0, *plain]]  # the template wrote it: there is no second one
+
+
+def test_a_chat_template_writes_its_own_bos() -> None:
+    renderer = Renderer(DataSettings(), chatty(NO_SYSTEM, bos=True))
+    assert renderer.tokens([renderer.render("12")])[0].count(0) == 1
+    without = Renderer(DataSettings(), chatty(CHATML, bos=True))
+    assert without.tokens([without.render("12")])[0].count(0) == 0

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from rewards.answers.mathematics import check_math, math
 from rewards.answers.names import check_names, names
+from rewards.answers.reference import the_answer
 from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, number
 from rewards.format import FormatSettings, format_reward, length_reward
 from rewards.models.judges import JudgeSettings, check_judge, judge
@@ -57,14 +58,14 @@ def answer(about: str, grade_one: Callable[[Case], RewardResult], check: Callabl
     is better than none. arXiv 2401.08967 (ReFT), which has 0.1."""
 
     def grade(cases: Sequence[Case], settings: AnswerSettings, budget: Budget) -> list[RewardResult]:
-        found = (grade_one(case) for case in cases)
+        found = (grade_one(replace(case, reference=the_answer(case.reference))) for case in cases)
         return [replace(r, reward=settings.partial) if r.outcome is Outcome.WRONG else r for r in found]
 
     return Reward(
         about=about,
         settings=AnswerSettings,
         grade=grade,
-        check=lambda reference, settings, budget: check(reference),
+        check=lambda reference, settings, budget: check(the_answer(reference)),
         echoes=True,
     )
 

@@ -19,7 +19,7 @@ from actors.errors import DataError
 
 ROW_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # all but the last may end in .gz besides
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-WITH_MARK = {  # the byte order marks at the beginning of a file; that of UTF-32 begins with one of UTF-16
+UNICODE = {  # the byte order marks at the beginning of a file; that of UTF-32 begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF8: "utf-8-sig",
@@ -137,7 +137,7 @@ def _text_rows(file: Path, kind: str, stream: BinaryIO | gzip.GzipFile, refuse: 
 def _lines(file: Path, stream: BinaryIO | gzip.GzipFile) -> Iterator[tuple[int, str]]:
     """The lines as text, each with its number; a byte order mark says which UTF it is."""
     start = stream.peek(4) if isinstance(stream, gzip.GzipFile | io.BufferedReader) else b""
-    codec = next((name for mark, name in WITH_MARK.items() if start.startswith(mark)), "utf-8")
+    codec = next((name for beginning, name in UNICODE.items() if start.startswith(beginning)), "utf-8")
     if codec in ("utf-16", "utf-32"):
         try:
             text = stream.read().decode(codec)

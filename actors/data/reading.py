@@ -23,7 +23,7 @@ class DataRow:
     system: str  # the row's own system message; "" where it has none
     reward: str  # name of the reward that grades it
     reference: str  # what the reward compares with
-    parts: tuple[str, ...]  # where the answer is not a text but an object or a list: names or numbers of its parts
+    parts: tuple[str, ...]  # where the answer is an object or a list of several: names or numbers of its parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +220,9 @@ def _row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
 def _reference(row: FileRow, data: DataSettings) -> str:
     """What the reward compares with: the text of the answer column, or several columns as one JSON object."""
     if isinstance(data.answer_column, str):
+        cell = cell_at(row.cells, data.answer_column)
+        if isinstance(cell, list | tuple) and len(cell) == 1 and isinstance(cell[0], int | float):
+            return json.dumps([text_of(cell[0])])  # so that no reward takes the list for an interval
         return text_in(row, data.answer_column)
     found = {}
     for number, (name, column) in enumerate(data.answer_parts.items()):
@@ -234,7 +237,7 @@ def _parts(answer: Any) -> tuple[str, ...]:
         answer = _parsed(answer.strip())
     if isinstance(answer, Mapping):
         return tuple(str(name) for name in answer)
-    return tuple(str(number) for number in range(len(answer))) if isinstance(answer, list | tuple) else ()
+    return tuple(map(str, range(len(answer)))) if isinstance(answer, list | tuple) and len(answer) != 1 else ()
 
 
 def _parsed(text: str) -> Any:

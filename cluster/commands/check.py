@@ -72,9 +72,9 @@ def _check_prompts(
     for path, found in read_data(data, config.reward.name, bad.append).items():
         rows += found
         files = len(files_of(path))
-        say(f"{path}: {len(found)} rows with prompt and answer" + f" in {files} files" * (files > 1))
+        say(f"{path}: {len(found)} rows" + f" in {files} files" * (files > 1))
     if bad:
-        say(f"rows without: {len(bad)}")
+        say(f"rows that cannot be read: {len(bad)}")
     if not rows:
         raise ConfigError(
             f"no row of {', '.join(data.paths)} can be used" + (f": {bad[0]}" if bad else ", there is none") + ". Set "

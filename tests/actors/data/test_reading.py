@@ -236,10 +236,20 @@ def test_several_columns_become_one_object_and_may_be_renamed(
 
 def test_parts_of_an_answer_are_told_of_objects_and_lists(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    answers = [{"ground_truth": "3", "style": "v2"}, '{"ground_truth": 3}', ["a", "b"], "{3, 4}", "[1, 2]", 3]
+    answers = [
+        {"ground_truth": "3", "style": "v2"},
+        '{"ground_truth": 3}',
+        ["a", "b"],
+        ["3"],
+        [3],
+        "{3, 4}",
+        "[1, 2]",
+        3,
+    ]
     file.write_text("\n".join(json.dumps({"prompt": "p", "answer": answer}) for answer in answers))
     (rows,) = read_data(DataSettings(path=str(file)), "number").values()
-    assert [row.parts for row in rows] == [("ground_truth", "style"), ("ground_truth",), ("0", "1"), (), (), ()]
+    assert [row.parts for row in rows] == [("ground_truth", "style"), ("ground_truth",), ("0", "1"), (), (), (), (), ()]
+    assert [row.reference for row in rows[3:5]] == ['["3"]', '["3"]']
 
 
 def test_chat_messages_are_read_from_parquet_with_their_system_messages(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_line_that_is_no_json_is_one_of_the_bad_rows(tmp_path: Path, graders: 
         (["3", "4"], ("reward.name=exact",), "has an answer with the parts 0, 1 where exact wants a text"),
         ("None", ("reward.name=math",), "cannot be graded against: "),
         ({"test_list": ["x = 1"]}, ("reward.name=code",), "cannot be graded against: "),
-        ({"test_list": ["assert True"]}, ("reward.name=code",), "the response 'pass' is right"),
+        ({"test_list": ["assert True"]}, ("reward.name=code",), "call nothing that a response could define"),
     ],
 )
 def test_a_reference_that_teaches_nothing_is_a_bad_row(

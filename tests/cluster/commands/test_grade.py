@@ -111,4 +111,6 @@ def test_siblings_with_different_references_are_named(tmp_path: Path, capsys: py
     settings = ["reward.name=own", f"reward.own.file={tmp_path}/mine.py"]
     assert main(["grade", str(cases(tmp_path, rows)), *settings]) == 2
     said = capsys.readouterr().err
-    assert "cases.jsonl:2 has the reference '2' and line 1 the reference '1'" in said
+    assert "is of the group '1', in which" in said
+    assert "cases.jsonl:2 has the reference '2' and " in said
+    assert "cases.jsonl:1 the reference '1': siblings answer one prompt" in said

@@ -67,7 +67,9 @@ def test_a_folder_without_a_causal_language_model_is_refused(world: Path, tmp_pa
 def test_a_reference_that_its_own_reward_cannot_read_is_named_by_line(world: Path, tmp_path: Path) -> None:
     rows = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "1+2=", "answer": "three"}]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    with pytest.raises(ConfigError, match=r"a\.jsonl:2: the reference 'three' holds no number"):
+    with pytest.raises(
+        ConfigError, match=r"a\.jsonl:2 cannot be graded against: the reference 'three' holds no number"
+    ):
         prepare(config(world, data={"path": str(tmp_path / "a.jsonl")}))
 
 

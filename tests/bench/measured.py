@@ -17,7 +17,8 @@ from actors.filtering.filter import AcceptedBatch
 from actors.types import GroupRef, RolloutRequest, Summary
 from cluster.config.run_config import RunConfig
 from cluster.placement.actors import RunActors, running_actors
-from cluster.placement.session import ray_session
+from cluster.placement.layout import Layout
+from cluster.placement.session import ray_session, settled
 from cluster.preparing.preflight import Prepared, prepare
 from cluster.reporting.outputs import ProgressLine
 from cluster.reporting.steps import StepDone
@@ -119,6 +120,7 @@ class BenchActors:
     """Running actors and where their runs put files."""
 
     actors: RunActors
+    layout: Layout  # where they run
     folder: Path
 
     def run(
@@ -131,7 +133,7 @@ class BenchActors:
         """One run from its start to its end."""
         place = self.folder / f"{name}-{time.monotonic_ns()}"
         place.mkdir(parents=True)
-        run = kind(_prepared(config), self.actors, place, _line(name))
+        run = kind(settled(_prepared(config), self.layout), self.actors, place, _line(name))
         if isinstance(run, Learning):
             run.canned = canned or []
         asyncio.run(run.go())
@@ -149,8 +151,8 @@ class BenchActors:
 @contextmanager
 def bench_actors(config: RunConfig, folder: Path) -> Iterator[BenchActors]:
     """Actors that can serve this run and others of its shape (see `cluster.placement.warm`)."""
-    with ray_session(config) as (layout, _), running_actors(_prepared(config), layout) as actors:
-        yield BenchActors(actors=actors, folder=folder)
+    with ray_session(config) as (layout, _), running_actors(settled(_prepared(config), layout), layout) as actors:
+        yield BenchActors(actors=actors, layout=layout, folder=folder)
 
 
 def with_settings(config: RunConfig, **sections: dict[str, Any]) -> RunConfig:

@@ -26,10 +26,10 @@ class Watched(MeasuredRun):
     watch: Watch
     first: Usage  # when the first step was over
 
-    async def _report(self, done: StepDone) -> bool:
+    async def finish_step(self, done: StepDone) -> bool:
         if not self.steps:
-            self.watch.begin(self._began)
-        await super()._report(done)
+            self.watch.begin(time.monotonic() - self.reporter.seconds)
+        await super().finish_step(done)
         for summary in done.batch.summaries:
             correct = sum(outcome is Outcome.CORRECT for outcome in summary.outcomes)
             self.watch.sampled(correct, summary.lengths)

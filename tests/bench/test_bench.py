@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.config.run_config import RunConfig
 from tests.bench import against, control
 from tests.bench.ablation import remarks
 from tests.bench.figures import Chart, Figure, Part, Target, part_of, part_of_numbers
@@ -18,6 +19,7 @@ from tests.bench.processes import Usage, usage
 from tests.bench.reached import Watch
 from tests.bench.rig import Mark, drawn
 from tests.bench.run import BENCHMARKS, results_in
+from tests.bench.workloads import WORKLOADS, winnow_settings
 
 PART = Part(
     figures=[
@@ -206,3 +208,10 @@ def test_usage_counts_this_process_and_names_it_the_driver() -> None:
     sum(n * n for n in range(3_000_000))
     assert usage(os.getpid()).since(before)["driver"] > 0.05
     assert before.memory > 10
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_is_a_run_of_winnow(name: str, tmp_path: Path) -> None:
+    config = RunConfig(**winnow_settings(WORKLOADS[name], tmp_path, tmp_path / "start", files=tmp_path))
+    assert config.reward.of(config.reward.name).kind == WORKLOADS[name].reward
+    assert config.rollout.max_new_tokens == WORKLOADS[name].max_new_tokens

@@ -66,7 +66,7 @@ def winnow_settings(work: Workload, folder: Path, model: Path, files: Path) -> d
         "run": {"name": work.name, "folder": str(folder), "steps": 100_000},
         "model": {"path": str(model), "dtype": "float32"},
         "data": {"path": str(files / "prompts.jsonl")},
-        "reward": {"name": work.reward, "file": str(files / "reward.py"), "wrong": 0.0},
+        "reward": {"name": work.reward, "wrong": 0.0, "own": {"file": str(files / "reward.py")}},
         "warmup": {"path": str(files / "worked.jsonl"), "lr": 3e-3},
         "rollout": {
             "groups_per_step": work.groups_per_step,
@@ -74,5 +74,11 @@ def winnow_settings(work: Workload, folder: Path, model: Path, files: Path) -> d
             "max_new_tokens": work.max_new_tokens,
             "max_staleness": 1,
         },
-        "learner": {"algorithm": "grpo", "lr": work.lr, "weight_decay": 0.0, "micro_batch_tokens": 4096},
+        "learner": {
+            "algorithm": "grpo",
+            "lr": work.lr,
+            "lr_warmup": 0,
+            "weight_decay": 0.0,
+            "micro_batch_tokens": 4096,
+        },
     }

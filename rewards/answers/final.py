@@ -84,6 +84,11 @@ _PHRASE = re.compile(
     rf"\**(?:\s*[:：])?|{_WORD}\**\s*(?=\$|\\\(|\\\[|\*\*)|{MARKER})",
     re.IGNORECASE,
 )
+_BOUND = re.compile(  # a bound is no value
+    r"[\s:*$]*(?:at\s+(?:least|most)|between|up\s+to|over|under|above|below|not\s+(?:more|less)\s+than|"
+    r"(?:more|less|greater|fewer|larger|smaller|higher|lower)\s+than)\b",
+    re.IGNORECASE,
+)
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
 
 
@@ -276,7 +281,7 @@ def _phrased(text: str) -> Final | None:
         brief = whole if len(whole.split()) <= 6 else ""
         return Final(found=Found.TEXT, texts=formulas, sentence=brief) if formulas else None
     sentence = sentence_of(behind)
-    formulas = first_formulas(behind_verb(sentence))
+    formulas = () if _BOUND.match(sentence) else first_formulas(behind_verb(sentence))
     if formulas:
         return Final(found=Found.PHRASE, texts=formulas, sentence=sentence)
     words = sentence.strip(" \t\n*_.,:;!$\"'`#")

@@ -26,7 +26,7 @@ from functools import lru_cache
 
 from rewards.answers.equality import same
 from rewards.answers.final import Final, Found, final, final_of_reference, refuse_missing
-from rewards.answers.limits import LONGEST, too_large
+from rewards.answers.limits import LONGEST, TooLong, limited, too_large
 from rewards.answers.notation import clean
 from rewards.answers.quick import agrees
 from rewards.answers.reading import Many, Value, Words, choice, label, list_of, readings, words
@@ -60,7 +60,11 @@ def math(case: Case) -> RewardResult:
         return RewardResult(outcome=Outcome.WRONG, why=f"the answer {said.shown} {large}", parts={"quick": 0.0})
     parts = {"quick": float(agrees(said.texts, wanted.final.texts))}
     try:
-        right = _plain(said) == wanted.plain or _equal(said, wanted)
+        with limited():
+            right = _plain(said) == wanted.plain or _equal(said, wanted)
+    except TooLong:
+        why = f"the answer {said.shown} takes more computing than any answer needs"
+        return RewardResult(outcome=Outcome.WRONG, why=why, parts=parts)
     except Exception as failure:  # what an answer breaks a parser with is that answer's fault; the reference was read
         why = f"the answer {said.shown} cannot be read: {type(failure).__name__}"
         return RewardResult(outcome=Outcome.WRONG, why=why, parts=parts)
@@ -84,7 +88,11 @@ def check_math(reference: str) -> None:
     if large:
         raise ValueError(f"the reference {wanted.final.shown!r} {large}: no answer can be compared with it")
     try:
-        _equal(Final(found=Found.BOX, texts=("1",)), wanted)
+        with limited():
+            _equal(Final(found=Found.BOX, texts=("1",)), wanted)
+    except TooLong as failure:
+        why = "takes more computing than any answer needs: give its value"
+        raise ValueError(f"the reference {wanted.final.shown!r} {why}") from failure
     except Exception as failure:  # whatever the parser breaks with
         why = f"{type(failure).__name__}: {failure}"
         raise ValueError(f"the reference {wanted.final.shown!r} cannot be read as mathematics: {why}") from failure

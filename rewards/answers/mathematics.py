@@ -157,7 +157,7 @@ def _same_words(said: Final, wanted: _Reference, values: tuple[Value, ...]) -> b
         return False
     sentence = (said.sentence or said.texts[0])[:LONGEST]
     spoken = words(clean(sentence))
-    if any(isinstance(value, Words) and len(spoken) > 1 and value.text == spoken for value in wanted.values):
+    if any(isinstance(value, Words) and len(spoken) > 2 and value.text == spoken for value in wanted.values):
         return True
     ours, theirs = label(wanted.final.texts[0]), label(sentence)
     lone = any(isinstance(value, Words) and value.text in (ours, theirs) for value in (*wanted.values, *values))

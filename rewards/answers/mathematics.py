@@ -10,6 +10,11 @@ The policy, where projects disagree:
 - A box or tag that is empty or never closed is no answer, and so is a thinking part without an end.
 - A list without brackets or in braces has no order; a tuple or vector in brackets has one. `(a, b)`, `[a, b]` and
   `(a, b]` differ. Repeated values of a list count once.
+- Marks are a part of a name: `f'`, `f''`, `\bar z`, `A^T` and `Ab` differ from `f`, `z`, `A` and `ab`.
+- `3:00` is a time, `2:3` a ratio. What may be both is a time beside another of its kind (22:42 is not 11:21), and a
+  ratio beside a fraction or a ratio with spaces (11:21 is 11/21 and 22 : 42).
+- A bound behind an answer phrase ("the answer is at least 5") is no value, and neither is a choice ("5 or maybe 6").
+- A vector may be a tuple, a row or a column. Functions in pieces are compared piece by piece, in any order.
 - Equal values are equal: unreduced fractions, unevaluated sums and products are correct.
 - `x = 3` and `3` are equal, `x = 3` and `y = 3` are not; equations are equal when one is a multiple of the other.
 - A unit, a currency and degrees may be left out; two known units must measure the same thing, and are converted.
@@ -18,6 +23,7 @@ The policy, where projects disagree:
 - A decimal is equal to what it agrees with to six places and six digits. A rounded one with two or more places
   is equal to a fraction that has no end as a decimal (0.33 and 1/3), and to nothing else.
 - Words are compared without case, punctuation and articles. Of a choice the letter is enough.
+- What takes more than 1.5 seconds of computing to compare is wrong; a reference of that kind is refused.
 - An empty reference is a mistake in the data: ValueError, never a verdict.
 """
 
@@ -157,7 +163,10 @@ def _same_words(said: Final, wanted: _Reference, values: tuple[Value, ...]) -> b
         return False
     sentence = (said.sentence or said.texts[0])[:LONGEST]
     spoken = words(clean(sentence))
-    if any(isinstance(value, Words) and len(spoken) > 2 and value.text == spoken for value in wanted.values):
+    if any(
+        isinstance(value, Words) and (len(spoken) > 2 or "\\" in sentence) and value.text == spoken
+        for value in wanted.values
+    ):
         return True
     ours, theirs = label(wanted.final.texts[0]), label(sentence)
     lone = any(isinstance(value, Words) and value.text in (ours, theirs) for value in (*wanted.values, *values))

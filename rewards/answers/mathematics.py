@@ -27,6 +27,7 @@ The policy, where projects disagree:
 - An empty reference is a mistake in the data: ValueError, never a verdict.
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,6 +39,8 @@ from rewards.answers.quick import agrees
 from rewards.answers.reading import Many, Value, Words, choice, label, list_of, readings, words
 from rewards.verdict import Case, Outcome, RewardResult
 
+_TEXTS = re.compile(r"\\(?:text|mbox|mathrm|textbf|operatorname)(?![a-zA-Z])")
+_STRUCTURE = re.compile(r"\\[a-zA-Z]+|[\^_!|]")  # what a sentence in words has none of
 _LONGEST_REFERENCE = 100_000  # characters, with a worked solution before the answer
 
 
@@ -162,11 +165,9 @@ def _same_words(said: Final, wanted: _Reference, values: tuple[Value, ...]) -> b
     if len(said.texts) != 1 or len(wanted.final.texts) != 1:
         return False
     sentence = (said.sentence or said.texts[0])[:LONGEST]
-    spoken = words(clean(sentence))
-    if any(
-        isinstance(value, Words) and (len(spoken) > 2 or "\\" in sentence) and value.text == spoken
-        for value in wanted.values
-    ):
+    plain = clean(sentence)
+    spoken = "" if _STRUCTURE.search(_TEXTS.sub("", plain)) else words(plain)
+    if len(spoken) > 2 and any(isinstance(value, Words) and value.text == spoken for value in wanted.values):
         return True
     ours, theirs = label(wanted.final.texts[0]), label(sentence)
     lone = any(isinstance(value, Words) and value.text in (ours, theirs) for value in (*wanted.values, *values))

@@ -159,7 +159,7 @@ RULES = (
         r"f^{\prime\prime}",
         "f''",
     ),
-    Rule("sign in braces", r"(?<![\^_])\{\s*([-+])\s*\}", r"\1", "{-}5", "-5"),
+    Rule("sign in braces", r"(?<![\^_])\{\s*([-+:=])\s*\}", r"\1", "{-}5", "-5"),
     Rule(
         "functions as words",
         r"(?<![\\a-zA-Z{])(a?(?:rc)?(?:sin|cos|tan)|cot|sec|csc|ln|log|exp)(?=\s*[\d({_^\\]|\s+[a-zA-Z](?![a-zA-Z]))",
@@ -176,6 +176,8 @@ RULES = (
         "(1, 2)",
     ),
     Rule("vector in signs", r"^\s*<([^<>]*,[^<>]*)>\s*$", r"(\1)", "<1, 2>", "(1, 2)"),
+    Rule("segments", r"\\overline\s*\{\s*([A-Z]{2})\s*\}", r"\1", r"\overline{AB}", "AB"),
+    Rule("blackboard letters", r"\\mathbb\s+([A-Z])(?![a-zA-Z])", r"\\mathbb{\1}", r"\mathbb R", r"\mathbb{R}"),
     Rule("negation", r"^\s*~\s*(?=[A-Za-z])", r"\\neg ", "~p", r"\neg p"),
     Rule(
         "decimal comma in braces",
@@ -286,6 +288,7 @@ RULES = (
     Rule("logical and", r"\\(?:and|land)(?![a-zA-Z])", " and ", r"A \land B", "A  and  B"),
     Rule("logical or", r"\\(?:lor)(?![a-zA-Z])", " or ", r"A \lor B", "A  or  B"),
     Rule("wide space before a letter", r"\\q?quad(?=[A-Za-z])", " ", r"2\quadx", "2 x"),
+    Rule("negative space", r"(?<!\\)\\!(?![a-zA-Z\s])", "", r"9\!:\!45", "9:45"),
     Rule("spaces of LaTeX", r"(?<!\\)\\(?:q?quad|hspace\{[^{}]*\}|,|;|:|!| )|~", " ", r"2\;3", "2 3"),
     Rule(
         "root of brackets",

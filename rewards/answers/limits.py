@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-SECONDS = 1.5  # of computing for one comparison; the slowest right answers of the public data take a third of it
+SECONDS = 1.5  # of computing for one comparison; the slowest right answers of the own cases take a third of it
 LONGEST = 2_000  # characters of an answer; longer ones are compared as text only
 _DEEPEST = 24  # brackets in brackets
 _OPEN, _CLOSE = "([{", ")]}"

@@ -3,7 +3,7 @@ r"""Whether two formulas are equal, by math-verify's parser and comparisons that
 math-verify compares numbers after rounding, which makes 2^{-99} and 2^{-98} equal. Here numbers are compared exactly
 where they are rational and to sixty digits of relative precision elsewhere; formulas with variables are compared
 at fixed points, to forty digits (Schwartz 1980, Zippel 1979: two different polynomials agree at few points); equations
-by the ratio of their two sides' differences. Nothing here has a time limit of its own.
+by the ratio of their two sides' differences. The time limit is the caller's (limits.py).
 """
 
 import logging
@@ -11,6 +11,8 @@ import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
+
+from rewards.answers.limits import not_counted
 
 _BITS = 200_000  # a rational number that may need more is not written out
 _POINTS = (
@@ -20,7 +22,11 @@ _POINTS = (
     "3.912374650912837465091283",
 )
 _DIGITS = 150
-_LETTER = re.compile(r"\\(?:text|mathrm|mathbb|mathcal|operatorname|begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+|([A-Za-z])")
+_NAME = re.compile(  # a letter or a command, with its primes; words as text are none
+    r"\\(?:text|mathrm|mathbb|mathcal|operatorname|begin|end)\s*\{[^{}]*\}|(?P<name>(?:\\[A-Za-z]+|[A-Za-z])'*)"
+)
+_PRIMES = re.compile(r"(?:(?<=[)\]}])|(?<=_\d))'+")  # of brackets and of names with a subscript
+_EXPONENT_T = re.compile(r"\^\s*(?:T|\{\s*T\s*\})")
 _DEEP = re.compile(  # what math-verify takes for ever to read: nested brackets and towers of powers
     r"[(\[{]{16}|\^[{\s]*\d+[}\s]*\^[{\s]*\d+[}\s]*\^[{\s]*\d"
 )
@@ -32,6 +38,17 @@ def parse(latex: str) -> Any:
     """The sympy object of a formula, or None where math-verify cannot read it."""
     if _DEEP.search(latex):
         return None
+    _load()
+    return _parsed(latex)
+
+
+@lru_cache(maxsize=1)
+def _load() -> None:
+    with not_counted():
+        _parsed("x^2 + 1")
+
+
+def _parsed(latex: str) -> Any:
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
     from math_verify import LatexExtractionConfig
     from math_verify import parse as parse_text
@@ -52,18 +69,31 @@ def parse(latex: str) -> Any:
 
 
 def _told_apart(one: str, two: str) -> tuple[str, str]:
-    """Two formulas with capitals renamed whose small letters are used too: math-verify takes `R` for `r`."""
-    letters = {found.group(1) for text in (one, two) for found in _LETTER.finditer(text) if found.group(1)}
+    """Two formulas in which names are different where math-verify would take them for the same.
+
+    It reads `R` as `r`, drops the primes of `f'` and `(f + g)'`, and takes `a^T` for a transposed `a`.
+
+    Raises:
+        ValueError: there are more names with primes than letters.
+    """
+    names = {name for text in (one, two) for found in _NAME.finditer(text) if (name := found.group("name"))}
+    letters = {name[0] for name in names if not name.startswith("\\")}
     if _CONSTANT.search(one) and _CONSTANT.search(two):
         letters.discard("C")
     free = [letter for letter in "uvwzqkmnpstabcdfghjlxyr" if not letters & {letter, letter.upper()}]
-    clashing = sorted(letter for letter in letters if letter.isupper() and letter.lower() in letters - {"i", "e"})
-    new = dict(zip(clashing, free, strict=False))
+    primed = sorted(name for name in names if name.endswith("'"))
+    clashing = [letter for letter in sorted(letters) if letter.isupper() and letter.lower() in letters - {"i", "e"}]
+    if any(_EXPONENT_T.search(text) and "matrix" not in text for text in (one, two)):
+        clashing = sorted({*clashing, "T"})
+    if len(primed) >= len(free):
+        raise ValueError(f"the formulas have {len(primed)} names with primes, too many to be told apart")
+    new = dict(zip([*primed, *clashing], free[1:], strict=False))
 
-    def renamed(found: re.Match[str]) -> str:
-        return new.get(found.group(1) or "", found.group())
+    def renamed(text: str) -> str:
+        text = _NAME.sub(lambda found: new.get(found.group("name") or "", found.group()), text)
+        return _PRIMES.sub(lambda found: f" \\cdot {free[0]}^{{{len(found.group())}}}", text)
 
-    return (_LETTER.sub(renamed, one), _LETTER.sub(renamed, two)) if new else (one, two)
+    return renamed(one), renamed(two)
 
 
 def equal(wanted: str, said: str, decimal: bool = False) -> bool:

@@ -5,8 +5,10 @@ Only the leaves that are formulas are handed to algebra.
 
 import re
 from fractions import Fraction
+from math import comb, perm
 
 from rewards.answers.clock import Clock, same_time
+from rewards.answers.pieces import entries
 from rewards.answers.reading import Formula, Many, Named, Number, Value, Words, read, words
 from rewards.answers.units import factor, measures_degrees
 
@@ -38,7 +40,7 @@ def same(wanted: Value, said: Value) -> bool:
         OverflowError: two numbers are too large to be told apart.
     """
     if wanted == said:
-        return True
+        return not (isinstance(wanted, Words) and isinstance(said, Words) and _is_other_product(wanted, said))
     if isinstance(wanted, Named) or isinstance(said, Named):
         return _same_named(wanted, said)
     if isinstance(wanted, Many) or isinstance(said, Many):
@@ -112,6 +114,8 @@ def _same_words(wanted: Value, said: Value) -> bool:
     nothing but words, since text has no structure.
     """
     if isinstance(wanted, Words) and isinstance(said, Words):
+        if _is_other_product(wanted, said):
+            return False
         if wanted.text == said.text or wanted.text.replace(" ", "") == said.text.replace(" ", ""):
             return True
         ours, theirs = _factors(wanted), _factors(said)
@@ -126,6 +130,12 @@ def _same_words(wanted: Value, said: Value) -> bool:
         return False
     letters = re.fullmatch(r"[A-Za-z ]{1,8}", _letters(side)) is not None
     return (letters or _is_written_formula(side)) and _same_formula(wanted, said)
+
+
+def _is_other_product(wanted: Words, said: Words) -> bool:
+    """Whether two products of two letters differ in capitals, as `Ab` and `ab`; `No` and `no` are words."""
+    ours, theirs = _factors(wanted), _factors(said)
+    return ours is not None and theirs is not None and len(ours) == len(theirs) == 2 and ours != theirs
 
 
 def _is_written_formula(side: Words) -> bool:
@@ -158,6 +168,10 @@ def _text(value: Value) -> str:
 
 
 def _same_named(wanted: Value, said: Value) -> bool:
+    counts = [_count(side) for side in (wanted, said)]
+    if any(counts) and any(isinstance(side, (Number, Formula)) for side in (wanted, said)):
+        ours, theirs = (count or side for count, side in zip(counts, (wanted, said), strict=True))
+        return same(ours, theirs)
     if not isinstance(wanted, Named):
         return isinstance(said, Named) and same(wanted, said.value)
     if not isinstance(said, Named):
@@ -170,9 +184,20 @@ def _same_named(wanted: Value, said: Value) -> bool:
     return _same_formula(wanted, said)
 
 
+def _count(side: Value) -> Number | None:
+    """`C(5, 2)` and `P(5, 2)` as numbers of choices and of arrangements; beside a number they are no points."""
+    if not isinstance(side, Named) or side.name not in ("C", "P", "A") or not isinstance(side.value, Many):
+        return None
+    sizes = [item.value for item in side.value.items if isinstance(item, Number) and item.value.denominator == 1]
+    if len(sizes) != 2 or len(side.value.items) != 2 or not 0 <= sizes[1] <= sizes[0] <= 1000:
+        return None
+    n, k = map(int, sizes)
+    return Number(Fraction(comb(n, k) if side.name == "C" else perm(n, k)))
+
+
 def _renamed(wanted: Named, said: Named) -> Value | None:
     """The value of `f(t) = ...` said with the variable of a wanted `f(x) = ...`; None where the two are not such."""
-    ours, theirs = (re.fullmatch(r"(\w+)\(([A-Za-z])\)", side.name) for side in (wanted, said))
+    ours, theirs = (re.fullmatch(r"(\w+'*)\(([A-Za-z])\)", side.name) for side in (wanted, said))
     if ours is None or theirs is None or ours.group(1) != theirs.group(1) or ours.group(2) == theirs.group(2):
         return None
     body = said.latex.rsplit("=", 1)[-1]
@@ -191,7 +216,11 @@ def _same_many(wanted: Value, said: Value) -> bool:
     if kinds == {"set", "pair"}:
         return False
     if kinds == {"one", "pair"}:
-        return _same_sets(wanted, said)
+        return _same_vector(wanted, said) or _same_sets(wanted, said)
+    if kinds & {"piece", "pieces"}:
+        return len(kinds) == 1 and (_in_order if kinds == {"piece"} else _same_pieces)(ours.items, theirs.items)
+    if ours.kind == "union" and theirs.kind == "list" and " and " in theirs.latex:
+        return False  # what is in both of two sets is not what is in one of them
     if "union" in kinds:
         return _in_any_order(_sets(ours), _sets(theirs)) or _same_sets(wanted, said)
     if kinds == {"list"} and _is_system(ours) and not any(isinstance(item, Named) for item in theirs.items):
@@ -203,6 +232,37 @@ def _same_many(wanted: Value, said: Value) -> bool:
     if kinds == {"one", "set"} or kinds == {"set"} or "list" in kinds:
         return _in_any_order(ours.items, theirs.items)
     return False
+
+
+def _same_vector(wanted: Value, said: Value) -> bool:
+    """Whether a tuple and a matrix of one row or column have the same entries."""
+    pair, other = (wanted, said) if isinstance(wanted, Many) else (said, wanted)
+    if not isinstance(pair, Many) or not isinstance(other, Formula) or pair.ends not in ("()", "[]"):
+        return False
+    parts = [read(part) for part in entries(other.latex) or ()]
+    items = tuple(part for part in parts if part is not None)
+    ours, theirs = (pair.items, items) if pair is wanted else (items, pair.items)
+    return _in_order(ours, theirs)
+
+
+def _same_pieces(wanted: tuple[Value, ...], said: tuple[Value, ...]) -> bool:
+    """Whether functions have the same pieces, in any order; one condition may be `otherwise` on either side."""
+    if len(wanted) != len(said) or _in_any_order(wanted, said):
+        return len(wanted) == len(said)
+    return any(
+        (_is_rest(one) or _is_rest(two))
+        and same(one.items[0], two.items[0])
+        and _in_any_order(wanted[:i] + wanted[i + 1 :], said[:k] + said[k + 1 :])
+        for i, one in enumerate(wanted)
+        for k, two in enumerate(said)
+        if isinstance(one, Many) and isinstance(two, Many)
+    )
+
+
+def _is_rest(side: Value) -> bool:
+    return isinstance(side, Many) and any(
+        isinstance(item, Words) and item.text in ("otherwise", "else", "elsewhere") for item in side.items[1:]
+    )
 
 
 def _is_system(value: Many) -> bool:

@@ -32,15 +32,21 @@ _TURN = re.compile(  # where another turn begins: what stands behind it is no pa
     re.IGNORECASE,
 )
 _SPECIAL = re.compile(  # tokens of chat templates and of the end of a text
-    rf"<[|｜][a-z0-9_▁ ]{{1,40}}[|｜]>(?:{_NAME}\b(?![ \t]*[,.:]?[ \t]*\w))?\s*|</?s>|<(?:eos|bos|pad|eod|unk)>|\[/?INST\]|"  # noqa: E501
+    rf"<[|｜][a-z0-9_▁ ]{{1,40}}[|｜]>(?:{_NAME}\b(?![ \t]*[,.:]?[ \t]*\w))?\s*|"
+    r"</?s>|<(?:eos|bos|pad|eod|unk)>|\[/?INST\]|"
     rf"</?(?:start|end)_of_(?:turn|text|sentence|message)>(?:{_NAME}\b)?\s*|\[(?:EOS|PAD|SEP)\]|<<?/?SYS>?>",
     re.IGNORECASE,
 )
 
+# Digits and signs of East Asian width, and Arabic digits, as the plain ones.
+_WIDE = {code: code - 0xFEE0 for code in map(ord, "０１２３４５６７８９．－＋％＝／＾")} | {
+    start + digit: ord("0") + digit for start in (0x660, 0x6F0) for digit in range(10)
+}
 _PLACEHOLDER = re.compile(
     r"\s*(?:\.{2,}|…|\\(?:[lc]?dots|dotsc))\s*|\s*(?:your\s+)?(?:final\s+)?answer(?:\s+here)?\s*", re.IGNORECASE
 )
 _MISSING = frozenset(("NaN", "nan", "NAN", "null", "NULL", "None", "<NA>", "N/A", "n/a", "#N/A", "NaT"))
+_LAST = 50_000  # characters of a text in which its last answer phrase is looked for
 _MANY = 50  # a list of more boxes is no answer; only the last ones are read
 
 # What may stand between two boxes of one list. A full stop, a sign or any other word separates two statements.
@@ -72,7 +78,8 @@ _IS = (
 # GSM8K's mark before the answer. With a title or a numbered one behind it, it is a heading of Markdown.
 MARKER = (
     r"(?<!#)####(?!#)(?!\s*\d{1,2}[.):]\s+[A-Za-z*])"
-    r"(?=[ \t]*(?:$|\n|[-−+*_(\[{\\$€£¥₹\"'`]|\.?\d|[A-Za-z]\s*=|[a-zA-Z]{1,3}[ \t]*(?:$|\n)|[^\W\d_]+[ \t]*(?:\Z|\n\s*\Z)))"  # noqa: E501
+    r"(?=[ \t]*(?:$|\n|[-−+*_(\[{\\$€£¥₹\"'`]|\.?\d"  # nothing, or a sign, bracket, quote, currency or number
+    r"|[A-Za-z]\s*=|[a-zA-Z]{1,3}[ \t]*(?:$|\n)|[^\W\d_]+[ \t]*(?:\Z|\n\s*\Z)))"  # a name, or a last word alone
 )
 _WORD = (
     r"(?:\banswer|\b(?:correct|right|best)\s+(?:option|choice)|\br[ée]ponse|\brespuesta|\bresposta|\brisposta|\bantwort|\bantwoord|\bsvar(?:et)?|\bvastaus|"
@@ -82,6 +89,11 @@ _WORD = (
 _PHRASE = re.compile(
     rf"(?:{_WORD}\**\s*(?:(?:to|of|for|à|de|a|finale?|correcte?|correcta|final)\b[^.\n:$\\]{{0,60}}?)?\**\s*{_IS}"
     rf"\**(?:\s*[:：])?|{_WORD}\**\s*(?=\$|\\\(|\\\[|\*\*)|{MARKER})",
+    re.IGNORECASE,
+)
+_BOUND = re.compile(  # a bound is no value
+    r"[\s:*$]*(?:at\s+(?:least|most)|between|up\s+to|over|under|above|below|not\s+(?:more|less)\s+than|"
+    r"(?:more|less|greater|fewer|larger|smaller|higher|lower)\s+than)\b",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
@@ -134,7 +146,7 @@ def spoken(response: str) -> str | None:
 
 def _without_tokens(response: str) -> str:
     if not response.isascii():  # half of a pair of UTF-16 is no character
-        response = response.encode("utf-8", "replace").decode("utf-8")
+        response = response.encode("utf-8", "replace").decode("utf-8").translate(_WIDE)
     if not any(sign in response for sign in ("<", "INST]", "EOS]", "PAD]", "SEP]")):
         return response
     turn = next(
@@ -165,7 +177,7 @@ def final(response: str) -> Final | None:
     inner = _json_answer(inner)
     boxes = _boxes(inner)
     answer = _boxed(inner, boxes) if boxes else _phrased(inner)
-    if answer is not None or whole or boxes or _PHRASE.search(inner):
+    if answer is not None or whole or boxes or _PHRASE.search(inner[-_LAST:]):
         return answer
     return Final(found=Found.TAG, texts=(inner.strip(),))
 
@@ -229,6 +241,7 @@ def has_box(text: str) -> bool:
 
 def phrase(text: str) -> str | None:
     """The text behind the last answer phrase, or None where there is no such phrase."""
+    text = text[-_LAST:]
     found = list(_PHRASE.finditer(text)) + list(_FINAL.finditer(text))
     return text[max(match.end() for match in found) :] if found else None
 
@@ -276,7 +289,7 @@ def _phrased(text: str) -> Final | None:
         brief = whole if len(whole.split()) <= 6 else ""
         return Final(found=Found.TEXT, texts=formulas, sentence=brief) if formulas else None
     sentence = sentence_of(behind)
-    formulas = first_formulas(behind_verb(sentence))
+    formulas = () if _BOUND.match(sentence) else first_formulas(behind_verb(sentence))
     if formulas:
         return Final(found=Found.PHRASE, texts=formulas, sentence=sentence)
     words = sentence.strip(" \t\n*_.,:;!$\"'`#")

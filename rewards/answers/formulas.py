@@ -52,7 +52,11 @@ _COMMAND = re.compile(
 )
 _ALONE = re.compile(r"(?<![\w\\])(?<![=+*/^])(?<![=+*/^] )[^\W\d_]{2,}(?![\w(]|\s*[=+*/^])")
 _TAIL = 4_000  # characters of a text in which its last formula is looked for
-_GAP = re.compile(r"\s*(?:,?\s*(?:and|or|et|ou|und|oder|y|o|e|и|或|和)(?![^\W\d_])|[,;、，])\s*", re.IGNORECASE)
+_GAP = re.compile(
+    r"\s*(?:,?\s*(?:(?:and|or)\s+(?:maybe|perhaps|possibly|else|even|also)|and|or|et|ou|und|oder|y|o|e|и|或|和)(?![^\W\d_])|"
+    r"[,;、，])\s*",
+    re.IGNORECASE,
+)
 _REFUSED = re.compile(  # words before a formula that say that it is not the answer
     r"(?:\bnot|n['’]t|\brather\s+than|\binstead\s+of|\bnicht|\bno\s+es|\bnão\s+é|\bn['’]est\s+pas|不是|而非)"
     r"(?:\s+(?:be|equal(?:\s+to)?|just|simply|exactly))?[\s:*]*$",

@@ -4,7 +4,13 @@ write out. A response of that kind is wrong, a reference of that kind is refused
 
 import math
 import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
+SECONDS = 1.5  # of computing for one comparison; the slowest right answers of the own cases take a third of it
 LONGEST = 2_000  # characters of an answer; longer ones are compared as text only
 _DEEPEST = 24  # brackets in brackets
 _OPEN, _CLOSE = "([{", ")]}"
@@ -42,3 +48,41 @@ def too_large(text: str) -> str:
     if large or _MANY_FACTORIALS.search(text) or _BINOMIAL.search(text):
         return "has factorials that nobody can write out"
     return ""
+
+
+class TooLong(BaseException):
+    """A comparison needs more computing than any right answer does. No Exception, so that no library catches it."""
+
+
+@contextmanager
+def limited(seconds: float = SECONDS) -> Iterator[None]:
+    """Stops what is done within after so many seconds of computing (not of waiting); without effect outside of the
+    main thread, where a process deadline is all there is.
+
+    Raises:
+        TooLong: the time is over.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, _stop)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds / 10)  # again, should a library have swallowed it
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+@contextmanager
+def not_counted() -> Iterator[None]:
+    """What is done within counts for no limit: loading a library is no response's doing."""
+    left = signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, *left)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise TooLong

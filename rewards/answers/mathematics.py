@@ -10,6 +10,11 @@ The policy, where projects disagree:
 - A box or tag that is empty or never closed is no answer, and so is a thinking part without an end.
 - A list without brackets or in braces has no order; a tuple or vector in brackets has one. `(a, b)`, `[a, b]` and
   `(a, b]` differ. Repeated values of a list count once.
+- Marks are a part of a name: `f'`, `f''`, `\bar z`, `A^T` and `Ab` differ from `f`, `z`, `A` and `ab`.
+- `3:00` is a time, `2:3` a ratio. What may be both is a time beside another of its kind (22:42 is not 11:21), and a
+  ratio beside a fraction or a ratio with spaces (11:21 is 11/21 and 22 : 42).
+- A bound behind an answer phrase ("the answer is at least 5") is no value, and neither is a choice ("5 or maybe 6").
+- A vector may be a tuple, a row or a column. Functions in pieces are compared piece by piece, in any order.
 - Equal values are equal: unreduced fractions, unevaluated sums and products are correct.
 - `x = 3` and `3` are equal, `x = 3` and `y = 3` are not; equations are equal when one is a multiple of the other.
 - A unit, a currency and degrees may be left out; two known units must measure the same thing, and are converted.
@@ -18,20 +23,24 @@ The policy, where projects disagree:
 - A decimal is equal to what it agrees with to six places and six digits. A rounded one with two or more places
   is equal to a fraction that has no end as a decimal (0.33 and 1/3), and to nothing else.
 - Words are compared without case, punctuation and articles. Of a choice the letter is enough.
+- What takes more than 1.5 seconds of computing to compare is wrong; a reference of that kind is refused.
 - An empty reference is a mistake in the data: ValueError, never a verdict.
 """
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from rewards.answers.equality import same
 from rewards.answers.final import Final, Found, final, final_of_reference, refuse_missing
-from rewards.answers.limits import LONGEST, too_large
+from rewards.answers.limits import LONGEST, TooLong, limited, too_large
 from rewards.answers.notation import clean
 from rewards.answers.quick import agrees
 from rewards.answers.reading import Many, Value, Words, choice, label, list_of, readings, words
 from rewards.verdict import Case, Outcome, RewardResult
 
+_TEXTS = re.compile(r"\\(?:text|mbox|mathrm|textbf|operatorname)(?![a-zA-Z])")
+_STRUCTURE = re.compile(r"\\[a-zA-Z]+|[\^_!|]")  # what a sentence in words has none of
 _LONGEST_REFERENCE = 100_000  # characters, with a worked solution before the answer
 
 
@@ -60,7 +69,11 @@ def math(case: Case) -> RewardResult:
         return RewardResult(outcome=Outcome.WRONG, why=f"the answer {said.shown} {large}", parts={"quick": 0.0})
     parts = {"quick": float(agrees(said.texts, wanted.final.texts))}
     try:
-        right = _plain(said) == wanted.plain or _equal(said, wanted)
+        with limited():
+            right = _plain(said) == wanted.plain or _equal(said, wanted)
+    except TooLong:
+        why = f"the answer {said.shown} takes more computing than any answer needs"
+        return RewardResult(outcome=Outcome.WRONG, why=why, parts=parts)
     except Exception as failure:  # what an answer breaks a parser with is that answer's fault; the reference was read
         why = f"the answer {said.shown} cannot be read: {type(failure).__name__}"
         return RewardResult(outcome=Outcome.WRONG, why=why, parts=parts)
@@ -84,7 +97,11 @@ def check_math(reference: str) -> None:
     if large:
         raise ValueError(f"the reference {wanted.final.shown!r} {large}: no answer can be compared with it")
     try:
-        _equal(Final(found=Found.BOX, texts=("1",)), wanted)
+        with limited():
+            _equal(Final(found=Found.BOX, texts=("1",)), wanted)
+    except TooLong as failure:
+        why = "takes more computing than any answer needs: give its value"
+        raise ValueError(f"the reference {wanted.final.shown!r} {why}") from failure
     except Exception as failure:  # whatever the parser breaks with
         why = f"{type(failure).__name__}: {failure}"
         raise ValueError(f"the reference {wanted.final.shown!r} cannot be read as mathematics: {why}") from failure
@@ -148,8 +165,9 @@ def _same_words(said: Final, wanted: _Reference, values: tuple[Value, ...]) -> b
     if len(said.texts) != 1 or len(wanted.final.texts) != 1:
         return False
     sentence = (said.sentence or said.texts[0])[:LONGEST]
-    spoken = words(clean(sentence))
-    if any(isinstance(value, Words) and len(spoken) > 1 and value.text == spoken for value in wanted.values):
+    plain = clean(sentence)
+    spoken = "" if _STRUCTURE.search(_TEXTS.sub("", plain)) else words(plain)
+    if len(spoken) > 2 and any(isinstance(value, Words) and value.text == spoken for value in wanted.values):
         return True
     ours, theirs = label(wanted.final.texts[0]), label(sentence)
     lone = any(isinstance(value, Words) and value.text in (ours, theirs) for value in (*wanted.values, *values))

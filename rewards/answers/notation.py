@@ -10,10 +10,12 @@ from fractions import Fraction
 from rewards.answers.rewrites import RULES
 
 _SIGNS = {
-    "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "′": "'", "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ",  # noqa: E501
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "′": "'", "’": "'", "″": "''",
+    "×": "\\times ", "÷": "/", "·": "\\cdot ", "⋅": "\\cdot ", "≤": "\\le ", "≥": "\\ge ",
     "≠": "\\neq ", "∞": "\\infty ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "π": "\\pi ", "θ": "\\theta ",
     "±": "\\pm ", "°": "^\\circ ", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}",
-    "∅": "\\emptyset ", "√": "\\sqrt ", "⟨": "(", "⟩": ")", "→": "\\to ", "≈": "\\approx ", "∘": "\\circ ", "、": ",",
+    "∅": "\\emptyset ", "√": "\\sqrt ", "ℝ": "\\mathbb{R}", "ℤ": "\\mathbb{Z}", "ℚ": "\\mathbb{Q}", "ℕ": "\\mathbb{N}",
+    "ℂ": "\\mathbb{C}", "⟨": "(", "⟩": ")", "→": "\\to ", "≈": "\\approx ", "∘": "\\circ ", "、": ",",
 }  # fmt: skip
 _RAISED = re.compile(r"[⁰¹²³⁴-⁹⁺⁻]+|[₀-₉]+")
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
@@ -58,6 +60,7 @@ _NO_UNIT = re.compile(  # words behind a number that make another answer of it
     r"hal(?:f|ves)|thirds?|choose|divided|through|up)\b",
     re.I,
 )
+_LETTERS = re.compile(r"[a-zA-Z](?: [a-zA-Z])+")  # a product of letters, which is no unit
 _BARE_UNIT = re.compile(
     r"(?:(?<=[\d}%)])|(?<=\\pi))(?:\s+(?P<far>[^\W\d_][^\W\d_.]*(?:[ /-][^\W\d_]+)*\.?)|"
     r"(?P<near>[a-zA-Z]{2,}(?:/[a-z]+)?|[^\x00-\x7f]+|m))\s*(?P<power>(?:\^\s*\{?\s*\d\s*\}?)?)$"
@@ -158,6 +161,7 @@ def strip_unit(text: str) -> tuple[str, str]:
         found
         and re.search(r"\d", text[: found.start()])
         and not re.search(r"[=<>]", text)
+        and not _LETTERS.fullmatch(found.group("far") or "")
         and not _NO_UNIT.match(found.group().strip())
     ):
         word = (found.group("far") or found.group("near")).rstrip(".")

@@ -12,6 +12,7 @@ from math import gcd
 
 from rewards.answers.clock import Clock, clock
 from rewards.answers.notation import clean, in_degrees, numeral, split_top, strip_unit
+from rewards.answers.pieces import lines_of, piece
 from rewards.answers.units import factor, is_count
 
 
@@ -44,7 +45,9 @@ class Formula:
 
 @dataclass(frozen=True, slots=True)
 class Many:
-    """Several values: `list` (no brackets), `set` (braces), `pair` (round or square brackets), `union` of sets."""
+    """Several values: `list` (no brackets), `set` (braces), `pair` (round or square brackets), `union` of sets,
+    `pieces` of a function, each a `piece` with its value and condition.
+    """
 
     kind: str
     items: "tuple[Value, ...]"
@@ -180,7 +183,7 @@ def _value(text: str) -> Value | None:
     inner = _unwrapped(text)
     if inner is not None:
         return _value(inner)
-    return _relation(text) or _listed(text) or _bracketed(text) or _leaf(text)
+    return _relation(text) or _cases(text) or _listed(text) or _bracketed(text) or _leaf(text)
 
 
 def _unwrapped(text: str) -> str | None:
@@ -209,7 +212,7 @@ def _relation(text: str) -> Value | None:
     if len(sides) == 2 and sides[1]:
         value = _value(sides[1])
         return value and Named(_name(sides[0]), value, text, named=True)
-    if _INEQUALITY.search(text):
+    if "\\begin" not in text and _INEQUALITY.search(text):
         return _interval(text)
     sides = split_top(text, "=")
     if len(sides) < 2 or "\\neq" in text or not sides[-1]:
@@ -239,6 +242,18 @@ def _interval(text: str) -> Value | None:
         return None
     ends = ("(" if left in ("<", ">") else "[") + (")" if right in ("<", ">") else "]")
     return Named(_name(name), Many("pair", (start, end), ends, text), text, named=True)
+
+
+def _cases(text: str) -> Value | None:
+    """A function in pieces, or a system as the list of its equations; None where the text is no such environment."""
+    lines = lines_of(text)
+    if not lines:
+        return None
+    pieces = [found for line in lines if (found := piece(line)) is not None]
+    if not pieces:
+        return _listed(", ".join(line.replace("&", "") for line in lines))
+    items = [Many("piece", tuple(v for part in found if (v := _value(part)) is not None)) for found in pieces]
+    return Many("pieces", tuple(items), "", text) if len(items) == len(lines) else None
 
 
 def _listed(text: str) -> Value | None:
@@ -338,7 +353,7 @@ def _many(kind: str, items: "list[Value]", latex: str) -> Value:
 def _is_name(text: str) -> bool:
     """Whether the left side of an equation is a name: `x`, `a_{37}`, `f(x)`, `|AB|`, `(p, q)`, `V_1:V_2`."""
     bare = re.sub(r"_\s*(?:\{[^{}]*\}|\w)", "", text)
-    bare = re.sub(r"(?<=[A-Za-z])\([^()]*\)", "", bare)
+    bare = re.sub(r"(?<=[A-Za-z'])\([^()]*\)", "", bare)
     return bool(re.search(r"[A-Za-z]", bare)) and not _NOT_A_NAME.search(bare)
 
 
@@ -351,7 +366,10 @@ def _is_quantity(text: str) -> bool:
 
 
 def _ratio(text: str) -> Value | None:
-    """A ratio of three or more whole numbers in lowest terms; None for anything else."""
+    """A ratio of three or more whole numbers in lowest terms, or of two by the word `to`; None for anything else."""
+    odds = re.fullmatch(r"(\d{1,9}) to (\d{1,9})", text)
+    if odds and gcd(int(odds[1]), int(odds[2])) == 1:  # `2 to 3` is a ratio or a range, `10 to 20` a range
+        return Number(Fraction(int(odds[1]), int(odds[2])))
     if text.count(":") < 2 or not re.fullmatch(r"\d{1,9}(?:\s*:\s*\d{1,9}){2,9}", text):
         return None
     parts = [int(part) for part in text.split(":")]

@@ -40,13 +40,22 @@ def _choices(found: re.Match[str]) -> str:
     return f"\\binom{{{n}}}{{{k}}}" if found.group("kind") == "C" else f"\\frac{{{n}!}}{{({n}-{k})!}}"
 
 
+def _chosen(found: re.Match[str]) -> str:
+    n, k = found.groups()
+    return f"\\binom{{{n}}}{{{k}}}" if int(k) <= int(n) else found.group()
+
+
+def _primes(found: re.Match[str]) -> str:
+    return "'" * (found.group().count("prime") + found.group().count("'"))
+
+
 def _minutes(found: re.Match[str]) -> str:
     degrees, minutes, seconds = (int(part or 0) for part in found.groups())
     return f"\\frac{{{degrees * 3600 + minutes * 60 + seconds}}}{{3600}}^\\circ"
 
 
 def _joined(found: re.Match[str]) -> str:
-    return found.group(1).replace(" ", "")
+    return re.sub(r"[ _]", "", found.group(1))
 
 
 _FONTS = r"\\(?:math(?:bf|sf|tt|it|normal|op)|bold|boldsymbol|bm|pmb)"  # of letters and numbers, and of words at times
@@ -79,7 +88,8 @@ RULES = (
         "fonts, and lines below",
         r"(?:"
         + _FONTS
-        + r"|\\(?:underline|uline|underbrace|mathstrut)|\\(?:text|textbf|mathrm)(?=\s*\{\s*\\[dtc]?(?:frac|sqrt)))(?![a-zA-Z])",  # noqa: E501
+        + r"|\\(?:underline|uline|underbrace|mathstrut)"
+        + r"|\\(?:text|textbf|mathrm)(?=\s*\{\s*\\[dtc]?(?:frac|sqrt)))(?![a-zA-Z])",
         "",
         r"\underline{12}",
         "{12}",
@@ -116,9 +126,16 @@ RULES = (
     ),
     Rule(
         "choices, all in front",
-        rf"(?:\{{\s*\}}|(?<![\w}}])(?=_))\s*[_^]\s*(?P<n>{_SIZE})\s*(?P<kind>[CP])\s*_\s*(?P<k>{_SIZE})",
+        rf"(?:\{{\s*\}}|(?<![\w)}}\]])(?=[_^]))\s*[_^]\s*(?P<n>{_SIZE})\s*(?P<kind>[CP])\s*_\s*(?P<k>{_SIZE})",
         _choices,
         "{}_5C_2",
+        r"\binom{5}{2}",
+    ),
+    Rule(
+        "choices, as calculators write them",
+        r"(?<![\w.^])(\d{1,3})C_?(\d{1,3})(?![\w^])",
+        _chosen,
+        "5C2",
         r"\binom{5}{2}",
     ),
     Rule(
@@ -136,6 +153,33 @@ RULES = (
         r"\frac{109800}{3600}^\circ",
     ),
     Rule(
+        "primes",
+        r"\^\s*(?:\\prime(?![a-zA-Z])|\{\s*(?:(?:\\prime(?![a-zA-Z])|')\s*)+\})",
+        _primes,
+        r"f^{\prime\prime}",
+        "f''",
+    ),
+    Rule("sign in braces", r"(?<![\^_])\{\s*([-+:=])\s*\}", r"\1", "{-}5", "-5"),
+    Rule(
+        "functions as words",
+        r"(?<![\\a-zA-Z{])(a?(?:rc)?(?:sin|cos|tan)|cot|sec|csc|ln|log|exp)(?=\s*[\d({_^\\]|\s+[a-zA-Z](?![a-zA-Z]))",
+        r"\\\1 ",
+        "ln x",
+        r"\ln  x",
+    ),
+    Rule("upright i and e", r"\\(?:mathrm|operatorname)\s*\{\s*([ie])\s*\}", r"\1 ", r"3\mathrm{i}", "3i "),
+    Rule(
+        "transposed row",
+        r"^\s*(\([^()]*,[^()]*\)|\[[^\[\]]*,[^\[\]]*\])\s*\^\s*\{?\s*(?:T|\\top|\\intercal)\s*\}?\s*$",
+        r"\1",
+        "(1, 2)^T",
+        "(1, 2)",
+    ),
+    Rule("vector in signs", r"^\s*<([^<>]*,[^<>]*)>\s*$", r"(\1)", "<1, 2>", "(1, 2)"),
+    Rule("segments", r"\\overline\s*\{\s*([A-Z]{2})\s*\}", r"\1", r"\overline{AB}", "AB"),
+    Rule("blackboard letters", r"\\mathbb\s+([A-Z])(?![a-zA-Z])", r"\\mathbb{\1}", r"\mathbb R", r"\mathbb{R}"),
+    Rule("negation", r"^\s*~\s*(?=[A-Za-z])", r"\\neg ", "~p", r"\neg p"),
+    Rule(
         "decimal comma in braces",
         r"(?<=\d)\{,\}(?=(?:\d{1,2}|\d{4,})(?!\d))|(?<![\d}.,])(0)\{,\}(?=\d)",
         r"\1.",
@@ -143,6 +187,7 @@ RULES = (
         "2.5",
     ),
     Rule("thousands with a negative space", r"(?<=\d),?\\!\s*,?\s*(?=\d{3}(?!\d))", "", r"10,\!000", "10000"),
+    Rule("thousands of programmers", r"(?<![\w.])(\d{1,3}(?:_\d{3})+)(?![\w^])", _joined, "1_000_000", "1000000"),
     Rule("comma with a negative space", r",\\!\s*", ",", r"1,\! 2", "1,2"),
     Rule("thousands with a thin space", r"(?<=\d)(?:\\,|\{,\}|\\ |~)\s*(?=\d{3}(?!\d))", "", r"10\,000", "10000"),
     Rule("comma in braces", r"\{,\}", ",", "(1{,}2)", "(1,2)"),
@@ -161,7 +206,8 @@ RULES = (
     Rule("right angle bracket", r"\\(?:rangle|rparen)(?![a-zA-Z])", ")", r"(1, 2\rangle", "(1, 2)"),
     Rule(
         "commands of layout",
-        r"\\(?:displaystyle|textstyle|limits|nonumber|notag|hfill)(?![a-zA-Z])",
+        r"\\(?:displaystyle|textstyle|limits|nonumber|notag|hfill|"
+        r"tiny|scriptsize|footnotesize|small|normalsize|[lL]arge|LARGE|[hH]uge)(?![a-zA-Z])",
         " ",
         r"\displaystyle x",
         "  x",
@@ -242,6 +288,7 @@ RULES = (
     Rule("logical and", r"\\(?:and|land)(?![a-zA-Z])", " and ", r"A \land B", "A  and  B"),
     Rule("logical or", r"\\(?:lor)(?![a-zA-Z])", " or ", r"A \lor B", "A  or  B"),
     Rule("wide space before a letter", r"\\q?quad(?=[A-Za-z])", " ", r"2\quadx", "2 x"),
+    Rule("negative space", r"(?<!\\)\\!(?![a-zA-Z\s])", "", r"9\!:\!45", "9:45"),
     Rule("spaces of LaTeX", r"(?<!\\)\\(?:q?quad|hspace\{[^{}]*\}|,|;|:|!| )|~", " ", r"2\;3", "2 3"),
     Rule(
         "root of brackets",
@@ -284,6 +331,13 @@ RULES = (
         " ",
         "€ 5",
         "  5",
+    ),
+    Rule(
+        "currencies by their names",
+        r"^\s*(?:USD|US|EUR|GBP|INR|Rs\.?|CAD|AUD|CNY|RMB|JPY)\s*(?=[-\d.])",
+        "",
+        "USD 18.90",
+        "18.90",
     ),
     Rule("thousands with spaces", r"(?<![\d.])(\d{1,3}(?: \d{3})+)(?![\d ]*\d)", _joined, "10 000", "10000"),
     Rule(

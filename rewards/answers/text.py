@@ -13,7 +13,15 @@ from rewards.verdict import Case, Outcome, RewardResult
 
 # A number as people write it: sign, thousands separators, decimals, exponent, a plain fraction or a mixed number.
 _NUMBER = re.compile(
-    r"(?=[-.\d])(?:(?<![\w)])-)?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d)\.(?!\d))?(?:[eE][+-]?\d{1,3})?(?:/\d+|(?<=\d) +\d+/\d+)?"  # noqa: E501
+    r"""
+    (?=[-.\d])
+    (?:(?<![\w)])-)?
+    (?:\d{1,3}(?:,\d{3})+|\d+)?        # whole part
+    (?:\.\d+|(?<=\d)\.(?!\d))?        # decimals, or a full stop
+    (?:[eE][+-]?\d{1,3})?
+    (?:/\d+|(?<=\d)[ ]+\d+/\d+)?       # a fraction, or that of a mixed number
+    """,
+    re.VERBOSE,
 )
 _MARKER = re.compile(rf"{MARKER}|(?<=\S)(?<!#)#{{1,3}}(?!#)|(?:final\s+)?answer\s*(?:is|:)", re.IGNORECASE)
 _HEADING = re.compile(r"^[ \t]*#{1,6}[ \t]+.*$", re.MULTILINE)
@@ -209,7 +217,9 @@ def _said_number(text: str) -> Fraction | None:
     content = box(inner)
     if content is None:
         return None
-    value = numeral(clean(content))
+    if re.search(r"\d\s*\}*\s*!", content):
+        return None  # a factorial
+    value = numeral(clean(content)) if len(content) <= _LONGEST else None
     return final_number(content) if value is None else value[0]
 
 

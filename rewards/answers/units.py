@@ -22,6 +22,7 @@ _SCALES = {
     for kind, entries in _UNITS.items()
     for name, scale in (entry.split(":") for entry in entries.split())
 }
+_RATES = {"mph": "mi/h", "kph": "km/h", "kmh": "km/h", "kmph": "km/h", "mps": "m/s"}
 _POWER = re.compile(r"(?:\^(\d)|([23]))$")
 
 
@@ -46,6 +47,12 @@ def is_count(unit: str) -> bool:
 
 
 def _known(unit: str) -> tuple[str, Fraction] | None:
+    unit = _RATES.get(unit, unit)
+    over, _, under = unit.replace(" per ", "/").partition("/")
+    if under:
+        parts = [_known(over.strip()), _known(under.strip())]
+        (kind, scale), (by, each) = (part or ("", Fraction(1)) for part in parts)
+        return (f"{kind}/{by}", scale / each) if all(parts) and not kind.startswith("money") else None
     power = 1
     unit = unit.split()[0] if is_count(unit) else unit
     for word, size in (("square ", 2), ("sq ", 2), ("cubic ", 3), ("cu ", 3)):

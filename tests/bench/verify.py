@@ -6,6 +6,7 @@ Every case goes through `Grader`, as in a run. The ratio of throughput is measur
 import json
 import logging
 import os
+import re
 import statistics
 import time
 from collections import Counter
@@ -26,6 +27,7 @@ from rewards.models.judges import read
 from tests.canonical import canonical_cases
 from tests.forms import ADD, FAKES, HELD
 from tests.hostile import HOSTILE, SECRET, TESTS, target
+from tests.hostile_answers import HOSTILE_ANSWERS
 from tests.hostile_queries import (
     BROKEN_ANYWHERE,
     BROKEN_IN_DUCKDB,
@@ -103,6 +105,7 @@ def suites() -> Iterator[Suite]:
     cases = [Case(response=row["response"], reference=as_text(row["reference"])) for row in rows]
     wanted = [is_correct if row["expected"] == "correct" else is_not_correct for row in rows]
     yield "tried cases: code", asked("code", cases), wanted
+    yield from answers()
     rows = rows_of(DATA / "sql" / "questions.jsonl")
     cases = [
         Case(response=query, reference=json.dumps({"query": row["query"], "db_name": row["db_name"]}))
@@ -118,6 +121,28 @@ def suites() -> Iterator[Suite]:
         asked("sql", ways, sql=databases),
         [is_correct] * len(ways),
     )
+
+
+def answers() -> Iterator[Suite]:
+    """The project's own answers to `math` by kind, and those that are made to break it."""
+    rows = rows_of(ROOT / "tests" / "data" / "verifier_cases" / "math.jsonl")
+    for kind in ("formulas of letters", "times and ratios", "answers in a sentence"):
+        chosen = [row for row in rows if kind_of(row["reference"], row["response"]) == kind]
+        wanted = [is_correct if row["expected"] == "correct" else is_not_correct for row in chosen]
+        cases = [Case(response=row["response"], reference=row["reference"]) for row in chosen]
+        yield f"own cases: {kind}", asked("math", cases), wanted
+    references = ("5", "x^2+1", "ab", "x^2=1")
+    cases = [Case(response=said, reference=reference) for said in HOSTILE_ANSWERS for reference in references]
+    yield "hostile answers without credit: math", asked("math", cases), [is_no_credit] * len(cases)
+
+
+def kind_of(reference: str, response: str) -> str:
+    """What a case of `math` is about; empty for what has no line of its own."""
+    if re.fullmatch(r"\d{1,2}(?::\d{1,2})+(?:\s*[ap]m)?", reference):
+        return "times and ratios"
+    if re.search(r"[A-Za-z]", reference) and not re.search(r"text|[A-Za-z]{4}", reference):
+        return "formulas of letters"
+    return "answers in a sentence" if "boxed" not in response and re.search(r"[a-z]{2} ", response) else ""
 
 
 def gold() -> Iterator[tuple[str, list[Case]]]:
@@ -238,6 +263,11 @@ def is_not_correct(outcome: Outcome) -> bool:
 def is_wrong(outcome: Outcome) -> bool:
     """What a program must get that a person has made wrong: neither a time-out nor an error."""
     return outcome is Outcome.WRONG
+
+
+def is_no_credit(outcome: Outcome) -> bool:
+    """What a response must get that is made to break a verifier: it is read and wrong, or holds no answer."""
+    return outcome in (Outcome.WRONG, Outcome.UNPARSABLE)
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:

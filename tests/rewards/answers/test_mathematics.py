@@ -1,5 +1,6 @@
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,12 @@ import pytest
 from rewards.answers.algebra import equal
 from rewards.answers.equality import same
 from rewards.answers.final import Found, final, final_of_reference
+from rewards.answers.limits import SECONDS, TooLong, limited, not_counted
 from rewards.answers.mathematics import check_math, math
 from rewards.answers.quick import agrees
 from rewards.answers.reading import list_of
 from rewards.verdict import Case, Outcome, RewardResult
+from tests.hostile_answers import SLOW_ANSWERS
 from tests.tables import each
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -212,6 +215,38 @@ def test_every_fifth_answer_of_the_word_problems_is_correct_against_itself(file:
 )
 def test_what_a_response_breaks_a_reader_with_is_wrong(response: str) -> None:
     assert judged(response, "5").outcome in (Outcome.WRONG, Outcome.UNPARSABLE)
+
+
+@each("response", SLOW_ANSWERS[:2])
+def test_an_answer_that_computes_for_ever_is_wrong_within_seconds(response: str) -> None:
+    started = time.process_time()
+    assert judged(response, "x^2+1").outcome is Outcome.WRONG
+    assert time.process_time() - started < 5 * SECONDS  # the first one loads sympy
+
+
+def test_a_reference_that_computes_for_ever_is_refused() -> None:
+    with pytest.raises(ValueError, match="more computing"):
+        check_math(r"\prod_{k=1}^{1000}(x+k)")
+
+
+def test_loading_a_library_counts_for_no_limit() -> None:
+    with limited(0.05), not_counted():
+        until = time.process_time() + 0.2
+        while time.process_time() < until:
+            pass
+
+
+def test_a_limit_of_computing_does_not_count_waiting() -> None:
+    with limited(0.05):
+        time.sleep(0.2)
+    with pytest.raises(TooLong):
+        _compute_for_ever()
+
+
+def _compute_for_ever() -> None:
+    with limited(0.05):
+        while True:
+            pass
 
 
 @each("reference", ["NaN", "null", "None", "<NA>", "9^{9^{9^9}}", "(" * 40 + "1" + ")" * 40])

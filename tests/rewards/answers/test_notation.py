@@ -8,4 +8,4 @@ def test_every_rule_does_what_its_example_says(rule: Rule) -> None:
 
 
 def test_no_two_rules_have_one_name() -> None:
-    assert len({rule.name for rule in RULES}) == len(RULES) == 77
+    assert len({rule.name for rule in RULES}) == len(RULES) == 90

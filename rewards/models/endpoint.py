@@ -140,9 +140,9 @@ def _answer(target: str, reply: bytes) -> str | Failure:
     fault = Fault.ENDPOINT
     try:
         message = json.loads(reply)["choices"][0]["message"]
-        content = message["content"] if "content" in message else None
+        content = message.get("content")
         fault = Fault.MUTE if content is None else fault
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         content = None
     if not isinstance(content, str):
         return _error(f"{target} answered with no chat completion: {_text(reply)}", fault)

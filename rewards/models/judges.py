@@ -72,7 +72,9 @@ class JudgeSettings(KindSettings):
     model: str = ""  # the name that the endpoint knows its model by
     path: str = ""  # the folder of a model that the run hosts, where there is no url
     prompt: str = "zero-shot"  # "zero-shot", "few-shot", "spans", or a text file of your own
-    unread: Literal["wrong", "none"] = "wrong"  # what it is worth when the judge gives no verdict that can be read, twice
+    unread: Literal["wrong", "none"] = (
+        "wrong"  # what it is worth when the judge gives no verdict that can be read, twice
+    )
 
 
 def judge(cases: Sequence[Case], settings: JudgeSettings, budget: Budget) -> list[RewardResult]:

@@ -243,7 +243,7 @@ def _short_of_words(turns: Conversation) -> str | Failure:
     return "yes" if "fine" in text else "no" if again else "I think that it says yes"
 
 
-TWICE = [  # response, its outcome where what cannot be read is wrong, its outcome where it is none, whether it is unread
+TWICE = [  # response, its outcome with unread = "wrong", with "none", and the part "unread"
     ("fine", Outcome.CORRECT, Outcome.CORRECT, 0),
     ("hm", Outcome.WRONG, Outcome.WRONG, 0),
     ("thinks", Outcome.WRONG, Outcome.WRONG, 0),

@@ -93,12 +93,16 @@ def _run_unittest(kind: Any, checks: Checks) -> None:
     unittest = sys.modules["unittest"]
 
     class Result(unittest.TestResult):  # type: ignore[name-defined,misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.before = 0  # questions to the code before the test
+
         def startTest(self, test: Any) -> None:
             self.before = checks.asked
             super().startTest(test)
 
         def addSkip(self, test: Any, reason: str) -> None:
-            if checks.asked > getattr(self, "before", checks.asked):
+            if checks.asked > self.before:
                 self.failures.append((test, f"the test skips itself after it called the code: {reason}"))
 
     suite, result = unittest.defaultTestLoader.loadTestsFromTestCase(kind), Result()

@@ -159,6 +159,7 @@ class Summary:
     extra_tokens: int  # sampled beside the responses: a greedy one, where the algorithm asks for it
     times: Times
     greedy_score: float | None = None  # of a greedy response to the prompt, where the algorithm asks for one
+    unread: int = 0  # responses about which a judge gave no verdict that can be read
 
     @classmethod
     def of(cls, group: Group, times: Times, extra_tokens: int = 0) -> "Summary":
@@ -183,6 +184,7 @@ class Summary:
             extra_tokens=extra_tokens,
             times=times,
             greedy_score=group.greedy,
+            unread=sum(verdict.unread for verdict in group.verdicts),
         )
 
 

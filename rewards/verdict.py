@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+UNREAD = "unread"  # the part that is 1 where a judge gave no verdict that can be read, else 0
 MOST_TEXT = 4000  # characters of a sentence in a verdict
 _UNSHOWN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -112,6 +113,11 @@ class Verdict:
         _make_texts_valid(self)
         if self.outcome.scored != (self.score is not None):
             raise ValueError(f"a verdict has a score exactly when it is scored, got {self.outcome} with {self.score}")
+
+    @property
+    def unread(self) -> bool:
+        """Whether a judge, alone or as a part of a combination, gave no verdict that can be read."""
+        return any(value > 0 for name, value in self.parts.items() if name.rpartition(".")[2] == UNREAD)
 
 
 def _make_texts_valid(made: RewardResult | Verdict) -> None:

@@ -11,7 +11,8 @@ from actors.engines import Sampler, Sampling, start_engine
 from actors.grading.client import Conversation, JudgeClient
 from actors.types import EngineSpec
 from rewards import Budget, Case, JudgeSettings, Outcome, RewardResult
-from rewards.models.judges import messages, read
+from rewards.models.endpoint import Failure
+from rewards.models.judges import verdicts
 from rewards.models.plain import plain_turns
 
 if TYPE_CHECKING:
@@ -86,11 +87,14 @@ def ask_judge(
         settings: of the reward.
         budget: what each case may take.
     """
-    try:
-        judge = JudgeClient(ray.get_actor(judges[name]), judges[name])
-        texts = judge.replies([messages(case, settings) for case in cases], budget.seconds * len(cases))
-    except GetTimeoutError:
-        return [RewardResult(outcome=Outcome.TIMEOUT, why=f"{name}: no answer in time")] * len(cases)
-    except (RayError, ValueError) as failure:
-        return [RewardResult(outcome=Outcome.ERROR, why=f"{name} failed: {failure}")] * len(cases)
-    return [read(text, case, settings) for text, case in zip(texts, cases, strict=True)]
+    judge = JudgeClient(ray.get_actor(judges[name]), judges[name])
+
+    def answers(conversations: Sequence[Conversation], seconds: float) -> list[str | Failure]:
+        try:
+            return list(judge.replies(conversations, seconds))
+        except GetTimeoutError:
+            return [Failure(outcome=Outcome.TIMEOUT, why=f"{name}: no answer in time")] * len(conversations)
+        except (RayError, ValueError) as failure:
+            return [Failure(outcome=Outcome.ERROR, why=f"{name} failed: {failure}")] * len(conversations)
+
+    return verdicts(answers, cases, settings, budget.seconds * len(cases))

@@ -35,6 +35,7 @@ METRICS: dict[str, str] = {
     "responses_timeout": "Responses without a verdict since the last step: the verifier took too long.",
     "responses_error": "Responses without a verdict since the last step: the verifier failed.",
     "timeout_share": "Share of responses since the last step whose grading took too long, scored or not.",
+    "judge_unread": "Share of responses since the last step about which a judge said nothing that can be read.",
     "verifier_disagreement": "Share of responses that a second, cheap checker judges otherwise, since the last step.",
     "verifiers": "Verifier processes.",
     "verifier_queue": "Most responses of a generator that waited for a free verifier at one time since the last step.",
@@ -87,6 +88,11 @@ ALERTS: dict[str, Alert] = {
         remedy="responses that take too long score like wrong ones (reward.timeout); where the machine is slow and not "
         "the responses, raise reward.seconds or add verifiers (cluster.verifiers)",
     ),
+    "judge_unread": Alert(
+        above=0.05,
+        remedy="responses score like wrong ones where the judge is asked twice and says neither yes nor no "
+        "(reward.judge.unread); read `why` of these rows, and take a judge or a prompt whose answers can be read",
+    ),
 }
 
 
@@ -134,6 +140,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "responses_timeout": outcomes.count(Outcome.TIMEOUT),
         "responses_error": outcomes.count(Outcome.ERROR),
         "timeout_share": _mean([outcome in (Outcome.LATE, Outcome.TIMEOUT) for outcome in outcomes]),
+        "judge_unread": _share([s.unread for s in graded], [len(s.outcomes) for s in graded]),
         "verifier_disagreement": _share([s.disagreed for s in graded], [s.checked for s in graded]),
         "verifiers": clock.verifiers,
         "verifier_queue": max((summary.times.queue for summary in graded), default=0),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,15 @@ ANSWER_TOKENS = 2048  # most of one answer, with what the model thinks before it
 TRIES = 6  # of one request, with waits of 0.25, 0.5, 1, 2 and 4 seconds between
 FIRST_WAIT = 0.25
 LARGEST_REPLY = 4 << 20  # bytes
+REFUSALS = (400, 413, 414, 422)  # statuses that say what was asked cannot be answered: too long, or words not allowed
+
+
+class Fault(StrEnum):
+    """What went wrong with a conversation."""
+
+    ENDPOINT = "endpoint"  # it is not there, broken, slow, or not what it should be
+    REFUSED = "refused"  # it takes no such conversation
+    MUTE = "mute"  # its model answered without a text, as one does that is still thinking at its last token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +39,7 @@ class Failure:
 
     outcome: Outcome  # timeout or error
     why: str
+    fault: Fault = Fault.ENDPOINT
 
 
 def ask(url: str, model: str, conversations: Sequence[Conversation], seconds: float) -> list[str | Failure]:
@@ -101,7 +112,7 @@ def _try_once(client: "httpx.Client", target: str, body: dict[str, Any], deadlin
     why = f"{target} answered with status {status}: {_text(reply)}"
     if status == 429 or status >= 500:
         raise _TryAgain(why)
-    return _error(why)
+    return _error(why, Fault.REFUSED if status in REFUSALS else Fault.ENDPOINT)
 
 
 def _post(client: "httpx.Client", target: str, body: dict[str, Any], deadline: float) -> tuple[int, bytes]:
@@ -126,12 +137,15 @@ def _post(client: "httpx.Client", target: str, body: dict[str, Any], deadline: f
 
 
 def _answer(target: str, reply: bytes) -> str | Failure:
+    fault = Fault.ENDPOINT
     try:
-        content = json.loads(reply)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+        message = json.loads(reply)["choices"][0]["message"]
+        content = message.get("content")
+        fault = Fault.MUTE if content is None else fault
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         content = None
     if not isinstance(content, str):
-        return _error(f"{target} answered with no chat completion: {_text(reply)}")
+        return _error(f"{target} answered with no chat completion: {_text(reply)}", fault)
     return content
 
 
@@ -139,5 +153,5 @@ def _text(reply: bytes) -> str:
     return repr(reply[:800].decode("utf-8", "replace")[:200])
 
 
-def _error(why: str) -> Failure:
-    return Failure(outcome=Outcome.ERROR, why=why)
+def _error(why: str, fault: Fault = Fault.ENDPOINT) -> Failure:
+    return Failure(outcome=Outcome.ERROR, why=why, fault=fault)

@@ -1,21 +1,27 @@
 """The reward `judge`: what a language model is asked about a response, and how its answer is read.
 
 The response is untrusted. It stands in a fence of back ticks longer than any in it, so that nothing in it can close the
-fence, and the judge is told to follow nothing that it says. An answer that cannot be read is a failure of the judge, so
-there is no verdict; it is never the response's.
+fence, and the judge is told to follow nothing that it says.
+
+A response may make the judge ramble, or be refused by the endpoint for its length or words, so neither may save it from
+a verdict. A judge whose answer cannot be read is asked once more for the verdict alone; then the response is worth what
+`unread` says, and the part "unread" counts it. Where the endpoint refuses a request, it is asked about an empty
+response: what it then answers was refused for the response, which is wrong.
 """
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from rewards.models.endpoint import ask
+from rewards.models.endpoint import Conversation, Failure, Fault, ask
 from rewards.models.plain import plain_turns
 from rewards.models.scoring import check_folder
 from rewards.settings import Budget, KindSettings
-from rewards.verdict import Case, Outcome, RewardResult, SpanReward
+from rewards.verdict import UNREAD, Case, Outcome, RewardResult, SpanReward
 
 PROMPTS = ("zero-shot", "few-shot", "spans")
 
@@ -38,6 +44,9 @@ _SPANS = """\
 Then name the spans of the response that make it right or wrong. Answer with JSON only, of this form:
 {"verdict": "yes" or "no", "spans": [{"text": "words copied exactly from the response", "value": 1 or -1}]}
 A span that helps to answer the question has the value 1, one that harms the value -1."""
+_AGAIN = "That cannot be read. Give your verdict on the response again: the word yes or no alone, and nothing else."
+_AGAIN_SPANS = "That cannot be read. Give your verdict again, as the JSON object that was asked for and nothing else."
+_KEPT = 2000  # characters of the end of an answer that could not be read, shown when the judge is asked again
 _EXAMPLES = (
     (Case(prompt="What is 7 * 8?", reference="56", response="7 * 8 = 54, so the answer is 54."), "no"),
     (Case(prompt="Which is the largest planet?", reference="Jupiter", response="It is Jupiter, a gas giant."), "yes"),
@@ -63,13 +72,16 @@ class JudgeSettings(KindSettings):
     model: str = ""  # the name that the endpoint knows its model by
     path: str = ""  # the folder of a model that the run hosts, where there is no url
     prompt: str = "zero-shot"  # "zero-shot", "few-shot", "spans", or a text file of your own
+    unread: Literal["wrong", "none"] = (
+        "wrong"  # what it is worth when the judge gives no verdict that can be read, twice
+    )
 
 
 def judge(cases: Sequence[Case], settings: JudgeSettings, budget: Budget) -> list[RewardResult]:
     """Asks the model `settings.model` at `settings.url` about cases, many at a time.
 
-    Each answer may take `budget.seconds`; then the outcome is a time-out, and where the endpoint fails otherwise it
-    is an error.
+    A case may take `budget.seconds`; then the outcome is a time-out, and where the endpoint fails otherwise it is an
+    error. What the response alone may have caused is neither (see `verdicts`).
 
     Raises:
         ValueError: there is no endpoint.
@@ -77,14 +89,37 @@ def judge(cases: Sequence[Case], settings: JudgeSettings, budget: Budget) -> lis
     """
     if not settings.url:
         raise ValueError("url must be set to an endpoint outside of a run, such as http://host:8000/v1, got ''")
-    conversations = [plain_turns(messages(case, settings), None) for case in cases]
-    answers = ask(settings.url, settings.model, conversations, budget.seconds)
-    return [
-        read(answer, case, settings)
-        if isinstance(answer, str)
-        else RewardResult(outcome=answer.outcome, why=answer.why)
-        for answer, case in zip(answers, cases, strict=True)
-    ]
+
+    def answers(conversations: Sequence[Conversation], seconds: float) -> list[str | Failure]:
+        plain = [plain_turns(turns, None) for turns in conversations]
+        return ask(settings.url, settings.model, plain, seconds)
+
+    return verdicts(answers, cases, settings, budget.seconds)
+
+
+def verdicts(
+    answers: Callable[[Sequence[Conversation], float], list[str | Failure]],
+    cases: Sequence[Case],
+    settings: JudgeSettings,
+    seconds: float,
+) -> list[RewardResult]:
+    """The results of cases, with the part "unread": 1 where the judge's answers to a case cannot be read, else 0.
+
+    Args:
+        answers: asks the judge conversations, for at most so many seconds; each answer, or why there is none.
+        cases: what is asked about.
+        settings: of the judge. With unread = "wrong", a response about which it says twice what cannot be read is
+            wrong; with "none" it has no verdict.
+        seconds: for both times together.
+    """
+    end = time.monotonic() + seconds
+    said = answers([messages(case, settings) for case in cases], seconds)
+    follow_ups = {number: _follow_up(one, cases[number], settings) for number, one in enumerate(said)}
+    asked = {number: turns for number, turns in follow_ups.items() if turns}
+    left = end - time.monotonic()
+    more = answers(list(asked.values()), left) if asked and left > 0 else [_TOO_LATE] * len(asked)
+    second = dict(zip(asked, more, strict=True))
+    return [_settled(one, second.get(number, _TOO_LATE), cases[number], settings) for number, one in enumerate(said)]
 
 
 def messages(case: Case, settings: JudgeSettings) -> list[dict[str, str]]:
@@ -184,7 +219,45 @@ def _filled(template: str, filling: Mapping[str, str]) -> str:
     return _PLACES.sub(lambda place: filling[place[1]], template)
 
 
+def _follow_up(said: str | Failure, case: Case, settings: JudgeSettings) -> list[dict[str, str]]:
+    """What is asked after an answer that settles nothing; empty where it does, or where nothing could."""
+    if isinstance(said, Failure) and said.fault is Fault.REFUSED:
+        return messages(replace(case, response=""), settings)
+    if isinstance(said, Failure) and said.fault is Fault.ENDPOINT:
+        return []
+    if isinstance(said, str) and read(said, case, settings).outcome.scored:
+        return []
+    answer = said.rpartition("</think>")[2].strip()[-_KEPT:] if isinstance(said, str) else ""
+    demand = _AGAIN_SPANS if settings.prompt == "spans" else _AGAIN
+    return [*messages(case, settings), _turn("assistant", answer or "(no answer)"), _turn("user", demand)]
+
+
 # ------------------------------------------------------------------------------------- what is answered
+
+
+_TOO_LATE = Failure(outcome=Outcome.TIMEOUT, why="no time was left to ask")
+
+
+def _settled(first: str | Failure, second: str | Failure, case: Case, settings: JudgeSettings) -> RewardResult:
+    """The result of a case after both times; `second` is the answer to its follow-up."""
+    result, unread = _result(first, case, settings), 0.0
+    if isinstance(first, Failure) and first.fault is Fault.REFUSED:
+        if isinstance(second, str) or second.fault is Fault.MUTE:
+            result = RewardResult(outcome=Outcome.WRONG, why=f"refused for what the response is: {result.why}")
+    elif not result.outcome.scored and (isinstance(first, str) or first.fault is Fault.MUTE):
+        again = _result(second, case, settings)
+        if again.outcome.scored:
+            result = again
+        else:
+            outcome, unread = Outcome.WRONG if settings.unread == "wrong" else Outcome.ERROR, 1.0
+            result = RewardResult(outcome=outcome, why=f"the judge gave no verdict that can be read: {result.why}")
+    return replace(result, parts={**result.parts, UNREAD: unread})
+
+
+def _result(said: str | Failure, case: Case, settings: JudgeSettings) -> RewardResult:
+    if isinstance(said, Failure):
+        return RewardResult(outcome=said.outcome, why=said.why)
+    return read(said, case, settings)
 
 
 def _worded(answer: str) -> RewardResult:

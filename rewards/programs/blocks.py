@@ -1,7 +1,8 @@
 """The code in a response: which of its blocks is the program.
 
 1. What stands behind the last </think> is read, and of that the last <answer>, <code> or [PYTHON] with code.
-2. Blocks are fenced by three or more backticks or tildes. Those of Python count; without one, those without a language;
+2. Blocks are fenced by three or more backticks or tildes, also
+   within a quote (>) or behind the sign of a list. Those of Python count; without one, those without a language;
    without any fence all of the text is the block.
 3. The program is the last block that defines all that the tests call; the last block that reads input, for a program
    with inputs; the last one with a function or class where the tests do not say what they call; else the last block. So
@@ -14,7 +15,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*\{?\.?([\w+#.-]*)[^`]*", re.ASCII)
+_FENCE = re.compile(
+    r"((?:[ \t]*>)*[ \t]*(?:(?:[-*+]|\d{1,3}[.)])[ \t]+)?)(`{3,}|~{3,})[ \t]*\{?\.?([\w+#.-]*)[^`]*", re.ASCII
+)
 _PYTHON = ("python", "python3", "py", "py3", "ipython", "sage")
 _OPENED_LATE = re.compile(r".*?(`{3,})(python3?|py)[ \t]*", re.IGNORECASE)  # behind words on the same line
 _TOKENS = re.compile(r"(?:<[^<>`]*>\s*)*")  # of a chat template or an answer's end, behind the closing fence
@@ -134,11 +137,13 @@ def _blocks(text: str) -> list[_Block]:
         if not opening and not late:
             continue
         indent, fence, language = opening.groups() if opening else ("", *late.groups())  # type: ignore[union-attr]
-        end = next((i for i in range(place, len(lines)) if _closes(lines[i], fence)), None)
+        quotes = indent.count(">")
+        end = next((i for i in range(place, len(lines)) if _closes(_unquoted(lines[i], quotes), fence)), None)
         if end is None and fence[0] == "~" and language.lower() not in _PYTHON:
             continue
         last = len(lines) if end is None else end
-        content = [_dedented(line, len(indent)) for line in lines[place:last]]
+        width = len(_unquoted(indent, quotes))
+        content = [_dedented(_unquoted(line, quotes), width) for line in lines[place:last]]
         if end is None and content and not content[-1]:
             content.pop()  # the line break at the end of the text
         if end is None and content:
@@ -146,6 +151,12 @@ def _blocks(text: str) -> list[_Block]:
         blocks.append(_Block("\n".join(content), language.lower(), place - 1, last + 1))
         place = last + 1
     return blocks
+
+
+def _unquoted(line: str, quotes: int) -> str:
+    """A line without so many signs of a quote, and the blank behind the last."""
+    found = re.match(rf"(?:[ \t]*>){{1,{quotes}}} ?", line) if quotes else None
+    return line[found.end() :] if found else line
 
 
 def _closes(line: str, fence: str) -> bool:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from signal import SIGKILL, SIGXCPU
 from typing import Any
 
@@ -29,6 +30,7 @@ from rewards.verdict import Case, Outcome, RewardResult
 
 _MOST_MEMORY = 1024  # MiB of one program
 _TOLERANCE = 1e-9
+_ROUNDED = 6  # decimal places from which on a number that is rounded to them equals the whole one
 _DECIMAL = re.compile(r"[+-]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][+-]?\d{1,3})?", re.ASCII)
 
 
@@ -83,7 +85,8 @@ def code(case: Case, settings: CodeSettings, budget: Budget) -> RewardResult:
       list alone; or {"test"}, one text. Test functions, check(candidate) and cases of unittest in it are run.
     - Programs: {"inputs", "outputs"}, lists of texts or of lists of lines. A program has to end with status 0 and
       print the output, white space at the ends of the lines and of the text aside. Words that are decimal numbers a
-      and b (b expected, one of them with a point or an exponent) are equal when |a - b| <= 1e-9 * max(1, |b|).
+      and b (b expected, one of them with a point or an exponent) are equal when |a - b| <= 1e-9 * max(1, |b|), or when
+      one is the other rounded to six decimal places or more.
     - Calls: the same with "fn_name", where an input holds the arguments and the output is what comes back.
     - Test cases: lists of {"input", "output"} as LiveCodeBench, PRIME and CodeContests have them.
 
@@ -157,7 +160,15 @@ def _same_word(said: str, expected: str) -> bool:
         return True
     if not (_DECIMAL.fullmatch(said) and _DECIMAL.fullmatch(expected) and re.search("[.eE]", said + expected)):
         return False
-    return abs(float(said) - float(expected)) <= _TOLERANCE * max(1.0, abs(float(expected)))
+    if abs(float(said) - float(expected)) <= _TOLERANCE * max(1.0, abs(float(expected))):
+        return True
+    places = min(_places(said), _places(expected))
+    return places >= _ROUNDED and abs(Decimal(said) - Decimal(expected)) <= Decimal(5).scaleb(-places - 1)
+
+
+def _places(word: str) -> int:
+    """How many decimal places a number is written with; with an exponent none."""
+    return 0 if "e" in word.lower() else len(word.partition(".")[2])
 
 
 # ---- running ----
@@ -171,8 +182,9 @@ def _jobs(wanted: Functions | Calls, source: str) -> tuple[dict[str, Any], dict[
     """
     if isinstance(wanted, Calls):
         tests = {"setup": [], "tests": [], "plain": 0, "names": [], "modules": [], "called": frozenset(), "helpers": []}
+        tests |= {"raised": []}
         calls = [[list(call.values), dict(call.named), list(call.expected)] for call in wanted.calls]
-        ours = {"source": source, "prompt": "", "entry": "", "imports": LENT}
+        ours = {"source": source, "prompt": "", "entry": "", "imports": LENT, "raised": [], "printed": False}
         return ours, {**tests, "calls": calls, "entry": wanted.entry, "in_place": False, "random": False}
     try:
         found = wanted.tested
@@ -188,17 +200,20 @@ def _jobs(wanted: Functions | Calls, source: str) -> tuple[dict[str, Any], dict[
         "modules": list(found.modules),
         "called": found.called,
         "helpers": list(found.helpers),
+        "raised": list(found.raised),
         "in_place": found.in_place,
         "random": any("random" in text for text in wanted.setup),
     }
     root = wanted.entry.partition("(")[0].partition(".")[0]
     ours = {"source": source, "prompt": wanted.prompt, "entry": root, "imports": found.imports}
+    ours |= {"raised": list(found.raised), "printed": found.printed}
     return ours, {**tests, "calls": [], "entry": wanted.entry}
 
 
 def _grade_tests(wanted: Functions | Calls, source: str, box: Box, deadline: float) -> _Tally:
     job_of_code, job_of_tests = _jobs(wanted, source)
-    modules = ["inside", "inside_checks", *(["inside_pytest"] * ("pytest" in job_of_tests["helpers"])), "inside_tests"]
+    helpers = [f"inside_{name}" for name in ("numpy", "pytest") if name in job_of_tests["helpers"]]
+    modules = ["inside", "inside_checks", *helpers, "inside_remote", "inside_running", "inside_tests"]
     with ExitStack() as running:
         with _two_pipes() as (ours, theirs):
             program = running.enter_context(
@@ -296,7 +311,7 @@ def _grade_runs(wanted: Runs, source: str, box: Box, deadline: float) -> _Tally:
     passed, failure = 0, ""
     for number, (given, expected) in enumerate(zip(wanted.inputs, wanted.outputs, strict=True), start=1):
         stdin = given.encode(errors="surrogateescape")
-        with Program(("inside", "inside_program"), {"source": source}, box, stdin=stdin) as program:
+        with Program(("inside", "inside_program"), {"source": source, "imports": LENT}, box, stdin=stdin) as program:
             if not follow((program,), program, deadline):
                 return _Tally(passed, len(wanted.inputs), failure, f"input {number} was not done in time")
             problem, status = _why_ended(program, box), program.status()

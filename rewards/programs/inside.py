@@ -138,6 +138,7 @@ class Channel:
 
     def __init__(self, reading: int, writing: int) -> None:
         self._reading, self._writing = reading, writing
+        self.taken = 0  # bytes read so far
         self.gone = ""  # why nothing more can be had from the other side; "" while it is there
 
     def send(self, message: Any) -> None:
@@ -187,6 +188,7 @@ class Channel:
             if not part:
                 self.lose("ended")
             parts += part
+        self.taken += size
         return bytes(parts)
 
 

@@ -1,19 +1,18 @@
-"""What the tests' process notes while they run: assertions that held or fell, and exceptions that nobody expected.
-
-Tests that are functions or classes are run here.
-"""
+"""What the tests' process notes while they run: assertions that held or fell, and exceptions that nobody expected."""
 
 import builtins
 import sys
-from collections.abc import Callable, Iterator
-from types import FunctionType, TracebackType
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Self
-
-_MOST_CASES = 10_000  # of one parametrized test
 
 
 class Fault(BaseException):
     """The tests cannot be run, whatever the response is."""
+
+
+class Skipped(Exception):
+    """A test says that it is not to be run."""
 
 
 class _Alone:
@@ -33,6 +32,7 @@ class Checks:
     """The notes of one test. As a context it notes whether the assertion in its body held."""
 
     def __init__(self) -> None:
+        self.asked = 0  # questions to the code in all tests
         self.held = 0  # assertions that held so far
         self.fell = ""  # of the first assertion that did not hold: how; "" where all held
         self._raised: list[BaseException] = []  # what the response raised and no handler has caught
@@ -103,99 +103,6 @@ class Checks:
         except StopIteration as end:
             self.noted(end)
             raise
-
-
-# ---- functions and classes of tests ----
-
-
-def run_tests(names: dict[str, Any], called: frozenset[str], done: set[int], checks: Checks, candidate: Any) -> None:
-    """Runs the test functions and classes that are there and that nothing has run yet.
-
-    These are functions named test... or check that the tests themselves do not call, `unittest` cases, and classes
-    named Test... with such methods. A function with one argument gets the candidate.
-
-    Raises:
-        Fault: a function wants arguments that nobody has.
-        AssertionError: a case of `unittest` fails.
-    """
-    for name, value in list(names.items()):
-        if id(value) in done:
-            continue
-        if isinstance(value, FunctionType) and name not in called and _is_test(name, value):
-            done.add(id(value))
-            for arguments in _arguments(value, names, candidate):
-                _judge(value(**arguments), checks)
-        elif isinstance(value, type) and value.__module__ == names["__name__"]:
-            done.add(id(value))
-            if "unittest" in sys.modules and issubclass(value, sys.modules["unittest"].TestCase):
-                _run_case(value, checks)
-            elif name.startswith("Test") and not name.endswith("Case"):
-                _run_class(value, names, checks)
-
-
-def _is_test(name: str, value: FunctionType) -> bool:
-    return (name.startswith("test") or name == "check") and not hasattr(value, "winnow_fixture")
-
-
-def _judge(result: Any, checks: Checks) -> None:
-    """Takes what a test function returns: yes or no, or a coroutine to run."""
-    if hasattr(result, "__await__") and hasattr(result, "send"):
-        import asyncio
-
-        result = asyncio.run(result)
-    if result is True:
-        checks.held += 1
-    elif result is False:
-        checks.fell = checks.fell or "a test function returned False"
-
-
-def _arguments(test: Any, names: dict[str, Any], candidate: Any) -> Iterator[dict[str, Any]]:
-    """The arguments of each call of a test function."""
-    code, given = test.__code__, len(test.__defaults__ or ())
-    wanted = [name for name in code.co_varnames[: code.co_argcount - given] if name != "self"]
-    tables = getattr(test, "winnow_cases", [[{}]])
-    for case in _combined(tables):
-        arguments = dict(case)
-        for name in wanted:
-            if name in arguments:
-                continue
-            fixture: Any = names.get(name)
-            if hasattr(fixture, "winnow_fixture"):
-                arguments[name] = fixture()
-            elif len(wanted) == 1:
-                arguments[name] = candidate
-            else:
-                raise Fault(f"the test function {test.__name__} wants arguments that nobody gives: {', '.join(wanted)}")
-        yield arguments
-
-
-def _combined(rows: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    cases: list[dict[str, Any]] = [{}]
-    for table in rows:
-        cases = [{**one, **other} for one in cases for other in table]
-    return cases[:_MOST_CASES]
-
-
-def _run_class(kind: type, names: dict[str, Any], checks: Checks) -> None:
-    for name, value in list(vars(kind).items()):
-        if not name.startswith("test") or not isinstance(value, FunctionType | staticmethod):
-            continue
-        for arguments in _arguments(getattr(value, "__func__", value), names, None):
-            instance = kind()
-            for setup in ("setup_class", "setup_method", "setUp"):
-                if hasattr(instance, setup):
-                    getattr(instance, setup)()
-            _judge(getattr(instance, name)(**arguments), checks)
-
-
-def _run_case(kind: Any, checks: Checks) -> None:
-    unittest = sys.modules["unittest"]
-    suite, result = unittest.defaultTestLoader.loadTestsFromTestCase(kind), unittest.TestResult()
-    suite.run(result)
-    for _, trace in [*result.failures, *result.errors]:
-        raise AssertionError(trace.strip().splitlines()[-1])
-    for test in result.unexpectedSuccesses:
-        raise AssertionError(f"{test} was expected to fail")
 
 
 # ---- unittest and contextlib ----

@@ -5,6 +5,7 @@ Nothing here is a secret or a safeguard: the code that it runs can change all of
 
 import builtins
 import importlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -14,18 +15,24 @@ from typing import Any
 from rewards.programs.inside import Channel, Gone, confine, decode, encode
 
 _CHANGING = ("list", "dict", "set", "deque", "Counter", "OrderedDict")  # arguments that a call can change, as sent
+_MOST_PRINTED = 2**16  # characters between two questions
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, range, list, tuple, set, frozenset, dict)
 
 
 def main(job: dict[str, Any]) -> None:
-    """Runs the job: `source` and, for functions, also `prompt`, `entry`, `imports` (of the tests) and `pipes`."""
+    """Runs the job: `source` and `imports` (what is lent to it) and, for functions, also `prompt`, `entry`, `raised`,
+    `printed` (whether the tests look at what it prints) and `pipes`."""
     vars(builtins).update(exit=sys.exit, quit=sys.exit)  # those of the module site, which is not loaded here
     if "pipes" not in job:
         confine(job, keep_output=True)
-        exec(compile(job["source"], "<response>", "exec"), _module("__main__").__dict__)
+        whole, names = compile(job["source"], "<response>", "exec"), _module("__main__").__dict__
+        names.update(_lent(whole, job.get("imports", "")))
+        exec(whole, names)
         return
     confine(job, keep_output=False)
-    program = TestedProgram(Channel(*job["pipes"]), _module("solution").__dict__)
+    printed = Printed() if job["printed"] else None
+    sys.stdout = printed or sys.stdout
+    program = TestedProgram(Channel(*job["pipes"]), _module("solution").__dict__, job["raised"], printed)
     try:
         program.load(job["prompt"], job["source"], job["entry"], job["imports"])
         while True:
@@ -40,12 +47,36 @@ def _module(name: str) -> ModuleType:
     return module
 
 
+class Printed(io.TextIOBase):
+    """Keeps the beginning of what is printed, until it is taken."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._left = _MOST_PRINTED
+
+    def write(self, text: str) -> int:
+        """Takes a text."""
+        kept = text[: self._left]
+        self._parts.append(kept)
+        self._left -= len(kept)
+        return len(text)
+
+    def taken(self) -> str:
+        """What was printed since the last time."""
+        text, self._left = "".join(self._parts), _MOST_PRINTED
+        self._parts.clear()
+        return text
+
+
 class TestedProgram:
     """The model's code, loaded, and the objects of it that the tests have been told of."""
 
-    def __init__(self, channel: Channel, names: dict[str, Any]) -> None:
+    def __init__(self, channel: Channel, names: dict[str, Any], raised: list[str], printed: Printed | None) -> None:
         self._channel = channel
         self._names = names
+        self._raised = raised  # names of exceptions that the tests catch or expect
+        self._printed = printed
+        self._loop: Any = None  # of asyncio, once something is awaited
         self._objects: list[Any] = []
         self._places: dict[int, int] = {}  # id of an object: its place in the list, which keeps it alive
 
@@ -56,8 +87,10 @@ class TestedProgram:
                 for name, value in _lent(part, imports):
                     self._names.setdefault(name, value)
                 exec(part, self._names)
+        except EOFError:  # it reads input when it is run alone, as a program would, and there is none; the tests decide
+            self._channel.send(["value", None])
         except BaseException as failure:  # also SystemExit, and whatever else the code raises
-            self._channel.send(_failure(failure))
+            self._channel.send(self._failure(failure))
         else:
             self._channel.send(["value", None])
 
@@ -70,13 +103,13 @@ class TestedProgram:
             if asked == "call":
                 reply += self._changes(question, values)
         except _Missing as missing:
-            reply = ["missing", "NameError", str(missing)]
+            reply = ["missing", "NameError", str(missing), []]
         except BaseException as failure:
-            reply = _failure(failure)
+            reply = self._failure(failure)
         try:
-            self._channel.send(reply)
+            self._channel.send(reply + ([[None, self._printed.taken()]] if self._printed else []))
         except (OverflowError, ValueError, RecursionError) as failure:  # too long or too deep for a message
-            self._channel.send(_failure(failure))
+            self._channel.send(self._failure(failure))
 
     def _ask(self, asked: str, target: Any, values: list[Any]) -> Any:
         if asked == "call":
@@ -87,9 +120,20 @@ class TestedProgram:
             return encode(getattr(target, *values), self._refer)
         if asked == "set":
             return setattr(target, *values)
-        if asked == "item":
-            return encode(target[values[0]], self._refer)
+        if asked in _OPERATORS:
+            return encode(_OPERATORS[asked](target, *values), self._refer)
+        if asked in _AWAITED:
+            return encode(self._run(_AWAITED[asked](target)), self._refer)
         return encode(getattr(builtins, asked)(target), self._refer)  # iter, next, len, str, repr, bool
+
+    def _run(self, awaitable: Any) -> Any:
+        import asyncio
+
+        async def waiting() -> Any:
+            return await awaitable
+
+        self._loop = self._loop or asyncio.new_event_loop()
+        return self._loop.run_until_complete(waiting())
 
     def _changes(self, question: Any, values: list[Any]) -> list[Any]:
         """[place or name, value] of each argument that the call has changed."""
@@ -104,11 +148,21 @@ class TestedProgram:
                     found.append([place, after])
         return found
 
+    def _failure(self, failure: BaseException) -> list[Any]:
+        """The name of the nearest exception that every Python knows, what it says, and the code's own that it is."""
+        known = next(kind.__name__ for kind in type(failure).__mro__ if vars(builtins).get(kind.__name__) is kind)
+        try:
+            said = str(failure.args[0] if failure.args and isinstance(failure.args[0], str) else failure)[:1000]
+        except BaseException:  # an exception whose text fails is the code's too
+            said = ""
+        own = [name for name in self._raised if _is_a(failure, self._names.get(name))]
+        return ["failure", known, said, own]
+
     def _refer(self, value: Any) -> list[Any]:
         if id(value) not in self._places:
             self._places[id(value)] = len(self._objects)
             self._objects.append(value)
-        return ["object", self._places[id(value)]]
+        return ["awaitable" if hasattr(type(value), "__await__") else "object", self._places[id(value)]]
 
     def _resolve(self, reference: list[Any]) -> Any:
         kind, which = reference
@@ -127,6 +181,26 @@ class TestedProgram:
         if not which:
             return _only_function(self._names)
         raise _Missing(f"name {which!r} is not defined")
+
+
+_OPERATORS: dict[str, Any] = {
+    "item": lambda target, key: target[key],
+    "put": lambda target, key, value: target.__setitem__(key, value),
+    "drop": lambda target, key: target.__delitem__(key),
+    "enter": lambda target: target.__enter__(),
+    "exit": lambda target: target.__exit__(None, None, None),
+    "aiter": lambda target: target.__aiter__(),
+}
+_AWAITED: dict[str, Any] = {
+    "await": lambda target: target,
+    "anext": lambda target: target.__anext__(),
+    "aenter": lambda target: target.__aenter__(),
+    "aexit": lambda target: target.__aexit__(None, None, None),
+}
+
+
+def _is_a(failure: BaseException, kind: Any) -> bool:
+    return isinstance(kind, type) and isinstance(failure, kind)
 
 
 class _Missing(Exception):
@@ -221,13 +295,3 @@ def _defined(tree: Any) -> set[str]:
         if isinstance(node, ast.ImportFrom):
             named.update(alias.asname or alias.name for alias in node.names)
     return named
-
-
-def _failure(failure: BaseException) -> list[Any]:
-    """The name of the nearest exception that every Python knows, and what it says."""
-    known = next(kind.__name__ for kind in type(failure).__mro__ if vars(builtins).get(kind.__name__) is kind)
-    try:
-        said = str(failure.args[0] if failure.args and isinstance(failure.args[0], str) else failure)[:1000]
-    except BaseException:  # an exception whose text fails is the code's too
-        said = ""
-    return ["failure", known, said]

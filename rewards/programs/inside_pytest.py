@@ -1,12 +1,13 @@
-"""What tests use of pytest, which is not in the sandbox: raises, approx, fail, skip, fixture, param, mark.parametrize.
+"""What tests use of pytest, which is not in the sandbox: raises, approx, fail, skip, fixture, param, marks.
 
-Test functions are found and run by inside_checks.py; every other mark changes nothing.
+Test functions are found and run by inside_checks.py, with their fixtures. Of the marks parametrize, skip, skipif and
+xfail mean something; every other one changes nothing.
 """
 
 from types import FunctionType, ModuleType
 from typing import Any, Self
 
-from rewards.programs.inside_checks import Checks, Fault
+from rewards.programs.inside_checks import Checks, Skipped
 
 
 def small_pytest(checks: Checks) -> ModuleType:
@@ -18,7 +19,7 @@ def small_pytest(checks: Checks) -> ModuleType:
             raise AssertionError(reason)
 
     def skip(reason: str = "", *_: Any, **__: Any) -> None:
-        raise Fault(f"a test skips itself: {reason}")
+        raise Skipped(reason)
 
     def raises(expected: Any, *call: Any, match: str | None = None, **named: Any) -> Any:
         context = _Raises(checks, expected, match)
@@ -87,22 +88,38 @@ class _Approx:
 
 
 class _Labels:
-    """pytest.mark: parametrize is done, every other mark changes nothing."""
+    """pytest.mark."""
 
     def __getattr__(self, name: str) -> Any:
-        return _parametrize if name == "parametrize" else _unchanged
+        return {"parametrize": _parametrize, "skip": _skipped, "xfail": _skipped, "skipif": _skipped_if}.get(
+            name, _unchanged
+        )
 
 
 def _unchanged(*values: Any, **_: Any) -> Any:
     return values[0] if len(values) == 1 and isinstance(values[0], FunctionType | type) else lambda test: test
 
 
-def _parametrize(names: Any, table: Any, **_: Any) -> Any:
-    keys = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
-    rows = [dict(zip(keys, row if len(keys) > 1 else [getattr(row, "only", row)], strict=False)) for row in table]
+def _skipped(*values: Any, **_: Any) -> Any:
+    """Also a test that is expected to fail: its failure says nothing."""
 
     def mark(test: Any) -> Any:
-        test.winnow_cases = [*getattr(test, "winnow_cases", []), rows]
+        test.winnow_skipped = True
+        return test
+
+    return mark(values[0]) if values and isinstance(values[0], FunctionType | type) else mark
+
+
+def _skipped_if(condition: Any = True, *_: Any, **__: Any) -> Any:
+    return _skipped() if condition else _unchanged()
+
+
+def _parametrize(argnames: Any, argvalues: Any, *_: Any, **__: Any) -> Any:
+    keys = [name.strip() for name in argnames.split(",")] if isinstance(argnames, str) else list(argnames)
+    rows = [dict(zip(keys, row if len(keys) > 1 else [getattr(row, "only", row)], strict=False)) for row in argvalues]
+
+    def mark(test: Any) -> Any:
+        test.winnow_cases = [*vars(test).get("winnow_cases", []), rows]
         return test
 
     return mark
@@ -117,9 +134,9 @@ class _param(tuple[Any, ...]):  # as pytest calls it
         return self[0]
 
 
-def _fixture(*values: Any, **_: Any) -> Any:
+def _fixture(*values: Any, **options: Any) -> Any:
     def mark(function: Any) -> Any:
-        function.winnow_fixture = True
+        function.winnow_fixture = options
         return function
 
-    return mark(values[0]) if values else mark
+    return mark(values[0]) if values and isinstance(values[0], FunctionType) else mark

@@ -13,8 +13,21 @@ from typing import Any
 from rewards.programs.testing import Tested, read_tests
 
 SHOWN = 120  # characters of a test or a line in a reason
+_CHECK = re.compile(r"^(async )?def check\(|^check\s*=", re.MULTILINE)
+_TESTS = re.compile(r"^(class|(async )?def test)", re.MULTILINE)
 _FUNCTION = re.compile(r"(?:[^\W\d]\w*\(\)\.)?[^\W\d]\w*(?:\.[^\W\d]\w*)*")
-_LISTS = ("test_cases", "public_test_cases", "private_test_cases", "generated_test_cases")  # LiveCodeBench's, Prime's
+_LISTS = (  # LiveCodeBench's, Prime's, those of Codeforces
+    *("test_cases", "public_test_cases", "private_test_cases", "generated_test_cases"),
+    *("official_tests", "examples", "tests"),
+)
+_ASSERTS = ("test_list", "test_cases", "assert_case", "tests", "inputs")  # a list of assertions: MBPP's, AceCode's
+_TEXTS = ("test", "functional", "test_code", "tests")  # one text
+_CHECKERS = (
+    "checker",
+    "generated_checker",
+    "special_judge",
+    "checker_code",
+)  # a program that says which outputs are right
 _TABLES = ("public_tests", "private_tests", "generated_tests")  # CodeContests'
 _NAMES = ("fn_name", "func_name", "entry_point")
 LENT = """\
@@ -37,9 +50,14 @@ class Functions:
     entry: str = ""  # the function that the prompt asks for; "" where the tests alone say so
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """All that runs, in order."""
+        return (*self.setup, *self.tests)
+
+    @property
     def tested(self) -> Tested:
         """What the tests need, read from their sources."""
-        return read_tests((*self.setup, *self.tests), self.entry, 1 if self.prompt else 0)
+        return read_tests(self.sources, self.entry, 1 if self.prompt else 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,16 +102,19 @@ def parsed(reference: str) -> Wanted:
         raise ValueError(f"the reference is neither an object nor a list: {cut(reference)!r}")
     if "input_output" in data:  # APPS' and TACO's rows
         data = {**data, **_object(data["input_output"], "input_output")}
-    if "test_list" in data:
-        tests = _texts(data, "test_list") + _texts(data, "challenge_test_list", missing_is_empty=True)
+    if checker := next((key for key in _CHECKERS if data.get(key)), ""):
+        raise ValueError(f"the reference has a {checker!r}: several outputs may be right, and no checker is run here")
+    if key := _key_of_assertions(data):
+        tests = _texts(data, key) + _texts(data, "challenge_test_list", missing_is_empty=True)
         setup = (*_texts(data, "test_imports", missing_is_empty=True), _text(data, "test_setup_code", default=""))
         return Functions(setup=setup, tests=tests)
     if data.keys() & {*_LISTS, *_TABLES, "input", "output"} and not data.keys() & {"inputs", "outputs"}:
         data = _gathered(data)
     if "inputs" in data or "outputs" in data:
         return _calls(data) if any(data.get(name) for name in _NAMES) else _runs(data)
-    if set(data) & {"prompt", "test", "entry_point"} == {"test"}:
-        return Functions(setup=(), tests=(_text(data, "test"),))
+    text = next((key for key in _TEXTS if isinstance(data.get(key), str)), "test")
+    if text in data and "entry_point" not in data:
+        return Functions(setup=(), tests=(_text(data, text),))
     if not data.keys() & {"prompt", "test", "entry_point"}:
         keys = ", ".join(map(repr, data)) or "nothing"
         raise ValueError(
@@ -105,6 +126,8 @@ def parsed(reference: str) -> Wanted:
     if not _FUNCTION.fullmatch(entry):
         raise ValueError(f"'entry_point' is no name of a function: {cut(entry)!r}")
     prompt = _whole(_text(data, "prompt", default="" if "(" in entry else None))
+    if not _CHECK.search(_text(data, "test")) and _TESTS.search(_text(data, "test")):  # BigCodeBench: unittest
+        return Functions(setup=(prompt,), tests=(_text(data, "test"),), prompt=prompt, entry=entry)
     return Functions(setup=(prompt, _text(data, "test")), tests=("check(candidate)",), prompt=prompt, entry=entry)
 
 
@@ -121,19 +144,19 @@ def check_wanted(wanted: Wanted) -> None:
         return
     if isinstance(wanted, Calls):
         return
-    for source in (*wanted.setup, *wanted.tests):
+    for source in wanted.sources:
         try:
             compile(source, "<test>", "exec")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as failure:
             raise ValueError(f"a test does not compile: {failure}: {cut(source)!r}") from None
     found = wanted.tested
-    if wanted.entry and not re.search(r"^(async )?def check\(|^check\s*=", wanted.setup[1], re.MULTILINE):
-        raise ValueError(f"'test' defines no function check(candidate): {cut(wanted.setup[1])!r}")
+    if wanted.entry and not any(_CHECK.search(source) or _TESTS.search(source) for source in wanted.sources[1:]):
+        raise ValueError(f"'test' defines no function check(candidate): {cut(wanted.sources[1])!r}")
     if not wanted.entry and not found.names and not found.takes_candidate:
         raise ValueError(f"the tests call nothing that a response could define: {cut(wanted.tests[0])!r}")
     if not found.asserts:
         raise ValueError(
-            f"the tests assert nothing, so every response would be right: {cut((wanted.setup + wanted.tests)[-1])!r}; "
+            f"the tests assert nothing, so every response would be right: {cut(wanted.sources[-1])!r}; "
             "they need assert statements, unittest or pytest's"
         )
 
@@ -141,6 +164,23 @@ def check_wanted(wanted: Wanted) -> None:
 def cut(text: str) -> str:
     """The beginning of a text, for a reason."""
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def _key_of_assertions(data: Mapping[str, Any]) -> str:
+    """The field that holds a list of tests of one text each; "" where there is none."""
+    for key in _ASSERTS:
+        value = data.get(key)
+        if key == "test_list" and key in data:
+            return key
+        if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+            continue
+        if key != "inputs" or (not any(data.get("outputs") or ()) and _are_assertions(value)):
+            return key
+    return ""
+
+
+def _are_assertions(texts: Sequence[str]) -> bool:
+    return all(text.lstrip().startswith("assert") for text in texts)
 
 
 # ---- inputs and outputs ----

@@ -9,26 +9,28 @@ The tests run as they are written, except that
 """
 
 import ast
-import builtins
-import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import CodeType
 
+from rewards.programs.naming import (
+    from_response,
+    imported_names,
+    modules_named,
+    names_under_test,
+    plain_imports,
+    roots,
+    stands_for_response,
+)
+
 CHECKS = "__checks__"  # the name of the ledger (inside_checks.py) in the tests
 _VALUE = "__checked__"
 _SOLUTION = "solution"  # the module that stands for the response, whatever the tests call it
-_NAMESAKES = {
-    "code": {"interact", "compile_command", "InteractiveConsole", "InteractiveInterpreter"},
-    "test": {"support"},
-}
-_OTHERS = frozenset(  # well-known packages, which tests cannot have
-    """bs4 cv2 django flask hypothesis keras matplotlib networkx nose numpy pandas parameterized PIL psutil pydantic
-    requests scipy seaborn sklearn sortedcontainers sympy tensorflow torch transformers yaml""".split()  # noqa: SIM905
-)
 _QUESTIONS = frozenset(("all", "any", "isinstance", "issubclass", "isclose", "callable", "hasattr", "allclose"))
 _EXITS = frozenset(("exit", "quit", "_exit", "abort"))
+_EXPECTING = frozenset(("raises", "assertRaises", "assertRaisesRegex", "suppress"))
+_PRINTS = frozenset(("stdout", "redirect_stdout", "capsys"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +42,9 @@ class Tested:
     modules: frozenset[str]  # modules of the standard library that they use without importing them
     called: frozenset[str]  # functions that they call by name themselves
     imports: str  # their imports from the standard library, one a line
-    helpers: frozenset[str]  # what of unittest and pytest they use: "unittest", "pytest"
+    helpers: frozenset[str]  # of unittest, pytest and numpy, those that they use
+    raised: frozenset[str]  # those of the names that are exceptions, because the tests catch or expect them
+    printed: bool  # whether they look at what the code prints
     asserts: bool  # whether they hold anything that can fail
     takes_candidate: bool  # whether a function of theirs is called with the function under test
     in_place: bool  # whether they see what any call did to its arguments, not only a call that is a whole statement
@@ -63,11 +67,12 @@ def read_tests(sources: tuple[str, ...], entry: str = "", plain: int = 0) -> Tes
     trees = [ast.parse(source, "<test>") for source in sources]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     tests = [node for tree in trees[plain:] for node in ast.walk(tree)]
-    imported = _imported(nodes)
+    imported = imported_names(nodes)
     called = frozenset(node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name))
     names = frozenset(names_under_test(list(sources), entry, imported))
     takes_candidate = any(_wants_candidate(node, called) for tree in trees[plain:] for node in tree.body)
     passed = _passed(nodes, names)
+    asserts = any(map(_asserts, tests))  # before the trees change
     codes = [
         compile(tree if place < plain else _Noting(names).run(tree), "<test>", "exec", dont_inherit=True)
         for place, tree in enumerate(trees)
@@ -76,126 +81,37 @@ def read_tests(sources: tuple[str, ...], entry: str = "", plain: int = 0) -> Tes
         codes=tuple(codes),
         names=names,
         called=called,
-        imports=_plain_imports(nodes),
+        imports=plain_imports(nodes),
         takes_candidate=takes_candidate,
         modules=frozenset(modules_named(list(sources))),
-        helpers=frozenset(_roots(nodes) & {"unittest", "pytest"}),
-        asserts=any(map(_asserts, tests)),
+        helpers=frozenset(roots(nodes) & {"unittest", "pytest", "numpy"}),
+        raised=names & _exceptions(nodes),
+        printed=any(isinstance(node, ast.Name | ast.arg | ast.Attribute) and _named(node) in _PRINTS for node in nodes)
+        or any("sys.stdout" in source for source in sources),
+        asserts=asserts,
         in_place=not any(_compares_both(node, passed) for node in nodes),
     )
 
 
-# ---- names ----
-
-
-def names_under_test(sources: list[str], entry: str = "", imported: Iterable[str] = ()) -> set[str]:
-    """The names that a response has to define for these tests.
-
-    These are the entry point, the names imported from it, and the names that the tests use and neither define nor
-    find among the builtins or, in front of a dot, the standard library. A builtin is tested where there is no such
-    name and the tests call only this one: a response that redefines `len` beside its function changes no test.
-    """
-    used: set[str] = {entry, *imported} - {""}
-    called: set[str] = set()
-    bound: set[str] = set()
-    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
-        match node:
-            case ast.Name(id=name, ctx=ast.Load()):
-                used.add(name)
-            case ast.Name(id=name):
-                bound.add(name)
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                bound.add(name)
-            case ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
-                bound.add(name)
-            case ast.alias(name=name, asname=other):
-                bound.add(other or name.partition(".")[0])
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            called.add(node.func.id)
-    known = set(vars(builtins)) | {"__name__", "__file__", "__doc__", "exit", "quit"}
-    if free := used - (bound - {entry, *imported}) - known - modules_named(sources) - {"*"}:
-        return free
-    redefined = (called & known) - bound
-    return redefined if len(redefined) == 1 else set()
-
-
-def modules_named(sources: list[str]) -> set[str]:
-    """The modules of the standard library that tests use without importing them, as in `math.pi`."""
-    nodes = [node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
-    return {node.value.id for node in nodes if isinstance(node.value, ast.Name)} & sys.stdlib_module_names
-
-
-def _stands_for_response(module: str) -> bool:
-    """Whether a module that tests import is the response's: it is none that could be there."""
-    return module.partition(".")[0] not in sys.stdlib_module_names | {"pytest", "__future__"} | _OTHERS
-
-
-def _from_response(node: ast.ImportFrom) -> bool:
-    if node.level or not node.module:
-        return True
-    if node.module in _NAMESAKES and not {alias.name for alias in node.names} & _NAMESAKES[node.module]:
-        return True
-    return _stands_for_response(node.module)
-
-
-def _imported(nodes: Iterable[ast.AST]) -> frozenset[str]:
-    """The names that tests import from the response, or read from it as a module.
-
-    Raises:
-        ValueError: a well-known package is imported, which is not in the sandbox.
-    """
-    names: set[str] = set()
-    modules: set[str] = set()
-    read: set[tuple[str, str]] = set()
-    for node in nodes:
-        match node:
-            case ast.Import():
-                _refuse_others(alias.name for alias in node.names)
-                for alias in node.names:
-                    if _stands_for_response(alias.name):
-                        modules.add(alias.asname or alias.name)
-            case ast.ImportFrom():
-                _refuse_others([node.module or ""])
-                if _from_response(node):
-                    names |= {alias.name for alias in node.names} - {"*"}
-            case ast.Attribute(value=ast.Name(id=module), attr=name):
-                read.add((module, name))
-    return frozenset(names | {name for module, name in read if module in modules})
-
-
-def _refuse_others(modules: Iterable[str]) -> None:
-    if missing := {module.partition(".")[0] for module in modules} & _OTHERS:
-        raise ValueError(f"the tests import {min(missing)}, and only the standard library is in the sandbox")
-
-
-def _plain_imports(nodes: Iterable[ast.AST]) -> str:
-    """The imports of modules of the standard library at any place in the tests, one a line."""
-    found: list[str] = []
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            kept = [alias for alias in node.names if not _stands_for_response(alias.name)]
-            roots = {alias.name.partition(".")[0] for alias in kept}
-            line = ast.unparse(ast.Import(kept)) if kept else ""
-        elif isinstance(node, ast.ImportFrom) and not _from_response(node):
-            roots, line = {str(node.module).partition(".")[0]}, ast.unparse(node)
-        else:
-            continue
-        if line and not roots & {"unittest", "pytest", "__future__"}:
-            found.append(line)
-    return "\n".join(dict.fromkeys(found))
-
-
-def _roots(nodes: Iterable[ast.AST]) -> set[str]:
+def _exceptions(nodes: Sequence[ast.AST]) -> set[str]:
+    """The names in handlers and in front of what expects an exception."""
     found: set[str] = set()
     for node in nodes:
         match node:
-            case ast.Import(names=names):
-                found |= {alias.name.partition(".")[0] for alias in names}
-            case ast.ImportFrom(module=str(module)):
-                found.add(module.partition(".")[0])
-            case ast.Attribute(value=ast.Name(id=name)):
-                found.add(name)
+            case ast.ExceptHandler(type=ast.expr() as kind):
+                found |= {part.id for part in _variables(kind)}
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)) if name in _EXPECTING:
+                found |= {
+                    part.id for value in node.args[: None if name == "suppress" else 1] for part in _variables(value)
+                }
     return found
+
+
+def _named(node: ast.Name | ast.arg | ast.Attribute) -> str:
+    match node:
+        case ast.Name(id=name) | ast.arg(arg=name) | ast.Attribute(attr=name):
+            return name
+    return ""
 
 
 def _wants_candidate(node: ast.AST, called: frozenset[str]) -> bool:
@@ -216,8 +132,10 @@ def _asserts(node: ast.AST) -> bool:
             return True
         case ast.Raise(exc=ast.AST()):
             return True
+        case ast.If(body=body):
+            return any(map(_stops, body))
         case ast.Expr(value=value):
-            return _is_question(value)
+            return _is_question(value) or _exit_status(value) is not None
         case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
             return name.lower().startswith("assert") or name in ("fail", "raises")
         case ast.FunctionDef(name=name) if name.startswith("test") or name == "check":
@@ -237,15 +155,25 @@ def _is_question(node: ast.AST | None) -> bool:
     return False
 
 
+def _exit_status(node: ast.AST) -> ast.expr | None:
+    """The status with which a test ends where the response may decide it, as in sys.exit(0 if ok else 1)."""
+    match node:
+        case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=[status]) if name in _EXITS:
+            return None if isinstance(status, ast.Constant) else status
+    return None
+
+
 def _stops(statement: ast.stmt) -> bool:
-    """Whether a statement always ends in failure: assert False, raise, fail(), exit()."""
+    """Whether a statement always ends in failure: assert False, raise, fail(), exit(1)."""
     match statement:
+        case ast.Expr(value=ast.Call(args=[ast.Constant(value=None | 0)])):
+            return False
         case ast.Assert(test=ast.Constant(value=value)):
             return not value
         case ast.Raise(exc=ast.AST()):
             return True
-        case ast.Expr(value=ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name))):
-            return name == "fail" or name in _EXITS
+        case ast.Expr(value=ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=given)):
+            return name in ("fail", "abort") or (name in _EXITS and bool(given))
     return False
 
 
@@ -258,16 +186,22 @@ class _Noting(ast.NodeTransformer):
         self._read: set[str] = set()  # names in front of a dot
 
     def run(self, tree: ast.Module) -> ast.Module:
-        self._read = _roots(node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
+        self._read = roots(node for node in ast.walk(tree) if isinstance(node, ast.Attribute))
         found: ast.Module = self.visit(tree)
         return ast.fix_missing_locations(found)
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         return _noted(node)
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:
         if _is_question(node.value):
             return _noted(ast.copy_location(ast.Assert(test=node.value, msg=None), node))
+        if (status := _exit_status(node.value)) is not None:
+            good = ast.Tuple([ast.Constant(value) for value in (None, 0, False)], ast.Load())
+            ended = ast.Compare(left=status, ops=[ast.In()], comparators=[good])
+            well = ast.copy_location(ast.Assert(test=ended, msg=None), node)
+            leave = ast.copy_location(ast.Raise(exc=ast.Name("SystemExit", ast.Load()), cause=None), node)
+            return [_noted(well), leave]
         match node.value:
             case ast.Call(func=ast.Name(id=name)) if name in self._names:
                 return _noted(node, "alone")
@@ -291,7 +225,7 @@ class _Noting(ast.NodeTransformer):
 
     def visit_Import(self, node: ast.Import) -> ast.AST | list[ast.stmt]:
         read = [alias for alias in node.names if (alias.asname or alias.name).partition(".")[0] in self._read]
-        theirs = [alias for alias in read if _stands_for_response(alias.name)]
+        theirs = [alias for alias in read if stands_for_response(alias.name)]
         if not theirs:
             return node
         others = [alias for alias in node.names if alias not in theirs]
@@ -299,7 +233,7 @@ class _Noting(ast.NodeTransformer):
         return ast.copy_location(ast.Import(others + new), node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
-        if _from_response(node):
+        if from_response(node):
             node.module, node.level = _SOLUTION, 0
         return node
 

@@ -15,6 +15,8 @@ _FENCE = re.compile(
     r"(?<![`~])(`{3,}+|~{3,}+)(?:((?:sql|sqlite3?|duckdb|mysql|postgres(?:ql)?)\b)|[^\n`~]*\n)(.*?)(?:\1|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
+_QUOTE = re.compile(r"^[ \t]*(?:>[ \t]?)+", re.MULTILINE)
+_QUOTED_FENCE = re.compile(rf"{_QUOTE.pattern}(?:`{{3}}|~{{3}})", re.MULTILINE)  # Markdown's, of a whole block
 _CODE = re.compile(r"(?<!`)(`+)(?!`)([^`]+)\1(?!`)")
 _CHAT = re.compile(
     r"<\|[\w ]{1,40}\|>|<｜[^｜\n]{1,40}｜>|</?s>|<(?:(?:start|end)_of_turn|[be]os|pad)>|\[/(?:INST|SQL)\]", re.I
@@ -75,6 +77,8 @@ def query_of(response: str) -> str | None:
     code, at the beginning of a line, or behind a colon, "is" or "=". Prose behind it is left out.
     """
     text = _turn(response.rpartition("</think>")[2].partition("<think>")[0])
+    if _QUOTED_FENCE.search(text):
+        text = _QUOTE.sub("", text)
     tagged = False
     for tag in ("answer", "sql"):
         inner = _tagged(text, tag)

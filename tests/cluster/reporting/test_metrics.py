@@ -141,3 +141,13 @@ def test_every_setting_that_a_remedy_names_is_there() -> None:
     fields = RunConfig.model_fields
     for section, name in re.findall(r"\b([a-z]+)\.([a-z_]+)\b", " ".join(REMEDIES.values())):
         assert name in fields[section].annotation.model_fields
+
+
+def test_verdicts_that_a_judge_could_not_give_are_counted_alone_and_in_a_combination() -> None:
+    verdicts = tuple(
+        Verdict(outcome=Outcome.WRONG, score=-1.0, why="", parts=parts)
+        for parts in ({"unread": 1.0}, {"judge.unread": 1.0}, {"unread": 0.0}, {})
+    )
+    one = Summary.of(replace(group([-1.0] * 4), verdicts=verdicts), Times())
+    assert line([one], [])["judge_unread"] == 0.5
+    assert "reward.judge.unread" in alerts(line([one], []))["judge_unread"]

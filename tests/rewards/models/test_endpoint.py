@@ -1,16 +1,17 @@
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from rewards.models.endpoint import Failure, ask
-from rewards.models.judges import JudgeSettings, judge
+from rewards.models.endpoint import Conversation, Failure, Fault, ask
+from rewards.models.judges import JudgeSettings, judge, verdicts
 from rewards.settings import Budget
 from rewards.verdict import Case, Outcome
+from tests.tables import each
 
 Behaviour = Callable[["Handler", dict[str, Any]], None]
 
@@ -100,6 +101,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "garbage": lambda handler, body: handler.reply(200, b"<html>not json</html>"),
     "empty": lambda handler, body: handler.reply(200, b'{"choices": []}'),
     "silent": lambda handler, body: handler.reply(200, b'{"choices": [{"message": {"content": null}}]}'),
+    "too long": lambda handler, body: handler.reply(400, b'{"message": "maximum context length is 1000 tokens"}'),
     "": right,
 }
 
@@ -219,3 +221,64 @@ def test_the_judge_judges_each_case_by_itself(monkeypatch: pytest.MonkeyPatch) -
 def test_the_judge_needs_an_endpoint() -> None:
     with pytest.raises(ValueError, match=r"url must be set to an endpoint"):
         judge([Case(response="", reference="")], JudgeSettings(path="folder"), Budget())
+
+
+def short_of_words(conversations: Sequence[Conversation], seconds: float) -> list[str | Failure]:
+    """A judge with a short context that seldom says a word alone; the response says how it answers."""
+    return [_short_of_words(turns) for turns in conversations]
+
+
+def _short_of_words(turns: Conversation) -> str | Failure:
+    text, again = turns[0]["content"], len(turns) > 1
+    if "broken" in text:
+        return Failure(outcome=Outcome.ERROR, why="status 500")
+    if len(text) > 3000 or "swears" in text:
+        return Failure(outcome=Outcome.ERROR, why="status 400: too long", fault=Fault.REFUSED)
+    if "thinks" in text and not again:
+        return Failure(outcome=Outcome.ERROR, why="no text", fault=Fault.MUTE)
+    if "thinks for ever" in text or "slow" in text:
+        return Failure(outcome=Outcome.TIMEOUT, why="slow") if again or "slow at once" in text else "Hm."
+    if "loops" in text:
+        return "I would say yes, but then again I would say no"
+    return "yes" if "fine" in text else "no" if again else "I think that it says yes"
+
+
+TWICE = [  # response, its outcome with unread = "wrong", with "none", and the part "unread"
+    ("fine", Outcome.CORRECT, Outcome.CORRECT, 0),
+    ("hm", Outcome.WRONG, Outcome.WRONG, 0),
+    ("thinks", Outcome.WRONG, Outcome.WRONG, 0),
+    ("thinks, fine", Outcome.CORRECT, Outcome.CORRECT, 0),
+    ("thinks for ever", Outcome.WRONG, Outcome.ERROR, 1),
+    ("loops", Outcome.WRONG, Outcome.ERROR, 1),
+    ("slow then", Outcome.WRONG, Outcome.ERROR, 1),
+    ("slow at once", Outcome.TIMEOUT, Outcome.TIMEOUT, 0),
+    ("fine " * 1000, Outcome.WRONG, Outcome.WRONG, 0),
+    ("swears", Outcome.WRONG, Outcome.WRONG, 0),
+    ("broken", Outcome.ERROR, Outcome.ERROR, 0),
+]
+
+
+@each(("response", "wrong", "none", "unread"), TWICE)
+def test_no_response_keeps_a_judge_from_its_verdict(
+    response: str, wrong: Outcome, none: Outcome, unread: float
+) -> None:
+    cases = [Case(prompt="q", reference="4", response=response)]
+    (strict,) = verdicts(short_of_words, cases, JudgeSettings(), 10.0)
+    (lax,) = verdicts(short_of_words, cases, JudgeSettings(unread="none"), 10.0)
+    assert (strict.outcome, lax.outcome, strict.parts["unread"]) == (wrong, none, unread)
+
+
+def test_a_question_that_the_judge_refuses_by_itself_is_no_fault_of_a_response() -> None:
+    cases = [Case(prompt="q" * 4000, reference="4", response=response) for response in ("fine", "x" * 9000)]
+    assert [one.outcome for one in verdicts(short_of_words, cases, JudgeSettings(), 10.0)] == [Outcome.ERROR] * 2
+
+
+def test_what_the_endpoint_says_is_told_from_what_it_takes_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    with endpoint(monkeypatch) as server:
+        found = ask(server.url, "m", questions("silent", "empty", "refused", "too long"), 30)
+    assert [one.fault for one in found if isinstance(one, Failure)] == [
+        Fault.MUTE,
+        Fault.ENDPOINT,
+        Fault.ENDPOINT,
+        Fault.REFUSED,
+    ]

@@ -7,8 +7,8 @@ import pytest
 
 from rewards.programs.blocks import response_code
 from rewards.programs.code import CodeSettings, check_code, code, same_output
+from rewards.programs.naming import names_under_test
 from rewards.programs.sandbox import sandbox_problem
-from rewards.programs.testing import names_under_test
 from rewards.settings import Budget
 from rewards.verdict import Case, Outcome, RewardResult
 from tests.canonical import HUMANEVAL, MBPP, WORKING, canonical_cases

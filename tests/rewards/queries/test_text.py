@@ -34,6 +34,8 @@ from tests.tables import each
         ("The query:\n`SELECT a\nFROM t\nWHERE b IN (\nSELECT 1)`", "SELECT a\nFROM t\nWHERE b IN (\nSELECT 1)"),
         ("SELECT `a` FROM `t`\n\nThis takes `a` from `t`.", "SELECT `a` FROM `t`"),
         ("~~~sql\nSELECT 1\n~~~", "SELECT 1"),
+        ("So:\n> ```sql\n> SELECT a\n> FROM t\n> ```\nDone", "SELECT a\nFROM t"),
+        ("> ~~~sql\n> SELECT a FROM t\n> ~~~", "SELECT a FROM t"),
         ("~~~\nSELECT 1;\n~~~\nIt gives:\n~~~\n1\n~~~", "SELECT 1"),
         ("````sql\nSELECT 1 -- ``` \n````", "SELECT 1"),
         ("```\nSELECT 1\n```\n```\n| a |\n```", "SELECT 1"),

@@ -43,12 +43,14 @@ def check_policy(folder: Path, setting: str) -> None:
     """
     config = check_model(folder, setting)
     if "quantization_config" in config:
-        method = dict(config["quantization_config"] or {}).get("quant_method", "an unknown method")
+        held = config["quantization_config"]
+        method = held.get("quant_method", "an unknown method") if isinstance(held, dict) else "an unknown method"
         raise ConfigError(
             f"{folder / 'config.json'} ({setting}) is of weights that are quantised ({method}), which cannot be "
             "trained: give the folder of the model in bfloat16 or float32"
         )
     _check_embedding(tuple(tensors_of(folder, setting)), config, folder, setting)
+    _check_generation_config(folder, setting)
     read = _read_config(folder, setting)
     if config.get("model_type") not in TRIED:
         _check_architecture(read, folder, setting)
@@ -75,7 +77,9 @@ def load_tokenizer(folder: Path, setting: str = "model.path") -> "PreTrainedToke
     for file in sorted(folder.glob("*token*")):
         _refuse_pointer(file, setting)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
     except Exception as failure:  # transformers raises what it likes at a broken file
         raise ConfigError(
@@ -125,7 +129,8 @@ def _weights(folder: Path, setting: str) -> list[Path]:
         _refuse_pointer(index, setting)
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as failure:
+            names = [str(name) for name in names]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
             raise ConfigError(f"{index} ({setting}) is broken ({failure}): download it anew") from failure
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
@@ -202,11 +207,23 @@ def _check_embedding(tensors: Sequence[Tensor], config: Mapping[str, Any], folde
         )
 
 
+def _check_generation_config(folder: Path, setting: str) -> None:
+    """Whether generation_config.json, which the engine reads where it is there, can be read."""
+    file = folder / "generation_config.json"
+    _refuse_pointer(file, setting)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (ValueError, RecursionError) as failure:
+        raise ConfigError(f"{file} ({setting}) is not JSON ({failure}): download it anew, or remove it") from failure
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file} ({setting}) must hold an object, got {type(found).__name__}")
+
+
 def _read_config(folder: Path, setting: str) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     try:
-        found: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+        found: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as failure:  # transformers raises what it likes at settings that it does not know
         raise ConfigError(
             f"transformers does not take {folder / 'config.json'} ({setting}): {type(failure).__name__}: {failure}. "

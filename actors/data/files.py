@@ -229,7 +229,7 @@ def _table_rows(file: Path, lines: Iterator[tuple[int, str]], comma: str, refuse
     table = csv.reader((text for _, text in lines), delimiter=comma)
     try:
         names = next(table, [])
-        _refuse_repeated(file, names)
+        _refuse_repeated(f"{file}:1", names)
         for cells in table:
             place = f"{file}:{table.line_num}"
             if len(cells) == len(names):
@@ -240,17 +240,17 @@ def _table_rows(file: Path, lines: Iterator[tuple[int, str]], comma: str, refuse
         raise DataError(f"{file}:{table.line_num} cannot be read: {failure}") from failure
 
 
-def _refuse_repeated(file: Path, names: list[str]) -> None:
+def _refuse_repeated(place: str, names: list[str]) -> None:
     again = sorted({name for name in names if names.count(name) > 1})
     if again:
-        raise DataError(f"{file}:1 names the column {again[0]!r} more than once")
+        raise DataError(f"{place} names the column {again[0]!r} more than once")
 
 
 def _parquet_rows(file: Path) -> Iterator[FileRow]:
     number = 0
     try:
         with pq.ParquetFile(file) as parquet:
-            _refuse_repeated(file, parquet.schema_arrow.names)
+            _refuse_repeated(str(file), parquet.schema_arrow.names)
             for batch in parquet.iter_batches(BATCH):
                 for row in _microseconds(batch).to_pylist(maps_as_pydicts="lossy"):
                     number += 1

@@ -99,8 +99,8 @@ class Talk:
         )
 
     def markup(self, text: str) -> np.ndarray:
-        """Token ids int32[any number] of an environment's own text, such as "<|im_end|>\\n<|im_start|>user\\n", in which
-        the strings of control tokens are read as these. Never of what somebody else says."""
+        """Token ids int32[any number] of an environment's own text, such as "<|im_start|>user", in which control tokens
+        are read as such. Never of what somebody else says."""
         return self._tokenized(text)
 
     def _text(self, text: str) -> np.ndarray:

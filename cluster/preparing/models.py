@@ -49,10 +49,13 @@ def check_policy(folder: Path, setting: str) -> None:
             f"{folder / 'config.json'} ({setting}) is of weights that are quantised ({method}), which cannot be "
             "trained: give the folder of the model in bfloat16 or float32"
         )
-    _check_embedding(tuple(tensors_of(folder, setting)), config, folder, setting)
+    tensors = tuple(tensors_of(folder, setting))
+    _check_embedding(tensors, config, folder, setting)
     _check_generation_config(folder, setting)
     read = _read_config(folder, setting)
-    if config.get("model_type") not in TRIED:
+    if config.get("model_type") in TRIED:
+        _check_shapes(read, {tensor.name: tensor.shape for tensor in tensors}, folder, setting)
+    else:
         _check_architecture(read, folder, setting)
 
 
@@ -230,6 +233,27 @@ def _read_config(folder: Path, setting: str) -> "PreTrainedConfig":
             "Mend the file, or take a model of an architecture that this version of transformers knows"
         ) from failure
     return found
+
+
+def _check_shapes(config: "PreTrainedConfig", found: Mapping[str, tuple[int, ...]], folder: Path, setting: str) -> None:
+    """Whether the weights hold every parameter that config.json tells of, in its shape."""
+    from learner.models.shapes import wanted_shapes
+
+    try:
+        wanted = wanted_shapes(config)
+    except Exception as failure:  # transformers raises what it likes at sizes that do not go together
+        raise ConfigError(
+            f"no model can be made of {folder / 'config.json'} ({setting}): {type(failure).__name__}: {failure}. "
+            "Download it anew"
+        ) from failure
+    for name, (short, shape) in wanted.items():
+        has = found.get(name, found.get(short))
+        if has != shape:
+            what = "do not hold it" if has is None else f"hold it as {list(has)}"
+            raise ConfigError(
+                f"{folder / 'config.json'} ({setting}) tells of a parameter {name} of shape {list(shape)}, and the "
+                f"weights {what}: config.json and weights are of different models, or a file is missing"
+            )
 
 
 def _check_architecture(config: "PreTrainedConfig", folder: Path, setting: str) -> None:

@@ -29,8 +29,8 @@ def labelled(folder: Path, model: Path, rows: list[dict[str, Any]], *settings: s
     [
         ({"steps": None}, "has no 'steps' (columns there: prompt, steps, reference)"),
         ({"steps": "1"}, "has '1' in column 'steps', expected a list of texts"),
-        ({"steps": []}, "has [] in column 'steps', expected a list of texts"),
-        ({"steps": ["1", 2]}, "has ['1', 2] in column 'steps', expected a list of texts"),
+        ({"steps": []}, "has '[]' in column 'steps', expected a list of texts"),
+        ({"steps": ["1", 2]}, "in column 'steps', expected a list of texts"),
         ({"steps": ["\ud800"]}, "half of a character"),
         ({"steps": ["1" * 2048]}, "has 4 + 2048 tokens, and the model holds 1 to 2047"),
         ({"prompt": "\u65e5"}, "has 0 + 2 tokens, and the model holds 1 to 2047"),

@@ -25,6 +25,13 @@ class WorldSettings(Section):
     slips: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of digit sums in the worked answers that are one off
 
 
+OURS = frozenset(  # what winnow passes to a tokenizer beside data.chat_arguments, or leaves as it is
+    {"conversation", "messages", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message"}
+    | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
+    | {"tokenizer_kwargs", "self"}
+)
+
+
 class DataSettings(Section):
     """The prompts and their reference answers."""
 
@@ -45,7 +52,7 @@ class DataSettings(Section):
     )  # for the chat template, such as {enable_thinking = false}
     system: str = ""  # system message of the chat template, where neither messages nor row bring one
     too_long_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
-    seed: int | None = None  # of the order of the prompts; unset: run.seed
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None  # of the order of the prompts; unset: run.seed
     stored: str = ""  # a Parquet file or folder of graded responses to train from, such as a run's `trajectories`
     stored_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the groups that come from there; 1 samples nothing
 
@@ -69,6 +76,20 @@ class DataSettings(Section):
         last = [column.rpartition(".")[2] for column in columns]
         return {name if last.count(name) == 1 else column: column for name, column in zip(last, columns, strict=True)}
 
+    @field_validator("answer_column")
+    @classmethod
+    def _names_a_column(cls, value: str | tuple[str, ...] | dict[str, str]) -> str | tuple[str, ...] | dict[str, str]:
+        if not value:
+            raise ValueError(f"must name a column, got {value!r}")
+        return value
+
+    @field_validator("chat_arguments")
+    @classmethod
+    def _are_for_the_template(cls, value: dict[str, bool | int | float | str]) -> dict[str, bool | int | float | str]:
+        if taken := sorted(OURS & set(value)):
+            raise ValueError(f"must be arguments of the chat template; winnow itself says what {taken[0]!r} is")
+        return value
+
     @field_validator("template")
     @classmethod
     def _has_the_prompt(cls, value: str) -> str:
@@ -84,7 +105,7 @@ class DataSettings(Section):
 
 def check_rows(value: str) -> str:
     """A slice of rows as text, checked."""
-    if value and not re.fullmatch(r"(-?\d+)?:(-?\d+)?", value):
+    if value and not re.fullmatch(r"(-?[0-9]{1,18})?:(-?[0-9]{1,18})?", value):
         raise ValueError(f"must be start:end, such as 0:1000 or -500:, got {value!r}")
     return value
 

@@ -136,7 +136,7 @@ def _add_grading(commands: Commands) -> None:
         commands,
         "label",
         _label,
-        kept="nothing was written",
+        kept="the rows labelled so far are written",
         help="label reasoning steps by rollouts",
         description="Completes each step of each response several times and writes how many completions were right, to "
         "train a process reward model on (arXiv 2312.08935).",
@@ -253,9 +253,9 @@ def _label(options: argparse.Namespace) -> int:
     if not config.model.path:
         raise ConfigError("winnow label needs model.path=FOLDER: the model that completes the steps")
     on_cpu = not any(resources["GPU"] for resources in this_machine().values())
-    count = label_file(options.steps, config, options.out, completions=options.completions, on_cpu=on_cpu)
-    say(f"done: {count} rows with labels in {options.out}")
-    return 0
+    done = label_file(options.steps, config, options.out, completions=options.completions, on_cpu=on_cpu)
+    say(f"done: {done.rows} rows with labels in {options.out}")
+    return EXIT_MISTAKE if done.left_out else 0
 
 
 def _report(options: argparse.Namespace) -> int:

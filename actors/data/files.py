@@ -6,6 +6,7 @@ import glob
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,18 @@ UNICODE = {  # the byte order marks at the beginning of a file; that of UTF-32 b
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+KINDS = {  # how files begin that are written otherwise than their names say, and what to do with them
+    b"\x1f\x8b": "is compressed with gzip: give it a name that ends in .gz",
+    b"PAR1": "is Parquet: give it a name that ends in .parquet",
+    b"PK\x03\x04": "is a zip archive or a spreadsheet: unpack it, or save it as CSV",
+    b"\x28\xb5\x2f\xfd": "is compressed with zstd: unpack it",
+    b"BZh": "is compressed with bzip2: unpack it",
+    b"\xfd7zXZ": "is compressed with xz: unpack it",
+    b"<!DOCTYPE": "is a page of HTML, such as one that asks to log in: download the file itself",
+    b"<html": "is a page of HTML, such as one that asks to log in: download the file itself",
+}
+ARRAY = re.compile(r"\s*\[\s*(?:\{|$)")  # how an array of rows begins in a file that should have one in each line
+ADDRESS = re.compile(r"[a-z][a-z0-9+]*:/+", re.IGNORECASE)  # a slash is lost where it has been read as a path
 BATCH = 1024  # rows of a Parquet file that are read at a time
 
 
@@ -75,6 +88,8 @@ def files_of(path: str) -> list[Path]:
         if not found:
             raise DataError(f"no file matches {path}")
         return found
+    if ADDRESS.match(path):
+        raise DataError(f"{path} is an address and no file: download it, and give the file")
     raise DataError(f"there is no data file {path}")
 
 
@@ -105,6 +120,8 @@ def _read_file(file: Path, refuse: Refuse) -> Iterator[FileRow]:
     try:
         with file.open("rb") as opened:
             start = opened.read(len(LFS_POINTER))
+        if not file.name.lower().endswith((".gz", ".parquet")):
+            _refuse_another_kind(file, start)
         if start == LFS_POINTER:
             raise DataError(f"{file} is a pointer of Git LFS and not the data: run `git lfs pull` where it came from")
         if kind == ".parquet":
@@ -114,6 +131,14 @@ def _read_file(file: Path, refuse: Refuse) -> Iterator[FileRow]:
             yield from _text_rows(file, kind, stream, refuse)
     except (OSError, EOFError, zlib.error) as failure:  # what gzip raises for a cut or damaged file
         raise DataError(f"{file} cannot be read: {failure}") from failure
+
+
+def _refuse_another_kind(file: Path, start: bytes) -> None:
+    for beginning, what in KINDS.items():
+        if start.startswith(beginning):
+            raise DataError(f"{file} {what}")
+    if start and not start.startswith(tuple(UNICODE)) and b"\0" in (start[:1], start[1:2]):
+        raise DataError(f"{file} is UTF-16 or UTF-32 without its byte order mark, or no text: save it as UTF-8")
 
 
 def _text_rows(file: Path, kind: str, stream: BinaryIO | gzip.GzipFile, refuse: Refuse) -> Iterator[FileRow]:
@@ -129,7 +154,13 @@ def _text_rows(file: Path, kind: str, stream: BinaryIO | gzip.GzipFile, refuse: 
         if len(texts) > 1 and _is_one_object("".join(text for _, text in texts)):
             raise DataError(f"{file} holds one object; give an array of rows, or one row in each line")
         lines = iter(texts)
+    before = list[tuple[int, str]]()
     for line, text in lines:
+        if not before and text.strip():
+            before.append((line, text))
+            if ARRAY.match(text):
+                yield from _array_rows(file, "\n" * (line - 1) + text + "".join(more for _, more in lines), refuse)
+                return
         if text.strip():
             yield from _object(f"{file}:{line}", text, refuse)
 
@@ -198,9 +229,7 @@ def _table_rows(file: Path, lines: Iterator[tuple[int, str]], comma: str, refuse
     table = csv.reader((text for _, text in lines), delimiter=comma)
     try:
         names = next(table, [])
-        again = sorted({name for name in names if names.count(name) > 1})
-        if again:
-            raise DataError(f"{file}:1 names the column {again[0]!r} more than once")
+        _refuse_repeated(f"{file}:1", names)
         for cells in table:
             place = f"{file}:{table.line_num}"
             if len(cells) == len(names):
@@ -211,19 +240,25 @@ def _table_rows(file: Path, lines: Iterator[tuple[int, str]], comma: str, refuse
         raise DataError(f"{file}:{table.line_num} cannot be read: {failure}") from failure
 
 
+def _refuse_repeated(place: str, names: list[str]) -> None:
+    again = sorted({name for name in names if names.count(name) > 1})
+    if again:
+        raise DataError(f"{place} names the column {again[0]!r} more than once")
+
+
 def _parquet_rows(file: Path) -> Iterator[FileRow]:
     number = 0
     try:
         with pq.ParquetFile(file) as parquet:
+            _refuse_repeated(str(file), parquet.schema_arrow.names)
             for batch in parquet.iter_batches(BATCH):
-                for row in _microseconds(batch).to_pylist():
+                for row in _microseconds(batch).to_pylist(maps_as_pydicts="lossy"):
                     number += 1
                     yield FileRow(place=f"{file}:{number}", cells=row)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as failure:
         where = f" behind row {number}" if number else ""
-        raise DataError(
-            f"{file} cannot be read as Parquet{where}: {str(failure).splitlines()[0]}. It may be cut: copy it again"
-        ) from failure
+        why = str(failure).splitlines()[0].rstrip(".")
+        raise DataError(f"{file} cannot be read as Parquet{where}: {why}. It may be cut: copy it again") from failure
 
 
 def _microseconds(batch: pa.RecordBatch) -> pa.RecordBatch:

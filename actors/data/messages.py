@@ -1,5 +1,8 @@
 """Prompts that are chat messages, as datasets hold them: found, checked and brought to one form."""
 
+import ast
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +10,7 @@ from typing import Any
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}  # of ShareGPT and its like
 SYSTEM_ROLES = ("system", "developer")
 NAMES = (("role", "content"), ("from", "value"))  # of the two parts of a message
+WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")  # how a list of them begins as text
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,26 @@ def messages_in(cell: Any) -> tuple[Message, ...] | None:
     return messages
 
 
+def written_messages(text: str) -> tuple[Message, ...] | None:
+    """The messages of a text that is nothing but a list of them, as JSON or in Python's way: so do tables without
+    nested columns hold them. None for any other text.
+
+    Raises:
+        ValueError: it begins as such a list and cannot be read, or see `messages_in`.
+    """
+    if not WRITTEN.match(text):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(text.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return messages_in(found) if isinstance(found, list) else None
+    raise ValueError(
+        f"holds a text that begins as chat messages and cannot be read as such: {text[:80]!r}. Write them as JSON"
+    )
+
+
 def question_of(asked: Asked) -> str:
     """What was asked, for judges and for people: a text as it is, one user's message, or all turns with their roles."""
     if isinstance(asked, str):
@@ -64,8 +88,9 @@ def _message(number: int, item: Any, names: tuple[str, str]) -> Message:
     if not _has(item, names):
         raise ValueError(f"holds a message {number} without {names[0]!r} and {names[1]!r}: {str(item)[:80]!r}")
     role, content = item[names[0]], item[names[1]]
-    if not isinstance(role, str) or not role:
+    if not isinstance(role, str) or not role.isascii() or not role.isprintable() or not role.strip():
         raise ValueError(f"holds a message {number} whose role is {role!r}, expected a text such as 'user'")
+    role = role.strip().lower()
     return Message(role=ROLES.get(role, role), content=_content(number, content))
 
 

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def no_tokens(text: str) -> str:
+    """What to say of a prompt that the tokenizer makes nothing of."""
+    return f"is no token of the tokenizer, which knows no character of {text[:80]!r}: take the model's own tokenizer"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedPrompts:
     """The prompts of the data that can be used."""
@@ -52,6 +57,8 @@ def load_prompts(
         texts = [renderer.render_row(row) for row in rows]
         fitting = 0
         for row, text, ids in zip(rows, texts, renderer.tokens(texts), strict=True):
+            if not ids:
+                raise DataError(f"{row.place} {no_tokens(text)}")
             tokens = np.array([*before, *ids], np.int32)
             sizes.append(tokens.size)
             if tokens.size <= max_prompt_tokens:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
@@ -9,9 +10,11 @@ from decimal import Decimal
 from typing import Any
 
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
-from actors.data.messages import Asked, messages_in
+from actors.data.messages import Asked, messages_in, written_messages
 from actors.errors import DataError
 from actors.settings import DataSettings
+
+INDEX = re.compile(r"-?[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ def asked_of(row: FileRow, column: str) -> Asked:
         ValueError: there is neither.
     """
     cell = cell_at(row.cells, column)
-    messages = messages_in(cell)
+    messages = written_messages(cell) if isinstance(cell, str) else messages_in(cell)
     if messages is None:
         if isinstance(cell, Mapping | list | tuple):
             raise ValueError(
@@ -88,7 +91,7 @@ def asked_of(row: FileRow, column: str) -> Asked:
             )
         return text_in(row, column)
     for message in messages:
-        text_of(message.content)
+        _of_column(column, message.content)
     if messages[-1].role == "user" and not messages[-1].content.strip():
         raise ValueError(f"has in column {column!r} a user's message without text")
     return messages
@@ -110,6 +113,10 @@ def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:
         raise ValueError(
             f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})"
         )
+    return _of_column(column, cell)
+
+
+def _of_column(column: str, cell: Any) -> str:
     try:
         return text_of(cell)
     except ValueError as problem:
@@ -117,15 +124,16 @@ def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:
 
 
 def cell_at(cells: Mapping[str, Any], column: str) -> Any:
-    """The value of a column, None where there is none. A column with that very name comes before a path with dots."""
+    """The value of a column, None where there is none. A column with that very name comes before a path with dots, in
+    which a number is a place in a list, from its end with a minus."""
     if column in cells:
         return cells[column]
     found: Any = cells
     for name in column.split("."):
         if isinstance(found, Mapping):
             found = found.get(name)
-        elif isinstance(found, Sequence) and not isinstance(found, str) and name.isdecimal():
-            found = found[int(name)] if int(name) < len(found) else None
+        elif isinstance(found, Sequence) and not isinstance(found, str) and INDEX.fullmatch(name):
+            found = found[int(name)] if -len(found) <= int(name) < len(found) else None
         else:
             return None
     return found
@@ -195,6 +203,11 @@ def _scalar(cell: Any) -> str:
 def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[DataRow]:
     places = list(read_files(path, refuse))
     start, end = data.slice
+    if data.system_column and places and all(cell_at(row.cells, data.system_column) is None for row in places):
+        raise DataError(
+            f"no row of {path} has a column {data.system_column!r} (data.system_column; columns there: "
+            f"{', '.join(names_in(places[0].cells))})"
+        )
     rows = []
     for row in places[start:end]:
         try:
@@ -210,7 +223,7 @@ def _row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
     return DataRow(
         place=row.place,
         prompt=asked_of(row, data.prompt_column),
-        system="" if system is None else text_of(system),
+        system="" if system is None else _of_column(data.system_column, system),
         reward=text_in(row, data.reward_column) if data.reward_column else reward,
         reference=_reference(row, data),
         parts=_parts(answer),

@@ -11,6 +11,7 @@ from actors.settings import DataSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+STANDIN = "zqcontentqz"  # a content that no template holds
 
 
 class Renderer:
@@ -30,6 +31,12 @@ class Renderer:
         self._chat = data.chat if data.chat is not None else bool(has or data.chat_template)
         self._template = _chosen_template(data.chat_template, has) if self._chat else None
         self._leading = [] if self._chat else leading_tokens(tokenizer)
+        self._leaves_out = tuple(role for role in ("system", "user") if self._chat and self._is_left_out(role))
+        if "user" in self._leaves_out:
+            raise DataError(
+                "the chat template leaves out what the user says, so every prompt would be the same: set "
+                "data.chat_template to another one, or data.chat to false"
+            )
 
     def render(self, asked: Asked, system: str = "") -> str:
         """The text that the policy sees.
@@ -55,25 +62,42 @@ class Renderer:
             messages[last] = Message("user", self._fill(messages[last].content))
         if messages[0].role not in SYSTEM_ROLES and (system or self._data.system):
             messages.insert(0, Message("system", system or self._data.system))
-        goes_on = messages[-1].role == "assistant"
-        tokenizer: Any = self._tokenizer
-        extra = {"chat_template": self._template} if self._template else {}
-        try:
-            text = tokenizer.apply_chat_template(
-                [{"role": message.role, "content": message.content} for message in messages],
-                tokenize=False,
-                add_generation_prompt=not goes_on,
-                **({"continue_final_message": True} if goes_on else {}),
-                **extra,
-                **self._data.chat_arguments,
+        if (left_out := messages[0].role) in self._leaves_out:
+            raise DataError(
+                f"the chat template leaves out the {left_out} message: put its text into data.template, or set "
+                "data.chat_template to another template"
             )
+        try:
+            return self._templated(messages)
         except Exception as failure:  # a template is a program and raises what it likes
             roles = ", ".join(message.role for message in messages)
             raise DataError(
                 f"the chat template refuses the messages ({roles}): {failure}. Where it knows no system message, put "
                 "the text into data.template; another template is set by data.chat_template"
             ) from failure
-        return str(text)
+
+    def _templated(self, messages: Sequence[Message]) -> str:
+        """The messages in the chat template; it raises what it likes."""
+        goes_on = messages[-1].role == "assistant"
+        tokenizer: Any = self._tokenizer
+        return str(
+            tokenizer.apply_chat_template(
+                [{"role": message.role, "content": message.content} for message in messages],
+                tokenize=False,
+                add_generation_prompt=not goes_on,
+                **({"continue_final_message": True} if goes_on else {}),
+                **({"chat_template": self._template} if self._template else {}),
+                **self._data.chat_arguments,
+            )
+        )
+
+    def _is_left_out(self, role: str) -> bool:
+        """Whether the template takes a message of this role and shows nothing of it."""
+        messages = [Message("system", STANDIN)] if role == "system" else []
+        try:
+            return STANDIN not in self._templated([*messages, Message("user", "a" if messages else STANDIN)])
+        except Exception:  # a template that refuses them says so where they come
+            return False
 
     def render_row(self, row: DataRow) -> str:
         """The text that the policy sees of a row.
@@ -81,10 +105,18 @@ class Renderer:
         Raises:
             DataError: see `render`; the row is named.
         """
+        return self.render_asked(row.place, row.prompt, row.system)
+
+    def render_asked(self, place: str, asked: Asked, system: str = "") -> str:
+        """The text that the policy sees of what the row at a place asks.
+
+        Raises:
+            DataError: see `render`; the place is named.
+        """
         try:
-            return self.render(row.prompt, row.system)
+            return self.render(asked, system)
         except DataError as problem:
-            raise DataError(f"{row.place}: {problem}") from problem
+            raise DataError(f"{place}: {problem}") from problem
 
     def tokens(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of rendered prompts. What a tokenizer sets before a plain text, such as BOS, stands before each; a
@@ -127,7 +159,9 @@ def _chosen_template(asked: str, has: Any) -> str | None:
         file = Path(asked)
         if file.is_file():
             try:
-                return file.read_text(encoding="utf-8")
+                if text := file.read_text(encoding="utf-8-sig"):
+                    return text
+                raise DataError(f"{file} (data.chat_template) is empty")
             except UnicodeDecodeError as failure:
                 raise DataError(f"{file} (data.chat_template) is not UTF-8: save it as that") from failure
         known = f"; the tokenizer names {', '.join(names)}" if names else ""

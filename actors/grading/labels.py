@@ -13,6 +13,7 @@ from actors.engines import Sampler, sampling_for, start_engine
 from actors.remote import answer
 from actors.settings import RolloutSettings
 from actors.types import EngineSpec, Purpose
+from rewards.models.plain import plain
 from rewards.shaping import hard_label, soft_label
 from rewards.verdict import Outcome
 
@@ -35,12 +36,13 @@ class Completer:
         """Starts the engine, once."""
         self._engine = self._engine or start_engine(self._spec)
 
-    async def complete(self, text: str, count: int, rollout: RolloutSettings) -> list[str]:
-        """`count` texts, sampled, that the model goes on with behind this one."""
+    async def complete(self, prompt: Sequence[int], begun: str, count: int, rollout: RolloutSettings) -> list[str]:
+        """`count` texts, sampled, that the model goes on with behind a prompt and the beginning of a response. No text
+        in that beginning is read as a control token."""
         if self._engine is None:
             raise RuntimeError("the completer has not been started (start)")
         tokenizer = self._engine.tokenizer
-        tokens = tokenizer(text, add_special_tokens=False)["input_ids"]
+        tokens = [*prompt, *tokenizer(plain(begun, tokenizer), add_special_tokens=False)["input_ids"]]
         sampling = replace(
             sampling_for(Purpose.LABEL, rollout),
             max_tokens=min(rollout.max_new_tokens, self._engine.max_model_len - len(tokens)),
@@ -66,9 +68,9 @@ class CompleterClient:
         """Starts the engine, once."""
         await answer(self.handle.start.remote(), COMPLETER)
 
-    async def complete(self, text: str, count: int) -> list[str]:
-        """`count` texts that may follow this one."""
-        return await answer(self.handle.complete.remote(text, count, self._rollout), COMPLETER)
+    async def complete(self, prompt: Sequence[int], begun: str, count: int) -> list[str]:
+        """`count` texts that may follow a prompt and the beginning of a response."""
+        return await answer(self.handle.complete.remote(prompt, begun, count, self._rollout), COMPLETER)
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""

@@ -14,6 +14,7 @@ import numpy as np
 from actors.engines import Completion, Sampler, Sampling
 from actors.types import Finish, Prompt, Trajectory
 from rewards import Case, Verdict
+from rewards.models.plain import plain
 
 Grade = Callable[[Case], Awaitable[Verdict]]
 
@@ -40,12 +41,15 @@ class Talk:
         self._turns: list[Turn] = []
         self.sampled_at = time.time()  # wall clock at the end of the last turn, seconds since 1970
 
-    async def __call__(self, added: str | np.ndarray = "") -> Turn:
-        """Appends text, or token ids int32[any number], that nobody trains on, then samples a turn of the policy.
+    async def __call__(self, *added: str | np.ndarray) -> Turn:
+        """Appends texts, or token ids int32[any number], that nobody trains on, then samples a turn of the policy.
 
-        When the conversation has no room left, the turn is empty and its finish is LENGTH.
+        A text is only text: what tools, users and data say opens no turn and ends none. What opens and ends turns is
+        given as token ids, see `markup`. When the conversation has no room left, the turn is empty and its finish is
+        LENGTH.
         """
-        self._append(_unsampled(self._tokenized(added) if isinstance(added, str) else added), sampled=False)
+        for piece in added:
+            self._append(_unsampled(self._text(piece) if isinstance(piece, str) else piece), sampled=False)
         size = sum(part.tokens.tokens.size for part in self._stream)
         left = min(self._sampling.max_tokens - self.new_tokens, self._engine.max_model_len - size)
         turn = await self._sampled(left) if left > 0 else Turn(text="", tokens=0, finish=Finish.LENGTH)
@@ -93,6 +97,14 @@ class Talk:
             finish=self._turns[-1].finish,
             text=self.response,
         )
+
+    def markup(self, text: str) -> np.ndarray:
+        """Token ids int32[any number] of an environment's own text, such as "<|im_start|>user", in which control tokens
+        are read as such. Never of what somebody else says."""
+        return self._tokenized(text)
+
+    def _text(self, text: str) -> np.ndarray:
+        return self._tokenized(plain(text, self._engine.tokenizer))
 
     def _tokenized(self, text: str) -> np.ndarray:
         ids = self._engine.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []

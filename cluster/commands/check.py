@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from actors.data.files import BadRow, files_of
 from actors.data.messages import question_of
+from actors.data.prompts import no_tokens
 from actors.data.reading import DataRow, read_data, read_worked
 from actors.data.rendering import Renderer
 from actors.errors import DataError
@@ -32,6 +34,15 @@ WIDE = 100  # letters of a text that is shown
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenPrompt:
+    """A prompt as the model sees it."""
+
+    row: DataRow
+    text: str  # in its templates
+    tokens: int  # how many
+
+
 def check_data(config: GradingConfig | RunConfig, say: Say, graders: Graders) -> int:
     """Says what is there and what is wrong with it; the number of bad rows.
 
@@ -44,11 +55,11 @@ def check_data(config: GradingConfig | RunConfig, say: Say, graders: Graders) ->
     try:
         bad, rows = _check_prompts(config, config.data, tokenizer, say, graders)
         if isinstance(config, RunConfig):
-            if config.eval.every and (config.eval.path or config.eval.rows):
+            if config.eval.path or config.eval.rows:
                 more, heldout = _check_prompts(config, heldout_data(config), tokenizer, say, graders)
                 bad += more
                 say(f"held-out prompts that are trained on, too: {_shared(rows, heldout)} of {len(heldout)}")
-            if (config.warmup.updates or config.algorithm.imitation) and config.warmup.path:
+            if config.warmup.path:
                 bad += _check_worked(config, tokenizer, say)
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
@@ -76,13 +87,16 @@ def _check_prompts(
     if bad:
         say(f"rows that cannot be read: {len(bad)}")
     if not rows:
+        advice = ". Set data.prompt_column and data.answer_column to columns of the file; dots reach into objects"
         raise ConfigError(
-            f"no row of {', '.join(data.paths)} can be used" + (f": {bad[0]}" if bad else ", there is none") + ". Set "
-            "data.prompt_column and data.answer_column to columns of the file; dots reach into objects"
+            f"no row of {', '.join(data.paths)} can be used"
+            + (f": {bad[0]}" if bad else ", there is none")
+            + advice * any("column" in one.problem for one in bad)
         )
     if tokenizer is not None:
-        rows = _rendered(Renderer(data, tokenizer), rows, bad)
-        for line in _as_the_model_sees(config, data, rows, tokenizer) if rows else ():
+        seen = _rendered(Renderer(data, tokenizer), rows, bad)
+        rows = [prompt.row for prompt in seen]
+        for line in _as_the_model_sees(config, seen, tokenizer, bad) if rows else ():
             say(line)
     unusable = bad_references(rows, config.reward, graders)
     places = {row.place for row in unusable}
@@ -93,16 +107,22 @@ def _check_prompts(
     return [*bad, *unusable, *_gold(config, good, say, graders)], good
 
 
-def _rendered(renderer: Renderer, rows: Sequence[DataRow], bad: list[BadRow]) -> list[DataRow]:
-    """The rows that the templates take; the others are added to `bad`."""
-    taken = []
+def _rendered(renderer: Renderer, rows: Sequence[DataRow], bad: list[BadRow]) -> list[SeenPrompt]:
+    """The prompts that the templates take and the tokenizer knows something of; the others are added to `bad`."""
+    taken, texts = [], []
     for row in rows:
         try:
-            renderer.render(row.prompt, row.system)
+            texts.append(renderer.render(row.prompt, row.system))
             taken.append(row)
         except DataError as problem:
             bad.append(BadRow(place=row.place, problem=f"cannot be rendered: {problem}"))
-    return taken
+    seen = []
+    for row, text, ids in zip(taken, texts, renderer.tokens(texts), strict=True):
+        if ids:
+            seen.append(SeenPrompt(row=row, text=text, tokens=len(ids)))
+        else:
+            bad.append(BadRow(place=row.place, problem=no_tokens(text)))
+    return seen
 
 
 def _samples(rows: Sequence[DataRow]) -> list[str]:
@@ -187,18 +207,26 @@ def _check_worked(config: RunConfig, tokenizer: "PreTrainedTokenizerBase | None"
 
 def _as_the_model_sees(
     config: GradingConfig | RunConfig,
-    data: DataSettings,
-    rows: Sequence[DataRow],
+    seen: Sequence[SeenPrompt],
     tokenizer: "PreTrainedTokenizerBase",
+    bad: list[BadRow],
 ) -> list[str]:
-    """Lengths of the prompts, the first one, and what of the texts the tokenizer does not know or takes for control."""
-    renderer = Renderer(data, tokenizer)
-    texts = [renderer.render_row(row) for row in rows]
-    ids = renderer.tokens(texts)
-    sizes = np.array([len(found) for found in ids])
+    """Lengths of the prompts, the first one, and what of the texts the tokenizer does not know or takes for control.
+    Prompts that are too long are added to `bad`, where they are more than a run leaves out."""
+    rows, texts = [prompt.row for prompt in seen], [prompt.text for prompt in seen]
+    sizes = np.array([prompt.tokens for prompt in seen])
     low, middle, high, top = np.quantile(sizes, [0.0, 0.5, 0.99, 1.0]).astype(int)
     positions, new = positions_of(Path(config.model.path)), config.rollout.max_new_tokens
     long = int((sizes > positions - new).sum())
+    if long > config.data.too_long_share * len(seen):
+        problem = (
+            f"leaves no room for a response: more such rows than data.too_long_share = {config.data.too_long_share}"
+        )
+        bad += [
+            BadRow(place=prompt.row.place, problem=f"has {prompt.tokens} tokens and {problem}")
+            for prompt in seen
+            if prompt.tokens > positions - new
+        ]
     lines = [
         f"prompt tokens: {low} to {top}, median {middle}, 99th percentile {high}",
         f"prompts that leave no room for {new} new tokens (rollout.max_new_tokens) in {positions} positions: {long}",
@@ -209,6 +237,12 @@ def _as_the_model_sees(
     if holding:
         lines.append(
             f"prompts whose text holds special tokens, read by the model as such: {len(holding)}, first {holding[0]}"
+        )
+    ending = [row.place for row in rows if not isinstance(row.prompt, str) and row.prompt[-1].role == "assistant"]
+    if ending:
+        lines.append(
+            "prompts that end with what the assistant says, which the policy reads and continues (does it hold the "
+            f"answer?): {len(ending)}, first {ending[0]}"
         )
     of_prompts = _unknown(tokenizer, "prompts", texts)
     return [*lines, *of_prompts, *_unknown(tokenizer, "answers", [row.reference for row in rows])]

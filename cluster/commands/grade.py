@@ -11,14 +11,14 @@ from typing import Any, TextIO
 
 from rich.table import Table
 
-from actors.data.files import BadRow, FileRow, read_files
+from actors.data.files import BadRow, FileRow, files_of, read_files
 from actors.data.reading import text_of
 from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
 from cluster.preparing.graders import Graders, progress
 from cluster.reporting.terminal import console, plain
-from rewards import Case, Outcome, Question, Verdict
+from rewards import Case, JudgeSettings, Outcome, Question, Verdict
 
 NEEDED = ("response", "reference")
 SHOWN = 20  # bad rows that are named one by one
@@ -64,19 +64,46 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
     if not asked:
         raise ConfigError(f"no row of {path} can be graded" + (f": {bad[0]}" if bad else ": it holds none"))
     counts: Counter[tuple[str, str]] = Counter()
-    with Graders(workers) as graders, _writer(out) as file:
-        verdicts = progress(_verdicts(graders, [each.question for each in asked], groups), "grading", len(asked))
-        for each, verdict in zip(asked, verdicts, strict=True):
-            print(_line(each.row.cells | _found(verdict)), file=file, flush=True)
-            counts.update(_cells(each.question.reward, each.row.cells, verdict))
+    with Graders(workers) as graders:
+        check_rewards([each.question for each in asked], graders)
+        with writer(path, out) as file:
+            verdicts = progress(_verdicts(graders, [each.question for each in asked], groups), "grading", len(asked))
+            for each, verdict in zip(asked, verdicts, strict=True):
+                print(line_of(each.row.cells | _found(verdict)), file=file, flush=True)
+                counts.update(_cells(each.question.reward, each.row.cells, verdict))
+    console(sys.stderr).print(summary(counts))
+    name_left_out(bad, len(bad) + len(asked), "graded")
+    return len(bad)
+
+
+def name_left_out(bad: Sequence[BadRow], rows: int, done: str) -> None:
+    """Names the rows on stderr that could not be graded or labelled, of so many."""
     terminal = console(sys.stderr)
-    terminal.print(summary(counts))
     for one in bad[:SHOWN]:
         terminal.print(plain(str(one)))
     if bad:
         more = f", of which the first {SHOWN} are named above" if len(bad) > SHOWN else ""
-        terminal.print(f"rows that could not be graded: {len(bad)} of {len(bad) + len(asked)}{more}")
-    return len(bad)
+        terminal.print(f"rows that could not be {done}: {len(bad)} of {rows}{more}")
+
+
+def check_rewards(questions: Sequence[Question], graders: Graders) -> None:
+    """Whether the rewards that are asked can be used as they are set; each is looked at once.
+
+    Raises:
+        ConfigError: one cannot, such as one whose file does not load.
+    """
+    first = {question.reward: question for question in reversed(questions)}
+    for reward, question in sorted(first.items()):
+        settings = question.settings
+        for leaf, section in settings.leaves(reward).items():
+            if isinstance(section, JudgeSettings) and not section.url:
+                raise ConfigError(
+                    f"reward.{leaf}.url must be set to an endpoint, such as http://host:8000/v1: only a training run "
+                    f"hosts a judge, got {section.url!r}"
+                )
+        (problem,) = graders.problems(reward, [question.case.reference], settings)
+        if problem.startswith("reward."):
+            raise ConfigError(problem)
 
 
 def summary(counts: Counter[tuple[str, str]]) -> Table:
@@ -105,6 +132,8 @@ def _question(row: FileRow, config: GradingConfig) -> Question:
     if reward not in config.reward.names:
         raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
     text = {name: _text(name, cells.get(name)) for name in (*NEEDED, "prompt")}
+    if (expected := cells.get("expected")) not in (None, "correct", "wrong"):
+        raise ValueError(f"has {expected!r} in column 'expected', expected correct or wrong")
     case = Case(
         response=text["response"],
         reference=text["reference"],
@@ -181,7 +210,7 @@ def _verdicts(graders: Graders, questions: Sequence[Question], groups: Sequence[
         yield early.pop(place) if place in grouped else next(alone)
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def line_of(row: Mapping[str, Any]) -> str:
     """A row as one line of JSON; what cannot be encoded is escaped."""
     line = json.dumps(row, ensure_ascii=False, default=str)
     return line if _encodes(line) else json.dumps(row, default=str)
@@ -203,17 +232,24 @@ def _found(verdict: Verdict) -> dict[str, Any]:
 def _cells(reward: str, row: Mapping[str, Any], verdict: Verdict) -> Iterator[tuple[str, str]]:
     yield reward, "cases"
     yield reward, verdict.outcome.value
-    if "expected" in row:
+    if row.get("expected") is not None:
         yield reward, "expected"
         if (row["expected"] == "correct") is (verdict.outcome is Outcome.CORRECT) and verdict.outcome.scored:
             yield reward, "right"
 
 
 @contextmanager
-def _writer(out: Path | None) -> Iterator[TextIO]:
+def writer(path: Path, out: Path | None) -> Iterator[TextIO]:
+    """The file for the rows of the files at `path`, stdout where none is given.
+
+    Raises:
+        ConfigError: it cannot be written, or is one of these files.
+    """
     if out is None:
         yield sys.stdout
         return
+    if any(out.resolve() == file.resolve() for file in files_of(str(path))):
+        raise ConfigError(f"{out} (--out) is the file that is read: give another")
     try:
         with out.open("w", encoding="utf-8") as file:
             yield file

@@ -1,26 +1,32 @@
 """Labels of reasoning steps for a file of responses, to train a process reward model on."""
 
 import asyncio
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import ray
 
-from actors.data.files import FileRow, read_files
+from actors.data.files import BadRow, FileRow, read_files
 from actors.data.messages import question_of
-from actors.data.reading import asked_of, text_in
+from actors.data.reading import asked_of, text_in, text_of
 from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.grading.labels import Completer, CompleterClient, StepLabel, label_steps
 from actors.settings import GeneratorSettings
 from actors.types import EngineSpec
+from cluster.commands.grade import check_rewards, line_of, name_left_out, writer
 from cluster.config.errors import ConfigError
+from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig
 from cluster.preparing.graders import Graders
+from cluster.preparing.models import check_policy, load_tokenizer
 from rewards import Case, Outcome, Question
+from rewards.models.plain import plain
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 NEEDED = ("prompt", "steps", "reference")
 CPU_ENVIRONMENT = {  # of an engine on the CPU, as in a run
@@ -33,11 +39,31 @@ CPU_ENVIRONMENT = {  # of an engine on the CPU, as in a run
 }
 
 
-def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int = 8, on_cpu: bool = True) -> int:
-    """Writes every row with `labels`, one for each of its steps; gives the number of rows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """What came of a file."""
+
+    rows: int  # that have labels
+    left_out: int  # that could not be labelled
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """A row and what its labels are made of."""
+
+    row: FileRow
+    prompt: tuple[int, ...]  # token ids, in its templates
+    steps: tuple[str, ...]  # that together are the response
+    size: int  # tokens of the prompt and the steps
+    question: Question  # what is asked about a response; its own is empty
+
+
+def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int = 8, on_cpu: bool = True) -> Labelled:
+    """Writes every row with `labels`, one for each of its steps, as they come and in the order of the file.
 
     Starts Ray on this machine, and in it an engine with the weights of `model.path`. It completes the response from
-    behind each step `completions` times, and the reward grades each whole response.
+    behind each step `completions` times, and the reward grades each whole response. Rows that cannot be labelled are
+    named on stderr and left out.
 
     Args:
         path: JSON lines or Parquet with `prompt`, `steps` (a list of texts that together are the response) and
@@ -48,47 +74,76 @@ def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int
         on_cpu: whether the engine runs on the CPU instead of a GPU.
 
     Raises:
-        ConfigError: the file cannot be read, or a row lacks what it needs; file and line are named.
+        ConfigError: the file, the model or a reward cannot be used, or no row can be labelled.
     """
+    bad: list[BadRow] = []
+    check_policy(Path(config.model.path), "model.path")
+    tokenizer = load_tokenizer(Path(config.model.path))
     try:
-        rows = list(read_files(str(path)))
+        renderer = Renderer(config.data, tokenizer)
+        found = list(read_files(str(path), bad.append))
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
-    for row in rows:
-        if missing := [name for name in NEEDED if name not in row.cells]:
-            raise ConfigError(f"{row.place} has no {missing[0]!r} (columns there: {', '.join(row.cells) or 'none'})")
-        steps = row.cells["steps"]
-        if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps):
-            raise ConfigError(f"{row.place} has {steps!r} in column 'steps', expected a list of texts")
-    environment = CPU_ENVIRONMENT if on_cpu else {}
-    ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
+    rows = []
+    for row in found:
+        try:
+            rows.append(_steps(row, config, renderer, tokenizer))
+        except ValueError as problem:
+            bad.append(BadRow(place=row.place, problem=str(problem)))
+    if not rows:
+        raise ConfigError(f"no row of {path} can be labelled" + (f": {bad[0]}" if bad else ": it holds none"))
+    with Graders() as graders:
+        check_rewards([row.question for row in rows], graders)
+        with writer(path, out) as file:
+            environment = CPU_ENVIRONMENT if on_cpu else {}
+            ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
+            try:
+                asyncio.run(_label(rows, config, file, graders, completions=completions, on_cpu=on_cpu))
+            finally:
+                ray.shutdown()
+    name_left_out(bad, len(bad) + len(rows), "labelled")
+    return Labelled(rows=len(rows), left_out=len(bad))
+
+
+def _steps(row: FileRow, config: GradingConfig, renderer: Renderer, tokenizer: "PreTrainedTokenizerBase") -> Steps:
+    """What the labels of a row are made of.
+
+    Raises:
+        ValueError: the row lacks what it takes; the problem says what.
+    """
+    if missing := [name for name in NEEDED if row.cells.get(name) is None]:
+        raise ValueError(f"has no {missing[0]!r} (columns there: {', '.join(row.cells) or 'none'})")
+    steps = row.cells["steps"]
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
+        raise ValueError(f"has {str(steps)[:80]!r} in column 'steps', expected a list of texts")
+    reward = row.cells.get("reward") or config.reward.name
+    if reward not in config.reward.names:
+        raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
+    asked = asked_of(row, "prompt")
     try:
-        labelled = asyncio.run(_labelled(rows, config, completions, on_cpu))
-    finally:
-        ray.shutdown()
-    with out.open("w", encoding="utf-8") as file:
-        for row, labels in zip(rows, labelled, strict=True):
-            labelled_row = row.cells | {"labels": [asdict(label) for label in labels]}
-            file.write(json.dumps(labelled_row, ensure_ascii=False, default=str) + "\n")
-    return len(rows)
+        text = renderer.render(asked)
+    except DataError as problem:
+        raise ValueError(f"cannot be rendered: {problem}") from problem
+    (prompt,) = renderer.tokens([text])
+    response = tokenizer(plain(text_of("".join(steps)), tokenizer), add_special_tokens=False)["input_ids"]
+    size, positions = len(prompt) + len(response), positions_of(Path(config.model.path))
+    if not prompt or size >= positions:
+        raise ValueError(f"has {len(prompt)} + {len(response)} tokens, and the model holds 1 to {positions - 1}")
+    case = Case(response="", reference=text_in(row, "reference"), prompt=text, question=question_of(asked))
+    question = Question(reward=reward, case=case, settings=config.reward)
+    return Steps(row=row, prompt=tuple(prompt), steps=tuple(steps), size=size, question=question)
 
 
-async def _labelled(
-    rows: Sequence[FileRow], config: GradingConfig, completions: int, on_cpu: bool
-) -> list[list[StepLabel]]:
-    """The labels of each row, in order."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
-    renderer = Renderer(config.data, tokenizer)
-    prompts = [renderer.render(asked_of(row, "prompt")) for row in rows]
-    texts = [prompt + "".join(row.cells["steps"]) for prompt, row in zip(prompts, rows, strict=True)]
-    longest = max((len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts), default=0)
+async def _label(
+    rows: Sequence[Steps], config: GradingConfig, file: TextIO, graders: Graders, *, completions: int, on_cpu: bool
+) -> None:
+    """Writes each row with its labels."""
+    longest = max(row.size for row in rows) + config.rollout.max_new_tokens
     spec = EngineSpec(
         model=config.model.path,
         dtype=config.model.on_device(not on_cpu).settled_dtype,
         seed=0,
-        max_model_len=longest + config.rollout.max_new_tokens,
+        max_model_len=min(longest, positions_of(Path(config.model.path))),
         tensor_parallel=1,
         backend="",
         on_cpu=on_cpu,
@@ -98,33 +153,26 @@ async def _labelled(
     handle = remote(Completer).options(num_gpus=0 if on_cpu else 1, max_concurrency=1024).remote(spec)
     completer = CompleterClient(handle, config.rollout)
     await completer.start()
+    tasks = [asyncio.create_task(_labels_of(row, completer, graders, completions)) for row in rows]
     try:
-        with Graders() as graders:
-            of_row = [
-                _labels_of(prompt, row, completer, graders, config, completions)
-                for prompt, row in zip(prompts, rows, strict=True)
-            ]
-            return list(await asyncio.gather(*of_row))
+        for row, task in zip(rows, tasks, strict=True):
+            labels = [asdict(label) for label in await task]
+            print(line_of(row.row.cells | {"labels": labels}), file=file, flush=True)
     finally:
+        for task in tasks:
+            task.cancel()
         await completer.stop()
 
 
-async def _labels_of(
-    prompt: str,
-    row: FileRow,
-    completer: CompleterClient,
-    graders: Graders,
-    config: GradingConfig,
-    completions: int,
-) -> list[StepLabel]:
+async def _labels_of(row: Steps, completer: CompleterClient, graders: Graders, completions: int) -> list[StepLabel]:
     """The labels of one row."""
-    reward, reference = row.cells.get("reward", config.reward.name), text_in(row, "reference")
-    asked = question_of(asked_of(row, "prompt"))
+
+    async def complete(begun: str, count: int) -> Sequence[str]:
+        return await completer.complete(row.prompt, begun, count)
 
     async def grade(response: str) -> Outcome:
-        case = Case(response=response, reference=reference, prompt=prompt, question=asked)
-        question = Question(reward=reward, case=case, settings=config.reward)
+        question = replace(row.question, case=replace(row.question.case, response=response))
         (verdict,) = await asyncio.to_thread(lambda: list(graders.grade([question])))
         return verdict.outcome
 
-    return await label_steps(prompt, row.cells["steps"], completer.complete, grade, completions=completions)
+    return await label_steps("", row.steps, complete, grade, completions=completions)

@@ -22,7 +22,7 @@ def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
         raise ConfigError(f"{folder} ({setting}) holds no config.json: it is not a Hugging Face model folder")
     try:
         found: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as failure:
+    except (ValueError, RecursionError) as failure:
         raise ConfigError(
             f"{folder / 'config.json'} ({setting}) is not JSON ({failure}): download it anew, with git lfs pull where "
             "it is a pointer of Git LFS"

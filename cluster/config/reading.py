@@ -4,6 +4,7 @@ Every mistake that can be seen without the cluster is a `ConfigError` before any
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,17 @@ from cluster.config.errors import ConfigError
 from cluster.config.renamed import renamed_settings
 from cluster.config.run_config import GradingConfig, RunConfig
 from rewards import KINDS, Section
+
+UNION_WORDS = {  # how pydantic names what a setting may be, and what we call it
+    "str": "a text",
+    "bool": "true or false",
+    "int": "a number",
+    "float": "a number",
+    "tuple": "a list of texts",
+    "dict": "a table",
+}
+UNION = re.compile(r"str|bool|int|float|(?:tuple|dict)\[.*\]")
+LONGEST_SHOWN = 200  # letters of a wrong value
 
 Settings = TypeVar("Settings", bound=Section)
 
@@ -61,6 +73,8 @@ def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path} is not TOML: {failure}") from failure
     except RecursionError as failure:
         raise ConfigError(f"{path} is nested too deeply to be a run file") from failure
+    except ValueError as failure:  # a number with more digits than Python converts
+        raise ConfigError(f"{path} cannot be read: {failure}") from failure
     if "extends" not in tree:
         return tree
     extended = tree.pop("extends")
@@ -71,7 +85,8 @@ def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path} extends {base}, which extends it in turn")
     common = _read(base, (*before, path.resolve()))
     for section, values in tree.items():
-        common[section] = _merged(common.get(section, {}), values) if isinstance(values, dict) else values
+        both = isinstance(values, dict) and isinstance(common.get(section), dict)
+        common[section] = _merged(common[section], values) if both else values
     return common
 
 
@@ -147,7 +162,7 @@ def _validated(kind: type[Settings], tree: dict[str, Any]) -> Settings:
     try:
         return kind.model_validate(tree)
     except ValidationError as failure:
-        raise ConfigError("\n".join(_sentence(error) for error in failure.errors())) from failure
+        raise ConfigError("\n".join(_sentences(failure.errors()))) from failure
 
 
 def to_toml(config: RunConfig) -> str:
@@ -165,14 +180,38 @@ def _override(tree: dict[str, Any], override: str) -> None:
     if not equals or not sections or not all((*sections, key)):
         raise ConfigError(f"an override looks like section.key=value, got {override!r}")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        read = tomllib.loads(f"value = {text}")
+        value = read["value"] if len(read) == 1 else text
+    except (ValueError, RecursionError):
         value = text
     for section in sections:
         tree = tree.setdefault(section, {})
         if not isinstance(tree, dict):
             raise ConfigError(f"{override!r} sets a key of {section}, which is a value and not a section")
     tree[key] = value
+
+
+def _sentences(errors: Sequence[Any]) -> list[str]:
+    """A line for each mistake. Where a setting may be one of several things, pydantic tells of each of them: the line
+    is on what the value is nearest to, or names all that it may be."""
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for error in errors:
+        place = next((at for at, part in enumerate(error["loc"]) if UNION.fullmatch(str(part))), len(error["loc"]))
+        found.setdefault(error["loc"][:place], []).append(error)
+    lines = []
+    for loc, alike in found.items():
+        inside = [error for error in alike if len(error["loc"]) > len(loc) + 1]
+        if inside or alike[0]["loc"] == loc:
+            lines += [_sentence({**error, "loc": (*loc, *error["loc"][len(loc) + 1 :])}) for error in inside or alike]
+        else:
+            kinds = ", ".join(dict.fromkeys(UNION_WORDS[str(e["loc"][-1]).partition("[")[0]] for e in alike))
+            lines.append(f"{'.'.join(map(str, loc))} must be {kinds}, got {_shown(alike[0]['input'])}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
 
 
 def _sentence(error: Any) -> str:
@@ -187,8 +226,8 @@ def _sentence(error: Any) -> str:
     bounds |= {"less_than": "below"}
     if error["type"] in bounds:
         (limit,) = error["ctx"].values()
-        return f"{where} must be {bounds[error['type']]} {limit}, got {error['input']!r}"
-    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {error['input']!r}"
+        return f"{where} must be {bounds[error['type']]} {limit}, got {_shown(error['input'])}"
+    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {_shown(error['input'])}"
 
 
 def _names(where: tuple[str, ...]) -> list[str]:

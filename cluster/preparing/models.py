@@ -43,14 +43,19 @@ def check_policy(folder: Path, setting: str) -> None:
     """
     config = check_model(folder, setting)
     if "quantization_config" in config:
-        method = dict(config["quantization_config"] or {}).get("quant_method", "an unknown method")
+        held = config["quantization_config"]
+        method = held.get("quant_method", "an unknown method") if isinstance(held, dict) else "an unknown method"
         raise ConfigError(
             f"{folder / 'config.json'} ({setting}) is of weights that are quantised ({method}), which cannot be "
             "trained: give the folder of the model in bfloat16 or float32"
         )
-    _check_embedding(tuple(tensors_of(folder, setting)), config, folder, setting)
+    tensors = tuple(tensors_of(folder, setting))
+    _check_embedding(tensors, config, folder, setting)
+    _check_generation_config(folder, setting)
     read = _read_config(folder, setting)
-    if config.get("model_type") not in TRIED:
+    if config.get("model_type") in TRIED:
+        _check_shapes(read, {tensor.name: tensor.shape for tensor in tensors}, folder, setting)
+    else:
         _check_architecture(read, folder, setting)
 
 
@@ -75,7 +80,9 @@ def load_tokenizer(folder: Path, setting: str = "model.path") -> "PreTrainedToke
     for file in sorted(folder.glob("*token*")):
         _refuse_pointer(file, setting)
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         ids = tokenizer(SAMPLE, add_special_tokens=False)["input_ids"]
     except Exception as failure:  # transformers raises what it likes at a broken file
         raise ConfigError(
@@ -125,7 +132,8 @@ def _weights(folder: Path, setting: str) -> list[Path]:
         _refuse_pointer(index, setting)
         try:
             names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as failure:
+            names = [str(name) for name in names]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
             raise ConfigError(f"{index} ({setting}) is broken ({failure}): download it anew") from failure
         missing = [name for name in names if not (folder / name).is_file()]
         if missing or not names:
@@ -202,17 +210,50 @@ def _check_embedding(tensors: Sequence[Tensor], config: Mapping[str, Any], folde
         )
 
 
+def _check_generation_config(folder: Path, setting: str) -> None:
+    """Whether generation_config.json, which the engine reads where it is there, can be read."""
+    file = folder / "generation_config.json"
+    _refuse_pointer(file, setting)
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except (ValueError, RecursionError) as failure:
+        raise ConfigError(f"{file} ({setting}) is not JSON ({failure}): download it anew, or remove it") from failure
+    if not isinstance(found, dict):
+        raise ConfigError(f"{file} ({setting}) must hold an object, got {type(found).__name__}")
+
+
 def _read_config(folder: Path, setting: str) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     try:
-        found: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True)
+        found: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as failure:  # transformers raises what it likes at settings that it does not know
         raise ConfigError(
             f"transformers does not take {folder / 'config.json'} ({setting}): {type(failure).__name__}: {failure}. "
             "Mend the file, or take a model of an architecture that this version of transformers knows"
         ) from failure
     return found
+
+
+def _check_shapes(config: "PreTrainedConfig", found: Mapping[str, tuple[int, ...]], folder: Path, setting: str) -> None:
+    """Whether the weights hold every parameter that config.json tells of, in its shape."""
+    from learner.models.shapes import wanted_shapes
+
+    try:
+        wanted = wanted_shapes(config)
+    except Exception as failure:  # transformers raises what it likes at sizes that do not go together
+        raise ConfigError(
+            f"no model can be made of {folder / 'config.json'} ({setting}): {type(failure).__name__}: {failure}. "
+            "Download it anew"
+        ) from failure
+    for name, (short, shape) in wanted.items():
+        has = found.get(name, found.get(short))
+        if has != shape:
+            what = "do not hold it" if has is None else f"hold it as {list(has)}"
+            raise ConfigError(
+                f"{folder / 'config.json'} ({setting}) tells of a parameter {name} of shape {list(shape)}, and the "
+                f"weights {what}: config.json and weights are of different models, or a file is missing"
+            )
 
 
 def _check_architecture(config: "PreTrainedConfig", folder: Path, setting: str) -> None:

@@ -58,6 +58,8 @@ def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
         ("a.jsonl.gz", gzip.compress(LINES.encode())),
         ("a.json.gz", gzip.compress(json.dumps(ROWS).encode())),
         ("a.csv", b"prompt,answer\r\n1+1,2\r\n2+2,4\r\n"),
+        ("a.jsonl", json.dumps(ROWS, indent=1).encode()),
+        ("a.jsonl", b"\n" + json.dumps(ROWS).encode()),
         ("a.csv", codecs.BOM_UTF8 + b"prompt,answer\n1+1,2\n2+2,4"),
         ("a.tsv", b"prompt\tanswer\n1+1\t2\n2+2\t4\n"),
         ("a.csv.gz", gzip.compress(b"answer,prompt\n2,1+1\n4,2+2\n")),
@@ -131,6 +133,29 @@ def test_parquet_folders_and_patterns_are_read_in_order(tmp_path: Path) -> None:
         ("a.jsonl", codecs.BOM_UTF32_LE + b"\x00\xd8\x00\x00", r"begins as UTF-32 and is not"),
         ("a.csv", b"prompt,prompt,answer\n1,2,3\n", r"a\.csv:1 names the column 'prompt' more than once"),
         ("a.jsonl.gz", damaged(gzip.compress(LINES.encode() * 50)), r"a\.jsonl\.gz cannot be read: "),
+        ("a.jsonl", gzip.compress(LINES.encode()), r"a\.jsonl is compressed with gzip: .*\.gz"),
+        ("a.jsonl", b"PAR1 and more", r"a\.jsonl is Parquet: give it a name"),
+        ("a.csv", b"PK\x03\x04 and more", r"a\.csv is a zip archive or a spreadsheet"),
+        ("a.json", b"\x28\xb5\x2f\xfd", r"a\.json is compressed with zstd"),
+        ("a.jsonl", b"<!DOCTYPE html>\n<html>", r"a\.jsonl is a page of HTML"),
+        ("a.jsonl", LINES.encode("utf-16-le"), r"a\.jsonl is UTF-16 or UTF-32 without its byte order mark"),
+        ("a.jsonl", LINES.encode("utf-16-be"), r"a\.jsonl is UTF-16 or UTF-32 without its byte order mark"),
+        ("a.jsonl", b'[{"prompt": "1"},\n{"prompt"\n', r"a\.jsonl:3 is not JSON"),
+        (
+            "a.jsonl",
+            b'{"prompt": "[{\'role\': \'user\' \'content\': 3}]", "answer": "2"}',
+            r"a\.jsonl:1 holds a text that begins as chat messages and cannot be read",
+        ),
+        (
+            "a.jsonl",
+            b'{"prompt": [{"role": "\\udcff", "content": "a"}], "answer": "2"}',
+            r"a\.jsonl:1 holds a message 1 whose role is '\\udcff'",
+        ),
+        (
+            "a.jsonl",
+            b'{"prompt": [{"role": "user", "content": "\\ud800"}], "answer": "2"}',
+            r"a\.jsonl:1 has in column 'prompt' half of a character",
+        ),
         ("a.csv", b"prompt,answer\n1,2,3\n", r"a\.csv:2 has 3 cells under 2 names"),
         ("a.txt", b"1+1", r"a\.txt must be one of \.jsonl"),
         *[
@@ -150,6 +175,55 @@ def test_what_cannot_be_read_is_named_by_file_and_line(
     file.write_bytes(content)
     with pytest.raises(DataError, match=problem):
         rows_in(file)
+
+
+def test_columns_of_parquet_that_are_maps_are_reached_and_a_name_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    maps = pa.array([[("a", "2")]], pa.map_(pa.string(), pa.string()))
+    pq.write_table(pa.table({"prompt": ["1+1"], "answer": maps}), tmp_path / "map.parquet")
+    assert rows_in(tmp_path / "map.parquet", answer_column="answer.a") == [("1+1", "2")]
+    twice = pa.Table.from_arrays([pa.array(["1"])] * 3, names=["prompt", "answer", "answer"])
+    pq.write_table(twice, tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=r"twice\.parquet names the column 'answer' more than once"):
+        rows_in(tmp_path / "twice.parquet")
+
+
+@each(
+    "cell",
+    [
+        [{"role": "User", "content": "1+1"}],
+        '[{"role": "user", "content": "1+1"}]',
+        ' [{"content": "1+1", "role": "user"}]\n',
+        "[{'role': 'user', 'content': '1+1'}]",
+        '[{"from": "HUMAN", "value": "1+1"}]',
+    ],
+)
+def test_chat_messages_are_read_however_they_are_written(tmp_path: Path, cell: Any) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": cell, "answer": "2"}))
+    assert rows_in(tmp_path / "a.jsonl") == [((Message("user", "1+1"),), "2")]
+
+
+def test_a_column_of_system_messages_that_no_row_has_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"prompt": "1", "answer": "2"}\n{"prompt": "1", "answer": "2", "sys": "\\ud800"}'
+    )
+    with pytest.raises(
+        DataError, match=r"no row of .* has a column 'system' \(data\.system_column; columns there: pro"
+    ):
+        rows_in(tmp_path / "a.jsonl", system_column="system")
+    with pytest.raises(DataError, match=r"a\.jsonl:2 has in column 'sys' half of a character"):
+        rows_in(tmp_path / "a.jsonl", system_column="sys")
+
+
+def test_a_place_in_a_list_is_counted_from_its_end_with_a_minus(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "1+1", "turns": [{"v": "1"}, {"v": "2"}]}')
+    assert rows_in(tmp_path / "a.jsonl", answer_column="turns.-1.v") == [("1+1", "2")]
+    with pytest.raises(DataError, match=r"has no text in column 'turns\.-3\.v'"):
+        rows_in(tmp_path / "a.jsonl", answer_column="turns.-3.v")
+
+
+def test_an_address_is_no_file() -> None:
+    with pytest.raises(DataError, match=r"is an address and no file: download it"):
+        rows_in("https://example.org/train.jsonl")
 
 
 def test_paths_that_hold_nothing_are_refused(tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ def test_a_template_is_a_file_or_one_of_the_tokenizers_and_takes_arguments(tmp_p
         ({"chat": True}, None, "the tokenizer has no chat template"),
         ({"chat_template": "none.jinja"}, None, "'none.jinja' is no file with a chat template"),
         ({"chat_template": "long"}, {"a": CHATML, "b": CHATML}, "the tokenizer names a, b"),
+        ({}, "hello", "the chat template leaves out what the user says"),
+        ({}, "{{ messages[0].role }}", "the chat template leaves out what the user says"),
         ({}, {"a": CHATML, "b": CHATML}, "has the chat templates a, b: choose by data.chat_template"),
     ],
 )
@@ -138,6 +140,18 @@ def test_a_chat_template_that_is_not_there_is_refused(
     tokenizer = letters() if template is None else chatty(template)
     with pytest.raises(DataError, match=problem):
         Renderer(DataSettings(**data), tokenizer)  # type: ignore[arg-type]
+
+
+def test_an_empty_template_and_one_that_leaves_out_a_system_message_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("")
+    with pytest.raises(DataError, match=r"mine\.jinja \(data\.chat_template\) is empty"):
+        Renderer(DataSettings(chat_template=str(tmp_path / "mine.jinja")), chatty())
+    users = "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"
+    assert Renderer(DataSettings(), chatty(users)).render("1+1") == "1+1"
+    with pytest.raises(DataError, match=r"leaves out the system message: put its text into data\.template"):
+        Renderer(DataSettings(), chatty(users)).render((Message("system", "a"), Message("user", "b")))
+    with pytest.raises(DataError, match=r"leaves out the system message"):
+        Renderer(DataSettings(system="Be brief."), chatty(users)).render("1+1")
 
 
 def test_what_a_template_refuses_is_said_with_the_way_out() -> None:

@@ -163,6 +163,32 @@ def test_a_run_file_is_checked_with_its_held_out_prompts_and_worked_answers(
     assert "there is no data file" in capsys.readouterr().err
 
 
+def test_prompts_that_a_run_refuses_are_bad_rows_and_those_that_hold_an_answer_are_mentioned(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "\u65e5\u672c", "answer": "2"}]
+    rows += [{"prompt": "1" * 2040, "answer": "2"}]
+    file = run_file(tmp_path, prompts=rows)
+    settings = ["eval.every=0", "warmup.updates=0", "eval.path=", "warmup.path="]
+    assert main(["check", str(file), *settings]) == 2
+    said = capsys.readouterr().out
+    assert "prompts.jsonl:2 is no token of the tokenizer, which knows no character of" in said
+    assert "prompts.jsonl:3 has 2040 tokens and leaves no room for a response: more such rows than" in said
+    chat = [{"role": "user", "content": "1+1="}, {"role": "assistant", "content": "2"}]
+    (tmp_path / "prompts.jsonl").write_text(json.dumps({"prompt": chat, "answer": "2"}))
+    (tmp_path / "chat.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert main(["check", str(file), *settings, f"data.chat_template={tmp_path}/chat.jinja"]) == 0
+    assert "continues (does it hold the answer?): 1, first" in capsys.readouterr().out
+
+
+def test_files_that_a_run_does_not_use_yet_are_checked_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = run_file(tmp_path, prompts=[{"prompt": "1+1=", "answer": "2"}], worked=[{"prompt": "1", "response": "2"}])
+    assert main(["check", str(file), "eval.every=0"]) == 2
+    assert "there is no data file" in capsys.readouterr().err
+    assert main(["check", str(file), "eval.every=0", "eval.path=", "warmup.updates=0", "warmup.path=none.jsonl"]) == 2
+    assert "there is no data file none.jsonl" in capsys.readouterr().err
+
+
 def test_the_command_ends_with_the_status_of_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "data.jsonl"
     file.write_text('{"prompt": "a", "answer": "two"}')

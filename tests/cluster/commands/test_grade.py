@@ -48,6 +48,10 @@ def test_without_a_file_the_rows_go_to_stdout(tmp_path: Path, capsys: pytest.Cap
         ({"response": "7", "reference": "7", "reward": "nmber"}, "asks for the reward 'nmber'; there"),
         ({"response": "7", "reference": float("nan")}, "has in column 'reference' nan, which is no value"),
         ({"response": "7 \ud83d", "reference": "7"}, "has in column 'response' half of a character"),
+        (
+            {"response": "7", "reference": "7", "expected": "right"},
+            "has 'right' in column 'expected', expected correct",
+        ),
         ({"response": "7", "reference": "7", "tokens": 1.5}, "has 1.5 in column 'tokens', expected a whole number"),
     ],
 )
@@ -75,6 +79,37 @@ def test_lines_that_cannot_be_read_cost_only_themselves(tmp_path: Path, capsys: 
 def test_a_file_without_a_row_to_grade_is_a_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grade", str(cases(tmp_path, [{"response": "7"}]))]) == 2
     assert "no row of" in capsys.readouterr().err
+
+
+@each(
+    ("settings", "said"),
+    [
+        (["reward.name=own"], "reward.own.file must be a Python file with a function reward or reward_group, got ''"),
+        (["reward.name=own", "reward.own.file=none.py"], "reward.own.file must be a Python file, and there is no file"),
+        (["reward.name=sql"], "reward.sql.databases must be"),
+        (["reward.name=model"], "reward.model.path must be a model folder"),
+        (["reward.name=judge"], "reward.judge.url must be set to an endpoint"),
+    ],
+)
+def test_a_reward_that_cannot_be_used_is_one_message_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], settings: list[str], said: str
+) -> None:
+    row = {"response": "7", "reference": json.dumps({"query": "SELECT 1", "db_name": "a"})}
+    out = tmp_path / "graded.jsonl"
+    arguments = ["grade", str(cases(tmp_path, [row, row])), "--workers", "1", "--out", str(out), *settings]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"winnow: {said}")
+    assert captured.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_the_cases_themselves_are_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = cases(tmp_path, ROWS)
+    before = file.read_text()
+    assert main(["grade", str(file), "--out", str(tmp_path / "." / "cases.jsonl"), "--workers", "1"]) == 2
+    assert "is the file that is read: give another" in capsys.readouterr().err
+    assert file.read_text() == before
 
 
 def test_a_misspelt_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

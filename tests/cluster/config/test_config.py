@@ -8,6 +8,7 @@ from cluster.config.reading import config_of, load_config, load_methods, to_toml
 from cluster.config.renamed import SETTINGS
 from cluster.config.run_config import RunConfig
 from rewards import KINDS, JudgeSettings
+from tests.tables import each
 
 RUNS = Path(__file__).parents[3] / "deploy" / "runs"
 WORLD = {"world": {"name": "addition"}}
@@ -44,6 +45,18 @@ WORLD = {"world": {"name": "addition"}}
         ({"learner": {"updates_per_step": 65}}, "learner.updates_per_step must be at most"),
         ({"cluster": {"learner_ranks": 65}}, "cluster.learner_ranks x learner.updates_per_step must be at most"),
         ({"cluster": {"colocate": True, "generators": 2}}, "cluster.colocate needs one single-GPU generator"),
+        ({"data": {"answer_column": []}}, "data.answer_column must name a column, got ()"),
+        ({"data": {"answer_column": 3}}, "data.answer_column must be a text, a list of texts, a table, got 3"),
+        ({"data": {"answer_column": [1]}}, "data.answer_column.0: input should be a valid string, got 1"),
+        ({"data": {"path": ["a", "b"]}}, "data.path must be a text, a table, got ['a', 'b']"),
+        ({"data": {"path": {"a.jsonl": 0}}}, "data.path.a.jsonl must be above 0.0, got 0"),
+        (
+            {"data": {"chat_arguments": {"x": [1]}}},
+            "data.chat_arguments.x must be true or false, a number, a text, got",
+        ),
+        ({"data": {"chat_arguments": {"tokenize": True}}}, "winnow itself says what 'tokenize' is"),
+        ({"data": {"seed": -1}}, "data.seed must be at least 0, got -1"),
+        ({"data": {"rows": "9" * 30 + ":"}}, "data.rows must be start:end"),
         ({"run": {"name": "a/b"}}, "run.name must be a plain folder name, got 'a/b'"),
     ],
 )
@@ -64,6 +77,29 @@ def test_an_override_is_read_like_the_file(tmp_path: Path) -> None:
 def test_an_override_of_another_form_is_refused(override: str) -> None:
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         load_config(RUNS / "demo.toml", [override])
+
+
+@each(
+    ("override", "problem"),
+    [
+        ("run.steps=" + "9" * 5000, r"run\.steps: unable to parse input string as an integer, .*9\.\.\.$"),
+        ('run.steps=1\n[model]\npath = "z"', "run.steps: input should be a valid integer"),
+        ("run.steps=" + "[" * 5000, "run.steps: input should be a valid integer"),
+    ],
+)
+def test_an_override_is_one_value(override: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load_config(RUNS / "demo.toml", [override])
+
+
+def test_a_number_or_a_section_that_is_none_is_named_in_a_run_file(tmp_path: Path) -> None:
+    (tmp_path / "huge.toml").write_text("run.steps = " + "9" * 5000)
+    with pytest.raises(ConfigError, match=r"huge\.toml cannot be read: .* digits"):
+        load_config(tmp_path / "huge.toml")
+    (tmp_path / "value.toml").write_text('model = "m"\n')
+    (tmp_path / "over.toml").write_text('extends = "value.toml"\n[model]\npath = "m"\n')
+    with pytest.raises(ConfigError, match=r"data\.path must be set"):
+        load_config(tmp_path / "over.toml")
 
 
 def test_a_missing_or_broken_run_file_is_named(tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ def test_what_is_missing_or_does_not_fit_is_named(world: Path, sections: dict, m
     assert message in str(failure.value)
 
 
+def test_worked_answers_whose_prompts_no_template_takes_are_named(world: Path, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}, {"role": "user", "content": "3"}]
+    (tmp_path / "worked.jsonl").write_text(json.dumps({"prompt": turns, "response": "2"}))
+    with pytest.raises(ConfigError, match=r"worked\.jsonl:1: the prompt is 3 chat messages .*data\.chat_template"):
+        prepare(config(world, warmup={"updates": 1, "path": str(tmp_path / "worked.jsonl")}))
+
+
+def test_a_prompt_of_which_the_tokenizer_knows_nothing_is_named(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"prompt": "\\u65e5", "answer": "2"}')
+    with pytest.raises(ConfigError, match=r"a\.jsonl:1 is no token of the tokenizer"):
+        prepare(config(world, data={"path": str(tmp_path / "a.jsonl")}))
+
+
 def test_a_folder_without_a_causal_language_model_is_refused(world: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no config\.json"):
         prepare(config(world, model={"path": str(tmp_path)}))

@@ -126,7 +126,7 @@ def reward(response, reference, prompt):
 
 @pytest.mark.usefixtures("own_ray")
 def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None:
-    from cluster.commands.label import label_file
+    from cluster.commands.label import Labelled, label_file
     from cluster.config.run_config import GradingConfig
 
     yes_model(tmp_path / "model")
@@ -138,7 +138,9 @@ def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None
         reward={"name": "own", "own": {"file": str(tmp_path / "mine.py")}},
         rollout={"max_new_tokens": 8},
     )
-    assert label_file(tmp_path / "steps.jsonl", config, tmp_path / "labels.jsonl", completions=4) == 2
+    assert label_file(tmp_path / "steps.jsonl", config, tmp_path / "labels.jsonl", completions=4) == Labelled(
+        rows=2, left_out=0
+    )
     right, wrong = map(json.loads, (tmp_path / "labels.jsonl").read_text().splitlines())
     assert right | {"labels": []} == rows[0] | {"labels": []}
     assert [(label["hard"], label["soft"], label["scored"]) for label in right["labels"]] == [(1.0, 1.0, 4)] * 2

@@ -6,10 +6,12 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
+
 Test = Callable[..., None]
 
 
-def each(names: tuple[str, ...] | str, cases: Iterable[Any]) -> Callable[[Test], Test]:
+def each(names: tuple[str, ...] | str, cases: Iterable[Any], *, every: int = 1) -> Callable[[Test], Test]:
     """Runs the test on every case, as `pytest.mark.parametrize` does, and fails with the name of every failing case.
 
     The cases share the fixtures of the test, so a test that writes into `tmp_path` or patches something is
@@ -18,6 +20,7 @@ def each(names: tuple[str, ...] | str, cases: Iterable[Any]) -> Callable[[Test],
     Args:
         names: the parameters that a case fills; with a single name given as a string, a case is the value itself.
         cases: the table, at least one case.
+        every: above 1, a plain run takes one case in so many, and all are run where slow tests are.
     """
     table = [(case,) if isinstance(names, str) else tuple(case) for case in cases]
     keys = (names,) if isinstance(names, str) else names
@@ -27,16 +30,21 @@ def each(names: tuple[str, ...] | str, cases: Iterable[Any]) -> Callable[[Test],
     def wrap(test: Test) -> Test:
         @functools.wraps(test)
         def whole_table(**fixtures: Any) -> None:
+            taken = table[:: fixtures.pop("one_in", 1)]
             failures = [
-                failed for case in table if (failed := failure_of(test, dict(zip(keys, case, strict=True)), fixtures))
+                failed for case in taken if (failed := failure_of(test, dict(zip(keys, case, strict=True)), fixtures))
             ]
-            assert not failures, f"{len(failures)} of {len(table)} cases fail:\n" + "\n".join(failures)
+            assert not failures, f"{len(failures)} of {len(taken)} cases fail:\n" + "\n".join(failures)
 
         whole = inspect.signature(test)
         rest = [parameter for name, parameter in whole.parameters.items() if name not in keys]
         whole_table.__signature__ = whole.replace(parameters=rest)  # type: ignore[attr-defined]
-        whole_table.table_cases = len(table)  # type: ignore[attr-defined]
-        return whole_table
+        whole_table.table_cases = len(table[::every])  # type: ignore[attr-defined]
+        if every == 1:
+            return whole_table
+        one_in = inspect.Parameter("one_in", inspect.Parameter.KEYWORD_ONLY)
+        whole_table.__signature__ = whole.replace(parameters=[*rest, one_in])  # type: ignore[attr-defined]
+        return pytest.mark.parametrize("one_in", [every, pytest.param(1, marks=pytest.mark.slow)])(whole_table)
 
     return wrap
 

@@ -47,6 +47,7 @@ def judged(gold: str, query: str, setting: tuple[SqlSettings, Budget], name: str
     [(name, statement) for name in ("p", "d", "files") for statement in REFUSED]
     + [("p", statement) for statement in REFUSED_BY_SQLITE]
     + [(name, statement) for name in ("d", "files") for statement in REFUSED_BY_DUCKDB],
+    every=9,
 )
 def test_what_does_more_than_read_the_database_is_refused_and_changes_no_file(
     folder: Path, name: str, statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -67,6 +68,7 @@ def test_what_does_more_than_read_the_database_is_refused_and_changes_no_file(
     ("name", "query"),
     [("files", query) for query in WRITING]
     + [("d", query) for query in (*WRITING[: len(IN_A_WITH)], *REACHING, *CALLING)],
+    every=9,
 )
 def test_a_query_of_duckdb_that_does_more_than_read_tables_is_refused_though_its_result_be_right(
     folder: Path, name: str, query: str, tmp_path: Path
@@ -107,6 +109,7 @@ def test_what_only_reads_is_run_by_duckdb(folder: Path, query: str) -> None:
     [(name, query) for name in ("p", "d") for query in BROKEN_ANYWHERE]
     + [("p", query) for query in BROKEN_IN_SQLITE]
     + [("d", query) for query in BROKEN_IN_DUCKDB],
+    every=5,
 )
 def test_what_a_query_alone_causes_is_wrong_and_no_error(folder: Path, name: str, query: str) -> None:
     said = judged("SELECT count(*) FROM people", query, settings(folder), name)

@@ -25,6 +25,7 @@ def test_the_reward_gives_one_for_right_results_and_a_little_for_right_digits() 
     assert reward("", "7", "4+3=") == 0.0
 
 
+@pytest.mark.slow
 def test_the_example_of_a_reward_can_be_planned(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "examples/own_reward/run.toml", "--plan"]) == 0
     assert "64 groups x 8 responses = 512 responses a step" in capsys.readouterr().out
@@ -46,6 +47,7 @@ def test_the_data_of_the_example_is_what_its_script_writes(tmp_path: Path) -> No
         assert (tmp_path / file).read_text(encoding="utf-8") == Path("examples/own_data", file).read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_the_example_of_data_can_be_checked_and_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_model(tmp_path / "model")
     model = f"model.path={tmp_path / 'model'}"

@@ -40,29 +40,24 @@ def test_without_a_file_the_rows_go_to_stdout(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["score"] == 2.0
 
 
-@each(
-    ("row", "said"),
-    [
-        ({"response": "7"}, "has no 'reference' (columns there: response)"),
-        ({"response": None, "reference": "7"}, "has no 'response' (columns there: response, reference)"),
-        ({"response": "7", "reference": "7", "reward": "nmber"}, "asks for the reward 'nmber'; there"),
-        ({"response": "7", "reference": float("nan")}, "has in column 'reference' nan, which is no value"),
-        ({"response": "7 \ud83d", "reference": "7"}, "has in column 'response' half of a character"),
-        (
-            {"response": "7", "reference": "7", "expected": "right"},
-            "has 'right' in column 'expected', expected correct",
-        ),
-        ({"response": "7", "reference": "7", "tokens": 1.5}, "has 1.5 in column 'tokens', expected a whole number"),
-    ],
-)
-def test_a_bad_row_is_named_and_the_others_are_graded(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], row: dict[str, Any], said: str
-) -> None:
-    good = [ROWS[0] | {"tokens": 5.0, "odd": "\ud83d"}, ROWS[2]]
-    assert main(["grade", str(cases(tmp_path, [good[0], row, good[1]])), "--workers", "1"]) == 2
+BAD_ROWS: list[tuple[dict[str, Any], str]] = [
+    ({"response": "7"}, "has no 'reference' (columns there: response)"),
+    ({"response": None, "reference": "7"}, "has no 'response' (columns there: response, reference)"),
+    ({"response": "7", "reference": "7", "reward": "nmber"}, "asks for the reward 'nmber'; there"),
+    ({"response": "7", "reference": float("nan")}, "has in column 'reference' nan, which is no value"),
+    ({"response": "7 \ud83d", "reference": "7"}, "has in column 'response' half of a character"),
+    ({"response": "7", "reference": "7", "expected": "right"}, "has 'right' in column 'expected', expected correct"),
+    ({"response": "7", "reference": "7", "tokens": 1.5}, "has 1.5 in column 'tokens', expected a whole number"),
+]
+
+
+def test_bad_rows_are_named_and_the_others_are_graded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [ROWS[0] | {"tokens": 5.0, "odd": "\ud83d"}, *(row for row, _ in BAD_ROWS), ROWS[2]]
+    assert main(["grade", str(cases(tmp_path, rows)), "--workers", "1"]) == 2
     captured = capsys.readouterr()
-    assert f"cases.jsonl:2 {said}" in captured.err
-    assert "rows that could not be graded: 1 of 3" in captured.err
+    for line, (_, said) in enumerate(BAD_ROWS, start=2):
+        assert f"cases.jsonl:{line} {said}" in captured.err
+    assert "rows that could not be graded: 7 of 9" in captured.err
     assert [json.loads(line)["outcome"] for line in captured.out.splitlines()] == ["correct", "correct"]
 
 

@@ -9,11 +9,8 @@ grades a response that has none, such as in `winnow grade` without a column `gro
 is correct. Both run in a process that is killed when it takes too long.
 """
 
-import importlib.util
 import inspect
 import symtable
-import sys
-import traceback
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
@@ -21,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+from rewards.person_file import load_file
 from rewards.settings import Budget, KindSettings
 from rewards.verdict import Case, Outcome, RewardResult
 
@@ -124,35 +122,14 @@ def _defines_group(file: str) -> bool:
 
 @cache
 def _loaded(file: str) -> ModuleType | str:
-    """The file as a module, or what is wrong with it; it is run once in a process, whatever comes of it."""
+    """The file as a module, or what is wrong with it."""
     if not file:
         return "file must be a Python file with a function reward or reward_group, got ''"
-    if not Path(file).is_file():
-        return f"file must be a Python file, and there is no file {file}"
-    name = f"winnow_own_reward_{_loaded.cache_info().currsize}"
-    spec = importlib.util.spec_from_file_location(name, Path(file).absolute())
-    if spec is None or spec.loader is None:
-        return f"file must be a Python file whose name ends in .py, got {file}"
-    module = sys.modules[name] = importlib.util.module_from_spec(
-        spec
-    )  # classes of the file look for their module there
-    sys.path.append(str(Path(file).absolute().parent))  # files beside it, behind everything else
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as failure:  # a person's file raises what it likes
-        advice = "Mend it, or install the module where winnow runs" if isinstance(failure, ImportError) else "Mend it"
-        where = f"{file}, line {_line(failure, file)}"
-        return f"file must load without an error: {where}: {type(failure).__name__}: {failure}. {advice}"
+        module = load_file(file)
+    except ValueError as problem:
+        return str(problem)
     return _signature_problem(module, file) or module
-
-
-def _line(failure: BaseException, file: str) -> str:
-    """The last line of the file that had part in a failure."""
-    path = str(Path(file).absolute())
-    if isinstance(failure, SyntaxError) and failure.filename == path:
-        return str(failure.lineno)
-    lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]
-    return str(lines[-1]) if lines else "unknown"
 
 
 def _signature_problem(module: ModuleType, file: str) -> str:

@@ -3,34 +3,66 @@
 import importlib.util
 import sys
 import traceback
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
-def load_file(file: str, holds: str) -> ModuleType:
+def load_file(file: str) -> ModuleType:
     """The file as a module; the folder that it lies in can be imported from.
 
     What it defines can be pickled by value, so that processes that do not know the file can be sent it.
 
     Args:
         file: its path.
-        holds: what it must hold, for the message.
 
     Raises:
         ValueError: there is no such file, or it raises something; the message says where.
     """
-    loaded = _loaded(str(Path(file).absolute()) if file else "", file)
+    loaded = _loaded(str(Path(file).absolute()), file)
     if isinstance(loaded, str):
-        raise ValueError(loaded.replace("HOLDS", holds))
+        raise ValueError(loaded)
     return loaded
+
+
+def load_table(
+    file: str, table: str, *, holds: str, one: str, known: Mapping[str, Any], problem: Callable[[Any], str]
+) -> Mapping[str, Any]:
+    """A dictionary of name -> entry that a file holds, checked.
+
+    Args:
+        file: its path.
+        table: name of the dictionary.
+        holds: what the file must hold, for the message.
+        one: what an entry is, for the message.
+        known: winnow's own entries, whose names are taken.
+        problem: what keeps an entry from being one; "" where nothing does.
+
+    Raises:
+        ValueError: the file does not load, or does not hold such a dictionary; the message says what is wrong.
+    """
+    found = getattr(load_file(file), table, None)
+    if not isinstance(found, dict) or not found:
+        raise ValueError(f"file must hold {holds}; in {file} {table} is {found!r}")
+    for name, entry in found.items():
+        if not isinstance(name, str) or not name:
+            odd = "its name must be a text"
+        elif name in known:
+            odd = f"winnow has {one} of that name: rename it"
+        else:
+            odd = problem(entry)
+        if odd:
+            raise ValueError(f"{file}, {table}[{name!r}]: {odd}")
+    return found
 
 
 @cache
 def _loaded(path: str, shown: str) -> ModuleType | str:
-    """The module, or what is wrong with it, with HOLDS for what it should hold."""
+    """The module, or what is wrong with it."""
     if not Path(path).is_file():
-        return f"file must be a Python file with HOLDS, and there is no file {shown!r}"
+        return f"file must be a Python file, and there is no file {shown!r}"
     name = f"winnow_own_file_{_loaded.cache_info().currsize}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -11,6 +11,7 @@ from actors.settings import DataSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
 STANDIN = "zqcontentqz"  # a content that no template holds
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from actors.filtering.rules import RULES, DropRule
-from rewards.person_file import load_file
+from rewards.person_file import load_table
 
 HOLDS = 'a dictionary RULES, such as {"mine": a function of the scores that gives "" or why the group is dropped}'
 TRIED = ([1.0, -1.0], [1.0, 1.0, 1.0], [-1.0, -1.0], [0.5])  # scores of groups that a rule is tried on
@@ -28,21 +28,11 @@ def known_rules(file: str) -> Mapping[str, DropRule]:
     """
     if not file:
         return RULES
-    found = getattr(load_file(file, HOLDS), "RULES", None)
-    if not isinstance(found, dict) or not found:
-        raise ValueError(f"file must hold {HOLDS}; in {file} RULES is {found!r}")
-    for name, rule in found.items():
-        if problem := _problem(name, rule):
-            raise ValueError(f"{file}, RULES[{name!r}]: {problem}")
-    return {**RULES, **found}
+    return {**RULES, **load_table(file, "RULES", holds=HOLDS, one="a rule", known=RULES, problem=_problem)}
 
 
-def _problem(name: object, rule: object) -> str:
+def _problem(rule: object) -> str:
     """What keeps an entry from being a rule; "" where nothing does."""
-    if not isinstance(name, str) or not name:
-        return "its name must be a text"
-    if name in RULES:
-        return "winnow has a rule of that name: rename it"
     if not callable(rule):
         return f"must be a function of the scores, got {rule!r}"
     for scores in TRIED:

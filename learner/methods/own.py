@@ -13,7 +13,7 @@ import numpy as np
 from learner.methods.algorithms import ALGORITHMS, Algorithm
 from learner.methods.credit import CREDITS, Credit
 from learner.methods.losses import LOSSES, Loss
-from rewards.person_file import load_file
+from rewards.person_file import load_file, load_table
 
 HOLDS = 'a dictionary ALGORITHMS, such as {"mine": Algorithm(about="...", credit=...)}'
 SCORES = np.array([1.0, -1.0, 1.0, -1.0])  # of a group that a credit is tried on
@@ -42,27 +42,18 @@ def _own(file: str) -> Mapping[str, Algorithm] | str:
     tables: tuple[tuple[str, dict[str, Any]], ...] = (("credit", CREDITS), ("loss", LOSSES))
     before = [dict(table) for _, table in tables]
     try:
-        found = getattr(load_file(file, HOLDS), "ALGORITHMS", None)
+        load_file(file)
+        for (kind, table), known in zip(tables, before, strict=True):
+            if taken := [name for name, piece in known.items() if table[name] is not piece]:
+                table.update(known)
+                return f"{file} defines a {kind} {taken[0]!r}, and winnow has one of that name: rename it"
+        return load_table(file, "ALGORITHMS", holds=HOLDS, one="an algorithm", known=ALGORITHMS, problem=_problem)
     except ValueError as problem:
         return str(problem)
-    for (kind, table), known in zip(tables, before, strict=True):
-        if taken := [name for name, piece in known.items() if table[name] is not piece]:
-            table.update(known)
-            return f"{file} defines a {kind} {taken[0]!r}, and winnow has one of that name: rename it"
-    if not isinstance(found, dict) or not found:
-        return f"file must hold {HOLDS}; in {file} ALGORITHMS is {found!r}"
-    for name, algorithm in found.items():
-        if odd := _problem(name, algorithm):
-            return f"{file}, ALGORITHMS[{name!r}]: {odd}"
-    return found
 
 
-def _problem(name: object, algorithm: object) -> str:
+def _problem(algorithm: object) -> str:
     """What keeps an entry from being an algorithm; "" where nothing does."""
-    if not isinstance(name, str) or not name:
-        return "its name must be a text"
-    if name in ALGORITHMS:
-        return "winnow has an algorithm of that name: rename it"
     if not isinstance(algorithm, Algorithm):
         return f"must be a learner.methods.algorithms.Algorithm, got {algorithm!r}"
     if not isinstance(algorithm.credit, Credit):

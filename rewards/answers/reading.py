@@ -82,7 +82,6 @@ _NO_VALUE = re.compile(r"[=<>^_+*/,:]|\\(?:c[ua]p|times|cdot|in|le|ge|neq|to|sub
 _OTHER = re.compile(r"\([A-Z]\)|(?<![A-Za-z])[A-J](?![A-Za-z])|\b(?:or|and|not|wrong|incorrect)\b")
 _POINT = re.compile(r"[A-Z]\s*(?=\()")
 _BRACKETS = {"(": ")", "[": "]"}
-_RELATION = re.compile(r"\\(?:le|ge|neq|lt|gt|in|subset|equiv|sim)(?![a-zA-Z])|[<>]|(?<![!:])=")
 _INEQUALITY = re.compile(r"(<|>|\\le(?![a-zA-Z])|\\ge(?![a-zA-Z]))")
 _NOT_A_NAME = re.compile(r"[-+*/^<>\d]|\\(?:d|t)?frac|\\sqrt|\\cdot|\\times|\\pm")
 _QUOTIENT = re.compile(

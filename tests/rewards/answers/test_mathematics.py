@@ -54,7 +54,10 @@ def own_pairs() -> list[tuple[str, str, str]]:
 
 @each(("reference", "response", "expected"), own_pairs(), every=7)
 def test_equal_answers_are_correct_and_look_alikes_are_not(reference: str, response: str, expected: str) -> None:
-    assert (judged(response, reference).outcome is Outcome.CORRECT) == (expected == "correct")
+    found = judged(response, reference)
+    assert (found.outcome is Outcome.CORRECT) == (expected == "correct")
+    assert "NameError" not in found.why  # a mistake of winnow's that would be taken for the answer's
+    assert "UnboundLocalError" not in found.why
 
 
 @pytest.mark.slow

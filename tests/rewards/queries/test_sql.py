@@ -429,8 +429,9 @@ def test_a_mutated_gold_query_of_defog_is_wrong_unless_its_rows_are_the_same() -
                 right = Counter(rows_of(row, query)) in golds
             except sqlite3.OperationalError:  # the mutation does not run
                 right = False
-            assert answered(row, query) is CORRECT or not right or " ORDER BY " in query
-            assert answered(row, query) is WRONG or right, query
+            found = answered(row, query)
+            assert found is CORRECT or not right or " ORDER BY " in query
+            assert found is WRONG or right, query
             wrong += not right
     assert wrong > 300
 

@@ -88,8 +88,7 @@ class TrainingSession:
     def opened(self) -> Opened:
         """What there is to say about the policy."""
         policy = self._trainer.policy
-        sizes = (getattr(p, "ds_numel", p.numel()) for _, p in policy.exported())
-        return Opened(parameters=int(sum(sizes)), notes=policy.module.notes())
+        return Opened(parameters=sum(export.size for export in policy.exported()), notes=policy.module.notes())
 
     def prepare(self, plan: RankPlan, groups: Sequence[pa.Buffer]) -> None:
         """Packs what the next `train` trains on, an optimizer update for each share of the plan.

@@ -29,7 +29,7 @@ class Published:
     def __init__(self, policy: Engine, path: Path, spec: LearnerSpec, place: Place) -> None:
         self._policy, self._tokenizer = policy, path
         self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
-        self._sync = WeightSync(policy, self._dtype, place.rank)
+        self._sync = WeightSync(policy, self._dtype, place)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators, as `version`."""

@@ -53,7 +53,7 @@ class Run:
             control_tokens=prepared.control,
             scores=scores,
         )
-        self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend)
+        self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
         watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
         self.reporter = Reporter(config, watched, folder, display, name or folder.name)
         self.groups = GroupSource(

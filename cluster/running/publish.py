@@ -81,9 +81,7 @@ class Publisher:
         living = list(self._pool.living().values())
         return list(await self._each(living, lambda one: one.pause(in_flight), "to pause", patience))
 
-    async def _send(
-        self, version: int, generators: list[GeneratorClient]
-    ) -> tuple[SyncStats, list[GeneratorClient]]:
+    async def _send(self, version: int, generators: list[GeneratorClient]) -> tuple[SyncStats, list[GeneratorClient]]:
         """Sends until it has come through to all that are left; gives what was sent and to whom."""
         while True:
             receivers = Receivers(

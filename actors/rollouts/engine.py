@@ -25,6 +25,7 @@ from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
 from actors.rollouts.last_lines import with_last_lines
 from actors.settings import GeneratorSettings
+from actors.transfer.owner import own_children
 from actors.types import EngineSpec, Finish, HeldWeights
 
 if TYPE_CHECKING:
@@ -54,11 +55,15 @@ class Engine:
     """One `AsyncLLM`. Where weights come by sync it starts with dummy ones, and nothing that it samples before the
     first sync means anything."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(
+        self, spec: EngineSpec, start: Callable[[AsyncEngineArgs], AsyncLLM] = AsyncLLM.from_engine_args
+    ) -> None:
+        """`start` starts vLLM's engine; another one is for tests."""
         self.max_model_len = spec.max_model_len  # most tokens of a prompt and its completion together
         self._requests = 0  # so far; each has its number as id
         self._gives_memory_back, self._resting = spec.rests and not spec.on_cpu, False
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(spec)))
+        own_children()
+        self._llm = start(AsyncEngineArgs(**engine_arguments(spec)))
         self.tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())  # what vLLM's own type stands for
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:

@@ -95,9 +95,10 @@ class ActorFactory:
         """Every actor of the layout."""
         config, cluster = self._config, self._config.cluster
         judges, scorers = self._create_judges(), self._create_scorers()
-        again = {"max_restarts": -1, "max_task_retries": 1}
         verifiers = [
-            self._create(Verifier, f"verifier-{index}", dict(judges), dict(scorers), **again)
+            self._create(
+                Verifier, f"verifier-{index}", dict(judges), dict(scorers), max_restarts=-1, max_task_retries=1
+            )
             for index in range(self._layout.verifiers)
         ]
         engine = self._engine_spec()

@@ -1,6 +1,7 @@
 """The nodes of a Ray cluster: what they have, waiting for more of them, and whether those with GPUs can run winnow."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +25,18 @@ SECONDS_BETWEEN = 5.0  # looks at a cluster that grows
 
 
 def nodes_there() -> Nodes:
-    """The living nodes of the cluster, by address."""
-    known: list[dict[str, Any]] = ray.nodes()
-    return {node["NodeManagerAddress"]: node["Resources"] for node in known if node["Alive"]}
+    """The living nodes of the cluster, by name."""
+    return {name: node["Resources"] for name, node in _living().items()}
+
+
+def _living() -> dict[str, dict[str, Any]]:
+    """What Ray knows of each living node, by its address, and by its id too where several have one address."""
+    known = [node for node in ray.nodes() if node["Alive"]]
+    count = Counter(node["NodeManagerAddress"] for node in known)
+    return {
+        node["NodeManagerAddress"] + (f" ({node['NodeID'][:8]})" if count[node["NodeManagerAddress"]] > 1 else ""): node
+        for node in known
+    }
 
 
 def wait_for_nodes(
@@ -97,13 +107,13 @@ def check_nodes(config: RunConfig, *, on_gpu: bool) -> None:
     Raises:
         ConfigError: one of them does not have a model, cannot run vLLM's kernels, or has too old a driver.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"] and (node["Resources"].get("GPU") or not on_gpu)]
+    nodes = {name: node for name, node in _living().items() if node["Resources"].get("GPU") or not on_gpu}
     task, folders = ray.remote(look_at_node), model_folders(config)
     looks = {
-        node["NodeManagerAddress"]: task.options(
+        name: task.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(folders)
-        for node in nodes
+        for name, node in nodes.items()
         if on_gpu or len(nodes) > 1  # a single node without GPUs is this machine, which has been looked at
     }
     try:

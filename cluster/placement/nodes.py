@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,20 +101,25 @@ def look_at_node(folders: Mapping[str, str]) -> NodeFacts:
     return NodeFacts(machine=look_at_machine(), missing=missing)
 
 
-def check_nodes(config: RunConfig, *, on_gpu: bool) -> None:
-    """Has every node look at itself, on GPUs those that have some, and says what only some runs trip over.
+def check_nodes(config: RunConfig, hosts: Collection[str], *, on_gpu: bool) -> None:
+    """Has the nodes of a run look at themselves, and says what only some runs trip over.
+
+    Args:
+        config: the run.
+        hosts: ids of the nodes on which learner and engines will be.
+        on_gpu: whether these get GPUs.
 
     Raises:
         ConfigError: one of them does not have a model, cannot run vLLM's kernels, or has too old a driver.
     """
-    nodes = {name: node for name, node in _living().items() if node["Resources"].get("GPU") or not on_gpu}
-    task, folders = ray.remote(look_at_node), model_folders(config)
+    nodes, task, folders = _living(), ray.remote(look_at_node), model_folders(config)
     looks = {
         name: task.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(folders)
         for name, node in nodes.items()
-        if on_gpu or len(nodes) > 1  # a single node without GPUs is this machine, which has been looked at
+        # A single node without GPUs is this machine, which has been looked at.
+        if node["NodeID"] in hosts and (on_gpu or len(nodes) > 1)
     }
     try:
         found = dict(zip(looks, ray.get(list(looks.values()), timeout=LOOK_SECONDS), strict=True))

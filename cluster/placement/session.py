@@ -18,7 +18,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
 from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
-from cluster.placement.nodes import check_nodes, wait_for_nodes
+from cluster.placement.nodes import wait_for_nodes
 from cluster.placement.reachable import check_reachable, unreachable
 from cluster.placement.token import check_token
 from cluster.preparing.preflight import Prepared
@@ -60,7 +60,6 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
             layout = wait_for_nodes(partial(layout_for, config), config.cluster)
         else:
             check_token()
-        check_nodes(config, on_gpu=layout.on_gpu)
         yield layout, context.dashboard_url or ""
     except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
         if address not in ("", "auto") and (problem := _has_ended(address, patient=isinstance(end, ActorDied))):

@@ -98,7 +98,9 @@ def test_what_is_taken_by_others_is_said_with_what_is_wanted_and_free() -> None:
 
 def test_a_node_that_does_not_have_the_model_ends_the_start(tmp_path: Path) -> None:
     tree = {"model": {"path": str(tmp_path)}, "data": {"path": "rows.jsonl"}}
-    check_nodes(config_of(tree), on_gpu=False)
+    hosts = [node["NodeID"] for node in ray.nodes()]
+    check_nodes(config_of(tree), hosts, on_gpu=False)
     tree["model"]["path"] = str(tmp_path / "missing")
-    with pytest.raises(ConfigError, match=r"there is no model folder .*missing \(model\.path\)"):
-        check_nodes(config_of(tree), on_gpu=False)
+    with pytest.raises(ConfigError, match=r"on .*, .*: there is no model folder .*missing \(model\.path\)"):
+        check_nodes(config_of(tree), hosts, on_gpu=False)
+    check_nodes(config_of(tree), [], on_gpu=False)  # on a node that hosts nothing of the run it may be missing

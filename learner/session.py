@@ -11,7 +11,7 @@ import torch
 from learner.batches.packing import Packing
 from learner.batches.types import RankPlan, TrainBatch, UpdateBatch
 from learner.batches.updates import update_batches
-from learner.checkpoint import save_checkpoint
+from learner.checkpoint import Checkpoints
 from learner.engine import Engine
 from learner.methods.choices import Aggregation
 from learner.models.side import policy_engine
@@ -27,9 +27,10 @@ class Published:
     method together."""
 
     def __init__(self, policy: Engine, path: Path, spec: LearnerSpec, place: Place) -> None:
-        self._policy, self._tokenizer = policy, path
-        self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
-        self._sync = WeightSync(policy, self._dtype, place)
+        dtype: torch.dtype = getattr(torch, spec.model.dtype)
+        self._policy = policy
+        self._checkpoints = Checkpoints(policy, tokenizer=path, dtype=dtype)
+        self._sync = WeightSync(policy, dtype, place)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators, as `version`."""
@@ -40,12 +41,17 @@ class Published:
         return self._policy.probe(tokens)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Writes a Hugging Face folder."""
-        save_checkpoint(self._policy, folder, tokenizer=self._tokenizer, dtype=self._dtype)
+        """Starts to write a Hugging Face folder; the policy may be trained meanwhile."""
+        self._checkpoints.save(folder)
+
+    def finish_checkpoint(self) -> None:
+        """Waits until the last folder is whole."""
+        self._checkpoints.finish()
 
     def close(self) -> None:
-        """Leaves the transfer group."""
+        """Leaves the transfer group, and waits until the last folder is whole."""
         self._sync.close()
+        self._checkpoints.close()
 
 
 class WarmUpSession:

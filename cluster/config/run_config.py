@@ -51,9 +51,15 @@ class RunConfig(Section):
         return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 
     def on_device(self, on_gpu: bool) -> Self:
-        """The run with what depends on the device settled: `model.dtype`, and what is unset of the generators."""
-        generator = self.generator.on_device(on_gpu, self.cluster.colocate)
-        return self.model_copy(update={"model": self.model.on_device(on_gpu), "generator": generator})
+        """The run with what depends on the device settled: `model.dtype`, `learner.drift`, and what is unset of the
+        generators."""
+        return self.model_copy(
+            update={
+                "model": self.model.on_device(on_gpu),
+                "learner": self.learner.on_device(on_gpu),
+                "generator": self.generator.on_device(on_gpu, self.cluster.colocate),
+            }
+        )
 
     @property
     def samples(self) -> bool:

@@ -57,7 +57,7 @@ def wait_for_nodes(
     Raises:
         ConfigError: the layout does not fit in time; it says what is wanted and what is there.
     """
-    until, asked = time.monotonic() + cluster.wait_seconds, False
+    until, said = time.monotonic() + cluster.wait_seconds, ""
     try:
         while True:
             try:
@@ -65,13 +65,14 @@ def wait_for_nodes(
             except ConfigError as lack:
                 if time.monotonic() >= until:
                     raise
-                if not asked:
+                if not said:
                     ask(demand(cluster))
-                    asked = True
-                LOGGER.warning("waiting for the cluster to grow: %s", lack)
+                if said != str(lack):  # another node is there
+                    said = str(lack)
+                    LOGGER.warning("waiting for the cluster to grow, at most %g s: %s", cluster.wait_seconds, said)
             time.sleep(min(SECONDS_BETWEEN, max(0.0, until - time.monotonic())))
     finally:
-        if asked:
+        if said:
             ask([])
 
 

@@ -64,7 +64,7 @@ def test_a_cluster_that_grows_is_asked_once_and_waited_for_and_the_demand_taken_
     with caplog.at_level(logging.WARNING, "winnow"):
         assert waiting({"wait_seconds": 3600.0, "generators": 8, "learner_ranks": 8}, growing) == 16
     assert growing.demands == [[{"GPU": 1.0, "CPU": 1.0}] * 16 + [{"CPU": 1.0}], []]
-    assert "waiting for the cluster to grow: the layout wants 18 CPUs and 16 GPUs" in caplog.text
+    assert "to grow, at most 3600 s: the layout wants 18 CPUs and 16 GPUs" in caplog.text
     assert "Available: head: 4 CPUs, 0 GPUs" in caplog.text
 
 

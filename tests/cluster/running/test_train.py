@@ -1,5 +1,6 @@
 """Whole runs with the real parts, made short: what they leave behind, and that what they leave is consistent."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,16 @@ def test_one_version_stale_on_two_zero2_ranks_with_checkpoints(runs: Runs, tmp_p
     assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
 
 
-def test_engines_that_rest_while_the_learner_trains_go_on_with_what_they_had_begun(runs: Runs, tmp_path: Path) -> None:
-    folder = runs.train(demo(tmp_path, "cluster.colocate=true", "rollout.max_staleness=1", "run.steps=4"))
+def test_engines_that_rest_while_the_learner_trains_go_on_with_what_they_had_begun(
+    runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "winnow"):
+        folder = runs.train(demo(tmp_path, "cluster.colocate=true", "rollout.max_staleness=1", "run.steps=4"))
     check_run(folder, steps=4, staleness=1)
     assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
+    turns = ("the engines rest", "the learner has given memory back", "version")
+    said = [turn for line in caplog.messages for turn in turns if line.startswith(turn)]
+    assert said == list(turns) * 5  # before the first version, and in each step
 
 
 def test_a_users_own_dataset_trains_without_any_engine(runs: Runs, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def check_run(folder: Path, steps: int, staleness: int) -> None:
         assert line["mismatch_kl"] < (1e-3 if staleness == 0 else 1.0)
     parts = sum(line[f"seconds_{stage}"] for line in lines for stage in ("wait", "train", "sync", "other"))
     assert parts == pytest.approx(lines[-1]["wall_seconds"], rel=0.02)
-    trained = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("trajectories/*/groups.parquet"))]
+    trained = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("trajectories/*/groups*.parquet"))]
     rows = [row for table in trained for row in table]
     kept = [row for row in rows if row["rejected"] == ""]
     assert len({row["group"] for row in kept}) == lines[-1]["groups_trained"]

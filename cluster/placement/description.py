@@ -29,8 +29,8 @@ def describe(prepared: Prepared, layout: Layout) -> str:
         f"objective: {objective_line(config.algorithm)}",
         f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:",
     ]
-    if layout.pairs:
-        lines.append("  generators share GPUs with learner ranks, and rest while these train")
+    if cluster.colocate and config.samples:
+        lines.append("  generators rest while the learner ranks beside them train")
     lines += bundle_lines(layout)
     return "\n".join(lines)
 

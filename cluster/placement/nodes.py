@@ -14,8 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.config.sections import ClusterSettings
-from cluster.placement.layout import Layout, Nodes
+from cluster.placement.layout import Layout, Nodes, Wanted
 from cluster.preparing.machine import MachineFacts, look_at_machine, obstacles, warnings_of
 from cluster.reporting.logs import LOGGER
 
@@ -41,23 +40,24 @@ def _living() -> dict[str, dict[str, Any]]:
 
 def wait_for_nodes(
     plan: Callable[[Nodes], Layout],
-    cluster: ClusterSettings,
+    bundles: list[dict[str, float]],
+    seconds: float,
     look: Callable[[], Nodes] = nodes_there,
     ask: Callable[[list[dict[str, float]]], None] = lambda bundles: request_resources(bundles=bundles),
 ) -> Layout:
-    """The layout on the nodes of the cluster. One that is too small is asked to grow, and waited for as long as
-    `cluster.wait_seconds` says.
+    """The layout on the nodes of the cluster. One that is too small is asked to grow, and waited for.
 
     Args:
         plan: gives the layout on some nodes, or raises ConfigError.
-        cluster: sizes.
+        bundles: what the cluster is asked to make room for, as `demand` has it.
+        seconds: to wait, at most.
         look: gives the nodes that are there.
         ask: has the autoscaler make room for bundles; none takes the demand back.
 
     Raises:
         ConfigError: the layout does not fit in time; it says what is wanted and what is there.
     """
-    until, said = time.monotonic() + cluster.wait_seconds, ""
+    until, said = time.monotonic() + seconds, ""
     try:
         while True:
             try:
@@ -66,23 +66,24 @@ def wait_for_nodes(
                 if time.monotonic() >= until:
                     raise
                 if not said:
-                    ask(demand(cluster))
+                    ask(bundles)
                 if said != str(lack):  # another node is there
                     said = str(lack)
-                    LOGGER.warning("waiting for the cluster to grow, at most %g s: %s", cluster.wait_seconds, said)
+                    LOGGER.warning("waiting for the cluster to grow, at most %g s: %s", seconds, said)
             time.sleep(min(SECONDS_BETWEEN, max(0.0, until - time.monotonic())))
     finally:
         if said:
             ask([])
 
 
-def demand(cluster: ClusterSettings) -> list[dict[str, float]]:
+def demand(wanted: Wanted) -> list[dict[str, float]]:
     """What an autoscaler is asked to make room for: an engine, a rank or a verifier each, as nobody knows its nodes."""
-    if cluster.device == "cpu":
+    cluster = wanted.cluster
+    if not wanted.on_gpu:
         return [{"CPU": 1.0}] * (cluster.generators + cluster.learner_ranks)
-    engines = 0 if cluster.colocate else cluster.generators
+    engines = (0 if cluster.colocate else cluster.generators) + len(wanted.judges)
     return [
-        *[{"GPU": 1.0, "CPU": 1.0}] * cluster.learner_ranks,
+        *[{"GPU": 1.0, "CPU": 1.0}] * (cluster.learner_ranks + len(wanted.scorers)),
         *[{"GPU": float(cluster.tensor_parallel), "CPU": 1.0}] * engines,
         *[{"CPU": 1.0}] * (cluster.verifiers or 1),
     ]

@@ -191,7 +191,6 @@ class Summary:
 class LayerSums(NamedTuple):
     """What `actors.transfer.digest` says of the weights of one decoder layer, or of those in none."""
 
-    nonzero: int  # how many of them are not 0
     total: int  # sum of their bit patterns, modulo 2**64
     squares: int  # sum of the squares of their bit patterns, modulo 2**64
 

@@ -35,11 +35,18 @@ from learner.types import LostReceiver, Place, Receivers, SyncStats
 class ZeroSource(WeightSource):
     """What the policy exports, gathered bucket by bucket: no rank ever holds the whole model beside its shard.
 
-    Every rank iterates in the same order and leaves a gather only when the bucket has been handed on. For one pass:
-    `begin`, an iteration that may end early, `drain`, `sums`.
+    Every rank iterates in the same order and leaves a gather only when the bucket has been handed on. A pass that must
+    be proved: `begin`, an iteration that may end early, `drain`, `sums`.
     """
 
-    def __init__(self, engine: Engine, dtype: torch.dtype, bucket_bytes: int, place: Place) -> None:
+    def __init__(self, engine: Engine, dtype: torch.dtype, bucket_bytes: int, place: Place | None = None) -> None:
+        """
+        Args:
+            engine: the policy's.
+            dtype: of the tensors that come out.
+            bucket_bytes: gathered at once.
+            place: of this rank, where `sums` will be asked for.
+        """
         self._engine, self._dtype, self._place = engine, dtype, place
         self._plan: list[list[Piece]] = plan_buckets(tensor_sizes(self), bucket_bytes)
         self._entered = 0  # buckets of this pass so far
@@ -79,7 +86,8 @@ class ZeroSource(WeightSource):
             with self._engine.gathered(parts_of(members)):
                 for export in members:
                     whole = export.tensor().detach().to(self._dtype)
-                    self._digest.add(export.name, share(whole, self._place.rank, self._place.ranks))
+                    if self._place is not None:
+                        self._digest.add(export.name, share(whole, self._place.rank, self._place.ranks))
                     yield export.name, whole
 
     def _new_digest(self) -> Digest:

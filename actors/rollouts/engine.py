@@ -65,7 +65,7 @@ def _asks_the_engine(
         finally:
             asked.cancel()
 
-    return asking
+    return cast("Callable[Concatenate[Engine, P], Coroutine[Any, Any, T]]", asking)
 
 
 def _death() -> EngineDied:

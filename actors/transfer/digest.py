@@ -13,7 +13,7 @@ import torch
 from actors.types import LayerSums, WeightSums
 
 REST = "outside the layers"  # the group of what belongs to no layer: embedding, last norm, head
-CPU_CHUNK, GPU_CHUNK = 2**18, 2**24  # numbers whose squares exist at the same time; on the CPU they stay in its cache
+CPU_CHUNK, GPU_CHUNK = 2**15, 2**24  # numbers whose squares exist at the same time; on the CPU they stay in its cache
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -31,14 +31,16 @@ def groups_of(names: Iterable[str]) -> list[str]:
 
 
 def bit_sums(tensor: torch.Tensor) -> torch.Tensor:
-    """int64[3] on the tensor's device: how many numbers are not 0, and the sums of the bit patterns and of their
-    squares, modulo 2**64. A pattern is read as a signed integer of the number's size; that of 0.0 is 0."""
+    """int64[2] on the tensor's device: the sums of the bit patterns of all numbers and of their squares, modulo 2**64.
+    A pattern is read as a signed integer of the number's size; that of 0.0 is 0."""
     flat = tensor.detach().reshape(-1)
-    bits = flat.view(_BITS[flat.element_size()])
-    sums = torch.zeros(3, dtype=torch.int64, device=flat.device)
-    for chunk in bits.split(CPU_CHUNK if flat.device.type == "cpu" else GPU_CHUNK):
+    bits, on_cpu = flat.view(_BITS[flat.element_size()]), flat.device.type == "cpu"
+    sums = torch.zeros(2, dtype=torch.int64, device=flat.device)
+    for chunk in bits.split(CPU_CHUNK if on_cpu else GPU_CHUNK):
         wide = chunk.long()
-        sums += torch.stack((wide.count_nonzero(), wide.sum(), wide.square_().sum()))
+        total = wide.sum()
+        squares = wide.dot(wide) if on_cpu else wide.square_().sum()  # no GPU has a dot product of integers
+        sums += torch.stack((total, squares))
     return sums
 
 
@@ -66,8 +68,8 @@ class Digest:
         self._added.append((self._rows[group_of(name)], sums))
 
     def table(self) -> torch.Tensor:
-        """int64[groups, 3], which may be added to those of others; waits for the device."""
-        table = torch.zeros((len(self._rows), 3), dtype=torch.int64, device=self._device)
+        """int64[groups, 2], which may be added to those of others; waits for the device."""
+        table = torch.zeros((len(self._rows), 2), dtype=torch.int64, device=self._device)
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         if self._added:
@@ -92,7 +94,7 @@ def added(parts: Iterable[WeightSums]) -> WeightSums:
     total: WeightSums = {}
     for part in parts:
         for group, sums in part.items():
-            before = total.get(group, LayerSums(0, 0, 0))
+            before = total.get(group, LayerSums(0, 0))
             total[group] = LayerSums(*(_wrapped(a + b) for a, b in zip(before, sums, strict=True)))
     return total
 

@@ -106,7 +106,7 @@ class Watch:
 class NcclReceiver(NCCLWeightTransferEngine):
     """Receives over NCCL, and never waits for ever."""
 
-    init_info_cls = NcclInitInfo
+    init_info_cls = NcclInitInfo  # type: ignore[assignment]  # vLLM types it as its own
     model: Any  # vLLM's, as are the following; what stands in for it while weights come has no other methods
     packed: bool
     packed_buffer_size_bytes: int

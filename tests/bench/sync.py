@@ -5,6 +5,7 @@ receiver of `actors/transfer/gloo.py` over a plain torch module that copies each
 gathers and vLLM's layerwise reload are left out: both do the same work whatever carries the bytes.
 """
 
+import hashlib
 import json
 import multiprocessing
 import statistics
@@ -20,6 +21,7 @@ import torch
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
 from actors.transfer.buckets import WIRE_BYTES
+from actors.transfer.digest import bit_sums
 from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine, broadcast, join_group
 from actors.transfer.stores import listen, port_of
 from learner.sending import GlooTrainerEngine, GlooTrainerInitInfo
@@ -182,6 +184,11 @@ def seconds(action: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
+def sha256(tensor: torch.Tensor) -> str:
+    """What vLLM's own checksum makes of a tensor on the CPU."""
+    return hashlib.sha256(tensor.view(torch.uint8).numpy()).hexdigest()
+
+
 def connected(count: int, total: int) -> tuple[Any, Client, GlooTrainerEngine, Tensors]:
     """(process, client, sender, its source) of a sync of so many tensors."""
     here, there = multiprocessing.Pipe()
@@ -233,6 +240,8 @@ def measure(gib: float = 1.0, count: int = 300) -> dict[str, float]:
         raise RuntimeError("the receiver does not hold what was sent")
     client.end(process)
     return {
+        "digest_gib_per_second": total / 2**30 / seconds(lambda: [bit_sums(tensor) for tensor in source.held]),
+        "sha256_gib_per_second": total / 2**30 / seconds(lambda: [sha256(tensor) for tensor in source.held]),
         "bare_gib_per_second": total / 2**30 / statistics.median(one for one, _ in times),
         "sync_gib_per_second": total / 2**30 / statistics.median(one for _, one in times),
         "share_of_bare": statistics.median(one / other for one, other in times),

@@ -31,16 +31,16 @@ def model(dtype: torch.dtype = torch.float32) -> dict[str, torch.Tensor]:
 
 
 def test_the_sums_are_those_of_the_bit_patterns() -> None:
-    assert bit_sums(torch.tensor([3, 0, -2], dtype=torch.int16)).tolist() == [2, 1, 13]
-    assert bit_sums(torch.tensor([1.0, 0.0, 2.0])).tolist() == [2, 0x3F800000 + 0x40000000, 0x3F800000**2 + 2**60]
-    assert bit_sums(torch.tensor([1.0], dtype=torch.bfloat16)).tolist() == [1, 0x3F80, 0x3F80**2]
-    assert bit_sums(torch.empty(0)).tolist() == [0, 0, 0]
+    assert bit_sums(torch.tensor([3, 0, -2], dtype=torch.int16)).tolist() == [1, 13]
+    assert bit_sums(torch.tensor([1.0, 0.0, 2.0])).tolist() == [0x3F800000 + 0x40000000, 0x3F800000**2 + 2**60]
+    assert bit_sums(torch.tensor([1.0], dtype=torch.bfloat16)).tolist() == [0x3F80, 0x3F80**2]
+    assert bit_sums(torch.empty(0)).tolist() == [0, 0]
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=40), st.integers(1, 7))
 def test_the_sums_are_exact_modulo_two_to_the_64_and_add_over_any_cut(numbers: list[int], parts: int) -> None:
     whole = torch.tensor(numbers, dtype=torch.int32)
-    wanted = [sum(n != 0 for n in numbers), sum(numbers), sum(n * n for n in numbers)]
+    wanted = [sum(numbers), sum(n * n for n in numbers)]
     assert [one % 2**64 for one in bit_sums(whole).tolist()] == [one % 2**64 for one in wanted]
     cuts = [share(whole, rank, parts) for rank in range(parts)]
     assert torch.equal(torch.cat(cuts), whole)
@@ -90,7 +90,7 @@ def test_layers_that_have_changed_places_and_a_weight_that_is_missing_change_the
     swapped["layers.0.q.weight"], swapped["layers.1.q.weight"] = (weights[f"layers.{n}.q.weight"] for n in (1, 0))
     assert digest_of(swapped) != digest_of(weights)
     lacking = weights | {"norm.weight": torch.zeros(8)}
-    assert digest_of(lacking)[REST].nonzero == digest_of(weights)[REST].nonzero - 8
+    assert digest_of(lacking)[REST] != digest_of(weights)[REST]
 
 
 def test_two_changes_that_keep_the_sum_change_the_squares() -> None:
@@ -100,13 +100,13 @@ def test_two_changes_that_keep_the_sum_change_the_squares() -> None:
     bits[0] += 5
     bits[1] -= 5
     after = digest_of(weights)[REST]
-    assert (after.nonzero, after.total) == (before.nonzero, before.total)
+    assert after.total == before.total
     assert after.squares != before.squares
 
 
 def test_parts_add_up_as_64_bits_do() -> None:
-    most = {"layer 0": LayerSums(1, 2**63 - 1, 0)}
-    assert added([most, {"layer 0": LayerSums(1, 1, 5)}]) == {"layer 0": LayerSums(2, -(2**63), 5)}
+    most = {"layer 0": LayerSums(2**63 - 1, 0)}
+    assert added([most, {"layer 0": LayerSums(1, 5)}]) == {"layer 0": LayerSums(-(2**63), 5)}
 
 
 def test_numbers_of_a_size_without_patterns_are_refused() -> None:

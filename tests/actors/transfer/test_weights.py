@@ -52,7 +52,8 @@ def learners(model: Path, *, stage: int, ranks: int) -> list:
     return ranks_of(LearnerSettings(zero_stage=stage, micro_batch_tokens=64), model, ranks, ALGORITHM)
 
 
-def start_generators(model: Path, count: int) -> dict[str, Any]:
+def start_generators(model: Path, count: int, places: int = 32, min_tokens: int = 0) -> dict[str, Any]:
+    """Generators of a model, each with so many places for responses, which have so many tokens at least."""
     from actors.grading.verifier import Verifier
     from actors.rollouts.generator import Generator
     from rewards import RewardSettings
@@ -65,9 +66,9 @@ def start_generators(model: Path, count: int) -> dict[str, Any]:
         tensor_parallel=1,
         backend="gloo",
         on_cpu=True,
-        engine=GeneratorSettings(max_sequences=32),
+        engine=GeneratorSettings(max_sequences=places),
     )
-    rollout = RolloutSettings(group_size=16, max_new_tokens=1024)
+    rollout = RolloutSettings(group_size=16, max_new_tokens=1024, min_tokens=min_tokens)
     run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
     verifier = ray.remote(Verifier).options(num_cpus=0).remote({})
     actor = ray.remote(Generator).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
@@ -276,3 +277,51 @@ def _niceness_of_children(_: Any) -> list[int]:
 def _kill_children(_: Any) -> None:
     for child in multiprocessing.active_children():
         child.kill()
+
+
+@pytest.mark.parametrize(("in_flight", "places"), [("continue", 4), ("keep", 5)])
+def test_the_probe_of_a_sync_waits_behind_no_frozen_response(
+    session: None, tmp_path: Path, in_flight: str, places: int
+) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    ranks = learners(tmp_path, stage=0, ranks=1)
+    generators = start_generators(tmp_path, 1, places, min_tokens=1000)
+    publisher = publisher_of(ranks, generators, in_flight=in_flight)
+    start = prompt("0", [1, 2, 10, 3, 11])
+    requests = [RolloutRequest(group=n, prompt=start, visit=n, responses=1) for n in range(4)]
+
+    async def story() -> list[Any]:
+        await publisher.publish(0, PROBE)
+        flying = [generators["generator-0"].rollout.remote(request) for request in requests]
+        await asyncio.sleep(0.5)
+        await publisher.publish(1, PROBE)  # with "continue" all places are taken by responses to be computed anew
+        assert ray.wait([summary for summary, _ in flying], timeout=0)[0] == []
+        return [unpacked((await asyncio.gather(*one))[1]) for one in flying]
+
+    for batch in asyncio.run(story()):
+        versions = np.array(batch.column("versions")[0].as_py())[batch.column("sampled")[0].as_py()]
+        assert set(versions) == {0, 1}  # the version that chose each token, under either choice
+        assert (np.diff(versions) >= 0).all()
+    stop(ranks, generators)
+
+
+def test_kept_keys_and_values_are_used_by_frozen_responses_alone(session: None, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
+    publisher, generator = publisher_of(ranks, generators, in_flight="keep"), generators["generator-0"]
+    long = RolloutRequest(group=0, prompt=prompt("0", [1, 2, 10, 3, 11] * 20), visit=0, responses=2)
+
+    async def story() -> list[Any]:
+        await publisher.publish(0, PROBE)
+        await asyncio.gather(*generator.rollout.remote(long))  # its prompt is in the cache now
+        for _ in range(3):
+            await asyncio.to_thread(train, ranks, 1, ALGORITHM)
+        await publisher.publish(1, PROBE)
+        return await asyncio.gather(*generator.rollout.remote(long))
+
+    batch = unpacked(asyncio.run(story())[1])
+    tokens, sampled = batch.column("tokens")[0].as_py(), batch.column("sampled")[0].as_py()
+    held = ray.get(generator.probe.remote(tokens))
+    found = np.array(batch.column("logprobs")[0].as_py())[sampled]
+    np.testing.assert_allclose(found, np.array([0.0, *held])[sampled], atol=1e-3)  # nothing of version 0 is left
+    stop(ranks, generators)

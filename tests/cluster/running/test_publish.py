@@ -14,7 +14,7 @@ from cluster.running.publish import Publisher
 from learner.types import LostReceiver, Receivers, SyncStats
 
 SECONDS = 0.2  # sync.timeout_seconds: what hangs here would hang for ever
-SUMS: WeightSums = {"layer 0": LayerSums(3, 4, 5)}
+SUMS: WeightSums = {"layer 0": LayerSums(4, 5)}
 PROBE = (1, 2, 3)
 
 

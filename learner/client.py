@@ -56,6 +56,9 @@ class Learner(Protocol):
     async def finish_checkpoint(self) -> None:
         """Waits until the last folder is whole, which its marker says; raises what it failed with."""
 
+    async def free_cache(self) -> None:
+        """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
+
     async def close_session(self) -> None:
         """Frees all models, if any."""
 
@@ -142,6 +145,10 @@ class LearnerClient:
     async def finish_checkpoint(self) -> None:
         """Waits until the last folder is whole, which its marker says; raises what it failed with."""
         await answers([rank.finish_checkpoint.remote() for rank in self._ranks], LEARNER)
+
+    async def free_cache(self) -> None:
+        """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
+        await answers([rank.free_cache.remote() for rank in self._ranks], LEARNER)
 
     async def close_session(self) -> None:
         """Frees all models, if any."""

@@ -63,6 +63,10 @@ class GeneratorClient:
         """After a sync that was cut off, which another one follows."""
         await answer(self.handle.give_up_weight_update.remote(), self.name)
 
+    async def rest(self, in_flight: str) -> None:
+        """Before the learner trains on the same GPU; `resume`, after a sync, ends the rest."""
+        await answer(self.handle.rest.remote(in_flight), self.name)
+
     async def probe(self, tokens: tuple[int, ...]) -> list[float]:
         """Log-probability of each token of a text but the first under the live weights, nats."""
         return await answer(self.handle.probe.remote(tokens), self.name)

@@ -1,6 +1,8 @@
 """The plan of a run in words, printed before it starts."""
 
-from cluster.placement.layout import Layout
+from itertools import groupby
+
+from cluster.placement.layout import Bundle, Layout
 from cluster.preparing.preflight import Prepared
 from learner.methods.formula import objective_line
 
@@ -27,5 +29,29 @@ def describe(prepared: Prepared, layout: Layout) -> str:
         f"objective: {objective_line(config.algorithm)}",
         f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:",
     ]
-    lines += [f"  {' + '.join(b.actors):<32} {b.cpus:g} CPUs, {b.gpus:g} GPUs" for b in layout.bundles]
+    if cluster.colocate and config.samples:
+        lines.append("  generators rest while the learner ranks beside them train")
+    lines += bundle_lines(layout)
     return "\n".join(lines)
+
+
+def bundle_lines(layout: Layout) -> list[str]:
+    """A line for each bundle, or for several of one kind and size that follow each other."""
+    lines = []
+    for (kind, cpus, gpus), alike in groupby(layout.bundles, key=lambda b: (_kinds(b), b.cpus, b.gpus)):
+        bundles = list(alike)
+        first, last, pair = bundles[0].actors, bundles[-1].actors, " + " in kind
+        span = " + ".join(first) if pair else _span(first[0], first[-1])
+        if len(bundles) > 1:
+            span = f"{span} to {' + '.join(last)}" if pair else _span(first[0], last[-1])
+        many = f", {len(bundles)} times" if len(bundles) > 1 else ""
+        lines.append(f"  {span:<32} {cpus:g} CPUs, {gpus:g} GPUs{many}")
+    return lines
+
+
+def _kinds(bundle: Bundle) -> str:
+    return " + ".join(dict.fromkeys(name.rpartition("-")[0] for name in bundle.actors))
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"

@@ -62,6 +62,8 @@ class Publisher:
         started = time.monotonic()
         sent, generators = await self._send(version, generators)
         seconds = time.monotonic() - started
+        if self._config.cluster.colocate:
+            await self._learner.free_cache()  # what it sent from, before engines take memory for their keys again
         thorough = self._config.sync.sha256
         held = await self._each(generators, lambda one: one.held_weights(thorough), "which weights it holds")
         self._proof.weights(version, sent.sums, {one.name: weights for one, weights in held.items()})
@@ -74,12 +76,21 @@ class Publisher:
             probe_doubts=self._proof.doubts,
         )
 
+    async def rest(self) -> None:
+        """Has the generators rest while the learner trains on their GPUs, until the next version is published; one
+        that has died is taken out of the pool. What they sample freezes, or is finished first, as at a sync."""
+        living = list(self._pool.living().values())
+        await self._each(living, lambda one: one.rest(self._config.sync.in_flight), "to rest", self._patience)
+
+    @property
+    def _patience(self) -> float:
+        """Seconds for responses in flight to end, where a pause waits for them."""
+        return self._config.rollout.timeout_seconds if self._config.sync.in_flight == "finish" else 0.0
+
     async def _pause(self) -> list[GeneratorClient]:
         """Pauses the generators and gives those that are alive; one that has died is taken out of the pool."""
-        in_flight = self._config.sync.in_flight
-        patience = self._config.rollout.timeout_seconds if in_flight == "finish" else 0.0  # for responses to end
-        living = list(self._pool.living().values())
-        return list(await self._each(living, lambda one: one.pause(in_flight), "to pause", patience))
+        in_flight, living = self._config.sync.in_flight, list(self._pool.living().values())
+        return list(await self._each(living, lambda one: one.pause(in_flight), "to pause", self._patience))
 
     async def _send(self, version: int, generators: list[GeneratorClient]) -> tuple[SyncStats, list[GeneratorClient]]:
         """Sends until it has come through to all that are left; gives what was sent and to whom."""

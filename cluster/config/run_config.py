@@ -15,6 +15,7 @@ from actors.settings import (
     SyncSettings,
     WorldSettings,
 )
+from cluster.config.errors import ConfigError
 from cluster.config.sections import ClusterSettings, RunSettings
 from learner.methods.algorithms import Algorithm
 from learner.methods.choices import Need, SideModelKind
@@ -49,8 +50,15 @@ class RunConfig(Section):
         return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 
     def on_device(self, on_gpu: bool) -> Self:
-        """The run with what depends on the device settled: `model.dtype`."""
-        return self.model_copy(update={"model": self.model.on_device(on_gpu)})
+        """The run with what depends on the device settled: dtype, attention and checkpointing of the model.
+
+        Raises:
+            ConfigError: something is set that this device does not have.
+        """
+        try:
+            return self.model_copy(update={"model": self.model.on_device(on_gpu)})
+        except ValueError as problem:
+            raise ConfigError(str(problem)) from problem
 
     @property
     def samples(self) -> bool:

@@ -78,7 +78,7 @@ def ranks_of(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algo
         seed=0,
     )
     env = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    kind = Gathering if settings.logit_chunk < 2048 else LearnerRank
+    kind = Gathering if settings.logit_chunk < 1024 else LearnerRank
     actor = ray.remote(concurrency_groups={PACKING: 1})(kind).options(num_cpus=1, runtime_env={"env_vars": env})
     actors = [actor.remote(rank, ranks, 1) for rank in range(ranks)]
     address = ray.get(actors[0].address.remote())

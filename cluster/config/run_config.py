@@ -50,15 +50,17 @@ class RunConfig(Section):
         return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 
     def on_device(self, on_gpu: bool) -> Self:
-        """The run with what depends on the device settled: dtype, attention and checkpointing of the model.
+        """The run with what depends on the device settled: dtype, attention and checkpointing of the model, and
+        `learner.drift`.
 
         Raises:
             ConfigError: something is set that this device does not have.
         """
         try:
-            return self.model_copy(update={"model": self.model.on_device(on_gpu)})
+            model = self.model.on_device(on_gpu)
         except ValueError as problem:
             raise ConfigError(str(problem)) from problem
+        return self.model_copy(update={"model": model, "learner": self.learner.on_device(on_gpu)})
 
     @property
     def samples(self) -> bool:

@@ -147,6 +147,13 @@ class Engine:
         positions = torch.arange(len(tokens), device=self.device)[None]
         return self._engine(ids, positions, torch.arange(1, len(tokens), device=self.device), 1.0)[0].tolist()
 
+    @torch.no_grad()
+    def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
+        """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
+        its first rows."""
+        self._engine.eval()
+        return self._engine(*_inputs_of_rows(batch, rows, self.device), self._temperature)[0]
+
     def exported(self) -> list[Export]:
         """What generators and checkpoints get of a policy, under checkpoint names; the parts sharded as ZeRO has
         them."""
@@ -217,9 +224,7 @@ class FrozenPolicy:
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
         """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
         its first rows."""
-        tokens, positions, targets = _inputs(batch, self.device)
-        targets = targets[targets < tokens[:rows].numel()]
-        return self._policy(tokens[:rows], positions[:rows], targets, self._temperature)[0]
+        return self._policy(*_inputs_of_rows(batch, rows, self.device), self._temperature)[0]
 
     @torch.no_grad()
     def copy_from(self, engine: Engine) -> None:
@@ -265,6 +270,11 @@ def in_step(batches: Sequence[TrainBatch], device: torch.device) -> Iterator[Tra
 
 def _inputs(batch: TrainBatch, device: torch.device) -> Iterator[torch.Tensor]:
     return (torch.from_numpy(array).to(device) for array in (batch.tokens, batch.positions, batch.targets))
+
+
+def _inputs_of_rows(batch: TrainBatch, rows: int | None, device: torch.device) -> tuple[torch.Tensor, ...]:
+    tokens, positions, targets = _inputs(batch, device)
+    return tokens[:rows], positions[:rows], targets[targets < tokens[:rows].numel()]
 
 
 def all_reduced(tensor: torch.Tensor, device: torch.device, op: Any = dist.ReduceOp.SUM) -> torch.Tensor:

@@ -4,7 +4,7 @@ folder of a whole model."""
 import json
 import shutil
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,13 @@ from transformers import AutoTokenizer
 from learner.checkpoint import mark_complete
 from learner.engine import Engine
 from learner.models.adapter import CONFIG, PREFIX, WEIGHTS, adapter_parameters, merged, write_adapter_config
+from learner.shards import write_weights
 
 # Settings of peft's with which a layer computes something else than with W + (alpha / rank) B A.
 OTHER_KINDS = (
     *("use_rslora", "use_dora", "use_qalora", "use_bdlora", "rank_pattern", "alpha_pattern", "layer_replication"),
     *("alora_invocation_tokens", "arrow_config", "kasa_config", "monteclora_config", "velora_config"),
 )
-KEPT = ("*.json", "*.txt", "*.model", "*.jinja")  # files of a model folder that are the merged model's too
 
 
 class UnfitAdapter(ValueError):
@@ -120,29 +120,66 @@ class AdapterFolder:
         return pairs
 
 
-def merged_tensors(adapter: AdapterFolder, files: Sequence[Path]) -> Iterator[tuple[str, torch.Tensor]]:
-    """The weights of the adapter's model one after another, with the adapter in those that it belongs to.
-
-    Args:
-        adapter: to merge.
-        files: with the weights of its model, safetensors.
+def check_merge(adapter: AdapterFolder, files: Sequence[Path]) -> None:
+    """Whether an adapter can be merged into the model whose weights are in these safetensors files.
 
     Raises:
-        UnfitAdapter: the model has no such layers, or of other shapes; before any tensor is given.
+        UnfitAdapter: the model has no such layers, or of other shapes.
     """
+    with _opened(adapter, files):
+        pass
+
+
+def write_merged(adapter: AdapterFolder, files: Sequence[Path], out: Path) -> None:
+    """Writes the weights in these safetensors files into the folder `out`, each in its own dtype, the adapter merged
+    into those that it belongs to. No more than a shard is in memory.
+
+    Raises:
+        UnfitAdapter: see `check_merge`; nothing is written then.
+    """
+    sizes = {name: size for file in files for name, size in _sizes(file).items()}
+    with _opened(adapter, files) as weights:
+        write_weights(out, [sizes[name] for name in weights.readers], weights.tensors())
+    mark_complete(out)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weights:
+    """Open files: a model's weights, and those of an adapter that fits them."""
+
+    adapter: AdapterFolder
+    halves: Any  # safetensors' reader of the adapter's weights
+    readers: Mapping[str, Any]  # weight of the model -> safetensors' reader that has it
+    pairs: Mapping[str, tuple[str, str]]  # weight that has an adapter -> names of its A and its B
+
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """The model's weights one after another, with the adapter merged into them."""
+        for name, reader in self.readers.items():
+            tensor = reader.get_tensor(name)
+            if name in self.pairs:
+                low, high = (self.halves.get_tensor(half) for half in self.pairs[name])
+                tensor = merged(tensor, low, high, self.adapter.scale, self.adapter.turned)
+            yield name, tensor
+
+
+@contextmanager
+def _opened(adapter: AdapterFolder, files: Sequence[Path]) -> Iterator[_Weights]:
     with ExitStack() as opened:
         halves = opened.enter_context(safe_open(adapter.folder / WEIGHTS, framework="pt"))
-        readers = [opened.enter_context(safe_open(file, framework="pt")) for file in files]
-        homes = {name: reader for reader in readers for name in reader.keys()}  # noqa: SIM118  # it is no mapping
-        pairs = {_matrix_of(layer, homes, adapter): pair for layer, pair in adapter.layers().items()}
+        open_files = [opened.enter_context(safe_open(file, framework="pt")) for file in files]
+        readers = {name: reader for reader in open_files for name in reader.keys()}  # noqa: SIM118  # no mapping
+        pairs = {_matrix_of(layer, readers, adapter): pair for layer, pair in adapter.layers().items()}
         for name, pair in pairs.items():
-            _check_shape(name, homes[name], [halves.get_slice(half).get_shape() for half in pair], adapter)
-        for name, reader in homes.items():
-            tensor = reader.get_tensor(name)
-            if name in pairs:
-                low, high = (halves.get_tensor(half) for half in pairs[name])
-                tensor = merged(tensor, low, high, adapter.scale, adapter.turned)
-            yield name, tensor
+            _check_shape(name, readers[name], [halves.get_slice(half).get_shape() for half in pair], adapter)
+        yield _Weights(adapter=adapter, halves=halves, readers=readers, pairs=pairs)
+
+
+def _sizes(file: Path) -> dict[str, int]:
+    """Bytes of each tensor of a safetensors file, by its header."""
+    with file.open("rb") as weights:
+        header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
+    header.pop("__metadata__", None)
+    return {name: tensor["data_offsets"][1] - tensor["data_offsets"][0] for name, tensor in header.items()}
 
 
 def _matrix_of(layer: str, names: Container[str], adapter: AdapterFolder) -> str:

@@ -85,7 +85,7 @@ def tensors_of(folder: Path, setting: str) -> Iterator[Tensor]:
     Raises:
         ConfigError: a file is missing or broken.
     """
-    for file in _weights(folder, setting):
+    for file in weight_files(folder, setting):
         yield from _whole(file, setting)
 
 
@@ -146,8 +146,12 @@ def check_ids(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Prompt], f
         )
 
 
-def _weights(folder: Path, setting: str) -> list[Path]:
-    """The files with the weights."""
+def weight_files(folder: Path, setting: str) -> list[Path]:
+    """The safetensors files with the weights of a folder.
+
+    Raises:
+        ConfigError: one is missing.
+    """
     if (index := folder / INDEX).is_file():
         _refuse_pointer(index, setting)
         try:

@@ -107,6 +107,18 @@ def _add_running(commands: Commands) -> None:
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each method (3)")
     compare.add_argument("--name", default="compare", help="name of the folder")
     compare.add_argument("--title", default="", help="title of the page")
+    merge = _add(
+        commands,
+        "merge",
+        _merge,
+        kept="the folder of --out is not complete: remove it",
+        help="merge an adapter checkpoint into its model",
+        description="Writes the whole model of a checkpoint that holds an adapter (learner.adapter), as a Hugging Face "
+        "folder.",
+    )
+    merge.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="an adapter folder")
+    merge.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the model goes; a new folder")
+    merge.add_argument("--base", type=Path, metavar="FOLDER", help="the adapter's model, where it was moved")
 
 
 def _add_grading(commands: Commands) -> None:
@@ -256,6 +268,14 @@ def _label(options: argparse.Namespace) -> int:
     done = label_file(options.steps, config, options.out, completions=options.completions, on_cpu=on_cpu)
     say(f"done: {done.rows} rows with labels in {options.out}")
     return EXIT_MISTAKE if done.left_out else 0
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from cluster.commands.merge import merge_folder
+
+    base = merge_folder(options.checkpoint, options.out, options.base)
+    say(f"done: {options.out} holds {base} with {options.checkpoint} merged into it (from_pretrained)")
+    return 0
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ from actors.transfer.stores import open_store
 from learner.batches.packing import Packing, empty_batch
 from learner.batches.types import TrainBatch
 from learner.models.examination import examine
+from learner.models.export import Export
 from learner.models.policy import Critic, Head, Policy
 from learner.models.varlen import Bounds, bounds_of
 from learner.settings import LearnerSettings, ModelSettings
@@ -149,8 +150,17 @@ class Engine:
         positions = torch.arange(len(tokens), device=self.device)
         return self._engine(ids, positions[None], positions[1:], 1.0)[0].tolist()
 
-    def exported(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """What generators and checkpoints get of a policy, under checkpoint names; sharded as ZeRO has it."""
+    @torch.no_grad()
+    def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
+        """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
+        its first rows."""
+        self._engine.eval()
+        inputs, bounds = _inputs_of_rows(batch, rows, self.device), _bounds(self.module, batch, self.device, rows)
+        return self._engine(*inputs, self._temperature, **bounds)[0]
+
+    def exported(self) -> list[Export]:
+        """What generators and checkpoints get of a policy, under checkpoint names; the parts sharded as ZeRO has
+        them."""
         return list(self.module.exported())
 
     @contextmanager
@@ -220,19 +230,18 @@ class FrozenPolicy:
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
         """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
         its first rows."""
-        tokens, positions, targets = _inputs(batch, self.device)
-        targets, bounds = targets[targets < tokens[:rows].numel()], _bounds(self.policy, batch, self.device, rows)
-        return self._policy(tokens[:rows], positions[:rows], targets, self._temperature, **bounds)[0]
+        inputs, bounds = _inputs_of_rows(batch, rows, self.device), _bounds(self.policy, batch, self.device, rows)
+        return self._policy(*inputs, self._temperature, **bounds)[0]
 
     @torch.no_grad()
     def copy_from(self, engine: Engine) -> None:
         """Takes over the weights of an engine's policy; a collective."""
         import deepspeed
 
-        own = self.policy.exported()
-        for (_, kept), (_, new) in zip(own, engine.exported(), strict=True):
-            with deepspeed.zero.GatheredParameters([kept, new], modifier_rank=0, enabled=self._sharded):
-                kept.copy_(new)
+        for own, new in zip(self.policy.exported(), engine.exported(), strict=True):
+            (kept,) = own.parts
+            with deepspeed.zero.GatheredParameters([kept, *new.parts], modifier_rank=0, enabled=self._sharded):
+                kept.copy_(new.tensor())
 
 
 @contextmanager
@@ -275,6 +284,11 @@ def _bounds(
 ) -> dict[str, Bounds]:
     """What a module with varlen attention is told of a micro-batch, or its first rows, besides."""
     return {"bounds": bounds_of(batch.positions[:rows], device)} if module.one_row else {}
+
+
+def _inputs_of_rows(batch: TrainBatch, rows: int | None, device: torch.device) -> tuple[torch.Tensor, ...]:
+    tokens, positions, targets = _inputs(batch, device)
+    return tokens[:rows], positions[:rows], targets[targets < tokens[:rows].numel()]
 
 
 def all_reduced(tensor: torch.Tensor, device: torch.device, op: Any = dist.ReduceOp.SUM) -> torch.Tensor:

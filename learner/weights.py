@@ -24,6 +24,7 @@ from actors.transfer.buckets import WIRE_BYTES, Piece, byte_size, plan_buckets
 from actors.transfer.gloo import BACKEND, GlooInitInfo, GlooUpdateInfo, broadcast, join_group
 from actors.transfer.stores import listen, meeting_address, port_of
 from learner.engine import Engine
+from learner.models.export import parts_of
 from learner.types import Receivers, SyncStats, free_port
 
 AHEAD = 2  # gloo buckets on their way at the same time
@@ -40,18 +41,15 @@ class ZeroSource(WeightSource):
 
     def metadata(self) -> list[ParamMeta]:
         """Name, dtype and whole shape of each tensor; nothing is gathered."""
-        return [
-            ParamMeta(name, self._dtype, tuple(getattr(parameter, "ds_shape", parameter.shape)))
-            for name, parameter in self._engine.exported()
-        ]
+        return [ParamMeta(export.name, self._dtype, export.shape) for export in self._engine.exported()]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
-        named = self._engine.exported()
+        exports = self._engine.exported()
         for bucket in plan_buckets(tensor_sizes(self), self._bucket_bytes):
-            members = [named[piece.index] for piece in bucket]
-            with self._engine.gathered([parameter for _, parameter in members]):
-                for name, parameter in members:
-                    yield name, parameter.detach().to(self._dtype)
+            members = [exports[piece.index] for piece in bucket]
+            with self._engine.gathered(parts_of(members)):
+                for export in members:
+                    yield export.name, export.tensor().detach().to(self._dtype)
 
 
 def tensor_sizes(source: WeightSource) -> list[int]:

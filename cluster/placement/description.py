@@ -3,6 +3,7 @@
 from cluster.placement.layout import Layout
 from cluster.preparing.preflight import Prepared
 from learner.methods.formula import objective_line
+from learner.settings import LearnerSettings
 
 
 def describe(prepared: Prepared, layout: Layout) -> str:
@@ -27,5 +28,20 @@ def describe(prepared: Prepared, layout: Layout) -> str:
         f"objective: {objective_line(config.algorithm)}",
         f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:",
     ]
+    if config.learner.adapter.rank:
+        lines.insert(-1, _adapter(prepared))
     lines += [f"  {' + '.join(b.actors):<32} {b.cpus:g} CPUs, {b.gpus:g} GPUs" for b in layout.bundles]
     return "\n".join(lines)
+
+
+def _adapter(prepared: Prepared) -> str:
+    """What is trained and sent where an adapter is trained in place of the weights."""
+    learner = prepared.config.learner
+    adapter, count = learner.adapter, prepared.adapter_parameters / 1e6
+    targets = "all linear layers but the head" if adapter.targets == "linear" else ", ".join(adapter.targets)
+    low = learner.lr <= LearnerSettings().lr
+    return (
+        f"an adapter of rank {adapter.rank} in {targets} is trained, {count:.3g} million parameters: generators get "
+        "whole weights with the adapter merged, checkpoints hold the adapter alone"
+        + (f"; learner.lr = {learner.lr:g} suits whole weights, an adapter takes about ten times as much" * low)
+    )

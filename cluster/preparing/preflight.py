@@ -12,7 +12,7 @@ from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.data import PreparedData, prepare_data
 from cluster.preparing.memory import check_memory, this_machine_memory
-from cluster.preparing.models import check_ids, check_policy, load_tokenizer
+from cluster.preparing.models import check_adapter, check_ids, check_policy, load_tokenizer
 from learner.methods.choices import Need
 from rewards.programs.code import CodeSettings
 from rewards.programs.sandbox import sandbox_problem
@@ -36,6 +36,7 @@ class Prepared:
     stored: StoredGroups | None  # groups to train on that are not sampled
     max_model_len: int  # tokens of the longest prompt and response together
     positions: int  # most tokens that the model can hold
+    adapter_parameters: int  # of the adapter that is trained in place of the weights; 0 without one
     probe: tuple[int, ...]  # ids of the fixed text on which generators and learner must agree
     judge_lengths: Mapping[str, int]  # reward -> most tokens of a question to its hosted judge and the answer
     control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
@@ -52,6 +53,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         ConfigError: something is missing or does not fit; the message says what to do.
     """
     positions = _check_policy(config)
+    adapter = config.learner.adapter
     judge_lengths = _check_rewards(config)
     if memory:
         check_memory(config, this_machine_memory(config.cluster.device))
@@ -74,6 +76,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         stored=data.stored,
         max_model_len=max(needed),
         positions=positions,
+        adapter_parameters=check_adapter(Path(config.model.path), adapter) if adapter.rank else 0,
         probe=probe,
         judge_lengths=judge_lengths,
         control=control,

@@ -1,6 +1,6 @@
-"""What training a model takes of memory, found out on PyTorch's meta device: the model, its forward pass and its backward
-pass are run with tensors that have sizes and no contents, and what is alive at each moment is counted. A model of any
-size takes seconds and no memory, and no constant is guessed."""
+"""What training a model takes of memory, found out on PyTorch's meta device: the model, its forward pass and its
+backward pass are run with tensors that have sizes and no contents, and what is alive at each moment is counted. A model
+of any size takes seconds and no memory, and no constant is guessed."""
 
 import weakref
 from dataclasses import dataclass
@@ -144,8 +144,8 @@ class _Alive(TorchDispatchMode):
 
 
 class _Attended(torch.autograd.Function):
-    """Keeps for the backward pass what kernels of attention keep: queries, keys, values, the result, and the sum of each
-    row of the softmax."""
+    """Keeps for the backward pass what kernels of attention keep: queries, keys, values, the result, and the sum of
+    each row of the softmax."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -162,7 +162,7 @@ class _Attended(torch.autograd.Function):
 def _counted(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *mask: Any, **asked: Any
 ) -> tuple[torch.Tensor, None]:
-    found: Any = _Attended.apply(query, key, value)  # type: ignore[no-untyped-call]
+    found: Any = _Attended.apply(query, key, value)
     return found.transpose(1, 2), None
 
 

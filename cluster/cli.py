@@ -84,7 +84,13 @@ def _add_running(commands: Commands) -> None:
     )
     train.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run file")
     train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
-    train.add_argument("--plan", action="store_true", help="print sizes and layout, start nothing")
+    train.add_argument("--plan", action="store_true", help="print sizes, layout and memory, start nothing")
+    train.add_argument(
+        "--on",
+        default="",
+        metavar="NODESxGPUSxGIB",
+        help="with --plan: on a cluster that is not there, such as 8x8x80; the model's config.json is enough",
+    )
     compare = _add(
         commands,
         "compare",
@@ -289,13 +295,18 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from cluster.config.errors import ConfigError
     from cluster.config.reading import load_config
 
     config = load_config(options.config, options.items)
+    if options.on and not options.plan:
+        raise ConfigError(f"--on describes a cluster that is not there, got {options.on!r}: use it with --plan")
     if options.plan:
-        from cluster.commands.plan import plan
+        demand_token(config.cluster.address)
+        from cluster.commands.plan import plan, plan_on
+        from cluster.placement.imagined import ImaginedCluster
 
-        say(plan(config))
+        say(plan_on(config, ImaginedCluster.of(options.on)) if options.on else plan(config))
         return 0
     demand_token(config.cluster.address)
     from cluster.running.train import train

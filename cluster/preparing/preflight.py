@@ -1,5 +1,6 @@
 """Everything that can be found out before Ray starts: models, rewards, memory, data, lengths."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.data import PreparedData, prepare_data
-from cluster.preparing.memory import check_memory, this_machine_memory
+from cluster.preparing.memory import MemoryPlan, checked_memory, this_machine_memory
 from cluster.preparing.models import check_adapter, check_ids, check_policy, load_tokenizer
 from learner.methods.choices import Need
 from rewards.programs.code import CodeSettings
@@ -40,6 +41,7 @@ class Prepared:
     probe: tuple[int, ...]  # ids of the fixed text on which generators and learner must agree
     judge_lengths: Mapping[str, int]  # reward -> most tokens of a question to its hosted judge and the answer
     control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
+    memory: MemoryPlan | None = None  # of this machine; None is unknown, as on a cluster, which is asked later
 
 
 def prepare(config: RunConfig, memory: bool = True) -> Prepared:
@@ -55,8 +57,6 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
     positions = _check_policy(config)
     adapter = config.learner.adapter
     judge_lengths = _check_rewards(config)
-    if memory:
-        check_memory(config, this_machine_memory(config.cluster.device))
     tokenizer = load_tokenizer(Path(config.model.path))
     control = _control_tokens(config, tokenizer)
     data = prepare_data(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
@@ -67,6 +67,9 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         len(probe) + 1,
         data.stored.max_tokens if data.stored is not None else 0,
     )
+    plan = None
+    if memory and not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
+        plan = checked_memory(config, this_machine_memory(config.cluster.device), max(needed))
     return Prepared(
         config=config,
         prompts=data.prompts,
@@ -80,6 +83,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         probe=probe,
         judge_lengths=judge_lengths,
         control=control,
+        memory=plan,
     )
 
 

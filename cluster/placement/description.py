@@ -1,5 +1,7 @@
 """The plan of a run in words, printed before it starts."""
 
+from collections.abc import Sequence
+
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Bundle, Layout
 from cluster.preparing.memory import memory_lines
@@ -25,7 +27,7 @@ def describe(prepared: Prepared, layout: Layout) -> str:
 def run_lines(config: RunConfig, layout: Layout) -> list[str]:
     """What a run does, whatever its data."""
     rollout, learner, cluster, passes = config.rollout, config.learner, config.cluster, config.algorithm.passes
-    updates = config.run.steps * learner.updates_per_step * passes
+    updates, again = config.run.steps * learner.updates_per_step * passes, bool(config.model.checkpointing)
     return [
         f"{rollout.groups_per_step} groups x {rollout.group_size} responses = "
         f"{rollout.groups_per_step * rollout.group_size} responses a step, over {cluster.learner_ranks} learner "
@@ -36,7 +38,7 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
         f"{(rollout.max_staleness + 1) * rollout.groups_per_step} groups at a time",
         f"learner and generators compute in {config.model.dtype}, "
         + ("on GPUs" if layout.on_gpu else "on CPUs")
-        + f"; {config.model.attention} attention, activations {'computed again' if config.model.checkpointing else 'kept'}"
+        + f"; attention by {config.model.attention}, activations {'computed again' * again or 'kept'}"
         + f"; learning rate {learner.lr:g}, risen over {learner.lr_warmup} updates",
         f"objective: {objective_line(config.algorithm)}",
     ]
@@ -44,23 +46,24 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
 
 def layout_lines(layout: Layout) -> list[str]:
     """Where everything goes; bundles that differ in numbers only share a line."""
-    lines = [f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:"]
     alike: dict[tuple[str, float, float], list[Bundle]] = {}
     for bundle in layout.bundles:
-        kind = " + ".join(dict.fromkeys(actor.rstrip("0123456789") for actor in bundle.actors))
-        alike.setdefault((f"{kind} {len(bundle.actors)}", bundle.cpus, bundle.gpus), []).append(bundle)
+        kinds = " + ".join(actor.rstrip("0123456789") for actor in bundle.actors)
+        alike.setdefault((kinds, bundle.cpus, bundle.gpus), []).append(bundle)
+    lines = [f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:"]
     for bundles in alike.values():
         first, count = bundles[0], len(bundles)
-        last = f" ... {_actors(bundles[-1])}" if count > 1 else ""
-        times = f"{count} x " if count > 1 else ""
-        lines.append(f"  {_actors(first) + last:<50} {times}{first.cpus:g} CPUs, {first.gpus:g} GPUs")
+        each = f"{first.cpus:g} CPUs, {first.gpus:g} GPUs"
+        lines.append(f"  {_actors(bundles):<44} " + (f"{count} x {each}" if count > 1 else each))
     return lines
 
 
-def _actors(bundle: Bundle) -> str:
-    """Names of the actors of a bundle; the first and the last of many of one kind."""
-    names = bundle.actors
-    return " + ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]}"
+def _actors(bundles: Sequence[Bundle]) -> str:
+    """Names of the actors of bundles that are alike; the first and the last of many."""
+    first, last = bundles[0].actors, bundles[-1].actors
+    if len({actor.rstrip("0123456789") for actor in first}) > 1 or len(bundles) == len(first) == 1:
+        return " + ".join(first) + (f" ... {' + '.join(last)}" if len(bundles) > 1 else "")
+    return f"{first[0]} to {last[-1]}"
 
 
 def _adapter(prepared: Prepared) -> str:

@@ -1,7 +1,8 @@
-"""The memory of a run, term by term, before anything starts: what a learner rank and a GPU of an engine hold, when they
-hold it, and what makes each term smaller. Sizes of models and of their passes come from `learner.models.sizes`; what
-DeepSpeed holds for each ZeRO stage is as its sources have it, and `tests/learner/test_memory.py` compares the whole with
-what PyTorch allocates on the CPU. Known only from a GPU are CONTEXT and ENGINE_BESIDES: they are guesses."""
+"""The memory of a run, term by term, before anything starts: what a learner rank and a GPU of an engine hold, when
+they hold it, and what makes each term smaller. Sizes of models and of their passes come from `learner.models.sizes`;
+what DeepSpeed holds for each ZeRO stage is as its sources have it, and `tests/learner/test_memory.py` compares the sum
+with what PyTorch allocates on the CPU. CONTEXT, ENGINE_BESIDES and the pass of an engine are guesses: only a GPU tells.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -215,11 +216,12 @@ def _pass_terms(config: RunConfig, sizes: "ModelSizes", device: Device) -> Itera
             change=smaller if model.checkpointing else "model.checkpointing = true",
         )
         yield Term(
-            name="logits",
+            name="layer or logits",
             size=sizes.passes.above,
             during=During.PASSES,
-            about=f"{min(learner.logit_chunk, tokens)} tokens x {sizes.vocabulary} words, or one layer, and a gradient",
-            change="a smaller learner.logit_chunk",
+            about=f"at once: one layer, or logits of {min(learner.logit_chunk, tokens)} tokens x {sizes.vocabulary} "
+            "words; a gradient",
+            change=f"a smaller learner.logit_chunk, or {smaller}",
         )
     if model.attention == "sdpa":
         layers = 1 if model.checkpointing else sizes.layers

@@ -179,6 +179,10 @@ class _Sharding:
             size = self._engines * count * each * elements
             during = During.ALWAYS if stage > 1 else During.STEP
             yield Term(name="buckets", size=size, during=during, about=about)
+        if stage and self._half:
+            elements = max(min(self._sizes.largest, trained), elements if stage > 1 else 0)
+            about = "the largest matrix or bucket in float32, while it is added up"
+            yield Term(name="gradient on its way", size=FULL * elements, during=During.PASSES, about=about)
         if stage == 3:
             about = "layers that are whole on every rank while they compute"
             yield Term(name="gathered", size=width * min(LIVE, whole), during=During.PASSES, about=about)

@@ -84,6 +84,9 @@ class LocalLearner:
         (folder / MARKER).touch()
         self.checkpoints.append(folder)
 
+    async def finish_checkpoint(self) -> None:
+        self._needs("", "finish_checkpoint")
+
     async def close_session(self) -> None:
         self.calls.append("close_session")
         self._session, self.spec = "", None

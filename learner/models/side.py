@@ -31,7 +31,7 @@ class Surroundings:
     spec: LearnerSpec
     schedule: Schedule  # of the policy
     policy: Engine
-    start: Frozen  # the starting policy
+    start: Frozen | None  # the starting policy, where it is kept
 
     @property
     def side_schedule(self) -> Schedule:
@@ -74,7 +74,7 @@ class Reference(SideModel):
         self._packing, self.steps = around.policy.packing, 0  # steps since it was renewed
         build = around.policy.module.reference
         self._copy = FrozenPolicy(build, around.spec) if self._every else None
-        self._frozen = around.start if self._copy is None else self._copy
+        self._frozen: Frozen = self._copy or around.start or FrozenPolicy(build, around.spec)
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
         return logprobs_without_hidden(self._frozen, update, self._packing)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from actors.data.world import ALPHABET, write_addition
 from learner.methods.algorithms import algorithm_of
 from learner.models.tiny import write_tiny_model
-from learner.settings import AdapterSettings, LearnerSettings, WarmupSettings
+from learner.settings import AdapterSettings, LearnerSettings, ModelSettings, WarmupSettings
 from learner.types import Schedule
 from tests.learner.test_engine import LIVING, PROBE, spec_of, train, used
 from tests.runs import Runs
@@ -44,12 +44,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def two_steps(model: Path, stage: int, ranks: int, budget: int, folder: Path, **more: Any) -> dict[str, Any]:
+def two_steps(
+    model: Path, stage: int, ranks: int, budget: int, folder: Path, checkpointing: bool = False, **more: Any
+) -> dict[str, Any]:
     """Two steps of two updates each, against a KL to the starting policy, and what they leave."""
     settings = LearnerSettings(
         zero_stage=stage, micro_batch_tokens=budget, logit_chunk=FINE, grad_clip=0.5, adapter=ADAPTER, **more
     )
     actors = used(settings, model, ranks, KL)
+    if checkpointing:
+        spec = replace(spec_of(settings, KL), model=ModelSettings(dtype="float32", checkpointing=True))
+        schedule = Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)
+        ray.get([one.open_training.remote(spec, model, schedule) for one in actors])
     stats = [update for _ in range(2) for update in train(actors, 2, KL)]
     probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
     ray.get([one.save_checkpoint.remote(folder) for one in actors])
@@ -62,11 +68,11 @@ def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     return two_steps(model, 0, 1, 100_000, tmp_path_factory.mktemp("alone") / "saved")
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize(("stage", "checkpointing"), [(0, False), (1, False), (2, True), (3, False), (3, True)])
 def test_an_adapter_gets_the_same_update_at_every_stage_on_two_ranks(
-    model: Path, alone: dict[str, Any], stage: int, tmp_path: Path
+    model: Path, alone: dict[str, Any], stage: int, checkpointing: bool, tmp_path: Path
 ) -> None:
-    found = two_steps(model, stage, 2, 64, tmp_path / "saved")
+    found = two_steps(model, stage, 2, 64, tmp_path / "saved", checkpointing)
     np.testing.assert_allclose(found["probe"], alone["probe"], atol=1e-4)
     for one, other in zip(found["stats"], alone["stats"], strict=True):
         for name in ("loss", "entropy", "grad_norm", "mismatch_kl"):

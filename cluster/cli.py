@@ -311,7 +311,7 @@ def _train(options: argparse.Namespace) -> int:
     demand_token(config.cluster.address)
     from cluster.running.train import train
 
-    say(_where_to_look(train(config)))
+    say(_where_to_look(train(config), adapted=config.learner.adapter.rank > 0))
     return 0
 
 
@@ -353,7 +353,8 @@ def _shadowed(others: Sequence[Path]) -> str:
     )
 
 
-def _where_to_look(folder: Path) -> str:
+def _where_to_look(folder: Path, adapted: bool) -> str:
+    how = "adapters: peft, or winnow merge" if adapted else "from_pretrained"
     return "\n".join(
         [
             f"done: {folder}",
@@ -361,7 +362,7 @@ def _where_to_look(folder: Path) -> str:
             f"  metrics       {folder / 'metrics.jsonl'}",
             f"  curves        tensorboard --logdir {folder / 'tensorboard'}",
             f"  every response, its verdict and why   {folder / 'trajectories'} (Parquet)",
-            f"  the model     {folder / 'checkpoints'} (from_pretrained)",
+            f"  the model     {folder / 'checkpoints'} ({how})",
         ]
     )
 

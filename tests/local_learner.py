@@ -87,6 +87,9 @@ class LocalLearner:
     async def free_cache(self) -> None:
         self.calls.append("free_cache")
 
+    async def finish_checkpoint(self) -> None:
+        self._needs("", "finish_checkpoint")
+
     async def close_session(self) -> None:
         self.calls.append("close_session")
         self._session, self.spec = "", None

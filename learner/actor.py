@@ -122,15 +122,15 @@ class LearnerRank:
         """Starts to write the policy as a Hugging Face folder."""
         self._published().save_checkpoint(folder)
 
+    def finish_checkpoint(self) -> None:
+        """Waits until the last folder is whole."""
+        self._published().finish_checkpoint()
+
     def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPU, for the engine that shares it."""
         from learner.session import free_memory
 
         free_memory()
-
-    def finish_checkpoint(self) -> None:
-        """Waits until the last folder is whole."""
-        self._published().finish_checkpoint()
 
     def close_session(self) -> None:
         """Frees the models, if any, for another session."""

@@ -18,8 +18,9 @@ import torch.distributed as dist
 from transformers import AutoTokenizer, PreTrainedModel
 
 from learner.engine import Engine
-from learner.types import MARKER
-from learner.weights import ZeroSource, tensor_sizes
+from learner.sending import tensor_sizes
+from learner.types import MARKER, Place
+from learner.weights import ZeroSource
 
 SHARD_BYTES = 4 * 2**30  # of weights in one file
 GATHER_BYTES = 2**28  # of weights that ZeRO gathers at once
@@ -52,7 +53,8 @@ class Checkpoints:
             Exception: what an earlier folder failed with, such as OSError where the disk is full.
         """
         self.finish()
-        source = ZeroSource(self._engine, self._dtype, bucket_bytes=GATHER_BYTES)
+        place = Place(rank=dist.get_rank(), ranks=dist.get_world_size())
+        source = ZeroSource(self._engine, self._dtype, GATHER_BYTES, place)
         names = [meta.name for meta in source.metadata()]
         shards = plan_shards(names, tensor_sizes(source), self._shard_bytes)
         tensors = iter(source)

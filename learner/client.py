@@ -142,13 +142,13 @@ class LearnerClient:
         folder, and raises what that one failed with."""
         await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER)
 
-    async def free_cache(self) -> None:
-        """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
-        await answers([rank.free_cache.remote() for rank in self._ranks], LEARNER)
-
     async def finish_checkpoint(self) -> None:
         """Waits until the last folder is whole, which its marker says; raises what it failed with."""
         await answers([rank.finish_checkpoint.remote() for rank in self._ranks], LEARNER)
+
+    async def free_cache(self) -> None:
+        """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
+        await answers([rank.free_cache.remote() for rank in self._ranks], LEARNER)
 
     async def close_session(self) -> None:
         """Frees all models, if any."""

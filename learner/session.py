@@ -40,7 +40,7 @@ class Published:
         self._saves_adapter = policy.module.adapted and not merges
         self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
         self._checkpoints = Checkpoints(policy, tokenizer=path, dtype=self._dtype)
-        self._sync = WeightSync(policy, self._dtype, place.rank)
+        self._sync = WeightSync(policy, self._dtype, place)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators, as `version`."""

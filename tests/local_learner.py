@@ -84,11 +84,11 @@ class LocalLearner:
         (folder / MARKER).touch()
         self.checkpoints.append(folder)
 
-    async def free_cache(self) -> None:
-        self.calls.append("free_cache")
-
     async def finish_checkpoint(self) -> None:
         self._needs("", "finish_checkpoint")
+
+    async def free_cache(self) -> None:
+        self.calls.append("free_cache")
 
     async def close_session(self) -> None:
         self.calls.append("close_session")

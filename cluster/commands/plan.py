@@ -56,7 +56,7 @@ def plan_on(config: RunConfig, place: ImaginedCluster) -> str:
         f"on {place}; nothing of it is looked at",
         f"prompts are not read: {prompt} tokens are counted for each, and {longest} for its response",
         *run_lines(config, layout),
-        *layout_lines(layout),
+        *layout_lines(config, layout),
         *memory_lines(memory, config),
     ]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """The plan of a run in words, printed before it starts."""
 
-from collections.abc import Sequence
+from itertools import groupby
 
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Bundle, Layout
@@ -21,7 +21,7 @@ def describe(prepared: Prepared, layout: Layout) -> str:
     lines += run_lines(config, layout)
     if config.learner.adapter.rank:
         lines.append(_adapter(prepared))
-    return "\n".join([*lines, *layout_lines(layout), *memory_lines(prepared.memory, config)])
+    return "\n".join([*lines, *layout_lines(config, layout), *memory_lines(prepared.memory, config)])
 
 
 def run_lines(config: RunConfig, layout: Layout) -> list[str]:
@@ -44,26 +44,34 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
     ]
 
 
-def layout_lines(layout: Layout) -> list[str]:
-    """Where everything goes; bundles that differ in numbers only share a line."""
-    alike: dict[tuple[str, float, float], list[Bundle]] = {}
-    for bundle in layout.bundles:
-        kinds = " + ".join(actor.rstrip("0123456789") for actor in bundle.actors)
-        alike.setdefault((kinds, bundle.cpus, bundle.gpus), []).append(bundle)
+def layout_lines(config: RunConfig, layout: Layout) -> list[str]:
+    """Where everything goes."""
     lines = [f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:"]
-    for bundles in alike.values():
-        first, count = bundles[0], len(bundles)
-        each = f"{first.cpus:g} CPUs, {first.gpus:g} GPUs"
-        lines.append(f"  {_actors(bundles):<44} " + (f"{count} x {each}" if count > 1 else each))
+    if config.cluster.colocate and config.samples:
+        lines.append("  generators rest while the learner ranks beside them train")
+    return lines + bundle_lines(layout)
+
+
+def bundle_lines(layout: Layout) -> list[str]:
+    """A line for each bundle, or for several of one kind and size that follow each other."""
+    lines = []
+    for (kind, cpus, gpus), alike in groupby(layout.bundles, key=lambda b: (_kinds(b), b.cpus, b.gpus)):
+        bundles = list(alike)
+        first, last, pair = bundles[0].actors, bundles[-1].actors, " + " in kind
+        span = " + ".join(first) if pair else _span(first[0], first[-1])
+        if len(bundles) > 1:
+            span = f"{span} to {' + '.join(last)}" if pair else _span(first[0], last[-1])
+        many = f", {len(bundles)} times" if len(bundles) > 1 else ""
+        lines.append(f"  {span:<32} {cpus:g} CPUs, {gpus:g} GPUs{many}")
     return lines
 
 
-def _actors(bundles: Sequence[Bundle]) -> str:
-    """Names of the actors of bundles that are alike; the first and the last of many."""
-    first, last = bundles[0].actors, bundles[-1].actors
-    if len({actor.rstrip("0123456789") for actor in first}) > 1 or len(bundles) == len(first) == 1:
-        return " + ".join(first) + (f" ... {' + '.join(last)}" if len(bundles) > 1 else "")
-    return f"{first[0]} to {last[-1]}"
+def _kinds(bundle: Bundle) -> str:
+    return " + ".join(dict.fromkeys(name.rpartition("-")[0] for name in bundle.actors))
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"
 
 
 def _adapter(prepared: Prepared) -> str:

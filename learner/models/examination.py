@@ -9,7 +9,7 @@ What still differs cannot be trained and is refused.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -163,7 +163,7 @@ def _masks(policy: Policy) -> Iterator[None]:
             policy.lm.set_attn_implementation(VARLEN)
 
 
-def _packed_gap(policy: Policy, texts: tuple[torch.Tensor, torch.Tensor, torch.Tensor], own: torch.Tensor) -> float:
+def _packed_gap(policy: Policy, texts: Sequence[torch.Tensor], own: torch.Tensor) -> float:
     """Largest difference that lying in one row makes to the log-probabilities of the first two texts, and to those of
     the second with another one before it; infinite where the model takes no positions."""
     if getattr(policy.lm.config.get_text_config(), "attention_chunk_size", None):  # counted along the row, and long
@@ -175,7 +175,7 @@ def _packed_gap(policy: Policy, texts: tuple[torch.Tensor, torch.Tensor, torch.T
     return float(torch.tensor([_gap(packed, own), _gap(swapped[first:], own[first:])]).max())  # NaN stays NaN
 
 
-def _packed(policy: Policy, texts: tuple[torch.Tensor, ...]) -> torch.Tensor | None:
+def _packed(policy: Policy, texts: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """Log-probabilities of texts that lie in one row; None where the model takes no positions."""
     positions = torch.cat([torch.arange(text.shape[1], device=text.device)[None] for text in texts], 1)
     row = torch.cat(texts, 1)

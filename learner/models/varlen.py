@@ -7,7 +7,7 @@ is refused with `CannotAttend`, never computed without: then the model is traine
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -97,7 +97,7 @@ class VarlenAttention:
 
 
 def _check(
-    module: torch.nn.Module, states: tuple[torch.Tensor, ...], masks: tuple[Any, ...], asked: dict[str, Any]
+    module: torch.nn.Module, states: tuple[torch.Tensor, ...], masks: tuple[Any, ...], asked: Mapping[str, Any]
 ) -> None:
     """Raises CannotAttend unless a layer asks for nothing else than plain causal attention."""
     query, key, value = states

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from learner.adapter_folder import save_adapter
 from learner.batches.packing import Packing
 from learner.batches.types import RankPlan, TrainBatch, UpdateBatch
 from learner.batches.updates import update_batches
@@ -24,13 +25,22 @@ from learner.weights import WeightSync
 
 class Published:
     """A policy as the world outside sees it: sent to generators, probed, written to a folder. All ranks call every
-    method together."""
+    method together.
 
-    def __init__(self, policy: Engine, path: Path, spec: LearnerSpec, place: Place) -> None:
-        dtype: torch.dtype = getattr(torch, spec.model.dtype)
-        self._policy = policy
-        self._checkpoints = Checkpoints(policy, tokenizer=path, dtype=dtype)
-        self._sync = WeightSync(policy, dtype, place)
+    Args:
+        policy: whose weights are published.
+        path: the folder that it was loaded from.
+        spec: of the run.
+        place: of this rank.
+        merges: whether checkpoints are whole models even where an adapter alone is trained.
+    """
+
+    def __init__(self, policy: Engine, path: Path, spec: LearnerSpec, place: Place, merges: bool = False) -> None:
+        self._policy, self._path = policy, path
+        self._saves_adapter = policy.module.adapted and not merges
+        self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
+        self._checkpoints = Checkpoints(policy, tokenizer=path, dtype=self._dtype)
+        self._sync = WeightSync(policy, self._dtype, place)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators, as `version`."""
@@ -41,8 +51,12 @@ class Published:
         return self._policy.probe(tokens)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Starts to write a Hugging Face folder; the policy may be trained meanwhile."""
-        self._checkpoints.save(folder)
+        """Starts to write a Hugging Face folder, and the policy may be trained meanwhile; or where an adapter alone is
+        trained, writes an adapter folder."""
+        if self._saves_adapter:
+            save_adapter(self._policy, folder, base=self._path, dtype=self._dtype)
+        else:
+            self._checkpoints.save(folder)
 
     def finish_checkpoint(self) -> None:
         """Waits until the last folder is whole."""
@@ -55,13 +69,14 @@ class Published:
 
 
 class WarmUpSession:
-    """A policy that imitates worked answers."""
+    """A policy that imitates worked answers. Where an adapter is trained, checkpoints have it merged: a training on one
+    starts with a new adapter, and what the warm-up made is its reference policy."""
 
     def __init__(self, place: Place, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         torch.manual_seed(spec.seed)
         self._policy = policy_engine(path, spec, schedule)
         self._answers = worked_answers(place, spec, path, self._policy.packing)
-        self.published = Published(self._policy, path, spec, place)
+        self.published = Published(self._policy, path, spec, place, merges=True)
 
     def warm_up(self, updates: int) -> UpdateStats:
         """Some supervised updates, at least one; the stats are of the last."""

@@ -19,15 +19,30 @@ class ModelSettings(Section):
 
     path: str = ""  # a Hugging Face causal-LM folder
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of weights; "auto": bfloat16 on GPUs, float32 on CPUs
-    attention: Literal["sdpa", "flash_attention_2"] = "sdpa"  # the learner's kernel
+    # How attention is kept within sequences: "varlen" by PyTorch's kernel for it, in bfloat16 on GPUs; "sdpa" by masks,
+    # anywhere. "auto" is "varlen" where device, dtype and model allow it.
+    attention: Literal["auto", "varlen", "sdpa"] = "auto"
     control_tokens: tuple[str, ...] = ()  # tokens that stand for reward quantiles, the best first ("quark")
-    checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
+    # Whether activations are computed again in the backward pass: less memory, a third more work; unset: on GPUs.
+    checkpointing: bool | None = None
 
     def on_device(self, on_gpu: bool) -> Self:
-        """The settings with `dtype = "auto"` settled."""
-        if self.dtype != "auto":
-            return self
-        return self.model_copy(update={"dtype": "bfloat16" if on_gpu else "float32"})
+        """The settings with what depends on the device settled.
+
+        Raises:
+            ValueError: attention that this device or dtype does not have.
+        """
+        auto = "bfloat16" if on_gpu else "float32"
+        dtype = auto if self.dtype == "auto" else self.dtype
+        fast = on_gpu and dtype == "bfloat16"
+        if self.attention == "varlen" and not fast:
+            raise ValueError(
+                f'model.attention = "varlen" is for bfloat16 on GPUs, and the run computes in {dtype} on '
+                f'{"GPUs" if on_gpu else "CPUs"}: use "sdpa" or "auto"'
+            )
+        attention = ("varlen" if fast else "sdpa") if self.attention == "auto" else self.attention
+        checkpointing = on_gpu if self.checkpointing is None else self.checkpointing
+        return self.model_copy(update={"dtype": dtype, "attention": attention, "checkpointing": checkpointing})
 
     @property
     def settled_dtype(self) -> Literal["float32", "bfloat16"]:
@@ -35,6 +50,23 @@ class ModelSettings(Section):
         if self.dtype == "auto":
             raise RuntimeError('model.dtype = "auto" was not settled: call on_device first')
         return self.dtype
+
+
+class AdapterSettings(Section):
+    """A low-rank adapter (LoRA, arXiv 2106.09685) that is trained in place of the weights. Off with rank 0."""
+
+    rank: Annotated[int, Field(ge=0, le=1024)] = 0  # of the matrix that is added to a layer's own
+    alpha: Annotated[float, Field(gt=0)] = 32.0  # alpha / rank multiplies what is added
+    targets: str | tuple[str, ...] = "linear"  # names of layers, such as "q_proj", or "linear": all but the head
+
+    @field_validator("targets")
+    @classmethod
+    def _are_names(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if value != "linear" and (isinstance(value, str) or not value or not all(value)):
+            raise ValueError(
+                f'must be "linear" or a list of names of layers, such as ["q_proj", "v_proj"], got {value!r}'
+            )
+        return value
 
 
 class LearnerSettings(Section):
@@ -49,22 +81,24 @@ class LearnerSettings(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     grad_clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the whole gradient
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 8192  # tokens of one forward and backward pass on a rank
-    logit_chunk: Annotated[int, Field(ge=1)] = 2048  # tokens whose logits exist at the same time
+    logit_chunk: Annotated[int, Field(ge=1)] = 1024  # tokens whose logits exist at the same time
     # What DeepSpeed shards over the ranks: 1 optimizer states, 2 gradients too, 3 weights too. 0 is 1 in bfloat16.
     zero_stage: Literal[0, 1, 2, 3] = 2
     # What lies in the memory of the CPU between uses: "optimizer" its states and the float32 weights beside bfloat16
     # ones, "weights" the weights too, with zero_stage = 3. It saves memory of the GPU and makes an update slower.
     offload: Literal["", "optimizer", "weights"] = ""
     # Whether the metric kl_start is measured, for which the starting policy stays in memory; unset: where that costs no
-    # memory of a GPU, on the CPU and where the algorithm keeps that policy anyway.
+    # memory of a GPU: on the CPU, with an adapter, and where the algorithm keeps that policy anyway.
     drift: bool | None = None
     side_lr: Annotated[float, Field(gt=0)] = 1e-5  # of the critic or the process-reward model, where there is one
     tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
     reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
+    adapter: AdapterSettings = AdapterSettings()
 
     def on_device(self, on_gpu: bool) -> Self:
         """The settings with `drift` settled."""
-        return self if self.drift is not None else self.model_copy(update={"drift": not on_gpu})
+        drift = self.drift if self.drift is not None else not on_gpu or self.adapter.rank > 0
+        return self.model_copy(update={"drift": drift})
 
     @model_validator(mode="after")
     def _is_an_algorithm(self) -> Self:

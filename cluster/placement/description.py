@@ -2,37 +2,54 @@
 
 from itertools import groupby
 
+from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Bundle, Layout
+from cluster.preparing.memory import memory_lines
 from cluster.preparing.preflight import Prepared
 from learner.methods.formula import objective_line
+from learner.settings import LearnerSettings
 
 
 def describe(prepared: Prepared, layout: Layout) -> str:
-    """The plan of a run in words: sizes and where everything goes."""
-    config, rollout = prepared.config, prepared.config.rollout
-    cluster, passes = config.cluster, config.algorithm.passes
-    updates = config.run.steps * config.learner.updates_per_step * passes
+    """The plan of a run in words: sizes, where everything goes, and what it holds of memory there."""
+    config = prepared.config
     lines = [f"{len(prepared.stored)} stored groups"] if prepared.stored is not None else []
-    lines += [
+    lines.append(
         f"{len(prepared.prompts)} prompts of at most {max(p.tokens.size for p in prepared.prompts)} tokens"
-        + (f", {prepared.left_out} longer ones left out" if prepared.left_out else ""),
+        + (f", {prepared.left_out} longer ones left out" if prepared.left_out else "")
+    )
+    lines += run_lines(config, layout)
+    if config.learner.adapter.rank:
+        lines.append(_adapter(prepared))
+    return "\n".join([*lines, *layout_lines(config, layout), *memory_lines(prepared.memory, config)])
+
+
+def run_lines(config: RunConfig, layout: Layout) -> list[str]:
+    """What a run does, whatever its data."""
+    rollout, learner, cluster, passes = config.rollout, config.learner, config.cluster, config.algorithm.passes
+    updates, again = config.run.steps * learner.updates_per_step * passes, bool(config.model.checkpointing)
+    return [
         f"{rollout.groups_per_step} groups x {rollout.group_size} responses = "
         f"{rollout.groups_per_step * rollout.group_size} responses a step, over {cluster.learner_ranks} learner "
-        f"ranks at ZeRO {config.learner.zero_stage}, in {config.learner.updates_per_step} updates of micro-batches "
-        f"of {config.learner.micro_batch_tokens} tokens" + (f", {passes} passes" if passes > 1 else ""),
+        f"ranks at ZeRO {learner.zero_stage}, in {learner.updates_per_step} updates of micro-batches "
+        f"of {learner.micro_batch_tokens} tokens" + (f", {passes} passes" if passes > 1 else ""),
         f"{config.run.steps} steps = {updates} optimizer updates of "
-        f"{config.learner.algorithm}, at most {rollout.max_staleness} versions stale: "
+        f"{learner.algorithm}, at most {rollout.max_staleness} versions stale: "
         f"{(rollout.max_staleness + 1) * rollout.groups_per_step} groups at a time",
         f"learner and generators compute in {config.model.dtype}, "
         + ("on GPUs" if layout.on_gpu else "on CPUs")
-        + f"; learning rate {config.learner.lr:g}, risen over {config.learner.lr_warmup} updates",
+        + f"; attention by {config.model.attention}, activations {'computed again' * again or 'kept'}"
+        + f"; learning rate {learner.lr:g}, risen over {learner.lr_warmup} updates",
         f"objective: {objective_line(config.algorithm)}",
-        f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:",
     ]
-    if cluster.colocate and config.samples:
+
+
+def layout_lines(config: RunConfig, layout: Layout) -> list[str]:
+    """Where everything goes."""
+    lines = [f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:"]
+    if config.cluster.colocate and config.samples:
         lines.append("  generators rest while the learner ranks beside them train")
-    lines += bundle_lines(layout)
-    return "\n".join(lines)
+    return lines + bundle_lines(layout)
 
 
 def bundle_lines(layout: Layout) -> list[str]:
@@ -55,3 +72,16 @@ def _kinds(bundle: Bundle) -> str:
 
 def _span(first: str, last: str) -> str:
     return first if first == last else f"{first} to {last}"
+
+
+def _adapter(prepared: Prepared) -> str:
+    """What is trained and sent where an adapter is trained in place of the weights."""
+    learner = prepared.config.learner
+    adapter, count = learner.adapter, prepared.adapter_parameters / 1e6
+    targets = "all linear layers but the head" if adapter.targets == "linear" else ", ".join(adapter.targets)
+    low = learner.lr <= LearnerSettings().lr
+    return (
+        f"an adapter of rank {adapter.rank} in {targets} is trained, {count:.3g} million parameters: generators get "
+        "whole weights with the adapter merged, checkpoints hold the adapter alone"
+        + (f"; learner.lr = {learner.lr:g} suits whole weights, an adapter takes about ten times as much" * low)
+    )

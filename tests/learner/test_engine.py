@@ -64,7 +64,7 @@ class RankOfTests(LearnerRank):
                 "zero_optimization": config["zero_optimization"] | {"stage3_param_persistence_threshold": 0}
             }
 
-        engine.deepspeed_config = always if spec.learner.logit_chunk < 2048 else plain
+        engine.deepspeed_config = always if spec.learner.logit_chunk < 1024 else plain
         try:
             return super().open_training(spec, path, schedule)
         finally:
@@ -122,17 +122,23 @@ def started(ranks: int) -> list:
     return actors
 
 
-def opened(actors: list, settings: LearnerSettings, model: Path, algorithm: Algorithm, dtype: str) -> list:
-    spec = LearnerSpec(
+def spec_of(
+    settings: LearnerSettings, algorithm: Algorithm, dtype: str = "float32", warmup: WarmupSettings | None = None
+) -> LearnerSpec:
+    return LearnerSpec(
         model=ModelSettings.model_validate({"dtype": dtype}),
         learner=settings,
         algorithm=algorithm,
         data=DataSettings(),
-        warmup=WarmupSettings(),
+        warmup=warmup or WarmupSettings(),
         temperature=1.0,
         top_p=1.0,
         seed=0,
     )
+
+
+def opened(actors: list, settings: LearnerSettings, model: Path, algorithm: Algorithm, dtype: str) -> list:
+    spec = spec_of(settings, algorithm, dtype)
     schedule = Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)
     ray.get([one.open_training.remote(spec, model, schedule) for one in actors])
     return actors

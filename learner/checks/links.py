@@ -86,7 +86,7 @@ def _rank(line: Connection, rank: int, ranks: int, port: int, device: str, mib: 
 
 
 def _sums(kind: torch.dtype, rank: int, ranks: int, place: torch.device) -> bool:
-    """Whether a sum over the ranks is exact: numbers from 0 to 6 and the rank, of which bfloat16 holds 32 ranks' sum."""
+    """Whether a sum over the ranks is exact: numbers from 0 to 6 and the rank, which bfloat16 holds for 32 ranks."""
     numbers = torch.arange(NUMBERS, device=place) % 7
     own = (numbers + rank % 2).to(kind)
     dist.all_reduce(own)
@@ -172,5 +172,5 @@ def _answer(line: Connection, process: Any, deadline: float, seconds: float) -> 
             return line.recv()
     except EOFError:
         process.join(5.0)
-        raise Unreachable(f"{process.name} ended with status {process.exitcode} before it had anything to say") from None
+        raise Unreachable(f"{process.name} ended with status {process.exitcode} before it said anything") from None
     raise Unreachable(f"{process.name} has not answered within {seconds:g} s")

@@ -26,7 +26,7 @@ def multiply(device: str) -> Product:
 
     An entry is a sum of WIDTH products. Summed in float32 and rounded once it is off by at most BF16 of itself; a sum
     that is split rounds its parts too, which are no larger than the sum of the magnitudes. So the error stays below
-    twice BF16 of that sum; an entry with a wrong or missing part is off by about 1 / sqrt(WIDTH) of it, four times more.
+    twice BF16 of that sum; an entry with a wrong or missing part is off by about 1 / sqrt(WIDTH), which is more.
     """
     draw = torch.Generator().manual_seed(0)
     left, right = (torch.randn(WIDTH, WIDTH, generator=draw).to(torch.bfloat16) for _ in range(2))

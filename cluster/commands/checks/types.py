@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
 
-from cluster.preparing.machine import Gpus
+from cluster.commands.checks.gpus import Gpus
 
 
 class State(StrEnum):

@@ -2,36 +2,54 @@
 
 import resource
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
-from cluster.checks.types import Finding, Subject, Told, note, ok, skipped, wrong
+from cluster.commands.checks.gpus import GIB, MIB
+from cluster.commands.checks.types import Finding, Subject, Told, note, ok, skipped, wrong
 from cluster.preparing.machine import (
-    GIB,
-    MIB,
     compiler_problem,
     driver_problem,
-    shared_memory,
+    headers_problem,
+    look_at_machine,
     shared_memory_problem,
-    torch_cuda,
 )
 from rewards.programs.sandbox import sandbox_problem
 
 MEMORY_LEAST, MEMORY_GPU = 4 * GIB, 32 * GIB  # free, to run the demo; for loading models on a machine with GPUs
 DISK_LEAST, DISK_LITTLE = GIB, 20 * GIB  # free where runs go, to start at all; for a few checkpoints of a large model
 SCRATCH_FULL = 0.95  # of the disk under Ray's folder: from there on Ray stores nothing there any more
-SHARED_LITTLE = 2 * GIB  # of shared memory, in which Ray keeps the groups of a step
+FILES_WANTED = 65536
 FILES_LEAST = 4096  # open files; Ray takes some tens for each actor
 OTHERS = GIB  # bytes of a GPU that are somebody else's
+SMALLEST = "#include <Python.h>\nint winnow(void) { return PY_MAJOR_VERSION; }\n"
 BF16_CAPABILITY = 8.0  # of the first GPUs that compute in bfloat16
 
 
 def examine_compiler(subject: Subject, told: Told) -> Finding:
-    """A C compiler with Python's headers, which Triton and vLLM need on GPUs."""
-    problem = compiler_problem()
+    """A C compiler with Python's headers, which Triton and vLLM need on GPUs; the smallest module is built."""
+    facts = look_at_machine()
+    problem = compiler_problem(facts.compiler) or headers_problem(facts.headers, facts.has_headers)
     if not problem:
-        return ok("a C compiler builds a module of Python")
+        told(f"{facts.compiler} builds a module of Python")
+        problem = _building_problem(facts.compiler, facts.headers)
+    if not problem:
+        return ok(f"{facts.compiler} builds a module of Python")
     return _with_remedy(problem, stops=bool(subject.visible), mild="no harm on a machine without GPUs")
+
+
+def _building_problem(compiler: str, headers: str) -> str:
+    """Whether a compiler does not build the smallest module of Python, and what it says."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "smallest.c", Path(folder) / "smallest.so"
+        source.write_text(SMALLEST, encoding="utf-8")
+        command = [compiler, "-shared", "-fPIC", f"-I{headers}", str(source), "-o", str(made)]
+        built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode == 0:
+        return ""
+    said = next((line for line in built.stderr.splitlines() if "error" in line), built.stderr.strip()[:200])
+    return f"{compiler} builds no module of Python ({said}): apt install gcc libc6-dev"
 
 
 def examine_sandbox(subject: Subject, told: Told) -> Finding:
@@ -44,15 +62,12 @@ def examine_sandbox(subject: Subject, told: Told) -> Finding:
 
 def examine_shared_memory(subject: Subject, told: Told) -> Finding:
     """Shared memory, through which Ray's actors hand over groups and NCCL what GPUs of one machine tell each other."""
-    size = shared_memory(subject.shared)
-    if problem := shared_memory_problem(size, subject.visible):
-        return _with_remedy(problem)
-    if size < SHARED_LITTLE:
-        return note(
-            f"{subject.shared} has {size / MIB:.0f} MiB: Ray keeps what does not fit on the disk below /tmp, slowly",
-            "in a container --shm-size=16g",
-        )
-    return ok(f"{subject.shared} has {_gib(size)}")
+    if not subject.shared.is_dir():
+        return note(f"there is no {subject.shared}: Ray keeps its store on a disk, slowly", "mount a tmpfs there")
+    size = shutil.disk_usage(subject.shared).total
+    if problem := shared_memory_problem(size):
+        return _with_remedy(problem, stops=subject.visible > 1, mild="Ray keeps what does not fit on a disk, slowly")
+    return ok(f"{subject.shared} holds {_gib(size)}")
 
 
 def examine_memory(subject: Subject, told: Told) -> Finding:
@@ -101,7 +116,8 @@ def examine_files(subject: Subject, told: Told) -> Finding:
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     said = f"{_count(soft)} open files, {_count(processes)} processes"
     if soft != resource.RLIM_INFINITY and soft < FILES_LEAST:
-        remedy = f"ulimit -n {65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)}, or LimitNOFILE of the service"
+        most = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
+        remedy = f"ulimit -n {most}, or LimitNOFILE of the service"
         return note(f"{said}: Ray's actors open some tens each", remedy)
     if processes != resource.RLIM_INFINITY and processes < FILES_LEAST:
         return note(f"{said}: engines and Ray start hundreds of threads", "ulimit -u 65536")
@@ -112,16 +128,17 @@ def examine_gpus(subject: Subject, told: Told) -> Finding:
     """The GPUs, their driver against torch's CUDA, and who else is on them."""
     gpus = subject.gpus
     if gpus.problem:
-        stops = bool(gpus.found) or torch_cuda() != ""
+        stops = bool(gpus.found) or look_at_machine().cuda != ""
         return _with_remedy(gpus.problem, stops=stops, mild="runs go to the CPU")
     if not gpus.found:
         return skipped("no GPU here (there is no nvidia-smi): runs go to the CPU")
     if not subject.visible:
         return note("CUDA_VISIBLE_DEVICES hides every GPU: runs go to the CPU", "unset it to use them")
-    if problem := driver_problem(gpus.found[0].driver, torch_cuda()):
+    facts = look_at_machine()
+    if problem := driver_problem([one.driver for one in gpus.found], facts.cuda):
         return _with_remedy(problem)
     names = ", ".join(sorted({f"{one.name} ({_gib(one.memory)})" for one in gpus.found}))
-    said = f"{len(gpus.found)} x {names}, driver {gpus.found[0].driver}, torch for CUDA {torch_cuda() or '(none)'}"
+    said = f"{len(gpus.found)} x {names}, driver {gpus.found[0].driver}, torch for CUDA {facts.cuda}"
     if old := [one for one in gpus.found if one.capability and float(one.capability) < BF16_CAPABILITY]:
         return note(
             f"{said}: GPU {old[0].index} has computing capability {old[0].capability}, and bfloat16 needs 8.0",

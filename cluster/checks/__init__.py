@@ -1,1 +1,0 @@
-"""What `winnow doctor` looks at: a table of checks, each in a process of its own that is killed when its time is over."""

@@ -24,6 +24,7 @@ from learner.settings import LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, Place, Schedule
 
 MEETING_SECONDS = 300.0  # for all ranks to come
+REDUCE_BUCKET = 200_000_000  # gradients that are exchanged at once; where they overlap with computing there are two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +59,9 @@ class Engine:
         if learner.zero_stage == 3:
             gather_heads_once(module)
         optimizer = torch.optim.AdamW(
-            module.trainable(), lr=schedule.lr, weight_decay=learner.weight_decay, betas=(0.9, 0.98)
+            module.trainable(), lr=schedule.lr, weight_decay=learner.weight_decay, betas=(0.9, 0.98), fused=True
         )
-        self._unsharded = learner.zero_stage == 0 and model.dtype == "float32"
+        self._unsharded = stage_of(model, learner) == 0
         self._grad_norm = 0.0
         if self._unsharded:  # DeepSpeed clips here without telling the norm
             optimizer.register_step_pre_hook(self._clip)
@@ -272,16 +273,38 @@ def all_reduced(tensor: torch.Tensor, device: torch.device, op: Any = dist.Reduc
     return tensor
 
 
+def stage_of(model: ModelSettings, learner: LearnerSettings) -> int:
+    """The ZeRO stage that trains. DeepSpeed's optimizer of stage 0 takes a step without gradients when it is made, in
+    bfloat16, so that the first true one has the bias correction of a second one."""
+    return max(1, learner.zero_stage) if model.dtype == "bfloat16" else learner.zero_stage
+
+
 def deepspeed_config(model: ModelSettings, learner: LearnerSettings) -> dict[str, Any]:
-    """What DeepSpeed is told; the caller owns accumulation, so an update may have any number of micro-batches."""
+    """What DeepSpeed is told; the caller owns accumulation, so an update may have any number of micro-batches.
+
+    Gradients of bfloat16 weights are added up in float32: an update is a sum of many micro-batches, and eight binary
+    digits would lose the small ones.
+    """
+    stage = stage_of(model, learner)
+    zero: dict[str, Any] = {
+        "stage": stage,
+        "overlap_comm": stage >= 2,  # with backward passes; below, nothing is exchanged before the step
+        "reduce_bucket_size": REDUCE_BUCKET,
+    }
+    if learner.offload:
+        zero["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
+    if learner.offload == "weights":
+        zero["offload_param"] = {"device": "cpu", "pin_memory": True}
     return {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "managed_gradient_accumulation": False,
-        "gradient_clipping": 0.0 if learner.zero_stage == 0 and model.dtype == "float32" else learner.grad_clip,
+        "gradient_clipping": learner.grad_clip if stage else 0.0,
         "bf16": {"enabled": model.dtype == "bfloat16"},
-        "zero_optimization": {"stage": learner.zero_stage, "overlap_comm": False},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,  # torch's fused AdamW runs on both sides, and needs no compiler
         "steps_per_print": 2**31,
     }
 

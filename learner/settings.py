@@ -50,10 +50,21 @@ class LearnerSettings(Section):
     grad_clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the whole gradient
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 8192  # tokens of one forward and backward pass on a rank
     logit_chunk: Annotated[int, Field(ge=1)] = 2048  # tokens whose logits exist at the same time
-    zero_stage: Literal[0, 1, 2, 3] = 2  # what DeepSpeed shards: 1 optimizer states, 2 gradients, 3 weights too
+    # What DeepSpeed shards over the ranks: 1 optimizer states, 2 gradients too, 3 weights too. 0 is 1 in bfloat16.
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    # What lies in the memory of the CPU between uses: "optimizer" its states and the float32 weights beside bfloat16
+    # ones, "weights" the weights too, with zero_stage = 3. It saves memory of the GPU and makes an update slower.
+    offload: Literal["", "optimizer", "weights"] = ""
+    # Whether the metric kl_start is measured, for which the starting policy stays in memory; unset: where that costs no
+    # memory of a GPU, on the CPU and where the algorithm keeps that policy anyway.
+    drift: bool | None = None
     side_lr: Annotated[float, Field(gt=0)] = 1e-5  # of the critic or the process-reward model, where there is one
     tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
     reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
+
+    def on_device(self, on_gpu: bool) -> Self:
+        """The settings with `drift` settled."""
+        return self if self.drift is not None else self.model_copy(update={"drift": not on_gpu})
 
     @model_validator(mode="after")
     def _is_an_algorithm(self) -> Self:
@@ -63,6 +74,16 @@ class LearnerSettings(Section):
             raise ValueError(f"learner.file: {problem}") from None
         if self.algorithm not in known:
             raise ValueError(f"learner.algorithm must be one of {', '.join(known)}, got {self.algorithm!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _shards_what_it_offloads(self) -> Self:
+        lowest = {"": 0, "optimizer": 1, "weights": 3}[self.offload]
+        if self.zero_stage < lowest:
+            raise ValueError(
+                f"learner.offload = {self.offload!r} needs learner.zero_stage = {lowest} or higher, got "
+                f"{self.zero_stage}: DeepSpeed moves what it shards"
+            )
         return self
 
 

@@ -48,7 +48,7 @@ def update_policy(
         ratio_p99=_worst_ratio(objective.ratios, engine.device),
         mismatch_kl=sums["mismatch_kl"] / tokens,
         capped=sums["capped"] / tokens,
-        kl_start=sums["drift"] / max(1.0, sums["drift_tokens"]),
+        kl_start=sums["drift"] / sums["drift_tokens"] if sums["drift_tokens"] else None,
         grad_norm=engine.grad_norm,
         lr=lr,
     )
@@ -61,7 +61,8 @@ class Trainer:
     def __init__(self, path: Path, spec: LearnerSpec, schedule: Schedule) -> None:
         self._spec, self._algorithm = spec, spec.algorithm
         self.policy = policy_engine(path, spec, schedule)
-        self._start = FrozenPolicy(self.policy.module.reference, spec)
+        shared = SideModelKind.REFERENCE in self._algorithm.models and not spec.learner.reference_every
+        self._start = FrozenPolicy(self.policy.module.reference, spec) if shared or spec.learner.drift else None
         around = Surroundings(path=path, spec=spec, schedule=schedule, policy=self.policy, start=self._start)
         self._side = {kind: SIDE_MODELS[kind](around) for kind in self._algorithm.models}
         self._advantages = RankAdvantages(spec, self.policy.device)

@@ -67,7 +67,9 @@ class UpdateStats:
     ratio_p99: float  # 99th percentile of |ratio - 1| + 1 against the policy at the start of the step, worst rank
     mismatch_kl: float  # estimate of KL(sampler || learner), nats per token
     capped: float  # share of tokens whose learner/sampler weight was capped
-    kl_start: float  # estimate of KL(policy || starting policy) on some rows of each rank's first micro-batch, nats
+    # Estimate of KL(policy || starting policy) on some rows of each rank's first micro-batch, nats; None where that
+    # policy is not kept.
+    kl_start: float | None
     grad_norm: float
     lr: float
 

@@ -49,8 +49,10 @@ class RunConfig(Section):
         return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 
     def on_device(self, on_gpu: bool) -> Self:
-        """The run with what depends on the device settled: `model.dtype`."""
-        return self.model_copy(update={"model": self.model.on_device(on_gpu)})
+        """The run with what depends on the device settled: `model.dtype`, `learner.drift`."""
+        return self.model_copy(
+            update={"model": self.model.on_device(on_gpu), "learner": self.learner.on_device(on_gpu)}
+        )
 
     @property
     def samples(self) -> bool:

@@ -49,7 +49,8 @@ METRICS: dict[str, str] = {
     "staleness_mean": "Mean over trained groups of how many versions their oldest token is behind the learner.",
     "staleness_max": "Largest such lag in this step.",
     "entropy": "Mean entropy of the policy's next-token distribution over trained tokens, nats.",
-    "kl_start": "Estimate (k3) of KL(policy || starting policy) on a sample of each update, nats per token.",
+    "kl_start": "Estimate (k3) of KL(policy || starting policy) on a sample of each update, nats per token; null where "
+    "learner.drift is off.",
     "clip_fraction": "Share of trained tokens whose ratio left the clip range.",
     "ratio_p99": "99th percentile of 1 + |ratio - 1|, policy against policy at the start of the step.",
     "mismatch_kl": "Estimate of KL(sampler || learner) over trained tokens, nats per token.",
@@ -154,7 +155,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "staleness_mean": _mean(lags),
         "staleness_max": max(lags, default=0),
         "entropy": _mean([update.entropy for update in stats]),
-        "kl_start": _mean([update.kl_start for update in stats]),
+        "kl_start": _mean([update.kl_start for update in stats if update.kl_start is not None]),
         "clip_fraction": _mean([update.clip_fraction for update in stats]),
         "ratio_p99": max(update.ratio_p99 for update in stats),
         "mismatch_kl": _mean([update.mismatch_kl for update in stats]),

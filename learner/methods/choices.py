@@ -116,7 +116,7 @@ class SideModelKind(Choice):
     @property
     def copied(self) -> bool:
         """Whether it takes the memory of a model of its own. The reference policy shares the starting policy, which is
-        kept for the metric `kl_start`, until `learner.reference_every` parts them."""
+        that of the metric `kl_start`, until `learner.reference_every` parts them."""
         return self is not SideModelKind.REFERENCE
 
     @property

@@ -30,7 +30,7 @@ class Surroundings:
     spec: LearnerSpec
     schedule: Schedule  # of the policy
     policy: Engine
-    start: FrozenPolicy  # the starting policy
+    start: FrozenPolicy | None  # the starting policy, where it is kept
 
     @property
     def side_schedule(self) -> Schedule:
@@ -71,7 +71,8 @@ class Reference(SideModel):
     def __init__(self, around: Surroundings) -> None:
         self._policy, self._every = around.policy, around.spec.learner.reference_every
         self._packing, self.steps = around.policy.packing, 0  # steps since it was renewed
-        self._frozen = FrozenPolicy(around.policy.module.reference, around.spec) if self._every else around.start
+        kept = None if self._every else around.start
+        self._frozen = kept or FrozenPolicy(around.policy.module.reference, around.spec)
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
         return logprobs_without_hidden(self._frozen, update, self._packing)

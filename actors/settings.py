@@ -217,13 +217,37 @@ class FilterSettings(Section):
         return known[name] if name else None
 
 
+# Of a GPU's memory, for an engine that has it alone: beside it stay NCCL's buffers, and weights on their way.
+ALONE_SHARE = 0.85
+SHARED_SHARE, MOST_SHARED = 0.35, 0.6  # with a learner rank on the same GPU, whose weights and optimizer stay there
+GPU_SEQUENCES, CPU_SEQUENCES = 512, 256
+GPU_BATCH_TOKENS = 8192  # vLLM would take 2048 for an engine inside another program, and this for a server
+
+
 class GeneratorSettings(Section):
     """The vLLM engines."""
 
-    max_sequences: Annotated[int, Field(ge=1)] = 256  # responses that decode at the same time in one engine
-    memory_share: Annotated[float, Field(gt=0, le=1)] = 0.9  # of a GPU's memory that one engine may use
+    # Responses that decode at the same time in one engine; unset: 512 on a GPU, 256 on the CPU.
+    max_sequences: Annotated[int, Field(ge=1)] | None = None
+    batch_tokens: Annotated[int, Field(ge=1)] | None = None  # tokens of one pass on a GPU; unset: 8192
+    # Of a GPU's memory that one engine may use; unset: 0.85, and 0.35 with cluster.colocate, where it may be 0.6.
+    memory_share: Annotated[float, Field(gt=0, le=1)] | None = None
     cpu_cache_gib: Annotated[int, Field(ge=1)] = 1  # key-value cache of an engine on the CPU, GiB
     compiled: bool = True  # capture CUDA graphs; no effect on the CPU
+
+    def on_device(self, on_gpu: bool, colocate: bool = False) -> Self:
+        """The settings with what is unset settled.
+
+        Args:
+            on_gpu: whether engines run on GPUs.
+            colocate: whether each shares its GPU with a learner rank.
+        """
+        settled = {
+            "max_sequences": GPU_SEQUENCES if on_gpu else CPU_SEQUENCES,
+            "batch_tokens": GPU_BATCH_TOKENS,
+            "memory_share": SHARED_SHARE if colocate else ALONE_SHARE,
+        }
+        return self.model_copy(update={name: size for name, size in settled.items() if getattr(self, name) is None})
 
 
 class SyncSettings(Section):

@@ -206,7 +206,8 @@ class EngineSpec:
     tensor_parallel: int
     backend: str  # of weight transfer: "nccl", "ipc" or "gloo"; "" reads the weights of the folder instead
     on_cpu: bool
-    engine: GeneratorSettings
+    engine: GeneratorSettings  # what is unset in them is settled by the engine
+    rests: bool = False  # whether it shares its GPU with a learner rank, and gives memory back while that one trains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

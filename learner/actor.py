@@ -37,7 +37,8 @@ class LearnerRank:
     1. `address` of rank 0, then `join`, once.
     2. `open_warm_up`, then `warm_up` as often as wanted; or `open_training`, then `restore` where a run goes on, then
        for each step `prepare` and `train`. `prepare` of the next step may run beside `publish`.
-    3. In an open session, between other calls: `publish`, `probe`, `save_checkpoint`, and in training `save`.
+    3. In an open session, between other calls: `publish`, `probe`, `save_checkpoint`, `free_cache`, and in training
+       `save`.
     4. `close_session`; opening closes what is open.
 
     Raises:
@@ -120,6 +121,12 @@ class LearnerRank:
     def save_checkpoint(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder."""
         self._published().save_checkpoint(folder)
+
+    def free_cache(self) -> None:
+        """Gives memory that no tensor holds back to the GPU, for the engine that shares it."""
+        from learner.session import free_memory
+
+        free_memory()
 
     def close_session(self) -> None:
         """Frees the models, if any, for another session."""

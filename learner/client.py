@@ -52,6 +52,9 @@ class Learner(Protocol):
     async def save_checkpoint(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder."""
 
+    async def free_cache(self) -> None:
+        """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
+
     async def close_session(self) -> None:
         """Frees all models, if any."""
 
@@ -133,6 +136,10 @@ class LearnerClient:
     async def save_checkpoint(self, folder: Path) -> None:
         """Writes the policy as a Hugging Face folder."""
         await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER)
+
+    async def free_cache(self) -> None:
+        """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
+        await answers([rank.free_cache.remote() for rank in self._ranks], LEARNER)
 
     async def close_session(self) -> None:
         """Frees all models, if any."""

@@ -84,6 +84,9 @@ class LocalLearner:
         (folder / MARKER).touch()
         self.checkpoints.append(folder)
 
+    async def free_cache(self) -> None:
+        self.calls.append("free_cache")
+
     async def close_session(self) -> None:
         self.calls.append("close_session")
         self._session, self.spec = "", None

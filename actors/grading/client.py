@@ -1,4 +1,4 @@
-"""The typed callers of verifiers and judges."""
+"""The typed callers of verifiers, judges and scorers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from ray.actor import ActorHandle
 
 from actors.errors import BrokenVerifier
 from actors.remote import answer
-from rewards import Question, Verdict
+from rewards import Question, RewardResult, Task, Verdict
 
 Conversation = Sequence[Mapping[str, str]]  # messages with `role` and `content`, as chat templates take them
 
@@ -77,3 +77,25 @@ class JudgeClient:
         """
         texts: list[str] = ray.get(self.handle.replies.remote(conversations), timeout=seconds)
         return texts
+
+
+class ScorerClient:
+    """One scorer. `start` raises ActorDied when the actor is gone, BrokenPart when it failed."""
+
+    def __init__(self, handle: ActorHandle[Any], name: str = "scorer") -> None:
+        """`name` is the actor's, for messages."""
+        self.name, self.handle = name, handle
+
+    async def start(self, task: Task) -> None:
+        """Reads the model of a reward; `task` is without cases."""
+        await answer(self.handle.start.remote(task), self.name)
+
+    def results(self, task: Task, seconds: float) -> list[RewardResult]:
+        """The result of each case of a task. Blocks: for threads of verifiers, which are no coroutines.
+
+        Raises:
+            ray.exceptions.GetTimeoutError: there was no answer within these seconds.
+            ray.exceptions.RayError: the scorer failed.
+        """
+        results: list[RewardResult] = ray.get(self.handle.results.remote(task), timeout=seconds)
+        return results

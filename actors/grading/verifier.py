@@ -5,16 +5,20 @@ from collections.abc import Mapping
 from functools import partial
 
 from actors.grading.judge import ask_judge
-from rewards import Grader, Question, Verdict
+from actors.grading.scorer import ask_scorer
+from rewards import Grader, Question, Remote, Verdict
 
 
 class Verifier:
     """Grades responses in worker processes of its own. It can be killed and started again any time."""
 
-    def __init__(self, judges: Mapping[str, str]) -> None:
-        """`judges` has the name of the judge actor of each reward that the run hosts a language model for."""
+    def __init__(self, judges: Mapping[str, str], scorers: Mapping[str, str] | None = None) -> None:
+        """`judges` has the name of the judge actor of each reward that the run hosts a language model for, `scorers`
+        that of the scorer actor of each reward whose model has a GPU of its own."""
         self._busy_seconds = 0.0
-        self._grader = Grader(partial(ask_judge, judges) if judges else None)
+        hosted: dict[str, Remote] = {name: partial(ask_judge, judges) for name in judges}
+        hosted |= {name: partial(ask_scorer, scorers) for name in scorers or {}}
+        self._grader = Grader(hosted)
 
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""

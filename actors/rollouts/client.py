@@ -57,6 +57,10 @@ class GeneratorClient:
         """After a sync."""
         await answer(self.handle.resume_generation.remote(), self.name)
 
+    async def rest(self, in_flight: str) -> None:
+        """Before the learner trains on the same GPU; `resume`, after a sync, ends the rest."""
+        await answer(self.handle.rest.remote(in_flight), self.name)
+
     async def probe(self, tokens: tuple[int, ...]) -> list[float]:
         """Log-probability of each token of a text but the first under the live weights, nats."""
         return await answer(self.handle.probe.remote(tokens), self.name)

@@ -24,6 +24,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
 from actors.rollouts.last_lines import with_last_lines
+from actors.settings import GeneratorSettings
 from actors.types import EngineSpec, Finish, HeldWeights
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 UNSYNCED = "default"  # vLLM's name for the version of weights that no sync brought
 CPU_BATCH = 4096  # tokens of one forward pass on the CPU, at least
+REST_TRIES = 3  # to give memory back, which vLLM refuses while it has not noted that a request was given up
 
 
 def _asks_the_engine(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
@@ -55,25 +57,8 @@ class Engine:
     def __init__(self, spec: EngineSpec) -> None:
         self.max_model_len = spec.max_model_len  # most tokens of a prompt and its completion together
         self._requests = 0  # so far; each has its number as id
-        self._llm = AsyncLLM.from_engine_args(
-            AsyncEngineArgs(
-                model=spec.model,
-                dtype=spec.dtype,
-                seed=spec.seed,
-                max_model_len=spec.max_model_len,
-                max_num_seqs=spec.engine.max_sequences,
-                tensor_parallel_size=spec.tensor_parallel,
-                distributed_executor_backend="uni" if spec.on_cpu else None,
-                gpu_memory_utilization=spec.engine.memory_share,
-                enforce_eager=spec.on_cpu or not spec.engine.compiled,
-                **(_whole_prompts(spec) if spec.on_cpu else {}),
-                load_format="dummy" if spec.backend else "auto",
-                generation_config="vllm",
-                logprobs_mode="processed_logprobs",
-                weight_transfer_config=WeightTransferConfig(backend=spec.backend) if spec.backend else None,
-                disable_log_stats=True,
-            )
-        )
+        self._gives_memory_back, self._resting = spec.rests and not spec.on_cpu, False
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(spec)))
         self.tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())  # what vLLM's own type stands for
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
@@ -120,7 +105,28 @@ class Engine:
         """Forgets every cached key and value of the old weights, those of frozen responses too, then goes on."""
         if not await self._llm.reset_prefix_cache(reset_running_requests=True):
             raise RuntimeError("vLLM did not reset its prefix cache: new responses would see keys of old weights")
+        if self._resting:
+            await self._llm.wake_up(["kv_cache"])
+            self._resting = False
         await self._llm.resume_generation()
+
+    @_asks_the_engine
+    async def rest(self, in_flight: str) -> None:
+        """Stops scheduling while the learner trains on the same GPU, and gives it the memory of keys and values; the
+        weights stay. `resume_generation`, after a sync, takes the memory again and computes frozen responses anew."""
+        for tries_left in reversed(range(REST_TRIES)):
+            await self.pause_generation(in_flight)
+            if not self._gives_memory_back or self._resting:
+                return
+            try:
+                await self._llm.release_kv_cache_memory()
+                self._resting = True
+                return
+            except EngineDeadError:
+                raise
+            except Exception:  # vLLM's answer to a request that was given up since the pause
+                if not tries_left:
+                    raise
 
     @_asks_the_engine
     async def checksum(self) -> HeldWeights:
@@ -175,12 +181,44 @@ def _completion_of(output: CompletionOutput) -> Completion:
     )
 
 
-def _whole_prompts(spec: EngineSpec) -> dict[str, Any]:
+def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
+    """What vLLM is told, as arguments of `AsyncEngineArgs`.
+
+    Workers of a tensor-parallel engine are processes of its own (`mp`) and see the GPUs of the actor's bundle. Left to
+    itself, vLLM takes the placement group of the whole run for the engine's.
+    """
+    settings = spec.engine.on_device(not spec.on_cpu, colocate=spec.rests)
+    return {
+        "model": spec.model,
+        "dtype": spec.dtype,
+        "seed": spec.seed,
+        "max_model_len": spec.max_model_len,
+        "max_num_seqs": settings.max_sequences,
+        "tensor_parallel_size": spec.tensor_parallel,
+        "distributed_executor_backend": "uni" if spec.tensor_parallel == 1 else "mp",
+        "gpu_memory_utilization": settings.memory_share,
+        "enable_sleep_mode": spec.rests and not spec.on_cpu,
+        "enforce_eager": spec.on_cpu or not settings.compiled,
+        "load_format": "dummy" if spec.backend else "auto",
+        "generation_config": "vllm",
+        "logprobs_mode": "processed_logprobs",
+        "weight_transfer_config": WeightTransferConfig(backend=spec.backend) if spec.backend else None,
+        "disable_log_stats": True,
+        **(_whole_prompts(spec, settings) if spec.on_cpu else _gpu_batches(settings)),
+    }
+
+
+def _gpu_batches(settings: GeneratorSettings) -> dict[str, Any]:
+    """How much one pass on a GPU computes; vLLM wants room for a token of each response."""
+    return {"max_num_batched_tokens": max(settings.batch_tokens or 0, settings.max_sequences or 0)}
+
+
+def _whole_prompts(spec: EngineSpec, settings: GeneratorSettings) -> dict[str, Any]:
     """Engine arguments by which no prompt is computed in pieces.
 
     After a piece vLLM turns the request's random generator back, which torch's generator on the CPU cannot do: the
     engine would die. After a sync, all responses that go on are computed anew, prompt and response, which together may
     be more tokens than vLLM's default for one pass.
     """
-    most = max(CPU_BATCH, spec.max_model_len, spec.engine.max_sequences)
+    most = max(CPU_BATCH, spec.max_model_len, settings.max_sequences or 0)
     return {"enable_chunked_prefill": False, "max_num_batched_tokens": most}

@@ -70,6 +70,10 @@ class Generator:
         if self._engine is not None:
             self._engine.shutdown()
 
+    async def rest(self, in_flight: str) -> None:
+        """Stops sampling while the learner trains on the same GPU; see `Engine.rest`."""
+        await self._started.rest(in_flight)
+
     # Weights, under the names of vLLM's interface; see `Engine` for what each does and for their order.
 
     async def pause_generation(self, in_flight: str) -> None:

@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import model_validator
 
 from actors.settings import (
+    MOST_SHARED,
     TRUNCATION,
     DataSettings,
     EvalSettings,
@@ -16,10 +17,11 @@ from actors.settings import (
     WorldSettings,
 )
 from cluster.config.sections import ClusterSettings, RunSettings
+from cluster.config.travel import backend_problem
 from learner.methods.algorithms import Algorithm
 from learner.methods.choices import Need, SideModelKind
 from learner.settings import LearnerSettings, ModelSettings, ObjectiveSettings, WarmupSettings, chosen_algorithm
-from rewards import JudgeSettings, RewardSettings, Section
+from rewards import JudgeSettings, KindSettings, RewardSettings, ScoringSettings, Section
 
 
 class RunConfig(Section):
@@ -49,9 +51,14 @@ class RunConfig(Section):
         return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 
     def on_device(self, on_gpu: bool) -> Self:
-        """The run with what depends on the device settled: `model.dtype`, `learner.drift`."""
+        """The run with what depends on the device settled: `model.dtype`, `learner.drift`, and what is unset of the
+        generators."""
         return self.model_copy(
-            update={"model": self.model.on_device(on_gpu), "learner": self.learner.on_device(on_gpu)}
+            update={
+                "model": self.model.on_device(on_gpu),
+                "learner": self.learner.on_device(on_gpu),
+                "generator": self.generator.on_device(on_gpu, self.cluster.colocate),
+            }
         )
 
     @property
@@ -66,14 +73,28 @@ class RunConfig(Section):
         These are the judges without a url among the parts of reward.name, and where rows name their rewards
         (data.reward_column) among all rewards of the run file.
         """
-        used = self.reward.leaves(self.reward.name) if self.samples else {}
-        if used and self.data.reward_column:
-            used = {**used, **self.reward.sections}
         return {
             name: settings.path
-            for name, settings in used.items()
+            for name, settings in self._used_rewards().items()
             if isinstance(settings, JudgeSettings) and not settings.url
         }
+
+    def hosted_scorers(self, on_gpu: bool) -> dict[str, ScoringSettings]:
+        """The rewards whose model has a GPU of its own, on which the run hosts it; by name, chosen as hosted judges.
+
+        Args:
+            on_gpu: whether the run is on GPUs.
+        """
+        return {
+            name: settings
+            for name, settings in self._used_rewards().items()
+            if isinstance(settings, ScoringSettings)
+            and (settings.device == "gpu" or (settings.device == "auto" and on_gpu))
+        }
+
+    def _used_rewards(self) -> dict[str, KindSettings]:
+        used = self.reward.leaves(self.reward.name) if self.samples else {}
+        return {**used, **self.reward.sections} if used and self.data.reward_column else used
 
     @model_validator(mode="after")
     def _trains_on_span_rewards(self) -> Self:
@@ -119,6 +140,24 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _can_share_gpus(self) -> Self:
+        cluster, share = self.cluster, self.generator.memory_share
+        on_gpu = False if cluster.device == "cpu" else None
+        if problem := backend_problem(self.sync.backend, colocate=cluster.colocate, on_gpu=on_gpu):
+            raise ValueError(problem)
+        if cluster.colocate and (cluster.generators != cluster.learner_ranks or cluster.tensor_parallel != 1):
+            raise ValueError(
+                "cluster.colocate needs one single-GPU generator for each learner rank, got "
+                f"{cluster.generators} generators of {cluster.tensor_parallel} GPUs and {cluster.learner_ranks} ranks"
+            )
+        if cluster.colocate and share is not None and share > MOST_SHARED:
+            raise ValueError(
+                f"generator.memory_share must be at most {MOST_SHARED} with cluster.colocate, got {share:g}: weights "
+                "and optimizer of the learner stay on the same GPU while the engine samples"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fits_together(self) -> Self:
         siblings = max(self.algorithm.siblings, 2 if self.filter.drop == "both" else 1)
         if self.rollout.group_size < siblings:
@@ -136,14 +175,6 @@ class RunConfig(Section):
                 f"cluster.learner_ranks x learner.updates_per_step must be at most rollout.groups_per_step = "
                 f"{self.rollout.groups_per_step}, got {self.cluster.learner_ranks} x {self.learner.updates_per_step}: "
                 "a rank would have nothing to train on"
-            )
-        if self.cluster.colocate and (
-            self.cluster.generators != self.cluster.learner_ranks or self.cluster.tensor_parallel != 1
-        ):
-            raise ValueError(
-                "cluster.colocate needs one single-GPU generator for each learner rank, got "
-                f"{self.cluster.generators} generators of {self.cluster.tensor_parallel} GPUs and "
-                f"{self.cluster.learner_ranks} ranks"
             )
         if self.world.name and (self.data.path or self.model.path):
             raise ValueError(

@@ -6,6 +6,15 @@ from pydantic import Field, field_validator
 
 from rewards.settings import Section
 
+# Environment variables of the actors that winnow sets itself, each for a reason that stands where it is set.
+OWN_VARIABLES = frozenset(
+    {"CUDA_VISIBLE_DEVICES", "DS_ACCELERATOR", "HF_HUB_OFFLINE", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS"}
+    | {"PYTORCH_ALLOC_CONF", "TORCHDYNAMO_DISABLE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TRITON_F32_DEFAULT"}
+    | {"VLLM_ALLOW_INSECURE_SERIALIZATION", "VLLM_CPU_KVCACHE_SPACE", "VLLM_CPU_OMP_THREADS_BIND"}
+    | {"VLLM_ENABLE_V1_MULTIPROCESSING", "VLLM_FLOAT32_MATMUL_PRECISION", "VLLM_LOGGING_LEVEL"}
+    | {"VLLM_NO_USAGE_STATS", "VLLM_WORKER_MULTIPROC_METHOD"}
+    | {"LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE"}  # each learner rank has its own
+)
 FOLDER_NAME_BYTES = 200  # of a name; file systems take 255, and a number may follow
 
 
@@ -51,5 +60,21 @@ class ClusterSettings(Section):
     generators: Annotated[int, Field(ge=1)] = 1  # vLLM engines
     tensor_parallel: Annotated[int, Field(ge=1)] = 1  # GPUs of each engine
     learner_ranks: Annotated[int, Field(ge=1)] = 1  # ZeRO ranks, a GPU each
-    verifiers: Annotated[int, Field(ge=1)] = 1  # verifier processes
-    colocate: bool = False  # generator i shares the GPU of learner rank i
+    # Verifier processes; unset: one for each two CPUs that nobody else of the run has, at most 64; without GPUs one for
+    # each eight CPUs.
+    verifiers: Annotated[int, Field(ge=1)] | None = None
+    # Generator i shares the GPU of learner rank i: sampling rests while the learner trains, and gives it the memory of
+    # its keys and values.
+    colocate: bool = False
+    env: dict[str, str] = Field(default={})  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}
+    # For a cluster that grows: seconds to wait for nodes that are wanted and not there yet.
+    wait_seconds: Annotated[float, Field(ge=0)] = 0.0
+
+    @field_validator("env")
+    @classmethod
+    def _leaves_ours_alone(cls, value: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(OWN_VARIABLES & set(value)):
+            raise ValueError(f"must not hold {', '.join(taken)}: winnow sets that itself")
+        if wrong := [name for name in value if not name or "=" in name or not name.isprintable()]:
+            raise ValueError(f"must hold names of environment variables, got {wrong[0]!r}")
+        return value

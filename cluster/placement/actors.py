@@ -1,37 +1,48 @@
 """Starts the actors of a run in one placement group, and ends them. Names are what the Ray dashboard shows."""
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError
-from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.placement_group import (
+    PlacementGroup,
+    placement_group,
+    placement_group_table,
+    remove_placement_group,
+)
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import Filter
-from actors.grading.client import JudgeClient, VerifierClient
+from actors.grading.client import JudgeClient, ScorerClient, VerifierClient
 from actors.grading.judge import JudgeModel
+from actors.grading.scorer import ScorerModel
 from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool
 from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
+from actors.settings import ALONE_SHARE
 from actors.types import EngineSpec
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.placement.layout import Layout, judge_actor
+from cluster.placement.environment import NO_GPU, environment, learner_environment
+from cluster.placement.layout import Layout, judge_actor, scorer_actor
 from cluster.preparing.preflight import Prepared
+from cluster.reporting.logs import LOGGER
 from learner.actor import PACKING, LearnerRank
 from learner.client import Learner, LearnerClient
-from learner.transfer import BACKENDS, choose_backend
+from learner.transfer import choose_backend
 
 PLACEMENT_SECONDS = 30.0  # to get the resources of a run from a cluster that others use too
+SAID_EVERY = 10.0  # seconds between two sentences that a run waits for its resources
 SPARE_CALLS = 16  # calls that an actor takes at the same time beside those of groups: syncs, reports, probes
-STOP_SECONDS = 10.0  # for engines and graders to end their processes before their actors are killed
+# For engines and graders to end their processes before their actors are killed: on GPUs, graphs and communicators too.
+STOP_SECONDS, GPU_STOP_SECONDS = 10.0, 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +53,7 @@ class RunActors:
     generators: GeneratorPool
     verifiers: tuple[VerifierClient, ...]
     judges: tuple[JudgeClient, ...]
+    scorers: Mapping[str, ScorerClient]  # by the name of the reward
     filter: FilterClient
     backend: str  # how weights travel between learner and generators
 
@@ -56,7 +68,7 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
     """
     group = placement_group([bundle.resources for bundle in layout.bundles], strategy="PACK")
     try:
-        _wait_for(group, layout)
+        _wait_for(group, layout, PLACEMENT_SECONDS + prepared.config.cluster.wait_seconds)
         factory = ActorFactory(group, layout, prepared)
         try:
             yield factory.create_all()
@@ -73,7 +85,8 @@ class ActorFactory:
         config = prepared.config
         self._group, self._layout, self._prepared, self._config = group, layout, prepared, config
         self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
-        self._env = _environment(config, layout, self._backend)
+        self._env = environment(config, self._backend, on_gpu=layout.on_gpu)
+        self._places = layout.places(_nodes_of(group, len(layout.bundles)))
         self._calls = calls_at_once(config)
         self._handles: list[ActorHandle[Any]] = []
         self._stoppable: list[ActorHandle[Any]] = []  # those with processes that Ray does not know
@@ -81,10 +94,11 @@ class ActorFactory:
     def create_all(self) -> RunActors:
         """Every actor of the layout."""
         config, cluster = self._config, self._config.cluster
-        judges = self._create_judges()
+        judges, scorers = self._create_judges(), self._create_scorers()
+        again = {"max_restarts": -1, "max_task_retries": 1}
         verifiers = [
-            self._create(Verifier, f"verifier-{index}", dict(judges), max_restarts=-1, max_task_retries=1)
-            for index in range(cluster.verifiers)
+            self._create(Verifier, f"verifier-{index}", dict(judges), dict(scorers), **again)
+            for index in range(self._layout.verifiers)
         ]
         engine = self._engine_spec()
         names = [f"generator-{index}" for index in range(cluster.generators)] if config.samples else []
@@ -103,6 +117,7 @@ class ActorFactory:
             generators=GeneratorPool(generators),
             verifiers=tuple(VerifierClient(handle, f"verifier-{i}") for i, handle in enumerate(verifiers)),
             judges=tuple(JudgeClient(ray.get_actor(name), name) for name in judges.values()),
+            scorers={reward: ScorerClient(ray.get_actor(name), name) for reward, name in scorers.items()},
             filter=FilterClient(filter_actor),
             backend=self._backend,
         )
@@ -111,7 +126,8 @@ class ActorFactory:
         """Stops the engines and the graders, whose processes Ray does not know, then ends every actor."""
         stops: list[Any] = [handle.stop.remote() for handle in self._stoppable]
         if stops:
-            ray.wait(stops, num_returns=len(stops), timeout=STOP_SECONDS)
+            seconds = GPU_STOP_SECONDS if self._layout.on_gpu else STOP_SECONDS
+            ray.wait(stops, num_returns=len(stops), timeout=seconds)
         for handle in self._handles:
             ray.kill(handle)
 
@@ -119,12 +135,23 @@ class ActorFactory:
         """reward name -> name of the judge actor that this run hosts for it."""
         names = {}
         for reward, folder in self._config.hosted_judges.items():
-            spec = replace(
-                self._engine_spec(), model=folder, backend="", max_model_len=self._prepared.judge_lengths[reward]
-            )
             names[reward] = judge_actor(reward)
-            self._create(JudgeModel, names[reward], spec, max_concurrency=self._calls)
+            self._create(JudgeModel, names[reward], self._judge_spec(reward, folder), max_concurrency=self._calls)
         return names
+
+    def _create_scorers(self) -> dict[str, str]:
+        """reward name -> name of the scorer actor that this run hosts for it."""
+        names = {reward: scorer_actor(reward) for reward in self._config.hosted_scorers(self._layout.on_gpu)}
+        for name in names.values():
+            self._create(ScorerModel, name, max_restarts=-1, max_task_retries=1)
+        return names
+
+    def _judge_spec(self, reward: str, folder: str) -> EngineSpec:
+        """The engine of a judge, which shares its GPUs with nobody."""
+        own = self._engine_spec()
+        engine = own.engine.model_copy(update={"memory_share": ALONE_SHARE}) if own.rests else own.engine
+        length = self._prepared.judge_lengths[reward]
+        return replace(own, model=folder, backend="", max_model_len=length, engine=engine, rests=False)
 
     def _engine_spec(self) -> EngineSpec:
         config = self._config
@@ -137,6 +164,7 @@ class ActorFactory:
             backend=self._backend,
             on_cpu=not self._layout.on_gpu,
             engine=config.generator,
+            rests=config.cluster.colocate,
         )
 
     def _create(
@@ -153,7 +181,7 @@ class ActorFactory:
         """
         cpus, gpus = self._layout.share_of(name)
         strategy = PlacementGroupSchedulingStrategy(
-            placement_group=self._group, placement_group_bundle_index=self._layout.bundle_of(name)
+            placement_group=self._group, placement_group_bundle_index=self._places[self._layout.bundle_of(name)]
         )
         remote: Any = ray.remote  # its annotations know nothing of concurrency groups
         actor = remote(concurrency_groups=groups or {})(kind).options(
@@ -161,7 +189,7 @@ class ActorFactory:
             num_cpus=cpus,
             num_gpus=gpus,
             scheduling_strategy=strategy,
-            runtime_env={"env_vars": self._env},
+            runtime_env={"env_vars": self._env | self._own_environment(kind, gpus)},
             **options,
         )
         handle: ActorHandle[Any] = actor.remote(*arguments)
@@ -169,6 +197,11 @@ class ActorFactory:
         if hasattr(kind, "stop"):
             self._stoppable.append(handle)
         return handle
+
+    def _own_environment(self, kind: type, gpus: float) -> dict[str, str]:
+        if not gpus:
+            return NO_GPU
+        return learner_environment(self._config, on_gpu=self._layout.on_gpu) if kind is LearnerRank else {}
 
 
 def calls_at_once(config: RunConfig) -> int:
@@ -187,27 +220,23 @@ def learner_threads(config: RunConfig) -> int:
     return max(1, cores // config.cluster.learner_ranks)
 
 
-def _environment(config: RunConfig, layout: Layout, backend: str) -> dict[str, str]:
-    env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    if layout.on_gpu:
-        return env | {"VLLM_ALLOW_INSECURE_SERIALIZATION": "1" if BACKENDS[backend].pickles else "0"}
-    return env | {
-        "DS_ACCELERATOR": "cpu",
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
-        "TORCHDYNAMO_DISABLE": "1",  # vLLM would compile two small sampler functions for half a minute
-        "VLLM_CPU_KVCACHE_SPACE": str(config.generator.cpu_cache_gib),
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine keeps its one worker in its own process
-    }
+def _nodes_of(group: PlacementGroup, count: int) -> list[str]:
+    """For each bundle of a group that is there, the id of its node."""
+    nodes: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
+    return [nodes[index] for index in range(count)]
 
 
-def _wait_for(group: PlacementGroup, layout: Layout) -> None:
-    try:
-        ray.get(group.ready(), timeout=PLACEMENT_SECONDS)
-    except GetTimeoutError as failure:
+def _wait_for(
+    group: PlacementGroup, layout: Layout, seconds: float, say: Callable[[str], None] = LOGGER.warning
+) -> None:
+    wanted = f"the layout wants {layout.cpus:g} CPUs and {layout.gpus:g} GPUs"
+    until = time.monotonic() + seconds
+    while not group.wait(min(SAID_EVERY, max(0.0, until - time.monotonic()))):
         free = ray.available_resources()
-        raise ConfigError(
-            f"the layout wants {layout.cpus:g} CPUs and {layout.gpus:g} GPUs, and the cluster did not give them within "
-            f"{PLACEMENT_SECONDS:g} s. Free now: {free}. Other jobs hold the rest"
-        ) from failure
+        there = f"Free now: {free.get('CPU', 0.0):g} CPUs and {free.get('GPU', 0.0):g} GPUs"
+        if time.monotonic() >= until:
+            raise ConfigError(
+                f"{wanted}, and the cluster did not give them within {seconds:g} s. {there}. Other jobs hold the rest, "
+                "or part of a node on which the run wants more; where the cluster grows, raise cluster.wait_seconds"
+            )
+        say(f"{wanted}, waiting for them since the cluster has not given them yet. {there}")

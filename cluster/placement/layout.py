@@ -1,22 +1,35 @@
 """Which bundle hosts what: computed as a value, printed by `--plan`, checked against what a cluster has, tested for
-sizes that nobody here owns. One Ray placement group holds all bundles of a run."""
+sizes that nobody here owns. One Ray placement group holds all bundles of a run.
+
+On GPUs a bundle is all ranks, or all engines, of one node: whatever talks much stays together, and no engine lies
+across nodes. A colocated pair has a bundle of its own, as Ray would not keep two halves of one GPU together otherwise.
+"""
 
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from cluster.config.errors import ConfigError
 from cluster.config.sections import ClusterSettings
 
-# Without GPUs the stages take turns on the same cores, so each asks for a part of one.
+# Without GPUs the stages take turns on the same cores, so each asks for a part of one; also where a machine with GPUs
+# has too few cores for a whole one each.
 CPU_SHARES = {"learner": 0.4, "generator": 0.4, "verifier": 0.1, "filter": 0.1}
+WHOLE_CPUS = dict.fromkeys(CPU_SHARES, 1.0)
+MOST_VERIFIERS = 64  # that are planned where nobody says how many
+CORES_EACH, LAPTOP_CORES_EACH = 2, 8  # CPUs for each verifier that is planned, with and without GPUs
+ROUNDING = 1e-6
+
+Nodes = Mapping[str, Mapping[str, float]]  # node name -> {"CPU": ..., "GPU": ...}
+ENDLESS: Nodes = {"": {"CPU": 1e6, "GPU": 1e6}}  # room for any layout, to say what it takes in all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """Resources on one node, and the actors that live in them."""
+    """Resources on one node, and the actors that live in them, each with an equal part."""
 
     actors: tuple[str, ...]
     cpus: float
@@ -43,6 +56,11 @@ class Layout:
     def gpus(self) -> float:
         return sum(bundle.gpus for bundle in self.bundles)
 
+    @property
+    def verifiers(self) -> int:
+        """How many verifiers there are."""
+        return sum(name.startswith("verifier-") for bundle in self.bundles for name in bundle.actors)
+
     def bundle_of(self, actor: str) -> int:
         """Index of the bundle that an actor lives in."""
         return next(index for index, bundle in enumerate(self.bundles) if actor in bundle.actors)
@@ -52,60 +70,161 @@ class Layout:
         bundle = self.bundles[self.bundle_of(actor)]
         return bundle.cpus / len(bundle.actors), bundle.gpus / len(bundle.actors)
 
+    def places(self, nodes: Sequence[str]) -> tuple[int, ...]:
+        """For each bundle the index of the one that it should take the place of, so that pairs with successive numbers
+        lie on one node. Ray may have spread bundles of the same size in any way.
+
+        Args:
+            nodes: for each bundle, the node on which Ray has put it.
+        """
+        pairs = [index for index, bundle in enumerate(self.bundles) if len(bundle.actors) == 2 and bundle.gpus == 1.0]
+        pairs = [index for index in pairs if self.bundles[index].actors[0].startswith("learner-rank-")]
+        pairs = [index for index in pairs if self.bundles[index].actors[1].startswith("generator-")]
+        moved = dict(zip(pairs, sorted(pairs, key=lambda index: nodes[index]), strict=True))
+        return tuple(moved.get(index, index) for index in range(len(self.bundles)))
+
 
 def judge_actor(reward: str) -> str:
     """Name of the actor that hosts the judge of a reward."""
     return f"judge-{reward}"
 
 
-def plan_layout(cluster: ClusterSettings, on_gpu: bool, judges: Sequence[str] = ()) -> Layout:
-    """The layout of a run: learner ranks first so that they are packed, then generators, then the small actors.
+def scorer_actor(reward: str) -> str:
+    """Name of the actor that hosts the model of a reward on a GPU of its own."""
+    return f"scorer-{reward}"
 
-    Args:
-        cluster: sizes.
-        on_gpu: whether learner and engines get GPUs.
-        judges: rewards whose judge the run hosts itself.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a run wants to place."""
+
+    cluster: ClusterSettings
+    on_gpu: bool  # whether learner and engines get GPUs
+    judges: tuple[str, ...] = ()  # rewards whose judge the run hosts itself
+    scorers: tuple[str, ...] = ()  # rewards whose model gets a GPU of its own
+
+
+def plan_layout(wanted: Wanted, nodes: Nodes) -> Layout:
+    """The layout of a run on these nodes.
+
+    Raises:
+        ConfigError: it does not fit.
     """
-    cpus = dict.fromkeys(CPU_SHARES, 1.0) if on_gpu else CPU_SHARES
-    gpu = 1.0 if on_gpu else 0.0
-    learners = [f"learner-rank-{rank}" for rank in range(cluster.learner_ranks)]
-    generators = [f"generator-{index}" for index in range(cluster.generators)]
-    if cluster.colocate and on_gpu:
-        pairs = zip(learners, generators, strict=True)
-        bundles = [Bundle(actors=pair, cpus=2.0, gpus=1.0) for pair in pairs]
-    else:
-        bundles = [Bundle(actors=(name,), cpus=cpus["learner"], gpus=gpu) for name in learners]
+    if not wanted.on_gpu:
+        return _Planner(wanted, nodes, CPU_SHARES).layout()
+    try:
+        return _Planner(wanted, nodes, WHOLE_CPUS).layout()
+    except ConfigError as lack:
+        with suppress(ConfigError):
+            return _Planner(wanted, nodes, CPU_SHARES).layout()
+        raise lack
+
+
+class _Planner:
+    """Puts actors on nodes, one kind after the other, and remembers what is left of each node."""
+
+    def __init__(self, wanted: Wanted, nodes: Nodes, shares: Mapping[str, float]) -> None:
+        self._wanted, self._nodes, self._shares = wanted, nodes, shares
+        self._left = {name: (has.get("CPU", 0.0), has.get("GPU", 0.0)) for name, has in nodes.items()}
+        self._bundles: list[Bundle] = []
+
+    def layout(self) -> Layout:
+        """All bundles: learner ranks, generators, judges, scorers, verifiers, filter.
+
+        What is wider than a GPU finds its place first, since it fits into fewer gaps; then the rest of the GPUs, and
+        what has none.
+        """
+        cluster, gpu, cpus = self._wanted.cluster, float(self._wanted.on_gpu), self._shares
         width = gpu * cluster.tensor_parallel
-        bundles += [Bundle(actors=(name,), cpus=cpus["generator"], gpus=width) for name in generators]
-    bundles += [
-        Bundle(actors=(judge_actor(reward),), cpus=cpus["generator"], gpus=gpu * cluster.tensor_parallel)
-        for reward in judges
-    ]
-    verifiers = [f"verifier-{index}" for index in range(cluster.verifiers)]
-    bundles += [Bundle(actors=(name,), cpus=cpus["verifier"], gpus=0.0) for name in verifiers]
-    bundles.append(Bundle(actors=("filter",), cpus=cpus["filter"], gpus=0.0))
-    return Layout(bundles=tuple(bundles), on_gpu=on_gpu)
+        ranks = [f"learner-rank-{rank}" for rank in range(cluster.learner_ranks)]
+        engines = [f"generator-{index}" for index in range(cluster.generators)]
+        judges = [judge_actor(reward) for reward in self._wanted.judges]
+        scorers = [scorer_actor(reward) for reward in self._wanted.scorers]
+        if cluster.colocate and self._wanted.on_gpu and engines:
+            for pair in zip(ranks, engines, strict=True):
+                self._put([pair], cpus["learner"] + cpus["generator"], gpu)
+            self._each(judges, cpus["generator"], width)
+        elif width > 1:
+            self._together(engines, cpus["generator"], width)
+            self._each(judges, cpus["generator"], width)
+            self._together(ranks, cpus["learner"], gpu)
+        else:
+            self._together(ranks, cpus["learner"], gpu)
+            self._together(engines, cpus["generator"], width)
+            self._each(judges, cpus["generator"], width)
+        self._each(scorers, cpus["generator"], gpu)
+        free = sum(left for left, _ in self._left.values()) - cpus["filter"]
+        count = cluster.verifiers or self._planned_verifiers(free)
+        self._each([f"verifier-{index}" for index in range(count)], cpus["verifier"], 0.0)
+        self._each(["filter"], cpus["filter"], 0.0)
+        return Layout(bundles=tuple(self._bundles), on_gpu=self._wanted.on_gpu)
 
+    def _planned_verifiers(self, free: float) -> int:
+        """How many verifiers the CPUs suggest; the free ones on GPUs, where the others have a CPU each."""
+        if self._wanted.on_gpu:
+            return max(1, min(MOST_VERIFIERS, int(free) // CORES_EACH))
+        cores = sum(has.get("CPU", 0.0) for has in self._nodes.values())
+        return max(1, min(MOST_VERIFIERS, int(cores) // LAPTOP_CORES_EACH))
 
-def check_fits(layout: Layout, nodes: dict[str, dict[str, float]]) -> None:
-    """Raises ConfigError unless the bundles fit on the nodes.
+    def _each(self, actors: Sequence[str], cpus: float, gpus: float) -> None:
+        """A bundle for each."""
+        for actor in actors:
+            self._put([(actor,)], cpus, gpus)
 
-    Args:
-        layout: what is wanted.
-        nodes: what is there: node name -> {"CPU": ..., "GPU": ...}.
-    """
-    left = {name: dict(resources) for name, resources in nodes.items()}
-    for bundle in sorted(layout.bundles, key=lambda bundle: (-bundle.gpus, -bundle.cpus)):
-        fitting = [
-            name
-            for name, has in left.items()
-            if has.get("CPU", 0) + 1e-6 >= bundle.cpus and has.get("GPU", 0) + 1e-6 >= bundle.gpus
-        ]
-        if not fitting:
-            raise ConfigError(_lack(layout, bundle, nodes))
-        chosen = left[fitting[0]]
-        chosen["CPU"] = chosen.get("CPU", 0) - bundle.cpus
-        chosen["GPU"] = chosen.get("GPU", 0) - bundle.gpus
+    def _together(self, actors: Sequence[str], cpus: float, gpus: float) -> None:
+        """A bundle for as many as a node takes; without GPUs one for each."""
+        if not gpus:
+            self._each(actors, cpus, gpus)
+            return
+        left = list(actors)
+        while left:
+            taken = self._put([(actor,) for actor in left], cpus, gpus)
+            left = left[taken:]
+
+    def _put(self, units: Sequence[tuple[str, ...]], cpus: float, gpus: float) -> int:
+        """One bundle with as many of the units as fit on one node, and how many that are: the node that takes all and
+        is the fullest of these, else the one that takes most.
+
+        Args:
+            units: the actors that have these CPUs and GPUs together.
+            cpus: of each unit.
+            gpus: of each unit.
+
+        Raises:
+            ConfigError: no node has room for one.
+        """
+        rooms = {name: self._room(name, cpus, gpus) for name in self._left}
+        enough = [name for name, room in rooms.items() if room >= len(units)]
+        node = min(enough, key=lambda name: self._left[name][::-1]) if enough else max(rooms, key=rooms.__getitem__)
+        count = min(rooms[node], len(units))
+        actors = tuple(actor for unit in units[: max(1, count)] for actor in unit)
+        bundle = Bundle(actors=actors, cpus=round(max(1, count) * cpus, 3), gpus=max(1, count) * gpus)
+        if not count:
+            raise ConfigError(self._lack(bundle))
+        self._bundles.append(bundle)
+        left_cpus, left_gpus = self._left[node]
+        self._left[node] = left_cpus - bundle.cpus, left_gpus - bundle.gpus
+        return count
+
+    def _room(self, node: str, cpus: float, gpus: float) -> int:
+        """How many units fit on a node."""
+        left_cpus, left_gpus = self._left[node]
+        rooms = [int((left_cpus + ROUNDING) / cpus)]
+        if gpus:
+            rooms.append(int((left_gpus + ROUNDING) / gpus))
+        return max(0, min(rooms))
+
+    def _lack(self, bundle: Bundle) -> str:
+        cluster = self._wanted.cluster.model_copy(update={"verifiers": self._wanted.cluster.verifiers or 1})
+        whole = _Planner(replace(self._wanted, cluster=cluster), ENDLESS, self._shares).layout()
+        nodes = self._nodes.items()
+        has = "; ".join(f"{name}: {there.get('CPU', 0):g} CPUs, {there.get('GPU', 0):g} GPUs" for name, there in nodes)
+        return (
+            f"the layout wants {whole.cpus:g} CPUs and {whole.gpus:g} GPUs, but there is no room for "
+            f"{' with '.join(bundle.actors)} ({bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs on one node). "
+            f"Available: {has}. "
+            "Lower cluster.generators, cluster.tensor_parallel, cluster.learner_ranks or cluster.verifiers"
+        )
 
 
 def this_machine() -> dict[str, dict[str, float]]:
@@ -120,13 +239,3 @@ def _count_gpus() -> int:
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=False)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-
-
-def _lack(layout: Layout, bundle: Bundle, nodes: dict[str, dict[str, float]]) -> str:
-    has = "; ".join(f"{name}: {r.get('CPU', 0):g} CPUs, {r.get('GPU', 0):g} GPUs" for name, r in nodes.items())
-    return (
-        f"the layout wants {layout.cpus:g} CPUs and {layout.gpus:g} GPUs, but there is no room for "
-        f"{' with '.join(bundle.actors)} ({bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs on one node). "
-        f"Available: {has}. "
-        "Lower cluster.generators, cluster.tensor_parallel, cluster.learner_ranks or cluster.verifiers"
-    )

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import ray
 from ray.exceptions import RayError
@@ -16,7 +16,9 @@ from ray.exceptions import RayError
 from actors.errors import ActorDied, BrokenPart
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.placement.layout import Layout, check_fits, plan_layout, this_machine
+from cluster.config.travel import backend_problem
+from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
+from cluster.placement.nodes import check_nodes, wait_for_nodes
 from cluster.placement.reachable import check_reachable, unreachable
 from cluster.placement.token import check_token
 from cluster.preparing.preflight import Prepared
@@ -55,11 +57,11 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         raise ConfigError(f"cannot join or start {where}: {failure}") from failure
     try:
         if address:
-            known: list[dict[str, Any]] = ray.nodes()
-            nodes = {node["NodeManagerAddress"]: node["Resources"] for node in known if node["Alive"]}
-            layout = layout_for(config, nodes)
+            layout = wait_for_nodes(partial(layout_for, config), config.cluster)
         else:
             check_token()
+        if layout.on_gpu:
+            check_nodes()
         yield layout, context.dashboard_url or ""
     except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
         if address not in ("", "auto") and (problem := _has_ended(address, patient=isinstance(end, ActorDied))):
@@ -70,8 +72,10 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
 
 
 def settled(prepared: Prepared, layout: Layout) -> Prepared:
-    """The run as it is on this layout: with a dtype instead of "auto"."""
-    return replace(prepared, config=prepared.config.on_device(layout.on_gpu))
+    """The run as it is on this layout: nothing that depends on the device or on the size of the cluster is unset."""
+    config = prepared.config.on_device(layout.on_gpu)
+    cluster = config.cluster.model_copy(update={"verifiers": layout.verifiers})
+    return replace(prepared, config=config.model_copy(update={"cluster": cluster}))
 
 
 def _has_ended(address: str, *, patient: bool) -> str:
@@ -96,7 +100,7 @@ def our_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:
+def layout_for(config: RunConfig, nodes: Nodes) -> Layout:
     """The layout on these nodes.
 
     Args:
@@ -104,11 +108,18 @@ def layout_for(config: RunConfig, nodes: dict[str, dict[str, float]]) -> Layout:
         nodes: what is there: node name -> {"CPU": ..., "GPU": ...}.
 
     Raises:
-        ConfigError: it does not fit.
+        ConfigError: it does not fit, or wants a GPU where there is none.
     """
     has_gpus = any(resources.get("GPU") for resources in nodes.values())
     on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
+    if problem := backend_problem(config.sync.backend, colocate=config.cluster.colocate, on_gpu=on_gpu):
+        raise ConfigError(problem)
+    scorers = tuple(config.hosted_scorers(on_gpu))
+    if scorers and not on_gpu:
+        raise ConfigError(
+            f'reward.{scorers[0]}.device = "gpu" wants a GPU for the model of the reward, and this run is on CPUs: set '
+            'it to "cpu" or "auto"'
+        )
     cluster = config.cluster if config.samples else config.cluster.model_copy(update={"generators": 0})
-    layout = plan_layout(cluster, on_gpu, judges=tuple(config.hosted_judges))
-    check_fits(layout, nodes)
-    return layout
+    judges = tuple(config.hosted_judges)
+    return plan_layout(Wanted(cluster=cluster, on_gpu=on_gpu, judges=judges, scorers=scorers), nodes)

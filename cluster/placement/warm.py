@@ -59,5 +59,6 @@ def _shape(config: RunConfig) -> dict[str, Any]:
     tree["model"] = config.model_dump(include={"model": {"dtype", "attention"}})
     tree["model_config"] = (Path(config.model.path) / "config.json").read_text(encoding="utf-8")
     tree["judges"] = config.hosted_judges
+    tree["scorers"] = list(config.hosted_scorers(on_gpu=True))
     tree["samples"] = config.samples
     return tree

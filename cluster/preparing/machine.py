@@ -71,15 +71,20 @@ def shared_memory_problem(shared: int) -> str:
     )
 
 
-def machine_problems(facts: MachineFacts) -> list[str]:
-    """Everything that would keep a run on the GPUs of this machine from starting; the worst first."""
+def obstacles(facts: MachineFacts) -> list[str]:
+    """What would keep any run on the GPUs of this machine from starting; the worst first."""
     found = (
         driver_problem(facts.drivers, facts.cuda),
         compiler_problem(facts.compiler),
         headers_problem(facts.headers, facts.has_headers),
-        shared_memory_problem(facts.shared),
     )
     return [problem for problem in found if problem]
+
+
+def machine_problems(facts: MachineFacts) -> list[str]:
+    """The obstacles, and what only some runs trip over."""
+    shared = shared_memory_problem(facts.shared)
+    return [*obstacles(facts), *([shared] if shared else [])]
 
 
 def look_at_machine() -> MachineFacts:

@@ -22,8 +22,9 @@ from cluster.running.groups import GroupSource
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
 from cluster.running.reporter import Reporter, Watched
-from cluster.running.specs import filter_spec, learner_spec, sampling_spec, training_schedule
+from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
 from cluster.running.state import Counters, ScoreHistory, StateOwners
+from cluster.running.turns import Turns
 from cluster.running.warmup import warm_up
 from learner.types import UpdateStats
 
@@ -53,6 +54,7 @@ class Run:
             control_tokens=prepared.control,
             scores=scores,
         )
+        self.turns = Turns(actors.learner, actors.generators, config)
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend)
         watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
         self.reporter = Reporter(config, watched, folder, display, name or folder.name)
@@ -142,7 +144,9 @@ class Run:
 
     async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         """One step on the batch that the feeder prepared."""
+        await self.turns.of_learner()
         stats = await self._actors.learner.train()
+        await self.turns.of_engines()
         await self._actors.filter.trained()
         self.counters = replace(self.counters, updates=self.counters.updates + len(stats))
         return stats
@@ -178,7 +182,8 @@ class Run:
         return not last
 
     async def _start(self) -> None:
-        """Engines start while the learner warms up; the first that fails ends the start."""
+        """Engines start while the learner warms up; the first that fails ends the start. On shared GPUs engines start
+        first: what another process takes or frees meanwhile they would count as their own."""
         self._display.status("starting the generators and the learner")
         actors, config = self._actors, self._config
         generators = tuple(actors.generators.living().values()) if actors.generators.wanted else ()
@@ -189,7 +194,14 @@ class Run:
         )
         self._begun = True
         starts = [*(generator.start() for generator in generators), *(judge.start() for judge in actors.judges)]
-        await asyncio.gather(*starts, self._start_learner())
+        starts += [actors.scorers[task.name].start(task) for task in scorer_tasks(config, list(actors.scorers))]
+        if self.turns.shared:
+            await asyncio.gather(*starts)
+            await self.turns.of_learner()
+            await self._start_learner()
+            await self.turns.of_engines()
+        else:
+            await asyncio.gather(*starts, self._start_learner())
 
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""

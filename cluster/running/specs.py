@@ -1,11 +1,13 @@
 """What each actor is told of a run, out of its config."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from actors.filtering.filter import FilterSpec
 from actors.types import SamplingSpec
 from cluster.config.run_config import RunConfig
 from learner.types import LearnerSpec, Schedule
+from rewards import Task
 
 
 def filter_spec(config: RunConfig, folder: Path) -> FilterSpec:
@@ -29,6 +31,12 @@ def sampling_spec(config: RunConfig) -> SamplingSpec:
         greedy=algorithm.baseline == "greedy",
         drop=algorithm.drop,
     )
+
+
+def scorer_tasks(config: RunConfig, rewards: Sequence[str]) -> list[Task]:
+    """For the scorers of these rewards: what they will be asked, without cases."""
+    settings, budget = config.reward, config.reward.budget
+    return [Task(name=name, settings=settings.of(name), budget=budget, batches=()) for name in rewards]
 
 
 def learner_spec(config: RunConfig) -> LearnerSpec:

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,7 +20,6 @@ from multiprocessing import Pipe
 from typing import Any
 
 from rewards.grading.worker import Ask, Task
-from rewards.models.judges import JudgeSettings
 from rewards.reward_settings import RewardSettings
 from rewards.settings import Budget, KindSettings
 from rewards.table import REWARDS, Place
@@ -40,8 +39,8 @@ class Question:
     settings: RewardSettings
 
 
-# Asks a language model that the run hosts: name of the reward, cases, its settings, what each case may take.
-RemoteJudge = Callable[[str, Sequence[Case], JudgeSettings, Budget], list[RewardResult]]
+# Asks a model that the run hosts: name of the reward, cases, its settings, what each case may take.
+Remote = Callable[[str, Sequence[Case], Any, Budget], list[RewardResult]]
 
 
 class Grader:
@@ -50,9 +49,9 @@ class Grader:
     Calls from several threads take turns.
     """
 
-    def __init__(self, remote: RemoteJudge | None = None) -> None:
-        """`remote` answers rewards of the kind "judge" that have no url."""
-        self._remote = remote
+    def __init__(self, hosted: Mapping[str, Remote] | None = None) -> None:
+        """`hosted` has whoever answers the rewards of these names, because the run hosts their models elsewhere."""
+        self._hosted = hosted or {}
         self._workers: dict[Place, _Worker] = {}
         self._turn = threading.Lock()
         self.replaced = 0  # workers that were killed or died
@@ -135,8 +134,8 @@ class Grader:
     ) -> list[RewardResult]:
         """The results of one reward that is no combination."""
         reward = REWARDS[section.kind]
-        if isinstance(section, JudgeSettings) and not section.url and self._remote is not None:
-            return self._remote(name, cases, section, budget)
+        if name in self._hosted:
+            return self._hosted[name](name, cases, section, budget)
         if reward.place is Place.REMOTE:
             return reward.grade(cases, section, budget)
         grouped = siblings and reward.wants_group is not None and reward.wants_group(section)

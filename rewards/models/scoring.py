@@ -29,13 +29,21 @@ _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _WHOLE, _TOKENS, _CAUSAL = "ForSequenceClassification", "ForTokenClassification", "ForCausalLM"
 
 
-class ModelSettings(KindSettings):
+class ScoringSettings(KindSettings):
+    """What rewards from a model have in common."""
+
+    # Where the model computes in a run. gpu: on one of its own, in an actor; cpu: in every verifier; auto: on a GPU of
+    # its own where the run has GPUs.
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+
+
+class ModelSettings(ScoringSettings):
     """[reward.model]."""
 
     path: str = ""  # the folder of a sequence-classification model
 
 
-class ProcessSettings(KindSettings):
+class ProcessSettings(ScoringSettings):
     """[reward.process]."""
 
     path: str = ""  # the folder of a token-classification or causal model
@@ -52,7 +60,7 @@ def model(cases: Sequence[Case], settings: ModelSettings) -> list[RewardResult]:
     Raises:
         ValueError: the folder holds no such model.
     """
-    loaded = _load(settings.path, _WHOLE)
+    loaded = _load(settings.path, settings.device, _WHOLE)
     asked = [number for number, case in enumerate(cases) if case.response.strip()]
     rows = [_conversation(loaded, cases[number]) for number in asked]
     answers = dict(zip(asked, _raw_scores(loaded, rows), strict=True))
@@ -75,7 +83,7 @@ def process(cases: Sequence[Case], settings: ProcessSettings) -> list[RewardResu
     Raises:
         ValueError: the folder holds no such model.
     """
-    loaded = _load(settings.path, _TOKENS, _CAUSAL)
+    loaded = _load(settings.path, settings.device, _TOKENS, _CAUSAL)
     spans = [steps(case.response) for case in cases]
     asked = [number for number in range(len(cases)) if spans[number]]
     render = _tagged if loaded.kind == _CAUSAL else _separated
@@ -208,14 +216,14 @@ def _kind(folder: str, *kinds: str) -> str:
 
 
 @functools.cache
-def _load(folder: str, *kinds: str) -> _Loaded:
+def _load(folder: str, on: str, *kinds: str) -> _Loaded:
     kind = _kind(folder, *kinds)
     import torch
     import transformers
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = "cuda" if on != "cpu" and torch.cuda.is_available() else "cpu"
     network, report = getattr(transformers, f"AutoModel{kind}").from_pretrained(
         folder,
         local_files_only=True,

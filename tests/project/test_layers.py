@@ -37,7 +37,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "config": (),
         "reporting": ("config",),
         "preparing": ("config", "reporting"),
-        "placement": ("config", "preparing"),
+        "placement": ("config", "preparing", "reporting"),
         "running": ("config", "placement", "preparing", "reporting"),
         "commands": ("config", "preparing", "placement", "reporting"),
         "comparing": ("config", "placement", "preparing", "reporting", "running"),

@@ -60,7 +60,7 @@ def link(device: str, ranks: int, mib: int, seconds: float) -> Linked:
     port = port_of(door)
     store = open_store(LOOPBACK, port, ranks + 1, seconds, door)  # its server lives as long as this
     asked = [(rank, ranks, port, device, mib, seconds) for rank in range(ranks)]
-    found: list[Linked] = _in_processes(_rank, asked, seconds)
+    found: list[Linked] = in_processes(_rank, asked, seconds)
     del store
     return found[0]
 
@@ -127,7 +127,7 @@ def share(device: str, mib: int, seconds: float) -> bool:
     """
     tensor = (torch.arange(mib * MIB // 4, device=device) % 1009).to(torch.int32)
     wanted = int(tensor.sum())
-    (seen,) = _in_processes(_borrow, [(tensor,)], seconds)
+    (seen,) = in_processes(_borrow, [(tensor,)], seconds)
     _wait(tensor.device)
     return seen == wanted and int(tensor.sum()) == wanted + tensor.numel()
 
@@ -145,7 +145,7 @@ def _wait(place: torch.device) -> None:
         torch.cuda.synchronize(place)
 
 
-def _in_processes(function: Callable[..., None], asked: list[tuple[Any, ...]], seconds: float) -> list[Any]:
+def in_processes(function: Callable[..., None], asked: list[tuple[Any, ...]], seconds: float) -> list[Any]:
     """What a function sent in a process for each of these arguments; all processes have ended after it."""
     context: Any = processes.get_context("spawn")
     lines, started = [], []

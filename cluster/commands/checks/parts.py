@@ -13,17 +13,6 @@ from cluster.placement.token import demand_token
 LINK_MIB = 256  # of the tensor that is broadcast between GPUs
 SLOW = 2.0  # GB/s between GPUs of one machine; PCI Express gives ten times as much, a detour over the host less
 SHARED_MIB = 64
-# As actors of a run have it.
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-ON_CPU = {
-    "CUDA_VISIBLE_DEVICES": "",
-    "OMP_NUM_THREADS": "1",
-    "TORCHDYNAMO_DISABLE": "1",
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-}
-ON_GPU = {"TRITON_F32_DEFAULT": "ieee"}  # products of Triton in float32, and not in fewer digits
 
 
 def examine_meeting(subject: Subject, told: Told) -> Finding:
@@ -124,7 +113,7 @@ def examine_ipc(subject: Subject, told: Told) -> Finding:
 
 def examine_agreement(subject: Subject, told: Told) -> Finding:
     """A real engine and a real policy, asked about the same text."""
-    os.environ.update(ENVIRONMENT | (ON_GPU if subject.visible else ON_CPU))
+    os.environ.update(environment_of_engines(subject, "float32"))
     from actors.errors import EngineDied
     from learner.checks.agreement import agree_in
 
@@ -155,6 +144,15 @@ def examine_run(subject: Subject, told: Told) -> Finding:
     except ConfigError as mistake:
         return wrong(str(mistake))
     return ok(f"{subject.run_file} can start here", more=planned)
+
+
+def environment_of_engines(subject: Subject, dtype: str) -> dict[str, str]:
+    """The environment variables that engines of a run in this dtype have."""
+    from cluster.config.reading import config_of
+    from cluster.placement.environment import environment
+
+    config = config_of({"world": {"name": "addition"}, "model": {"dtype": dtype}})
+    return environment(config, "nccl" if subject.visible else "gloo", on_gpu=bool(subject.visible))
 
 
 def _answer() -> int:

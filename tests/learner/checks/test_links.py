@@ -38,7 +38,7 @@ def _sleeps(line: Connection, number: int) -> None:
 @pytest.mark.slow
 def test_a_process_that_ends_and_one_that_hangs_are_named_and_gone() -> None:
     with pytest.raises(Unreachable, match="rank 0 ended with status 7"):
-        links._in_processes(_ends, [(1,)], 60.0)
+        links.in_processes(_ends, [(1,)], 60.0)
     with pytest.raises(Unreachable, match="rank 0 has not answered within 3 s"):
-        links._in_processes(_sleeps, [(1,)], 3.0)
+        links.in_processes(_sleeps, [(1,)], 3.0)
     assert multiprocessing.active_children() == []

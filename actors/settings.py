@@ -220,6 +220,8 @@ class FilterSettings(Section):
 # Of a GPU's memory, for an engine that has it alone: beside it stay NCCL's buffers, and weights on their way.
 ALONE_SHARE = 0.85
 SHARED_SHARE, MOST_SHARED = 0.35, 0.6  # with a learner rank on the same GPU, whose weights and optimizer stay there
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 GPU_SEQUENCES, CPU_SEQUENCES = 512, 256
 GPU_BATCH_TOKENS = 8192  # vLLM would take 2048 for an engine inside another program, and this for a server
 
@@ -227,11 +229,9 @@ GPU_BATCH_TOKENS = 8192  # vLLM would take 2048 for an engine inside another pro
 class GeneratorSettings(Section):
     """The vLLM engines."""
 
-    # Responses that decode at the same time in one engine; unset: 512 on a GPU, 256 on the CPU.
-    max_sequences: Annotated[int, Field(ge=1)] | None = None
-    batch_tokens: Annotated[int, Field(ge=1)] | None = None  # tokens of one pass on a GPU; unset: 8192
-    # Of a GPU's memory that one engine may use; unset: 0.85, and 0.35 with cluster.colocate, where it may be 0.6.
-    memory_share: Annotated[float, Field(gt=0, le=1)] | None = None
+    max_sequences: Count | None = None  # responses that decode together in one engine; unset: 512, on the CPU 256
+    batch_tokens: Count | None = None  # tokens of one pass on a GPU; unset: 8192
+    memory_share: Share | None = None  # of a GPU's memory, for an engine; unset: 0.85, with cluster.colocate 0.35
     cpu_cache_gib: Annotated[int, Field(ge=1)] = 1  # key-value cache of an engine on the CPU, GiB
     compiled: bool = True  # capture CUDA graphs; no effect on the CPU
 

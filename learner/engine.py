@@ -20,6 +20,7 @@ from learner.batches.packing import Packing, empty_batch
 from learner.batches.types import TrainBatch
 from learner.models.examination import examine
 from learner.models.policy import Critic, Head, Policy
+from learner.models.varlen import Bounds, bounds_of
 from learner.settings import LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, Place, Schedule
 
@@ -77,7 +78,8 @@ class Engine:
     @property
     def packing(self) -> Packing:
         """How the module takes its sequences."""
-        return Packing(tokens=self._micro_batch_tokens, alone=not self.module.packs)
+        module = self.module
+        return Packing(tokens=self._micro_batch_tokens, alone=not module.packs, one_row=module.one_row)
 
     @property
     def module(self) -> Any:
@@ -144,8 +146,8 @@ class Engine:
         """Log-probability of each token of a fixed text but the first, at temperature 1."""
         self._engine.eval()
         ids = torch.tensor([list(tokens)], device=self.device)
-        positions = torch.arange(len(tokens), device=self.device)[None]
-        return self._engine(ids, positions, torch.arange(1, len(tokens), device=self.device), 1.0)[0].tolist()
+        positions = torch.arange(len(tokens), device=self.device)
+        return self._engine(ids, positions[None], positions[1:], 1.0)[0].tolist()
 
     def exported(self) -> list[tuple[str, torch.nn.Parameter]]:
         """What generators and checkpoints get of a policy, under checkpoint names; sharded as ZeRO has it."""
@@ -169,7 +171,9 @@ class Engine:
 
     def _forward(self, batch: TrainBatch, restrict: torch.Tensor | float | None = None) -> tuple[Any, ...]:
         more = () if restrict is None else (restrict,)
-        return self._engine(*_inputs(batch, self.device), self._temperature, *more)
+        return self._engine(
+            *_inputs(batch, self.device), self._temperature, *more, **_bounds(self.module, batch, self.device)
+        )
 
 
 class FrozenPolicy:
@@ -217,8 +221,8 @@ class FrozenPolicy:
         """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
         its first rows."""
         tokens, positions, targets = _inputs(batch, self.device)
-        targets = targets[targets < tokens[:rows].numel()]
-        return self._policy(tokens[:rows], positions[:rows], targets, self._temperature)[0]
+        targets, bounds = targets[targets < tokens[:rows].numel()], _bounds(self.policy, batch, self.device, rows)
+        return self._policy(tokens[:rows], positions[:rows], targets, self._temperature, **bounds)[0]
 
     @torch.no_grad()
     def copy_from(self, engine: Engine) -> None:
@@ -264,6 +268,13 @@ def in_step(batches: Sequence[TrainBatch], device: torch.device) -> Iterator[Tra
 
 def _inputs(batch: TrainBatch, device: torch.device) -> Iterator[torch.Tensor]:
     return (torch.from_numpy(array).to(device) for array in (batch.tokens, batch.positions, batch.targets))
+
+
+def _bounds(
+    module: Policy | Critic, batch: TrainBatch, device: torch.device, rows: int | None = None
+) -> dict[str, Bounds]:
+    """What a module with varlen attention is told of a micro-batch, or its first rows, besides."""
+    return {"bounds": bounds_of(batch.positions[:rows], device)} if module.one_row else {}
 
 
 def all_reduced(tensor: torch.Tensor, device: torch.device, op: Any = dist.ReduceOp.SUM) -> torch.Tensor:

@@ -19,15 +19,30 @@ class ModelSettings(Section):
 
     path: str = ""  # a Hugging Face causal-LM folder
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of weights; "auto": bfloat16 on GPUs, float32 on CPUs
-    attention: Literal["sdpa", "flash_attention_2"] = "sdpa"  # the learner's kernel
+    # How attention is kept within sequences: "varlen" by PyTorch's kernel for it, in bfloat16 on GPUs; "sdpa" by masks,
+    # anywhere. "auto" is "varlen" where device, dtype and model allow it.
+    attention: Literal["auto", "varlen", "sdpa"] = "auto"
     control_tokens: tuple[str, ...] = ()  # tokens that stand for reward quantiles, the best first ("quark")
-    checkpointing: bool = False  # recompute activations in the backward pass: less memory, a third more work
+    # Whether activations are computed again in the backward pass: less memory, a third more work; unset: on GPUs.
+    checkpointing: bool | None = None
 
     def on_device(self, on_gpu: bool) -> Self:
-        """The settings with `dtype = "auto"` settled."""
-        if self.dtype != "auto":
-            return self
-        return self.model_copy(update={"dtype": "bfloat16" if on_gpu else "float32"})
+        """The settings with what depends on the device settled.
+
+        Raises:
+            ValueError: attention that this device or dtype does not have.
+        """
+        auto = "bfloat16" if on_gpu else "float32"
+        dtype = auto if self.dtype == "auto" else self.dtype
+        fast = on_gpu and dtype == "bfloat16"
+        if self.attention == "varlen" and not fast:
+            raise ValueError(
+                f'model.attention = "varlen" is for bfloat16 on GPUs, and the run computes in {dtype} on '
+                f'{"GPUs" if on_gpu else "CPUs"}: use "sdpa" or "auto"'
+            )
+        attention = ("varlen" if fast else "sdpa") if self.attention == "auto" else self.attention
+        checkpointing = on_gpu if self.checkpointing is None else self.checkpointing
+        return self.model_copy(update={"dtype": dtype, "attention": attention, "checkpointing": checkpointing})
 
     @property
     def settled_dtype(self) -> Literal["float32", "bfloat16"]:
@@ -49,7 +64,7 @@ class LearnerSettings(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     grad_clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the whole gradient
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 8192  # tokens of one forward and backward pass on a rank
-    logit_chunk: Annotated[int, Field(ge=1)] = 2048  # tokens whose logits exist at the same time
+    logit_chunk: Annotated[int, Field(ge=1)] = 1024  # tokens whose logits exist at the same time
     # What DeepSpeed shards over the ranks: 1 optimizer states, 2 gradients too, 3 weights too. 0 is 1 in bfloat16.
     zero_stage: Literal[0, 1, 2, 3] = 2
     # What lies in the memory of the CPU between uses: "optimizer" its states and the float32 weights beside bfloat16

@@ -49,7 +49,7 @@ class WorkedAnswers:
                 )
                 for tokens, trained in (self._pairs[members[item]] for item in mine)
             ]
-            yield pack(samples, packing.tokens, alone=packing.alone)
+            yield pack(samples, packing.tokens, alone=packing.alone, one_row=packing.one_row)
 
     def _batches(self) -> Iterator[list[int]]:
         """Indices of the pairs of one update after another."""

@@ -24,7 +24,8 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
 from actors.rollouts.last_lines import with_last_lines
-from actors.settings import GeneratorSettings
+from actors.settings import ALONE_SHARE, GeneratorSettings
+from actors.transfer.owner import own_children
 from actors.types import EngineSpec, Finish, HeldWeights
 
 if TYPE_CHECKING:
@@ -54,11 +55,15 @@ class Engine:
     """One `AsyncLLM`. Where weights come by sync it starts with dummy ones, and nothing that it samples before the
     first sync means anything."""
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(
+        self, spec: EngineSpec, start: Callable[[AsyncEngineArgs], AsyncLLM] = AsyncLLM.from_engine_args
+    ) -> None:
+        """`start` starts vLLM's engine; another one is for tests."""
         self.max_model_len = spec.max_model_len  # most tokens of a prompt and its completion together
         self._requests = 0  # so far; each has its number as id
         self._gives_memory_back, self._resting = spec.rests and not spec.on_cpu, False
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_arguments(spec)))
+        own_children()
+        self._llm = start(engine_arguments(spec))
         self.tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())  # what vLLM's own type stands for
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
@@ -181,31 +186,31 @@ def _completion_of(output: CompletionOutput) -> Completion:
     )
 
 
-def engine_arguments(spec: EngineSpec) -> dict[str, Any]:
-    """What vLLM is told, as arguments of `AsyncEngineArgs`.
+def engine_arguments(spec: EngineSpec) -> AsyncEngineArgs:
+    """What vLLM is told.
 
     Workers of a tensor-parallel engine are processes of its own (`mp`) and see the GPUs of the actor's bundle. Left to
     itself, vLLM takes the placement group of the whole run for the engine's.
     """
     settings = spec.engine.on_device(not spec.on_cpu, colocate=spec.rests)
-    return {
-        "model": spec.model,
-        "dtype": spec.dtype,
-        "seed": spec.seed,
-        "max_model_len": spec.max_model_len,
-        "max_num_seqs": settings.max_sequences,
-        "tensor_parallel_size": spec.tensor_parallel,
-        "distributed_executor_backend": "uni" if spec.tensor_parallel == 1 else "mp",
-        "gpu_memory_utilization": settings.memory_share,
-        "enable_sleep_mode": spec.rests and not spec.on_cpu,
-        "enforce_eager": spec.on_cpu or not settings.compiled,
-        "load_format": "dummy" if spec.backend else "auto",
-        "generation_config": "vllm",
-        "logprobs_mode": "processed_logprobs",
-        "weight_transfer_config": WeightTransferConfig(backend=spec.backend) if spec.backend else None,
-        "disable_log_stats": True,
+    return AsyncEngineArgs(
+        model=spec.model,
+        dtype=spec.dtype,
+        seed=spec.seed,
+        max_model_len=spec.max_model_len,
+        max_num_seqs=settings.max_sequences,
+        tensor_parallel_size=spec.tensor_parallel,
+        distributed_executor_backend="uni" if spec.tensor_parallel == 1 else "mp",
+        gpu_memory_utilization=settings.memory_share or ALONE_SHARE,
+        enable_sleep_mode=spec.rests and not spec.on_cpu,
+        enforce_eager=spec.on_cpu or not settings.compiled,
         **(_whole_prompts(spec, settings) if spec.on_cpu else _gpu_batches(settings)),
-    }
+        load_format="dummy" if spec.backend else "auto",
+        generation_config="vllm",
+        logprobs_mode="processed_logprobs",
+        weight_transfer_config=WeightTransferConfig(backend=spec.backend) if spec.backend else None,
+        disable_log_stats=True,
+    )
 
 
 def _gpu_batches(settings: GeneratorSettings) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from vllm.distributed.weight_transfer.base import (
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
 from actors.transfer.buckets import Piece, byte_size, plan_buckets
+from actors.transfer.owner import end_with_owner
 from actors.transfer.stores import open_store
 
 BACKEND = "gloo"
@@ -159,5 +160,6 @@ def refresh_packed_heads(model: torch.nn.Module) -> None:
 
 def register() -> None:
     """Entry point `vllm.general_plugins`: called by vLLM in each of its processes."""
+    end_with_owner()
     if BACKEND not in WeightTransferEngineFactory._registry:
         WeightTransferEngineFactory.register_engine(BACKEND, __name__, GlooWeightTransferEngine.__name__)

@@ -34,6 +34,23 @@ def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
     return found
 
 
+def check_shards(folder: Path, width: int, setting: str) -> None:
+    """Whether the attention of a model can be divided among the GPUs of a tensor-parallel engine.
+
+    Raises:
+        ConfigError: it cannot; vLLM would say so when the engine starts.
+    """
+    found = check_model(folder, setting)
+    told = {**found, **(found.get("text_config") or {})}
+    heads = told.get("num_attention_heads") or told.get("n_head")
+    keys = told.get("num_key_value_heads") or heads
+    if isinstance(heads, int) and isinstance(keys, int) and (heads % width or (keys % width and width % keys)):
+        raise ConfigError(
+            f"cluster.tensor_parallel must divide the {heads} attention heads ({keys} of keys and values) of {folder} "
+            f"({setting}), got {width}"
+        )
+
+
 def positions_of(folder: Path) -> int:
     """The most tokens that the model can hold; very many where it does not say."""
     found = check_model(folder)

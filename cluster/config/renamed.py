@@ -36,6 +36,7 @@ VALUES: dict[str, dict[str, str]] = {
         "mixed": "both",
         "band": "out-of-band",
     },
+    "model.attention": {"flash_attention_2": "varlen"},
     "objective.credit": {"imitated": "ones"},
     "learner.algorithm": {
         "reinforce-no-wrong": "reinforce-drop-all-wrong",

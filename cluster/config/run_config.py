@@ -16,6 +16,7 @@ from actors.settings import (
     SyncSettings,
     WorldSettings,
 )
+from cluster.config.errors import ConfigError
 from cluster.config.sections import ClusterSettings, RunSettings
 from cluster.config.travel import backend_problem
 from learner.methods.algorithms import Algorithm
@@ -51,15 +52,18 @@ class RunConfig(Section):
         return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
 
     def on_device(self, on_gpu: bool) -> Self:
-        """The run with what depends on the device settled: `model.dtype`, `learner.drift`, and what is unset of the
-        generators."""
-        return self.model_copy(
-            update={
-                "model": self.model.on_device(on_gpu),
-                "learner": self.learner.on_device(on_gpu),
-                "generator": self.generator.on_device(on_gpu, self.cluster.colocate),
-            }
-        )
+        """The run with what depends on the device settled: dtype, attention and checkpointing of the model,
+        `learner.drift`, and what is unset of the generators.
+
+        Raises:
+            ConfigError: something is set that this device does not have.
+        """
+        try:
+            model = self.model.on_device(on_gpu)
+        except ValueError as problem:
+            raise ConfigError(str(problem)) from problem
+        generator, learner = self.generator.on_device(on_gpu, self.cluster.colocate), self.learner.on_device(on_gpu)
+        return self.model_copy(update={"model": model, "generator": generator, "learner": learner})
 
     @property
     def samples(self) -> bool:

@@ -52,6 +52,9 @@ class RunSettings(Section):
         return value
 
 
+Verifiers = Annotated[int, Field(ge=1)]
+
+
 class ClusterSettings(Section):
     """What runs where."""
 
@@ -60,15 +63,11 @@ class ClusterSettings(Section):
     generators: Annotated[int, Field(ge=1)] = 1  # vLLM engines
     tensor_parallel: Annotated[int, Field(ge=1)] = 1  # GPUs of each engine
     learner_ranks: Annotated[int, Field(ge=1)] = 1  # ZeRO ranks, a GPU each
-    # Verifier processes; unset: one for each two CPUs that nobody else of the run has, at most 64; without GPUs one for
-    # each eight CPUs.
-    verifiers: Annotated[int, Field(ge=1)] | None = None
-    # Generator i shares the GPU of learner rank i: sampling rests while the learner trains, and gives it the memory of
-    # its keys and values.
-    colocate: bool = False
+    # Unset: one for each two CPUs that nobody else of the run has, at most 64; without GPUs one for each eight CPUs.
+    verifiers: Verifiers | None = None  # verifier processes; unset: as many as the CPUs suggest
+    colocate: bool = False  # generator i shares the GPU of learner rank i, and rests while that one trains
     env: dict[str, str] = Field(default={})  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}
-    # For a cluster that grows: seconds to wait for nodes that are wanted and not there yet.
-    wait_seconds: Annotated[float, Field(ge=0)] = 0.0
+    wait_seconds: Annotated[float, Field(ge=0)] = 0.0  # on a cluster that grows: for nodes that are not there yet
 
     @field_validator("env")
     @classmethod

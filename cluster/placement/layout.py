@@ -47,6 +47,8 @@ class Layout:
 
     bundles: tuple[Bundle, ...]
     on_gpu: bool
+    verifiers: int  # how many there are
+    pairs: int = 0  # of the first bundles, how many hold a learner rank with the generator that shares its GPU
 
     @property
     def cpus(self) -> float:
@@ -55,11 +57,6 @@ class Layout:
     @property
     def gpus(self) -> float:
         return sum(bundle.gpus for bundle in self.bundles)
-
-    @property
-    def verifiers(self) -> int:
-        """How many verifiers there are."""
-        return sum(name.startswith("verifier-") for bundle in self.bundles for name in bundle.actors)
 
     def bundle_of(self, actor: str) -> int:
         """Index of the bundle that an actor lives in."""
@@ -77,11 +74,8 @@ class Layout:
         Args:
             nodes: for each bundle, the node on which Ray has put it.
         """
-        pairs = [index for index, bundle in enumerate(self.bundles) if len(bundle.actors) == 2 and bundle.gpus == 1.0]
-        pairs = [index for index in pairs if self.bundles[index].actors[0].startswith("learner-rank-")]
-        pairs = [index for index in pairs if self.bundles[index].actors[1].startswith("generator-")]
-        moved = dict(zip(pairs, sorted(pairs, key=lambda index: nodes[index]), strict=True))
-        return tuple(moved.get(index, index) for index in range(len(self.bundles)))
+        pairs = range(self.pairs)
+        return (*sorted(pairs, key=lambda index: nodes[index]), *range(self.pairs, len(self.bundles)))
 
 
 def judge_actor(reward: str) -> str:
@@ -140,7 +134,8 @@ class _Planner:
         engines = [f"generator-{index}" for index in range(cluster.generators)]
         judges = [judge_actor(reward) for reward in self._wanted.judges]
         scorers = [scorer_actor(reward) for reward in self._wanted.scorers]
-        if cluster.colocate and self._wanted.on_gpu and engines:
+        pairs = len(engines) if cluster.colocate and self._wanted.on_gpu else 0
+        if pairs:
             for pair in zip(ranks, engines, strict=True):
                 self._put([pair], cpus["learner"] + cpus["generator"], gpu)
             self._each(judges, cpus["generator"], width)
@@ -157,7 +152,7 @@ class _Planner:
         count = cluster.verifiers or self._planned_verifiers(free)
         self._each([f"verifier-{index}" for index in range(count)], cpus["verifier"], 0.0)
         self._each(["filter"], cpus["filter"], 0.0)
-        return Layout(bundles=tuple(self._bundles), on_gpu=self._wanted.on_gpu)
+        return Layout(bundles=tuple(self._bundles), on_gpu=self._wanted.on_gpu, verifiers=count, pairs=pairs)
 
     def _planned_verifiers(self, free: float) -> int:
         """How many verifiers the CPUs suggest; the free ones on GPUs, where the others have a CPU each."""

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
 
 import ray
 from ray.autoscaler.sdk import request_resources
@@ -10,11 +12,13 @@ from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.errors import ConfigError
+from cluster.config.run_config import RunConfig
 from cluster.config.sections import ClusterSettings
 from cluster.placement.layout import Layout, Nodes
-from cluster.preparing.machine import MachineFacts, look_at_machine, obstacles, shared_memory_problem
+from cluster.preparing.machine import MachineFacts, look_at_machine, obstacles, warnings_of
 from cluster.reporting.logs import LOGGER
 
+Fact = TypeVar("Fact")
 LOOK_SECONDS = 60.0  # for all nodes to say what they have: the first task on a node starts a process there
 SECONDS_BETWEEN = 5.0  # looks at a cluster that grows
 
@@ -73,42 +77,74 @@ def demand(cluster: ClusterSettings) -> list[dict[str, float]]:
     ]
 
 
-def check_nodes() -> None:
-    """Has every node with GPUs look at itself; says where shared memory is small.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """What a node says of itself."""
+
+    machine: MachineFacts
+    missing: tuple[str, ...]  # folders of models that it does not have
+
+
+def look_at_node(folders: Mapping[str, str]) -> NodeFacts:
+    """The facts of the node on which this runs; `folders` has a model folder by the setting that names it."""
+    missing = tuple(f"{folder} ({setting})" for setting, folder in folders.items() if not Path(folder).is_dir())
+    return NodeFacts(machine=look_at_machine(), missing=missing)
+
+
+def check_nodes(config: RunConfig, *, on_gpu: bool) -> None:
+    """Has every node look at itself, on GPUs those that have some, and says what only some runs trip over.
 
     Raises:
-        ConfigError: one of them cannot run vLLM's kernels, or has too old a driver.
+        ConfigError: one of them does not have a model, cannot run vLLM's kernels, or has too old a driver.
     """
-    task = ray.remote(look_at_machine)
+    nodes = [node for node in ray.nodes() if node["Alive"] and (node["Resources"].get("GPU") or not on_gpu)]
+    task, folders = ray.remote(look_at_node), model_folders(config)
     looks = {
         node["NodeManagerAddress"]: task.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote()
-        for node in ray.nodes()
-        if node["Alive"] and node["Resources"].get("GPU")
+        ).remote(folders)
+        for node in nodes
+        if on_gpu or len(nodes) > 1  # a single node without GPUs is this machine, which has been looked at
     }
     try:
         found = dict(zip(looks, ray.get(list(looks.values()), timeout=LOOK_SECONDS), strict=True))
     except GetTimeoutError:
-        LOGGER.warning("not all nodes said within %g s whether they have a compiler and a driver", LOOK_SECONDS)
+        LOGGER.warning("not all nodes said within %g s what they have", LOOK_SECONDS)
         return
     except RayError as failure:
-        raise ConfigError(f"a node with GPUs cannot run winnow; is it installed there? {failure}") from failure
-    for problem in by_problem(found, lambda facts: [shared_memory_problem(facts.shared)]):
-        LOGGER.warning("%s", problem)
-    if problems := by_problem(found, obstacles):
+        raise ConfigError(f"a node cannot run winnow; is it installed there? {failure}") from failure
+    if on_gpu:
+        for problem in by_problem(found, lambda facts: warnings_of(facts.machine)):
+            LOGGER.warning("%s", problem)
+    if problems := by_problem(found, lambda facts: problems_of(facts, on_gpu=on_gpu)):
         raise ConfigError("; ".join(problems))
 
 
-def by_problem(found: Mapping[str, MachineFacts], problems_of: Callable[[MachineFacts], Sequence[str]]) -> list[str]:
+def model_folders(config: RunConfig) -> dict[str, str]:
+    """The folders that actors on any node read: by the setting that names each."""
+    hosted = {f"reward.{name}.path": folder for name, folder in config.hosted_judges.items()}
+    scored = {f"reward.{name}.path": getattr(of, "path", "") for name, of in config.hosted_scorers(True).items()}
+    own = {"model.path": config.model.path, "learner.tuned_path": config.learner.tuned_path}
+    return {setting: folder for setting, folder in {**own, **hosted, **scored}.items() if folder}
+
+
+def problems_of(facts: NodeFacts, *, on_gpu: bool) -> list[str]:
+    """Why a run cannot have actors on a node."""
+    missing = [
+        f"there is no model folder {folder}: put it there too, or where all nodes see it" for folder in facts.missing
+    ]
+    return [*missing, *(obstacles(facts.machine) if on_gpu else [])]
+
+
+def by_problem(found: Mapping[str, Fact], say: Callable[[Fact], Sequence[str]]) -> list[str]:
     """A sentence for each problem, with the nodes that have it.
 
     Args:
         found: node name -> what was found there.
-        problems_of: gives the problems of a node; "" is none.
+        say: gives the problems of a node.
     """
     nodes: dict[str, list[str]] = {}
     for node, facts in found.items():
-        for problem in filter(None, problems_of(facts)):
+        for problem in say(facts):
             nodes.setdefault(problem, []).append(node)
     return [f"on {', '.join(names)}: {problem}" for problem, names in nodes.items()]

@@ -60,8 +60,7 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
             layout = wait_for_nodes(partial(layout_for, config), config.cluster)
         else:
             check_token()
-        if layout.on_gpu:
-            check_nodes()
+        check_nodes(config, on_gpu=layout.on_gpu)
         yield layout, context.dashboard_url or ""
     except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
         if address not in ("", "auto") and (problem := _has_ended(address, patient=isinstance(end, ActorDied))):

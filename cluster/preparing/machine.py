@@ -14,6 +14,7 @@ from pathlib import Path
 GIB = 2**30
 SHARED_GIB = 2  # of shared memory, at least: NCCL and vLLM's workers take some hundred MiB for each GPU
 QUERY_SECONDS = 20
+USED_GIB = 1  # of a GPU's memory: a desktop or a driver takes less
 # Main version of CUDA -> main version of the oldest driver that runs programs built with it, as NVIDIA's table of
 # minor version compatibility has it.
 OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
@@ -29,6 +30,7 @@ class MachineFacts:
     headers: str  # folder in which Python.h must lie
     has_headers: bool  # whether it lies there
     shared: int  # bytes that /dev/shm can hold; 0 is unknown
+    used: tuple[int, ...] = ()  # bytes of each GPU that somebody holds
 
 
 def driver_problem(drivers: Sequence[str], cuda: str) -> str:
@@ -71,6 +73,15 @@ def shared_memory_problem(shared: int) -> str:
     )
 
 
+def used_memory_problem(used: Sequence[int]) -> str:
+    """Whether somebody holds memory of a GPU before anything starts there, such as a process of a run that was killed:
+    engines take a share of the whole memory, and do not start where it is not free."""
+    held = [f"GPU {number} ({size / GIB:.3g} GiB)" for number, size in enumerate(used) if size > USED_GIB * GIB]
+    if not held:
+        return ""
+    return f"memory is in use before the run: {', '.join(held)}. nvidia-smi says by whom; end it, or lower the shares"
+
+
 def obstacles(facts: MachineFacts) -> list[str]:
     """What would keep any run on the GPUs of this machine from starting; the worst first."""
     found = (
@@ -83,8 +94,13 @@ def obstacles(facts: MachineFacts) -> list[str]:
 
 def machine_problems(facts: MachineFacts) -> list[str]:
     """The obstacles, and what only some runs trip over."""
-    shared = shared_memory_problem(facts.shared)
-    return [*obstacles(facts), *([shared] if shared else [])]
+    return [*obstacles(facts), *warnings_of(facts)]
+
+
+def warnings_of(facts: MachineFacts) -> list[str]:
+    """What only some runs on the GPUs of this machine trip over."""
+    found = (shared_memory_problem(facts.shared), used_memory_problem(facts.used))
+    return [problem for problem in found if problem]
 
 
 def look_at_machine() -> MachineFacts:
@@ -92,24 +108,26 @@ def look_at_machine() -> MachineFacts:
     include = sysconfig.get_paths()["include"]
     compilers = (os.environ.get("CC", "").split(" ")[0], "gcc", "clang")
     return MachineFacts(
-        drivers=_drivers(),
+        drivers=tuple(said for said in _of_gpus("driver_version") if said[:1].isdigit()),
         cuda=_cuda_of_torch(),
         compiler=next((path for name in compilers if name and (path := shutil.which(name))), ""),
         headers=include,
         has_headers=(Path(include) / "Python.h").is_file(),
         shared=_size_of("/dev/shm"),
+        used=tuple(int(said) * 2**20 for said in _of_gpus("memory.used") if said.isdigit()),
     )
 
 
-def _drivers() -> tuple[str, ...]:
+def _of_gpus(fact: str) -> tuple[str, ...]:
+    """What nvidia-smi says of each GPU; nothing where there is none."""
     if shutil.which("nvidia-smi") is None:
         return ()
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    query = ["nvidia-smi", f"--query-gpu={fact}", "--format=csv,noheader,nounits"]
     try:
         listed = subprocess.run(query, capture_output=True, text=True, timeout=QUERY_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    return tuple(line.strip() for line in listed.stdout.splitlines() if line.strip()[:1].isdigit())
+    return tuple(line.strip() for line in listed.stdout.splitlines() if line.strip())
 
 
 def _cuda_of_torch() -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from actors.data.stored import StoredGroups
 from actors.types import Prompt
 from cluster.config.errors import ConfigError
-from cluster.config.models import check_model, positions_of
+from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.data import PreparedData, prepare_data
 from cluster.preparing.memory import check_memory, this_machine_memory
@@ -84,6 +84,8 @@ def _check_policy(config: RunConfig) -> int:
     """The most tokens that the policy can hold; its folder and that of a tuned policy have been checked."""
     check_policy(Path(config.model.path), "model.path")
     positions = positions_of(Path(config.model.path))
+    if config.samples:
+        check_shards(Path(config.model.path), config.cluster.tensor_parallel, "model.path")
     if config.learner.tuned_path:
         check_policy(Path(config.learner.tuned_path), "learner.tuned_path")
     if positions <= config.rollout.max_new_tokens:
@@ -104,7 +106,7 @@ def _check_rewards(config: RunConfig) -> dict[str, int]:
         if isinstance(settings, CodeSettings) and not settings.unsandboxed and (problem := sandbox_problem()):
             raise ConfigError(f"{problem} (or set reward.{name}.unsandboxed = true on a machine that may be lost)")
     for reward, folder in config.hosted_judges.items():
-        check_model(Path(folder), f"reward.{reward}.path")
+        check_shards(Path(folder), config.cluster.tensor_parallel, f"reward.{reward}.path")
     return {reward: min(positions_of(Path(folder)), JUDGE_TOKENS) for reward, folder in config.hosted_judges.items()}
 
 

@@ -18,6 +18,7 @@ class Packing:
 
     tokens: int  # of a micro-batch, at most
     alone: bool = False  # whether each sequence has a row of its own: models that do not keep them apart need it
+    one_row: bool = False  # whether a micro-batch is a single row, for varlen attention
 
 
 Rows = list[list[int]]  # for each row of a micro-batch, the numbers of the units in it
@@ -36,7 +37,11 @@ def balance(costs: Sequence[int], count: int) -> list[list[int]]:
 
 
 def pack(
-    samples: Sequence[Sample], micro_batch_tokens: int, together: int = 1, alone: bool = False
+    samples: Sequence[Sample],
+    micro_batch_tokens: int,
+    together: int = 1,
+    alone: bool = False,
+    one_row: bool = False,
 ) -> list[TrainBatch]:
     """Packs whole sequences into rows, and rows into micro-batches of at most `micro_batch_tokens` tokens. A longer
     sequence has a micro-batch of its own.
@@ -47,6 +52,8 @@ def pack(
         together: consecutive samples that stay together in one row: 2 for pairs.
         alone: whether each sample has a row of its own, for models that do not keep sequences of a row apart; samples
             that stay together then share a micro-batch.
+        one_row: whether the micro-batch is a single row without padding, for varlen attention, to which the length of
+            a row is nothing; `alone` goes before.
     """
     if not samples:
         return []
@@ -58,9 +65,12 @@ def pack(
             for chosen in _of_like_length(longest, micro_batch_tokens // together)
         ]
     sizes = [sum(samples[index].tokens.size for index in unit) for unit in units]
+    micro_batches = (
+        [[row] for row in _filled(sizes, micro_batch_tokens)] if one_row else packed(sizes, micro_batch_tokens)
+    )
     return [
         batch_of(samples, [[index for number in row for index in units[number]] for row in rows])
-        for rows in packed(sizes, micro_batch_tokens)
+        for rows in micro_batches
     ]
 
 
@@ -93,7 +103,9 @@ def packed(sizes: Sequence[int], budget: int) -> list[Rows]:
         return area <= max(budget, total) and area - total <= PADDING * area
 
     micro_batches: list[Rows] = []
-    for row in sorted(_filled(sizes, budget), key=lambda row: -length(row)):
+    longest = max(sizes)
+    filled_rows = _filled(sizes, min(max(longest, min(ROW_TOKENS, 4 * longest)), budget))
+    for row in sorted(filled_rows, key=lambda row: -length(row)):
         if not micro_batches or (len(micro_batches[-1]) + 1) * length(micro_batches[-1][0]) > budget:
             micro_batches.append([])
         micro_batches[-1].append(row)
@@ -120,10 +132,9 @@ def _of_like_length(sizes: Sequence[int], budget: int) -> Rows:
     return found
 
 
-def _filled(sizes: Sequence[int], budget: int) -> Rows:
-    """Rows of about the same length, the longest units first and each into the fullest row that has room."""
-    longest = max(sizes)
-    width = min(max(longest, min(ROW_TOKENS, 4 * longest)), budget)
+def _filled(sizes: Sequence[int], width: int) -> Rows:
+    """Rows of at most `width` tokens, the longest units first and each into the fullest row that has room; a longer
+    unit has a row of its own."""
     rows: Rows = []
     room: list[int] = []
     for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):

@@ -48,10 +48,10 @@ def _update_batch(
 ) -> UpdateBatch:
     own = [(group_of(unpacked(groups[credited.index])), credited) for credited in share.groups]
     samples = [s for group, credited in own for s in samples_of_group(group, credited, algorithm, share.totals)]
-    together = 2 if algorithm.credit.pairs else 1
+    batches = pack(samples, packing.tokens, 2 if algorithm.credit.pairs else 1, packing.alone, packing.one_row)
     return UpdateBatch(
         totals=share.totals,
         samples=tuple(samples),
-        batches=tuple(pack(samples, packing.tokens, together, packing.alone)),
+        batches=tuple(batches),
         worked=worked,
     )

@@ -8,6 +8,7 @@ anything is trained: two ways in which architectures differ without telling.
 What still differs cannot be trained and is refused.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 
 from learner.models.logits import body_of, layers_of_the_head, matrix_logits, own_logits
 from learner.models.policy import Policy
+from learner.models.varlen import VARLEN, leave_varlen
 
 LENGTHS = (9, 14)  # tokens of the two texts
 LOUD = 100.0  # logits to which hidden states are blown up, so that a cap shows
@@ -73,20 +75,25 @@ def _examined(policy: Policy, sharded: bool) -> Examined:
     lm, name = policy.lm, type(policy.lm).__name__
     limit = UNLIKE_FLOAT32 if next(lm.parameters()).dtype == torch.float32 else UNLIKE_BFLOAT16
     texts = _texts(lm)
-    own = torch.cat([_own_logprobs(lm, text) for text in texts[:2]])
-    policy.head.scales = _scales(lm, texts[0])
+    with _masks(policy):
+        own = torch.cat([_own_logprobs(lm, text) for text in texts[:2]])
+        policy.head.scales = _scales(lm, texts[0])
     if policy.head.scales and sharded and (layers := layers_of_the_head(lm)):
         raise UnsupportedModel(
             f"{name} has layers between its body and its output matrix ({', '.join(layers)}), which "
             "learner.zero_stage = 3 cannot shard: use learner.zero_stage = 2"
         )
-    chunks = getattr(lm.config.get_text_config(), "attention_chunk_size", None)  # counted along the row, and long
-    packed, swapped = (None, None) if chunks else (_packed(policy, texts[:2]), _packed(policy, (texts[2], texts[1])))
-    first = LENGTHS[0] - 1
-    if packed is not None and swapped is not None:
-        gap = max(_gap(packed, own), _gap(swapped[first:], own[first:]))
-        if gap <= limit:
-            return Examined(architecture=name, packs=True, scales=policy.head.scales, gap=gap)
+    gap = _packed_gap(policy, texts, own)
+    if policy.one_row and not gap <= limit:
+        leave_varlen(lm)
+        policy.masks_because = (
+            f"with that its log-probabilities of a short text differ by {gap:.2g} nats"
+            if math.isfinite(gap)
+            else "it asks its attention for more than that does"
+        )
+        gap = _packed_gap(policy, texts, own)
+    if gap <= limit:
+        return Examined(architecture=name, packs=True, scales=policy.head.scales, gap=gap)
     policy.packs = False
     gap = _gap(_padded(policy, texts[:2]), own)
     if not gap <= limit:
@@ -141,6 +148,31 @@ def _whole(output: torch.nn.Module) -> Any:
 
     parameters = [p for p in output.parameters() if hasattr(p, "ds_id")]
     return deepspeed.zero.GatheredParameters(parameters, enabled=bool(parameters))
+
+
+@contextmanager
+def _masks(policy: Policy) -> Iterator[None]:
+    """While it lasts the model attends by masks: varlen attention is compared with that, not with itself."""
+    one_row = policy.one_row
+    if one_row:
+        leave_varlen(policy.lm)
+    try:
+        yield
+    finally:
+        if one_row:
+            policy.lm.set_attn_implementation(VARLEN)
+
+
+def _packed_gap(policy: Policy, texts: tuple[torch.Tensor, torch.Tensor, torch.Tensor], own: torch.Tensor) -> float:
+    """Largest difference that lying in one row makes to the log-probabilities of the first two texts, and to those of
+    the second with another one before it; infinite where the model takes no positions."""
+    if getattr(policy.lm.config.get_text_config(), "attention_chunk_size", None):  # counted along the row, and long
+        return math.inf
+    packed, swapped = _packed(policy, texts[:2]), _packed(policy, (texts[2], texts[1]))
+    if packed is None or swapped is None:
+        return math.inf
+    first = LENGTHS[0] - 1
+    return float(torch.tensor([_gap(packed, own), _gap(swapped[first:], own[first:])]).max())  # NaN stays NaN
 
 
 def _packed(policy: Policy, texts: tuple[torch.Tensor, ...]) -> torch.Tensor | None:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
 from learner.models.logits import body_of, matrix_logits, own_logits
+from learner.models.varlen import VARLEN, Bounds, bounds_of, is_varlen, leave_varlen, problem_of
 from learner.settings import ModelSettings
 
 OUTSIDE = -1e9  # logit of a token outside the support: no probability, and no NaN in the entropy
@@ -100,7 +101,13 @@ class Policy(torch.nn.Module):
         self.lm = lm
         self.head = Head(lm, logit_chunk, entropy_gradient)
         self.packs = True
+        self.masks_because = ""  # why attention is by masks where varlen attention was wanted
         self._source = source
+
+    @property
+    def one_row(self) -> bool:
+        """Whether the rows of a micro-batch are laid end to end: varlen attention is told where sequences begin."""
+        return is_varlen(body_of(self.lm))
 
     def trainable(self) -> Iterator[torch.nn.Parameter]:
         """What the optimizer moves: all parameters, tied ones once."""
@@ -121,7 +128,9 @@ class Policy(torch.nn.Module):
         name = type(self.lm).__name__
         alone = f"{name} does not keep the sequences of a row apart: each has a row of its own, with padding behind it"
         scaled = f"{name} does more than multiply by its output matrix: logits come from its own forward pass"
-        return (*(() if self.packs else (alone,)), *((scaled,) if self.head.scales else ()))
+        masked = f"{name} attends by masks (sdpa), which is slower than varlen attention: {self.masks_because}"
+        said = ((not self.packs, alone), (self.head.scales, scaled), (bool(self.masks_because), masked))
+        return tuple(sentence for holds, sentence in said if holds)
 
     def forward(
         self,
@@ -130,6 +139,7 @@ class Policy(torch.nn.Module):
         targets: torch.Tensor,
         temperature: float,
         restrict: torch.Tensor | float | None = None,
+        bounds: Bounds | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """(log-probability float32[M], entropy float32[M], support) of the target tokens.
 
@@ -140,20 +150,28 @@ class Policy(torch.nn.Module):
             temperature: what the sampler divided its logits by.
             restrict: None is the whole vocabulary; a float the nucleus of this probability, found here and given back
                 as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
+            bounds: of the sequences, for `one_row`; None reads them from the positions, which waits for a GPU.
         """
-        before = _hidden(body_of(self.lm), tokens, positions, self.packs)[targets - 1]
+        before = _hidden(body_of(self.lm), tokens, positions if self.packs else None, bounds)[targets - 1]
         return self.head(before, tokens.flatten()[targets], temperature, restrict)
 
 
-def _hidden(body: Any, tokens: torch.Tensor, positions: torch.Tensor, packs: bool) -> torch.Tensor:
-    """Last hidden states float[R * L, H]. Masks keep attention within a sequence in any number of rows; transformers'
-    flash attention does so in a single row only, and costs no more there. A model that cannot hold several sequences
-    in a row is told no positions: it counts them itself."""
-    if not packs:
+def _hidden(
+    body: Any, tokens: torch.Tensor, positions: torch.Tensor | None, bounds: Bounds | None = None
+) -> torch.Tensor:
+    """Last hidden states float[R * L, H]. Masks keep attention within a sequence in any number of rows, the bounds of
+    varlen attention in a single one. A model that cannot hold several sequences in a row is told no positions (None):
+    it counts them itself."""
+    if positions is None:
         return body(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
-    if body.config._attn_implementation == "flash_attention_2":
+    told: dict[str, Any] = {}
+    if is_varlen(body):
+        bounds = bounds or bounds_of(positions.cpu().numpy(), tokens.device)
         tokens, positions = tokens.reshape(1, -1), positions.reshape(1, -1)
-    return body(input_ids=tokens, position_ids=positions, use_cache=False).last_hidden_state.flatten(0, 1)
+        told = {f"cu_seq_lens_{of}": bounds.starts for of in "qk"} | {
+            f"max_length_{of}": bounds.max_tokens for of in "qk"
+        }
+    return body(input_ids=tokens, position_ids=positions, use_cache=False, **told).last_hidden_state.flatten(0, 1)
 
 
 def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -191,22 +209,41 @@ class Critic(torch.nn.Module):
         self.packs = True  # as of `Policy`
         self.head = ValueHead(body.config.hidden_size)
 
+    @property
+    def one_row(self) -> bool:
+        """As of `Policy`."""
+        return is_varlen(self.body)
+
+    def attend_as(self, policy: Policy) -> None:
+        """Takes over what was found out about a policy with the same body."""
+        self.packs = policy.packs
+        if self.one_row and not policy.one_row:
+            leave_varlen(self.body)
+
     def trainable(self) -> Iterator[torch.nn.Parameter]:
         """What the optimizer moves: all parameters."""
         return self.parameters()
 
     def forward(
-        self, tokens: torch.Tensor, positions: torch.Tensor, targets: torch.Tensor, temperature: float
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        targets: torch.Tensor,
+        temperature: float,
+        bounds: Bounds | None = None,
     ) -> tuple[torch.Tensor]:
         """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
-        before = _hidden(self.body, tokens, positions, self.packs)[targets - 1]
+        before = _hidden(self.body, tokens, positions if self.packs else None, bounds)[targets - 1]
         return (self.head(before)[:, 0],)
 
 
 def load_policy(path: Path | str, settings: ModelSettings, logit_chunk: int, entropy_gradient: bool = False) -> Policy:
     """Loads a Hugging Face causal-LM folder in the run's dtype."""
     lm = _load(AutoModelForCausalLM, path, settings)
-    return Policy(lm, logit_chunk, entropy_gradient, source=partial(load_policy, path, settings, logit_chunk))
+    policy = Policy(lm, logit_chunk, entropy_gradient, source=partial(load_policy, path, settings, logit_chunk))
+    if settings.attention == VARLEN and not policy.one_row:
+        policy.masks_because = problem_of(lm)
+    return policy
 
 
 def load_critic(path: Path | str, settings: ModelSettings) -> Critic:
@@ -215,11 +252,10 @@ def load_critic(path: Path | str, settings: ModelSettings) -> Critic:
 
 
 def _load(kind: Any, path: Path | str, settings: ModelSettings) -> PreTrainedModel:
-    kernel = None if settings.attention == "sdpa" else settings.attention  # None is sdpa where the model has it
-    model = kind.from_pretrained(
-        path, dtype=getattr(torch, settings.dtype), attn_implementation=kernel, local_files_only=True
-    )
+    model = kind.from_pretrained(path, dtype=getattr(torch, settings.dtype), local_files_only=True)  # sdpa if it can
     model.config.use_cache = False
+    if settings.attention == VARLEN and not problem_of(model):
+        model.set_attn_implementation(VARLEN)
     if settings.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return cast(PreTrainedModel, model)

@@ -107,7 +107,7 @@ class Critic(SideModel):
     def __init__(self, around: Surroundings) -> None:
         self._clip = around.spec.algorithm.value_clip
         self._engine = Engine(partial(load_critic, around.path, around.spec.model), around.spec, around.side_schedule)
-        self._engine.module.packs = around.policy.module.packs
+        self._engine.module.attend_as(around.policy.module)
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
         return [values for (values,) in self._engine.infer(update.batches) if values is not None]
@@ -166,7 +166,7 @@ def logprobs_without_hidden(frozen: FrozenPolicy, update: UpdateBatch, packing: 
     bare = [
         replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None) for s in update.samples
     ]
-    packed = pack(bare, packing.tokens, alone=packing.alone)
+    packed = pack(bare, packing.tokens, alone=packing.alone, one_row=packing.one_row)
     return scatter(update.batches, gather(packed, _logprobs(frozen, packed), len(bare)), frozen.device)
 
 

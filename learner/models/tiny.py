@@ -10,7 +10,7 @@ from transformers.utils.logging import disable_progress_bar
 CONTROL_TOKENS = ("<q0>", "<q1>", "<q2>", "<q3>", "<q4>")
 
 
-def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = True) -> None:
+def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = True, heads: int = 5) -> None:
     """Writes a Hugging Face folder with random weights.
 
     Args:
@@ -18,6 +18,7 @@ def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = Tru
         alphabet: the characters that the tokenizer knows; others become <unk>.
         seed: of the weights.
         tied: whether embedding and output head are one matrix.
+        heads: of attention; the model's width is 32 for each.
     """
     words = [*alphabet, "<pad>", "<eos>", "<unk>", *CONTROL_TOKENS]
     core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
@@ -32,11 +33,11 @@ def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = Tru
     )
     config = Qwen2Config(
         vocab_size=-(-len(words) // 64) * 64,
-        hidden_size=160,
+        hidden_size=32 * heads,
         intermediate_size=480,
         num_hidden_layers=4,
-        num_attention_heads=5,
-        num_key_value_heads=5,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
         max_position_embeddings=2048,
         tie_word_embeddings=tied,
         bos_token_id=None,

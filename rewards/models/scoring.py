@@ -29,12 +29,13 @@ _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _WHOLE, _TOKENS, _CAUSAL = "ForSequenceClassification", "ForTokenClassification", "ForCausalLM"
 
 
+Device = Literal["auto", "cpu", "gpu"]  # auto: a GPU of its own where the run has GPUs
+
+
 class ScoringSettings(KindSettings):
     """What rewards from a model have in common."""
 
-    # Where the model computes in a run. gpu: on one of its own, in an actor; cpu: in every verifier; auto: on a GPU of
-    # its own where the run has GPUs.
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: Device = "auto"  # where it computes in a run: a GPU of its own, or each verifier; auto: as the run
 
 
 class ModelSettings(ScoringSettings):

@@ -64,7 +64,7 @@ class RankOfTests(LearnerRank):
                 "zero_optimization": config["zero_optimization"] | {"stage3_param_persistence_threshold": 0}
             }
 
-        engine.deepspeed_config = always if spec.learner.logit_chunk < 2048 else plain
+        engine.deepspeed_config = always if spec.learner.logit_chunk < 1024 else plain
         try:
             return super().open_training(spec, path, schedule)
         finally:

@@ -10,7 +10,9 @@ from cluster.preparing.machine import (
     headers_problem,
     look_at_machine,
     machine_problems,
+    obstacles,
     shared_memory_problem,
+    used_memory_problem,
 )
 
 SOUND = MachineFacts(
@@ -55,10 +57,16 @@ def test_the_shared_memory_of_a_plain_container_is_too_small() -> None:
     assert shared_memory_problem(0) == ""  # where there is no such folder, nobody knows
 
 
+def test_memory_that_somebody_holds_is_named_with_its_gpu() -> None:
+    assert "GPU 1 (22.5 GiB)" in used_memory_problem([0, int(22.5 * GIB), GIB // 2])
+    assert used_memory_problem([GIB // 2] * 8) == ""
+
+
 def test_all_problems_of_a_machine_are_named_the_driver_first() -> None:
-    bare = replace(SOUND, drivers=("470.1",), compiler="", has_headers=False, shared=1)
+    bare = replace(SOUND, drivers=("470.1",), compiler="", has_headers=False, shared=1, used=(2 * GIB,))
     found = machine_problems(bare)
-    assert [problem.split()[0] for problem in found] == ["NVIDIA's", "there", "there", "/dev/shm"]
+    assert [problem.split()[0] for problem in found] == ["NVIDIA's", "there", "there", "/dev/shm", "memory"]
+    assert found[:3] == obstacles(bare)
 
 
 def test_this_machine_can_be_looked_at() -> None:

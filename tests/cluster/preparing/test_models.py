@@ -14,6 +14,7 @@ from transformers import AutoConfig
 
 from actors.data.world import ALPHABET, write_addition
 from cluster.config.errors import ConfigError
+from cluster.config.models import check_shards
 from cluster.config.reading import config_of
 from cluster.preparing.models import check_policy
 from cluster.preparing.preflight import prepare
@@ -213,3 +214,19 @@ def test_a_seed_that_numpy_does_not_take_is_refused_at_once() -> None:
         config_of({"world": {"name": "addition"}, "run": {"seed": 2**32}})
     np.random.default_rng(2**32 - 1)
     torch.manual_seed(2**32 - 1)
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "keys", "fits"),
+    [(1, 5, 5, True), (2, 5, 5, False), (4, 28, 4, True), (7, 28, 4, False), (8, 64, 8, True), (8, 32, 4, True)],
+)
+def test_a_model_is_divided_only_among_gpus_that_divide_its_heads(
+    tmp_path: Path, width: int, heads: int, keys: int, fits: bool
+) -> None:
+    told = {"architectures": ["A_ForCausalLM"], "num_attention_heads": heads, "num_key_value_heads": keys}
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    if fits:
+        check_shards(tmp_path, width, "model.path")
+    else:
+        with pytest.raises(ConfigError, match=rf"must divide the {heads} attention heads.*model\.path\), got {width}"):
+            check_shards(tmp_path, width, "model.path")

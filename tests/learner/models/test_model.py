@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen2Config, Qwen2ForCausalLM
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from actors.data.world import ALPHABET
 from actors.types import Group
@@ -129,26 +128,6 @@ def test_packed_and_padded_sequences_have_the_same_loss_and_gradient(policy: Pol
         found.append((sum(of), gradient(policy, [batches], algorithm)))
     assert found[0][0] == pytest.approx(found[1][0], abs=1e-5)
     torch.testing.assert_close(found[0][1], found[1][1], atol=1e-5, rtol=1e-4)
-
-
-def varlen(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_, **more) -> tuple:
-    """Causal attention as transformers' flash attention has it: position ids tell sequences apart in one row only."""
-    starts = [0] if query.shape[0] > 1 else (more["position_ids"][0] == 0).nonzero()[:, 0].tolist()
-    parts = [slice(*ends) for ends in itertools.pairwise([*starts, query.shape[2]])]
-    attend = nn.functional.scaled_dot_product_attention
-    found = [attend(query[:, :, p], key[:, :, p], value[:, :, p], is_causal=True) for p in parts]
-    return torch.cat(found, 2).transpose(1, 2), None
-
-
-def test_a_kernel_for_one_row_of_sequences_gives_what_masks_give(
-    small: Policy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (batches,) = packed(ALGORITHMS["grpo"], MIXED)
-    assert batches[0].tokens.shape[0] > 1
-    wanted = forward(small, batches[0])[0]
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "flash_attention_2", varlen)
-    monkeypatch.setattr(small.lm.config, "_attn_implementation", "flash_attention_2")
-    torch.testing.assert_close(forward(small, batches[0])[0], wanted, atol=1e-5, rtol=0)
 
 
 def test_log_probabilities_and_entropy_are_those_of_the_softmax_at_the_temperature(policy: Policy) -> None:

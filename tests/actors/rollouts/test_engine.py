@@ -1,0 +1,121 @@
+"""What vLLM is told when an engine starts, and what is asked of it around a rest; vLLM itself is a double."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.settings import GeneratorSettings
+from actors.types import EngineSpec
+
+# They load vLLM, which warns of what it uses itself.
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+class Scheduler:
+    """An engine of vLLM that notes what it is asked, and refuses to give memory back so many times."""
+
+    def __init__(self, refusals: int = 0) -> None:
+        self.asked: list[str] = []
+        self.arguments: Any = None
+        self._refusals = refusals
+
+    def __call__(self, arguments: Any) -> "Scheduler":
+        self.arguments = arguments
+        return self
+
+    def get_tokenizer(self) -> None:
+        return None
+
+    async def pause_generation(self, mode: str, clear_cache: bool) -> None:
+        self.asked.append(f"pause {mode}")
+
+    async def release_kv_cache_memory(self) -> None:
+        self.asked.append("release")
+        if self._refusals:
+            self._refusals -= 1
+            raise RuntimeError("release_kv_cache_memory() requires a completed pause first")
+
+    async def reset_prefix_cache(self, reset_running_requests: bool) -> bool:
+        self.asked.append("forget")
+        return True
+
+    async def wake_up(self, tags: list[str]) -> bool:
+        self.asked.append(f"wake {','.join(tags)}")
+        return True
+
+    async def resume_generation(self) -> None:
+        self.asked.append("resume")
+
+
+def started(vllm: Scheduler, **fields: Any) -> Any:
+    from actors.rollouts.engine import Engine
+
+    known = {
+        "model": str(Path(__file__).parent),
+        "dtype": "bfloat16",
+        "seed": 0,
+        "max_model_len": 4096,
+        "tensor_parallel": 1,
+    }
+    known |= {"backend": "nccl", "on_cpu": False, "engine": GeneratorSettings()}
+    return Engine(EngineSpec(**{**known, **fields}), vllm)
+
+
+def test_an_engine_of_several_gpus_starts_its_workers_itself() -> None:
+    vllm = Scheduler()
+    started(vllm, tensor_parallel=4)
+    assert vllm.arguments.distributed_executor_backend == "mp"
+    assert vllm.arguments.tensor_parallel_size == 4
+    started(vllm)
+    assert vllm.arguments.distributed_executor_backend == "uni"
+
+
+def test_an_engine_on_a_gpu_computes_more_at_once_than_one_on_the_cpu() -> None:
+    vllm = Scheduler()
+    started(vllm)
+    assert (vllm.arguments.max_num_seqs, vllm.arguments.max_num_batched_tokens) == (512, 8192)
+    assert vllm.arguments.gpu_memory_utilization == 0.85
+    assert not vllm.arguments.enable_sleep_mode
+    started(vllm, engine=GeneratorSettings(max_sequences=20_000))
+    assert vllm.arguments.max_num_batched_tokens == 20_000
+    started(vllm, on_cpu=True)
+    assert (vllm.arguments.max_num_seqs, vllm.arguments.max_num_batched_tokens) == (256, 4096)
+    assert vllm.arguments.enable_chunked_prefill is False
+
+
+async def test_an_engine_on_a_shared_gpu_gives_its_keys_back_and_takes_the_memory_again_before_it_goes_on() -> None:
+    vllm = Scheduler()
+    engine = started(vllm, rests=True)
+    assert vllm.arguments.enable_sleep_mode
+    assert vllm.arguments.gpu_memory_utilization == 0.35
+    await engine.rest("continue")
+    await engine.rest("continue")
+    await engine.pause_generation("continue")
+    await engine.resume_generation()
+    await engine.pause_generation("continue")
+    await engine.resume_generation()
+    first = ["pause keep", "release", "pause keep", "pause keep", "forget", "wake kv_cache", "resume"]
+    assert vllm.asked == [*first, "pause keep", "forget", "resume"]
+
+
+async def test_a_rest_finishes_what_is_being_sampled_where_the_run_says_so() -> None:
+    vllm = Scheduler()
+    await started(vllm, rests=True).rest("finish")
+    assert vllm.asked == ["pause wait", "release"]
+
+
+async def test_a_request_that_is_given_up_at_the_wrong_moment_costs_another_try() -> None:
+    vllm = Scheduler(refusals=2)
+    await started(vllm, rests=True).rest("continue")
+    assert vllm.asked == ["pause keep", "release"] * 3
+    with pytest.raises(RuntimeError, match="requires a completed pause"):
+        await started(Scheduler(refusals=3), rests=True).rest("continue")
+
+
+async def test_an_engine_on_the_cpu_rests_without_giving_anything_back() -> None:
+    vllm = Scheduler()
+    engine = started(vllm, rests=True, on_cpu=True)
+    await engine.rest("continue")
+    await engine.resume_generation()
+    assert vllm.asked == ["pause keep", "forget", "resume"]

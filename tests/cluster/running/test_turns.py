@@ -1,0 +1,68 @@
+from typing import Any
+
+import pytest
+
+from actors.errors import ActorDied, BrokenPart
+from actors.pool import GeneratorPool
+from cluster.config.reading import config_of
+from cluster.running.turns import Turns
+from tests.local_learner import LocalLearner
+
+
+class Resting:
+    """A generator that notes how it was told to rest, or is dead."""
+
+    def __init__(self, name: str, alive: bool = True) -> None:
+        self.name, self._alive = name, alive
+        self.rests: list[str] = []
+
+    async def rest(self, in_flight: str) -> None:
+        if not self._alive:
+            raise ActorDied(f"{self.name}: gone")
+        self.rests.append(in_flight)
+
+
+def turns(learner: LocalLearner, generators: list[Any], colocate: bool = True) -> tuple[Turns, GeneratorPool]:
+    cluster = {"colocate": colocate, "generators": 2, "learner_ranks": 2}
+    tree = {"world": {"name": "addition"}, "cluster": cluster, "sync": {"in_flight": "finish"}}
+    pool = GeneratorPool(generators)
+    return Turns(learner, pool, config_of(tree)), pool
+
+
+async def test_on_shared_gpus_the_engines_rest_for_the_learner_and_the_learner_gives_back_for_them() -> None:
+    learner, generators = LocalLearner(2), [Resting("generator-0"), Resting("generator-1")]
+    taken, _ = turns(learner, generators)
+    assert taken.shared
+    await taken.of_learner()
+    assert [each.rests for each in generators] == [["finish"], ["finish"]]
+    assert learner.calls == []
+    await taken.of_engines()
+    assert learner.calls == ["free_cache"]
+
+
+async def test_engines_with_gpus_of_their_own_never_rest() -> None:
+    learner, generators = LocalLearner(2), [Resting("generator-0"), Resting("generator-1")]
+    taken, _ = turns(learner, generators, colocate=False)
+    await taken.of_learner()
+    await taken.of_engines()
+    assert not taken.shared
+    assert generators[0].rests == []
+    assert learner.calls == []
+
+
+async def test_a_run_that_samples_nothing_has_no_turns() -> None:
+    taken, _ = turns(LocalLearner(2), [])
+    await taken.of_learner()
+    assert not taken.shared
+
+
+async def test_a_generator_that_has_died_is_taken_out_and_the_others_rest() -> None:
+    generators = [Resting("generator-0", alive=False), Resting("generator-1")]
+    taken, pool = turns(LocalLearner(2), generators)
+    await taken.of_learner()
+    assert list(pool.living()) == ["generator-1"]
+    assert generators[1].rests == ["finish"]
+    generators[1]._alive = False
+    await taken.of_learner()
+    with pytest.raises(BrokenPart, match="no generator is left"):
+        pool.living()

@@ -4,7 +4,8 @@ WinnowError
 ├── DataError          the data cannot be read or trained on; a ValueError too
 ├── Starved            groups were rejected or lost for too long: the run ends with a checkpoint
 ├── BrokenPart         a part of the run failed: the run ends with its name and what it said
-│   └── ActorDied      its process is gone; a run goes on without a generator as long as one is left
+│   ├── ActorDied      its process is gone; a run goes on without a generator as long as one is left
+│   └── NoAnswer       it hangs: a generator is killed then, and counts as one that died
 ├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
 ├── Unpackable         a group holds something that Arrow cannot store
 ├── RolloutFailed      one group could not be produced: it is dropped and counted
@@ -30,6 +31,10 @@ class BrokenPart(WinnowError):
 
 class ActorDied(BrokenPart):
     """The process of an actor is gone, or that of the engine below it."""
+
+
+class NoAnswer(BrokenPart):
+    """An actor has not answered in time; its process may still be there."""
 
 
 class EngineDied(WinnowError):

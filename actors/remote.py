@@ -1,4 +1,4 @@
-"""How clients wait for remote actors: Ray's errors become those of `actors.errors`. Only clients use it."""
+"""How clients wait for remote actors: Ray's errors become those of `actors.errors`."""
 
 import asyncio
 from collections.abc import Awaitable, Iterable
@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from ray.exceptions import RayActorError, RayError
 
-from actors.errors import ActorDied, BrokenPart, EngineDied, Starved
+from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, Starved
 
 Reply = TypeVar("Reply")
 
@@ -34,6 +34,25 @@ async def answer(reply: Awaitable[Reply], part: str) -> Reply:
 async def answers(replies: Iterable[Awaitable[Reply]], part: str) -> list[Reply]:
     """`answer` of several calls in their order; the first failure does not wait for the others."""
     return list(await asyncio.gather(*(answer(reply, part) for reply in replies)))
+
+
+async def within(seconds: float, reply: Awaitable[Reply], part: str, doing: str) -> Reply:
+    """The reply of a client, waited for no longer than this.
+
+    Args:
+        seconds: most that it may take.
+        reply: of a method of a client.
+        part: the actor's name, for messages.
+        doing: what it was asked for, for messages.
+
+    Raises:
+        NoAnswer: it took longer.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            return await reply
+    except TimeoutError:
+        raise NoAnswer(f"{part}: no answer within {seconds:g} s ({doing})") from None
 
 
 def translated(failure: RayError, part: str) -> BrokenPart:

@@ -188,11 +188,23 @@ class Summary:
         )
 
 
+class LayerSums(NamedTuple):
+    """What `actors.transfer.digest` says of the weights of one decoder layer, or of those in none."""
+
+    nonzero: int  # how many of them are not 0
+    total: int  # sum of their bit patterns, modulo 2**64
+    squares: int  # sum of the squares of their bit patterns, modulo 2**64
+
+
+WeightSums: TypeAlias = dict[str, LayerSums]  # group of weights, such as "layer 3" -> its sums
+
+
 class HeldWeights(NamedTuple):
     """Which weights a generator computes with."""
 
     version: str
-    digest: str  # over every tensor; equal for equal weights
+    sums: WeightSums  # of every weight
+    sha256: str = ""  # over every tensor as the engine holds it, where that was asked for; equal for equal weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from actors.transfer.stores import open_store
 from learner.batches.packing import Packing, empty_batch
 from learner.batches.types import TrainBatch
 from learner.models.examination import examine
+from learner.models.export import Export
 from learner.models.policy import Critic, Head, Policy
 from learner.models.varlen import Bounds, bounds_of
 from learner.settings import LearnerSettings, ModelSettings
@@ -149,8 +150,9 @@ class Engine:
         positions = torch.arange(len(tokens), device=self.device)
         return self._engine(ids, positions[None], positions[1:], 1.0)[0].tolist()
 
-    def exported(self) -> list[tuple[str, torch.nn.Parameter]]:
-        """What generators and checkpoints get of a policy, under checkpoint names; sharded as ZeRO has it."""
+    def exported(self) -> list[Export]:
+        """What generators and checkpoints get of a policy, under checkpoint names; the parts sharded as ZeRO has
+        them."""
         return list(self.module.exported())
 
     @contextmanager
@@ -229,10 +231,10 @@ class FrozenPolicy:
         """Takes over the weights of an engine's policy; a collective."""
         import deepspeed
 
-        own = self.policy.exported()
-        for (_, kept), (_, new) in zip(own, engine.exported(), strict=True):
-            with deepspeed.zero.GatheredParameters([kept, new], modifier_rank=0, enabled=self._sharded):
-                kept.copy_(new)
+        for own, new in zip(self.policy.exported(), engine.exported(), strict=True):
+            (kept,) = own.parts
+            with deepspeed.zero.GatheredParameters([kept, *new.parts], modifier_rank=0, enabled=self._sharded):
+                kept.copy_(new.tensor())
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class Published:
     def __init__(self, policy: Engine, path: Path, spec: LearnerSpec, place: Place) -> None:
         self._policy, self._tokenizer = policy, path
         self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
-        self._sync = WeightSync(policy, self._dtype, place.rank)
+        self._sync = WeightSync(policy, self._dtype, place)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators, as `version`."""
@@ -88,8 +88,7 @@ class TrainingSession:
     def opened(self) -> Opened:
         """What there is to say about the policy."""
         policy = self._trainer.policy
-        sizes = (getattr(p, "ds_numel", p.numel()) for _, p in policy.exported())
-        return Opened(parameters=int(sum(sizes)), notes=policy.module.notes())
+        return Opened(parameters=sum(export.size for export in policy.exported()), notes=policy.module.notes())
 
     def prepare(self, plan: RankPlan, groups: Sequence[pa.Buffer]) -> None:
         """Packs what the next `train` trains on, an optimizer update for each share of the plan.

@@ -1,10 +1,11 @@
 """What travels between the driver and the learner's ranks. Light, so that the driver loads neither torch nor vLLM."""
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from actors.settings import DataSettings
+from actors.types import WeightSums
 from learner.methods.algorithms import Algorithm
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 
@@ -99,15 +100,36 @@ class Receivers:
     workers_each: int  # vLLM workers in a generator: its tensor parallel size
     backend: str  # a key of learner.transfer.BACKENDS
     bucket_bytes: int
-    timeout_seconds: float
+    timeout_seconds: float  # for a whole sync
+
+    @property
+    def step_seconds(self) -> float:
+        """For one step of a sync: for a group to meet, or a bucket to arrive."""
+        return self.timeout_seconds / 3
+
+    @property
+    def leaving_seconds(self) -> float:
+        """For receivers to come out of a transfer that was cut; more than `step_seconds`."""
+        return self.timeout_seconds / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostReceiver:
+    """A generator that did not live through a sync."""
+
+    index: int  # its place in Receivers.generators
+    why: str  # its last error, or that it did not answer
+    hangs: bool  # whether its process may still be there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncStats:
-    """What one sync cost."""
+    """What one sync cost, and what it sent."""
 
     size: int  # bytes of weights
     seconds: float
+    sums: WeightSums = field(default_factory=dict)  # the digest of what was sent; empty where receivers were lost
+    lost: tuple[LostReceiver, ...] = ()  # the others do not have the weights either then: the sync is to be repeated
 
 
 def free_port() -> int:

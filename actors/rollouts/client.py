@@ -3,6 +3,7 @@
 from collections.abc import Awaitable
 from typing import Any
 
+import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
@@ -50,12 +51,17 @@ class GeneratorClient:
             raise translated(failure, self.name) from failure
 
     async def pause(self, in_flight: str) -> None:
-        """Before a sync; `in_flight` is `sync.in_flight`: "continue" or "finish"."""
+        """Before a sync; `in_flight` is `sync.in_flight`: "continue", "finish" or "keep"."""
         await answer(self.handle.pause_generation.remote(in_flight), self.name)
 
-    async def resume(self) -> None:
-        """After a sync."""
-        await answer(self.handle.resume_generation.remote(), self.name)
+    async def resume(self, probe: tuple[int, ...]) -> list[float]:
+        """After a sync. Goes on, first of all with the probe: gives the log-probability of each of its tokens but the
+        first under the live weights, nats."""
+        return await answer(self.handle.resume_generation.remote(probe), self.name)
+
+    async def give_up_update(self) -> None:
+        """After a sync that was cut off, which another one follows."""
+        await answer(self.handle.give_up_weight_update.remote(), self.name)
 
     async def rest(self, in_flight: str) -> None:
         """Before the learner trains on the same GPU; `resume`, after a sync, ends the rest."""
@@ -65,10 +71,14 @@ class GeneratorClient:
         """Log-probability of each token of a text but the first under the live weights, nats."""
         return await answer(self.handle.probe.remote(tokens), self.name)
 
-    async def checksum(self) -> HeldWeights:
-        """Which weights the generator computes with."""
-        return await answer(self.handle.checksum.remote(), self.name)
+    async def held_weights(self, sha256: bool = False) -> HeldWeights:
+        """Which weights the generator computes with; hashed too, which takes seconds, where that is asked for."""
+        return await answer(self.handle.held_weights.remote(sha256), self.name)
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""
         await answer(self.handle.stop.remote(), self.name)
+
+    def kill(self) -> None:
+        """Ends its process at once, even where it hangs, and with it the processes of its engine."""
+        ray.kill(self.handle)

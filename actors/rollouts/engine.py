@@ -2,7 +2,8 @@
 
 Nothing here knows of prompts, rewards, groups or conversations. Order of calls for a sync:
 `pause_generation`, (`init_weight_transfer_engine` whenever the receivers changed), `start_weight_update`,
-`update_weights`, `finish_weight_update`, `resume_generation`.
+`update_weights`, `finish_weight_update`, `held_weights`, `resume_generation`. Where the update is cut off on its way:
+`give_up_weight_update`, and again from the connection on.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from vllm import SamplingParams
 from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.inputs import TokensPrompt
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
@@ -25,15 +27,19 @@ from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
 from actors.rollouts.last_lines import with_last_lines
 from actors.settings import ALONE_SHARE, GeneratorSettings
-from actors.transfer.owner import own_children
-from actors.types import EngineSpec, Finish, HeldWeights
+from actors.transfer.digest import added
+from actors.transfer.names import EXTENSION, RECEIVERS
+from actors.types import EngineSpec, Finish, HeldWeights, LayerSums
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+    from vllm.v1.engine import PauseMode
 
 P = ParamSpec("P")
 T = TypeVar("T")
 UNSYNCED = "default"  # vLLM's name for the version of weights that no sync brought
+FIRST = -1  # vLLM's priority of the probe: before all responses, which have 0
+PAUSES = {"continue": "keep", "keep": "keep", "finish": "wait"}  # sync.in_flight -> vLLM's way to pause
 CPU_BATCH = 4096  # tokens of one forward pass on the CPU, at least
 REST_TRIES = 3  # to give memory back, which vLLM refuses while it has not noted that a request was given up
 
@@ -61,8 +67,8 @@ class Engine:
         """`start` starts vLLM's engine; another one is for tests."""
         self.max_model_len = spec.max_model_len  # most tokens of a prompt and its completion together
         self._requests = 0  # so far; each has its number as id
+        self._version, self._in_flight = UNSYNCED, "continue"  # of the live weights; sync.in_flight at the last pause
         self._gives_memory_back, self._resting = spec.rests and not spec.on_cpu, False
-        own_children()
         self._llm = start(engine_arguments(spec))
         self.tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())  # what vLLM's own type stands for
 
@@ -96,24 +102,35 @@ class Engine:
 
     async def log_probabilities(self, tokens: Sequence[int]) -> list[float]:
         """Log-probability of each token of a text but the first, under the live weights at temperature 1, nats."""
-        params = SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)
-        rows = (await self._run(list(tokens), params)).prompt_logprobs or []
-        return [row[token].logprob for row, token in zip(rows[1:], tokens[1:], strict=True) if row is not None]
+        return _of_prompt(await self._run(list(tokens), _asking_for_prompt()), tokens)
 
     @_asks_the_engine
     async def pause_generation(self, in_flight: str) -> None:
-        """Stops scheduling before a sync: responses that are being sampled freeze ("continue") or end ("finish")."""
-        await self._llm.pause_generation(mode="keep" if in_flight == "continue" else "wait", clear_cache=False)
+        """Stops scheduling before a sync: responses that are being sampled freeze ("continue", "keep") or end
+        ("finish")."""
+        self._in_flight = in_flight
+        await self._llm.pause_generation(mode=cast("PauseMode", PAUSES[in_flight]), clear_cache=False)
 
     @_asks_the_engine
-    async def resume_generation(self) -> None:
-        """Forgets every cached key and value of the old weights, those of frozen responses too, then goes on."""
-        if not await self._llm.reset_prefix_cache(reset_running_requests=True):
+    async def resume_generation(self, probe: Sequence[int]) -> list[float]:
+        """Goes on after a sync, first of all with the probe, whose log-probabilities it gives (as `log_probabilities`).
+
+        Every cached key and value of the old weights is forgotten, those of frozen responses too; with "keep" these
+        stay, and what other requests may take over from the cache does not: see `_prompt`.
+        """
+        if self._in_flight != "keep" and not await self._llm.reset_prefix_cache(reset_running_requests=True):
             raise RuntimeError("vLLM did not reset its prefix cache: new responses would see keys of old weights")
+        # Asked while the engine is paused, and before all others, so that it waits behind no response that is computed
+        # anew; where all places are taken ("keep"), until one response has ended.
+        params = _asking_for_prompt()
+        answer = await self._llm.add_request(self._next_id(), self._prompt(list(probe)), params, priority=FIRST)
         if self._resting:
             await self._llm.wake_up(["kv_cache"])
             self._resting = False
         await self._llm.resume_generation()
+        output = await answer.get()
+        assert isinstance(output, RequestOutput)
+        return _of_prompt(output, probe)
 
     @_asks_the_engine
     async def rest(self, in_flight: str) -> None:
@@ -134,11 +151,29 @@ class Engine:
                     raise
 
     @_asks_the_engine
-    async def checksum(self) -> HeldWeights:
-        """The live weight version and one digest over every tensor that the engine computes with."""
-        shards = await self._llm.compute_weight_checksums()
-        digest = hashlib.blake2b(repr([sorted(shard.items()) for shard in shards]).encode(), digest_size=8)
-        return HeldWeights(version=await self._llm.get_weight_version(), digest=digest.hexdigest())
+    async def held_weights(self, sha256: bool) -> HeldWeights:
+        """The live weight version and the digest of every weight that the engine computes with.
+
+        Args:
+            sha256: whether to hash every tensor too, which copies all weights to the host: seconds per GB.
+        """
+        workers = await self._llm.collective_rpc("weight_sums")
+        sums = added({group: LayerSums(*row) for group, row in worker.items()} for worker in workers)
+        hashed = ""
+        if sha256:
+            shards = await self._llm.compute_weight_checksums()
+            hashed = hashlib.sha256(repr([sorted(shard.items()) for shard in shards]).encode()).hexdigest()
+        return HeldWeights(version=await self._llm.get_weight_version(), sums=sums, sha256=hashed)
+
+    @_asks_the_engine
+    async def give_up_weight_update(self) -> None:
+        """Ends an update that was cut off and leaves the transfer group; the weights mean nothing until the next."""
+        await self._llm.collective_rpc("give_up_weight_update")
+
+    @_asks_the_engine
+    async def leave_weight_transfer_engine(self) -> None:
+        """Leaves the transfer group, whose buffers hold memory."""
+        await self._llm.shutdown_weight_transfer_engine()
 
     @_asks_the_engine
     async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
@@ -159,6 +194,7 @@ class Engine:
     async def finish_weight_update(self, version: str) -> None:
         """After the last part of an update: what is sampled from now on is of this version."""
         await self._llm.finish_weight_update(version)
+        self._version = version
 
     def shutdown(self) -> None:
         """Ends the engine's processes; nothing can be asked of it after that."""
@@ -166,10 +202,26 @@ class Engine:
 
     @_asks_the_engine
     async def _run(self, tokens: list[int], params: SamplingParams) -> RequestOutput:
-        self._requests += 1
-        stream = self._llm.generate({"prompt_token_ids": tokens}, params, request_id=str(self._requests))
+        stream = self._llm.generate(self._prompt(tokens), params, request_id=self._next_id())
         outputs = [output async for output in stream]
         return outputs[-1]
+
+    def _prompt(self, tokens: list[int]) -> TokensPrompt:
+        """A prompt that takes over cached keys and values from prompts of the same weight version only."""
+        return {"prompt_token_ids": tokens, "cache_salt": self._version}
+
+    def _next_id(self) -> str:
+        self._requests += 1
+        return str(self._requests)
+
+
+def _asking_for_prompt() -> SamplingParams:
+    return SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY)
+
+
+def _of_prompt(output: RequestOutput, tokens: Sequence[int]) -> list[float]:
+    rows = output.prompt_logprobs or []
+    return [row[token].logprob for row, token in zip(rows[1:], tokens[1:], strict=True) if row is not None]
 
 
 def _completion_of(output: CompletionOutput) -> Completion:
@@ -208,7 +260,9 @@ def engine_arguments(spec: EngineSpec) -> AsyncEngineArgs:
         load_format="dummy" if spec.backend else "auto",
         generation_config="vllm",
         logprobs_mode="processed_logprobs",
-        weight_transfer_config=WeightTransferConfig(backend=spec.backend) if spec.backend else None,
+        weight_transfer_config=WeightTransferConfig(RECEIVERS[spec.backend]) if spec.backend else None,
+        worker_extension_cls=EXTENSION if spec.backend else "",
+        scheduling_policy="priority",  # so that the probe of a sync goes first
         disable_log_stats=True,
     )
 

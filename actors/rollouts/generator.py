@@ -61,9 +61,9 @@ class Generator:
         """Log-probabilities of a fixed text; see `Engine.log_probabilities`."""
         return await self._started.log_probabilities(tokens)
 
-    async def checksum(self) -> HeldWeights:
-        """Which weights the engine computes with."""
-        return await self._started.checksum()
+    async def held_weights(self, sha256: bool) -> HeldWeights:
+        """Which weights the engine computes with; see `Engine.held_weights`."""
+        return await self._started.held_weights(sha256)
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""
@@ -79,8 +79,8 @@ class Generator:
     async def pause_generation(self, in_flight: str) -> None:
         await self._started.pause_generation(in_flight)
 
-    async def resume_generation(self) -> None:
-        await self._started.resume_generation()
+    async def resume_generation(self, probe: Sequence[int]) -> list[float]:
+        return await self._started.resume_generation(probe)
 
     async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         await self._started.init_weight_transfer_engine(init_info)
@@ -93,6 +93,12 @@ class Generator:
 
     async def finish_weight_update(self, version: str) -> None:
         await self._started.finish_weight_update(version)
+
+    async def give_up_weight_update(self) -> None:
+        await self._started.give_up_weight_update()
+
+    async def leave_weight_transfer_engine(self) -> None:
+        await self._started.leave_weight_transfer_engine()
 
     @property
     def _started(self) -> "Engine":

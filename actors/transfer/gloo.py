@@ -4,6 +4,9 @@ Weights arrive as a stream of buckets whose borders both sides compute from the 
 the other unpacks at the same offsets. The sending side is `learner/weights.py`.
 """
 
+import ctypes
+import multiprocessing
+import signal
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,11 +23,12 @@ from vllm.distributed.weight_transfer.base import (
 )
 from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory
 
+from actors.transfer.arrivals import Arrivals
 from actors.transfer.buckets import Piece, byte_size, plan_buckets
-from actors.transfer.owner import end_with_owner
+from actors.transfer.names import RECEIVERS
 from actors.transfer.stores import open_store
 
-BACKEND = "gloo"
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 @dataclass
@@ -58,7 +62,7 @@ def join_group(info: GlooInitInfo, rank: int, door: socket.socket | None = None)
     """
     store = open_store(info.master_address, info.master_port, info.world_size, info.timeout_seconds, door)
     return init_gloo_process_group(
-        prefix_store=PrefixStore(BACKEND, store),
+        prefix_store=PrefixStore("gloo", store),
         group_rank=rank,
         group_size=info.world_size,
         timeout=timedelta(seconds=info.timeout_seconds),
@@ -82,8 +86,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         super().__init__(*args, **kwargs)
         self._group: torch.distributed.ProcessGroup | None = None
         self._bucket_bytes = 0
-        self._expected = {name for name, _ in self.model.named_parameters()}
-        self._loaded: set[str] = set()
+        self._arrivals = Arrivals(self.model)
 
     def init_transfer_engine(self, init_info: GlooInitInfo) -> None:
         """Joins the group; blocks until every member has."""
@@ -93,7 +96,11 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
     def start_weight_update(self) -> None:
         from vllm.model_executor.model_loader.reload import initialize_layerwise_reload
 
-        self._loaded.clear()
+        if self.device.type == "cpu":
+            from actors.transfer.worker import keep_sums_of_packed_layers
+
+            keep_sums_of_packed_layers()
+        self._arrivals.clear()
         initialize_layerwise_reload(self.model)
 
     def receive_weights(self, update_info: GlooUpdateInfo) -> None:
@@ -103,8 +110,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         dtypes = [getattr(torch, name) for name in update_info.dtype_names]
         sizes = [byte_size(dtype.itemsize, shape) for dtype, shape in zip(dtypes, update_info.shapes, strict=True)]
         for bucket, buffer in self._buckets(plan_buckets(sizes, self._bucket_bytes)):
-            load: Any = self.model.load_weights
-            self._loaded |= load(
+            self._arrivals.load_weights(
                 (
                     update_info.names[piece.index],
                     buffer[piece.start : piece.start + piece.size]
@@ -140,8 +146,7 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
 
         finalize: Any = finalize_layerwise_reload  # vLLM gives it no types
         finalize(self.model, self.model_config)
-        if missing := sorted(self._expected - self._loaded):
-            raise RuntimeError(f"{len(missing)} parameters were not sent, the first is {missing[0]}")
+        self._arrivals.check()
         refresh_packed_heads(self.model)
 
     def shutdown(self) -> None:
@@ -160,6 +165,15 @@ def refresh_packed_heads(model: torch.nn.Module) -> None:
 
 def register() -> None:
     """Entry point `vllm.general_plugins`: called by vLLM in each of its processes."""
-    end_with_owner()
-    if BACKEND not in WeightTransferEngineFactory._registry:
-        WeightTransferEngineFactory.register_engine(BACKEND, __name__, GlooWeightTransferEngine.__name__)
+    die_with_parent()
+    if RECEIVERS["gloo"] not in WeightTransferEngineFactory._registry:
+        WeightTransferEngineFactory.register_engine(RECEIVERS["gloo"], __name__, GlooWeightTransferEngine.__name__)
+        WeightTransferEngineFactory.register_engine(RECEIVERS["nccl"], "actors.transfer.nccl", "NcclReceiver")
+        WeightTransferEngineFactory.register_engine(RECEIVERS["ipc"], "actors.transfer.nccl", "IpcReceiver")
+
+
+def die_with_parent() -> None:
+    """Has Linux kill this process, a child of an actor, when the actor ends: an engine that hangs, stopped or in a call
+    that does not return, goes with the actor that is killed, and so does its GPU memory."""
+    if multiprocessing.parent_process() is not None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -120,6 +120,12 @@ class RunConfig(Section):
             )
         if Need.NUCLEUS not in algorithm.needs and self.rollout.top_p != 1.0:
             raise ValueError(f"rollout.top_p must stay 1 for training, got {self.rollout.top_p}: {TRUNCATION}")
+        if self.sync.in_flight == "keep" and not algorithm.reads_sampler:
+            raise ValueError(
+                f'sync.in_flight = "keep" samples with keys and values of old weights, and learner.algorithm = {name!r} '
+                "does not weigh tokens by the probability that they were sampled with: its gradient would be biased "
+                'unseen. Set sync.in_flight = "continue", or objective.mismatch'
+            )
         if algorithm.imitation and not (self.world.name or self.warmup.path):
             raise ValueError(
                 f"learner.algorithm = {name!r} mixes in the likelihood of worked answers and there are none: set "
@@ -153,6 +159,11 @@ class RunConfig(Section):
             raise ValueError(
                 "cluster.colocate needs one single-GPU generator for each learner rank, got "
                 f"{cluster.generators} generators of {cluster.tensor_parallel} GPUs and {cluster.learner_ranks} ranks"
+            )
+        if cluster.colocate and self.sync.in_flight == "keep":
+            raise ValueError(
+                'sync.in_flight = "keep" goes on with the keys and values of old weights, which engines forget with '
+                'cluster.colocate while the learner trains: set sync.in_flight to "continue" or "finish"'
             )
         if cluster.colocate and share is not None and share > MOST_SHARED:
             raise ValueError(

@@ -18,6 +18,8 @@ class SyncReport:
     size: int  # bytes of weights
     seconds: float  # of sending
     probe_gap: float  # largest difference of log-probabilities on the probe text, nats
+    probe_gap_mean: float  # mean difference over its tokens, of the generator where it is the largest, nats
+    probe_doubts: int  # syncs so far whose probe was out of bounds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,8 +54,8 @@ class Run:
             control_tokens=prepared.control,
             scores=scores,
         )
-        self.turns = Turns(actors.learner, actors.generators, config)
-        self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend)
+        self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
+        self.turns = Turns(actors.learner, self.publisher, config)
         watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
         self.reporter = Reporter(config, watched, folder, display, name or folder.name)
         self.groups = GroupSource(

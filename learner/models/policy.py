@@ -12,6 +12,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
+from learner.models.export import Export, plain
 from learner.models.logits import body_of, matrix_logits, own_logits
 from learner.models.varlen import VARLEN, Bounds, bounds_of, is_varlen, leave_varlen, problem_of
 from learner.settings import ModelSettings
@@ -113,9 +114,9 @@ class Policy(torch.nn.Module):
         """What the optimizer moves: all parameters, tied ones once."""
         return self.parameters()
 
-    def exported(self) -> Iterator[tuple[str, torch.nn.Parameter]]:
-        """What generators and checkpoints get: all parameters under their checkpoint names, tied ones once."""
-        return self.lm.named_parameters()
+    def exported(self) -> Iterator[Export]:
+        """What generators and checkpoints get: all weights under their checkpoint names, tied ones once."""
+        return (plain(name, parameter) for name, parameter in self.lm.named_parameters())
 
     def reference(self) -> "Policy":
         """The policy that KL is against: a second one, loaded from where this one was."""

@@ -22,7 +22,7 @@ from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from actors.transfer.buckets import WIRE_BYTES
 from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine, broadcast, join_group
 from actors.transfer.stores import listen, port_of
-from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
+from learner.sending import GlooTrainerEngine, GlooTrainerInitInfo
 
 BUCKET = 2**28  # bytes of a bucket: the default of sync.bucket_mib, and one bare broadcast
 ROUNDS = 7

@@ -12,6 +12,9 @@ from actors.types import EngineSpec
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
+PROBE = (3, 4)
+
+
 class Scheduler:
     """An engine of vLLM that notes what it is asked, and refuses to give memory back so many times."""
 
@@ -44,8 +47,19 @@ class Scheduler:
         self.asked.append(f"wake {','.join(tags)}")
         return True
 
+    async def add_request(self, request: str, prompt: Any, params: Any, priority: int) -> "Scheduler":
+        self.asked.append("probe")
+        return self
+
     async def resume_generation(self) -> None:
         self.asked.append("resume")
+
+    async def get(self) -> Any:
+        from vllm.logprobs import Logprob
+        from vllm.outputs import RequestOutput
+
+        rows: Any = [None, {PROBE[1]: Logprob(-1.5)}]
+        return RequestOutput("1", None, list(PROBE), rows, [], finished=True)
 
 
 def started(vllm: Scheduler, **fields: Any) -> Any:
@@ -92,11 +106,11 @@ async def test_an_engine_on_a_shared_gpu_gives_its_keys_back_and_takes_the_memor
     await engine.rest("continue")
     await engine.rest("continue")
     await engine.pause_generation("continue")
-    await engine.resume_generation()
+    await engine.resume_generation(PROBE)
     await engine.pause_generation("continue")
-    await engine.resume_generation()
-    first = ["pause keep", "release", "pause keep", "pause keep", "forget", "wake kv_cache", "resume"]
-    assert vllm.asked == [*first, "pause keep", "forget", "resume"]
+    assert await engine.resume_generation(PROBE) == [-1.5]
+    first = ["pause keep", "release", "pause keep", "pause keep", "forget", "probe", "wake kv_cache", "resume"]
+    assert vllm.asked == [*first, "pause keep", "forget", "probe", "resume"]
 
 
 async def test_a_rest_finishes_what_is_being_sampled_where_the_run_says_so() -> None:
@@ -117,5 +131,5 @@ async def test_an_engine_on_the_cpu_rests_without_giving_anything_back() -> None
     vllm = Scheduler()
     engine = started(vllm, rests=True, on_cpu=True)
     await engine.rest("continue")
-    await engine.resume_generation()
-    assert vllm.asked == ["pause keep", "forget", "resume"]
+    await engine.resume_generation(PROBE)
+    assert vllm.asked == ["pause keep", "forget", "probe", "resume"]

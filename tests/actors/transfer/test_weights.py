@@ -84,14 +84,15 @@ def pool_of(generators: dict[str, Any]) -> Any:
     return GeneratorPool([GeneratorClient(name, actor) for name, actor in generators.items()])
 
 
-def publisher_of(ranks: list, generators: dict[str, Any], bucket_bytes: int = 2**18) -> Any:
+def publisher_of(ranks: list, generators: dict[str, Any], said: list[str] | None = None, **sync: Any) -> Any:
+    """A publisher with buckets of 256 KiB; `sync` are more settings, and what it says goes to `said`."""
     from cluster.config.reading import config_of
     from cluster.running.publish import Publisher
     from learner.client import LearnerClient
 
-    tree = {"world": {"name": "addition"}, "model": {"dtype": "float32"}, "sync": {"timeout_seconds": 60}}
-    config = config_of(tree)
-    return Publisher(LearnerClient(ranks), pool_of(generators), config, "gloo", bucket_bytes)
+    tree = {"world": {"name": "addition"}, "model": {"dtype": "float32"}, "sync": {"timeout_seconds": 60, **sync}}
+    say = (said if said is not None else []).append
+    return Publisher(LearnerClient(ranks), pool_of(generators), config_of(tree), "gloo", say, bucket_bytes=2**18)
 
 
 def stop(actors: list, generators: dict[str, Any]) -> None:
@@ -106,7 +107,7 @@ def test_every_tensor_arrives_whole_in_three_calls_whatever_their_number(sizes: 
     from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 
     from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, GlooWeightTransferEngine
-    from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
+    from learner.sending import GlooTrainerEngine, GlooTrainerInitInfo
 
     kinds = (torch.float32, torch.bfloat16)
     sent = {f"p{i}": torch.randn(size).to(kinds[i % 2]) for i, size in enumerate(sizes)}
@@ -182,9 +183,10 @@ def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_
     versions = [np.array(row)[sampled] for row, sampled in rows]
     assert any(set(row) == {0, 1} for row in versions)  # it went on under the new weights, token by token
     assert all((np.diff(row) >= 0).all() for row in versions)
-    checksums = ray.get([one.checksum.remote() for one in generators.values()])
-    assert len(set(checksums)) == 1
-    assert checksums[0][0] == "2"
+    held = ray.get([one.held_weights.remote(True) for one in generators.values()])
+    assert held[0] == held[1]
+    assert held[0].version == "2"
+    assert held[0].sha256
     stop(ranks, generators)
 
 

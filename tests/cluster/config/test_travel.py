@@ -49,6 +49,15 @@ def test_an_engine_that_leaves_the_learner_no_memory_is_refused_with_the_reason(
         config_of({**tree, "cluster": {"colocate": True}})
 
 
+def test_keys_that_a_rest_forgets_cannot_be_kept() -> None:
+    tree = {"world": {"name": "addition"}, "cluster": {"colocate": True}, "learner": {"algorithm": "grpo"}}
+    for in_flight in ("continue", "finish"):
+        config_of({**tree, "sync": {"in_flight": in_flight}})
+    tree["objective"] = {"mismatch": "truncate"}
+    with pytest.raises(ConfigError, match=r'"keep" goes on with the keys and values of old weights, which engines'):
+        config_of({**tree, "sync": {"in_flight": "keep"}})
+
+
 def test_what_is_unset_of_the_generators_depends_on_the_device_and_on_who_shares_it() -> None:
     settled = [run(colocate=colocate).on_device(on_gpu).generator for on_gpu, colocate in GRID]
     assert [each.max_sequences for each in settled] == [256, 512, 512]

@@ -44,7 +44,7 @@ def line(graded: list, batch: list) -> dict:
         step=3,
         batch=SimpleNamespace(summaries=batch),
         trained=[STATS, STATS],
-        synced=SimpleNamespace(size=2**30, seconds=2.0, probe_gap=1e-6),
+        synced=SimpleNamespace(size=2**30, seconds=2.0, probe_gap=1e-6, probe_gap_mean=1e-7, probe_doubts=0),
         taken_at=100.0,
         seconds_wait=5.0,
         seconds_train=2.0,

@@ -337,7 +337,7 @@ def test_control_tokens_of_a_response_or_a_question_are_text_to_a_reward_model(t
         "{% if add_generation_prompt %}assistant:{% endif %}"
     )
     kinds = [scoring._WHOLE] if kind == "whole" else [scoring._TOKENS, scoring._CAUSAL]
-    loaded = scoring._load(str(tmp_path), *kinds)
+    loaded = scoring._load(str(tmp_path), "cpu", *kinds)
     stepwise = scoring._tagged if kind == "causal" else scoring._separated
 
     def controls(text: str) -> list[int]:

@@ -3,10 +3,13 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 
-from learner.models.varlen import VarlenAttention, bounds_of, kernel_on_gpu
+from learner.models.varlen import VARLEN, VarlenAttention, bounds_of
 
 TIMES = 2.0  # errors of attention by masks in the same dtype, from float32, that varlen attention's may be
 
@@ -30,5 +33,114 @@ REAL = Size(
     timed=((1024,) * 8, (8192, 8192), (16384,)),
 )
 SMALL = Size(heads=4, groups=2, width=16, lengths=(9, 1, 5, 17), timed=())
-States = tuple[torch.Tensor, ...]
-Attention = Callable[[States, Sequence[int]], torch.Tensor]
+States = tuple[torch.Tensor, ...]  # query [1, heads, T, D], key and value [1, groups, T, D]
+Attention = Callable[[States, Sequence[int]], torch.Tensor]  # -> [1, T, heads, D]
+
+
+def measure(device: str, size: Size = REAL) -> dict[str, float]:
+    """Errors against float32, of outputs and gradients; seconds and GiB of a forward and backward pass with long rows.
+
+    Raises:
+        AssertionError: varlen attention is further from float32 than attention by masks in the same dtype is.
+    """
+    varlen = VarlenAttention(by_hand) if device == "cpu" else _of_the_run()
+    ways: dict[str, Attention] = {"varlen": partial(by_bounds, varlen), "masks": by_masks, "alone": one_by_one}
+    states = states_of(size, size.lengths, device, torch.bfloat16)
+    exact = _results(by_masks, tuple(each.detach().float().requires_grad_() for each in states), size.lengths)
+    errors = {name: _errors(_results(way, states, size.lengths), exact) for name, way in ways.items()}
+    for name, found in errors.items():
+        for part, off in found.items():
+            bound = TIMES * errors["masks"][part]
+            assert off <= bound, f"{name}: {part} is off by {off:.2e}; by masks it is {bound / TIMES:.2e}"
+    figures = {f"{part}_{name}": off for name, found in errors.items() for part, off in found.items()}
+    for lengths in size.timed:
+        for name in ("varlen", "masks"):
+            seconds, gib = _cost(ways[name], states_of(size, lengths, device, torch.bfloat16), lengths)
+            row = f"{name}_{len(lengths)}x{max(lengths)}"
+            figures |= {f"seconds_{row}": seconds, f"peak_gib_{row}": gib}
+    return figures
+
+
+def _of_the_run() -> VarlenAttention:
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    found = ALL_ATTENTION_FUNCTIONS[VARLEN]
+    assert isinstance(found, VarlenAttention)
+    return found
+
+
+def states_of(size: Size, lengths: Sequence[int], device: str, dtype: torch.dtype) -> States:
+    """Random states of one row of these sequences."""
+    torch.manual_seed(0)
+    shapes = [(1, heads, sum(lengths), size.width) for heads in (size.heads, size.groups, size.groups)]
+    return tuple(torch.randn(shape, device=device).to(dtype).requires_grad_() for shape in shapes)
+
+
+def by_bounds(attention: VarlenAttention, states: States, lengths: Sequence[int]) -> torch.Tensor:
+    """What a model of transformers asks for when it is told where sequences begin."""
+    positions = np.concatenate([np.arange(length) for length in lengths])[None]
+    bounds = bounds_of(positions, states[0].device)
+    module = torch.nn.Module()
+    told = {"cu_seq_lens_q": bounds.starts, "max_length_q": bounds.max_tokens, "scaling": states[0].shape[-1] ** -0.5}
+    return attention(module, *states, None, **told)[0]
+
+
+def by_masks(states: States, lengths: Sequence[int]) -> torch.Tensor:
+    """PyTorch's attention with a mask over the whole row."""
+    whose = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(states[0].device)
+    at = torch.arange(sum(lengths), device=states[0].device)
+    mask = (whose[:, None] == whose[None, :]) & (at[:, None] >= at[None, :])
+    found = torch.nn.functional.scaled_dot_product_attention(*_repeated(states), attn_mask=mask)
+    return found.transpose(1, 2)
+
+
+def one_by_one(states: States, lengths: Sequence[int]) -> torch.Tensor:
+    """Each sequence by itself, its softmax written out."""
+    found, first = [], 0
+    for length in lengths:
+        query, key, value = (each[:, :, first : first + length] for each in _repeated(states))
+        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+        later = torch.ones(length, length, dtype=torch.bool, device=query.device).triu(1)
+        weights = scores.float().masked_fill(later, -torch.inf).softmax(-1).to(value.dtype)
+        found.append((weights @ value).transpose(1, 2))
+        first += length
+    return torch.cat(found, 1)
+
+
+def _repeated(states: States) -> States:
+    query, *others = states
+    return (query, *(each.repeat_interleave(query.shape[1] // each.shape[1], 1) for each in others))
+
+
+def by_hand(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *bounds: Any, **options: Any) -> torch.Tensor:
+    """Stands where there is no kernel, on the CPU: the same by a loop over the sequences."""
+    lengths = bounds[0].diff().tolist()
+    states = tuple(each.transpose(0, 1)[None] for each in (query, key, value))
+    return one_by_one(states, lengths)[0]
+
+
+def _results(way: Attention, states: States, lengths: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Output, and gradients of a weighted sum of it."""
+    out = way(states, lengths)
+    weights = torch.linspace(-1, 1, out.numel(), device=out.device).reshape(out.shape)
+    gradients = torch.autograd.grad((out.float() * weights).sum(), states)
+    return {"output": out.detach(), **dict(zip(("query", "key", "value"), gradients, strict=True))}
+
+
+def _errors(found: dict[str, torch.Tensor], exact: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Of each part the length of the difference over that of what is exact."""
+    return {
+        part: float((found[part].float() - wanted.float()).norm() / wanted.float().norm())
+        for part, wanted in exact.items()
+    }
+
+
+def _cost(way: Attention, states: States, lengths: Sequence[int]) -> tuple[float, float]:
+    """(seconds, GiB at the peak) of a forward and backward pass on a GPU, after one that is not counted."""
+    _results(way, states, lengths)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    started = time.monotonic()
+    _results(way, states, lengths)
+    torch.cuda.synchronize()
+    return time.monotonic() - started, torch.cuda.max_memory_allocated() / 2**30

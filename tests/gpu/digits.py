@@ -1,5 +1,5 @@
-"""Products of Triton in float32: in TF32 unless it is told otherwise, which costs the three digits by which a sync of a
-run in float32 is proved. Each way is tried in a process of its own, as Triton reads the environment when it compiles."""
+"""Products of Triton in float32: in TF32 unless it is told otherwise, which costs the digits by which a sync of a run
+in float32 is proved. Each way is tried in a process of its own, as Triton reads the environment when it compiles."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ import sys
 
 import torch
 
-IEEE = {"TRITON_F32_DEFAULT": "ieee"}
+IEEE = {"TRITON_F32_DEFAULT": "ieee"}  # as cluster.placement.environment has it
 SIZE = 64
 FLOAT32, TF32 = 2.0**-23, 2.0**-10  # relative spacing of the numbers
 

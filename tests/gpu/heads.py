@@ -1,5 +1,5 @@
-"""The output head at the size of a real vocabulary: its log-probabilities against float64, its memory and its time by the
-number of tokens whose logits exist at the same time."""
+"""The output head at the size of a real vocabulary: its log-probabilities against float64, its memory and its time by
+the number of tokens whose logits exist at the same time."""
 
 import time
 from collections.abc import Sequence
@@ -68,7 +68,8 @@ def measure(device: str, size: Size = REAL) -> dict[str, float]:
         figures[f"error_{chunk}"] = off
         # A logit is rounded once, to half a spacing; the one of the token and the sum of all may be off by that each.
         assert off <= 2 * BF16 * LARGEST, f"log-probabilities are off by {off} nats with chunks of {chunk}"
-        assert state.grad is not None and bool(state.grad.isfinite().all())
+        assert state.grad is not None
+        assert bool(state.grad.isfinite().all())
         model.zero_grad()
     return figures
 

@@ -1,4 +1,4 @@
-"""A product of two square matrices in Triton, as its attention kernels compute it: `tl.dot` and nothing said about digits.
+"""A product of two square matrices in Triton, as attention kernels compute it: `tl.dot`, nothing said about digits.
 Imported where there is Triton alone."""
 
 import torch

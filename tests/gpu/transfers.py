@@ -180,7 +180,7 @@ def _sender(load: Load, client: Client, source: Tensors) -> Any:
 
         init = IPCTrainerInitInfo(rank=0, packed=True, packed_buffer_size_bytes=load.bucket)
         return IPCTrainerWeightTransferEngine.trainer_init(init, client=client, source=source)
-    from learner.weights import GlooTrainerEngine, GlooTrainerInitInfo
+    from learner.sending import GlooTrainerEngine, GlooTrainerInitInfo
 
     info = GlooTrainerInitInfo(LOOPBACK, 2, load.bucket, LIMIT, rank=0)
     return GlooTrainerEngine.trainer_init(info, client=client, source=source)

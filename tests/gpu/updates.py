@@ -99,6 +99,11 @@ def measure(device: str, ranks: int = 1, variants: Sequence[Variant] = VARIANTS)
         return figures
 
 
+def measure_over_ranks(device: str, ranks: int = 2) -> dict[str, float]:
+    """The same with the micro-batches divided over ranks, each on a GPU of its own."""
+    return measure(device, ranks, [*FLOAT32[1:], *BFLOAT16[1:]])
+
+
 def by_hand(folder: Path, dtype: str) -> Weights:
     """The gradient of all sequences by torch alone on the CPU, each sequence's added up in float64."""
     policy = load_policy(folder, ModelSettings.model_validate({"dtype": dtype}), TOKENS)

@@ -138,14 +138,8 @@ class _Running:
         return f"it printed last: {' / '.join(lines[-LAST_LINES:])}" if lines else "it printed nothing"
 
     def end(self) -> None:
-        """Kills it and all below it, those too that have left its process group, as Ray's and vLLM's do."""
-        below = processes_below(self._process.pid)
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        for pid in below:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self._process.wait()
+        """Kills it and all below it."""
+        kill_with_children(self._process)
         os.close(self._answers)
         os.close(self._printed)
 
@@ -174,6 +168,17 @@ def _process(check: Check, subject: Subject, writing: int, printed: int) -> subp
         )
     os.close(writing)
     return process
+
+
+def kill_with_children(process: subprocess.Popen[Any]) -> None:
+    """Kills a process that leads a group, and all below it, even where it has left the group as Ray's and vLLM's do."""
+    below = processes_below(process.pid)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pid in below:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
 
 
 def processes_below(pid: int) -> list[int]:

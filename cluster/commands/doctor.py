@@ -76,7 +76,8 @@ def conclusion(states: Sequence[State], gpus: int) -> str:
     where = f"on {gpus} GPU{'s' * (gpus > 1)}" if gpus else "on the CPU"
     if wrongs:
         return f"no run works here before what is marked WRONG ({wrongs}) is mended"
-    return f"runs work here, {where}" + (f"; {notes} notes above say what does not" if notes else "")
+    said = "1 note above says" if notes == 1 else f"{notes} notes above say"
+    return f"runs work here, {where}" + (f"; {said} what does not" if notes else "")
 
 
 def width_of_the_terminal() -> int:

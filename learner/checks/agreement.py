@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from actors.data.world import ALPHABET
 from actors.engines import start_engine
@@ -19,6 +19,7 @@ from learner.models.tiny import write_tiny_model
 from learner.settings import ModelSettings
 
 TOKENS = 64  # of the text
+HEADS = {"hidden_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 384}
 LOUDER = 3.0  # times the usual random weights: what the model computes then depends on all of them
 FLOAT32 = 1e-3  # nats; largest difference that runs in float32 allow
 TIMES = 4.0  # what two computations in bfloat16 may differ, in differences of one of them from float32
@@ -41,9 +42,12 @@ class Agreement:
 
 
 def write_model(folder: Path) -> None:
-    """Writes the model: that of the built-in world, with louder weights."""
+    """Writes the model: like that of the built-in world, with heads that several GPUs can share, and louder weights."""
     write_tiny_model(folder, alphabet=ALPHABET, seed=0)
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(type(config)(**config.to_dict() | HEADS), dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:

@@ -64,7 +64,7 @@ def measure(device: str, size: Size = REAL) -> dict[str, float]:
         logp.sum().backward()
         peak = _peak(device)
         figures |= {f"seconds_{chunk}": time.monotonic() - started, f"peak_gib_{chunk}": peak}
-        off = float((logp[:64].double() - exact).abs().max())
+        off = float((logp[:64].detach().double() - exact).abs().max())
         figures[f"error_{chunk}"] = off
         # A logit is rounded once, to half a spacing; the one of the token and the sum of all may be off by that each.
         assert off <= 2 * BF16 * LARGEST, f"log-probabilities are off by {off} nats with chunks of {chunk}"

@@ -180,10 +180,10 @@ def lacking(trial: Trial, gpus: int) -> str:
         trial: one of TRIALS.
         gpus: that torch sees.
     """
-    missing = [name for name in trial.needs if importlib.util.find_spec(name) is None]
-    if missing:
-        return f"needs {', '.join(missing)}, which is not installed"
     if gpus < trial.gpus:
         wanted = f"{trial.gpus} GPUs" if trial.gpus > 1 else "a GPU"
         return f"needs {wanted}, and torch.cuda.device_count() is {gpus}"
+    missing = [name for name in trial.needs if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"needs {', '.join(missing)}, which is not installed"
     return ""

@@ -23,7 +23,7 @@ from cluster.commands.checks.types import Check, Finding, State, Subject, note, 
 
 ROOT = Path(__file__).parents[3]
 LAST_LINES = 3  # of what a check printed, where it ended without an answer
-GRACE = 3.0  # seconds that a process gets to end by itself after its answer
+GRACE = 3.0  # seconds that a process gets to end by itself after its answer, and one to be gone that was killed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +179,17 @@ def kill_with_children(process: subprocess.Popen[Any]) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + GRACE
+    while not all(map(_is_gone, below)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _is_gone(pid: int) -> bool:
+    """Whether a process has ended, even where nobody has asked how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def processes_below(pid: int) -> list[int]:

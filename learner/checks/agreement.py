@@ -102,7 +102,7 @@ async def _ask(spec: EngineSpec, text: Sequence[int]) -> list[float]:
 
 
 def _policy(folder: Path, dtype: str, device: str) -> Policy:
-    settings = ModelSettings.model_validate({"dtype": dtype})
+    settings = ModelSettings.model_validate({"dtype": dtype}).on_device(device == "cuda")
     return load_policy(folder, settings, logit_chunk=TOKENS).to(device).eval()
 
 

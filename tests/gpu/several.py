@@ -5,8 +5,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from learner.checks.agreement import agree, write_model
+from learner.checks.attention import REAL, Size, attend
 from learner.checks.links import link, share
 from learner.checks.numerics import multiply
+
+
+def attentions(device: str, size: Size = REAL) -> dict[str, float]:
+    """Varlen attention against masks and against each sequence alone.
+
+    Raises:
+        AssertionError: a way is further from float32 than its arithmetic explains.
+    """
+    found = attend(device, size)
+    assert found.problem == "", found.problem
+    named = {f"{part}_{way}": off for way, parts in found.errors.items() for part, off in parts.items()}
+    return {**named, **found.costs}
 
 
 def products(device: str) -> dict[str, float]:

@@ -5,31 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.gpu import attentions, digests, heads, several
+from tests.gpu import digests, heads, several
 from tests.gpu.run import FAILED, PASSED, SKIPPED, Hardware, Outcome, apart, write_report
 from tests.gpu.trials import MORE_GPUS, ONE_GPU, TRIALS, Trial, lacking
 
 HERE = Hardware(name="no GPU", driver="", gpus=0, versions={"torch": "2.13.0"})
-
-
-def test_attention_over_packed_rows_is_as_near_to_float32_by_bounds_as_by_masks() -> None:
-    found = attentions.measure("cpu", attentions.SMALL)
-    assert 0 < found["output_varlen"] < 2.0**-7
-    assert found.keys() >= {f"{part}_alone" for part in ("output", "query", "key", "value")}
-
-
-def test_an_attention_that_looks_into_the_sequence_before_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def across(
-        query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *bounds: object, **options: object
-    ) -> object:
-        states = tuple(each.transpose(0, 1)[None] for each in (query, key, value))
-        return attentions.by_masks(states, [query.shape[0]])[0]
-
-    monkeypatch.setattr(attentions, "by_hand", across)
-    with pytest.raises(AssertionError, match="varlen: output is off by"):
-        attentions.measure("cpu", attentions.SMALL)
 
 
 def test_a_head_gives_the_log_probabilities_of_float64_in_chunks_of_every_size() -> None:

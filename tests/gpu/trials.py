@@ -41,7 +41,7 @@ ONE_GPU = (
     Trial(
         name="attention",
         about="varlen attention over packed rows against masks and against each sequence alone, in bfloat16",
-        body="attentions.measure",
+        body="several.attentions",
         seconds=60,
     ),
     Trial(name="products", about="a product in bfloat16 against float64", body="several.products", seconds=60),

@@ -106,7 +106,7 @@ def measure_over_ranks(device: str, ranks: int = 2) -> dict[str, float]:
 
 def by_hand(folder: Path, dtype: str) -> Weights:
     """The gradient of all sequences by torch alone on the CPU, each sequence's added up in float64."""
-    policy = load_policy(folder, ModelSettings.model_validate({"dtype": dtype}), TOKENS)
+    policy = load_policy(folder, ModelSettings.model_validate({"dtype": dtype}).on_device(False), TOKENS)
     sums = {name: np.zeros(p.shape) for name, p in policy.lm.named_parameters()}
     for batch in micro_batches():
         policy.zero_grad()
@@ -177,7 +177,8 @@ def _update(place: Place, port: int, folder: Path, variant: Variant) -> Updated 
     from learner.engine import Engine, Measured, join_learners
 
     join_learners(place, LOOPBACK, port)
-    model = ModelSettings.model_validate({"dtype": variant.dtype, "checkpointing": variant.checkpointing})
+    told = {"dtype": variant.dtype, "checkpointing": variant.checkpointing}
+    model = ModelSettings.model_validate(told).on_device(torch.cuda.is_available())
     learner = LearnerSettings(zero_stage=variant.stage, micro_batch_tokens=TOKENS, weight_decay=DECAY)  # type: ignore[arg-type]
     spec = LearnerSpec(
         model=model,

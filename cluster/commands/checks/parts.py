@@ -69,6 +69,24 @@ def examine_computing(subject: Subject, told: Told) -> Finding:
     return ok(f"{said}, {found.tflops:.0f} TFLOP/s")
 
 
+def examine_attention(subject: Subject, told: Told) -> Finding:
+    """Varlen attention, which runs in bfloat16 take, against masks."""
+    from learner.checks.attention import QUICK, attend
+    from learner.models.varlen import CannotAttend
+
+    if not subject.visible:
+        return skipped("no GPU: runs on the CPU attend by masks")
+    remedy = 'set model.attention = "sdpa", which is slower and takes more memory'
+    try:
+        found = attend("cuda", QUICK)
+    except (CannotAttend, RuntimeError) as failure:
+        return note(f"varlen attention does not run here: {_first(failure)}", remedy)
+    if found.problem:
+        return wrong(f"varlen attention computes wrongly ({found.problem})", remedy)
+    fast, slow = (found.costs[f"seconds_{way}_1x8192"] for way in ("varlen", "masks"))
+    return ok(f"varlen attention is as exact as masks, and {slow / fast:.1f} times as fast over 8,192 tokens")
+
+
 def examine_nccl(subject: Subject, told: Told) -> Finding:
     """NCCL between all visible GPUs, by sums that are exact and by broadcasts."""
     from learner.checks.links import Unreachable, link

@@ -13,6 +13,7 @@ from cluster.commands.checks.machine import (
 from cluster.commands.checks.packages import examine_packages
 from cluster.commands.checks.parts import (
     examine_agreement,
+    examine_attention,
     examine_computing,
     examine_ipc,
     examine_meeting,
@@ -39,6 +40,7 @@ LIGHT = (
 RUN = Check(name="run", seconds=90, examine=examine_run)
 HEAVY = (
     Check(name="computing", seconds=40, examine=examine_computing),
+    Check(name="attention", seconds=40, examine=examine_attention),
     Check(name="NCCL", seconds=45, examine=examine_nccl),
     Check(name="GPU sharing", seconds=45, examine=examine_ipc),
     Check(name="agreement", seconds=110, examine=examine_agreement),

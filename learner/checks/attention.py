@@ -1,10 +1,10 @@
 """Varlen attention over packed rows against masks and against each sequence alone: outputs, gradients, time, memory."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,41 +32,63 @@ REAL = Size(
     lengths=(700, 1, 333, 1014),
     timed=((1024,) * 8, (8192, 8192), (16384,)),
 )
+QUICK = Size(heads=REAL.heads, groups=REAL.groups, width=REAL.width, lengths=REAL.lengths, timed=((8192,),))
 SMALL = Size(heads=4, groups=2, width=16, lengths=(9, 1, 5, 17), timed=())
 States = tuple[torch.Tensor, ...]  # query [1, heads, T, D], key and value [1, groups, T, D]
 Attention = Callable[[States, Sequence[int]], torch.Tensor]  # -> [1, T, heads, D]
 
 
-def measure(device: str, size: Size = REAL) -> dict[str, float]:
-    """Errors against float32, of outputs and gradients; seconds and GiB of a forward and backward pass with long rows.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of a forward and backward pass."""
 
-    Raises:
-        AssertionError: varlen attention is further from float32 than attention by masks in the same dtype is.
+    seconds: float
+    gib: float  # at the peak
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attended:
+    """How far ways to attend are from float32 with masks, and what they cost."""
+
+    errors: Mapping[str, Mapping[str, float]]  # way -> output or gradient -> relative error
+    costs: Mapping[str, float]  # seconds and GiB at the peak of a forward and backward pass, by way and row
+
+    @property
+    def problem(self) -> str:
+        """Which way is further from float32 than attention by masks in the same dtype explains; "" where none is."""
+        for way, found in self.errors.items():
+            for part, off in found.items():
+                explained = TIMES * self.errors["masks"][part]
+                if not off <= explained:
+                    return f"{way}: {part} is off by {off:.2e}, and {explained:.2e} is explained"
+        return ""
+
+
+def attend(device: str, size: Size = REAL) -> Attended:
+    """Attends in bfloat16 over one row of sequences: told where they begin, by masks, and each of them alone.
+
+    Args:
+        device: "cuda" takes the kernel that runs take; "cpu", where there is none, a loop in its place.
+        size: of the row, and of rows whose costs are measured.
     """
     varlen = VarlenAttention(by_hand) if device == "cpu" else _of_the_run()
     ways: dict[str, Attention] = {"varlen": partial(by_bounds, varlen), "masks": by_masks, "alone": one_by_one}
     states = states_of(size, size.lengths, device, torch.bfloat16)
     exact = _results(by_masks, tuple(each.detach().float().requires_grad_() for each in states), size.lengths)
-    errors = {name: _errors(_results(way, states, size.lengths), exact) for name, way in ways.items()}
-    for name, found in errors.items():
-        for part, off in found.items():
-            bound = TIMES * errors["masks"][part]
-            assert off <= bound, f"{name}: {part} is off by {off:.2e}; by masks it is {bound / TIMES:.2e}"
-    figures = {f"{part}_{name}": off for name, found in errors.items() for part, off in found.items()}
+    costs: dict[str, float] = {}
     for lengths in size.timed:
         for name in ("varlen", "masks"):
-            seconds, gib = _cost(ways[name], states_of(size, lengths, device, torch.bfloat16), lengths)
+            cost = _cost(ways[name], states_of(size, lengths, device, torch.bfloat16), lengths)
             row = f"{name}_{len(lengths)}x{max(lengths)}"
-            figures |= {f"seconds_{row}": seconds, f"peak_gib_{row}": gib}
-    return figures
+            costs |= {f"seconds_{row}": cost.seconds, f"peak_gib_{row}": cost.gib}
+    errors = {name: _errors(_results(way, states, size.lengths), exact) for name, way in ways.items()}
+    return Attended(errors=errors, costs=costs)
 
 
 def _of_the_run() -> VarlenAttention:
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-    found = ALL_ATTENTION_FUNCTIONS[VARLEN]
-    assert isinstance(found, VarlenAttention)
-    return found
+    return cast(VarlenAttention, ALL_ATTENTION_FUNCTIONS[VARLEN])
 
 
 def states_of(size: Size, lengths: Sequence[int], device: str, dtype: torch.dtype) -> States:
@@ -112,7 +134,9 @@ def _repeated(states: States) -> States:
     return (query, *(each.repeat_interleave(query.shape[1] // each.shape[1], 1) for each in others))
 
 
-def by_hand(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *bounds: Any, **options: Any) -> torch.Tensor:
+def by_hand(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *bounds: torch.Tensor, **options: Any
+) -> torch.Tensor:
     """Stands where there is no kernel, on the CPU: the same by a loop over the sequences."""
     lengths = bounds[0].diff().tolist()
     states = tuple(each.transpose(0, 1)[None] for each in (query, key, value))
@@ -135,12 +159,12 @@ def _errors(found: dict[str, torch.Tensor], exact: dict[str, torch.Tensor]) -> d
     }
 
 
-def _cost(way: Attention, states: States, lengths: Sequence[int]) -> tuple[float, float]:
-    """(seconds, GiB at the peak) of a forward and backward pass on a GPU, after one that is not counted."""
+def _cost(way: Attention, states: States, lengths: Sequence[int]) -> Cost:
+    """Of a forward and backward pass on a GPU, after one that is not counted."""
     _results(way, states, lengths)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     started = time.monotonic()
     _results(way, states, lengths)
     torch.cuda.synchronize()
-    return time.monotonic() - started, torch.cuda.max_memory_allocated() / 2**30
+    return Cost(seconds=time.monotonic() - started, gib=torch.cuda.max_memory_allocated() / 2**30)

@@ -85,7 +85,13 @@ def _add_running(commands: Commands) -> None:
     )
     train.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run file")
     train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
-    train.add_argument("--plan", action="store_true", help="print sizes and layout, start nothing")
+    train.add_argument("--plan", action="store_true", help="print sizes, layout and memory, start nothing")
+    train.add_argument(
+        "--on",
+        default="",
+        metavar="NODESxGPUSxGIB",
+        help="with --plan: on a cluster that is not there, such as 8x8x80; the model's config.json is enough",
+    )
     compare = _add(
         commands,
         "compare",
@@ -108,6 +114,18 @@ def _add_running(commands: Commands) -> None:
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each method (3)")
     compare.add_argument("--name", default="compare", help="name of the folder")
     compare.add_argument("--title", default="", help="title of the page")
+    merge = _add(
+        commands,
+        "merge",
+        _merge,
+        kept="the folder of --out is not complete: remove it",
+        help="merge an adapter checkpoint into its model",
+        description="Writes the whole model of a checkpoint that holds an adapter (learner.adapter), as a Hugging Face "
+        "folder.",
+    )
+    merge.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="an adapter folder")
+    merge.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the model goes; a new folder")
+    merge.add_argument("--base", type=Path, metavar="FOLDER", help="the adapter's model, where it was moved")
 
 
 def _add_grading(commands: Commands) -> None:
@@ -280,6 +298,14 @@ def _label(options: argparse.Namespace) -> int:
     return EXIT_MISTAKE if done.left_out else 0
 
 
+def _merge(options: argparse.Namespace) -> int:
+    from cluster.commands.merge import merge_folder
+
+    base = merge_folder(options.checkpoint, options.out, options.base)
+    say(f"done: {options.out} holds {base} with {options.checkpoint} merged into it (from_pretrained)")
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from cluster.comparing.results import write_results
     from cluster.config.errors import ConfigError
@@ -291,13 +317,18 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _train(options: argparse.Namespace) -> int:
+    from cluster.config.errors import ConfigError
     from cluster.config.reading import load_config
 
     config = load_config(options.config, options.items)
+    if options.on and not options.plan:
+        raise ConfigError(f"--on describes a cluster that is not there, got {options.on!r}: use it with --plan")
     if options.plan:
-        from cluster.commands.plan import plan
+        demand_token(config.cluster.address)
+        from cluster.commands.plan import plan, plan_on
+        from cluster.placement.imagined import ImaginedCluster
 
-        say(plan(config))
+        say(plan_on(config, ImaginedCluster.of(options.on)) if options.on else plan(config))
         return 0
     demand_token(config.cluster.address)
     from cluster.running.train import train

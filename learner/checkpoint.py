@@ -34,11 +34,12 @@ def save_checkpoint(engine: Engine, folder: Path, *, tokenizer: Path | str, dtyp
         folder.mkdir(parents=True)
         engine.module.lm.save_pretrained(folder, state_dict=state, is_main_process=True)
         AutoTokenizer.from_pretrained(tokenizer, local_files_only=True).save_pretrained(folder)
-        _mark_complete(folder)
+        mark_complete(folder)
     dist.barrier()
 
 
-def _mark_complete(folder: Path) -> None:
+def mark_complete(folder: Path) -> None:
+    """Writes the marker of a folder whose files are all there, when they are on disk."""
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.fsync(file.fileno())

@@ -150,6 +150,14 @@ class Engine:
         positions = torch.arange(len(tokens), device=self.device)
         return self._engine(ids, positions[None], positions[1:], 1.0)[0].tolist()
 
+    @torch.no_grad()
+    def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
+        """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
+        its first rows."""
+        self._engine.eval()
+        inputs, bounds = _inputs_of_rows(batch, rows, self.device), _bounds(self.module, batch, self.device, rows)
+        return self._engine(*inputs, self._temperature, **bounds)[0]
+
     def exported(self) -> list[Export]:
         """What generators and checkpoints get of a policy, under checkpoint names; the parts sharded as ZeRO has
         them."""
@@ -222,9 +230,8 @@ class FrozenPolicy:
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
         """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
         its first rows."""
-        tokens, positions, targets = _inputs(batch, self.device)
-        targets, bounds = targets[targets < tokens[:rows].numel()], _bounds(self.policy, batch, self.device, rows)
-        return self._policy(tokens[:rows], positions[:rows], targets, self._temperature, **bounds)[0]
+        inputs, bounds = _inputs_of_rows(batch, rows, self.device), _bounds(self.policy, batch, self.device, rows)
+        return self._policy(*inputs, self._temperature, **bounds)[0]
 
     @torch.no_grad()
     def copy_from(self, engine: Engine) -> None:
@@ -277,6 +284,11 @@ def _bounds(
 ) -> dict[str, Bounds]:
     """What a module with varlen attention is told of a micro-batch, or its first rows, besides."""
     return {"bounds": bounds_of(batch.positions[:rows], device)} if module.one_row else {}
+
+
+def _inputs_of_rows(batch: TrainBatch, rows: int | None, device: torch.device) -> tuple[torch.Tensor, ...]:
+    tokens, positions, targets = _inputs(batch, device)
+    return tokens[:rows], positions[:rows], targets[targets < tokens[:rows].numel()]
 
 
 def all_reduced(tensor: torch.Tensor, device: torch.device, op: Any = dist.ReduceOp.SUM) -> torch.Tensor:

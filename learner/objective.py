@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from learner.batches.types import TrainBatch
-from learner.engine import FrozenPolicy, Measured
+from learner.engine import Measured
 from learner.methods.algorithms import Algorithm
 from learner.methods.choices import Anchor, KlEstimator, Mismatch
 from learner.methods.credit import ones
@@ -125,10 +125,11 @@ class PolicyObjective:
     Args:
         algorithm: its pieces and their numbers.
         outputs: what the models said about each micro-batch of samples.
-        start: the starting policy, for the metric kl_start; None leaves the metric out.
+        start: log-probabilities under the starting policy of the trained tokens in the first `drift_rows` of the first
+            micro-batch, for the metric kl_start; None leaves the metric out.
     """
 
-    def __init__(self, algorithm: Algorithm, outputs: Sequence[ModelOutputs], start: FrozenPolicy | None) -> None:
+    def __init__(self, algorithm: Algorithm, outputs: Sequence[ModelOutputs], start: torch.Tensor | None) -> None:
         self._algorithm, self._outputs, self._start = algorithm, outputs, start
         self.ratios = [torch.zeros(1)]  # |ratio - 1| of every trained token, on the CPU
 
@@ -136,7 +137,7 @@ class PolicyObjective:
         logp, entropy, _ = outputs
         tensors = BatchTensors.of(batch, logp.device)
         live = tensors.weights > 0
-        drift = self._drift(number, batch, logp.detach(), live)  # on all ranks alike, as sharded policies demand
+        drift = self._drift(number, logp.detach(), live)
         if number >= len(self._outputs):
             loss = (self._algorithm.imitation * -logp * tensors.weights).sum()
             return _measured(loss, batch, {"loss": loss.detach()})
@@ -169,16 +170,19 @@ class PolicyObjective:
             "capped": (bounded_exp(gap) > self._algorithm.mismatch_cap).sum(),
         }
 
-    def _drift(
-        self, number: int, batch: TrainBatch, logp: torch.Tensor, live: torch.Tensor
-    ) -> dict[str, torch.Tensor | float]:
+    def _drift(self, number: int, logp: torch.Tensor, live: torch.Tensor) -> dict[str, torch.Tensor | float]:
         """KL estimate against the starting policy on some rows of the first micro-batch, and the tokens in them."""
         if self._start is None or number > 0:
             return {}
-        start = self._start.logprobs(batch, rows=max(1, len(batch.tokens) // DRIFT_ROWS))
+        start = self._start
         logp, live = logp[: start.numel()], live[: start.numel()]
         drift = kl_estimate(KlEstimator.K3, logp - start).clamp(max=DRIFT_LIMIT)
         return {"drift": drift[live].sum(), "drift_tokens": live.sum()}
+
+
+def drift_rows(batch: TrainBatch) -> int:
+    """On how many rows of a micro-batch kl_start is measured."""
+    return max(1, len(batch.tokens) // DRIFT_ROWS)
 
 
 def _measured(loss: torch.Tensor, batch: TrainBatch, sums: Mapping[str, torch.Tensor | float]) -> Measured:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import torch
 
+from learner.adapter_folder import save_adapter
 from learner.batches.packing import Packing
 from learner.batches.types import RankPlan, TrainBatch, UpdateBatch
 from learner.batches.updates import update_batches
@@ -24,10 +25,19 @@ from learner.weights import WeightSync
 
 class Published:
     """A policy as the world outside sees it: sent to generators, probed, written to a folder. All ranks call every
-    method together."""
+    method together.
 
-    def __init__(self, policy: Engine, path: Path, spec: LearnerSpec, place: Place) -> None:
-        self._policy, self._tokenizer = policy, path
+    Args:
+        policy: whose weights are published.
+        path: the folder that it was loaded from.
+        spec: of the run.
+        place: of this rank.
+        merges: whether checkpoints are whole models even where an adapter alone is trained.
+    """
+
+    def __init__(self, policy: Engine, path: Path, spec: LearnerSpec, place: Place, merges: bool = False) -> None:
+        self._policy, self._path = policy, path
+        self._saves_adapter = policy.module.adapted and not merges
         self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
         self._sync = WeightSync(policy, self._dtype, place)
 
@@ -40,8 +50,11 @@ class Published:
         return self._policy.probe(tokens)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Writes a Hugging Face folder."""
-        save_checkpoint(self._policy, folder, tokenizer=self._tokenizer, dtype=self._dtype)
+        """Writes a Hugging Face folder, or where an adapter alone is trained an adapter folder."""
+        if self._saves_adapter:
+            save_adapter(self._policy, folder, base=self._path, dtype=self._dtype)
+        else:
+            save_checkpoint(self._policy, folder, tokenizer=self._path, dtype=self._dtype)
 
     def close(self) -> None:
         """Leaves the transfer group."""
@@ -49,13 +62,14 @@ class Published:
 
 
 class WarmUpSession:
-    """A policy that imitates worked answers."""
+    """A policy that imitates worked answers. Where an adapter is trained, checkpoints have it merged: a training on one
+    starts with a new adapter, and what the warm-up made is its reference policy."""
 
     def __init__(self, place: Place, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         torch.manual_seed(spec.seed)
         self._policy = policy_engine(path, spec, schedule)
         self._answers = worked_answers(place, spec, path, self._policy.packing)
-        self.published = Published(self._policy, path, spec, place)
+        self.published = Published(self._policy, path, spec, place, merges=True)
 
     def warm_up(self, updates: int) -> UpdateStats:
         """Some supervised updates, at least one; the stats are of the last."""

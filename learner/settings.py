@@ -52,6 +52,23 @@ class ModelSettings(Section):
         return self.dtype
 
 
+class AdapterSettings(Section):
+    """A low-rank adapter (LoRA, arXiv 2106.09685) that is trained in place of the weights. Off with rank 0."""
+
+    rank: Annotated[int, Field(ge=0, le=1024)] = 0  # of the matrix that is added to a layer's own
+    alpha: Annotated[float, Field(gt=0)] = 32.0  # alpha / rank multiplies what is added
+    targets: str | tuple[str, ...] = "linear"  # names of layers, such as "q_proj", or "linear": all but the head
+
+    @field_validator("targets")
+    @classmethod
+    def _are_names(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if value != "linear" and (isinstance(value, str) or not value or not all(value)):
+            raise ValueError(
+                f'must be "linear" or a list of names of layers, such as ["q_proj", "v_proj"], got {value!r}'
+            )
+        return value
+
+
 class LearnerSettings(Section):
     """The algorithm and its optimizer."""
 
@@ -76,6 +93,7 @@ class LearnerSettings(Section):
     side_lr: Annotated[float, Field(gt=0)] = 1e-5  # of the critic or the process-reward model, where there is one
     tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
     reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
+    adapter: AdapterSettings = AdapterSettings()
 
     def on_device(self, on_gpu: bool) -> Self:
         """The settings with `drift` settled."""

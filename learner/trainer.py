@@ -11,11 +11,13 @@ import torch
 import torch.distributed as dist
 
 from learner.advantages import KnownUpdate, RankAdvantages
+from learner.batches.packing import empty_batch
 from learner.batches.types import TrainBatch, UpdateBatch
-from learner.engine import Engine, FrozenPolicy, all_reduced
+from learner.engine import Engine, all_reduced
 from learner.methods.choices import Need, SideModelKind
 from learner.models.side import SIDE_MODELS, Reference, Surroundings, policy_engine
-from learner.objective import ModelOutputs, PolicyObjective
+from learner.objective import ModelOutputs, PolicyObjective, drift_rows
+from learner.start import starting_policy
 from learner.types import LearnerSpec, LearnerState, Schedule, UpdateStats
 
 
@@ -62,7 +64,7 @@ class Trainer:
         self._spec, self._algorithm = spec, spec.algorithm
         self.policy = policy_engine(path, spec, schedule)
         shared = SideModelKind.REFERENCE in self._algorithm.models and not spec.learner.reference_every
-        self._start = FrozenPolicy(self.policy.module.reference, spec) if shared or spec.learner.drift else None
+        self._start = starting_policy(self.policy, spec) if shared or spec.learner.drift else None
         around = Surroundings(path=path, spec=spec, schedule=schedule, policy=self.policy, start=self._start)
         self._side = {kind: SIDE_MODELS[kind](around) for kind in self._algorithm.models}
         self._advantages = RankAdvantages(spec, self.policy.device)
@@ -122,9 +124,13 @@ class Trainer:
 
     def _update(self, known: KnownUpdate) -> UpdateStats:
         update, outputs = known.update, known.outputs
-        objective = PolicyObjective(self._algorithm, outputs, self._start)
+        batches = (*update.batches, *update.worked)
+        first = batches[0] if batches else empty_batch()
+        kept = self._start  # asked on all ranks alike, as sharded policies demand
+        start = None if kept is None else kept.logprobs(first, drift_rows(first))
+        objective = PolicyObjective(self._algorithm, outputs, start)
         supports = [output.support for output in outputs]
-        stats = update_policy(self.policy, (*update.batches, *update.worked), objective, supports)
+        stats = update_policy(self.policy, batches, objective, supports)
         for model in self._side.values():
             model.update(update, outputs)
         return stats

@@ -7,6 +7,7 @@ from typing import Any
 from cluster.config.errors import ConfigError
 
 CAUSAL = ("ForCausalLM", "LMHeadModel")  # how transformers names causal language models
+MERGE = "Merge it into its model first: winnow merge {} --out MERGED"
 POSITIONS = ("max_position_embeddings", "n_positions", "max_seq_len")  # and their most tokens
 
 
@@ -18,6 +19,11 @@ def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise ConfigError(f"there is no model folder {folder} ({setting}): give a downloaded Hugging Face folder")
+    if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        raise ConfigError(
+            f"{folder} ({setting}) holds an adapter (LoRA) and no whole model. {MERGE.format(folder)}, and give that "
+            "folder"
+        )
     if not (folder / "config.json").is_file():
         raise ConfigError(f"{folder} ({setting}) holds no config.json: it is not a Hugging Face model folder")
     try:

@@ -6,7 +6,7 @@ Every mistake that can be seen without the cluster is a `ConfigError` before any
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -234,8 +234,10 @@ def _names(where: tuple[str, ...]) -> list[str]:
     """All settings. Where a setting of one reward is looked for, only the settings of rewards, in its section."""
     if where[0] == "reward" and len(where) > 2:
         return sorted({f"reward.{where[1]}.{key}" for kind in KINDS.values() for key in kind.model_fields})
-    sections = RunConfig.model_fields
-    names = list(sections)
-    for section, field in sections.items():
-        names += [f"{section}.{key}" for key in getattr(field.annotation, "model_fields", ())]
-    return names
+    return list(_names_in(RunConfig))
+
+
+def _names_in(kind: Any, before: str = "") -> Iterator[str]:
+    for key, field in getattr(kind, "model_fields", {}).items():
+        yield f"{before}{key}"
+        yield from _names_in(field.annotation, f"{before}{key}.")

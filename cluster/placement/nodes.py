@@ -16,6 +16,7 @@ from cluster.config.run_config import RunConfig
 from cluster.config.sections import ClusterSettings
 from cluster.placement.layout import Layout, Nodes
 from cluster.preparing.machine import MachineFacts, look_at_machine, obstacles, warnings_of
+from cluster.preparing.memory import GPU, Memory, this_machine_memory
 from cluster.reporting.logs import LOGGER
 
 Fact = TypeVar("Fact")
@@ -89,6 +90,25 @@ def look_at_node(folders: Mapping[str, str]) -> NodeFacts:
     """The facts of the node on which this runs; `folders` has a model folder by the setting that names it."""
     missing = tuple(f"{folder} ({setting})" for setting, folder in folders.items() if not Path(folder).is_dir())
     return NodeFacts(machine=look_at_machine(), missing=missing)
+
+
+def gpu_memory() -> Memory:
+    """Memory of the smallest GPU of the cluster, as its nodes say; of unknown size where one of them does not."""
+    task = ray.remote(this_machine_memory)
+    asked = [
+        task.options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            "gpu"
+        )
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("GPU")
+    ]
+    try:
+        found: list[Memory] = ray.get(asked, timeout=LOOK_SECONDS)
+    except RayError as failure:
+        LOGGER.warning("the memory of GPUs is not known: a node did not say it (%s)", failure)
+        found = []
+    sizes = [memory.size if memory.where == GPU else 0 for memory in found]
+    return Memory(where=GPU, size=min(sizes, default=0))
 
 
 def check_nodes(config: RunConfig, *, on_gpu: bool) -> None:

@@ -18,9 +18,10 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
 from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
-from cluster.placement.nodes import check_nodes, wait_for_nodes
+from cluster.placement.nodes import check_nodes, gpu_memory, wait_for_nodes
 from cluster.placement.reachable import check_reachable, unreachable
 from cluster.placement.token import check_token
+from cluster.preparing.memory import checked_memory
 from cluster.preparing.preflight import Prepared
 
 LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor has died
@@ -72,9 +73,26 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
 
 def settled(prepared: Prepared, layout: Layout) -> Prepared:
     """The run as it is on this layout: nothing that depends on the device or on the size of the cluster is unset."""
-    config = prepared.config.on_device(layout.on_gpu)
+    return replace(prepared, config=settled_config(prepared.config, layout))
+
+
+def settled_config(config: RunConfig, layout: Layout) -> RunConfig:
+    """The settings of a run as they are on this layout."""
+    config = config.on_device(layout.on_gpu)
     cluster = config.cluster.model_copy(update={"verifiers": layout.verifiers})
-    return replace(prepared, config=config.model_copy(update={"cluster": cluster}))
+    return config.model_copy(update={"cluster": cluster})
+
+
+def settled_on_cluster(prepared: Prepared, layout: Layout) -> Prepared:
+    """As `settled`; on a cluster with GPUs, whether they hold the run has been found out from its nodes.
+
+    Raises:
+        ConfigError: it is known that learner or engines do not fit.
+    """
+    prepared = settled(prepared, layout)
+    if prepared.memory is not None or not layout.on_gpu:
+        return prepared
+    return replace(prepared, memory=checked_memory(prepared.config, gpu_memory(), prepared.max_model_len))
 
 
 def _has_ended(address: str, *, patient: bool) -> str:

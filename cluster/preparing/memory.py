@@ -1,9 +1,6 @@
-"""Whether the learner's models fit into memory: an estimate before anything starts, so that a critic too many is a
-sentence and not a killed process."""
+"""Whether learner and engines fit into memory, found out before anything starts, so that a critic too many is a sentence
+and not a killed process."""
 
-import json
-import math
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -11,19 +8,36 @@ from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
+from cluster.preparing.budget import (
+    GIB,
+    Budget,
+    Device,
+    EngineBudget,
+    engine_budget,
+    in_words,
+    learner_budget,
+)
 
-GIB = 2**30
 GPU = "a GPU"  # the place of a learner rank's memory
-MOMENTS = 8  # bytes a parameter of AdamW's two moments
-ACTIVATIONS = 1.2  # room for activations and buffers, as a factor; rough, and on the low side on purpose
+HERE = "this machine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """What a learner rank may use on this machine."""
+    """What a learner rank or an engine may use."""
 
     where: str
     size: int  # bytes; 0 is unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """The memory of a run."""
+
+    memory: Memory
+    learner: Budget  # of one rank
+    engine: EngineBudget | None  # of one GPU of an engine; None on the CPU, and where nothing is sampled
+    masks_because: str = ""  # why the model cannot have varlen attention, where the device has it
 
 
 def this_machine_memory(device: str) -> Memory:
@@ -40,51 +54,130 @@ def this_machine_memory(device: str) -> Memory:
             return Memory(where=GPU, size=min(sizes) * 2**20)
     found = Path("/proc/meminfo")
     lines = dict(line.split(":") for line in found.read_text().splitlines()) if found.is_file() else {}
-    return Memory(where="this machine", size=int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024)
+    return Memory(where=HERE, size=int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024)
 
 
-def learner_bytes(config: RunConfig, model_bytes: int) -> int:
-    """Estimate of what one learner rank holds: trained models with optimizer, and frozen ones.
+def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> MemoryPlan | None:
+    """The memory of a run; None where nothing can be made of the model's config.json.
 
     Args:
-        config: the run, its dtype settled.
-        model_bytes: size of the policy's weights in the run's dtype.
+        config: the run.
+        memory: that a rank and an engine may use.
+        sequence_tokens: of the longest prompt and response together.
     """
-    learner, ranks, side = config.learner, config.cluster.learner_ranks, config.algorithm.models
-    width = 4 if config.model.dtype == "float32" else 2
-    parameters = model_bytes / width
-    weights, gradients, states = (1 / (ranks if learner.zero_stage >= stage else 1) for stage in (3, 2, 1))
-    optimizer = MOMENTS if width == 4 else MOMENTS + 4  # bfloat16 keeps float32 weights beside
-    trained = parameters * (width * (weights + gradients) + optimizer * states)
-    frozen = parameters * width * weights
-    models = 1 + sum(kind.trained for kind in side)
-    copies = 1 + sum(not kind.trained and (kind.copied or learner.reference_every > 0) for kind in side)
-    return int((models * trained + copies * frozen) * ACTIVATIONS)
+    from transformers import AutoConfig
 
+    from learner.models.sizes import Training, sizes_of
 
-def check_memory(config: RunConfig, memory: Memory) -> None:
-    """Raises ConfigError where the learner's models cannot fit; says nothing where it cannot know."""
-    config = config.on_device(memory.where == GPU)
-    size = parameters_of(Path(config.model.path)) * (4 if config.model.dtype == "float32" else 2)
-    local = not (config.cluster.address or os.environ.get("RAY_ADDRESS"))
-    ranks_here = config.cluster.learner_ranks if memory.where == "this machine" else 1
-    wanted = learner_bytes(config, size) * ranks_here
-    if not local or not memory.size or wanted <= memory.size:
-        return
-    models = ["policy", *sorted(kind for kind in config.algorithm.models if kind.copied), "starting policy"]
-    raise ConfigError(
-        f"learner.algorithm = {config.learner.algorithm!r} needs about {wanted / GIB:.1f} GiB for its models "
-        f"({', '.join(models)}), and {memory.where} has {memory.size / GIB:.1f} GiB: raise cluster.learner_ranks with "
-        f"learner.zero_stage = 3 (now {config.cluster.learner_ranks} ranks, stage {config.learner.zero_stage})"
-        + (", or choose an algorithm with fewer models" if len(models) > 2 else "")
+    on_gpu = memory.where == GPU
+    config = config.on_device(on_gpu)
+    learner = config.learner
+    training = Training(
+        dtype=config.model.settled_dtype,
+        checkpointing=bool(config.model.checkpointing),
+        tokens=max(learner.micro_batch_tokens, sequence_tokens),
+        logit_chunk=learner.logit_chunk,
+        entropy_gradient=bool(config.algorithm.entropy),
+        adapter=learner.adapter,
+    )
+    try:
+        read = AutoConfig.from_pretrained(config.model.path, local_files_only=True, trust_remote_code=False)
+        sizes = sizes_of(read, training)
+    except Exception:  # whatever transformers says of it is told where the model is checked
+        return None
+    masks = sizes.varlen_problem if config.model.attention == "varlen" else ""
+    if masks:
+        config = config.model_copy(update={"model": config.model.model_copy(update={"attention": "sdpa"})})
+    device = Device(on_gpu=on_gpu, size=memory.size, sequence_tokens=sequence_tokens)
+    return MemoryPlan(
+        memory=memory,
+        learner=learner_budget(config, sizes, device),
+        engine=engine_budget(config, sizes, device) if on_gpu and config.samples else None,
+        masks_because=masks,
     )
 
 
-def parameters_of(folder: Path) -> int:
-    """Parameters in the weights of a Hugging Face folder, read from the headers of its model*.safetensors files."""
-    count = 0
-    for file in folder.glob("model*.safetensors"):
-        with file.open("rb") as weights:
-            header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
-        count += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return count
+def checked_memory(config: RunConfig, memory: Memory, sequence_tokens: int) -> MemoryPlan | None:
+    """As `memory_plan`.
+
+    Raises:
+        ConfigError: it is known that learner or engines cannot fit.
+    """
+    plan = memory_plan(config, memory, sequence_tokens)
+    if plan is not None:
+        check_memory(config, plan)
+    return plan
+
+
+def check_memory(config: RunConfig, plan: MemoryPlan) -> None:
+    """Raises ConfigError where learner or engines cannot fit; says nothing where it cannot know."""
+    memory, learner = plan.memory, plan.learner
+    if not memory.size:
+        return
+    ranks = config.cluster.learner_ranks if memory.where == HERE else 1
+    wanted = learner.most * ranks
+    if wanted > memory.size:
+        largest = learner.largest
+        raise ConfigError(
+            f"a learner rank needs about {learner.most / GIB:.1f} GiB ({learner.worst})"
+            + (f", {ranks} of them {wanted / GIB:.1f} GiB" if ranks > 1 else "")
+            + f", and {memory.where} has {memory.size / GIB:.1f} GiB. Most of it is {_named(largest.name)} with "
+            f"{largest.size / GIB:.1f} GiB: {largest.about}. "
+            + (f"What makes it smaller: {largest.change}. " if largest.change else "")
+            + "winnow train RUN.toml --plan shows all terms where it fits; --on 8x192 shows them for larger GPUs"
+        )
+    engine = plan.engine
+    if engine is not None and engine.room < 1.0:
+        raise ConfigError(
+            f"an engine may have {engine.limit / GIB:.1f} GiB of a GPU (generator.memory_share = "
+            f"{config.on_device(True).generator.memory_share:g} of {memory.size / GIB:.1f} GiB). It needs about "
+            f"{engine.fixed / GIB:.1f} GiB, and {engine.sequence / GIB:.2f} GiB of keys and values for one response of "
+            "full length: raise generator.memory_share or cluster.tensor_parallel, or lower rollout.max_new_tokens"
+        )
+
+
+def _named(name: str) -> str:
+    return f"the term {name!r}"
+
+
+def memory_lines(plan: MemoryPlan | None, config: RunConfig) -> list[str]:
+    """The memory of a run in words.
+
+    Args:
+        plan: None is unknown.
+        config: the run, settled.
+    """
+    if plan is None:
+        return ["memory: unknown, as no model can be made of config.json without its weights"]
+    memory, learner = plan.memory, plan.learner
+    has = f"{memory.size / GIB:.1f} GiB" if memory.size else "memory of unknown size"
+    lines = [f"memory of a learner rank, GiB ({memory.where} has {has}):", *in_words(learner.terms)]
+    lines.append(f"  {'at most':<20} {learner.most / GIB:6.2f}  {learner.worst}" + _spare(memory.size, learner.most))
+    lines += [f"  not counted: {what}" for what in learner.unknown]
+    if learner.host:
+        lines.append(f"  {'on the host':<20} {learner.host / GIB:6.2f}  for each rank, in the memory of the CPU")
+    if plan.masks_because:
+        lines.append(f"  attention is by masks (sdpa), as varlen attention is not for this model: {plan.masks_because}")
+    return lines + ([] if plan.engine is None else _engine_lines(plan.engine, config))
+
+
+def _spare(size: int, most: int) -> str:
+    return f"; {(size - most) / GIB:.1f} GiB to spare" if size else ""
+
+
+def _engine_lines(engine: EngineBudget, config: RunConfig) -> list[str]:
+    share = config.generator.memory_share or 0.0
+    limit = f"{share:g} of a GPU" + (f" = {engine.limit / GIB:.1f} GiB" if engine.limit else "")
+    lines = [f"memory of an engine on each of its GPUs, GiB (it may have {limit}):", *in_words(engine.terms)]
+    each = f"{engine.sequence / GIB:6.2f}  for one response of full length with its prompt"
+    lines.append(f"  {'keys and values':<20} {each}")
+    if engine.limit:
+        left = (engine.limit - engine.fixed) / GIB
+        lines.append(
+            f"  {'left for them':<20} {left:6.2f}  {engine.room:.0f} responses of full length at a time; "
+            f"generator.max_sequences = {engine.sequences}, the others wait"
+            if engine.room < engine.sequences
+            else f"  {'left for them':<20} {left:6.2f}  {engine.room:.0f} responses of full length at a time, more than "
+            f"generator.max_sequences = {engine.sequences}"
+        )
+    return lines

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from actors.types import Prompt
 from cluster.config.errors import ConfigError
-from cluster.config.models import check_model
+from cluster.config.models import MERGE, check_model
+from learner.settings import AdapterSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -59,13 +60,32 @@ def check_policy(folder: Path, setting: str) -> None:
         _check_architecture(read, folder, setting)
 
 
+def check_adapter(folder: Path, adapter: AdapterSettings) -> int:
+    """How many parameters the adapter of a policy has.
+
+    Args:
+        folder: of the policy, checked.
+        adapter: of the run.
+
+    Raises:
+        ConfigError: the policy has no such layers; the message names those that it has.
+    """
+    from learner.models.adapter import UnknownTargets
+    from learner.models.shapes import adapter_parameters
+
+    try:
+        return adapter_parameters(_read_config(folder, "model.path"), adapter)
+    except UnknownTargets as problem:
+        raise ConfigError(str(problem)) from problem
+
+
 def tensors_of(folder: Path, setting: str) -> Iterator[Tensor]:
     """The tensors in the weights of a folder; all its files have been found whole.
 
     Raises:
         ConfigError: a file is missing or broken.
     """
-    for file in _weights(folder, setting):
+    for file in weight_files(folder, setting):
         yield from _whole(file, setting)
 
 
@@ -126,8 +146,12 @@ def check_ids(tokenizer: "PreTrainedTokenizerBase", prompts: Sequence[Prompt], f
         )
 
 
-def _weights(folder: Path, setting: str) -> list[Path]:
-    """The files with the weights."""
+def weight_files(folder: Path, setting: str) -> list[Path]:
+    """The safetensors files with the weights of a folder.
+
+    Raises:
+        ConfigError: one is missing.
+    """
     if (index := folder / INDEX).is_file():
         _refuse_pointer(index, setting)
         try:
@@ -150,7 +174,7 @@ def _weights(folder: Path, setting: str) -> list[Path]:
 def _instead(folder: Path) -> str:
     """What lies in a folder without model.safetensors, and what to do about it."""
     if any(folder.glob("adapter_model*")):
-        return "it holds an adapter (LoRA). Merge it into its base model (merge_and_unload of peft) and save that"
+        return f"it holds an adapter (LoRA). {MERGE.format(folder)}, and give that folder"
     if pickled := sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern)):
         return (
             f"only pickled ones, such as {pickled[0]}, which can run code when they are read. Write them anew: "

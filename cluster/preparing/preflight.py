@@ -1,5 +1,6 @@
 """Everything that can be found out before Ray starts: models, rewards, memory, data, lengths."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.data import PreparedData, prepare_data
-from cluster.preparing.memory import check_memory, this_machine_memory
-from cluster.preparing.models import check_ids, check_policy, load_tokenizer
+from cluster.preparing.memory import MemoryPlan, checked_memory, this_machine_memory
+from cluster.preparing.models import check_adapter, check_ids, check_policy, load_tokenizer
 from learner.methods.choices import Need
 from rewards.programs.code import CodeSettings
 from rewards.programs.sandbox import sandbox_problem
@@ -36,9 +37,11 @@ class Prepared:
     stored: StoredGroups | None  # groups to train on that are not sampled
     max_model_len: int  # tokens of the longest prompt and response together
     positions: int  # most tokens that the model can hold
+    adapter_parameters: int  # of the adapter that is trained in place of the weights; 0 without one
     probe: tuple[int, ...]  # ids of the fixed text on which generators and learner must agree
     judge_lengths: Mapping[str, int]  # reward -> most tokens of a question to its hosted judge and the answer
     control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
+    memory: MemoryPlan | None = None  # of this machine; None is unknown, as on a cluster, which is asked later
 
 
 def prepare(config: RunConfig, memory: bool = True) -> Prepared:
@@ -52,9 +55,8 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         ConfigError: something is missing or does not fit; the message says what to do.
     """
     positions = _check_policy(config)
+    adapter = config.learner.adapter
     judge_lengths = _check_rewards(config)
-    if memory:
-        check_memory(config, this_machine_memory(config.cluster.device))
     tokenizer = load_tokenizer(Path(config.model.path))
     control = _control_tokens(config, tokenizer)
     data = prepare_data(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
@@ -65,6 +67,9 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         len(probe) + 1,
         data.stored.max_tokens if data.stored is not None else 0,
     )
+    plan = None
+    if memory and not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
+        plan = checked_memory(config, this_machine_memory(config.cluster.device), max(needed))
     return Prepared(
         config=config,
         prompts=data.prompts,
@@ -74,9 +79,11 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         stored=data.stored,
         max_model_len=max(needed),
         positions=positions,
+        adapter_parameters=check_adapter(Path(config.model.path), adapter) if adapter.rank else 0,
         probe=probe,
         judge_lengths=judge_lengths,
         control=control,
+        memory=plan,
     )
 
 

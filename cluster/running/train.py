@@ -8,7 +8,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.actors import running_actors
 from cluster.placement.description import describe
-from cluster.placement.session import ray_session, settled
+from cluster.placement.session import ray_session, settled_on_cluster
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
@@ -42,7 +42,7 @@ def _train_in(folder: Path, config: RunConfig, display: Display) -> None:
     write_config(config, folder)
     display.status("starting Ray")
     with ray_session(config) as (layout, dashboard):
-        prepared = settled(prepared, layout)
+        prepared = settled_on_cluster(prepared, layout)
         display.say(describe(prepared, layout))
         display.say(f"Ray dashboard: http://{dashboard}")
         with running_actors(prepared, layout) as actors:

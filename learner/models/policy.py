@@ -4,6 +4,7 @@ R rows of L tokens are one micro-batch, M of the tokens are wanted, H is the wid
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +13,13 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from learner.models.export import Export, plain
+from learner.models.adapter import adapt, exports, is_adapted, switched_off
+from learner.models.export import Export, whole_shape
 from learner.models.logits import body_of, matrix_logits, own_logits
 from learner.models.varlen import VARLEN, Bounds, bounds_of, is_varlen, leave_varlen, problem_of
-from learner.settings import ModelSettings
+from learner.settings import AdapterSettings, ModelSettings
 
+WHOLE = AdapterSettings()  # no adapter: the weights themselves are trained
 OUTSIDE = -1e9  # logit of a token outside the support: no probability, and no NaN in the entropy
 
 
@@ -103,6 +106,7 @@ class Policy(torch.nn.Module):
         self.head = Head(lm, logit_chunk, entropy_gradient)
         self.packs = True
         self.masks_because = ""  # why attention is by masks where varlen attention was wanted
+        self.adapted = is_adapted(lm)  # whether an adapter is trained in place of the weights
         self._source = source
 
     @property
@@ -111,15 +115,20 @@ class Policy(torch.nn.Module):
         return is_varlen(body_of(self.lm))
 
     def trainable(self) -> Iterator[torch.nn.Parameter]:
-        """What the optimizer moves: all parameters, tied ones once."""
-        return self.parameters()
+        """What the optimizer moves: all parameters, tied ones once, or the adapter's alone."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def exported(self) -> Iterator[Export]:
-        """What generators and checkpoints get: all weights under their checkpoint names, tied ones once."""
-        return (plain(name, parameter) for name, parameter in self.lm.named_parameters())
+        """What generators and checkpoints get: all weights under their checkpoint names, tied ones once, an adapter
+        merged into them."""
+        return exports(self.lm)
+
+    def as_it_was(self) -> AbstractContextManager[None]:
+        """Within it a policy with an adapter computes what it did before it was trained."""
+        return switched_off(self.lm)
 
     def reference(self) -> "Policy":
-        """The policy that KL is against: a second one, loaded from where this one was."""
+        """The policy that KL is against, as one of its own: loaded from where this one was, without an adapter."""
         if self._source is None:
             raise RuntimeError("a policy that was made in memory has no reference: load it from a folder")
         return self._source()
@@ -129,9 +138,16 @@ class Policy(torch.nn.Module):
         name = type(self.lm).__name__
         alone = f"{name} does not keep the sequences of a row apart: each has a row of its own, with padding behind it"
         scaled = f"{name} does more than multiply by its output matrix: logits come from its own forward pass"
+        trained = sum(torch.Size(whole_shape(parameter)).numel() for parameter in self.trainable())
+        adapter = f"an adapter of {trained / 1e6:.3g} million parameters is trained, the weights stay as they are"
         masked = f"{name} attends by masks (sdpa), which is slower than varlen attention: {self.masks_because}"
-        said = ((not self.packs, alone), (self.head.scales, scaled), (bool(self.masks_because), masked))
-        return tuple(sentence for holds, sentence in said if holds)
+        notes = {
+            alone: not self.packs,
+            scaled: self.head.scales,
+            masked: bool(self.masks_because),
+            adapter: self.adapted,
+        }
+        return tuple(note for note, is_so in notes.items() if is_so)
 
     def forward(
         self,
@@ -222,8 +238,8 @@ class Critic(torch.nn.Module):
             leave_varlen(self.body)
 
     def trainable(self) -> Iterator[torch.nn.Parameter]:
-        """What the optimizer moves: all parameters."""
-        return self.parameters()
+        """What the optimizer moves: all parameters, or the adapter's and the head's."""
+        return (parameter for parameter in self.parameters() if parameter.requires_grad)
 
     def forward(
         self,
@@ -238,25 +254,33 @@ class Critic(torch.nn.Module):
         return (self.head(before)[:, 0],)
 
 
-def load_policy(path: Path | str, settings: ModelSettings, logit_chunk: int, entropy_gradient: bool = False) -> Policy:
-    """Loads a Hugging Face causal-LM folder in the run's dtype."""
-    lm = _load(AutoModelForCausalLM, path, settings)
+def load_policy(
+    path: Path | str,
+    settings: ModelSettings,
+    logit_chunk: int,
+    entropy_gradient: bool = False,
+    adapter: AdapterSettings = WHOLE,
+) -> Policy:
+    """Loads a Hugging Face causal-LM folder in the run's dtype, and puts a new adapter into it where that is set."""
+    lm = _load(AutoModelForCausalLM, path, settings, adapter)
     policy = Policy(lm, logit_chunk, entropy_gradient, source=partial(load_policy, path, settings, logit_chunk))
     if settings.attention == VARLEN and not policy.one_row:
         policy.masks_because = problem_of(lm)
     return policy
 
 
-def load_critic(path: Path | str, settings: ModelSettings) -> Critic:
-    """A critic with the policy's body and a head of zeros: it expects nothing at first."""
-    return Critic(_load(AutoModel, path, settings))
+def load_critic(path: Path | str, settings: ModelSettings, adapter: AdapterSettings = WHOLE) -> Critic:
+    """A critic with the policy's body, or an adapter on it, and a head of zeros: it expects nothing at first."""
+    return Critic(_load(AutoModel, path, settings, adapter))
 
 
-def _load(kind: Any, path: Path | str, settings: ModelSettings) -> PreTrainedModel:
+def _load(kind: Any, path: Path | str, settings: ModelSettings, adapter: AdapterSettings) -> PreTrainedModel:
     model = kind.from_pretrained(path, dtype=getattr(torch, settings.dtype), local_files_only=True)  # sdpa if it can
     model.config.use_cache = False
     if settings.attention == VARLEN and not problem_of(model):
         model.set_attn_implementation(VARLEN)
     if settings.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
+    if adapter.rank:
+        adapt(model, adapter)
     return cast(PreTrainedModel, model)

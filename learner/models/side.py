@@ -19,6 +19,7 @@ from learner.engine import Engine, FrozenPolicy, in_step
 from learner.methods.choices import SideModelKind
 from learner.models.policy import load_critic, load_policy
 from learner.objective import ModelOutputs, OutcomeObjective, ValueObjective
+from learner.start import Frozen
 from learner.types import LearnerSpec, Schedule
 
 
@@ -30,7 +31,7 @@ class Surroundings:
     spec: LearnerSpec
     schedule: Schedule  # of the policy
     policy: Engine
-    start: FrozenPolicy | None  # the starting policy, where it is kept
+    start: Frozen | None  # the starting policy, where it is kept
 
     @property
     def side_schedule(self) -> Schedule:
@@ -71,16 +72,17 @@ class Reference(SideModel):
     def __init__(self, around: Surroundings) -> None:
         self._policy, self._every = around.policy, around.spec.learner.reference_every
         self._packing, self.steps = around.policy.packing, 0  # steps since it was renewed
-        kept = None if self._every else around.start
-        self._frozen = kept or FrozenPolicy(around.policy.module.reference, around.spec)
+        build = around.policy.module.reference
+        self._copy = FrozenPolicy(build, around.spec) if self._every else None
+        self._frozen: Frozen = self._copy or around.start or FrozenPolicy(build, around.spec)
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
         return logprobs_without_hidden(self._frozen, update, self._packing)
 
     def end_step(self) -> None:
         self.steps += 1
-        if self._every and self.steps >= self._every:
-            self._frozen.copy_from(self._policy)
+        if self._copy is not None and self.steps >= self._every:
+            self._copy.copy_from(self._policy)
             self.steps = 0
 
 
@@ -106,7 +108,8 @@ class Critic(SideModel):
 
     def __init__(self, around: Surroundings) -> None:
         self._clip = around.spec.algorithm.value_clip
-        self._engine = Engine(partial(load_critic, around.path, around.spec.model), around.spec, around.side_schedule)
+        build = partial(load_critic, around.path, around.spec.model, around.spec.learner.adapter)
+        self._engine = Engine(build, around.spec, around.side_schedule)
         self._engine.module.attend_as(around.policy.module)
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
@@ -148,11 +151,12 @@ SIDE_MODELS: dict[SideModelKind, type[SideModel]] = {
 def policy_engine(path: Path, spec: LearnerSpec, schedule: Schedule) -> Engine:
     """An engine over the policy in a model folder."""
     has_entropy_gradient = bool(spec.algorithm.entropy)
-    build = partial(load_policy, path, spec.model, spec.learner.logit_chunk, has_entropy_gradient)
+    learner = spec.learner
+    build = partial(load_policy, path, spec.model, learner.logit_chunk, has_entropy_gradient, learner.adapter)
     return Engine(build, spec, schedule)
 
 
-def logprobs_without_hidden(frozen: FrozenPolicy, update: UpdateBatch, packing: Packing) -> list[torch.Tensor]:
+def logprobs_without_hidden(frozen: Frozen, update: UpdateBatch, packing: Packing) -> list[torch.Tensor]:
     """Log-probabilities of the trained tokens of each micro-batch, float32[M] each, under a frozen policy; tokens that
     only the trained policy sees are left out of the context.
 
@@ -170,5 +174,5 @@ def logprobs_without_hidden(frozen: FrozenPolicy, update: UpdateBatch, packing: 
     return scatter(update.batches, gather(packed, _logprobs(frozen, packed), len(bare)), frozen.device)
 
 
-def _logprobs(frozen: FrozenPolicy, batches: Sequence[TrainBatch]) -> list[torch.Tensor]:
+def _logprobs(frozen: Frozen, batches: Sequence[TrainBatch]) -> list[torch.Tensor]:
     return [frozen.logprobs(batch) for batch in in_step(batches, frozen.device)][: len(batches)]

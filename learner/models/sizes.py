@@ -1,6 +1,6 @@
-"""What training a model takes of memory, found out on PyTorch's meta device: the model, its forward pass and its backward
-pass are run with tensors that have sizes and no contents, and what is alive at each moment is counted. A model of any
-size takes seconds and no memory, and no constant is guessed."""
+"""What training a model takes of memory, found out on PyTorch's meta device: the model, its forward pass and its
+backward pass are run with tensors that have sizes and no contents, and what is alive at each moment is counted. A model
+of any size takes seconds and no memory, and no constant is guessed."""
 
 import weakref
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedConfig
 
+from learner.models.adapter import adapt
 from learner.models.policy import Policy
 from learner.models.varlen import problem_of
+from learner.settings import AdapterSettings
 
 COUNTED = "counted"  # an attention of transformers that computes nothing
 OPERATIONS = 50_000  # at most, in both passes: a recurrence over the tokens of a row would take hours
@@ -30,7 +32,8 @@ class Passes:
 class ModelSizes:
     """What a model has, by its config.json."""
 
-    parameters: int
+    parameters: int  # of the model, without an adapter
+    trained: int  # of them, or of the adapter alone
     largest: int  # elements of the largest parameter
     layers: int
     heads: int  # of queries
@@ -56,6 +59,7 @@ class Training:
     tokens: int  # of a micro-batch
     logit_chunk: int
     entropy_gradient: bool
+    adapter: AdapterSettings
 
 
 def sizes_of(config: PreTrainedConfig, training: Training) -> ModelSizes:
@@ -72,6 +76,9 @@ def sizes_of(config: PreTrainedConfig, training: Training) -> ModelSizes:
     problem = problem_of(lm)
     if training.checkpointing:
         lm.gradient_checkpointing_enable({"use_reentrant": False})
+    if training.adapter.rank:
+        with torch.device("meta"):
+            adapt(lm, training.adapter)
     policy = Policy(lm, training.logit_chunk, training.entropy_gradient)
     try:
         lm.set_attn_implementation(COUNTED)
@@ -80,6 +87,7 @@ def sizes_of(config: PreTrainedConfig, training: Training) -> ModelSizes:
         passes = None
     return ModelSizes(
         parameters=sum(counts),
+        trained=sum(parameter.numel() for parameter in policy.trainable()),
         largest=max(counts),
         layers=_first(told, 0, "num_hidden_layers", "n_layer", "n_layers"),
         heads=heads,
@@ -144,8 +152,8 @@ class _Alive(TorchDispatchMode):
 
 
 class _Attended(torch.autograd.Function):
-    """Keeps for the backward pass what kernels of attention keep: queries, keys, values, the result, and the sum of each
-    row of the softmax."""
+    """Keeps for the backward pass what kernels of attention keep: queries, keys, values, the result, and the sum of
+    each row of the softmax."""
 
     @staticmethod
     def forward(ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
@@ -162,7 +170,7 @@ class _Attended(torch.autograd.Function):
 def _counted(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *mask: Any, **asked: Any
 ) -> tuple[torch.Tensor, None]:
-    found: Any = _Attended.apply(query, key, value)  # type: ignore[no-untyped-call]
+    found: Any = _Attended.apply(query, key, value)
     return found.transpose(1, 2), None
 
 

@@ -13,6 +13,7 @@ LAYERS = ("rewards", "actors", "learner", "cluster")
 HOMES = {
     "vllm": ("actors/rollouts/engine.py", "actors/transfer/gloo.py", "learner/weights.py"),
     "deepspeed": ("learner/",),
+    "peft": ("learner/models/adapter.py",),
     "torch": ("actors/rollouts/engine.py", "actors/transfer/", "learner/", "rewards/models/scoring.py"),
     "ray": ("actors/", "learner/", "cluster/"),
 }

@@ -57,6 +57,22 @@ WORLD = {"world": {"name": "addition"}}
         ({"data": {"chat_arguments": {"tokenize": True}}}, "winnow itself says what 'tokenize' is"),
         ({"data": {"seed": -1}}, "data.seed must be at least 0, got -1"),
         ({"data": {"rows": "9" * 30 + ":"}}, "data.rows must be start:end"),
+        (
+            {"learner": {"adapter": {"rnak": 4}}},
+            "unknown setting learner.adapter.rnak, did you mean learner.adapter.rank?",
+        ),
+        ({"learner": {"adapter": {"rank": -1}}}, "learner.adapter.rank must be at least 0, got -1"),
+        ({"learner": {"adapter": {"alpha": 0}}}, "learner.adapter.alpha must be above 0.0, got 0"),
+        (
+            {"learner": {"adapter": {"targets": "q_proj"}}},
+            'learner.adapter.targets must be "linear" or a list of names',
+        ),
+        ({"learner": {"adapter": {"targets": []}}}, 'learner.adapter.targets must be "linear" or a list of names'),
+        ({"learner": {"adapter": {"targets": 3}}}, "learner.adapter.targets must be a text, a list of texts, got 3"),
+        (
+            {"learner": {"adapter": 16}},
+            "learner.adapter: input should be a valid dictionary or instance of AdapterSettings",
+        ),
         ({"run": {"name": "a/b"}}, "run.name must be a plain folder name, got 'a/b'"),
     ],
 )
@@ -64,6 +80,15 @@ def test_a_mistake_is_named_with_its_value(tree: dict, message: str) -> None:
     with pytest.raises(ConfigError) as failure:
         config_of(WORLD | tree)
     assert message in str(failure.value)
+
+
+def test_an_adapter_is_read_from_one_line_and_from_overrides(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[world]\nname = "addition"\n[learner]\nadapter = { rank = 16, targets = ["q_proj", "v_proj"] }\n')
+    adapter = load_config(file, ["learner.adapter.alpha=8"]).learner.adapter
+    assert (adapter.rank, adapter.alpha, adapter.targets) == (16, 8.0, ("q_proj", "v_proj"))
+    assert load_config(file, ["learner.adapter.rank=0"]).learner.adapter.rank == 0
+    assert load_config(file, ["learner.adapter.targets=linear"]).learner.adapter.targets == "linear"
 
 
 def test_an_override_is_read_like_the_file(tmp_path: Path) -> None:

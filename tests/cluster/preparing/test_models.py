@@ -114,7 +114,10 @@ def end_beyond(folder: Path) -> None:
         (without("model.safetensors"), f"holds no weights: download model.safetensors, or {INDEX}"),
         (renamed("pytorch_model.bin"), "only pickled ones, such as pytorch_model.bin"),
         (renamed("consolidated.00.pth"), "only pickled ones, such as consolidated.00.pth"),
-        (renamed("adapter_model.safetensors"), "it holds an adapter (LoRA). Merge it"),
+        (
+            renamed("adapter_model.safetensors"),
+            "it holds an adapter (LoRA). Merge it into its model first: winnow merge",
+        ),
         (renamed("model-q4.gguf"), "model-q4.gguf is not how transformers names or stores them"),
         (renamed("consolidated.safetensors"), "consolidated.safetensors is not how transformers names"),
         (sharded(missing=True), "names 2 files of weights and 1 of them are not there, the first is model-00002-of"),

@@ -10,6 +10,8 @@ from actors.data.world import ALPHABET, write_addition
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
+from cluster.placement.description import describe
+from cluster.placement.layout import plan_layout
 from cluster.preparing.folders import make_run_folder
 from cluster.preparing.preflight import prepare
 from learner.models.tiny import write_tiny_model
@@ -48,12 +50,34 @@ def test_prompts_are_tokenized_and_the_context_is_sized_before_anything_starts(w
         ({"rollout": {"max_new_tokens": 4096}}, "must be below the model's 2048 positions, got 4096"),
         ({"rollout": {"max_new_tokens": 2046}}, "longer than the 2 tokens that leave room for a response"),
         ({"warmup": {"updates": 1, "path": "/none.jsonl"}}, "there is no data file /none.jsonl"),
+        (
+            {"learner": {"adapter": {"rank": 2, "targets": ["c_attn"]}}},
+            "Qwen2ForCausalLM has no linear layer 'c_attn' that an adapter can go into. It has q_proj, k_proj, ",
+        ),
     ],
 )
 def test_what_is_missing_or_does_not_fit_is_named(world: Path, sections: dict, message: str) -> None:
     with pytest.raises(ConfigError) as failure:
         prepare(config(world, **sections))
     assert message in str(failure.value)
+
+
+def test_a_plan_says_what_an_adapter_trains_and_what_is_sent(world: Path) -> None:
+    def planned(**learner: object) -> str:
+        prepared = prepare(config(world, learner=learner))
+        return describe(prepared, plan_layout(prepared.config.cluster, on_gpu=False))
+
+    assert "adapter" not in planned()
+    told = planned(adapter={"rank": 8})
+    # rank times the sum of both sides: of four matrices of 160 x 160 and three of 160 x 480 in each of 4 blocks
+    assert (
+        f"rank 8 in all linear layers but the head is trained, {8 * 4 * (4 * 320 + 3 * 640) / 1e6:.3g} million" in told
+    )
+    assert "generators get whole weights with the adapter merged, checkpoints hold the adapter alone" in told
+    assert "learner.lr = 1e-06 suits whole weights, an adapter takes about ten times as much" in told
+    told = planned(adapter={"rank": 8, "targets": ["q_proj", "o_proj"]}, lr=1e-5)
+    assert f"rank 8 in q_proj, o_proj is trained, {8 * 4 * 2 * 320 / 1e6:.3g} million parameters" in told
+    assert "ten times" not in told
 
 
 def test_worked_answers_whose_prompts_no_template_takes_are_named(world: Path, tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""A cluster that is described and not there, so that a run can be laid out and checked before anybody rents it."""
+
+import re
+from dataclasses import dataclass
+
+from cluster.config.errors import ConfigError
+from cluster.placement.layout import Nodes
+from cluster.preparing.memory import GPU, Memory
+
+FORM = re.compile(r"(?:(?P<nodes>\d+)x)?(?P<gpus>\d+)x(?P<gib>\d+(?:\.\d+)?)(?:,cpus=(?P<cpus>\d+))?")
+CPUS_EACH = 16  # for each GPU, where nobody says how many a node has
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImaginedCluster:
+    """Nodes that are all alike.
+
+    Example: "8x8x80,cpus=192" is 8 nodes with 8 GPUs of 80 GiB and 192 CPUs each, "8x80" one node with 8 GPUs of 80 GiB
+    and 128 CPUs.
+    """
+
+    nodes: int
+    gpus: int  # of a node
+    gib: float  # memory of a GPU
+    cpus: int  # of a node
+
+    @classmethod
+    def of(cls, text: str) -> "ImaginedCluster":
+        """The cluster that a text describes.
+
+        Raises:
+            ConfigError: it describes none.
+        """
+        found = FORM.fullmatch(text.replace(" ", ""))
+        if found is None or "0" in (found["nodes"], found["gpus"], found["gib"], found["cpus"]):
+            raise ConfigError(
+                f"--on takes NODESxGPUSxGIB, such as 8x8x80 for 8 nodes with 8 GPUs of 80 GiB each, GPUSxGIB for one "
+                f"node, and behind that ,cpus=N for the CPUs of a node, got {text!r}"
+            )
+        gpus = int(found["gpus"])
+        return cls(
+            nodes=int(found["nodes"] or 1),
+            gpus=gpus,
+            gib=float(found["gib"]),
+            cpus=int(found["cpus"] or CPUS_EACH * gpus),
+        )
+
+    @property
+    def resources(self) -> Nodes:
+        """In the words in which layouts are made."""
+        return {f"node {number}": {"CPU": float(self.cpus), "GPU": float(self.gpus)} for number in range(self.nodes)}
+
+    @property
+    def memory(self) -> Memory:
+        """Of each GPU."""
+        return Memory(where=GPU, size=int(self.gib * 2**30))
+
+    def __str__(self) -> str:
+        return f"{self.nodes} nodes with {self.gpus} GPUs of {self.gib:g} GiB and {self.cpus} CPUs each"

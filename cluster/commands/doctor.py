@@ -29,12 +29,13 @@ def examine(subject: Subject, as_json: bool) -> bool:
         as_json: a line of JSON for each check, for machines to read.
     """
     lanes = ((*LIGHT, *([RUN] if subject.run_file else [])), HEAVY)
-    states = []
+    states, more = [], []
     for looked in _with_patience(look(lanes, subject, TOTAL_SECONDS)):
         say(json.dumps(asdict(looked)) if as_json else shown(looked, width_of_the_terminal()))
         states.append(looked.finding.state)
+        more.append(looked.finding.more)
     if not as_json:
-        say(conclusion(states, subject.visible))
+        say("\n\n".join([conclusion(states, subject.visible), *filter(None, more)]))
     return State.WRONG not in states
 
 
@@ -57,7 +58,7 @@ def shown(looked: Looked, width: int) -> str:
     lines = _broken(first, finding.said, width)
     if finding.remedy:
         lines += _broken(" " * len(first) + "-> ", finding.remedy, width)
-    return "\n".join([*lines, *(["", finding.more] if finding.more else [])])
+    return "\n".join(lines)
 
 
 def _broken(first: str, text: str, width: int) -> list[str]:

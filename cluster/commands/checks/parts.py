@@ -56,10 +56,10 @@ def examine_ray(subject: Subject, told: Told) -> Finding:
 
 def examine_computing(subject: Subject, told: Told) -> Finding:
     """torch on the GPU, by a product in bfloat16."""
-    from learner.checks.numerics import cuda_problem, multiply
-
     if not subject.visible:
         return skipped("no GPU")
+    from learner.checks.numerics import cuda_problem, multiply
+
     if problem := cuda_problem():
         return wrong(f"torch cannot use the GPU: {problem}", "make env PROFILE=gpu; a newer driver where it says so")
     found = multiply("cuda")
@@ -71,11 +71,11 @@ def examine_computing(subject: Subject, told: Told) -> Finding:
 
 def examine_attention(subject: Subject, told: Told) -> Finding:
     """Varlen attention, which runs in bfloat16 take, against masks."""
+    if not subject.visible:
+        return skipped("no GPU: runs on the CPU attend by masks")
     from learner.checks.attention import QUICK, attend
     from learner.models.varlen import CannotAttend
 
-    if not subject.visible:
-        return skipped("no GPU: runs on the CPU attend by masks")
     remedy = 'set model.attention = "sdpa", which is slower and takes more memory'
     try:
         found = attend("cuda", QUICK)
@@ -89,10 +89,10 @@ def examine_attention(subject: Subject, told: Told) -> Finding:
 
 def examine_nccl(subject: Subject, told: Told) -> Finding:
     """NCCL between all visible GPUs, by sums that are exact and by broadcasts."""
-    from learner.checks.links import Unreachable, link
-
     if not subject.visible:
         return skipped("no GPU: runs on the CPU use gloo")
+    from learner.checks.links import Unreachable, link
+
     ranks = subject.visible
     told(f"{ranks} processes meet over NCCL")
     try:
@@ -115,10 +115,10 @@ def examine_nccl(subject: Subject, told: Told) -> Finding:
 
 def examine_ipc(subject: Subject, told: Told) -> Finding:
     """Memory of a GPU that two processes share, which `cluster.colocate` needs."""
-    from learner.checks.links import Unreachable, share
-
     if not subject.visible:
         return skipped("no GPU")
+    from learner.checks.links import Unreachable, share
+
     remedy = "cluster.colocate does not work here; in a container give both processes one PID name space and --ipc=host"
     try:
         same = share("cuda", SHARED_MIB, 40.0)

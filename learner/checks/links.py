@@ -153,7 +153,8 @@ def in_processes(function: Callable[..., None], asked: list[tuple[Any, ...]], se
     try:
         for number, arguments in enumerate(asked):
             here, there = context.Pipe(duplex=False)
-            process = context.Process(target=function, args=(there, *arguments), name=f"rank {number}", daemon=True)
+            asked_of = (there, function, *arguments)
+            process = context.Process(target=_told, args=asked_of, name=f"rank {number}", daemon=True)
             process.start()
             there.close()
             lines.append(here)
@@ -166,11 +167,30 @@ def in_processes(function: Callable[..., None], asked: list[tuple[Any, ...]], se
             process.join()
 
 
+def _told(line: Connection, function: Callable[..., None], *arguments: Any) -> None:
+    """The main function of every process: what torch, NCCL or the network refuse is sent instead of an answer."""
+    try:
+        function(line, *arguments)
+    except (RuntimeError, OSError, ValueError) as failure:
+        lines = str(failure).splitlines() or [type(failure).__name__]
+        line.send(_Failure(said=" ... ".join(dict.fromkeys((lines[0], lines[-1])))))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """Why a process has no answer."""
+
+    said: str
+
+
 def _answer(line: Connection, process: Any, deadline: float, seconds: float) -> Any:
     try:
         if line.poll(max(0.0, deadline - time.monotonic())):
-            return line.recv()
+            found = line.recv()
+            if isinstance(found, _Failure):
+                raise Unreachable(f"{process.name}: {found.said}")
+            return found
     except EOFError:
-        process.join(5.0)
+        process.join(max(1.0, deadline - time.monotonic()))
         raise Unreachable(f"{process.name} ended with status {process.exitcode} before it said anything") from None
     raise Unreachable(f"{process.name} has not answered within {seconds:g} s")

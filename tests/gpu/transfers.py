@@ -17,7 +17,7 @@ from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from actors.transfer.stores import LOOPBACK
 
 ROUNDS = 3
-LIMIT = 60.0  # seconds for a call of the receiver
+LIMIT = 120.0  # seconds for a call of the receiver
 ENDS_AT = 2  # the call of an update at which a receiver that is to die does
 
 

@@ -64,6 +64,12 @@ ONE_GPU = (
         body="digests.measure",
         seconds=60,
     ),
+    Trial(
+        name="passes",
+        about="memory of forward and backward passes of 1.5B and 7B models against what is counted; their speed",
+        body="passes.measure",
+        seconds=240,
+    ),
     Trial(name="links", about="NCCL with one rank", body="several.links", seconds=100, needs=("torch",)),
     Trial(
         name="shared memory",

@@ -29,6 +29,7 @@ from learner.types import LearnerSpec, Place, Schedule
 
 SEQUENCES, TOKENS = 64, 48  # each sequence is a micro-batch of its own
 LR, DECAY, BETAS, EPSILON = 1e-3, 0.01, (0.9, 0.98), 1e-8
+LIMIT = 600.0  # seconds for the ranks of one variant
 FLOAT32_ERROR = 1e-4  # of a gradient in float32 against another sum of the same numbers
 ROOM = 1.5  # times the error of bfloat16 itself, which is measured
 STEP_ERROR = 0.02  # of an update's size: float32 weights of some tenths resolve 1e-3 to 1e-5 of it and more
@@ -83,9 +84,9 @@ def measure(device: str, ranks: int = 1, variants: Sequence[Variant] = VARIANTS)
         for variant in variants:
             door = listen(LOOPBACK)
             port = port_of(door)
-            store = open_store(LOOPBACK, port, ranks + 1, 240.0, door)
+            store = open_store(LOOPBACK, port, ranks + 1, LIMIT, door)
             asked = [(rank, ranks, port, device, folder, variant) for rank in range(ranks)]
-            found: Updated = in_processes(_rank, asked, 240.0)[0]
+            found: Updated = in_processes(_rank, asked, LIMIT)[0]
             del store
             off, step = error(found.gradient, wanted), step_error(found)
             figures |= {f"gradient_{variant.name}": off, f"step_{variant.name}": step}

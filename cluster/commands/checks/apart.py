@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.commands.checks.types import Check, Finding, State, Subject, note, wrong
+from cluster.reporting.logs import LOGGER
 
 ROOT = Path(__file__).parents[3]
 LAST_LINES = 3  # of what a check printed, where it ended without an answer
@@ -118,6 +119,7 @@ class _Running:
         if self._finding is not None or self._ended:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(GRACE)
+        LOGGER.debug("the check of %s printed:\n%s", self._check.name, self._all_printed())
         if self._finding is None:
             self._finding = self._unanswered(taken, self._process.poll())
         self.end()
@@ -133,9 +135,11 @@ class _Running:
 
     def _last(self) -> str:
         """What it printed last, in one line."""
-        printed = os.pread(self._printed, os.fstat(self._printed).st_size, 0).decode(errors="replace")
-        lines = [line.strip() for line in printed.splitlines() if line.strip()]
+        lines = [line.strip() for line in self._all_printed().splitlines() if line.strip()]
         return f"it printed last: {' / '.join(lines[-LAST_LINES:])}" if lines else "it printed nothing"
+
+    def _all_printed(self) -> str:
+        return os.pread(self._printed, os.fstat(self._printed).st_size, 0).decode(errors="replace")
 
     def end(self) -> None:
         """Kills it and all below it."""

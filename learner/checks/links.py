@@ -171,7 +171,7 @@ def _told(line: Connection, function: Callable[..., None], *arguments: Any) -> N
     """The main function of every process: what torch, NCCL or the network refuse is sent instead of an answer."""
     try:
         function(line, *arguments)
-    except (RuntimeError, OSError, ValueError) as failure:
+    except (AssertionError, RuntimeError, OSError, ValueError) as failure:
         lines = str(failure).splitlines() or [type(failure).__name__]
         line.send(_Failure(said=" ... ".join(dict.fromkeys((lines[0], lines[-1])))))
 

@@ -24,7 +24,7 @@ from cluster.reporting.logs import LOGGER
 
 ROOT = Path(__file__).parents[3]
 LAST_LINES = 3  # of what a check printed, where it ended without an answer
-GRACE = 3.0  # seconds that a process gets to end by itself after its answer, and one to be gone that was killed
+GRACE = 10.0  # seconds that a process gets to end by itself after its answer, and one to be gone that was killed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +127,7 @@ class _Running:
 
     def _unanswered(self, taken: float, status: int | None) -> Finding:
         if self._ended:
-            return wrong(f"failed with status {status}", self._last())
+            return wrong("failed" + (f" with status {status}" if status is not None else ""), self._last())
         where = f" while {self._doing}" if self._doing else ""
         if self._cut:
             return note(f"was killed{where} after {taken:.0f} s, as the time of all checks is over", "call it again")

@@ -49,6 +49,7 @@ def _building_problem(compiler: str, headers: str) -> str:
     if built.returncode == 0:
         return ""
     said = next((line for line in built.stderr.splitlines() if "error" in line), built.stderr.strip()[:200])
+    said = said or f"its exit status is {built.returncode}"
     return f"{compiler} builds no module of Python ({said}): apt install gcc libc6-dev"
 
 
@@ -95,7 +96,10 @@ def examine_disk(subject: Subject, told: Told) -> Finding:
             tried.write(bytes(MIB))
             tried.flush()
     except OSError as failure:
-        return wrong(f"cannot write to {folder}: {failure.strerror}", "set run.folder to a folder that can be written")
+        return wrong(
+            f"cannot write to {folder}: {failure.strerror}",
+            "set run.folder to a folder that can be written and has room",
+        )
     free, scratch = shutil.disk_usage(folder).free, shutil.disk_usage(subject.scratch)
     said = f"{_gib(free)} free in {folder}, {_gib(scratch.free)} in {subject.scratch}"
     if free < DISK_LEAST:
@@ -117,7 +121,8 @@ def examine_files(subject: Subject, told: Told) -> Finding:
     said = f"{_count(soft)} open files, {_count(processes)} processes"
     if soft != resource.RLIM_INFINITY and soft < FILES_LEAST:
         most = FILES_WANTED if hard == resource.RLIM_INFINITY else min(hard, FILES_WANTED)
-        remedy = f"ulimit -n {most}, or LimitNOFILE of the service"
+        remedy = f"ulimit -n {most}" if most > soft else "the hard limit is as low: ask who runs the machine"
+        remedy += f"; LimitNOFILE of a service, or --ulimit nofile={FILES_WANTED} of a container"
         return note(f"{said}: Ray's actors open some tens each", remedy)
     if processes != resource.RLIM_INFINITY and processes < FILES_LEAST:
         return note(f"{said}: engines and Ray start hundreds of threads", "ulimit -u 65536")

@@ -73,6 +73,8 @@ def examine_attention(subject: Subject, told: Told) -> Finding:
     """Varlen attention, which runs in bfloat16 take, against masks."""
     if not subject.visible:
         return skipped("no GPU: runs on the CPU attend by masks")
+    if why := _lost_to_torch():
+        return skipped(why)
     from learner.checks.attention import QUICK, attend
     from learner.models.varlen import CannotAttend
 
@@ -91,6 +93,8 @@ def examine_nccl(subject: Subject, told: Told) -> Finding:
     """NCCL between all visible GPUs, by sums that are exact and by broadcasts."""
     if not subject.visible:
         return skipped("no GPU: runs on the CPU use gloo")
+    if why := _lost_to_torch():
+        return skipped(why)
     from learner.checks.links import Unreachable, link
 
     ranks = subject.visible
@@ -117,6 +121,8 @@ def examine_ipc(subject: Subject, told: Told) -> Finding:
     """Memory of a GPU that two processes share, which `cluster.colocate` needs."""
     if not subject.visible:
         return skipped("no GPU")
+    if why := _lost_to_torch():
+        return skipped(why)
     from learner.checks.links import Unreachable, share
 
     remedy = "cluster.colocate does not work here; in a container give both processes one PID name space and --ipc=host"
@@ -132,6 +138,8 @@ def examine_ipc(subject: Subject, told: Told) -> Finding:
 def examine_agreement(subject: Subject, told: Told) -> Finding:
     """A real engine and a real policy, asked about the same text."""
     os.environ.update(environment_of_engines(subject, "float32"))
+    if subject.visible and (why := _lost_to_torch()):
+        return skipped(why)
     from actors.errors import EngineDied
     from learner.checks.agreement import agree_in
 
@@ -175,6 +183,13 @@ def environment_of_engines(subject: Subject, dtype: str) -> dict[str, str]:
 
 def _answer() -> int:
     return os.getpid()
+
+
+def _lost_to_torch() -> str:
+    """Why there is nothing to try on GPUs that are there; "" where torch can use them."""
+    from learner.checks.numerics import cuda_problem
+
+    return "torch cannot use the GPU, see computing" if cuda_problem() else ""
 
 
 def _first(failure: BaseException) -> str:

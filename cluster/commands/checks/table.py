@@ -27,13 +27,13 @@ TOTAL_SECONDS = 115.0  # for all checks together
 
 LIGHT = (
     Check(name="packages", seconds=30, examine=examine_packages),
-    Check(name="compiler", seconds=30, examine=examine_compiler),
+    Check(name="compiler", seconds=60, examine=examine_compiler),
     Check(name="sandbox", seconds=40, examine=examine_sandbox),
     Check(name="shared memory", seconds=20, examine=examine_shared_memory),
     Check(name="memory", seconds=20, examine=examine_memory),
     Check(name="disk", seconds=30, examine=examine_disk),
     Check(name="limits", seconds=20, examine=examine_files),
-    Check(name="GPUs", seconds=30, examine=examine_gpus),
+    Check(name="GPUs", seconds=60, examine=examine_gpus),
     Check(name="meeting", seconds=40, examine=examine_meeting),
     Check(name="Ray", seconds=60, examine=examine_ray),
 )

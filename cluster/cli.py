@@ -333,7 +333,7 @@ def _train(options: argparse.Namespace) -> int:
     demand_token(config.cluster.address)
     from cluster.running.train import train
 
-    say(_where_to_look(train(config)))
+    say(_where_to_look(train(config), adapted=config.learner.adapter.rank > 0))
     return 0
 
 
@@ -375,7 +375,8 @@ def _shadowed(others: Sequence[Path]) -> str:
     )
 
 
-def _where_to_look(folder: Path) -> str:
+def _where_to_look(folder: Path, adapted: bool) -> str:
+    how = "adapters: peft, or winnow merge" if adapted else "from_pretrained"
     return "\n".join(
         [
             f"done: {folder}",
@@ -383,7 +384,7 @@ def _where_to_look(folder: Path) -> str:
             f"  metrics       {folder / 'metrics.jsonl'}",
             f"  curves        tensorboard --logdir {folder / 'tensorboard'}",
             f"  every response, its verdict and why   {folder / 'trajectories'} (Parquet)",
-            f"  the model     {folder / 'checkpoints'} (from_pretrained)",
+            f"  the model     {folder / 'checkpoints'} ({how})",
         ]
     )
 

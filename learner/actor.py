@@ -37,8 +37,8 @@ class LearnerRank:
     1. `address` of rank 0, then `join`, once.
     2. `open_warm_up`, then `warm_up` as often as wanted; or `open_training`, then `restore` where a run goes on, then
        for each step `prepare` and `train`. `prepare` of the next step may run beside `publish`.
-    3. In an open session, between other calls: `publish`, `probe`, `save_checkpoint`, `free_cache`, and in training
-       `save`.
+    3. In an open session, between other calls: `publish`, `probe`, `save_checkpoint`, `finish_checkpoint`,
+       `free_cache`, and in training `save`.
     4. `close_session`; opening closes what is open.
 
     Raises:
@@ -119,8 +119,12 @@ class LearnerRank:
         return self._published().probe(tokens)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Writes the policy as a Hugging Face folder."""
+        """Starts to write the policy as a Hugging Face folder."""
         self._published().save_checkpoint(folder)
+
+    def finish_checkpoint(self) -> None:
+        """Waits until the last folder is whole."""
+        self._published().finish_checkpoint()
 
     def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPU, for the engine that shares it."""

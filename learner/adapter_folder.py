@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from learner.checkpoint import mark_complete
+from learner.checkpoint import SHARD_BYTES, header_of, mark_complete, plan_shards, shard_file, write_index
 from learner.engine import Engine
 from learner.models.adapter import CONFIG, PREFIX, WEIGHTS, adapter_parameters, merged, write_adapter_config
-from learner.shards import write_weights
 
 # Settings of peft's with which a layer computes something else than with W + (alpha / rank) B A.
 OTHER_KINDS = (
@@ -130,16 +130,21 @@ def check_merge(adapter: AdapterFolder, files: Sequence[Path]) -> None:
         pass
 
 
-def write_merged(adapter: AdapterFolder, files: Sequence[Path], out: Path) -> None:
+def write_merged(adapter: AdapterFolder, files: Sequence[Path], out: Path, shard_bytes: int = SHARD_BYTES) -> None:
     """Writes the weights in these safetensors files into the folder `out`, each in its own dtype, the adapter merged
     into those that it belongs to. No more than a shard is in memory.
 
     Raises:
         UnfitAdapter: see `check_merge`; nothing is written then.
     """
-    sizes = {name: size for file in files for name, size in _sizes(file).items()}
+    places = {name: place for file in files for name, place in header_of(file).items()}
     with _opened(adapter, files) as weights:
-        write_weights(out, [sizes[name] for name in weights.readers], weights.tensors())
+        names, tensors = list(weights.readers), weights.tensors()
+        shards = plan_shards(names, [places[name][1] - places[name][0] for name in names], shard_bytes)
+        for number, count in enumerate(shards):
+            shard = {name: tensor.contiguous() for name, tensor in islice(tensors, count)}
+            save_file(shard, out / shard_file(number, len(shards)), metadata={"format": "pt"})
+    write_index(out)
     mark_complete(out)
 
 
@@ -172,14 +177,6 @@ def _opened(adapter: AdapterFolder, files: Sequence[Path]) -> Iterator[_Weights]
         for name, pair in pairs.items():
             _check_shape(name, readers[name], [halves.get_slice(half).get_shape() for half in pair], adapter)
         yield _Weights(adapter=adapter, halves=halves, readers=readers, pairs=pairs)
-
-
-def _sizes(file: Path) -> dict[str, int]:
-    """Bytes of each tensor of a safetensors file, by its header."""
-    with file.open("rb") as weights:
-        header = json.loads(weights.read(int.from_bytes(weights.read(8), "little")))
-    header.pop("__metadata__", None)
-    return {name: tensor["data_offsets"][1] - tensor["data_offsets"][0] for name, tensor in header.items()}
 
 
 def _matrix_of(layer: str, names: Container[str], adapter: AdapterFolder) -> str:

@@ -50,7 +50,11 @@ class Learner(Protocol):
         """Log-probabilities of the tokens of a fixed text but the first, at temperature 1."""
 
     async def save_checkpoint(self, folder: Path) -> None:
-        """Writes the policy as a Hugging Face folder."""
+        """Starts to write the policy as a Hugging Face folder; training may go on meanwhile. It waits for an earlier
+        folder, and raises what that one failed with."""
+
+    async def finish_checkpoint(self) -> None:
+        """Waits until the last folder is whole, which its marker says; raises what it failed with."""
 
     async def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
@@ -134,8 +138,13 @@ class LearnerClient:
         return logprobs
 
     async def save_checkpoint(self, folder: Path) -> None:
-        """Writes the policy as a Hugging Face folder."""
+        """Starts to write the policy as a Hugging Face folder; training may go on meanwhile. It waits for an earlier
+        folder, and raises what that one failed with."""
         await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER)
+
+    async def finish_checkpoint(self) -> None:
+        """Waits until the last folder is whole, which its marker says; raises what it failed with."""
+        await answers([rank.finish_checkpoint.remote() for rank in self._ranks], LEARNER)
 
     async def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""

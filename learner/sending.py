@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import ray
 import torch
 from ray.exceptions import RayActorError, RayError
+from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
 from vllm.distributed.utils import StatelessProcessGroup
 from vllm.distributed.weight_transfer.base import (
     TrainerInitInfo,
@@ -270,6 +271,7 @@ class NcclTrainerEngine(NCCLTrainerWeightTransferEngine):
     """vLLM's sender over NCCL, with a group that meets within a timeout and can be aborted from another thread."""
 
     init_info_cls = NcclTrainerInitInfo
+    model_update_group: PyNcclCommunicator | None  # vLLM's
 
     @classmethod
     def trainer_init(

@@ -12,7 +12,7 @@ from learner.adapter_folder import save_adapter
 from learner.batches.packing import Packing
 from learner.batches.types import RankPlan, TrainBatch, UpdateBatch
 from learner.batches.updates import update_batches
-from learner.checkpoint import save_checkpoint
+from learner.checkpoint import Checkpoints
 from learner.engine import Engine
 from learner.methods.choices import Aggregation
 from learner.models.side import policy_engine
@@ -39,6 +39,7 @@ class Published:
         self._policy, self._path = policy, path
         self._saves_adapter = policy.module.adapted and not merges
         self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
+        self._checkpoints = Checkpoints(policy, tokenizer=path, dtype=self._dtype)
         self._sync = WeightSync(policy, self._dtype, place)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
@@ -50,15 +51,21 @@ class Published:
         return self._policy.probe(tokens)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Writes a Hugging Face folder, or where an adapter alone is trained an adapter folder."""
+        """Starts to write a Hugging Face folder, and the policy may be trained meanwhile; or where an adapter alone is
+        trained, writes an adapter folder."""
         if self._saves_adapter:
             save_adapter(self._policy, folder, base=self._path, dtype=self._dtype)
         else:
-            save_checkpoint(self._policy, folder, tokenizer=self._path, dtype=self._dtype)
+            self._checkpoints.save(folder)
+
+    def finish_checkpoint(self) -> None:
+        """Waits until the last folder is whole."""
+        self._checkpoints.finish()
 
     def close(self) -> None:
-        """Leaves the transfer group."""
+        """Leaves the transfer group, and waits until the last folder is whole."""
         self._sync.close()
+        self._checkpoints.close()
 
 
 class WarmUpSession:

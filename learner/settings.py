@@ -88,7 +88,7 @@ class LearnerSettings(Section):
     # ones, "weights" the weights too, with zero_stage = 3. It saves memory of the GPU and makes an update slower.
     offload: Literal["", "optimizer", "weights"] = ""
     # Whether the metric kl_start is measured, for which the starting policy stays in memory; unset: where that costs no
-    # memory of a GPU, on the CPU and where the algorithm keeps that policy anyway.
+    # memory of a GPU: on the CPU, with an adapter, and where the algorithm keeps that policy anyway.
     drift: bool | None = None
     side_lr: Annotated[float, Field(gt=0)] = 1e-5  # of the critic or the process-reward model, where there is one
     tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
@@ -97,7 +97,8 @@ class LearnerSettings(Section):
 
     def on_device(self, on_gpu: bool) -> Self:
         """The settings with `drift` settled."""
-        return self if self.drift is not None else self.model_copy(update={"drift": not on_gpu})
+        drift = self.drift if self.drift is not None else not on_gpu or self.adapter.rank > 0
+        return self.model_copy(update={"drift": drift})
 
     @model_validator(mode="after")
     def _is_an_algorithm(self) -> Self:

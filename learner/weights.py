@@ -1,5 +1,5 @@
-"""The sending side of weight synchronisation: one source of whole tensors out of ZeRO shards for every back end, and the
-round trip of one version. The senders are in `learner/sending.py`.
+"""The sending side of weight synchronisation: one source of whole tensors out of ZeRO shards for every back end, and
+the round trip of one version. The senders are in `learner/sending.py`.
 """
 
 import time
@@ -145,10 +145,15 @@ class WeightSync:
 
     def _lost_on(self, way: _Way, failure: Exception | None) -> tuple[LostReceiver, ...]:
         """The receivers that were lost in a send; after a failure the way is no more."""
-        if failure is None and not way.client.was_cut:
+        was_cut = way.client.was_cut
+        if failure is None and not was_cut:
             return ()
         try:
             return way.client.settle()
+        except RuntimeError:
+            if failure is None or was_cut:
+                raise
+            return ()  # the receivers only say that nothing came any more: what failed is this rank
         finally:
             self.close()
 

@@ -84,6 +84,9 @@ class LocalLearner:
         (folder / MARKER).touch()
         self.checkpoints.append(folder)
 
+    async def finish_checkpoint(self) -> None:
+        self._needs("", "finish_checkpoint")
+
     async def free_cache(self) -> None:
         self.calls.append("free_cache")
 

@@ -95,5 +95,5 @@ def metrics_of(folder: Path) -> list[dict[str, Any]]:
 
 def responses_of(folder: Path) -> list[dict[str, Any]]:
     """Every graded response of a run, by step."""
-    files = sorted(folder.glob("trajectories/*/groups.parquet"))
+    files = sorted(folder.glob("trajectories/*/groups*.parquet"))
     return [row for file in files for row in pq.read_table(file).to_pylist()]

@@ -17,7 +17,8 @@ class Verifier:
         that of the scorer actor of each reward whose model has a GPU of its own."""
         self._busy_seconds = 0.0
         hosted: dict[str, Remote] = {name: partial(ask_judge, judges) for name in judges}
-        hosted |= {name: partial(ask_scorer, scorers) for name in scorers or {}}
+        if scorers:
+            hosted |= {name: partial(ask_scorer, scorers) for name in scorers}
         self._grader = Grader(hosted)
 
     def grade(self, questions: list[Question]) -> list[Verdict]:

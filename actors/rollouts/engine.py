@@ -6,10 +6,11 @@ Nothing here knows of prompts, rewards, groups or conversations. Order of calls 
 `give_up_weight_update`, and again from the connection on.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 import numpy as np
 from vllm import SamplingParams
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+LOOK_SECONDS = 1.0  # between two looks at whether the engine's process is still there, while it is asked something
 UNSYNCED = "default"  # vLLM's name for the version of weights that no sync brought
 FIRST = -1  # vLLM's priority of the probe: before all responses, which have 0
 PAUSES = {"continue": "keep", "keep": "keep", "finish": "wait"}  # sync.in_flight -> vLLM's way to pause
@@ -44,17 +46,30 @@ CPU_BATCH = 4096  # tokens of one forward pass on the CPU, at least
 REST_TRIES = 3  # to give memory back, which vLLM refuses while it has not noted that a request was given up
 
 
-def _asks_the_engine(method: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
-    """The method, raising EngineDied, which can be unpickled without vLLM, where the engine's own process has ended."""
+def _asks_the_engine(
+    method: Callable[Concatenate["Engine", P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Engine", P], Coroutine[Any, Any, T]]:
+    """The method, raising EngineDied, which can be unpickled without vLLM, where the engine's own process has ended;
+    vLLM itself does not answer a call that was on its way then."""
 
     @wraps(method)
-    async def asking(*args: P.args, **kwargs: P.kwargs) -> T:
+    async def asking(self: "Engine", *args: P.args, **kwargs: P.kwargs) -> T:
+        asked = asyncio.ensure_future(method(self, *args, **kwargs))
         try:
-            return await method(*args, **kwargs)
+            while not (await asyncio.wait({asked}, timeout=LOOK_SECONDS))[0]:
+                if self.dead:
+                    raise EngineDeadError
+            return asked.result()
         except EngineDeadError:
-            raise EngineDied(with_last_lines("the process of vLLM's engine has ended")) from None
+            raise _death() from None
+        finally:
+            asked.cancel()
 
     return asking
+
+
+def _death() -> EngineDied:
+    return EngineDied(with_last_lines("the process of vLLM's engine has ended"))
 
 
 class Engine:
@@ -71,6 +86,11 @@ class Engine:
         self._gives_memory_back, self._resting = spec.rests and not spec.on_cpu, False
         self._llm = start(engine_arguments(spec))
         self.tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())  # what vLLM's own type stands for
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine's own process has ended."""
+        return self._llm.errored
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
         """Samples `sampling.completions` completions of one prompt; a cancelled call ends the request in the engine.
@@ -200,10 +220,12 @@ class Engine:
         """Ends the engine's processes; nothing can be asked of it after that."""
         self._llm.shutdown()
 
-    @_asks_the_engine
     async def _run(self, tokens: list[int], params: SamplingParams) -> RequestOutput:
         stream = self._llm.generate(self._prompt(tokens), params, request_id=self._next_id())
-        outputs = [output async for output in stream]
+        try:
+            outputs = [output async for output in stream]
+        except EngineDeadError:
+            raise _death() from None
         return outputs[-1]
 
     def _prompt(self, tokens: list[int]) -> TokensPrompt:

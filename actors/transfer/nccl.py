@@ -107,6 +107,11 @@ class NcclReceiver(NCCLWeightTransferEngine):
     """Receives over NCCL, and never waits for ever."""
 
     init_info_cls = NcclInitInfo
+    model: Any  # vLLM's, as are the following; what stands in for it while weights come has no other methods
+    packed: bool
+    packed_buffer_size_bytes: int
+    packed_num_buffers: int
+    model_update_group: PyNcclCommunicator | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -139,7 +144,7 @@ class NcclReceiver(NCCLWeightTransferEngine):
         assert group is not None
         meeting = group.group
         assert isinstance(meeting, StatelessProcessGroup)
-        model, self.model = self.model, self._arrivals  # type: ignore[assignment]  # it has what a receive asks for
+        model, self.model = self.model, self._arrivals
         try:
             with Watch(meeting.store, group.destroy, self._seconds) as watch:
                 super().receive_weights(update_info)
@@ -157,6 +162,8 @@ class NcclReceiver(NCCLWeightTransferEngine):
 class IpcReceiver(IPCWeightTransferEngine):
     """Receives through shared memory of a GPU."""
 
+    model: Any  # vLLM's
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._arrivals = Arrivals(self.model)
@@ -168,7 +175,7 @@ class IpcReceiver(IPCWeightTransferEngine):
 
     def receive_weights(self, update_info: IPCWeightTransferUpdateInfo) -> None:
         """Loads one part of the weights."""
-        model, self.model = self.model, self._arrivals  # type: ignore[assignment]  # it has what a receive asks for
+        model, self.model = self.model, self._arrivals
         try:
             super().receive_weights(update_info)
         finally:

@@ -53,10 +53,10 @@ def plan_on(config: RunConfig, place: ImaginedCluster) -> str:
     prompt = min(PROMPT_TOKENS, room)
     memory = checked_memory(config, place.memory, prompt + longest)
     lines = [
-        f"on {place}, which are not looked at",
+        f"on {place}; nothing of it is looked at",
         f"prompts are not read: {prompt} tokens are counted for each, and {longest} for its response",
         *run_lines(config, layout),
-        *layout_lines(layout),
+        *layout_lines(config, layout),
         *memory_lines(memory, config),
     ]
     return "\n".join(lines)

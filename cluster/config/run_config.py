@@ -122,8 +122,8 @@ class RunConfig(Section):
             raise ValueError(f"rollout.top_p must stay 1 for training, got {self.rollout.top_p}: {TRUNCATION}")
         if self.sync.in_flight == "keep" and not algorithm.reads_sampler:
             raise ValueError(
-                f'sync.in_flight = "keep" samples with keys and values of old weights, and learner.algorithm = {name!r} '
-                "does not weigh tokens by the probability that they were sampled with: its gradient would be biased "
+                f'sync.in_flight = "keep" samples with keys and values of old weights, and learner.algorithm = {name!r}'
+                " does not weigh tokens by the probability that they were sampled with: its gradient would be biased "
                 'unseen. Set sync.in_flight = "continue", or objective.mismatch'
             )
         if algorithm.imitation and not (self.world.name or self.warmup.path):

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +32,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.layout import Layout, judge_actor, scorer_actor
+from cluster.placement.nodes import check_nodes
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
 from learner.actor import PACKING, LearnerRank
@@ -64,12 +65,15 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
     time, and are gone when the context ends.
 
     Raises:
-        ConfigError: the cluster's resources are taken by others.
+        ConfigError: the cluster's resources are taken by others, or a node lacks what the run needs there.
     """
     group = placement_group([bundle.resources for bundle in layout.bundles], strategy="PACK")
     try:
         _wait_for(group, layout, PLACEMENT_SECONDS + prepared.config.cluster.wait_seconds)
-        factory = ActorFactory(group, layout, prepared)
+        nodes = _nodes_of(group, len(layout.bundles))
+        hosts = {node for node, bundle in zip(nodes, layout.bundles, strict=True) if bundle.gpus or not layout.on_gpu}
+        check_nodes(prepared.config, hosts, on_gpu=layout.on_gpu)
+        factory = ActorFactory(group, layout, layout.places(nodes), prepared)
         try:
             yield factory.create_all()
         finally:
@@ -81,12 +85,13 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
 class ActorFactory:
     """Creates the actors of a run in their bundles, and ends them."""
 
-    def __init__(self, group: PlacementGroup, layout: Layout, prepared: Prepared) -> None:
+    def __init__(self, group: PlacementGroup, layout: Layout, places: Sequence[int], prepared: Prepared) -> None:
+        """`places` has for each bundle of the layout the index of that of the group which takes its place."""
         config = prepared.config
         self._group, self._layout, self._prepared, self._config = group, layout, prepared, config
         self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
         self._env = environment(config, self._backend, on_gpu=layout.on_gpu)
-        self._places = layout.places(_nodes_of(group, len(layout.bundles)))
+        self._places = places
         self._calls = calls_at_once(config)
         self._handles: list[ActorHandle[Any]] = []
         self._stoppable: list[ActorHandle[Any]] = []  # those with processes that Ray does not know
@@ -95,9 +100,10 @@ class ActorFactory:
         """Every actor of the layout."""
         config, cluster = self._config, self._config.cluster
         judges, scorers = self._create_judges(), self._create_scorers()
-        again = {"max_restarts": -1, "max_task_retries": 1}
         verifiers = [
-            self._create(Verifier, f"verifier-{index}", dict(judges), dict(scorers), **again)
+            self._create(
+                Verifier, f"verifier-{index}", dict(judges), dict(scorers), max_restarts=-1, max_task_retries=1
+            )
             for index in range(self._layout.verifiers)
         ]
         engine = self._engine_spec()

@@ -1,5 +1,7 @@
 """The plan of a run in words, printed before it starts."""
 
+from itertools import groupby
+
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Bundle, Layout
 from cluster.preparing.memory import memory_lines
@@ -19,13 +21,13 @@ def describe(prepared: Prepared, layout: Layout) -> str:
     lines += run_lines(config, layout)
     if config.learner.adapter.rank:
         lines.append(_adapter(prepared))
-    return "\n".join([*lines, *layout_lines(layout), *memory_lines(prepared.memory, config)])
+    return "\n".join([*lines, *layout_lines(config, layout), *memory_lines(prepared.memory, config)])
 
 
 def run_lines(config: RunConfig, layout: Layout) -> list[str]:
     """What a run does, whatever its data."""
     rollout, learner, cluster, passes = config.rollout, config.learner, config.cluster, config.algorithm.passes
-    updates = config.run.steps * learner.updates_per_step * passes
+    updates, again = config.run.steps * learner.updates_per_step * passes, bool(config.model.checkpointing)
     return [
         f"{rollout.groups_per_step} groups x {rollout.group_size} responses = "
         f"{rollout.groups_per_step * rollout.group_size} responses a step, over {cluster.learner_ranks} learner "
@@ -36,31 +38,40 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
         f"{(rollout.max_staleness + 1) * rollout.groups_per_step} groups at a time",
         f"learner and generators compute in {config.model.dtype}, "
         + ("on GPUs" if layout.on_gpu else "on CPUs")
-        + f"; {config.model.attention} attention, activations {'computed again' if config.model.checkpointing else 'kept'}"
+        + f"; attention by {config.model.attention}, activations {'computed again' * again or 'kept'}"
         + f"; learning rate {learner.lr:g}, risen over {learner.lr_warmup} updates",
         f"objective: {objective_line(config.algorithm)}",
     ]
 
 
-def layout_lines(layout: Layout) -> list[str]:
-    """Where everything goes; bundles that differ in numbers only share a line."""
+def layout_lines(config: RunConfig, layout: Layout) -> list[str]:
+    """Where everything goes."""
     lines = [f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:"]
-    alike: dict[tuple[str, float, float], list[Bundle]] = {}
-    for bundle in layout.bundles:
-        kind = " + ".join(dict.fromkeys(actor.rstrip("0123456789") for actor in bundle.actors))
-        alike.setdefault((f"{kind} {len(bundle.actors)}", bundle.cpus, bundle.gpus), []).append(bundle)
-    for bundles in alike.values():
-        first, count = bundles[0], len(bundles)
-        last = f" ... {_actors(bundles[-1])}" if count > 1 else ""
-        times = f"{count} x " if count > 1 else ""
-        lines.append(f"  {_actors(first) + last:<50} {times}{first.cpus:g} CPUs, {first.gpus:g} GPUs")
+    if config.cluster.colocate and config.samples:
+        lines.append("  generators rest while the learner ranks beside them train")
+    return lines + bundle_lines(layout)
+
+
+def bundle_lines(layout: Layout) -> list[str]:
+    """A line for each bundle, or for several of one kind and size that follow each other."""
+    lines = []
+    for (kind, cpus, gpus), alike in groupby(layout.bundles, key=lambda b: (_kinds(b), b.cpus, b.gpus)):
+        bundles = list(alike)
+        first, last, pair = bundles[0].actors, bundles[-1].actors, " + " in kind
+        span = " + ".join(first) if pair else _span(first[0], first[-1])
+        if len(bundles) > 1:
+            span = f"{span} to {' + '.join(last)}" if pair else _span(first[0], last[-1])
+        many = f", {len(bundles)} times" if len(bundles) > 1 else ""
+        lines.append(f"  {span:<32} {cpus:g} CPUs, {gpus:g} GPUs{many}")
     return lines
 
 
-def _actors(bundle: Bundle) -> str:
-    """Names of the actors of a bundle; the first and the last of many of one kind."""
-    names = bundle.actors
-    return " + ".join(names) if len(names) < 4 else f"{names[0]} to {names[-1]}"
+def _kinds(bundle: Bundle) -> str:
+    return " + ".join(dict.fromkeys(name.rpartition("-")[0] for name in bundle.actors))
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"
 
 
 def _adapter(prepared: Prepared) -> str:

@@ -56,4 +56,5 @@ class ImaginedCluster:
         return Memory(where=GPU, size=int(self.gib * 2**30))
 
     def __str__(self) -> str:
-        return f"{self.nodes} nodes with {self.gpus} GPUs of {self.gib:g} GiB and {self.cpus} CPUs each"
+        nodes = f"{self.nodes} nodes, each" if self.nodes > 1 else "a node"
+        return f"{nodes} with {self.gpus} GPUs of {self.gib:g} GiB and {self.cpus} CPUs"

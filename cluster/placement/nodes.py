@@ -1,7 +1,8 @@
 """The nodes of a Ray cluster: what they have, waiting for more of them, and whether those with GPUs can run winnow."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,8 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.config.sections import ClusterSettings
-from cluster.placement.layout import Layout, Nodes
+from cluster.placement.layout import Layout, Nodes, Wanted
 from cluster.preparing.machine import MachineFacts, look_at_machine, obstacles, warnings_of
 from cluster.preparing.memory import GPU, Memory, this_machine_memory
 from cluster.reporting.logs import LOGGER
@@ -25,30 +25,40 @@ SECONDS_BETWEEN = 5.0  # looks at a cluster that grows
 
 
 def nodes_there() -> Nodes:
-    """The living nodes of the cluster, by address."""
-    known: list[dict[str, Any]] = ray.nodes()
-    return {node["NodeManagerAddress"]: node["Resources"] for node in known if node["Alive"]}
+    """The living nodes of the cluster, by name."""
+    return {name: node["Resources"] for name, node in _living().items()}
+
+
+def _living() -> dict[str, dict[str, Any]]:
+    """What Ray knows of each living node, by its address, and by its id too where several have one address."""
+    known = [node for node in ray.nodes() if node["Alive"]]
+    count = Counter(node["NodeManagerAddress"] for node in known)
+    return {
+        node["NodeManagerAddress"] + (f" ({node['NodeID'][:8]})" if count[node["NodeManagerAddress"]] > 1 else ""): node
+        for node in known
+    }
 
 
 def wait_for_nodes(
     plan: Callable[[Nodes], Layout],
-    cluster: ClusterSettings,
+    bundles: list[dict[str, float]],
+    seconds: float,
     look: Callable[[], Nodes] = nodes_there,
     ask: Callable[[list[dict[str, float]]], None] = lambda bundles: request_resources(bundles=bundles),
 ) -> Layout:
-    """The layout on the nodes of the cluster. One that is too small is asked to grow, and waited for as long as
-    `cluster.wait_seconds` says.
+    """The layout on the nodes of the cluster. One that is too small is asked to grow, and waited for.
 
     Args:
         plan: gives the layout on some nodes, or raises ConfigError.
-        cluster: sizes.
+        bundles: what the cluster is asked to make room for, as `demand` has it.
+        seconds: to wait, at most.
         look: gives the nodes that are there.
         ask: has the autoscaler make room for bundles; none takes the demand back.
 
     Raises:
         ConfigError: the layout does not fit in time; it says what is wanted and what is there.
     """
-    until, asked = time.monotonic() + cluster.wait_seconds, False
+    until, said = time.monotonic() + seconds, ""
     try:
         while True:
             try:
@@ -56,23 +66,25 @@ def wait_for_nodes(
             except ConfigError as lack:
                 if time.monotonic() >= until:
                     raise
-                if not asked:
-                    ask(demand(cluster))
-                    asked = True
-                LOGGER.warning("waiting for the cluster to grow: %s", lack)
+                if not said:
+                    ask(bundles)
+                if said != str(lack):  # another node is there
+                    said = str(lack)
+                    LOGGER.warning("waiting for the cluster to grow, at most %g s: %s", seconds, said)
             time.sleep(min(SECONDS_BETWEEN, max(0.0, until - time.monotonic())))
     finally:
-        if asked:
+        if said:
             ask([])
 
 
-def demand(cluster: ClusterSettings) -> list[dict[str, float]]:
+def demand(wanted: Wanted) -> list[dict[str, float]]:
     """What an autoscaler is asked to make room for: an engine, a rank or a verifier each, as nobody knows its nodes."""
-    if cluster.device == "cpu":
+    cluster = wanted.cluster
+    if not wanted.on_gpu:
         return [{"CPU": 1.0}] * (cluster.generators + cluster.learner_ranks)
-    engines = 0 if cluster.colocate else cluster.generators
+    engines = (0 if cluster.colocate else cluster.generators) + len(wanted.judges)
     return [
-        *[{"GPU": 1.0, "CPU": 1.0}] * cluster.learner_ranks,
+        *[{"GPU": 1.0, "CPU": 1.0}] * (cluster.learner_ranks + len(wanted.scorers)),
         *[{"GPU": float(cluster.tensor_parallel), "CPU": 1.0}] * engines,
         *[{"CPU": 1.0}] * (cluster.verifiers or 1),
     ]
@@ -111,20 +123,25 @@ def gpu_memory() -> Memory:
     return Memory(where=GPU, size=min(sizes, default=0))
 
 
-def check_nodes(config: RunConfig, *, on_gpu: bool) -> None:
-    """Has every node look at itself, on GPUs those that have some, and says what only some runs trip over.
+def check_nodes(config: RunConfig, hosts: Collection[str], *, on_gpu: bool) -> None:
+    """Has the nodes of a run look at themselves, and says what only some runs trip over.
+
+    Args:
+        config: the run.
+        hosts: ids of the nodes on which learner and engines will be.
+        on_gpu: whether these get GPUs.
 
     Raises:
         ConfigError: one of them does not have a model, cannot run vLLM's kernels, or has too old a driver.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"] and (node["Resources"].get("GPU") or not on_gpu)]
-    task, folders = ray.remote(look_at_node), model_folders(config)
+    nodes, task, folders = _living(), ray.remote(look_at_node), model_folders(config)
     looks = {
-        node["NodeManagerAddress"]: task.options(
+        name: task.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote(folders)
-        for node in nodes
-        if on_gpu or len(nodes) > 1  # a single node without GPUs is this machine, which has been looked at
+        for name, node in nodes.items()
+        # A single node without GPUs is this machine, which has been looked at.
+        if node["NodeID"] in hosts and (on_gpu or len(nodes) > 1)
     }
     try:
         found = dict(zip(looks, ray.get(list(looks.values()), timeout=LOOK_SECONDS), strict=True))

@@ -18,7 +18,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
 from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
-from cluster.placement.nodes import check_nodes, gpu_memory, wait_for_nodes
+from cluster.placement.nodes import demand, gpu_memory, wait_for_nodes
 from cluster.placement.reachable import check_reachable, unreachable
 from cluster.placement.token import check_token
 from cluster.preparing.memory import checked_memory
@@ -58,10 +58,10 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         raise ConfigError(f"cannot join or start {where}: {failure}") from failure
     try:
         if address:
-            layout = wait_for_nodes(partial(layout_for, config), config.cluster)
+            bundles = demand(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
+            layout = wait_for_nodes(partial(layout_for, config), bundles, config.cluster.wait_seconds)
         else:
             check_token()
-        check_nodes(config, on_gpu=layout.on_gpu)
         yield layout, context.dashboard_url or ""
     except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
         if address not in ("", "auto") and (problem := _has_ended(address, patient=isinstance(end, ActorDied))):
@@ -131,12 +131,17 @@ def layout_for(config: RunConfig, nodes: Nodes) -> Layout:
     on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
     if problem := backend_problem(config.sync.backend, colocate=config.cluster.colocate, on_gpu=on_gpu):
         raise ConfigError(problem)
-    scorers = tuple(config.hosted_scorers(on_gpu))
-    if scorers and not on_gpu:
+    wanted = wanted_of(config, on_gpu=on_gpu)
+    if wanted.scorers and not on_gpu:
         raise ConfigError(
-            f'reward.{scorers[0]}.device = "gpu" wants a GPU for the model of the reward, and this run is on CPUs: set '
-            'it to "cpu" or "auto"'
+            f'reward.{wanted.scorers[0]}.device = "gpu" wants a GPU for the model of the reward, and this run is on '
+            'CPUs: set it to "cpu" or "auto"'
         )
+    return plan_layout(wanted, nodes)
+
+
+def wanted_of(config: RunConfig, *, on_gpu: bool) -> Wanted:
+    """What a run wants to place, on GPUs or not."""
     cluster = config.cluster if config.samples else config.cluster.model_copy(update={"generators": 0})
-    judges = tuple(config.hosted_judges)
-    return plan_layout(Wanted(cluster=cluster, on_gpu=on_gpu, judges=judges, scorers=scorers), nodes)
+    judges, scorers = tuple(config.hosted_judges), tuple(config.hosted_scorers(on_gpu))
+    return Wanted(cluster=cluster, on_gpu=on_gpu, judges=judges, scorers=scorers)

@@ -1,7 +1,8 @@
-"""The memory of a run, term by term, before anything starts: what a learner rank and a GPU of an engine hold, when they
-hold it, and what makes each term smaller. Sizes of models and of their passes come from `learner.models.sizes`; what
-DeepSpeed holds for each ZeRO stage is as its sources have it, and `tests/learner/test_memory.py` compares the whole with
-what PyTorch allocates on the CPU. Known only from a GPU are CONTEXT and ENGINE_BESIDES: they are guesses."""
+"""The memory of a run, term by term, before anything starts: what a learner rank and a GPU of an engine hold, when
+they hold it, and what makes each term smaller. Sizes of models and of their passes come from `learner.models.sizes`;
+what DeepSpeed holds for each ZeRO stage is as its sources have it, and `tests/learner/test_memory.py` compares the sum
+with what PyTorch allocates on the CPU. CONTEXT, ENGINE_BESIDES and the pass of an engine are guesses: only a GPU tells.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -178,6 +179,10 @@ class _Sharding:
             size = self._engines * count * each * elements
             during = During.ALWAYS if stage > 1 else During.STEP
             yield Term(name="buckets", size=size, during=during, about=about)
+        if stage and self._half:
+            elements = max(min(self._sizes.largest, trained), elements if stage > 1 else 0)
+            about = "the largest matrix or bucket in float32, while it is added up"
+            yield Term(name="gradient on its way", size=FULL * elements, during=During.PASSES, about=about)
         if stage == 3:
             about = "layers that are whole on every rank while they compute"
             yield Term(name="gathered", size=width * min(LIVE, whole), during=During.PASSES, about=about)
@@ -215,11 +220,12 @@ def _pass_terms(config: RunConfig, sizes: "ModelSizes", device: Device) -> Itera
             change=smaller if model.checkpointing else "model.checkpointing = true",
         )
         yield Term(
-            name="logits",
+            name="layer or logits",
             size=sizes.passes.above,
             during=During.PASSES,
-            about=f"{min(learner.logit_chunk, tokens)} tokens x {sizes.vocabulary} words, or one layer, and a gradient",
-            change="a smaller learner.logit_chunk",
+            about=f"at once: one layer, or logits of {min(learner.logit_chunk, tokens)} tokens x {sizes.vocabulary} "
+            "words; a gradient",
+            change=f"a smaller learner.logit_chunk, or {smaller}",
         )
     if model.attention == "sdpa":
         layers = 1 if model.checkpointing else sizes.layers

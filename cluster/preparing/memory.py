@@ -1,5 +1,5 @@
-"""Whether learner and engines fit into memory, found out before anything starts, so that a critic too many is a sentence
-and not a killed process."""
+"""Whether learner and engines fit into memory, found out before anything starts, so that a critic too many is a
+sentence and not a killed process."""
 
 import shutil
 import subprocess
@@ -172,12 +172,7 @@ def _engine_lines(engine: EngineBudget, config: RunConfig) -> list[str]:
     each = f"{engine.sequence / GIB:6.2f}  for one response of full length with its prompt"
     lines.append(f"  {'keys and values':<20} {each}")
     if engine.limit:
-        left = (engine.limit - engine.fixed) / GIB
-        lines.append(
-            f"  {'left for them':<20} {left:6.2f}  {engine.room:.0f} responses of full length at a time; "
-            f"generator.max_sequences = {engine.sequences}, the others wait"
-            if engine.room < engine.sequences
-            else f"  {'left for them':<20} {left:6.2f}  {engine.room:.0f} responses of full length at a time, more than "
-            f"generator.max_sequences = {engine.sequences}"
-        )
+        left = f"{(engine.limit - engine.fixed) / GIB:6.2f}  {engine.room:.0f} of them at a time"
+        most = f" (generator.max_sequences = {engine.sequences})"
+        lines.append(f"  {'left for them':<20} {left}" + most)
     return lines

@@ -1,5 +1,5 @@
-"""Judges after each sync whether every generator holds the weights that the learner sent, and computes with them what the
-learner computes."""
+"""Judges after each sync whether every generator holds the weights that the learner sent, and computes with them what
+the learner computes."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -55,14 +55,15 @@ class Proof:
         for name, one in held.items():
             if one.version != str(version):
                 raise BrokenPart(f"{name} holds weight version {one.version} after the sync of version {version}")
-            if differing := _differing(one.sums, held[first].sums) or ([""] if one.sha256 != held[first].sha256 else []):
-                where = f" ({differing[0]})" if differing[0] else ""
-                raise BrokenPart(f"{name} holds other weights than {first} after version {version}{where}")
+            others = _differing(one.sums, held[first].sums)
+            if others or one.sha256 != held[first].sha256:
+                where = others[0] if others else "which only the hashes show"
+                raise BrokenPart(f"{name} holds other weights than {first} after version {version}: {where}")
         differing = _differing(held[first].sums, sent)
         if broken := [group for group in differing if group in self._agreed]:
             raise BrokenPart(
-                f"{first} does not hold the weights of version {version} that the learner sent: {_count(broken)} differ, "
-                f"the first is {broken[0]}"
+                f"{first} does not hold the weights of version {version} that the learner sent: {_count(broken)} "
+                f"differ, the first is {broken[0]}"
             )
         self._agreed |= sent.keys() - set(differing)
         if differing and not self._told:
@@ -83,10 +84,10 @@ class Proof:
         doubted = {name: gap for name, gap in gaps.items() if not self._within_bounds(gap)}
         self.doubts += bool(doubted)
         for name, gap in doubted.items():
-            bounds = f"{FLOAT32_GAP:g} on each" if self._exact else f"{MEAN_GAP:g} in the mean, {LARGEST_GAP:g} on each"
+            loose = f"{MEAN_GAP:g} in the mean, {LARGEST_GAP:g} on each"
             said = (
-                f"log-probabilities of the probe text differ by {gap.mean:.2g} nats in the mean and {gap.largest:.2g} on "
-                f"one token, allowed are {bounds}"
+                f"log-probabilities of the probe text differ by {gap.mean:.2g} nats in the mean and by "
+                f"{gap.largest:.2g} on one token, allowed are {f'{FLOAT32_GAP:g} on each' if self._exact else loose}"
             )
             if self._exact or name in self._doubted:
                 raise BrokenPart(f"{name} does not compute what the learner computes after version {version}: {said}")

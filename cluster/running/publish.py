@@ -62,6 +62,8 @@ class Publisher:
         started = time.monotonic()
         sent, generators = await self._send(version, generators)
         seconds = time.monotonic() - started
+        if self._config.cluster.colocate:
+            await self._learner.free_cache()  # what it sent from, before engines take memory for their keys again
         thorough = self._config.sync.sha256
         held = await self._each(generators, lambda one: one.held_weights(thorough), "which weights it holds")
         self._proof.weights(version, sent.sums, {one.name: weights for one, weights in held.items()})

@@ -108,6 +108,8 @@ class Run:
             if self._prepared.heldout:
                 await self._evaluate()
             raise
+        finally:
+            await self._actors.learner.finish_checkpoint()
 
     async def _close(self) -> None:
         self.reporter.close()

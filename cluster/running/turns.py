@@ -1,6 +1,7 @@
 """Engines and learner ranks on the same GPUs take turns: whoever works has the memory that the other can do without."""
 
 from cluster.config.run_config import RunConfig
+from cluster.reporting.logs import LOGGER
 from cluster.running.publish import Publisher
 from learner.client import Learner
 
@@ -19,8 +20,10 @@ class Turns:
         """Engines rest: keys and values of what they sample are forgotten."""
         if self.shared:
             await self._publisher.rest()
+            LOGGER.debug("the engines rest")
 
     async def of_engines(self) -> None:
         """The learner gives back what it no longer computes with; weights and optimizer stay."""
         if self.shared:
             await self._learner.free_cache()
+            LOGGER.debug("the learner has given memory back")

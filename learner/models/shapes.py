@@ -22,8 +22,8 @@ def adapter_parameters(config: PreTrainedConfig, adapter: AdapterSettings) -> in
         UnknownTargets: the model has no such layers; see `adapted_layers`.
     """
     model = _unmade(config)
-    shapes = (model.get_submodule(layer).weight.shape for layer in adapted_layers(model, adapter))
-    return adapter.rank * sum(height + width for height, width in shapes)
+    layers = adapted_layers(model, adapter)
+    return adapter.rank * sum(sum(model.get_parameter(f"{layer}.weight").shape) for layer in layers)
 
 
 def _unmade(config: PreTrainedConfig) -> PreTrainedModel:

@@ -15,7 +15,6 @@ from learner.models.adapter import adapter_parameters
 from learner.models.policy import Policy, load_policy
 from learner.models.tiny import write_tiny_model
 from learner.settings import AdapterSettings, ModelSettings
-from learner.shards import write_weights
 from tests.learner.models.test_adapter import TOKENS, as_if_trained, one_thread  # noqa: F401
 
 FLOAT32 = ModelSettings(dtype="float32")
@@ -135,13 +134,12 @@ def test_an_adapter_with_more_than_two_matrices_for_a_layer_is_refused(checkpoin
         AdapterFolder.read(tmp_path).layers()
 
 
-def test_weights_are_cut_into_shards_with_an_index(tmp_path: Path) -> None:
-    wanted = {f"p{number}": torch.full((size,), float(number)) for number, size in enumerate([10, 20, 200, 5, 8])}
-    write_weights(tmp_path, [tensor.nbytes for tensor in wanted.values()], wanted.items(), shard_bytes=160)
+def test_a_merged_model_is_cut_into_shards_that_are_loaded_as_one(
+    policy: Policy, model: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    write_merged(AdapterFolder.read(checkpoint), [model / "model.safetensors"], tmp_path, shard_bytes=2_000_000)
     files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
-    assert files == [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
-    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
-    assert index["metadata"] == {"total_size": 4 * (10 + 20 + 200 + 5 + 8)}
-    assert list(index["weight_map"]) == list(wanted)
-    for name, file in index["weight_map"].items():
-        assert torch.equal(load_file(tmp_path / file)[name], wanted[name])
+    assert files == [f"model-0000{number}-of-00004.safetensors" for number in (1, 2, 3, 4)]
+    (tmp_path / "config.json").write_bytes((model / "config.json").read_bytes())
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits_of(merged), logits_of(policy.lm), atol=1e-5, rtol=1e-5)

@@ -83,6 +83,20 @@ class RankOfTests(LearnerRank):
         engine.update([empty_batch()] * len(shares), share)
         return engine.grad_norm
 
+    def save_in_shards(self, folder: Path, tokenizer: Path, shard_bytes: int) -> None:
+        """Writes a checkpoint in many files, and spoils the weights before the last of them is on disk."""
+        import torch
+
+        from learner.checkpoint import Checkpoints
+
+        engine = self._training()._trainer.policy
+        checkpoints = Checkpoints(engine, tokenizer=tokenizer, dtype=torch.float32, shard_bytes=shard_bytes)
+        checkpoints.save(folder)
+        with engine.gathered(list(engine.module.parameters())), torch.no_grad():
+            for parameter in engine.module.parameters():
+                parameter.zero_()
+        checkpoints.close()
+
 
 LIVING: dict[int, list] = {}  # ranks that served other tests of this file, by their number
 
@@ -108,17 +122,23 @@ def started(ranks: int) -> list:
     return actors
 
 
-def opened(actors: list, settings: LearnerSettings, model: Path, algorithm: Algorithm, dtype: str) -> list:
-    spec = LearnerSpec(
+def spec_of(
+    settings: LearnerSettings, algorithm: Algorithm, dtype: str = "float32", warmup: WarmupSettings | None = None
+) -> LearnerSpec:
+    return LearnerSpec(
         model=ModelSettings.model_validate({"dtype": dtype}),
         learner=settings,
         algorithm=algorithm,
         data=DataSettings(),
-        warmup=WarmupSettings(),
+        warmup=warmup or WarmupSettings(),
         temperature=1.0,
         top_p=1.0,
         seed=0,
     )
+
+
+def opened(actors: list, settings: LearnerSettings, model: Path, algorithm: Algorithm, dtype: str) -> list:
+    spec = spec_of(settings, algorithm, dtype)
     schedule = Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)
     ray.get([one.open_training.remote(spec, model, schedule) for one in actors])
     return actors
@@ -153,6 +173,7 @@ def two_steps(
     stats = [train(actors, 2, algorithm) for _ in range(2)]
     probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
     ray.get([one.save_checkpoint.remote(folder / "saved") for one in actors])
+    ray.get([one.finish_checkpoint.remote() for one in actors])
     return {"stats": stats, "probe": probe, "folder": folder / "saved"}
 
 
@@ -275,6 +296,41 @@ def test_a_saved_folder_gives_the_learners_log_probabilities(reference: dict) ->
     logp = lm(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
     np.testing.assert_allclose(logp.detach(), reference["probe"], atol=1e-5)
     assert (reference["folder"] / "complete").is_file()
+
+
+@pytest.mark.parametrize(("stage", "ranks"), [(2, 1), (3, 2)])
+def test_a_checkpoint_in_shards_holds_the_weights_of_when_it_was_saved(
+    model: Path, stage: int, ranks: int, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    actors = used(LearnerSettings(zero_stage=stage, logit_chunk=64), model, ranks, algorithm_of("raft"))
+    ray.get([one.save_in_shards.remote(tmp_path / "saved", model, 2_000_000) for one in actors])
+    assert len(list((tmp_path / "saved").glob("model-*-of-*.safetensors"))) > 2
+    assert not list((tmp_path / "saved").glob("shard-*"))
+    saved, wanted = (AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "saved", model))
+    for name, tensor in wanted.state_dict().items():
+        assert torch.equal(saved.state_dict()[name], tensor), name
+
+
+def test_a_checkpoint_that_cannot_be_written_is_an_error_and_has_no_marker(model: Path, tmp_path: Path) -> None:
+    (rank,) = used(LearnerSettings(zero_stage=0), model, 1, algorithm_of("raft"))
+    folder = tmp_path / "saved"
+    ray.get(rank.save_checkpoint.remote(folder))
+    ray.get(rank.finish_checkpoint.remote())
+    (tmp_path / "tokenizer").mkdir()  # nothing is in it: the last step of writing fails
+    with pytest.raises(ValueError, match="backend tokenizer"):
+        ray.get(rank.save_in_shards.remote(folder, tmp_path / "tokenizer", 2_000_000))
+    assert not (folder / "complete").exists()  # that of the folder before is gone
+
+
+def test_shards_are_whole_layers_of_a_bounded_size() -> None:
+    from learner.checkpoint import plan_shards
+
+    names = ["embed.weight", "layers.0.a", "layers.0.b", "layers.1.a", "layers.10.a", "layers.10.b", "norm.weight"]
+    assert plan_shards(names, [5, 2, 2, 3, 20, 20, 1], 8) == [1, 3, 2, 1]
+    assert plan_shards(names, [1] * 7, 100) == [7]
 
 
 def test_what_a_training_remembers_is_given_back_to_another_rank(model: Path) -> None:

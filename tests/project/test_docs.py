@@ -100,10 +100,10 @@ def keys_of(tree: dict[str, Any], before: str = "") -> set[str]:
 
 
 def is_known(setting: str) -> bool:
-    """Whether a run file may set it; rewards that have a name of their own ("helpful") are not looked into."""
+    """Whether a run file may set it, or a table of that name; rewards with a name of their own are not looked into."""
     section, _, rest = setting.partition(".")
     kind: Any = RunConfig.model_fields[section].annotation
-    if setting in KNOWN or not issubclass(kind, BaseModel):
+    if any(f"{known}.".startswith(f"{setting}.") for known in KNOWN) or not issubclass(kind, BaseModel):
         return True
     return section == "reward" and rest.split(".")[0] in ("helpful", "safety")
 

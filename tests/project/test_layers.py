@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LAYERS = ("rewards", "actors", "learner", "cluster")
 HOMES = {
-    "vllm": ("actors/rollouts/engine.py", "actors/transfer/gloo.py", "learner/weights.py"),
+    "vllm": ("actors/rollouts/engine.py", "actors/transfer/", "learner/weights.py", "learner/sending.py"),
     "deepspeed": ("learner/",),
     "peft": ("learner/models/adapter.py",),
     "torch": ("actors/rollouts/engine.py", "actors/transfer/", "learner/", "rewards/models/scoring.py"),

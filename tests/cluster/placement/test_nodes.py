@@ -8,7 +8,7 @@ import pytest
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.sections import ClusterSettings
-from cluster.placement.layout import Nodes
+from cluster.placement.layout import Nodes, Wanted
 from cluster.placement.nodes import (
     by_problem,
     demand,
@@ -17,7 +17,7 @@ from cluster.placement.nodes import (
     problems_of,
     wait_for_nodes,
 )
-from cluster.placement.session import layout_for
+from cluster.placement.session import layout_for, wanted_of
 from cluster.preparing.machine import GIB, MachineFacts, obstacles
 
 SOUND = MachineFacts(
@@ -45,7 +45,8 @@ class Growing:
 
 def waiting(cluster: dict, growing: Growing) -> int:
     config = config_of({"world": {"name": "addition"}, "cluster": {"device": "gpu", **cluster}})
-    layout = wait_for_nodes(partial(layout_for, config), config.cluster, growing.look, growing.ask)
+    bundles, seconds = demand(wanted_of(config, on_gpu=True)), config.cluster.wait_seconds
+    layout = wait_for_nodes(partial(layout_for, config), bundles, seconds, growing.look, growing.ask)
     return int(layout.gpus)
 
 
@@ -64,7 +65,7 @@ def test_a_cluster_that_grows_is_asked_once_and_waited_for_and_the_demand_taken_
     with caplog.at_level(logging.WARNING, "winnow"):
         assert waiting({"wait_seconds": 3600.0, "generators": 8, "learner_ranks": 8}, growing) == 16
     assert growing.demands == [[{"GPU": 1.0, "CPU": 1.0}] * 16 + [{"CPU": 1.0}], []]
-    assert "waiting for the cluster to grow: the layout wants 18 CPUs and 16 GPUs" in caplog.text
+    assert "to grow, at most 3600 s: the layout wants 18 CPUs and 16 GPUs" in caplog.text
     assert "Available: head: 4 CPUs, 0 GPUs" in caplog.text
 
 
@@ -76,10 +77,12 @@ def test_a_cluster_that_is_too_small_is_refused_at_once_unless_the_run_may_wait(
 
 
 def test_a_demand_names_whole_engines_and_no_second_gpu_for_colocated_ones() -> None:
-    wide = demand(ClusterSettings(tensor_parallel=4, generators=2, verifiers=3))
-    assert wide == [{"GPU": 1.0, "CPU": 1.0}, *[{"GPU": 4.0, "CPU": 1.0}] * 2, *[{"CPU": 1.0}] * 3]
-    shared = demand(ClusterSettings(colocate=True, generators=2, learner_ranks=2))
+    cluster = ClusterSettings(tensor_parallel=4, generators=2, verifiers=3)
+    wide = demand(Wanted(cluster=cluster, on_gpu=True, judges=("safe",), scorers=("model",)))
+    assert wide == [*[{"GPU": 1.0, "CPU": 1.0}] * 2, *[{"GPU": 4.0, "CPU": 1.0}] * 3, *[{"CPU": 1.0}] * 3]
+    shared = demand(Wanted(cluster=ClusterSettings(colocate=True, generators=2, learner_ranks=2), on_gpu=True))
     assert sum(bundle.get("GPU", 0.0) for bundle in shared) == 2.0
+    assert demand(Wanted(cluster=ClusterSettings(), on_gpu=False)) == [{"CPU": 1.0}] * 2
 
 
 def test_a_problem_of_several_nodes_is_said_once_with_their_names() -> None:

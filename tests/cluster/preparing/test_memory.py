@@ -1,46 +1,209 @@
+import json
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
-from cluster.preparing.memory import GIB, Memory, check_memory, learner_bytes
+from cluster.preparing.budget import BUCKET, CONTEXT, ENGINE_BESIDES, GIB, Budget, Device, During, Term, learner_budget
+from cluster.preparing.memory import (
+    GPU,
+    HERE,
+    Memory,
+    MemoryPlan,
+    check_memory,
+    checked_memory,
+    memory_lines,
+    memory_plan,
+)
+from learner.models.sizes import ModelSizes, Passes
+
+SIZES = ModelSizes(
+    parameters=1000,
+    trained=1000,
+    largest=100,
+    layers=2,
+    heads=4,
+    head_dim=8,
+    key_value_heads=2,
+    vocabulary=64,
+    intermediate=32,
+    varlen_problem="",
+    passes=Passes(kept=50, above=70),
+)
+TINY = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "model_type": "qwen2",
+    "vocab_size": 512,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": False,
+}
 
 
-def config(tmp_path: Path, **learner: object) -> RunConfig:
-    model = tmp_path / "model"
-    model.mkdir(exist_ok=True)
-    save_file({"weight": np.zeros((5, 100), np.float32)}, model / "model.safetensors")
-    (model / "consolidated.safetensors").write_bytes(b"the same weights again, as some folders have them")
-    tree = {"model": {"path": str(model), "dtype": "bfloat16"}, "data": {"path": "x"}, "learner": learner}
-    return config_of(tree | {"cluster": {"learner_ranks": 4}, "rollout": {"groups_per_step": 8}})
+def config(algorithm: str = "reinforce-rej", ranks: int = 4, **sections: Any) -> RunConfig:
+    """A run in bfloat16, with what is set here in place of the defaults."""
+    tree: dict[str, Any] = {
+        "model": {"path": "model", "dtype": "bfloat16"},
+        "data": {"path": "x"},
+        "rollout": {"groups_per_step": 8, "max_new_tokens": 64},
+        "learner": {"algorithm": algorithm, "drift": False},
+        "cluster": {"learner_ranks": ranks},
+    }
+    for section, values in sections.items():
+        tree[section] = tree.get(section, {}) | values
+    return config_of(tree)
+
+
+def terms(run: RunConfig, on_gpu: bool = True, sizes: ModelSizes = SIZES) -> dict[str, int]:
+    device = Device(on_gpu=on_gpu, size=80 * GIB, sequence_tokens=100)
+    return {term.name: term.size for term in learner_budget(run.on_device(on_gpu), sizes, device).terms}
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "stage", "expected"),
+    ("stage", "weights", "gradients", "optimizer", "step", "buckets"),
     [
-        # 500 parameters in bfloat16: 2 + 2 + 12 bytes each trained, 2 frozen, and a fifth more for the rest
-        ("reinforce-rej", 0, 1.2 * 500 * (16 + 2)),
-        ("reinforce-rej", 1, 1.2 * 500 * (2 + 2 + 12 / 4 + 2)),
-        ("reinforce-rej", 3, 1.2 * 500 * (16 + 2) / 4),
-        ("ppo", 0, 1.2 * 500 * (2 * 16 + 2)),
+        (0, 2000, 4000, 3000, 1000, 4 * BUCKET),  # trains as stage 1
+        (1, 2000, 4000, 3000, 1000, 4 * BUCKET),
+        (2, 2000, 1000, 3000, 1000, 4 * BUCKET),  # two of them, of 2 bytes each
+        (3, 500, 1000, 3000, 1000, 2 * BUCKET),
     ],
 )
-def test_the_estimate_counts_models_and_what_zero_shards(
-    algorithm: str, stage: int, expected: float, tmp_path: Path
+def test_each_stage_shards_what_it_says(
+    stage: int, weights: int, gradients: int, optimizer: int, step: int, buckets: int
 ) -> None:
-    assert learner_bytes(config(tmp_path, algorithm=algorithm, zero_stage=stage), 1000) == pytest.approx(
-        expected, abs=2
+    found = terms(config(learner={"zero_stage": stage}))
+    assert (found["weights"], found["gradients"], found["optimizer"]) == (weights, gradients, optimizer)
+    assert (found["step temporaries"], found["buckets"]) == (step, buckets)
+    assert ("gathered" in found) == (stage == 3)
+
+
+def test_float32_without_zero_has_no_second_weights_and_no_buckets() -> None:
+    found = terms(config(ranks=1, model={"dtype": "float32"}, learner={"zero_stage": 0}), on_gpu=False)
+    assert (found["weights"], found["gradients"], found["optimizer"]) == (4000, 4000, 8000)
+    assert not {"buckets", "step temporaries", "context"} & set(found)
+
+
+def test_models_beside_the_policy_count_as_what_they_are() -> None:
+    alone, with_critic = terms(config()), terms(config("ppo"))
+    assert with_critic["optimizer"] == 2 * alone["optimizer"]
+    assert "frozen models" not in alone
+    assert terms(config(learner={"drift": True}))["frozen models"] == 2000
+    with_reference = config("grpo", objective={"kl_loss": 0.1}, learner={"zero_stage": 3})
+    assert terms(with_reference)["frozen models"] == 500
+    assert terms(config("grpo", objective={"kl_loss": 0.1}, learner={"reference_every": 5}))["frozen models"] == 2000
+
+
+def test_an_adapter_has_gradients_and_states_and_its_base_has_none() -> None:
+    adapted = ModelSizes(**{name: getattr(SIZES, name) for name in SIZES.__slots__} | {"trained": 40})
+    found = terms(config(learner={"adapter": {"rank": 4}, "drift": True}), sizes=adapted)
+    assert (found["weights"], found["gradients"], found["optimizer"]) == (2 * 1040, 40, 120)
+    assert "frozen models" not in found  # its base is the starting policy
+
+
+def test_what_is_offloaded_lies_on_the_host() -> None:
+    run = config(learner={"offload": "optimizer"}).on_device(True)
+    budget = learner_budget(run, SIZES, Device(on_gpu=True, size=0, sequence_tokens=100))
+    assert not {"gradients", "optimizer", "step temporaries"} & {term.name for term in budget.terms}
+    assert budget.host == 16 * 250
+    away = config(learner={"offload": "weights", "zero_stage": 3}).on_device(True)
+    budget = learner_budget(away, SIZES, Device(on_gpu=True, size=0, sequence_tokens=100))
+    assert "weights" not in {term.name for term in budget.terms}
+    assert budget.host == 16 * 250 + 500
+
+
+def test_masks_grow_with_the_square_and_varlen_attention_has_none() -> None:
+    assert "attention masks" not in terms(config())
+    run = config(model={"attention": "sdpa"}, learner={"micro_batch_tokens": 400})
+    assert terms(run)["attention masks"] == 400 * 100 * (1 + 2) + 2 * 2 * 8 * 2 * 400
+    kept = config(model={"attention": "sdpa", "checkpointing": False}, learner={"micro_batch_tokens": 400})
+    assert terms(kept)["attention masks"] == 400 * 100 * (1 + 2 * 2) + 2 * (2 * 2 * 8 * 2 * 400)
+
+
+def test_a_colocated_engine_is_counted_resting_while_training_and_whole_while_sampling() -> None:
+    run = config(ranks=1, cluster={"colocate": True}, generator={"memory_share": 0.5}).on_device(True)
+    budget = learner_budget(run, SIZES, Device(on_gpu=True, size=80 * GIB, sequence_tokens=100))
+    found = {term.name: term for term in budget.terms}
+    assert found["engine"].size == 2000 + ENGINE_BESIDES
+    assert found["engine"].size + found["engine's cache"].size == 40 * GIB
+    assert budget.worst is During.SAMPLING
+    assert budget.most == 40 * GIB + CONTEXT + sum(
+        found[name].size for name in ("weights", "gradients", "optimizer", "buckets")
     )
 
 
-def test_a_critic_too_many_is_a_sentence_and_not_a_killed_process(tmp_path: Path) -> None:
-    small = Memory(where="a GPU", size=12_000)
-    check_memory(config(tmp_path, zero_stage=0), small)
-    with pytest.raises(ConfigError, match=r"'ppo' needs about .* \(policy, critic, starting policy\), and a GPU has"):
-        check_memory(config(tmp_path, algorithm="ppo", zero_stage=0), small)
-    check_memory(config(tmp_path, algorithm="ppo", zero_stage=0), Memory(where="a GPU", size=GIB))
-    check_memory(config(tmp_path, algorithm="ppo", zero_stage=0), Memory(where="this machine", size=0))
+def plan(memory: Memory, *held: Term) -> MemoryPlan:
+    return MemoryPlan(memory=memory, learner=Budget(terms=held), engine=None)
+
+
+def term(name: str, gib: float, during: During = During.ALWAYS) -> Term:
+    return Term(name=name, size=int(gib * GIB), during=during, about=f"what {name} is", change=f"less {name}")
+
+
+def test_what_does_not_fit_is_a_sentence_with_the_largest_term_and_its_remedy() -> None:
+    held = (term("weights", 3), term("activations", 5, During.PASSES), term("flat", 7, During.STEP))
+    check_memory(config(), plan(Memory(where=GPU, size=10 * GIB), *held))
+    with pytest.raises(ConfigError) as failure:
+        check_memory(config(), plan(Memory(where=GPU, size=9 * GIB), *held))
+    assert str(failure.value).startswith(
+        "a learner rank needs about 10.0 GiB (optimizer step), and a GPU has 9.0 GiB. Most of it is the term 'flat' "
+        "with 7.0 GiB: what flat is. What makes it smaller: less flat. "
+    )
+    check_memory(config(), plan(Memory(where=GPU, size=0), *held))  # of unknown size: nothing is refused
+
+
+def test_ranks_on_the_cpu_share_the_memory_of_the_machine() -> None:
+    here = Memory(where=HERE, size=10 * GIB)
+    check_memory(config(ranks=3), plan(here, term("weights", 3)))
+    with pytest.raises(ConfigError, match=r"about 3\.0 GiB .*, 4 of them 12\.0 GiB, and this machine has 10\.0 GiB"):
+        check_memory(config(ranks=4), plan(here, term("weights", 3)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(TINY))
+    return tmp_path
+
+
+def test_a_config_json_without_weights_is_enough(folder: Path) -> None:
+    run = config(model={"path": str(folder)}, learner={"micro_batch_tokens": 64})
+    found = memory_plan(run, Memory(where=GPU, size=80 * GIB), sequence_tokens=100)
+    assert found is not None
+    parameters = 2 * 512 * 64 + 2 * (64 * (64 + 32 + 32) + 128 + 64 * 64 + 3 * 64 * 96 + 2 * 64) + 64
+    assert {each.name: each.size for each in found.learner.terms}["weights"] == 2 * parameters
+    assert found.engine is not None
+    assert found.engine.sequence == 2 * 2 * 2 * 2 * 16 * 100
+    assert found.engine.limit == int(0.85 * 80 * GIB)
+    text = "\n".join(memory_lines(found, run.on_device(True)))
+    assert "memory of a learner rank, GiB (a GPU has 80.0 GiB):" in text
+    assert "kept for the backward pass, of 100 tokens (the longest sequence)" in text
+
+
+def test_an_engine_without_room_for_one_response_is_refused(folder: Path) -> None:
+    run = config(ranks=1, model={"path": str(folder)}, learner={"micro_batch_tokens": 64})
+    with pytest.raises(ConfigError, match=r"an engine may have 3\.0 GiB of a GPU .*raise generator.memory_share"):
+        checked_memory(run, Memory(where=GPU, size=int(3.5 * GIB)), sequence_tokens=200)
+
+
+def test_a_model_that_cannot_have_varlen_attention_is_planned_with_masks(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(TINY | {"attention_dropout": 0.1}))
+    run = config(ranks=1, model={"path": str(folder)}, learner={"micro_batch_tokens": 64})
+    found = memory_plan(run, Memory(where=GPU, size=80 * GIB), sequence_tokens=100)
+    assert found is not None
+    assert "attention masks" in {each.name for each in found.learner.terms}
+    assert any("attention_dropout = 0.1" in line for line in memory_lines(found, run.on_device(True)))
+
+
+def test_where_no_model_can_be_made_memory_is_unknown_and_nothing_is_refused(folder: Path) -> None:
+    (folder / "config.json").write_text(json.dumps(TINY | {"model_type": "none-such"}))
+    run = config(model={"path": str(folder)})
+    assert checked_memory(run, Memory(where=GPU, size=1), sequence_tokens=100) is None
+    assert memory_lines(None, run.on_device(True)) == [
+        "memory: unknown, as no model can be made of config.json without its weights"
+    ]

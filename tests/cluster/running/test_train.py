@@ -1,5 +1,6 @@
 """Whole runs with the real parts, made short: what they leave behind, and that what they leave is consistent."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def check_run(folder: Path, steps: int, staleness: int) -> None:
         assert line["mismatch_kl"] < (1e-3 if staleness == 0 else 1.0)
     parts = sum(line[f"seconds_{stage}"] for line in lines for stage in ("wait", "train", "sync", "other"))
     assert parts == pytest.approx(lines[-1]["wall_seconds"], rel=0.02)
-    trained = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("trajectories/*/groups.parquet"))]
+    trained = [pq.read_table(path).to_pylist() for path in sorted(folder.glob("trajectories/*/groups*.parquet"))]
     rows = [row for table in trained for row in table]
     kept = [row for row in rows if row["rejected"] == ""]
     assert len({row["group"] for row in kept}) == lines[-1]["groups_trained"]
@@ -63,6 +64,18 @@ def test_one_version_stale_on_two_zero2_ranks_with_checkpoints(runs: Runs, tmp_p
     check_run(folder, steps=4, staleness=1)
     assert sorted(path.name for path in folder.glob("checkpoints/*")) == ["step-2", "step-4"]
     assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
+
+
+def test_engines_that_rest_while_the_learner_trains_go_on_with_what_they_had_begun(
+    runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, "winnow"):
+        folder = runs.train(demo(tmp_path, "cluster.colocate=true", "rollout.max_staleness=1", "run.steps=4"))
+    check_run(folder, steps=4, staleness=1)
+    assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
+    turns = ("the engines rest", "the learner has given memory back", "version")
+    said = [turn for line in caplog.messages for turn in turns if line.startswith(turn)]
+    assert said == list(turns) * 5  # before the first version, and in each step
 
 
 def test_a_users_own_dataset_trains_without_any_engine(runs: Runs, tmp_path: Path) -> None:

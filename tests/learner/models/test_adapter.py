@@ -176,6 +176,16 @@ def test_in_bfloat16_what_is_merged_is_rounded_once() -> None:
     assert torch.equal(merged(base.T, low, high, 0.5, turned=True), found.T)
 
 
+@pytest.mark.parametrize(("size", "left"), [(1e-4, 0.06), (1e-3, 0.53), (1e-2, 1.0)])
+def test_rounding_takes_what_is_small_beside_the_weights_from_a_merged_adapter(size: float, left: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    base = torch.randn(512, 512, generator=draw).bfloat16()
+    low, high = torch.randn(16, 512, generator=draw), torch.randn(512, 16, generator=draw)
+    added = size / 4.0 * high @ low  # rank 16: its standard deviation is `size` beside 1 of the weights
+    found = merged(base, low, high, size / 4.0, turned=False).float() - base.float()
+    assert ((found * added).sum() / added.square().sum()).item() == pytest.approx(left, abs=0.03)
+
+
 def test_an_adapter_survives_the_precision_of_the_folder(folder: Path) -> None:
     policy = adapted(folder, ModelSettings(dtype="bfloat16"))
     assert {parameter.dtype for parameter in policy.parameters()} == {torch.bfloat16}

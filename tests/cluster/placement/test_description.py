@@ -1,0 +1,30 @@
+from cluster.config.sections import ClusterSettings
+from cluster.placement.description import bundle_lines
+from cluster.placement.layout import Wanted, plan_layout
+
+NODES = {f"node-{index}": {"CPU": 96.0, "GPU": 8.0} for index in range(2)}
+
+
+def lines(settings: ClusterSettings, **more: tuple[str, ...]) -> list[str]:
+    layout = plan_layout(Wanted(cluster=settings, on_gpu=True, **more), NODES)
+    return [" ".join(line.split()) for line in bundle_lines(layout)]
+
+
+def test_bundles_of_one_kind_and_size_have_one_line() -> None:
+    assert lines(ClusterSettings(learner_ranks=10, generators=3, tensor_parallel=2, verifiers=64)) == [
+        "generator-0 to generator-2 3 CPUs, 6 GPUs",
+        "learner-rank-0 to learner-rank-7 8 CPUs, 8 GPUs",
+        "learner-rank-8 to learner-rank-9 2 CPUs, 2 GPUs",
+        "verifier-0 to verifier-63 1 CPUs, 0 GPUs, 64 times",
+        "filter 1 CPUs, 0 GPUs",
+    ]
+
+
+def test_pairs_that_share_a_gpu_are_shown_as_pairs() -> None:
+    shared = lines(ClusterSettings(colocate=True, learner_ranks=2, generators=2, verifiers=1), judges=("safe",))
+    assert shared == [
+        "learner-rank-0 + generator-0 to learner-rank-1 + generator-1 2 CPUs, 1 GPUs, 2 times",
+        "judge-safe 1 CPUs, 1 GPUs",
+        "verifier-0 1 CPUs, 0 GPUs",
+        "filter 1 CPUs, 0 GPUs",
+    ]

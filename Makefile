@@ -4,6 +4,7 @@
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
 # make verify-bench the verifiers: cases right, programs passed, attacks stopped, throughput
+# make gpu-test what needs GPUs, a report in runs/gpu-test/ (PYTHON_GPU=python3 takes what is installed, without make env)
 # make bench   all benchmarks, 45 minutes on two idle cores: runs/bench/report.html (BENCH="--quick" only tries them)
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it
@@ -16,7 +17,7 @@ ENV := .venv/.installed-$(PROFILE)
 BENCH_LOCK := deploy/requirements/bench.txt
 BENCH_ENV := .venv-bench/.installed
 
-.PHONY: demo paper test env lock lint verify-bench bench bench-env bench-agree
+.PHONY: demo paper test env lock lint verify-bench gpu-test bench bench-env bench-agree
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -55,6 +56,12 @@ lock:
 
 verify-bench: env
 	.venv/bin/python -m tests.bench.verify
+
+# Another interpreter than that of the environment needs only torch, triton, transformers, pyarrow, pydantic, safetensors
+# and DeepSpeed; what needs more is skipped.
+PYTHON_GPU ?= .venv/bin/python
+gpu-test: $(if $(filter .venv/bin/python,$(PYTHON_GPU)),env)
+	$(PYTHON_GPU) -W ignore -m tests.gpu.run $(TRIALS)
 
 bench: env bench-env
 	.venv/bin/python -W ignore -m tests.bench.run $(BENCH)

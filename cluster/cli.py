@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_running(commands)
     _add_grading(commands)
     _add_showing(commands)
+    _add_doctor(commands)
     return parser
 
 
@@ -187,6 +188,21 @@ def _add_showing(commands: Commands) -> None:
     report.add_argument("folder", type=Path, metavar="FOLDER")
 
 
+def _add_doctor(commands: Commands) -> None:
+    doctor = _add(
+        commands,
+        "doctor",
+        _doctor,
+        kept="nothing was changed",
+        help="say what will not work on this machine, and why",
+        description="Tries what runs are made of on this machine: packages, compiler, sandbox, memory, disk, Ray, GPUs "
+        "and their links, an engine beside a learner. With a run file, whether that run can start. Two minutes.",
+    )
+    doctor.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml", help="a run file, to look at it too")
+    doctor.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
+    doctor.add_argument("--json", action="store_true", help="a line of JSON for each check")
+
+
 def _algorithms(options: argparse.Namespace) -> int:
     from cluster.config.errors import ConfigError
     from learner.methods.algorithms import algorithm_of
@@ -226,6 +242,12 @@ def _compare(options: argparse.Namespace) -> int:
     folder, failed = compare(plan_comparison(options.name, options.title or options.name, methods, options.seeds))
     say(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from cluster.commands.doctor import examine, subject_of
+
+    return 0 if examine(subject_of(options.config, options.items), options.json) else EXIT_BROKEN
 
 
 def _grade(options: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ address; in a cluster those that reach the node's address in Ray's network, whic
 import socket
 from datetime import timedelta
 
-import ray
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 LOOPBACK = "127.0.0.1"
@@ -16,6 +15,8 @@ LOOPBACK = "127.0.0.1"
 
 def meeting_address() -> str:
     """The address of this node at which the other processes of the cluster can reach it."""
+    import ray  # here alone: who gives an address needs no cluster, and the learner's engine none of its packages
+
     nodes = [node for node in ray.nodes() if node["Alive"]]
     return LOOPBACK if len(nodes) == 1 else ray.util.get_node_ip_address()
 

@@ -28,7 +28,12 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "transfer": (),
         "rollouts": ("filtering", "grading", "transfer"),
     },
-    "learner": {"methods": (), "batches": ("methods",), "models": ("batches", "methods")},
+    "learner": {
+        "methods": (),
+        "batches": ("methods",),
+        "models": ("batches", "methods"),
+        "checks": ("batches", "methods", "models"),
+    },
     "cluster": {
         "config": (),
         "reporting": ("config",),
@@ -123,4 +128,11 @@ def test_the_light_modules_load_neither_torch_nor_vllm_nor_ray(statement: str) -
 @pytest.mark.slow
 def test_the_driver_loads_neither_torch_nor_vllm_nor_deepspeed() -> None:
     code = "import sys, cluster.running.train\nassert not {'torch', 'vllm', 'deepspeed'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.slow
+def test_the_learners_engine_loads_where_ray_and_vllm_are_not_installed() -> None:
+    absent = ("ray", "vllm", "accelerate", "httpx", "duckdb", "sqlglot", "math_verify", "tenacity", "rich")
+    code = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport learner.engine"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,153 @@
+"""The bodies of the GPU tests, on the CPU and with small sizes: what a rented GPU will run has run before."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.gpu import digests, heads, passes, several
+from tests.gpu.run import FAILED, PASSED, SKIPPED, Hardware, Outcome, apart, write_report
+from tests.gpu.trials import MORE_GPUS, ONE_GPU, TRIALS, Trial, lacking
+
+HERE = Hardware(name="no GPU", driver="", gpus=0, versions={"torch": "2.13.0"})
+
+
+def test_a_head_gives_the_log_probabilities_of_float64_in_chunks_of_every_size() -> None:
+    found = heads.measure("cpu", heads.SMALL)
+    assert found["error_16"] == found["error_96"] > 0
+
+
+def test_a_digest_is_of_weights_and_not_of_their_shapes() -> None:
+    assert digests.measure("cpu", digests.SMALL)["gb"] == pytest.approx(3 * 8 * 6 * 2 / 1e9)
+
+
+def test_passes_are_run_and_their_memory_is_counted_less_with_checkpointing() -> None:
+    found = passes.measure("cpu", passes.SMALL)
+    assert 0 < found["counted_gib_small_64_checkpointed"] < found["counted_gib_small_64"]
+
+
+def test_a_product_in_bfloat16_has_the_error_of_its_arithmetic() -> None:
+    found = several.products("cpu")
+    assert 0 < found["error"] < found["bound"]
+
+
+@pytest.mark.slow
+def test_two_ranks_sum_exactly_and_two_processes_share_memory() -> None:
+    assert several.links("cpu", ranks=2, mib=1)["gb_per_second"] > 0
+    assert several.shared("cpu", mib=1) == {"gib": 1 / 1024}
+
+
+@pytest.mark.ray
+def test_an_engine_gives_a_text_the_log_probabilities_of_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cluster.config.reading import config_of
+    from cluster.placement.environment import environment
+
+    for name, value in environment(config_of({"world": {"name": "addition"}}), "gloo", on_gpu=False).items():
+        monkeypatch.setenv(name, value)
+    assert several.agreement("cpu")["largest"] < 1e-4
+
+
+@pytest.mark.ray
+def test_every_tensor_arrives_in_another_process_bit_for_bit_and_a_receiver_that_ends_is_noticed() -> None:
+    from tests.gpu import transfers
+
+    assert transfers.measure("cpu", transfers.SMALL)["gb_per_second"] > 0
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("ranks", "name"), [(1, "bfloat16_zero2"), (2, "float32_zero3"), (1, "bfloat16_zero2_bf16")])
+def test_an_update_is_the_one_that_arithmetic_by_hand_gives(
+    ranks: int, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.gpu import updates
+
+    for variable, value in {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}.items():
+        monkeypatch.setenv(variable, value)
+    found = updates.measure("cpu", ranks, [variant for variant in updates.VARIANTS if variant.name == name])
+    if name == "bfloat16_zero2_bf16":  # what is lost where gradients are not added up in float32
+        assert found[f"gradient_{name}"] > found["error_of_bfloat16"]
+
+
+@pytest.mark.ray
+def test_a_short_run_makes_its_steps_and_one_goes_on_when_an_engine_stops_in_the_middle_of_a_sync(
+    own_ray: None,
+) -> None:
+    from tests.gpu import runs
+
+    assert runs.measure("cpu", seconds=1500)["probe_gap"] < 1e-3
+    assert runs.measure_stopped("cpu", seconds=1500)["seconds_sync"] >= runs.PATIENCE
+
+
+def test_every_trial_has_a_body_and_the_quick_ones_of_one_gpu_come_first() -> None:
+    assert [trial.gpus for trial in ONE_GPU] == [1] * len(ONE_GPU)
+    assert all(trial.gpus > 1 for trial in MORE_GPUS)
+    for trial in TRIALS.values():
+        module, _, function = trial.body.rpartition(".")
+        source = (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+        assert f"def {function}(device: str" in source, trial.name
+
+
+def test_a_trial_that_cannot_be_run_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(name="x", about="", body="x.y", seconds=1, needs=("torch",), gpus=2)
+    assert lacking(trial, 1) == "needs 2 GPUs, and torch.cuda.device_count() is 1"
+    assert lacking(dataclasses.replace(trial, needs=("nowhere_to_be_found",)), 2) == (
+        "needs nowhere_to_be_found, which is not installed"
+    )
+    assert lacking(trial, 2) == ""
+
+
+def test_a_trial_that_holds_fails_dies_or_hangs_is_reported_as_such(tmp_path: Path) -> None:
+    ways = {
+        "holds": (PASSED, "print('noise'); print('figures: {\"seconds\": 1.5}')"),
+        "fails": (FAILED, "raise AssertionError('sums are wrong')"),
+        "dies": (FAILED, "import os; os.kill(os.getpid(), 11)"),
+        "says nothing": (FAILED, "pass"),
+        "hangs": (FAILED, "import time; print('waits', flush=True); time.sleep(600)"),
+    }
+    found = [
+        apart(name, [sys.executable, "-c", code], 10 if name == "hangs" else 600, "a machine")
+        for name, (_, code) in ways.items()
+    ]
+    assert [one.outcome for one in found] == [outcome for outcome, _ in ways.values()]
+    why = {one.name: one.why for one in found}
+    assert why["fails"] == "status 1: AssertionError: sums are wrong"
+    assert why["dies"].startswith("status -11")
+    assert why["hangs"] == "had not ended after 10 s, and was killed; it printed last: waits"
+    write_report(tmp_path, HERE, [*found, Outcome(name="two", outcome=SKIPPED, why="needs 2 GPUs")])
+    report = (tmp_path / "report.md").read_text()
+    assert "On no GPU; torch 2.13.0." in report
+    assert "1 passed, 4 failed, 1 skipped." in report
+    assert "| two | skipped | 0 | needs 2 GPUs |" in report
+    assert len((tmp_path / "report.jsonl").read_text().splitlines()) == 6
+
+
+def test_a_process_that_a_hanging_trial_started_is_gone_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    code = (
+        "import subprocess, sys, time\n"
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'], start_new_session=True)\n"
+        f"open({str(pid)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)\n"
+    )
+    assert apart("hangs", [sys.executable, "-c", code], 20, "a machine").outcome == FAILED
+    state = Path(f"/proc/{pid.read_text()}/stat")
+    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_the_bodies_that_need_neither_vllm_nor_ray_load_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = (
+        "ray",
+        "vllm",
+        "accelerate",
+        "httpx",
+        "duckdb",
+        "sqlglot",
+        "math_verify",
+        "tenacity",
+        "hypothesis",
+        "pytest",
+    )
+    modules = sorted({f"tests.gpu.{t.body.split('.')[0]}" for t in TRIALS.values() if "vllm" not in t.needs})
+    code = f"import sys\nsys.modules.update(dict.fromkeys({absent}))\nimport {', '.join(modules)}, tests.gpu.run"
+    assert apart("x", [sys.executable, "-c", f"{code}\nprint('figures: {{}}')"], 600, "").why == ""

@@ -18,8 +18,9 @@ import torch.distributed as dist
 from transformers import AutoTokenizer, PreTrainedModel
 
 from learner.engine import Engine
+from learner.sending import tensor_sizes
 from learner.types import MARKER
-from learner.weights import ZeroSource, tensor_sizes
+from learner.weights import ZeroSource
 
 SHARD_BYTES = 4 * 2**30  # of weights in one file
 GATHER_BYTES = 2**28  # of weights that ZeRO gathers at once

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from learner.engine import Engine
 from learner.sending import tensor_sizes
-from learner.types import MARKER, Place
+from learner.types import MARKER
 from learner.weights import ZeroSource
 
 SHARD_BYTES = 4 * 2**30  # of weights in one file
@@ -53,8 +53,7 @@ class Checkpoints:
             Exception: what an earlier folder failed with, such as OSError where the disk is full.
         """
         self.finish()
-        place = Place(rank=dist.get_rank(), ranks=dist.get_world_size())
-        source = ZeroSource(self._engine, self._dtype, GATHER_BYTES, place)
+        source = ZeroSource(self._engine, self._dtype, bucket_bytes=GATHER_BYTES)
         names = [meta.name for meta in source.metadata()]
         shards = plan_shards(names, tensor_sizes(source), self._shard_bytes)
         tensors = iter(source)
@@ -92,17 +91,12 @@ class Checkpoints:
     def _complete(self, folder: Path, last: "Future[None] | None") -> None:
         if last is not None:
             last.result()
-        write_index(folder)
+        _write_index(folder)
         AutoTokenizer.from_pretrained(self._tokenizer, local_files_only=True).save_pretrained(folder)
-        mark_complete(folder)
-
-
-def mark_complete(folder: Path) -> None:
-    """Writes the marker of a folder whose files are all there, when they are on disk."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    (folder / MARKER).touch()
+        for path in folder.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        (folder / MARKER).touch()
 
 
 def plan_shards(names: Sequence[str], sizes: Sequence[int], most: int) -> list[int]:
@@ -138,20 +132,19 @@ def _write_shard(lm: PreTrainedModel, shard: dict[str, torch.Tensor], folder: Pa
     size = sum(tensor.numel() * tensor.element_size() for tensor in shard.values())
     lm.save_pretrained(scratch, state_dict=shard, is_main_process=True, max_shard_size=2 * size + 1)
     for path in scratch.iterdir():
-        whole = shard_file(number, shards) if path.suffix == ".safetensors" else path.name
+        whole = path.name if shards == 1 or path.suffix != ".safetensors" else _file_of(number, shards)
         path.replace(folder / whole)
     scratch.rmdir()
 
 
-def shard_file(number: int, shards: int) -> str:
-    """What transformers calls a file of weights."""
-    return "model.safetensors" if shards == 1 else f"model-{number + 1:05}-of-{shards:05}.safetensors"
+def _file_of(number: int, shards: int) -> str:
+    return f"model-{number + 1:05}-of-{shards:05}.safetensors"
 
 
-def write_index(folder: Path) -> None:
+def _write_index(folder: Path) -> None:
     """Which file holds which tensor, where there are several."""
     files = sorted(folder.glob("model-*.safetensors"))
-    held = {file.name: header_of(file) for file in files}
+    held = {file.name: _header(file) for file in files}
     if not held:
         return
     total = sum(end - start for tensors in held.values() for start, end in tensors.values())
@@ -160,7 +153,7 @@ def write_index(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def header_of(file: Path) -> dict[str, tuple[int, int]]:
+def _header(file: Path) -> dict[str, tuple[int, int]]:
     """name -> (start, end) in bytes, of the tensors of a safetensors file."""
     with file.open("rb") as opened:
         header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))

@@ -130,7 +130,7 @@ class WeightSync:
         way.source.begin()
         try:
             self._sender_on(way).send_weights()
-        except (RuntimeError, TimeoutError) as problem:
+        except (RuntimeError, OSError) as problem:
             failure = problem
         finally:
             way.source.drain()

@@ -52,17 +52,27 @@ def open_communicator(
         rank: of this member.
         timeout_seconds: for all members to come to the store.
         door: of rank 0: the socket that listens at that place.
+
+    Raises:
+        TimeoutError: they have not come.
     """
     assert info.master_address is not None
     assert info.master_port is not None
-    meeting = StatelessProcessGroup.create(
-        info.master_address,
-        info.master_port,
-        rank,
-        info.world_size,
-        store_timeout=math.ceil(timeout_seconds),
-        listen_socket=door,
-    )
+    try:
+        meeting = StatelessProcessGroup.create(
+            info.master_address,
+            info.master_port,
+            rank,
+            info.world_size,
+            store_timeout=math.ceil(timeout_seconds),
+            listen_socket=door,
+        )
+    except (RuntimeError, OSError) as failure:  # OSError as well, where vLLM closes the socket once more
+        said = failure.__context__ or failure
+        raise TimeoutError(
+            f"the {info.world_size} members of the transfer group have not met at {info.master_address} within "
+            f"{timeout_seconds:g} s: {said}"
+        ) from failure
     with unpinned_nccl_env():
         return PyNcclCommunicator(meeting, device=torch.accelerator.current_device_index())
 

@@ -7,15 +7,19 @@ says nothing.
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from vllm.distributed.utils import StatelessProcessGroup
 from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
+from vllm.distributed.weight_transfer.nccl_common import worker_init_payload
 
 from actors.transfer.arrivals import Arrivals
-from actors.transfer.nccl import CUT, NcclReceiver, Watch
+from actors.transfer.nccl import CUT, NcclInitInfo, NcclReceiver, Watch, open_communicator
 from actors.transfer.stores import listen, open_store, port_of
 from learner.sending import NcclTrainerEngine, within
 from tests.tables import each
@@ -111,7 +115,7 @@ def test_a_sender_that_is_aborted_runs_to_its_end_so_that_no_other_rank_waits_in
         client.cut.set()
         sent.result(60)
     assert source.given == 5
-    assert other.check([CUT])  # the receivers hear of it
+    other.wait([CUT], timedelta(seconds=20))  # the receivers hear of it
 
 
 def receive(store: Any, seconds: float) -> str:
@@ -148,6 +152,34 @@ def test_a_watch_over_a_receive_that_goes_well_aborts_nothing() -> None:
         communicator.broadcast(torch.zeros(1), src=0)
     assert watch.reason == ""
     assert not communicator.aborted.is_set()
+
+
+def test_a_group_meets_on_one_address_and_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)  # vLLM's communicator then does nothing
+    door = listen("127.0.0.1")
+    info = NcclInitInfo(
+        master_address="127.0.0.1",
+        master_port=port_of(door),
+        rank_offset=1,
+        world_size=2,
+        meeting_seconds=20.0,
+        timeout_seconds=60.0,
+    )
+    told = NcclInitInfo(**worker_init_payload(info))  # as it comes to a worker
+    with ThreadPoolExecutor(1) as side:
+        other = side.submit(open_communicator, told, 1, told.meeting_seconds)
+        here, there = open_communicator(info, 0, 20.0, door), other.result(60)
+    sender = Sender(client=Client(), source=Source())
+    sender.model_update_group = here
+    assert isinstance(there.group, StatelessProcessGroup)
+    assert not there.group.store.check([CUT])
+    sender.abort()
+    there.group.store.wait([CUT], timedelta(seconds=20))
+    alone = listen("127.0.0.1")
+    with pytest.raises(
+        TimeoutError, match=r"the 2 members of the transfer group have not met at 127\.0\.0\.1 within 1 s"
+    ):
+        open_communicator(replace(info, master_port=port_of(alone)), 0, 1.0, alone)
 
 
 class Model(torch.nn.Module):

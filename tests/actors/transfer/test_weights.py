@@ -91,7 +91,7 @@ def publisher_of(ranks: list, generators: dict[str, Any], said: list[str] | None
     from cluster.running.publish import Publisher
     from learner.client import LearnerClient
 
-    tree = {"world": {"name": "addition"}, "model": {"dtype": "float32"}, "sync": {"timeout_seconds": 60, **sync}}
+    tree = {"world": {"name": "addition"}, "model": {"dtype": "float32"}, "sync": {"timeout_seconds": 180, **sync}}
     say = (said if said is not None else []).append
     return Publisher(LearnerClient(ranks), pool_of(generators), config_of(tree), "gloo", say, bucket_bytes=2**18)
 

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from learner.engine import Engine
 from learner.sending import tensor_sizes
-from learner.types import MARKER, Place
+from learner.types import MARKER
 from learner.weights import ZeroSource
 
 SHARD_BYTES = 4 * 2**30  # of weights in one file
@@ -53,8 +53,7 @@ class Checkpoints:
             Exception: what an earlier folder failed with, such as OSError where the disk is full.
         """
         self.finish()
-        place = Place(rank=dist.get_rank(), ranks=dist.get_world_size())
-        source = ZeroSource(self._engine, self._dtype, GATHER_BYTES, place)
+        source = ZeroSource(self._engine, self._dtype, bucket_bytes=GATHER_BYTES)
         names = [meta.name for meta in source.metadata()]
         shards = plan_shards(names, tensor_sizes(source), self._shard_bytes)
         tensors = iter(source)

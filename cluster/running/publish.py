@@ -102,9 +102,10 @@ class Publisher:
                 bucket_bytes=self._bucket_bytes,
                 timeout_seconds=self._seconds,
             )
-            # the learner itself keeps to the timeout, and waits a while longer for receivers of a transfer that it cut
+            # the learner itself keeps to the timeout, and waits a while longer for receivers to leave an old group and
+            # to come out of a transfer that it cut
             sending = self._learner.publish(version, receivers)
-            sent = await within(2 * self._seconds, sending, LEARNER, f"to send version {version}")
+            sent = await within(3 * self._seconds, sending, LEARNER, f"to send version {version}")
             if not sent.lost:
                 return sent, generators
             lost = {generators[one.index]: one.why for one in sent.lost}

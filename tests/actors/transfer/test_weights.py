@@ -285,7 +285,7 @@ def test_the_probe_of_a_sync_waits_behind_no_frozen_response(
 ) -> None:
     write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
     ranks = learners(tmp_path, stage=0, ranks=1)
-    generators = start_generators(tmp_path, 1, places, min_tokens=1000)
+    generators = start_generators(tmp_path, 1, places, min_tokens=400)
     publisher = publisher_of(ranks, generators, in_flight=in_flight)
     start = prompt("0", [1, 2, 10, 3, 11])
     requests = [RolloutRequest(group=n, prompt=start, visit=n, responses=1) for n in range(4)]

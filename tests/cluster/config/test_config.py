@@ -131,6 +131,11 @@ def test_there_are_at_most_a_hundred_settings_beside_those_of_objective_and_rewa
 NEEDS = [
     ({"learner": {"algorithm": "nlpo"}}, "set rollout.top_p below 1"),
     ({"learner": {"algorithm": "nlpo"}, "rollout": {"top_p": 0.9, "max_staleness": 1}}, "rollout.max_staleness = 0"),
+    ({"learner": {"algorithm": "raft"}, "sync": {"in_flight": "keep"}}, "would be biased unseen"),
+    (
+        {"objective": {"mismatch": "none"}, "learner": {"algorithm": "grpo"}, "sync": {"in_flight": "keep"}},
+        'Set sync.in_flight = "continue", or objective.mismatch',
+    ),
     ({"learner": {"algorithm": "rto"}}, "set learner.tuned_path to a model folder"),
     ({"learner": {"algorithm": "self-critical"}, "data": {"stored": "x"}}, "a dataset has no greedy samples"),
     ({"learner": {"algorithm": "raft"}, "objective": {"kl_reward": 0.1}}, "use objective.kl_loss"),

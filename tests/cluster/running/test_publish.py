@@ -123,5 +123,5 @@ async def test_a_generator_that_lives_and_fails_ends_the_run() -> None:
 
 
 async def test_a_learner_that_does_not_come_back_ends_the_run_with_its_reason() -> None:
-    with pytest.raises(BrokenPart, match=r"learner: no answer within 0\.4 s \(to send version 4\)"):
+    with pytest.raises(BrokenPart, match=r"learner: no answer within 0\.6 s \(to send version 4\)"):
         await publisher(Sender(hangs=True), Double("a")).publish(4, PROBE)

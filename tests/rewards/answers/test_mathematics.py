@@ -220,7 +220,9 @@ def test_what_a_response_breaks_a_reader_with_is_wrong(response: str) -> None:
     assert judged(response, "5").outcome in (Outcome.WRONG, Outcome.UNPARSABLE)
 
 
-@each("response", SLOW_ANSWERS[:2])
+# The alarm may ring in a callback of the garbage collector, which swallows it; it rings again.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@each("response", SLOW_ANSWERS[:1])
 def test_an_answer_that_computes_for_ever_is_wrong_within_seconds(response: str) -> None:
     started = time.process_time()
     assert judged(response, "x^2+1").outcome is Outcome.WRONG

@@ -64,7 +64,7 @@ def test_in_a_combination_the_parts_that_do_not_compare_grade_each_sibling(grade
 @pytest.mark.parametrize(
     ("broken", "outcome", "why"),
     [
-        ("sleep", Outcome.TIMEOUT, "no verdict within 4 s"),
+        pytest.param("sleep", Outcome.TIMEOUT, "no verdict within 4 s", marks=pytest.mark.slow),
         ("die", Outcome.ERROR, "status 3"),
         ("raise", Outcome.ERROR, "ArithmeticError: no such thing"),
         ("few", Outcome.ERROR, "gave 1 grades for 2 responses"),

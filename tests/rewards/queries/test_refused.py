@@ -98,6 +98,7 @@ def test_a_query_of_duckdb_that_does_more_than_read_tables_is_refused_though_its
         "SELECT -- one\n count(*) /* two */ FROM people",
         "(SELECT 4)",
     ],
+    every=4,
 )
 def test_what_only_reads_is_run_by_duckdb(folder: Path, query: str) -> None:
     said = judged("SELECT count(*) FROM people", query, settings(folder), "d")

@@ -93,6 +93,7 @@ def test_a_gold_query_of_too_many_choices_is_refused(columns: int) -> None:
         ("SELECT name FROM people", "SELECT '\udc80' FROM people", WRONG, "SQLite: 'utf-8' codec can't encode"),
         ("SELECT value FROM json_each('[1, 2]')", "SELECT 1 UNION SELECT 2", CORRECT, "the gold result"),
     ],
+    every=4,
 )
 def test_a_query_is_right_when_its_result_is_a_gold_result(
     folder: Path, gold: str, query: str, outcome: Outcome, why: str
@@ -153,6 +154,7 @@ def test_a_query_is_right_when_its_result_is_a_gold_result(
         ("d", "SELECT [1, 2]", "SELECT [2, 1]", WRONG),
         ("d", "SELECT 'nan'::DOUBLE", "SELECT 'nan'::FLOAT", CORRECT),
     ],
+    every=4,
 )
 def test_cells_are_equal_by_value_and_every_row_and_column_counts(
     folder: Path, name: str, gold: str, query: str, outcome: Outcome
@@ -215,6 +217,7 @@ BY_SCORE = "SELECT name FROM people WHERE score > 0 ORDER BY score DESC"
         ("WITH t AS (SELECT * FROM people) SELECT name FROM t ORDER BY score IS NULL, age LIMIT 9",
          "VALUES ('Ada'), ('Grace'), ('Alan'), ('Kurt')", WRONG),
     ],
+    every=4,
 )  # fmt: skip
 def test_rows_count_in_order_where_the_whole_gold_query_orders(
     folder: Path, gold: str, query: str, outcome: Outcome

@@ -19,7 +19,12 @@ from cluster.placement.actors import _nodes_of, _wait_for
 from cluster.placement.layout import Layout, Wanted, plan_layout
 from cluster.placement.nodes import check_nodes, nodes_there
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("two_nodes")]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("two_nodes"),
+    # Ray's Cluster leaves a socket open until it is collected as garbage.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 
 

@@ -141,7 +141,7 @@ class _Sharding:
             name="weights",
             size=0 if away else self._engines * width * self._shard(whole, 3),
             during=During.ALWAYS,
-            about=f"{width} bytes for each of {whole / 1e9:.3g} billion parameters{over}{models}",
+            about=f"{width} bytes for each of {_count(whole)} parameters{over}{models}",
             change=f'{more} = "weights"',
         )
         each, sharded = (FULL, 2)  # bfloat16 gradients are added up in float32
@@ -149,7 +149,7 @@ class _Sharding:
             name="gradients",
             size=0 if self._moves and self._stage > 1 else self._engines * each * self._shard(trained, sharded),
             during=During.ALWAYS,
-            about=f"{each} bytes for each of {trained / 1e9:.3g} billion parameters that are trained"
+            about=f"{each} bytes for each of {_count(trained)} parameters that are trained"
             f"{self._over(sharded)}{models}",
             change="learner.zero_stage = 2 with more cluster.learner_ranks, learner.offload, or a learner.adapter",
         )
@@ -175,7 +175,7 @@ class _Sharding:
             elements = BUCKET if self._on_gpu else min(BUCKET, trained)
             count = 2 if stage == 2 else 1
             each = width if stage > 1 else FULL
-            about = f"{count} of {elements / 1e6:.3g} million gradients that are exchanged at once"
+            about = f"{count} of {_count(elements)} gradients that are exchanged at once"
             size = self._engines * count * each * elements
             during = During.ALWAYS if stage > 1 else During.STEP
             yield Term(name="buckets", size=size, during=during, about=about)
@@ -242,7 +242,8 @@ def _pass_terms(config: RunConfig, sizes: "ModelSizes", device: Device) -> Itera
 
 
 def _sync_terms(config: RunConfig, sizes: "ModelSizes", device: Device) -> Iterable[Term]:
-    piece = config.sync.bucket_mib * 2**20 + width_of(config) * sizes.largest
+    width = width_of(config)
+    piece = min(config.sync.bucket_mib * 2**20 + width * sizes.largest, width * sizes.parameters)
     pieces = (2 if device.on_gpu else 1) + (config.learner.zero_stage == 3)
     about = f"{pieces} pieces of sync.bucket_mib = {config.sync.bucket_mib} and the largest matrix, on rank 0"
     change = "a smaller sync.bucket_mib"
@@ -306,6 +307,10 @@ def engine_budget(config: RunConfig, sizes: "ModelSizes", device: Device) -> Eng
 
 def _always(name: str, size: int, about: str) -> Term:
     return Term(name=name, size=size, during=During.ALWAYS, about=about)
+
+
+def _count(parameters: int) -> str:
+    return f"{parameters / 1e9:.3g} billion" if parameters >= 10**9 else f"{parameters / 1e6:.3g} million"
 
 
 def width_of(config: RunConfig) -> int:

@@ -178,7 +178,7 @@ def _packed_gap(policy: Policy, texts: Sequence[torch.Tensor], own: torch.Tensor
 def _packed(policy: Policy, texts: Sequence[torch.Tensor]) -> torch.Tensor | None:
     """Log-probabilities of texts that lie in one row; None where the model takes no positions."""
     positions = torch.cat([torch.arange(text.shape[1], device=text.device)[None] for text in texts], 1)
-    row = torch.cat(texts, 1)
+    row = torch.cat(list(texts), 1)
     targets = positions[0].nonzero()[:, 0]
     try:
         found: torch.Tensor = policy(row, positions, targets, 1.0)[0]

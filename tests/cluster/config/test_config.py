@@ -364,3 +364,31 @@ def test_what_the_engine_would_refuse_or_change_is_refused_with_its_value() -> N
 
 def test_one_text_that_ends_responses_needs_no_list() -> None:
     assert config_of(WORLD | {"rollout": {"stop": "\n\n"}}).rollout.stop == ("\n\n",)
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "dtype", "wanted"),
+    [
+        (True, "auto", ("bfloat16", "varlen", True)),
+        (True, "float32", ("float32", "sdpa", True)),
+        (False, "auto", ("float32", "sdpa", False)),
+        (False, "bfloat16", ("bfloat16", "sdpa", False)),
+    ],
+)
+def test_attention_and_checkpointing_are_settled_by_device_and_dtype(
+    on_gpu: bool, dtype: str, wanted: tuple[str, str, bool]
+) -> None:
+    model = config_of({"world": {"name": "addition"}, "model": {"dtype": dtype}}).on_device(on_gpu).model
+    assert (model.dtype, model.attention, model.checkpointing) == wanted
+
+
+def test_what_a_person_sets_of_attention_and_checkpointing_stays(tmp_path: Path) -> None:
+    model = {"attention": "sdpa", "checkpointing": False}
+    settled = config_of({"world": {"name": "addition"}, "model": model}).on_device(True).model
+    assert (settled.attention, settled.checkpointing) == ("sdpa", False)
+    asked = config_of({"world": {"name": "addition"}, "model": {"attention": "varlen"}})
+    assert asked.on_device(True).model.attention == "varlen"
+    with pytest.raises(ConfigError, match=r'"varlen" is for bfloat16 on GPUs, and the run computes in float32 on CPUs'):
+        asked.on_device(False)
+    with pytest.raises(ConfigError, match=r"write model\.attention = 'varlen'"):
+        config_of({"world": {"name": "addition"}, "model": {"attention": "flash_attention_2"}})

@@ -11,7 +11,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe
-from cluster.placement.layout import plan_layout
+from cluster.placement.session import layout_for, settled
 from cluster.preparing.folders import make_run_folder
 from cluster.preparing.preflight import prepare
 from learner.models.tiny import write_tiny_model
@@ -65,7 +65,8 @@ def test_what_is_missing_or_does_not_fit_is_named(world: Path, sections: dict, m
 def test_a_plan_says_what_an_adapter_trains_and_what_is_sent(world: Path) -> None:
     def planned(**learner: object) -> str:
         prepared = prepare(config(world, learner=learner))
-        return describe(prepared, plan_layout(prepared.config.cluster, on_gpu=False))
+        layout = layout_for(prepared.config, {"here": {"CPU": 8.0, "GPU": 0.0}})
+        return describe(settled(prepared, layout), layout)
 
     assert "adapter" not in planned()
     told = planned(adapter={"rank": 8})

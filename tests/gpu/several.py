@@ -9,7 +9,6 @@ from learner.checks.attention import REAL, Size, attend
 from learner.checks.links import link, share
 from learner.checks.numerics import multiply
 
-
 LIMIT = 600.0  # seconds for processes that talk to each other; a trial on a GPU has less
 
 

@@ -62,7 +62,7 @@ def requirements(profile: str) -> list[Requirement]:
 
 def installed_versions() -> dict[str, str]:
     """name -> version of every package that is installed."""
-    found = {}
+    found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = distribution.metadata["Name"]
         if name:

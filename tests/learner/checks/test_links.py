@@ -9,7 +9,6 @@ import pytest
 from learner.checks import links
 from learner.checks.links import Unreachable, link, meet, share
 
-
 LIMIT = 600.0  # seconds, of which a busy machine may need many to start a process
 
 

@@ -91,12 +91,17 @@ class Checkpoints:
     def _complete(self, folder: Path, last: "Future[None] | None") -> None:
         if last is not None:
             last.result()
-        _write_index(folder)
+        write_index(folder)
         AutoTokenizer.from_pretrained(self._tokenizer, local_files_only=True).save_pretrained(folder)
-        for path in folder.iterdir():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
-        (folder / MARKER).touch()
+        mark_complete(folder)
+
+
+def mark_complete(folder: Path) -> None:
+    """Writes the marker of a folder whose files are all there, when they are on disk."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    (folder / MARKER).touch()
 
 
 def plan_shards(names: Sequence[str], sizes: Sequence[int], most: int) -> list[int]:
@@ -132,19 +137,20 @@ def _write_shard(lm: PreTrainedModel, shard: dict[str, torch.Tensor], folder: Pa
     size = sum(tensor.numel() * tensor.element_size() for tensor in shard.values())
     lm.save_pretrained(scratch, state_dict=shard, is_main_process=True, max_shard_size=2 * size + 1)
     for path in scratch.iterdir():
-        whole = path.name if shards == 1 or path.suffix != ".safetensors" else _file_of(number, shards)
+        whole = shard_file(number, shards) if path.suffix == ".safetensors" else path.name
         path.replace(folder / whole)
     scratch.rmdir()
 
 
-def _file_of(number: int, shards: int) -> str:
-    return f"model-{number + 1:05}-of-{shards:05}.safetensors"
+def shard_file(number: int, shards: int) -> str:
+    """What transformers calls a file of weights."""
+    return "model.safetensors" if shards == 1 else f"model-{number + 1:05}-of-{shards:05}.safetensors"
 
 
-def _write_index(folder: Path) -> None:
+def write_index(folder: Path) -> None:
     """Which file holds which tensor, where there are several."""
     files = sorted(folder.glob("model-*.safetensors"))
-    held = {file.name: _header(file) for file in files}
+    held = {file.name: header_of(file) for file in files}
     if not held:
         return
     total = sum(end - start for tensors in held.values() for start, end in tensors.values())
@@ -153,7 +159,7 @@ def _write_index(folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
-def _header(file: Path) -> dict[str, tuple[int, int]]:
+def header_of(file: Path) -> dict[str, tuple[int, int]]:
     """name -> (start, end) in bytes, of the tensors of a safetensors file."""
     with file.open("rb") as opened:
         header = json.loads(opened.read(int.from_bytes(opened.read(8), "little")))

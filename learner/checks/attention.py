@@ -112,7 +112,8 @@ def by_masks(states: States, lengths: Sequence[int]) -> torch.Tensor:
     whose = torch.repeat_interleave(torch.arange(len(lengths)), torch.tensor(lengths)).to(states[0].device)
     at = torch.arange(sum(lengths), device=states[0].device)
     mask = (whose[:, None] == whose[None, :]) & (at[:, None] >= at[None, :])
-    found = torch.nn.functional.scaled_dot_product_attention(*_repeated(states), attn_mask=mask)
+    query, key, value = _repeated(states)
+    found = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
     return found.transpose(1, 2)
 
 

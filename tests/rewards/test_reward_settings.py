@@ -42,7 +42,7 @@ def test_settings_travel_and_are_written_as_they_were_read() -> None:
     settings = RewardSettings.model_validate(TWO_MODELS)
     assert pickle.loads(pickle.dumps(settings)) == settings
     written = settings.model_dump(mode="json")
-    assert written["safe"] == {"kind": "model", "path": "/models/safe"}
+    assert written["safe"] == {"kind": "model", "path": "/models/safe", "device": "auto"}
     assert RewardSettings.model_validate(written) == settings
 
 

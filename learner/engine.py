@@ -239,6 +239,8 @@ class FrozenPolicy:
         import deepspeed
 
         for own, new in zip(self.policy.exported(), engine.exported(), strict=True):
+            if not own.parts:  # a buffer, which nobody trains
+                continue
             (kept,) = own.parts
             with deepspeed.zero.GatheredParameters([kept, *new.parts], modifier_rank=0, enabled=self._sharded):
                 kept.copy_(new.tensor())

@@ -55,7 +55,8 @@ class ZeroSource(WeightSource):
 
     def metadata(self) -> list[ParamMeta]:
         """Name, dtype and whole shape of each tensor; nothing is gathered."""
-        return [ParamMeta(export.name, self._dtype, export.shape) for export in self._engine.exported()]
+        exports = self._engine.exported()
+        return [ParamMeta(export.name, export.dtype or self._dtype, export.shape) for export in exports]
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         self._tensors = self._gathered()
@@ -85,7 +86,7 @@ class ZeroSource(WeightSource):
             members = [exports[piece.index] for piece in bucket]
             with self._engine.gathered(parts_of(members)):
                 for export in members:
-                    whole = export.tensor().detach().to(self._dtype)
+                    whole = export.tensor().detach().to(export.dtype or self._dtype)
                     if self._place is not None:
                         self._digest.add(export.name, share(whole, self._place.rank, self._place.ranks))
                     yield export.name, whole

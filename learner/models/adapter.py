@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from learner.models.export import Export, plain, whole_shape
+from learner.models.export import Export, buffers, plain, whole_shape
 from learner.settings import AdapterSettings
 
 NAME = "default"  # what peft calls an adapter that has no name
@@ -84,7 +84,7 @@ def is_adapted(lm: torch.nn.Module) -> bool:
 
 def exports(lm: torch.nn.Module) -> Iterator[Export]:
     """What generators and checkpoints get of a model: all weights under their checkpoint names, tied ones once, those
-    with an adapter as one matrix."""
+    with an adapter as one matrix; and its buffers."""
     adapters = dict(_adapters(lm))
     for name, parameter in lm.named_parameters():
         layer, _, end = name.partition(".base_layer.")
@@ -94,6 +94,7 @@ def exports(lm: torch.nn.Module) -> Iterator[Export]:
             yield plain(f"{layer}.{end}", parameter)
         elif not _is_part(name):
             yield plain(name, parameter)
+    yield from buffers(lm)
 
 
 def adapter_parameters(lm: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Parameter]]:

@@ -109,6 +109,7 @@ def test_a_trial_that_cannot_be_run_says_what_it_lacks(monkeypatch: pytest.Monke
     assert lacking(trial, 2) == ""
 
 
+@pytest.mark.slow
 def test_a_trial_that_holds_fails_dies_or_hangs_is_reported_as_such(tmp_path: Path) -> None:
     ways = {
         "holds": (PASSED, "print('noise'); print('figures: {\"seconds\": 1.5}')"),
@@ -134,6 +135,7 @@ def test_a_trial_that_holds_fails_dies_or_hangs_is_reported_as_such(tmp_path: Pa
     assert len((tmp_path / "report.jsonl").read_text().splitlines()) == 6
 
 
+@pytest.mark.slow
 def test_a_process_that_a_hanging_trial_started_is_gone_with_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
     code = (
@@ -147,6 +149,7 @@ def test_a_process_that_a_hanging_trial_started_is_gone_with_it(tmp_path: Path) 
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+@pytest.mark.slow
 def test_the_bodies_that_need_neither_vllm_nor_ray_load_without_them(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = (
         "ray",

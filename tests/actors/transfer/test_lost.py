@@ -131,7 +131,7 @@ def test_a_rank_that_fails_in_a_send_ends_the_run_and_leaves_no_rank_in_a_gather
     def fail() -> None:
         raise RuntimeError("out of memory, say")
 
-    async def story() -> None:
+    async def story(number: int) -> None:
         publisher = publisher_of(actors, generators, timeout_seconds=SECONDS)
         await publisher.publish(0, PROBE)
         in_the_next_pass(actors[number], fail)
@@ -139,10 +139,10 @@ def test_a_rank_that_fails_in_a_send_ends_the_run_and_leaves_no_rank_in_a_gather
             await publisher.publish(1, PROBE)
 
     for number in (1, 0):
-        asyncio.run(story())
+        asyncio.run(story(number))
         first, second = ray.get([one.probe.remote(PROBE) for one in actors], timeout=60)  # both have come back
         assert first == second
-        ray.get(generators["generator-0"].give_up_update.remote())
+        ray.get(generators["generator-0"].give_up_weight_update.remote())
     kill_all(generators)
 
 

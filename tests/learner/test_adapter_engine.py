@@ -31,7 +31,7 @@ KL = replace(algorithm_of("reinforce-rej"), kl_loss=0.1)
 @pytest.fixture(scope="module", autouse=True)
 def session(_runs: Runs) -> Iterator[None]:
     _runs.end()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     LIVING.clear()
     ray.shutdown()

@@ -36,7 +36,7 @@ UNEVEN = [group([1.0, -1.0, 1.0, -1.0, 1.0], [92] * 5, id=0, seed=3), group([1.0
 @pytest.fixture(scope="module", autouse=True)
 def session(_runs: Runs) -> Iterator[None]:
     _runs.end()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     LIVING.clear()
     ray.shutdown()

@@ -49,7 +49,7 @@ def test_verifiers_ask_the_scorer_and_a_scorer_that_was_killed_costs_no_verdict(
     from actors.grading.verifier import Verifier
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     try:
         env = {"runtime_env": {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}, "num_cpus": 0}
         again = {"max_restarts": -1, "max_task_retries": 1}

@@ -28,7 +28,7 @@ SECONDS = 36  # sync.timeout_seconds: a third of it for each step, on a machine 
 @pytest.fixture(scope="module")
 def session(_runs: Runs) -> Iterator[None]:
     _runs.end()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

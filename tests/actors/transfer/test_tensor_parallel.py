@@ -68,7 +68,7 @@ def test_two_shards_compute_what_the_learner_computes_and_end_with_their_actor(t
     from cluster.running.publish import Publisher
     from learner.client import LearnerClient
 
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True, heads=4)
     ranks, generator = learners(tmp_path, stage=2, ranks=1), two_processes(tmp_path)
     tree = {"world": {"name": "addition"}, "model": {"dtype": "float32"}, "cluster": {"tensor_parallel": 2}}

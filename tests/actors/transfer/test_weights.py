@@ -43,7 +43,7 @@ ENV = {
 @pytest.fixture(scope="module")
 def session(_runs: Runs) -> Iterator[None]:
     _runs.end()
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 

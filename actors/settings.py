@@ -256,5 +256,6 @@ class SyncSettings(Section):
     backend: Literal["auto", "nccl", "ipc", "gloo"] = "auto"  # auto: gloo on the CPU, ipc on a shared GPU, else nccl
     in_flight: Literal["continue", "finish", "keep"] = "continue"  # what responses that are being sampled do at a sync
     bucket_mib: Annotated[int, Field(ge=1)] = 256  # weights are gathered and sent in pieces of about this size
-    timeout_seconds: Annotated[float, Field(gt=0)] = 300.0  # for each part of a sync; who takes longer is left out
+    # For each part of a sync; who takes longer is left out. Other ranks wait in a collective for at most half an hour.
+    timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 300.0
     sha256: bool = False  # hash all weights on the host after each sync too, to debug the digest: seconds per GB

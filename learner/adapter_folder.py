@@ -46,9 +46,11 @@ def save_adapter(engine: Engine, folder: Path, *, base: Path, dtype: torch.dtype
         with engine.gathered([parameter]):
             if writer:
                 state[name] = parameter.detach().to("cpu", dtype, copy=True).contiguous()
-    if writer:
-        write_adapter(engine.module.lm, state, folder, base)
-    dist.barrier()
+    try:
+        if writer:
+            write_adapter(engine.module.lm, state, folder, base)
+    finally:
+        dist.barrier()
 
 
 def write_adapter(lm: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path, base: Path) -> None:

@@ -1,14 +1,14 @@
 """Checkpoints: Hugging Face folders that are complete exactly when their marker, written last, is there.
 
-A policy is gathered layer by layer and written in shards of a few GiB by a thread: the memory of the host holds two
-shards at most, and training goes on while the last ones are written.
+A policy is gathered layer by layer and written in shards of a few GiB by a thread: the memory of the host holds one
+shard that is gathered and one that is written, and training goes on while the last ones are written.
 """
 
 import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby, islice
 from pathlib import Path
@@ -52,15 +52,17 @@ class Checkpoints:
         Raises:
             Exception: what an earlier folder failed with, such as OSError where the disk is full.
         """
-        self.finish()
         source = ZeroSource(self._engine, self._dtype, bucket_bytes=GATHER_BYTES)
         names = [meta.name for meta in source.metadata()]
         shards = plan_shards(names, tensor_sizes(source), self._shard_bytes)
-        tensors = iter(source)
-        if dist.get_rank() != 0:
-            for _ in tensors:
-                pass
-            return
+        try:
+            if dist.get_rank() == 0:
+                self._write(folder, iter(source), shards)
+        finally:
+            source.drain()  # all ranks take part in every gather, also where this one failed
+
+    def _write(self, folder: Path, tensors: Iterator[tuple[str, torch.Tensor]], shards: Sequence[int]) -> None:
+        self.finish()
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         lm: PreTrainedModel = self._engine.module.lm
@@ -68,7 +70,6 @@ class Checkpoints:
             shard = {name: tensor.to("cpu", copy=True) for name, tensor in islice(tensors, count)}
             self.finish()
             self._writing = self._thread.submit(_write_shard, lm, shard, folder, number, len(shards))
-        next(tensors, None)  # leave the last gather together with the other ranks
         self._writing = self._thread.submit(self._complete, folder, self._writing)
 
     def finish(self) -> None:

@@ -144,7 +144,7 @@ class LearnerClient:
 
     async def finish_checkpoint(self) -> None:
         """Waits until the last folder is whole, which its marker says; raises what it failed with."""
-        await answers([rank.finish_checkpoint.remote() for rank in self._ranks], LEARNER)
+        await answer(self._ranks[0].finish_checkpoint.remote(), LEARNER)  # rank 0 writes
 
     async def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""

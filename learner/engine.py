@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from learner.settings import LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, Place, Schedule
 
 MEETING_SECONDS = 300.0  # for all ranks to come
+COLLECTIVE_SECONDS = 1800.0  # for all to come into a collective; rank 0 may send weights for 3 x sync.timeout_seconds
 REDUCE_BUCKET = 200_000_000  # gradients that are exchanged at once; where they overlap with computing there are two
 
 
@@ -353,5 +355,6 @@ def join_learners(place: Place, address: str, port: int, door: socket.socket | N
     if backend == "gloo":  # an optional shortcut between CPU ranks that DeepSpeed compiles at the first start
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     store = open_store(address, port, ranks, MEETING_SECONDS, door)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks)
+    patience = timedelta(seconds=COLLECTIVE_SECONDS)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=patience)
     deepspeed.init_distributed(dist_backend=backend, rank=rank, world_size=ranks, auto_mpi_discovery=False)

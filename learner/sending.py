@@ -32,7 +32,7 @@ from actors.remote import cause_of
 from actors.transfer.buckets import Piece, byte_size, plan_buckets
 from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, broadcast, join_group
 from actors.transfer.names import RECEIVERS
-from actors.transfer.nccl import CUT, NcclInitInfo, open_communicator
+from actors.transfer.nccl import CUT, NcclInitInfo, abort, open_communicator
 from actors.transfer.stores import listen, port_of
 from learner.types import LostReceiver, Receivers
 
@@ -57,6 +57,7 @@ class GeneratorsSyncClient:
         self._deadline = time.monotonic() + receivers.timeout_seconds
         self._cut, self._cut_at, self._asking = threading.Event(), 0.0, threading.Lock()
         self._abort: Callable[[], None] = lambda: None
+        self._late = False  # whether it was cut as time was up
         self._lost: dict[int, LostReceiver] = {}
         self._refusals: list[str] = []  # what generators said that failed and live
 
@@ -79,10 +80,14 @@ class GeneratorsSyncClient:
         """Gives the transfer up, and which generators did not live through it; waits until all that live have come out.
 
         Raises:
-            RuntimeError: generators refused what they were sent, and none was lost.
+            RuntimeError: none was lost, and time was up, or generators refused what they were sent.
         """
         self.cut()
         with self._asking:
+            if self._late and not self._lost:
+                raise RuntimeError(
+                    f"the sync did not end within sync.timeout_seconds = {self._receivers.timeout_seconds:g}: raise it"
+                )
             if self._refusals and not self._lost:
                 raise RuntimeError(self._refusals[0])
             return tuple(self._lost.values())
@@ -138,7 +143,8 @@ class GeneratorsSyncClient:
         """Cuts the transfer at the timeout. After a cut those that live are waited for a while longer: they come out of
         their receive by then."""
         now = time.monotonic()
-        if now >= self._deadline:
+        if now >= self._deadline and not self.was_cut:
+            self._late = True
             self.cut()
         return self.was_cut and now >= self._cut_at + self._receivers.leaving_seconds
 
@@ -318,7 +324,7 @@ class NcclTrainerEngine(NCCLTrainerWeightTransferEngine):
             meeting = communicator.group
             assert isinstance(meeting, StatelessProcessGroup)
             meeting.store.set(CUT, "1")
-            communicator.destroy()
+            abort(communicator)
 
 
 def within(seconds: float, call: Callable[[], Found]) -> Found:

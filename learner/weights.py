@@ -114,28 +114,31 @@ class WeightSync:
         self._sender: TrainerWeightTransferEngine[Any] | None = None  # once the group of the way has met
 
     def send(self, version: int, receivers: Receivers) -> SyncStats:
-        """Brings the weights of `version` to all receivers; every learner rank calls it, and every rank returns.
+        """Brings the weights of `version` to all receivers; every learner rank calls it.
 
         Where a receiver dies or hangs on the way, the stats name it, and nobody has the weights: send again to those
         that are left, after each of them has given its update up.
 
         Raises:
-            RuntimeError: a receiver refused the weights, or this rank failed; the other ranks return.
+            Exception: a receiver refused the weights, or this rank failed. The other ranks return, but for "ipc": there
+                they wait until somebody ends them.
         """
         started = time.monotonic()
+        failure: Exception | None = None
         if self._way is None or self._way.receivers != receivers:
             self.close()
             self._way = self._way_to(receivers)
-        way, failure = self._way, None
+        way = self._way
         way.client.begin()
         way.source.begin()
         try:
             self._sender_on(way).send_weights()
-        except (RuntimeError, OSError) as problem:
+        except Exception as problem:  # of whatever kind: the other ranks wait for this one
             failure = problem
-        finally:
-            way.source.drain()
-            sums = way.source.sums()
+        if failure is not None and receivers.backend == "ipc":
+            raise failure  # the others stand in collectives of vLLM's own sender
+        way.source.drain()
+        sums = way.source.sums()
         if self._place.rank == 0 and failure is None:
             way.client.finish_version(version)
         lost = self._lost_on(way, failure) if self._place.rank == 0 else ()

@@ -10,6 +10,7 @@ import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, Self
 
 import torch
@@ -24,6 +25,7 @@ from actors.transfer.arrivals import Arrivals
 
 CUT = "cut"  # the key of the store that says that the sender has given the transfer up
 LOOK_SECONDS = 0.2  # between two looks at it
+ABORT_SECONDS = 5.0  # that an abort is waited for; NCCL goes on with it beyond
 
 
 class Store(Protocol):
@@ -75,6 +77,21 @@ def open_communicator(
         ) from failure
     with unpinned_nccl_env():
         return PyNcclCommunicator(meeting, device=torch.accelerator.current_device_index())
+
+
+def abort(communicator: PyNcclCommunicator) -> None:
+    """Frees whoever waits in a communicator, in any thread. It is marked as closed before that: who comes out must not
+    use it while NCCL frees it, as `PyNcclCommunicator.destroy` would let it."""
+    if communicator.disabled:
+        return
+    communicator.available, communicator.disabled = False, True
+
+    def run() -> None:
+        communicator.nccl.ncclCommAbort(communicator.comm)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(ABORT_SECONDS)
 
 
 class Watch:
@@ -156,7 +173,7 @@ class NcclReceiver(NCCLWeightTransferEngine):
         assert isinstance(meeting, StatelessProcessGroup)
         model, self.model = self.model, self._arrivals
         try:
-            with Watch(meeting.store, group.destroy, self._seconds) as watch:
+            with Watch(meeting.store, partial(abort, group), self._seconds) as watch:
                 super().receive_weights(update_info)
         finally:
             self.model = model

@@ -40,11 +40,12 @@ class WeightsExtension:
     def give_up_weight_update(self) -> None:
         """Ends an update that was cut off, whatever there was of it, and leaves the transfer group. The weights mean
         nothing until the next update has come whole."""
+        from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
         worker: Any = self
         finalize: Any = finalize_layerwise_reload  # vLLM gives it no types
-        with torch.no_grad():
+        with torch.no_grad(), set_current_vllm_config(worker.vllm_config):
             finalize(worker.model_runner.get_model(), worker.model_config)
         worker._weight_update_active = False
         worker.weight_transfer_engine.shutdown()

@@ -48,8 +48,11 @@ def this_machine_memory(device: str) -> Memory:
     """
     if device != "cpu" and shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
-        listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-        sizes = [int(line) for line in listed.stdout.split() if line.isdigit()]
+        try:
+            said = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            said = ""
+        sizes = [int(line) for line in said.split() if line.isdigit()]
         if sizes:
             return Memory(where=GPU, size=min(sizes) * 2**20)
     found = Path("/proc/meminfo")

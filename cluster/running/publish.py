@@ -116,9 +116,11 @@ class Publisher:
 
     async def _probed(self, version: int, generators: list[GeneratorClient], probe: tuple[int, ...]) -> list[Gap]:
         """Has the generators go on; how far each one's log-probabilities of the probe are from the learner's."""
+        # all places of an engine may be taken by responses that go on: the probe waits until one has ended
+        patience = self._config.rollout.timeout_seconds if self._config.sync.in_flight == "keep" else 0.0
         wanted, found = await asyncio.gather(
             within(self._seconds, self._learner.probe(probe), LEARNER, "for the probe"),
-            self._each(generators, lambda one: one.resume(probe), "to go on, and for the probe"),
+            self._each(generators, lambda one: one.resume(probe), "to go on, and for the probe", patience),
         )
         gaps = {generator.name: Gap.between(logprobs, wanted) for generator, logprobs in found.items()}
         self._proof.computation(version, gaps)

@@ -26,7 +26,7 @@ from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scor
 from cluster.running.state import Counters, ScoreHistory, StateOwners
 from cluster.running.turns import Turns
 from cluster.running.warmup import warm_up
-from learner.types import UpdateStats
+from learner.types import MARKER, UpdateStats
 
 CLOSE_SECONDS = 60.0  # for a run that has failed to write what it still holds
 
@@ -82,6 +82,7 @@ class Run:
         )
         self._calendar = Calendar(config=config)
         self._begun = False  # whether the filter knows of the run
+        self._checkpoint: Path | None = None  # the last one, which may still be in the making
 
     async def go(self) -> None:
         """Start-up, warm-up, first sync and the loop; a checkpoint at its end, and when the filter starves. However it
@@ -105,11 +106,11 @@ class Run:
             self.reporter.show_failure(self._actors.filter.graded())
             self.reporter.say_what_is_wrong()
             await self._save_checkpoint()
+            await self._actors.learner.finish_checkpoint()
             if self._prepared.heldout:
                 await self._evaluate()
             raise
-        finally:
-            await self._actors.learner.finish_checkpoint()
+        await self._actors.learner.finish_checkpoint()
 
     async def _close(self) -> None:
         self.reporter.close()
@@ -123,6 +124,13 @@ class Run:
                 await self._close()
         except (BrokenPart, OSError, TimeoutError) as failure:
             self._display.say(f"what was not on disk by then is lost: the filter cannot write it: {failure}")
+        if self._checkpoint is None or (self._checkpoint / MARKER).is_file():
+            return
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._actors.learner.finish_checkpoint()
+        except (BrokenPart, TimeoutError):
+            self._display.say(f"checkpoint {self._checkpoint} is not whole")
 
     def stages(self) -> Stages[GroupRef, AcceptedBatch, list[UpdateStats], SyncReport]:
         """What the loop drives in this run."""
@@ -225,5 +233,6 @@ class Run:
 
     async def _save_checkpoint(self) -> None:
         folder = self._folder / "checkpoints" / f"step-{self.counters.step}"
+        self._checkpoint = folder
         await self._actors.learner.save_checkpoint(folder)
         LOGGER.debug("checkpoint %s", folder)

@@ -12,9 +12,7 @@ class Export:
     """One tensor that generators and checkpoints get."""
 
     name: str  # in checkpoints
-    parts: tuple[
-        torch.nn.Parameter, ...
-    ]  # parameters that it is made of, sharded as ZeRO has them; a buffer has none
+    parts: tuple[torch.nn.Parameter, ...]  # parameters that it is made of, sharded as ZeRO has them; a buffer has none
     shape: tuple[int, ...]  # of the whole tensor
     tensor: Callable[[], torch.Tensor]  # makes the whole tensor; called while its parts are gathered
     dtype: torch.dtype | None = None  # in which it travels and is written; None is that of the run

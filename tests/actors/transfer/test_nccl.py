@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,7 @@ from vllm.distributed.weight_transfer.base import ParamMeta, WeightSource
 from vllm.distributed.weight_transfer.nccl_common import worker_init_payload
 
 from actors.transfer.arrivals import Arrivals
-from actors.transfer.nccl import CUT, NcclInitInfo, NcclReceiver, Watch, open_communicator
+from actors.transfer.nccl import CUT, NcclInitInfo, NcclReceiver, Watch, abort, open_communicator
 from actors.transfer.stores import listen, open_store, port_of
 from learner.sending import NcclTrainerEngine, within
 from tests.tables import each
@@ -32,14 +33,17 @@ class Communicator:
 
     def __init__(self) -> None:
         self.broadcasts, self.aborted = 0, threading.Event()
+        self.available, self.disabled, self.comm = True, False, None
+        self.nccl = SimpleNamespace(ncclCommAbort=self._abort)
 
     def broadcast(self, tensor: torch.Tensor, src: int) -> None:
-        if not self.aborted.is_set():
+        if not self.disabled:
             self.broadcasts += 1
             if self.broadcasts == 2:
                 assert self.aborted.wait(60)
 
-    def destroy(self) -> None:
+    def _abort(self, comm: None) -> None:
+        assert self.disabled  # whoever comes out must not use what is freed
         self.aborted.set()
 
 
@@ -121,7 +125,7 @@ def test_a_sender_that_is_aborted_runs_to_its_end_so_that_no_other_rank_waits_in
 def receive(store: Any, seconds: float) -> str:
     """Waits in a broadcast under a watch; why the watch ended it."""
     communicator = Communicator()
-    with Watch(store, communicator.destroy, seconds) as watch:
+    with Watch(store, partial(abort, communicator), seconds) as watch:
         communicator.broadcast(torch.zeros(1), src=0)
         communicator.broadcast(torch.zeros(1), src=0)
     return watch.reason
@@ -148,7 +152,7 @@ def test_a_receive_ends_when_the_sender_has_gone_or_takes_too_long() -> None:
 def test_a_watch_over_a_receive_that_goes_well_aborts_nothing() -> None:
     _, other = meeting()
     communicator = Communicator()
-    with Watch(other, communicator.destroy, 60.0) as watch:
+    with Watch(other, partial(abort, communicator), 60.0) as watch:
         communicator.broadcast(torch.zeros(1), src=0)
     assert watch.reason == ""
     assert not communicator.aborted.is_set()

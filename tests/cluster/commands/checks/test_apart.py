@@ -106,11 +106,12 @@ def test_a_check_that_the_others_left_no_time_for_is_no_verdict(says: Callable[[
 def test_lanes_run_at_the_same_time_and_whoever_stops_listening_leaves_nothing_running(
     says: Callable[[str, str], Check],
 ) -> None:
+    before = processes_below(os.getpid())
     lanes = [[says("hangs", HANGS)], [says("good", "return ok('')"), says("better", "return ok('')")]]
     found = look(lanes, SUBJECT, 600.0)
     assert [next(found).check, next(found).check] == ["good", "better"]
     found.close()
-    assert [pid for pid in processes_below(os.getpid()) if not apart._is_gone(pid)] == []
+    assert [pid for pid in processes_below(os.getpid()) if pid not in before and not apart._is_gone(pid)] == []
 
 
 def test_every_check_of_the_table_has_a_name_of_its_own_and_time_for_all_of_them_is_short_of_two_minutes() -> None:

@@ -12,7 +12,7 @@ TRIES = 2  # of a group, on whichever generator is the least busy then
 
 
 class GeneratorPool:
-    """A group goes to the least busy generator; if that fails, once more."""
+    """A group goes to the least busy generator; if that fails, once more, to another one where there is one."""
 
     def __init__(self, generators: Sequence[GeneratorClient]) -> None:
         self.wanted = len(generators)  # how many there should be; 0 in a run that samples nothing
@@ -30,8 +30,12 @@ class GeneratorPool:
             BrokenPart: no generator is left.
         """
         failure: Exception | None = None
+        tried: set[str] = set()
         for _ in range(TRIES):
-            generator = min(self.living().values(), key=lambda each: self._groups[each.name])
+            living = self.living()
+            others = [each for name, each in living.items() if name not in tried] or list(living.values())
+            generator = min(others, key=lambda each: self._groups[each.name])
+            tried.add(generator.name)
             try:
                 with self._occupied(generator.name):
                     return await generator.rollout(request)

@@ -61,6 +61,12 @@ async def test_a_group_that_fails_twice_is_given_up_with_its_reason(failure: Exc
     assert (await pool(Double("a", failure)).rollout(REQUEST))[1] == "arrays by a"  # once is not twice
 
 
+async def test_a_group_that_failed_is_tried_on_another_generator_though_the_first_one_is_idle() -> None:
+    hangs, works = Double("a", TimeoutError("a: no answer"), TimeoutError("a: no answer")), Double("b")
+    assert (await pool(hangs, works).rollout(REQUEST))[1] == "arrays by b"
+    assert (hangs.asked, works.asked) == (1, 1)
+
+
 async def test_asking_how_busy_the_generators_were_changes_nothing() -> None:
     generators = pool(Double("a", seconds=0.05), Double("b"))
     assert generators.busy_seconds() == 0.0

@@ -26,7 +26,7 @@ SHORT = (
 LAST_LINES = 6
 ENGINE = "VLLM::EngineCore"  # how vLLM calls the process of an engine
 STOPPED_AFTER = 1  # steps, after which an engine is stopped
-PATIENCE = 20  # seconds that a sync may take where one is
+PATIENCE = 30  # seconds that a sync and a group may take where one is
 
 
 def measure(device: str, settings: Sequence[str] = (), seconds: float = 240.0) -> dict[str, float]:
@@ -48,14 +48,15 @@ def measure(device: str, settings: Sequence[str] = (), seconds: float = 240.0) -
 
 
 def measure_stopped(device: str, seconds: float = 240.0) -> dict[str, float]:
-    """Trains with two generators, the engine of one of which is stopped after the first step, so that the next sync
-    hangs in the middle. The run must go on with the other one.
+    """Trains with two generators, the engine of one of which is stopped after the first step: what it samples then never
+    comes, and the next sync finds it hanging. The run must go on with the other one.
 
     Raises:
         AssertionError: it does not.
     """
     with TemporaryDirectory() as folder:
-        settings = ["cluster.generators=2", f"sync.timeout_seconds={PATIENCE}", f"run.folder={folder}"]
+        patience = [f"sync.timeout_seconds={PATIENCE}", f"rollout.timeout_seconds={PATIENCE}"]
+        settings = ["cluster.generators=2", *patience, f"run.folder={folder}"]
         lines = _trained(device, settings, Path(folder), seconds, stop=True)
     assert len(lines) == STEPS, f"the run made {len(lines)} of {STEPS} steps"
     return {"seconds_sync": max(line["seconds_sync"] for line in lines), "probe_gap": lines[-1]["probe_gap"]}

@@ -48,8 +48,8 @@ def measure(device: str, settings: Sequence[str] = (), seconds: float = 240.0) -
 
 
 def measure_stopped(device: str, seconds: float = 240.0) -> dict[str, float]:
-    """Trains with two generators, the engine of one of which is stopped after the first step: what it samples then never
-    comes, and the next sync finds it hanging. The run must go on with the other one.
+    """Trains with two generators, the engine of one of which is stopped after the first step: what it samples then
+    never comes, and the next sync finds it hanging. The run must go on with the other one.
 
     Raises:
         AssertionError: it does not.

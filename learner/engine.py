@@ -23,12 +23,11 @@ from learner.models.examination import examine
 from learner.models.export import Export
 from learner.models.policy import Critic, Head, Policy
 from learner.models.varlen import Bounds, bounds_of
-from learner.settings import LearnerSettings, ModelSettings
+from learner.settings import REDUCE_BUCKET, LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, Place, Schedule
 
 MEETING_SECONDS = 300.0  # for all ranks to come
 COLLECTIVE_SECONDS = 1800.0  # for all to come into a collective; rank 0 may send weights for 3 x sync.timeout_seconds
-REDUCE_BUCKET = 200_000_000  # gradients that are exchanged at once; where they overlap with computing there are two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,7 @@ class Engine:
         optimizer = torch.optim.AdamW(
             module.trainable(), lr=schedule.lr, weight_decay=learner.weight_decay, betas=(0.9, 0.98), fused=True
         )
-        self._unsharded = stage_of(model, learner) == 0
+        self._unsharded = learner.stage_with(model.settled_dtype) == 0
         self._grad_norm = 0.0
         if self._unsharded:  # DeepSpeed clips here without telling the norm
             optimizer.register_step_pre_hook(self._clip)
@@ -302,19 +301,13 @@ def all_reduced(tensor: torch.Tensor, device: torch.device, op: Any = dist.Reduc
     return tensor
 
 
-def stage_of(model: ModelSettings, learner: LearnerSettings) -> int:
-    """The ZeRO stage that trains. DeepSpeed's optimizer of stage 0 takes a step without gradients when it is made, in
-    bfloat16, so that the first true one has the bias correction of a second one."""
-    return max(1, learner.zero_stage) if model.dtype == "bfloat16" else learner.zero_stage
-
-
 def deepspeed_config(model: ModelSettings, learner: LearnerSettings) -> dict[str, Any]:
     """What DeepSpeed is told; the caller owns accumulation, so an update may have any number of micro-batches.
 
     Gradients of bfloat16 weights are added up in float32: an update is a sum of many micro-batches, and eight binary
     digits would lose the small ones.
     """
-    stage = stage_of(model, learner)
+    stage = learner.stage_with(model.settled_dtype)
     zero: dict[str, Any] = {
         "stage": stage,
         "overlap_comm": stage >= 2,  # with backward passes; below, nothing is exchanged before the step

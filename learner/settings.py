@@ -13,6 +13,9 @@ from learner.methods.losses import LOSSES
 from learner.methods.own import known_algorithms
 from rewards.settings import Section
 
+# Gradients that DeepSpeed exchanges at once; where that overlaps with computing there are two such pieces.
+REDUCE_BUCKET = 200_000_000
+
 
 class ModelSettings(Section):
     """The policy."""
@@ -99,6 +102,11 @@ class LearnerSettings(Section):
         """The settings with `drift` settled."""
         drift = self.drift if self.drift is not None else not on_gpu or self.adapter.rank > 0
         return self.model_copy(update={"drift": drift})
+
+    def stage_with(self, dtype: str) -> int:
+        """The ZeRO stage that trains weights of this dtype. DeepSpeed's optimizer of stage 0 takes a step without
+        gradients when it is made, in bfloat16, so that the first true one has the bias correction of a second one."""
+        return max(1, self.zero_stage) if dtype == "bfloat16" else self.zero_stage
 
     @model_validator(mode="after")
     def _is_an_algorithm(self) -> Self:

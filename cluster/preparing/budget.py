@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cluster.config.run_config import RunConfig
 from learner.methods.choices import SideModelKind
+from learner.settings import REDUCE_BUCKET
 
 if TYPE_CHECKING:
     from learner.models.sizes import ModelSizes
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 GIB = 2**30
 CONTEXT = 2 * GIB  # of a process on a GPU: CUDA, NCCL, libraries, and what the allocator cannot use
 ENGINE_BESIDES = 3 * GIB  # of an engine on each GPU: the same, and captured graphs
-BUCKET = 200_000_000  # gradients that DeepSpeed exchanges at once: learner.engine.REDUCE_BUCKET
 LIVE = 1_000_000_000  # parameters that ZeRO 3 keeps gathered, and updates at once: DeepSpeed's defaults
 MOMENTS, FULL = 8, 4  # bytes of AdamW's two moments, and of a number in float32
 
@@ -111,7 +111,7 @@ class _Sharding:
         self._ranks = config.cluster.learner_ranks
         self._width = width_of(config)
         half = self._width < FULL
-        self._stage = max(1, learner.zero_stage) if half else learner.zero_stage
+        self._stage = learner.stage_with(config.model.settled_dtype)
         self._half, self._moves = half, bool(learner.offload) and on_gpu  # offload means nothing on the CPU
         self._engines = 1 + sum(kind.trained for kind in config.algorithm.models)
 
@@ -172,7 +172,7 @@ class _Sharding:
             about = "the gradients of the rank's share in one piece"
             yield Term(name="step temporaries", size=FULL * part, during=During.STEP, about=about)
         if stage:
-            elements = BUCKET if self._on_gpu else min(BUCKET, trained)
+            elements = REDUCE_BUCKET if self._on_gpu else min(REDUCE_BUCKET, trained)
             count = 2 if stage == 2 else 1
             each = width if stage > 1 else FULL
             about = f"{count} of {_count(elements)} gradients that are exchanged at once"

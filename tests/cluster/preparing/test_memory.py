@@ -7,7 +7,7 @@ import pytest
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
-from cluster.preparing.budget import BUCKET, CONTEXT, ENGINE_BESIDES, GIB, Budget, Device, During, Term, learner_budget
+from cluster.preparing.budget import CONTEXT, ENGINE_BESIDES, GIB, Budget, Device, During, Term, learner_budget
 from cluster.preparing.memory import (
     GPU,
     HERE,
@@ -19,6 +19,7 @@ from cluster.preparing.memory import (
     memory_plan,
 )
 from learner.models.sizes import ModelSizes, Passes
+from learner.settings import REDUCE_BUCKET
 
 SIZES = ModelSizes(
     parameters=1000,
@@ -69,10 +70,10 @@ def terms(run: RunConfig, on_gpu: bool = True, sizes: ModelSizes = SIZES) -> dic
 @pytest.mark.parametrize(
     ("stage", "weights", "gradients", "optimizer", "step", "buckets"),
     [
-        (0, 2000, 4000, 3000, 1000, 4 * BUCKET),  # trains as stage 1
-        (1, 2000, 4000, 3000, 1000, 4 * BUCKET),
-        (2, 2000, 1000, 3000, 1000, 4 * BUCKET),  # two of them, of 2 bytes each
-        (3, 500, 1000, 3000, 1000, 2 * BUCKET),
+        (0, 2000, 4000, 3000, 1000, 4 * REDUCE_BUCKET),  # trains as stage 1
+        (1, 2000, 4000, 3000, 1000, 4 * REDUCE_BUCKET),
+        (2, 2000, 1000, 3000, 1000, 4 * REDUCE_BUCKET),  # two of them, of 2 bytes each
+        (3, 500, 1000, 3000, 1000, 2 * REDUCE_BUCKET),
     ],
 )
 def test_each_stage_shards_what_it_says(

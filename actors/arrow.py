@@ -7,6 +7,7 @@ text, which UTF-8 cannot hold, is written as its escape sequence. Files of older
 
 from collections.abc import Iterable
 from itertools import pairwise
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,8 @@ def batch_of(group: Group) -> pa.RecordBatch:
 
 def fault_of(verdict: Verdict) -> str:
     """Why the verdict cannot be stored in a group, such as a part that is no number; "" where it can."""
+    if _plain(verdict):
+        return ""
     try:
         cells = {
             "score": verdict.score,
@@ -162,6 +165,14 @@ def group_of(batch: pa.RecordBatch) -> Group:
     )
 
 
+def _plain(verdict: Verdict) -> bool:
+    """Whether its values are of the exact types that can be stored, as nearly always: no column is built to see it."""
+    if type(verdict.parts) is not dict or verdict.span_rewards:
+        return False
+    numbers, texts = {*map(type, verdict.parts.values())}, {type(verdict.why), *map(type, verdict.parts)}
+    return numbers <= {float} and texts == {str} and type(verdict.score) in (float, NoneType)
+
+
 def _array(field: pa.Field, values: Iterable[Any]) -> pa.Array:
     """A column.
 
@@ -169,8 +180,7 @@ def _array(field: pa.Field, values: Iterable[Any]) -> pa.Array:
         Unpackable: Arrow refuses a value of it.
     """
     try:
-        texts = field.type == pa.string()
-        column = pa.array([_encodable(text) for text in values] if texts else values, field.type)
+        column = pa.array(_encodable(values) if field.type == pa.string() else values, field.type)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as failure:
         raise Unpackable(f"{field.name} = {list(values)!r:.200}: {failure}") from failure
     if column.null_count and not field.nullable:
@@ -178,11 +188,16 @@ def _array(field: pa.Field, values: Iterable[Any]) -> pa.Array:
     return column
 
 
-def _encodable(text: object) -> str:
-    """The text with every lone surrogate as its escape sequence, such as \\udcff."""
-    if not isinstance(text, str):
-        raise TypeError(f"expected a text, got {type(text).__name__}")
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+def _encodable(texts: Iterable[Any]) -> list[str]:
+    """The texts with every lone surrogate as its escape sequence, such as \\udcff.
+
+    Raises:
+        TypeError: one of them is no text.
+    """
+    texts = list(texts)
+    if "".join(texts).isascii():  # as nearly always
+        return texts
+    return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
 
 
 def _ends(rows: list[np.ndarray]) -> pa.Array:

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -56,6 +57,7 @@ class RolloutSession:
     def __init__(self, run: SamplingSpec, verifiers: VerifierQueue, play: Play = question.play) -> None:
         """`play` is the environment that the policy meets."""
         self._run, self._verifiers, self._play = run, verifiers, play
+        self._wants_group = cache(run.reward.wants_group)
         self._running: set[asyncio.Task[GradedGroup]] = set()
 
     async def rollout(self, engine: Sampler, request: RolloutRequest) -> GradedGroup:
@@ -133,7 +135,7 @@ class RolloutSession:
 
     def _together(self, request: RolloutRequest) -> bool:
         """Whether the reward of a request compares siblings."""
-        return self._run.reward.wants_group(request.prompt.reward)
+        return self._wants_group(request.prompt.reward)
 
     async def _response(self, engine: Sampler, wanted: Wanted, grader: VerifierQueue | Siblings) -> GradedResponse:
         """One meeting of policy and environment."""

@@ -37,7 +37,8 @@ class Talk:
     def __init__(self, engine: Sampler, task: Prompt, sampling: Sampling, seed: int, grade: Grade) -> None:
         """`grade` asks the run's reward about a response."""
         self._engine, self._task, self._sampling, self._seed, self._grade = engine, task, sampling, seed, grade
-        self._stream: list[_Part] = []
+        self._stream: list[np.ndarray | Completion] = []  # what an environment added, what the policy sampled
+        self._size = 0  # tokens in it
         self._turns: list[Turn] = []
         self.sampled_at = time.time()  # wall clock at the end of the last turn, seconds since 1970
 
@@ -49,9 +50,10 @@ class Talk:
         LENGTH.
         """
         for piece in added:
-            self._append(_unsampled(self._text(piece) if isinstance(piece, str) else piece), sampled=False)
-        size = sum(part.tokens.tokens.size for part in self._stream)
-        left = min(self._sampling.max_tokens - self.new_tokens, self._engine.max_model_len - size)
+            tokens = self._text(piece) if isinstance(piece, str) else piece
+            self._stream.append(tokens)
+            self._size += tokens.size
+        left = min(self._sampling.max_tokens - self.new_tokens, self._engine.max_model_len - self._size)
         turn = await self._sampled(left) if left > 0 else Turn(text="", tokens=0, finish=Finish.LENGTH)
         self._turns.append(turn)
         self.sampled_at = time.time()
@@ -88,12 +90,18 @@ class Talk:
         """
         if not self._turns:
             raise ValueError(f"the environment returned without a turn of the policy (prompt {self._task.id})")
-        parts = [part.tokens for part in self._stream]
+        sampled, logprobs = np.zeros(self._size, bool), np.zeros(self._size, np.float32)
+        versions, start = np.full(self._size, -1, np.int32), 0
+        for piece in self._stream:
+            end = start + _tokens(piece).size
+            if isinstance(piece, Completion):
+                sampled[start:end], logprobs[start:end], versions[start:end] = True, piece.logprobs, piece.versions
+            start = end
         return Trajectory(
-            tokens=np.concatenate([part.tokens for part in parts]),
-            sampled=np.concatenate([np.full(part.tokens.tokens.size, part.sampled) for part in self._stream]),
-            logprobs=np.concatenate([part.logprobs for part in parts]),
-            versions=np.concatenate([part.versions for part in parts]),
+            tokens=np.concatenate([_tokens(piece) for piece in self._stream]),
+            sampled=sampled,
+            logprobs=logprobs,
+            versions=versions,
             finish=self._turns[-1].finish,
             text=self.response,
         )
@@ -110,25 +118,15 @@ class Talk:
         ids = self._engine.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
         return np.array(ids, np.int32)
 
-    def _append(self, tokens: Completion, *, sampled: bool) -> None:
-        if tokens.tokens.size:
-            self._stream.append(_Part(tokens=tokens, sampled=sampled))
-
     async def _sampled(self, most: int) -> Turn:
-        tokens = np.concatenate([part.tokens.tokens for part in self._stream]).tolist()
-        sampling, seed = replace(self._sampling, max_tokens=most), turn_seed(self._seed, len(self._turns))
+        tokens = np.concatenate([_tokens(piece) for piece in self._stream]).tolist()
+        whole, seed = self._sampling, turn_seed(self._seed, len(self._turns))
+        sampling = whole if most == whole.max_tokens else replace(whole, max_tokens=most)
         (completion,) = await self._engine.generate(tokens, sampling, seed)
-        self._append(completion, sampled=True)
+        self._stream.append(completion)
+        self._size += completion.tokens.size
         text = self._engine.tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True)
         return Turn(text=str(text), tokens=completion.tokens.size, finish=completion.finish)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """A stretch of the stream."""
-
-    tokens: Completion
-    sampled: bool  # by the policy
 
 
 def turn_seed(seed: int, turn: int) -> int:
@@ -138,11 +136,5 @@ def turn_seed(seed: int, turn: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{turn}".encode(), digest_size=6).digest())
 
 
-def _unsampled(tokens: np.ndarray) -> Completion:
-    """Tokens that nobody sampled, as a part of a trajectory: log-probability 0, version -1."""
-    return Completion(
-        tokens=tokens,
-        logprobs=np.zeros(tokens.size, np.float32),
-        versions=np.full(tokens.size, -1, np.int32),
-        finish=Finish.STOP,
-    )
+def _tokens(piece: np.ndarray | Completion) -> np.ndarray:
+    return piece.tokens if isinstance(piece, Completion) else piece

@@ -16,9 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from learner.checkpoint import SHARD_BYTES, header_of, mark_complete, plan_shards, shard_file, write_index
+from learner.checkpoint import header_of, mark_complete, plan_shards, shard_file, write_index
 from learner.engine import Engine
 from learner.models.adapter import CONFIG, PREFIX, WEIGHTS, adapter_parameters, merged, write_adapter_config
+from learner.settings import SHARD_BYTES
 
 # Settings of peft's with which a layer computes something else than with W + (alpha / rank) B A.
 OTHER_KINDS = (

@@ -19,10 +19,10 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from learner.engine import Engine
 from learner.sending import tensor_sizes
+from learner.settings import SHARD_BYTES
 from learner.types import MARKER
 from learner.weights import ZeroSource
 
-SHARD_BYTES = 4 * 2**30  # of weights in one file
 GATHER_BYTES = 2**28  # of weights that ZeRO gathers at once
 INDEX = "model.safetensors.index.json"
 _LAYER = re.compile(r".*?\.\d+\.")  # up to the number of the layer

@@ -15,6 +15,7 @@ from rewards.settings import Section
 
 # Gradients that DeepSpeed exchanges at once; where that overlaps with computing there are two such pieces.
 REDUCE_BUCKET = 200_000_000
+SHARD_BYTES = 4 * 2**30  # of weights in one file of a checkpoint
 
 
 class ModelSettings(Section):

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
@@ -10,6 +11,7 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe, layout_lines, run_lines
 from cluster.placement.imagined import ImaginedCluster
 from cluster.placement.layout import this_machine
+from cluster.placement.nodes import host_for
 from cluster.placement.session import layout_for, ray_session, settled, settled_config, settled_on_cluster
 from cluster.preparing.memory import checked_memory, memory_lines
 from cluster.preparing.preflight import prepare
@@ -51,7 +53,8 @@ def plan_on(config: RunConfig, place: ImaginedCluster) -> str:
     layout = layout_for(config, place.resources)
     config = settled_config(config, layout)
     prompt = min(PROMPT_TOKENS, room)
-    memory = checked_memory(config, place.memory, prompt + longest)
+    there = replace(place.memory, host=host_for(layout, place.resources))
+    memory = checked_memory(config, there, prompt + longest)
     lines = [
         f"on {place}; nothing of it is looked at",
         f"prompts are not read: {prompt} tokens are counted for each, and {longest} for its response",

@@ -31,7 +31,7 @@ from actors.types import EngineSpec
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.environment import NO_GPU, environment, learner_environment
-from cluster.placement.layout import Layout, judge_actor, scorer_actor
+from cluster.placement.layout import RANK, Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
@@ -114,7 +114,7 @@ class ActorFactory:
         ]
         threads, count = learner_threads(config), cluster.learner_ranks
         ranks = [
-            self._create(LearnerRank, f"learner-rank-{rank}", rank, count, threads, groups={PACKING: 1})
+            self._create(LearnerRank, f"{RANK}{rank}", rank, count, threads, groups={PACKING: 1})
             for rank in range(count)
         ]
         filter_actor = self._create(Filter, "filter", max_concurrency=self._calls)

@@ -22,6 +22,7 @@ WHOLE_CPUS = dict.fromkeys(CPU_SHARES, 1.0)
 MOST_VERIFIERS = 64  # that are planned where nobody says how many
 CORES_EACH, LAPTOP_CORES_EACH = 2, 8  # CPUs for each verifier that is planned, with and without GPUs
 ROUNDING = 1e-6
+RANK = "learner-rank-"  # how the names of the learner's actors begin
 
 Nodes = Mapping[str, Mapping[str, float]]  # node name -> {"CPU": ..., "GPU": ...}
 ENDLESS: Nodes = {"": {"CPU": 1e6, "GPU": 1e6}}  # room for any layout, to say what it takes in all
@@ -57,6 +58,11 @@ class Layout:
     @property
     def gpus(self) -> float:
         return sum(bundle.gpus for bundle in self.bundles)
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """How many learner ranks each bundle holds."""
+        return tuple(sum(actor.startswith(RANK) for actor in bundle.actors) for bundle in self.bundles)
 
     def bundle_of(self, actor: str) -> int:
         """Index of the bundle that an actor lives in."""
@@ -130,7 +136,7 @@ class _Planner:
         """
         cluster, gpu, cpus = self._wanted.cluster, float(self._wanted.on_gpu), self._shares
         width = gpu * cluster.tensor_parallel
-        ranks = [f"learner-rank-{rank}" for rank in range(cluster.learner_ranks)]
+        ranks = [f"{RANK}{rank}" for rank in range(cluster.learner_ranks)]
         engines = [f"generator-{index}" for index in range(cluster.generators)]
         judges = [judge_actor(reward) for reward in self._wanted.judges]
         scorers = [scorer_actor(reward) for reward in self._wanted.scorers]

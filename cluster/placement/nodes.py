@@ -16,7 +16,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout, Nodes, Wanted
 from cluster.preparing.machine import MachineFacts, look_at_machine, obstacles, warnings_of
-from cluster.preparing.memory import GPU, Memory, this_machine_memory
+from cluster.preparing.memory import GPU, Host, Memory, this_machine_memory
 from cluster.reporting.logs import LOGGER
 
 Fact = TypeVar("Fact")
@@ -121,6 +121,19 @@ def gpu_memory() -> Memory:
         found = []
     sizes = [memory.size if memory.where == GPU else 0 for memory in found]
     return Memory(where=GPU, size=min(sizes, default=0))
+
+
+def host_for(layout: Layout, nodes: Nodes) -> Host:
+    """What is known of the CPU's memory for the learner's ranks before Ray has put them on nodes: the largest that a
+    node with GPUs has, and how many ranks at least have to share one.
+
+    Args:
+        layout: that fits on the nodes.
+        nodes: with Ray's resource "memory": what a node has for processes, beside the object store.
+    """
+    sizes = [int(has.get("memory", 0)) for has in nodes.values() if has.get("GPU")]
+    even = -(-sum(layout.ranks) // max(1, len(sizes)))
+    return Host(size=max(sizes) if sizes and all(sizes) else 0, ranks=max(even, *layout.ranks))
 
 
 def check_nodes(config: RunConfig, hosts: Collection[str], *, on_gpu: bool) -> None:

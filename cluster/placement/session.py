@@ -18,7 +18,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
 from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
-from cluster.placement.nodes import demand, gpu_memory, wait_for_nodes
+from cluster.placement.nodes import demand, gpu_memory, host_for, nodes_there, wait_for_nodes
 from cluster.placement.reachable import check_reachable, unreachable
 from cluster.placement.token import check_token
 from cluster.preparing.memory import checked_memory
@@ -92,7 +92,8 @@ def settled_on_cluster(prepared: Prepared, layout: Layout) -> Prepared:
     prepared = settled(prepared, layout)
     if prepared.memory is not None or not layout.on_gpu:
         return prepared
-    return replace(prepared, memory=checked_memory(prepared.config, gpu_memory(), prepared.max_model_len))
+    memory = replace(gpu_memory(), host=host_for(layout, nodes_there()))
+    return replace(prepared, memory=checked_memory(prepared.config, memory, prepared.max_model_len))
 
 
 def _has_ended(address: str, *, patient: bool) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cluster.config.run_config import RunConfig
 from learner.methods.choices import SideModelKind
-from learner.settings import REDUCE_BUCKET
+from learner.settings import REDUCE_BUCKET, SHARD_BYTES
 
 if TYPE_CHECKING:
     from learner.models.sizes import ModelSizes
@@ -49,7 +49,7 @@ class Budget:
     """The memory of one process, and of the others that share its device."""
 
     terms: tuple[Term, ...]
-    host: int = 0  # bytes of the memory of the CPU that are held in place of the device's
+    host: int = 0  # bytes of the memory of the CPU that one rank holds in place of its device's
     unknown: tuple[str, ...] = ()  # what could not be counted
 
     def held(self, during: During) -> int:
@@ -123,10 +123,16 @@ class _Sharding:
         """Bytes that lie in the memory of the CPU instead: optimizer, gradients and, where they go too, weights."""
         if not self._moves:
             return 0
-        moved = MOMENTS + FULL + FULL * (self._stage > 1)
-        away = self._config.learner.offload == "weights"
-        weights = self._width * self._shard(self._sizes.parameters, 3) if away else 0
-        return self._engines * (moved * self._shard(self._sizes.trained, 1) + weights)
+        share, locked, plain = self._shard(self._sizes.trained, 1), [], []
+        if self._stage == 3:  # gradients are added up in one buffer, and are handed to the optimizer in another
+            locked.append(FULL * share)
+            plain += [FULL * share, FULL * share]
+        else:  # weights and gradients of the optimizer; the new weights in their own width, on their way back
+            locked += [FULL * share, FULL * share, self._width * share]
+            plain += [self._width * share] * (self._stage == 2)  # gradients of micro-batches are added up in a second
+        if self._config.learner.offload == "weights":
+            plain.append(self._width * self._shard(self._sizes.parameters, 3))
+        return self._engines * (MOMENTS * share + sum(plain) + sum(page_locked(size) for size in locked))
 
     def trained_terms(self) -> Iterable[Term]:
         """Of the policy and of each side model that is trained."""
@@ -261,6 +267,46 @@ def _neighbour_terms(config: RunConfig, sizes: "ModelSizes", device: Device) -> 
     size = max(0, int(share * device.size) - held)
     change = "a smaller generator.memory_share"
     yield Term(name="engine's cache", size=size, during=During.SAMPLING, about=about, change=change)
+
+
+def page_locked(size: int) -> int:
+    """Bytes that torch takes of the host for a page-locked buffer: the next power of two."""
+    return 1 << (size - 1).bit_length() if size else 0
+
+
+def host_terms(config: RunConfig, sizes: "ModelSizes", learner: Budget, ranks: int) -> tuple[Term, ...]:
+    """What the learner holds in the memory of the CPU of a node with GPUs, the one of rank 0. What is not known for
+    certain is left out: libraries, caches of files, engines.
+
+    Args:
+        config: the run, settled.
+        sizes: of the policy.
+        learner: of one rank.
+        ranks: that are on the node.
+    """
+    written = sizes.trained if config.learner.adapter.rank else sizes.parameters
+    shards = min(2 * SHARD_BYTES, 2 * width_of(config) * written)
+    away = config.learner.offload
+    terms = (
+        Term(
+            name="offloaded",
+            size=ranks * learner.host,
+            during=During.ALWAYS,
+            about=f"{learner.host / GIB:.1f} GiB for each of {ranks} ranks: AdamW's moments, float32 weights, gradients"
+            + ", weights" * (away == "weights")
+            + "; torch rounds page-locked buffers up to powers of two",
+            change="more cluster.learner_ranks on more nodes, learner.offload = "
+            + ('"optimizer" or ""' if away == "weights" else '""')
+            + ", or a learner.adapter",
+        ),
+        Term(
+            name="checkpoint",
+            size=shards,
+            during=During.ALWAYS,
+            about="a shard of weights that is gathered and one that is written, on rank 0",
+        ),
+    )
+    return tuple(term for term in terms if term.size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ sentence and not a killed process."""
 import shutil
 import subprocess
 from dataclasses import dataclass
-from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
@@ -13,13 +12,25 @@ from cluster.preparing.budget import (
     Budget,
     Device,
     EngineBudget,
+    Term,
     engine_budget,
+    host_terms,
     in_words,
     learner_budget,
 )
+from cluster.preparing.host import host_memory
 
 GPU = "a GPU"  # the place of a learner rank's memory
 HERE = "this machine"
+STORE_SHARE, STORE_MOST = 0.3, 200 * 10**9  # of a node's free memory, and bytes, that Ray keeps for its object store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """The memory of the CPU on the node with GPUs that most learner ranks are on."""
+
+    size: int = 0  # bytes that processes may use there: what is free without Ray's object store; 0 is unknown
+    ranks: int = 0  # that are on it at least; 0 is all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +39,7 @@ class Memory:
 
     where: str
     size: int  # bytes; 0 is unknown
+    host: Host = Host()  # beside GPUs; without, `size` is of the memory of the CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +48,7 @@ class MemoryPlan:
 
     memory: Memory
     learner: Budget  # of one rank
+    host: tuple[Term, ...] = ()  # of all learner ranks of a node in the memory of the CPU; none without GPUs
     engine: EngineBudget | None  # of one GPU of an engine; None on the CPU, and where nothing is sampled
     masks_because: str = ""  # why the model cannot have varlen attention, where the device has it
 
@@ -54,10 +67,13 @@ def this_machine_memory(device: str) -> Memory:
             said = ""
         sizes = [int(line) for line in said.split() if line.isdigit()]
         if sizes:
-            return Memory(where=GPU, size=min(sizes) * 2**20)
-    found = Path("/proc/meminfo")
-    lines = dict(line.split(":") for line in found.read_text().splitlines()) if found.is_file() else {}
-    return Memory(where=HERE, size=int(lines.get("MemAvailable", "0 kB").split()[0]) * 1024)
+            return Memory(where=GPU, size=min(sizes) * 2**20, host=Host(size=beside_the_store(host_memory().free)))
+    return Memory(where=HERE, size=host_memory().free)
+
+
+def beside_the_store(free: int) -> int:
+    """Bytes of a machine's free memory that Ray leaves to processes when it starts there."""
+    return free - min(int(STORE_SHARE * free), STORE_MOST)
 
 
 def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> MemoryPlan | None:
@@ -92,9 +108,12 @@ def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> Memo
     if masks:
         config = config.model_copy(update={"model": config.model.model_copy(update={"attention": "sdpa"})})
     device = Device(on_gpu=on_gpu, size=memory.size, sequence_tokens=sequence_tokens)
+    budget = learner_budget(config, sizes, device)
+    ranks = memory.host.ranks or config.cluster.learner_ranks
     return MemoryPlan(
         memory=memory,
-        learner=learner_budget(config, sizes, device),
+        learner=budget,
+        host=host_terms(config, sizes, budget, ranks) if on_gpu else (),
         engine=engine_budget(config, sizes, device) if on_gpu and config.samples else None,
         masks_because=masks,
     )
@@ -114,6 +133,7 @@ def checked_memory(config: RunConfig, memory: Memory, sequence_tokens: int) -> M
 
 def check_memory(config: RunConfig, plan: MemoryPlan) -> None:
     """Raises ConfigError where learner or engines cannot fit; says nothing where it cannot know."""
+    _check_host(plan)
     memory, learner = plan.memory, plan.learner
     if not memory.size:
         return
@@ -139,6 +159,18 @@ def check_memory(config: RunConfig, plan: MemoryPlan) -> None:
         )
 
 
+def _check_host(plan: MemoryPlan) -> None:
+    size, wanted = plan.memory.host.size, sum(term.size for term in plan.host)
+    if size and wanted > size:
+        raise ConfigError(
+            f"the learner needs about {wanted / GIB:.1f} GiB of the CPU's memory on a node, and processes have "
+            f"{size / GIB:.1f} GiB of it there beside Ray's object store: "
+            + "; ".join(f"{term.name} {term.size / GIB:.1f} GiB ({term.about})" for term in plan.host)
+            + ". What makes it smaller: "
+            + ("; ".join(term.change for term in plan.host if term.change) or "nothing but a node with more memory")
+        )
+
+
 def _named(name: str) -> str:
     return f"the term {name!r}"
 
@@ -157,11 +189,17 @@ def memory_lines(plan: MemoryPlan | None, config: RunConfig) -> list[str]:
     lines = [f"memory of a learner rank, GiB ({memory.where} has {has}):", *in_words(learner.terms)]
     lines.append(f"  {'at most':<20} {learner.most / GIB:6.2f}  {learner.worst}" + _spare(memory.size, learner.most))
     lines += [f"  not counted: {what}" for what in learner.unknown]
-    if learner.host:
-        lines.append(f"  {'on the host':<20} {learner.host / GIB:6.2f}  for each rank, in the memory of the CPU")
     if plan.masks_because:
         lines.append(f"  attention is by masks (sdpa), as varlen attention is not for this model: {plan.masks_because}")
+    if plan.host:
+        lines += _host_lines(plan)
     return lines + ([] if plan.engine is None else _engine_lines(plan.engine, config))
+
+
+def _host_lines(plan: MemoryPlan) -> list[str]:
+    size = plan.memory.host.size
+    has = f"processes have {size / GIB:.1f} GiB there" if size else "how much it has is not known"
+    return [f"memory of the CPU on the node of rank 0, GiB ({has}):", *in_words(plan.host)]
 
 
 def _spare(size: int, most: int) -> str:

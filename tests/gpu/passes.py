@@ -29,7 +29,8 @@ class Size:
     checkpointing: Sequence[bool]
 
 
-def _qwen(layers: int, width: int, between: int, heads: int, groups: int, vocabulary: int = 151_936) -> Qwen2Config:
+def qwen(layers: int, width: int, between: int, heads: int, groups: int, vocabulary: int = 151_936) -> Qwen2Config:
+    """The sizes of a model like Qwen2.5."""
     return Qwen2Config(
         vocab_size=vocabulary,
         hidden_size=width,
@@ -45,18 +46,18 @@ def _qwen(layers: int, width: int, between: int, heads: int, groups: int, vocabu
 REAL = (
     Size(
         name="1.5B",
-        config=_qwen(28, 1536, 8960, 12, 2),
+        config=qwen(28, 1536, 8960, 12, 2),
         tokens=(4096, 16_384),
         row=1024,
         chunk=1024,
         checkpointing=(True, False),
     ),
-    Size(name="7B", config=_qwen(28, 3584, 18_944, 28, 4), tokens=(8192,), row=1024, chunk=1024, checkpointing=(True,)),
+    Size(name="7B", config=qwen(28, 3584, 18_944, 28, 4), tokens=(8192,), row=1024, chunk=1024, checkpointing=(True,)),
 )
 SMALL = (
     Size(
         name="small",
-        config=_qwen(2, 32, 64, 4, 2, vocabulary=64),
+        config=qwen(2, 32, 64, 4, 2, vocabulary=64),
         tokens=(64,),
         row=16,
         chunk=16,
@@ -86,7 +87,7 @@ def measure(device: str, sizes: Sequence[Size] = REAL) -> dict[str, float]:
 
 def _passed(device: str, size: Size, tokens: int, checkpointing: bool) -> list[tuple[str, float]]:
     counted = _counted(size, tokens, checkpointing)
-    policy = _policy(device, size, checkpointing)
+    policy = new_policy(device, size.config, size.chunk, checkpointing)
     passing = _Passing(policy, tokens, size.row, device)
     passing.once()  # gradients are there from now on
     if device != "cuda":
@@ -125,14 +126,15 @@ def _counted(size: Size, tokens: int, checkpointing: bool) -> int:
     return passes.kept + passes.above
 
 
-def _policy(device: str, size: Size, checkpointing: bool) -> Policy:
+def new_policy(device: str, config: Qwen2Config, chunk: int, checkpointing: bool = False) -> Policy:
+    """A policy with random weights in bfloat16, made on its device."""
     torch.manual_seed(0)
     kernel = "varlen" if device == "cuda" else "sdpa"
     with torch.device(device):
-        lm = AutoModelForCausalLM.from_config(size.config, dtype=torch.bfloat16, attn_implementation=kernel)
+        lm = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation=kernel)
     if checkpointing:
         lm.gradient_checkpointing_enable({"use_reentrant": False})
-    return Policy(lm, size.chunk).train()
+    return Policy(lm, chunk).train()
 
 
 class _Passing:

@@ -47,7 +47,7 @@ def measure(device: str, settings: Sequence[str] = (), seconds: float = 240.0) -
     }
 
 
-def measure_stopped(device: str, seconds: float = 240.0) -> dict[str, float]:
+def measure_stopped(device: str, settings: Sequence[str] = (), seconds: float = 240.0) -> dict[str, float]:
     """Trains with two generators, the engine of one of which is stopped after the first step: what it samples then
     never comes, and the next sync finds it hanging. The run must go on with the other one.
 
@@ -56,8 +56,8 @@ def measure_stopped(device: str, seconds: float = 240.0) -> dict[str, float]:
     """
     with TemporaryDirectory() as folder:
         patience = [f"sync.timeout_seconds={PATIENCE}", f"rollout.timeout_seconds={PATIENCE}"]
-        settings = ["cluster.generators=2", *patience, f"run.folder={folder}"]
-        lines = _trained(device, settings, Path(folder), seconds, stop=True)
+        told = ["cluster.generators=2", *patience, *settings, f"run.folder={folder}"]
+        lines = _trained(device, told, Path(folder), seconds, stop=True)
     assert len(lines) == STEPS, f"the run made {len(lines)} of {STEPS} steps"
     return {"seconds_sync": max(line["seconds_sync"] for line in lines), "probe_gap": lines[-1]["probe_gap"]}
 

@@ -3,12 +3,14 @@
 import dataclasses
 import sys
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from tests.gpu import digests, heads, passes, several
+from tests.gpu import digests, heads, passes, several, steps
 from tests.gpu.run import FAILED, PASSED, SKIPPED, Hardware, Outcome, apart, write_report
 from tests.gpu.trials import MORE_GPUS, ONE_GPU, TRIALS, Trial, lacking
 
@@ -44,20 +46,74 @@ def test_a_product_in_bfloat16_has_the_error_of_its_arithmetic() -> None:
     assert 0 < found["error"] < found["bound"]
 
 
+def test_two_ways_to_step_give_the_same_weights_and_another_decay_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 0 < steps.measure("cpu", 2**12)["difference_of_allowed"] < 0.5
+    plain = torch.optim.AdamW
+
+    def other(weights: list[torch.Tensor], *, weight_decay: float, **told: Any) -> torch.optim.AdamW:
+        return plain(weights, weight_decay=weight_decay * (1 + told.get("foreach", False)), **told)
+
+    monkeypatch.setattr(torch.optim, "AdamW", other)
+    with pytest.raises(AssertionError, match="weights differ"):
+        steps.measure("cpu", 2**12)
+
+
 @pytest.mark.slow
 def test_two_ranks_sum_exactly_and_two_processes_share_memory() -> None:
     assert several.links("cpu", ranks=2, mib=1)["gb_per_second"] > 0
     assert several.shared("cpu", mib=1) == {"gib": 1 / 1024}
 
 
-@pytest.mark.ray
-def test_an_engine_gives_a_text_the_log_probabilities_of_the_policy(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def of_actors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment that actors of a run have, for what is in this process instead."""
     from cluster.config.reading import config_of
     from cluster.placement.environment import environment
 
     for name, value in environment(config_of({"world": {"name": "addition"}}), "gloo", on_gpu=False).items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.mark.ray
+def test_an_engine_gives_a_text_the_log_probabilities_of_the_policy(of_actors: None) -> None:
     assert several.agreement("cpu")["largest"] < 1e-4
+
+
+@pytest.mark.ray
+def test_an_engine_goes_on_after_a_rest_as_if_nothing_had_been(of_actors: None) -> None:
+    from tests.gpu import rests
+
+    assert rests.measure("cpu")["gib_resting"] == 0  # of a GPU; on the CPU nothing is given back
+
+
+@pytest.mark.ray
+def test_a_checkpoint_has_the_weights_of_its_moment_and_the_host_never_holds_them_all(of_actors: None) -> None:
+    from learner.checks.links import in_processes
+
+    (found,) = in_processes(_saves, [()], 600)  # a process of its own, as only one group of ranks can be joined in each
+    assert found["files_in_shards"] > found["files_whole"] == 1
+    assert 0 < found["host_gib_in_shards"] < 0.1
+
+
+def _saves(line: Connection) -> None:
+    from tests.gpu import saves
+
+    torch.set_num_threads(1)
+    line.send(saves.measure("cpu", saves.SMALL))
+
+
+@pytest.mark.ray
+def test_an_engine_of_two_workers_holds_every_weight_and_ends_with_its_actor(own_ray: None) -> None:
+    from tests.gpu import syncs
+
+    assert syncs.measure_tensor_parallel("cpu")["probe_gap"] < 1e-3
+
+
+@pytest.mark.ray
+def test_a_sync_in_which_an_engine_is_killed_is_repeated_with_the_other(own_ray: None) -> None:
+    from tests.gpu import syncs
+
+    assert syncs.measure_killed("cpu")["seconds_sync"] > 0
 
 
 @pytest.mark.ray
@@ -87,8 +143,10 @@ def test_a_short_run_makes_its_steps_and_one_goes_on_when_an_engine_stops_in_the
 ) -> None:
     from tests.gpu import runs
 
-    assert runs.measure("cpu", seconds=1500)["probe_gap"] < 1e-3
-    assert runs.measure_stopped("cpu", seconds=1500)["seconds_sync"] >= runs.PATIENCE
+    # A model that knows nothing yet does as well, where no group is dropped: what is tried is not what it learns.
+    unlearned = ("warmup.updates=2", "filter.drop=none", "eval.every=0", "rollout.max_new_tokens=16")
+    assert runs.measure("cpu", unlearned, seconds=1500)["probe_gap"] < 1e-3
+    assert runs.measure_stopped("cpu", unlearned, seconds=1500)["seconds_sync"] >= runs.PATIENCE
 
 
 def test_every_trial_has_a_body_and_the_quick_ones_of_one_gpu_come_first() -> None:

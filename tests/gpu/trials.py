@@ -53,6 +53,13 @@ ONE_GPU = (
         needs=("torch", "transformers", "deepspeed"),
     ),
     Trial(
+        name="steps",
+        about="a step of AdamW over 2 GB of float32 weights, fused and foreach: difference, time, temporaries",
+        body="steps.measure",
+        seconds=60,
+        needs=("torch",),
+    ),
+    Trial(
         name="heads",
         about="log-probabilities over 152,064 tokens against float64; memory and time by chunk",
         body="heads.measure",
@@ -69,6 +76,13 @@ ONE_GPU = (
         about="memory of forward and backward passes of 1.5B and 7B models against what is counted; their speed",
         body="passes.measure",
         seconds=240,
+    ),
+    Trial(
+        name="checkpoints",
+        about="a checkpoint of 3 GB: how long training is held up, memory of the host, the weights in the files",
+        body="saves.measure",
+        seconds=180,
+        needs=("torch", "transformers", "deepspeed"),
     ),
     Trial(name="links", about="NCCL with one rank", body="several.links", seconds=100, needs=("torch",)),
     Trial(
@@ -110,6 +124,13 @@ ONE_GPU = (
         )
         for dtype in ("float32", "bfloat16")
     ),
+    Trial(
+        name="rests",
+        about="an engine gives the memory of keys and values back, as the driver counts it, and goes on as before",
+        body="rests.measure",
+        seconds=150,
+        needs=VLLM,
+    ),
     *(
         Trial(
             name=f"run on one GPU in {dtype}",
@@ -150,6 +171,14 @@ MORE_GPUS = (
         arguments={"dtype": "bfloat16", "tensor_parallel": 2},
     ),
     Trial(
+        name="sync at tensor parallel 2",
+        about="weights over gloo to an engine on two GPUs, one of which is the learner's: every weight, and the probe",
+        body="syncs.measure_tensor_parallel",
+        seconds=200,
+        needs=RUN,
+        gpus=2,
+    ),
+    Trial(
         name="run over NCCL",
         about="a short run, learner and engine on a GPU each, weights over NCCL and proved",
         body="runs.measure",
@@ -157,6 +186,23 @@ MORE_GPUS = (
         needs=RUN,
         gpus=2,
         arguments={"settings": ("model.dtype=bfloat16", "sync.backend=nccl")},
+    ),
+    Trial(
+        name="sync over NCCL at tensor parallel 2",
+        about="weights over NCCL to an engine on two GPUs, the learner on a third",
+        body="syncs.measure_tensor_parallel",
+        seconds=200,
+        needs=RUN,
+        gpus=3,
+        arguments={"backend": "nccl"},
+    ),
+    Trial(
+        name="sync in which an engine is killed",
+        about="one of two engines is killed while weights travel over NCCL: the sync is repeated with the other",
+        body="syncs.measure_killed",
+        seconds=200,
+        needs=RUN,
+        gpus=3,
     ),
     Trial(
         name="run with ZeRO 3 over ranks",

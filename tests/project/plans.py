@@ -22,8 +22,9 @@ BEFORE = """\
 
 `winnow train RUN.toml --plan --on NODESxGPUSxGIB` lays a run out on a cluster that it only describes, and counts what
 each GPU holds: `8x8x80` is 8 nodes with 8 GPUs of 80 GiB each, `8x80` one such node; `,cpus=192` behind it is how many
-CPUs a node has (16 for each GPU unless it is given). Of the model its `config.json` is enough. What does not fit is
-refused with the largest term and the setting that makes it smaller.
+CPUs a node has (16 for each GPU unless it is given), `,ram=1024` how many GiB of memory for them (unknown unless it is
+given). Of the model its `config.json` is enough. What does not fit is refused with the largest term and the setting
+that makes it smaller.
 
 How far the numbers can be trusted:
 

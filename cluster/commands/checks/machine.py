@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cluster.commands.checks.gpus import GIB, MIB
 from cluster.commands.checks.types import Finding, Subject, Told, note, ok, skipped, wrong
+from cluster.preparing.host import host_memory
 from cluster.preparing.machine import (
     compiler_problem,
     driver_problem,
@@ -73,14 +74,9 @@ def examine_shared_memory(subject: Subject, told: Told) -> Finding:
 
 def examine_memory(subject: Subject, told: Told) -> Finding:
     """Memory that is free, of the machine or of the container's share of it."""
-    lines = dict(line.split(":", 1) for line in (subject.proc / "meminfo").read_text().splitlines())
-    total, free = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
-    limit = _cgroup(subject.cgroups / "memory.max")
-    where = "this machine"
-    if 0 < limit < total:
-        free = min(free, limit - _cgroup(subject.cgroups / "memory.current"))
-        total, where = limit, "this container"
-    said = f"{_gib(free)} of {_gib(total)} free in {where}"
+    found = host_memory(subject.proc, subject.cgroups)
+    free = found.free
+    said = f"{_gib(free)} of {_gib(found.total)} free in this {'container' if found.bounded else 'machine'}"
     if free < MEMORY_LEAST:
         return wrong(said, f"free {_gib(MEMORY_LEAST)}: end other programs, or give the container more")
     if subject.visible and free < MEMORY_GPU:
@@ -165,12 +161,6 @@ def _with_remedy(problem: str, *, stops: bool = True, mild: str = "") -> Finding
     said, colon, remedy = problem.rpartition(": ")
     said, remedy = (said, remedy) if colon else (problem, "")
     return wrong(said, remedy) if stops else note(f"{said} ({mild})", remedy)
-
-
-def _cgroup(file: Path) -> int:
-    """The number in a file of a control group; 0 where there is none, or no limit."""
-    text = file.read_text().strip() if file.is_file() else ""
-    return int(text) if text.isdecimal() else 0
 
 
 def _gib(size: int) -> str:

@@ -8,10 +8,11 @@ import pytest
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.sections import ClusterSettings
-from cluster.placement.layout import Nodes, Wanted
+from cluster.placement.layout import Nodes, Wanted, plan_layout
 from cluster.placement.nodes import (
     by_problem,
     demand,
+    host_for,
     look_at_node,
     model_folders,
     problems_of,
@@ -106,3 +107,24 @@ def test_a_node_without_a_model_is_named_with_the_setting_that_names_the_folder(
     assert facts.missing == ("/models/judge (reward.judge.path)", "/models/liking (reward.model.path)")
     said = by_problem({"b": facts}, lambda each: problems_of(each, on_gpu=False))
     assert said[0].startswith("on b: there is no model folder /models/judge (reward.judge.path)")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "colocate", "count", "most"),
+    [
+        (8, False, 2, 8),  # ranks of a node are one bundle
+        (12, False, 3, 8),
+        (8, True, 2, 4),  # pairs have a bundle each, which Ray may spread
+        (9, True, 2, 5),
+    ],
+)
+def test_the_cpus_memory_is_that_of_a_node_with_gpus_and_its_ranks_are_as_many_as_have_to_share_one(
+    ranks: int, colocate: bool, count: int, most: int
+) -> None:
+    nodes = {str(number): {"CPU": 64.0, "GPU": 8.0, "memory": (number + 1) * 1e9} for number in range(count)}
+    nodes["head"] = {"CPU": 64.0, "memory": 9e12}
+    cluster = ClusterSettings(learner_ranks=ranks, generators=ranks if colocate else 1, colocate=colocate)
+    found = host_for(plan_layout(Wanted(cluster=cluster, on_gpu=True), nodes), nodes)
+    assert (found.size, found.ranks) == (count * 10**9, most)
+    nodes["0"] = {"CPU": 64.0, "GPU": 8.0}
+    assert host_for(plan_layout(Wanted(cluster=cluster, on_gpu=True), nodes), nodes).size == 0  # one does not say it

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,25 @@ import pytest
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
-from cluster.preparing.budget import CONTEXT, ENGINE_BESIDES, GIB, Budget, Device, During, Term, learner_budget
+from cluster.preparing.budget import (
+    CONTEXT,
+    ENGINE_BESIDES,
+    GIB,
+    Budget,
+    Device,
+    During,
+    Term,
+    host_terms,
+    learner_budget,
+    page_locked,
+)
 from cluster.preparing.memory import (
     GPU,
     HERE,
+    Host,
     Memory,
     MemoryPlan,
+    beside_the_store,
     check_memory,
     checked_memory,
     memory_lines,
@@ -112,11 +126,30 @@ def test_what_is_offloaded_lies_on_the_host() -> None:
     run = config(learner={"offload": "optimizer"}).on_device(True)
     budget = learner_budget(run, SIZES, Device(on_gpu=True, size=0, sequence_tokens=100))
     assert not {"gradients", "optimizer", "step temporaries"} & {term.name for term in budget.terms}
-    assert budget.host == 16 * 250
+    # Moments and a second sum of gradients; page-locked, which are powers of two: weights and gradients of 1000 bytes
+    # each, and the new weights of 500.
+    assert budget.host == 2000 + 500 + 1024 + 1024 + 512
     away = config(learner={"offload": "weights", "zero_stage": 3}).on_device(True)
     budget = learner_budget(away, SIZES, Device(on_gpu=True, size=0, sequence_tokens=100))
     assert "weights" not in {term.name for term in budget.terms}
-    assert budget.host == 16 * 250 + 500
+    # Moments, float32 weights and gradients, the page-locked sum of gradients, and the weights.
+    assert budget.host == 2000 + 1000 + 1000 + 1024 + 500
+    assert learner_budget(config().on_device(True), SIZES, Device(on_gpu=True, size=0, sequence_tokens=100)).host == 0
+
+
+def test_a_page_locked_buffer_takes_the_next_power_of_two() -> None:
+    assert [page_locked(size) for size in (0, 1, 4, 5, 2**30, 2**30 + 1)] == [0, 1, 4, 8, 2**30, 2**31]
+
+
+def test_a_node_holds_what_its_ranks_offload_and_two_shards_of_a_checkpoint() -> None:
+    run = config(learner={"offload": "weights", "zero_stage": 3}).on_device(True)
+    found = {term.name: term for term in host_terms(run, SIZES, Budget(terms=(), host=3 * GIB), 2)}
+    assert (found["offloaded"].size, found["checkpoint"].size) == (6 * GIB, 2 * 2000)
+    assert (
+        "3.0 GiB for each of 2 ranks: AdamW's moments, float32 weights, gradients, weights" in found["offloaded"].about
+    )
+    large = ModelSizes(**{name: getattr(SIZES, name) for name in SIZES.__slots__} | {"parameters": 10**11})
+    assert [term.size for term in host_terms(config().on_device(True), large, Budget(terms=()), 2)] == [8 * GIB]
 
 
 def test_masks_grow_with_the_square_and_varlen_attention_has_none() -> None:
@@ -164,6 +197,45 @@ def test_ranks_on_the_cpu_share_the_memory_of_the_machine() -> None:
     check_memory(config(ranks=3), plan(here, term("weights", 3)))
     with pytest.raises(ConfigError, match=r"about 3\.0 GiB .*, 4 of them 12\.0 GiB, and this machine has 10\.0 GiB"):
         check_memory(config(ranks=4), plan(here, term("weights", 3)))
+
+
+def test_what_does_not_fit_beside_gpus_is_refused_with_its_terms_and_what_to_do() -> None:
+    held = (term("offloaded", 30), replace(term("checkpoint", 2), change=""))
+
+    def on_node(gib: int, gpu: int = 80) -> MemoryPlan:
+        memory = Memory(where=GPU, size=gpu * GIB, host=Host(size=gib * GIB, ranks=4))
+        return replace(plan(memory, term("weights", 3)), host=held)
+
+    check_memory(config(), on_node(32))
+    check_memory(config(), on_node(0))  # unknown
+    for gpu in (80, 0):  # whether the GPU's own memory is known or not
+        with pytest.raises(ConfigError) as failure:
+            check_memory(config(), on_node(31, gpu))
+        assert str(failure.value) == (
+            "the learner needs about 32.0 GiB of the CPU's memory on a node, and processes have 31.0 GiB of it there "
+            "beside Ray's object store: offloaded 30.0 GiB (what offloaded is); checkpoint 2.0 GiB (what checkpoint "
+            "is). What makes it smaller: less offloaded"
+        )
+
+
+def test_a_run_that_offloads_more_than_the_node_has_is_refused_by_its_config_json(folder: Path) -> None:
+    run = config(ranks=4, model={"path": str(folder)}, learner={"micro_batch_tokens": 64, "offload": "optimizer"})
+    there = Memory(where=GPU, size=80 * GIB, host=Host(size=GIB, ranks=4))
+    found = checked_memory(run, there, sequence_tokens=100)
+    assert found is not None
+    assert [each.name for each in found.host] == ["offloaded", "checkpoint"]
+    assert found.host[0].size == 4 * found.learner.host
+    assert "memory of the CPU on the node of rank 0, GiB (processes have 1.0 GiB there):" in memory_lines(found, run)
+    with pytest.raises(ConfigError, match=r"the learner needs about .* of the CPU's memory on a node"):
+        checked_memory(run, replace(there, host=Host(size=2**20, ranks=4)), sequence_tokens=100)
+    fewer = memory_plan(run, replace(there, host=Host(size=2**20, ranks=1)), sequence_tokens=100)
+    assert fewer is not None
+    assert fewer.host[0].size == found.learner.host
+
+
+def test_ray_keeps_a_share_of_a_machine_for_its_store_and_at_most_200_gb() -> None:
+    assert beside_the_store(100 * 10**9) == 70 * 10**9
+    assert beside_the_store(2000 * 10**9) == 1800 * 10**9
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
-from cluster.config.reading import to_toml
+from cluster.config.reading import CONFIG, to_toml
 from cluster.config.run_config import RunConfig
 
 LOCK = "run.lock"  # the file that a running process holds; it stays, and means nothing without a process
@@ -39,7 +39,7 @@ def make_run_folder(name: str, base: Path) -> Path:
 
 def write_config(config: RunConfig, folder: Path) -> None:
     """Writes the resolved config into the run folder."""
-    (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    (folder / CONFIG).write_text(to_toml(config), encoding="utf-8")
 
 
 @contextmanager

@@ -60,6 +60,7 @@ def _digest(prompts: Iterable[Prompt]) -> str:
     for prompt in prompts:
         found.update(prompt.id.encode("utf-8", "surrogatepass") + b"\0")
         found.update(np.ascontiguousarray(prompt.tokens).tobytes() + b"\0")
+        found.update(f"{prompt.reward}\0{prompt.reference}\0".encode("utf-8", "surrogatepass"))
     return found.hexdigest()
 
 

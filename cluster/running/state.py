@@ -35,7 +35,7 @@ class RunInputs:
     """What a run was given and can only go on with."""
 
     prompts: int  # how many
-    prompts_digest: str  # of their ids and tokens, in order
+    prompts_digest: str  # of their ids, tokens and references, in order
     stored: int  # graded groups of data.stored, 0 without
     stored_digest: str
     ranks: int  # of the learner

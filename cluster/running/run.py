@@ -1,7 +1,7 @@
 """One run on actors that are there: its parts, wired together."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.chooser import Chooser
@@ -20,11 +20,11 @@ from cluster.running.checkpoints import Checkpoints, step_of
 from cluster.running.evaluate import Evaluator
 from cluster.running.feeder import Feeder
 from cluster.running.groups import GroupSource
+from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
 from cluster.running.reporter import Reporter, Watched
 from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
-from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.state import Counters, RunState, ScoreHistory, StateOwners
 from cluster.running.state_file import read_state
 from cluster.running.turns import Turns

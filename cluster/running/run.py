@@ -1,12 +1,13 @@
 """One run on actors that are there: its parts, wired together."""
 
 import asyncio
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 from actors.data.chooser import Chooser
 from actors.data.source import PromptSource
-from actors.errors import BrokenPart, Starved
+from actors.errors import BrokenPart, Starved, Stopped
 from actors.filtering.filter import AcceptedBatch
 from actors.types import GroupRef, Summary
 from cluster.placement.actors import RunActors
@@ -16,12 +17,14 @@ from cluster.reporting.metrics import FilterReport
 from cluster.reporting.outputs import Progress
 from cluster.reporting.steps import SyncReport, TrainedStep
 from cluster.running.calendar import Calendar
+from cluster.running.ending import how_to_go_on
 from cluster.running.evaluate import Evaluator
 from cluster.running.feeder import Feeder
 from cluster.running.groups import GroupSource
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
 from cluster.running.reporter import Reporter, Watched
+from cluster.running.signals import StopRequest, said_at
 from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
 from cluster.running.state import Counters, ScoreHistory, StateOwners
 from cluster.running.turns import Turns
@@ -29,6 +32,7 @@ from cluster.running.warmup import warm_up
 from learner.types import MARKER, UpdateStats
 
 CLOSE_SECONDS = 60.0  # for a run that has failed to write what it still holds
+HURRIED_SECONDS = 5.0  # for one that was asked a second time to end
 
 
 class Run:
@@ -80,13 +84,18 @@ class Run:
             filter=actors.filter,
             learner=actors.learner,
         )
+        self.stop = StopRequest()
         self._calendar = Calendar(config=config)
         self._begun = False  # whether the filter knows of the run
         self._checkpoint: Path | None = None  # the last one, which may still be in the making
 
     async def go(self) -> None:
-        """Start-up, warm-up, first sync and the loop; a checkpoint at its end, and when the filter starves. However it
-        ends, every graded group is on disk then."""
+        """Start-up, warm-up, first sync and the loop; a checkpoint at its end, when the filter starves, and where it is
+        asked to stop. However it ends, every graded group is on disk then.
+
+        Raises:
+            Stopped: it was asked to stop while it trained.
+        """
         try:
             await self._go()
         except BaseException:
@@ -100,17 +109,19 @@ class Run:
         self.reporter.begin()
         if self._prepared.heldout:
             await self._evaluate()
-        try:
-            await run_loop(self.stages(), self._config.run.steps)
-        except Starved:
-            self.reporter.show_failure(self._actors.filter.graded())
-            self.reporter.say_what_is_wrong()
-            await self._save_checkpoint()
-            await self._actors.learner.finish_checkpoint()
-            if self._prepared.heldout:
-                await self._evaluate()
-            raise
-        await self._actors.learner.finish_checkpoint()
+        with self.stop.listening(self._say_stopping):
+            try:
+                ended = await run_loop(self.stages(), self._config.run.steps)
+            except Starved:
+                self.reporter.show_failure(self._actors.filter.graded())
+                self.reporter.say_what_is_wrong()
+                await self._save_last_checkpoint()
+                if self._prepared.heldout:
+                    await self.stop.unless_asked(self._evaluate())
+                raise
+            await self._save_last_checkpoint()
+        if not ended:
+            raise Stopped(how_to_go_on(self._folder), terminated=self.stop.signal is signal.SIGTERM)
 
     async def _close(self) -> None:
         self.reporter.close()
@@ -119,15 +130,16 @@ class Run:
 
     async def _close_after_failure(self) -> None:
         """Closes what can be closed: nothing that goes wrong here hides why the run ended."""
+        seconds = HURRIED_SECONDS if self.stop.hurried else CLOSE_SECONDS
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._close()
         except (BrokenPart, OSError, TimeoutError) as failure:
             self._display.say(f"what was not on disk by then is lost: the filter cannot write it: {failure}")
         if self._checkpoint is None or (self._checkpoint / MARKER).is_file():
             return
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._actors.learner.finish_checkpoint()
         except (BrokenPart, TimeoutError):
             self._display.say(f"checkpoint {self._checkpoint} is not whole")
@@ -145,6 +157,7 @@ class Run:
             train=self.train,
             publish=self.publish,
             report=self.finish_step,
+            stop=self.stop.asked,
         )
 
     async def offer(self, summary: Summary, group: GroupRef) -> None:
@@ -184,7 +197,8 @@ class Run:
         last = self._calendar.is_last(done.step, tokens, self.reporter.seconds)
         if self._calendar.saves(done.step, last):
             await self._save_checkpoint()
-        accuracy = await self._evaluate() if self._calendar.evaluates(done.step, last) else None
+        due = self._calendar.evaluates(done.step, last)
+        accuracy = await self.stop.unless_asked(self._evaluate()) if due else None
         report = FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded)
         await self.reporter.step(done, report, self.counters.updates, accuracy)
         if last:
@@ -236,3 +250,12 @@ class Run:
         self._checkpoint = folder
         await self._actors.learner.save_checkpoint(folder)
         LOGGER.debug("checkpoint %s", folder)
+
+    async def _save_last_checkpoint(self) -> None:
+        """A whole checkpoint of the last step, unless that step has one."""
+        if self._checkpoint is None or self._checkpoint.name != f"step-{self.counters.step}":
+            await self._save_checkpoint()
+        await self._actors.learner.finish_checkpoint()
+
+    def _say_stopping(self, number: signal.Signals) -> None:
+        self._display.say(said_at(number, how_to_go_on(self._folder)))

@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from pathlib import Path
 
+from actors.errors import BrokenPart, Starved
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.actors import running_actors
@@ -14,6 +15,7 @@ from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
 from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import Display
+from cluster.running.ending import how_to_go_on
 from cluster.running.run import Run
 
 
@@ -23,7 +25,11 @@ def train(config: RunConfig) -> Path:
     Raises:
         ConfigError: the run cannot start.
         Starved: the filter's patience was spent; a checkpoint was written.
+        Stopped: it was asked to stop while it trained; a checkpoint was written.
         BrokenPart: a part of the run failed.
+        OSError: a file cannot be written.
+
+    Of all of them, and of a KeyboardInterrupt, the message or a note says what there is to go on from.
     """
     folder = make_run_folder(config.run.name, Path(config.run.folder))
     try:
@@ -31,6 +37,9 @@ def train(config: RunConfig) -> Path:
             _train_in(folder, config, display)
     except ConfigError:
         shutil.rmtree(folder)  # nothing has run: only what a built-in world wrote is in it
+        raise
+    except (BrokenPart, Starved, OSError, KeyboardInterrupt) as end:
+        end.add_note(how_to_go_on(folder))
         raise
     return folder
 

@@ -75,9 +75,11 @@ class Place:
 
     def _remote_lines(self) -> Iterator[str]:
         for suffix in ("out", "err"):
+            log = get_log(
+                node_ip=self.ip, pid=int(self.pid), tail=LINES, suffix=suffix, timeout=ASK_SECONDS, errors="replace"
+            )
             with suppress(RayStateApiException, requests.RequestException):
-                asked = {"tail": LINES, "suffix": suffix, "timeout": ASK_SECONDS, "errors": "replace"}
-                for chunk in get_log(node_ip=self.ip, pid=int(self.pid), **asked):
+                for chunk in log:
                     yield from (line for line in chunk.splitlines() if line.strip())
 
 

@@ -351,7 +351,7 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
     except Starved as starved:
         return _fail(EXIT_STARVED, _with_notes(f"stopped, with a checkpoint: {starved}", starved))
     except Stopped as stopped:
-        return _fail(EXIT_TERMINATED if stopped.terminated else EXIT_INTERRUPTED, f"stopped as asked. {stopped}")
+        return _fail(EXIT_TERMINATED if stopped.terminated else EXIT_INTERRUPTED, f"stopped as asked: {stopped}")
     except BrokenPart as failure:
         return _fail(EXIT_BROKEN, _with_notes(f"failed: {failure}", failure))
     except OSError as failure:
@@ -366,7 +366,7 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
 
 
 def _with_notes(sentence: str, end: BaseException) -> str:
-    return ". ".join([sentence.rstrip("."), *getattr(end, "__notes__", ())])
+    return "\n".join([sentence, *(note[:1].upper() + note[1:] for note in getattr(end, "__notes__", ()))])
 
 
 def _fail(status: int, sentence: str) -> int:

@@ -3,11 +3,12 @@
 import asyncio
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from actors.data.chooser import Chooser
 from actors.data.source import PromptSource
-from actors.errors import BrokenPart, Starved, Stopped
+from actors.errors import BrokenPart, DiskFull, Starved, Stopped
 from actors.filtering.filter import AcceptedBatch
 from actors.types import GroupRef, Summary
 from cluster.placement.actors import RunActors
@@ -24,6 +25,7 @@ from cluster.running.groups import GroupSource
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
 from cluster.running.reporter import Reporter, Watched
+from cluster.running.room import when_there_is_room
 from cluster.running.signals import StopRequest, said_at
 from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
 from cluster.running.state import Counters, ScoreHistory, StateOwners
@@ -75,6 +77,7 @@ class Run:
             prompts=prepared.heldout,
             samples=config.eval.samples,
             file=folder / "evals.jsonl",
+            say=display.say,
         )
         self.state = StateOwners(
             progress=self,
@@ -189,7 +192,7 @@ class Run:
 
     async def finish_step(self, done: TrainedStep) -> bool:
         """Counts, checkpoint, evaluation and metrics of a step; whether the budget allows another."""
-        ledger = await self._actors.filter.report(done.step)
+        ledger = await when_there_is_room(partial(self._actors.filter.report, done.step), self._display.say)
         graded = self._actors.filter.graded()
         tokens = self.counters.tokens + sum(sum(each.lengths) + each.extra_tokens for each in graded)
         self.counters = replace(self.counters, step=done.step, tokens=tokens)
@@ -248,14 +251,21 @@ class Run:
     async def _save_checkpoint(self) -> None:
         folder = self._folder / "checkpoints" / f"step-{self.counters.step}"
         self._checkpoint = folder
-        await self._actors.learner.save_checkpoint(folder)
+        await when_there_is_room(partial(self._actors.learner.save_checkpoint, folder), self._display.say)
         LOGGER.debug("checkpoint %s", folder)
 
     async def _save_last_checkpoint(self) -> None:
-        """A whole checkpoint of the last step, unless that step has one."""
+        """A whole checkpoint of the last step."""
+        await when_there_is_room(self._whole_checkpoint, self._display.say)
+
+    async def _whole_checkpoint(self) -> None:
         if self._checkpoint is None or self._checkpoint.name != f"step-{self.counters.step}":
             await self._save_checkpoint()
-        await self._actors.learner.finish_checkpoint()
+        try:
+            await self._actors.learner.finish_checkpoint()
+        except DiskFull:
+            self._checkpoint = None  # there is none of this step
+            raise
 
     def _say_stopping(self, number: signal.Signals) -> None:
         self._display.say(said_at(number, how_to_go_on(self._folder)))

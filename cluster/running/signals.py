@@ -122,7 +122,7 @@ def said_at(number: signal.Signals, in_hand: str) -> str:
 
     Args:
         number: the signal that asked.
-        in_hand: what there is to go on from already, a sentence.
+        in_hand: what there is to go on from already, a sentence with a small first letter.
     """
     seconds = os.environ.get(JOB_WAIT, JOB_SECONDS) if JOB in os.environ and number == signal.SIGTERM else ""
     hurry = (
@@ -131,7 +131,8 @@ def said_at(number: signal.Signals, in_hand: str) -> str:
         if seconds
         else ". Once more ends it at once"
     )
-    return f"asked to stop ({number.name}): the step under way is finished and a checkpoint written{hurry}. {in_hand}"
+    asked = f"asked to stop ({number.name}): the step under way is finished and a checkpoint written"
+    return f"{asked}{hurry}. Until then {in_hand}"
 
 
 def _in_main_thread() -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import ray
 import requests
@@ -64,7 +65,8 @@ class Place:
         if not (self.pid and self.ip and ray.is_initialized()):
             return ""
         if self.here:
-            folder = Path(ray._private.worker._global_node.get_logs_dir_path())
+            node: Any = ray._private.worker._global_node
+            folder = Path(node.get_logs_dir_path())
             return last_lines_of(sorted(folder.glob(f"worker-*-{self.pid}.*"), reverse=True))
         return "\n".join(self._remote_lines()) if self.alive() else ""
 

@@ -1,7 +1,7 @@
 """Nothing that a driver started outlives it: a watcher process kills what is left, whatever ended the driver.
 
-What a driver starts with `no_orphans`, Ray and all processes below it, has MARK in its environment, which says whose it
-is. The watcher waits at a pipe that closes with the driver, then kills whatever bears the driver's mark. Linux by
+What a driver starts within `no_orphans`, Ray and all processes below it, has the variable DRIVER in its environment,
+which says whose it is. The watcher waits at a pipe that closes with the driver, then kills whatever names it. Linux by
 itself kills only the driver's children (PR_SET_PDEATHSIG, which Ray sets): two agents of a Ray node ask for a server
 that is gone for another minute.
 
@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-MARK = "WINNOW_DRIVER"
+DRIVER = "WINNOW_DRIVER"
 # Without it, processes that write a title of their own, as Ray's and vLLM's do, write it over their environment.
 KEPT_ENVIRONMENT = {"SPT_NOENV": "1"}
 LOOK_SECONDS, SWEEP_SECONDS = 1.0, 25.0  # between two looks at the driver; that killing takes at most
@@ -36,10 +36,11 @@ class Orphan:
 
 @contextmanager
 def no_orphans() -> Iterator[None]:
-    """While it lasts, what this process starts bears its mark. When it ends, or with this process, all of that ends."""
+    """While it lasts, what this process starts names it as its driver. When it ends, or with this process, all of that
+    is killed."""
     reading, writing = os.pipe()
     watcher = subprocess.Popen(
-        [sys.executable, "-I", "-S", __file__, str(reading), own_mark()],
+        [sys.executable, "-I", "-S", __file__, str(reading), identity()],
         pass_fds=(reading,),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -48,7 +49,7 @@ def no_orphans() -> Iterator[None]:
         env={},
     )
     os.close(reading)
-    ours = {MARK: own_mark()} | KEPT_ENVIRONMENT
+    ours = {DRIVER: identity()} | KEPT_ENVIRONMENT
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:
@@ -66,9 +67,9 @@ def no_orphans() -> Iterator[None]:
 def orphans() -> list[Orphan]:
     """Processes on this machine that a driver started with `no_orphans` which is gone."""
     found = []
-    for pid, mark in _marks():
-        where, _, driver = mark.rpartition("/")
-        number, _, begun = driver.partition("-")
+    for pid, driver in _driven():
+        where, _, process = driver.rpartition("/")
+        number, _, begun = process.partition("-")
         if where == _here() and _begun(int(number)) != begun:
             found.append(Orphan(pid=pid, title=_title(pid), driver=int(number)))
     return found
@@ -84,7 +85,7 @@ def named(found: list[Orphan]) -> str:
     )
 
 
-def own_mark() -> str:
+def identity() -> str:
     """This process: the machine since it was started, the name space of process ids, the id and when it began."""
     return f"{_here()}/{os.getpid()}-{_begun(os.getpid())}"
 
@@ -103,9 +104,9 @@ def _begun(pid: int) -> str:
     return "" if fields[0] in "ZX" else fields[19]
 
 
-def _marks() -> Iterator[tuple[int, str]]:
-    """(process id, mark) of every process that bears one and may be looked at."""
-    beginning = f"{MARK}=".encode()
+def _driven() -> Iterator[tuple[int, str]]:
+    """(process id, identity of its driver) of every process that names one and may be looked at."""
+    beginning = f"{DRIVER}=".encode()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():
             continue
@@ -123,19 +124,19 @@ def _title(pid: int) -> str:
     return "ended meanwhile"
 
 
-def watch(life: int, mark: str) -> None:
-    """Waits until the other end of the pipe `life` is closed or the driver of this mark is gone, then kills whatever
-    bears the mark until nothing does."""
+def watch(life: int, driver: str) -> None:
+    """Waits until the other end of the pipe `life` is closed or the driver of this identity is gone, then kills
+    whatever names it until nothing does."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    pid, _, begun = mark.rpartition("/")[2].partition("-")
+    pid, _, begun = driver.rpartition("/")[2].partition("-")
     pipe = select.poll()
     pipe.register(life, select.POLLIN)
     while not pipe.poll(1000 * LOOK_SECONDS) and _begun(int(pid)) == begun:
         pass
     until = time.monotonic() + SWEEP_SECONDS
     while time.monotonic() < until:
-        left = [each for each, its in _marks() if its == mark]
+        left = [each for each, its in _driven() if its == driver]
         if not left:
             return
         for each in left:

@@ -66,12 +66,12 @@ class StopRequest:
         self._first = 0.0  # when it came, on the clock of `time.monotonic`
 
     @contextmanager
-    def listening(self, heard: Callable[[signal.Signals], None]) -> Iterator[None]:
+    def listening(self, told: Callable[[signal.Signals], None]) -> Iterator[None]:
         """While it lasts, the first SIGINT or SIGTERM sets `asked`; another one, later than ONE_SECOND, does what it
         did before. Call it in the event loop that waits for `asked`.
 
         Args:
-            heard: is told of the first signal, in the event loop.
+            told: is told of the first signal, in the event loop.
         """
         if not _in_main_thread():
             yield
@@ -92,7 +92,7 @@ class StopRequest:
             if self.signal is None:
                 self.signal, self._first = signal.Signals(number), now
                 loop.call_soon_threadsafe(self.asked.set)
-                loop.call_soon_threadsafe(heard, self.signal)
+                loop.call_soon_threadsafe(told, self.signal)
             elif now - self._first > ONE_SECOND:
                 self.hurried = True
                 as_before()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.placement.orphans import MARK, SWEEP_SECONDS, named, orphans
+from cluster.placement.orphans import SWEEP_SECONDS, named, orphans
 
 # A driver with a child, a grandchild in a session of its own that is deaf to SIGTERM, and one that wrote its own title.
 DRIVER = """
@@ -42,7 +42,7 @@ class Driver:
         self.below: list[int] = json.loads(self.process.stdout.readline())
 
     def watchers(self) -> list[int]:
-        """Process ids of its watcher, which is its only child that bears no mark."""
+        """Process ids of its watcher, which is its only child that names no driver."""
         listed = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return [int(pid) for pid in listed if int(pid) not in self.below]
 
@@ -101,7 +101,7 @@ def test_a_driver_that_ends_by_itself_leaves_nothing_and_its_environment_is_as_i
     out, _ = driver.process.communicate("\n", timeout=60)
     assert out == "ended\n"
     assert all_gone(driver.below, seconds=0.0)
-    assert MARK not in os.environ
+    assert "WINNOW_DRIVER" not in os.environ
     assert SWEEP_SECONDS < 30
 
 

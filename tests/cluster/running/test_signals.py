@@ -44,15 +44,15 @@ def test_ctrl_c_stays_what_it_is() -> None:
     assert ended.type is KeyboardInterrupt
 
 
-async def heard_after(number: signal.Signals, times: int) -> tuple[StopRequest, list[signal.Signals]]:
+async def asked_by(number: signal.Signals, times: int) -> tuple[StopRequest, list[signal.Signals]]:
     """What a run has heard after so many signals, and the request that it got."""
-    request, heard = StopRequest(), list[signal.Signals]()
-    with request.listening(heard.append):
+    request, said = StopRequest(), list[signal.Signals]()
+    with request.listening(said.append):
         for _ in range(times):
             os.kill(os.getpid(), number)
             await asyncio.sleep(0.01)
         await asyncio.wait_for(request.asked.wait(), timeout=60)
-    return request, heard
+    return request, said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -61,15 +61,15 @@ def test_a_signal_asks_a_run_that_trains_to_stop_also_where_a_parent_passes_it_o
     number: signal.Signals, times: int
 ) -> None:
     with sigterm_interrupts():
-        request, heard = asyncio.run(heard_after(number, times))
-    assert (request.signal, request.hurried, heard) == (number, False, [number])
+        request, said = asyncio.run(asked_by(number, times))
+    assert (request.signal, request.hurried, said) == (number, False, [number])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_the_run_at_once(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "ONE_SECOND", 0.0)
     with pytest.raises(KeyboardInterrupt) as ended, sigterm_interrupts():
-        asyncio.run(heard_after(number, 2))
+        asyncio.run(asked_by(number, 2))
     assert ended.type is (Terminated if number == signal.SIGTERM else KeyboardInterrupt)
 
 

@@ -21,6 +21,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig
 from cluster.placement.orphans import no_orphans
+from cluster.placement.session import our_signals
 from cluster.preparing.graders import Graders
 from cluster.preparing.models import check_policy, load_tokenizer
 from rewards import Case, Outcome, Question
@@ -98,7 +99,8 @@ def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int
         with writer(path, out) as file:
             environment = CPU_ENVIRONMENT if on_cpu else {}
             with no_orphans():
-                ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
+                with our_signals():
+                    ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
                 try:
                     asyncio.run(_label(rows, config, file, graders, completions=completions, on_cpu=on_cpu))
                 finally:

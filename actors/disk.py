@@ -5,8 +5,9 @@ from contextlib import suppress
 from pathlib import Path
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# What libraries say that keep no error number: Rust's, as in safetensors, C's, and torch's, which knows no reason.
-WORDS = ("os error 28", "os error 122", "No space left on device", "PytorchStreamWriter failed writing file")
+# What errors say that have lost their number: on their way from an actor, in Rust's libraries, and torch's, which gives
+# no reason.
+WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing file")
 
 
 def disk_is_full(failure: BaseException) -> bool:

@@ -6,7 +6,6 @@ WinnowError
 ├── Starved            groups were rejected or lost for too long: the run ends with a checkpoint
 ├── BrokenPart         a part of the run failed: the run ends with its name and what it said
 │   ├── ActorDied      its process is gone; a run goes on without a generator as long as one is left
-│   ├── DiskFull       what it was to write finds no room; it still has it, and may be asked again
 │   └── NoAnswer       it hangs: a generator is killed then, and counts as one that died
 ├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
 ├── Unpackable         a group holds something that Arrow cannot store
@@ -42,10 +41,6 @@ class BrokenPart(WinnowError):
 
 class ActorDied(BrokenPart):
     """The process of an actor is gone, or that of the engine below it."""
-
-
-class DiskFull(BrokenPart):
-    """An actor found no room on the disk for what it was to write. It still has it, and may be asked again."""
 
 
 class NoAnswer(BrokenPart):

@@ -7,8 +7,7 @@ from typing import TypeVar
 from ray.exceptions import RayActorError, RayError
 
 from actors.deaths import death, failed
-from actors.disk import disk_is_full
-from actors.errors import ActorDied, BrokenPart, DiskFull, EngineDied, NoAnswer, Starved
+from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, Starved
 
 Reply = TypeVar("Reply")
 
@@ -64,8 +63,7 @@ def translated(failure: RayError, part: str) -> BrokenPart:
         return ActorDied(f"{part}: {cause}")
     if isinstance(failure, RayActorError):
         return ActorDied(death(failure, part))
-    kind = DiskFull if disk_is_full(cause) else BrokenPart
-    return kind(failed(failure, part))
+    return BrokenPart(failed(failure, part))
 
 
 def cause_of(failure: RayError) -> BaseException:

@@ -124,14 +124,16 @@ class FilterClient:
         accounted for here, either by the ledger or as interrupted.
         """
         run = self._run
-        await asyncio.sleep(0)  # so that requests that were just made are known here
-        known = dict(run.in_flight)
-        state: FilterState = await answer(self.handle.save.remote(), self.name)
-        known |= run.in_flight
+        async with run.one_offer:  # an offer is either over or has not begun, in the filter as here
+            await asyncio.sleep(0)  # so that requests that were just made are known here
+            known = dict(run.in_flight)
+            state: FilterState = await answer(self.handle.save.remote(), self.name)
+            known |= run.in_flight
         flying, following = set(state.ledger.in_flight), state.ledger.dispatched
         return replace(
             state,
             interrupted=tuple(known[group] for group in sorted(known) if group in flying or group >= following),
+            graded=tuple(run.graded),
         )
 
     async def _send_unsent(self, run: _RunGroups) -> None:
@@ -155,5 +157,5 @@ class FilterClient:
         if spec is None:
             raise RuntimeError("a saved state can only be restored into a run that has begun (begin)")
         offered = {each.summary.id: _Offer(summary=each.summary, group=self._put(each.group)) for each in state.waiting}
-        self._run = _RunGroups(spec=spec, offered=offered)
+        self._run = _RunGroups(spec=spec, offered=offered, graded=list(state.graded))
         await answer(self.handle.begin.remote(spec, state), self.name)

@@ -64,6 +64,7 @@ class FilterState:
     ledger: LedgerState
     waiting: tuple[WaitingGroup, ...]  # in the order of `ledger.waiting`
     interrupted: tuple[PromptVisit, ...] = ()  # prompts of the groups in flight, from the client
+    graded: tuple[Summary, ...] = ()  # groups that were graded since the client was last asked, from the client
 
 
 class FilterSession:

@@ -35,7 +35,7 @@ from cluster.placement.layout import Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
-from learner.actor import PACKING, LearnerRank
+from learner.actor import THREADS, LearnerRank
 from learner.client import Learner, LearnerClient
 from learner.transfer import choose_backend
 
@@ -114,7 +114,7 @@ class ActorFactory:
         ]
         threads, count = learner_threads(config), cluster.learner_ranks
         ranks = [
-            self._create(LearnerRank, f"learner-rank-{rank}", rank, count, threads, groups={PACKING: 1})
+            self._create(LearnerRank, f"learner-rank-{rank}", rank, count, threads, groups=THREADS)
             for rank in range(count)
         ]
         filter_actor = self._create(Filter, "filter", max_concurrency=self._calls)

@@ -13,7 +13,7 @@ from ray.util.metrics import Gauge
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -26,8 +26,9 @@ from cluster.reporting.terminal import console, plain
 class MetricsWriter:
     """Writes each step's metrics to every place that shows them, under the same names."""
 
-    def __init__(self, folder: Path, run: str) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, run: str, step: int = 0) -> None:
+        """`step` is the one that the run goes on from: what is in the folder of later ones counts no more."""
+        self._folder, self._step = folder, step
         self._events: EventFileWriter | None = None  # made with the first step, and anew where it could not write
         self._gauges = {name: Gauge(name, description=text, tag_keys=("run",)) for name, text in METRICS.items()}
         self._run = run
@@ -44,12 +45,21 @@ class MetricsWriter:
             self._gauges[name].set(value, tags={"run": self._run})
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         try:
-            self._events = self._events or EventFileWriter(str(self._folder / "tensorboard"))
+            self._events = self._events or self._opened()
             self._events.add_event(Event(wall_time=time.time(), step=metrics["step"], summary=Summary(value=values)))
             self._events.flush()
         except OSError as failure:
             LOGGER.warning("TensorBoard lacks step %s, which metrics.jsonl has: %s", metrics["step"], failure)
             self._events = None
+
+    def _opened(self) -> EventFileWriter:
+        events, step = EventFileWriter(str(self._folder / "tensorboard")), self._step
+        if step:  # TensorBoard hides then what earlier event files have of these steps
+            events.add_event(
+                Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START))
+            )
+        self._step = 0
+        return events
 
     def close(self) -> None:
         """Ends all files."""

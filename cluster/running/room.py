@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from actors.disk import disk_is_full
-from actors.errors import DiskFull
+from actors.errors import BrokenPart
 
 Result = TypeVar("Result")
 RETRY_SECONDS = 10.0  # between two tries
@@ -25,8 +25,8 @@ async def when_there_is_room(write: Callable[[], Awaitable[Result]], say: Callab
     while True:
         try:
             result = await write()
-        except (DiskFull, OSError) as failure:
-            if not (isinstance(failure, DiskFull) or disk_is_full(failure)):
+        except (BrokenPart, OSError) as failure:
+            if not disk_is_full(failure):
                 raise
             if not waited:
                 say(f"the disk is full: {failure}. The run waits until there is room, and loses nothing; make some")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.arrow import packed
-from actors.errors import BrokenPart, DiskFull
+from actors.errors import BrokenPart
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import Filter, FilterSpec
 from actors.filtering.rules import drop_both
@@ -23,7 +23,14 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_write_is_tried_until_there_is_room_and_the_run_says_it_once() -> None:
     said = list[str]()
-    answers = iter([DiskFull("filter: no"), OSError(28, "No space left on device"), DiskFull("filter: no"), "written"])
+    answers = iter(
+        [
+            BrokenPart("filter: No space left on device"),
+            OSError(28, "No space left on device"),
+            BrokenPart("filter: No space left on device"),
+            "written",
+        ]
+    )
 
     async def write() -> str:
         answer = next(answers)

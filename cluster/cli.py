@@ -79,7 +79,7 @@ def _add_running(commands: Commands) -> None:
         commands,
         "train",
         _train,
-        kept="metrics, trajectories and checkpoints so far are kept",
+        kept="metrics and trajectories so far are kept",
         help="train a model",
         description="Trains a model as a run file says.",
     )
@@ -370,7 +370,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace, kept: str) -> int:
     """The exit status of a command; what ends it early becomes a sentence on stderr."""
-    from actors.errors import BrokenPart, Starved
+    from actors.errors import BrokenPart, Starved, Stopped
     from cluster.config.errors import ConfigError
     from cluster.running.signals import Terminated, sigterm_interrupts
 
@@ -380,17 +380,24 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
     except ConfigError as mistake:
         return _fail(EXIT_MISTAKE, str(mistake))
     except Starved as starved:
-        return _fail(EXIT_STARVED, f"stopped, with a checkpoint: {starved}")
+        return _fail(EXIT_STARVED, _with_notes(f"stopped, with a checkpoint: {starved}", starved))
+    except Stopped as stopped:
+        return _fail(EXIT_TERMINATED if stopped.terminated else EXIT_INTERRUPTED, f"stopped as asked: {stopped}")
     except BrokenPart as failure:
-        return _fail(EXIT_BROKEN, f"failed: {failure}")
+        return _fail(EXIT_BROKEN, _with_notes(f"failed: {failure}", failure))
     except OSError as failure:
         if not failure.strerror:
             raise
-        return _fail(EXIT_BROKEN, f"failed: {failure.strerror}" + (f": {failure.filename}" if failure.filename else ""))
-    except Terminated:
-        return _fail(EXIT_TERMINATED, f"ended by SIGTERM; {kept}")
-    except KeyboardInterrupt:
-        return _fail(EXIT_INTERRUPTED, f"interrupted; {kept}")
+        what = f"failed: {failure.strerror}" + (f": {failure.filename}" if failure.filename else "")
+        return _fail(EXIT_BROKEN, _with_notes(what, failure))
+    except Terminated as ended:
+        return _fail(EXIT_TERMINATED, _with_notes(f"ended by SIGTERM; {kept}", ended))
+    except KeyboardInterrupt as ended:
+        return _fail(EXIT_INTERRUPTED, _with_notes(f"interrupted; {kept}", ended))
+
+
+def _with_notes(sentence: str, end: BaseException) -> str:
+    return "\n".join([sentence, *(note[:1].upper() + note[1:] for note in getattr(end, "__notes__", ()))])
 
 
 def _fail(status: int, sentence: str) -> int:

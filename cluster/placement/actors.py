@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -117,14 +118,13 @@ class ActorFactory:
             self._create(LearnerRank, f"learner-rank-{rank}", rank, count, threads, groups={PACKING: 1})
             for rank in range(count)
         ]
-        filter_actor = self._create(Filter, "filter", max_concurrency=self._calls)
         return RunActors(
             learner=LearnerClient(ranks),
             generators=GeneratorPool(generators),
             verifiers=tuple(VerifierClient(handle, f"verifier-{i}") for i, handle in enumerate(verifiers)),
             judges=tuple(JudgeClient(ray.get_actor(name), name) for name in judges.values()),
             scorers={reward: ScorerClient(ray.get_actor(name), name) for reward, name in scorers.items()},
-            filter=FilterClient(filter_actor),
+            filter=FilterClient(partial(self._create, Filter, "filter", max_concurrency=self._calls)),
             backend=self._backend,
         )
 

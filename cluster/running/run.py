@@ -61,7 +61,6 @@ class Run:
         self.groups = GroupSource(
             config=config,
             prompts=prompts,
-            filter=actors.filter,
             generators=actors.generators,
             stored=prepared.stored,
             lost=self.reporter.show_lost,
@@ -138,6 +137,7 @@ class Run:
         return Stages(
             admit=filter.admit,
             prompts=self.groups.deal,
+            dispatched=filter.dispatched,
             rollout=self.groups.rollout,
             offer=self.offer,
             drop=filter.drop,
@@ -199,7 +199,7 @@ class Run:
         generators = tuple(actors.generators.living().values()) if actors.generators.wanted else ()
         await actors.learner.join()
         await asyncio.gather(
-            actors.filter.begin(filter_spec(config, self._folder)),
+            actors.filter.begin(filter_spec(config, self._folder), self._display.say),
             *(generator.begin(sampling_spec(config)) for generator in generators),
         )
         self._begun = True

@@ -5,8 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.remote import answer, answers
+import ray
+
+from actors.errors import ActorDied, NoAnswer
+from actors.remote import answer, answers, within
 from actors.types import GroupRef
+from learner.actor import PACKING
 from learner.batches.types import StepPlan
 from learner.types import LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats
 
@@ -67,6 +71,12 @@ class Learner(Protocol):
 
     async def restore(self, state: LearnerState) -> None:
         """Goes on from what was saved; before the first `train`."""
+
+    async def silent(self, seconds: float) -> list[str]:
+        """The ranks whose process is gone, or gives no sign of life within some seconds."""
+
+    def kill(self) -> None:
+        """Ends all ranks at once."""
 
 
 class LearnerClient:
@@ -162,3 +172,23 @@ class LearnerClient:
     async def restore(self, state: LearnerState) -> None:
         """Goes on from what was saved; before the first `train`."""
         await answers([rank.restore.remote(state) for rank in self._ranks], LEARNER)
+
+    async def silent(self, seconds: float) -> list[str]:
+        """The ranks whose process is gone, or gives no sign of life within some seconds."""
+        names = [f"rank {number}" for number in range(self.ranks)]
+
+        async def is_silent(rank: Any, name: str) -> bool:
+            sign = rank.__ray_ready__.options(concurrency_group=PACKING).remote()
+            try:
+                await within(seconds, answer(sign, name), name, "a sign of life")
+            except (ActorDied, NoAnswer):
+                return True
+            return False
+
+        found = await asyncio.gather(*map(is_silent, self._ranks, names))
+        return [name for name, silent in zip(names, found, strict=True) if silent]
+
+    def kill(self) -> None:
+        """Ends all ranks at once."""
+        for rank in self._ranks:
+            ray.kill(rank)

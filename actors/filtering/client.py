@@ -25,7 +25,6 @@ Actor = Any  # a handle of a `Filter`, whose methods Ray makes
 ANSWER_SECONDS = (
     300.0  # for a call, in which a file may be written or arrays be fetched; then the filter counts as dead
 )
-NAME_SECONDS, SECONDS_BETWEEN = 60.0, 0.2  # until Ray gives the name of a dead actor away; between two tries
 REPLACEMENTS = 3  # of a filter in one step; a fourth would die as well
 
 
@@ -49,7 +48,7 @@ class FilterClient:
     ) -> None:
         """
         Args:
-            create: makes a filter actor; ValueError while the last one's name is taken.
+            create: makes a filter actor.
             put: places a group in the object store.
             kill: ends a filter actor.
         """
@@ -197,7 +196,7 @@ class FilterClient:
         self._one_offer, self._replacing = asyncio.Lock(), asyncio.Lock()
         filter = self._handle
         try:
-            await _tell(filter, run)
+            await _tell(filter, run, takes_over=False)
         except (ActorDied, NoAnswer) as end:
             await self._replace(filter, end)
 
@@ -248,9 +247,9 @@ class FilterClient:
                 if self._replaced > REPLACEMENTS:
                     raise end
                 self._kill(filter)
-                new = await within(NAME_SECONDS, self._created(), self.name, "to give its name to a new one")
+                new = self._create()
                 try:
-                    await _tell(new, self._run)
+                    await _tell(new, self._run, takes_over=True)
                 except (ActorDied, NoAnswer) as again:
                     self._kill(new)
                     end = again
@@ -258,21 +257,14 @@ class FilterClient:
                     self._handle = new
                     self._say(f"the filter is replaced by a new one that was told of all groups. {end}")
 
-    async def _created(self) -> Actor:
-        while True:
-            try:
-                return self._create()
-            except ValueError:  # Ray has not noticed yet that the last one of this name is gone
-                await asyncio.sleep(SECONDS_BETWEEN)
 
-
-async def _tell(filter: Actor, run: RunGroups) -> None:
-    """Tells a filter that knows nothing all that there is to know of a run."""
+async def _tell(filter: Actor, run: RunGroups, *, takes_over: bool) -> None:
+    """Tells a filter that knows nothing all that there is to know of a run; see `Filter.begin`."""
 
     async def said(reply: Awaitable[Any]) -> None:
         await within(ANSWER_SECONDS, answer(reply, "filter"), "filter", "to take a run over")
 
-    await said(filter.begin.remote(run.spec, run.step))
+    await said(filter.begin.remote(run.spec, run.step, takes_over))
     known = {group: each.group for group, each in run.waiting.items()}
     unwritten = dict(run.unwritten)
     known |= {group: each.group for group, each in unwritten.items()}

@@ -83,9 +83,9 @@ def is_judged(summary: Summary) -> bool:
 class FilterSession:
     """The filter of one run."""
 
-    def __init__(self, spec: FilterSpec, step: int) -> None:
-        """`step` is the one that is going on."""
-        self.recorder = Recorder(spec.trajectories, step)
+    def __init__(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
+        """As `Filter.begin`."""
+        self.recorder = Recorder(spec.trajectories, step, takes_over)
         self._drop_rule = spec.drop
         self._held: dict[int, pa.Buffer] = {}  # accepted groups that are not trained on
 
@@ -121,13 +121,19 @@ class Filter:
     def __init__(self) -> None:
         self._session: FilterSession | None = None
 
-    async def begin(self, spec: FilterSpec, step: int) -> None:
-        """Opens a run that is in this step, and holds nothing of it yet. What another filter, or this one, has written
-        of the step is not written again; what it has not written must come again."""
+    async def begin(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
+        """Opens a run that is in this step, and holds nothing of it yet.
+
+        Args:
+            spec: what there is to know of the run.
+            step: that is going on.
+            takes_over: whether another filter has been in this step. What that one has written of it is not written
+                again; what it has not written must come again.
+        """
         last, self._session = self._session, None
         if last is not None:
             await asyncio.to_thread(last.recorder.abandon)
-        self._session = await asyncio.to_thread(FilterSession, spec, step)
+        self._session = await asyncio.to_thread(FilterSession, spec, step, takes_over)
 
     async def offer(self, summaries: Sequence[Summary], *groups: pa.Buffer) -> Offered:
         """Graded groups and their packed record batches: each is held for the learner, or written and let go."""

@@ -33,15 +33,15 @@ WAIT_SECONDS = 60.0  # that a response waits in memory; a file is written with t
 class Recorder:
     """The groups of the step that is going on, on disk or about to be."""
 
-    def __init__(self, folder: Path, step: int = 1) -> None:
-        """`step` is the one that is going on."""
+    def __init__(self, folder: Path, step: int = 1, takes_over: bool = False) -> None:
+        """`step` is the one that is going on; `takes_over` says whether another recorder may have written of it."""
         self._folder, self._step = folder, step
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
         self._queued: list[Future[None]] = []
         self._batches: list[pa.RecordBatch] = []  # with the columns of SCHEMA and `rejected`
         self._rows, self._full = 0, FULL
         self._written = time.monotonic()
-        self._there = set(_groups_since(folder, step))  # on disk, by another recorder
+        self._there = set(_groups_since(folder, step)) if takes_over else set()  # on disk, by another recorder
         self._news: deque[int] = deque()  # ids of groups that have come to disk since `on_disk` was last asked
         self._thread.submit(self._put, folder / "columns.parquet", FIELDS.empty_table()).result()
 

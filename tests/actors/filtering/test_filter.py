@@ -24,7 +24,7 @@ class OddFilter:
     def __init__(self) -> None:
         self.offers: list[tuple[list[int], tuple[Any, ...]]] = []
 
-    async def begin(self, spec: FilterSpec, step: int) -> None:
+    async def begin(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
         """Knows all that it must."""
 
     async def offer(self, summaries: Any, *groups: Any) -> Offered:

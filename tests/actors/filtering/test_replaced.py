@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ray.exceptions import RayActorError
 
 from actors.arrow import packed
-from actors.errors import ActorDied, NoAnswer, Starved
+from actors.errors import ActorDied, Starved
 from actors.filtering import client as client_module
 from actors.filtering import recorder as recorder_module
 from actors.filtering.client import FilterClient
@@ -226,28 +226,6 @@ async def test_filters_that_die_as_soon_as_they_are_there_end_the_run(tmp_path: 
     client, _ = await begun(Mortals(dict.fromkeys(range(2, 10), "before")), tmp_path)
     with pytest.raises(ActorDied):
         await client.report(1)
-
-
-async def test_a_name_that_is_not_free_yet_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "SECONDS_BETWEEN", 0.01)
-    mortals, taken = Mortals({2: "before"}), [True, True]
-
-    def create() -> Mortal:
-        if mortals.made and taken:
-            taken.pop()
-            raise ValueError("the name is taken")
-        return mortals.make()
-
-    client = FilterClient(create, put=lambda arrays: arrays, kill=lambda actor: actor.die())
-    await client.begin(spec(tmp_path))
-    await client.report(1)
-    assert len(mortals.made) == 2
-
-    monkeypatch.setattr(client_module, "NAME_SECONDS", 0.05)
-    taken.extend([True] * 1000)
-    mortals.made[-1].die()
-    with pytest.raises(NoAnswer, match="to give its name to a new one"):
-        await client.report(2)
 
 
 async def test_patience_is_counted_across_deaths(tmp_path: Path) -> None:

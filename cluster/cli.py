@@ -83,8 +83,14 @@ def _add_running(commands: Commands) -> None:
         help="train a model",
         description="Trains a model as a run file says.",
     )
-    train.add_argument("config", type=Path, metavar="CONFIG.toml", help="the run file")
+    train.add_argument("config", nargs="?", default="", metavar="CONFIG.toml", help="the run file")
     train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
+    train.add_argument(
+        "--resume",
+        type=Path,
+        metavar="RUN",
+        help="instead of a run file: the folder of a run that goes on from its newest checkpoint, or one checkpoint",
+    )
     train.add_argument("--plan", action="store_true", help="print sizes, layout and memory, start nothing")
     train.add_argument(
         "--on",
@@ -320,7 +326,11 @@ def _train(options: argparse.Namespace) -> int:
     from cluster.config.errors import ConfigError
     from cluster.config.reading import load_config
 
-    config = load_config(options.config, options.items)
+    if options.resume is not None:
+        return _resume(options)
+    if not options.config:
+        raise ConfigError("winnow train needs a run file, or --resume RUN for a run that is to go on")
+    config = load_config(Path(options.config), options.items)
     if options.on and not options.plan:
         raise ConfigError(f"--on describes a cluster that is not there, got {options.on!r}: use it with --plan")
     if options.plan:
@@ -334,6 +344,27 @@ def _train(options: argparse.Namespace) -> int:
     from cluster.running.train import train
 
     say(_where_to_look(train(config), adapted=config.learner.adapter.rank > 0))
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from cluster.config.errors import ConfigError
+    from cluster.config.reading import load_run
+
+    items = [item for item in (options.config, *options.items) if item]
+    if others := [item for item in items if "=" not in item]:
+        raise ConfigError(
+            f"--resume takes the settings of the run itself, and those that change as {SETTING}, got {others[0]!r}"
+        )
+    if options.plan or options.on:
+        raise ConfigError("--plan shows a run that begins: use it with a run file, not with --resume")
+    run = options.resume.resolve()
+    folder = run.parent.parent if run.parent.name == "checkpoints" else run
+    config = load_run(folder, items)[1]
+    demand_token(config.cluster.address)
+    from cluster.running.train import resume
+
+    say(_where_to_look(resume(run, items), adapted=config.learner.adapter.rank > 0))
     return 0
 
 

@@ -21,12 +21,14 @@ from learner.types import (
     Schedule,
     SyncStats,
     UpdateStats,
+    Written,
 )
 
 if TYPE_CHECKING:
     from learner.session import Published, TrainingSession, WarmUpSession
 
-PACKING = "packing"  # the concurrency group, of one thread, of what may run beside the other methods
+PACKING, WAITING = "packing", "waiting"  # concurrency groups of what may run beside the other methods
+THREADS = {PACKING: 1, WAITING: 1}  # threads of each, for Ray
 
 
 class LearnerRank:
@@ -37,8 +39,8 @@ class LearnerRank:
     1. `address` of rank 0, then `join`, once.
     2. `open_warm_up`, then `warm_up` as often as wanted; or `open_training`, then `restore` where a run goes on, then
        for each step `prepare` and `train`. `prepare` of the next step may run beside `publish`.
-    3. In an open session, between other calls: `publish`, `probe`, `save_checkpoint`, `finish_checkpoint`,
-       `free_cache`, and in training `save`.
+    3. In an open session, between other calls: `publish`, `probe`, `save_checkpoint`, `free_cache`, and in training
+       `save`. `finish_checkpoint`, which waits for the disk, runs beside all of them.
     4. `close_session`; opening closes what is open.
 
     Raises:
@@ -106,9 +108,9 @@ class LearnerRank:
         """What the trainer remembers beyond weights and optimizers."""
         return self._training().save()
 
-    def restore(self, state: LearnerState) -> None:
-        """Goes on from what was saved."""
-        self._training().restore(state)
+    def restore(self, state: LearnerState, folder: Path) -> None:
+        """Goes on from what was saved, by `save` and by `save_checkpoint` into this folder."""
+        self._training().restore(state, folder)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators."""
@@ -119,12 +121,14 @@ class LearnerRank:
         return self._published().probe(tokens)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Starts to write the policy as a Hugging Face folder."""
-        self._published().save_checkpoint(folder)
+        """Has the policy written as a Hugging Face folder, in training with all that this rank needs to go on; returns
+        when it is copied."""
+        self._opened().save_checkpoint(folder)
 
-    def finish_checkpoint(self) -> None:
-        """Waits until the last folder is whole."""
-        self._published().finish_checkpoint()
+    @ray.method(concurrency_group=WAITING)
+    def finish_checkpoint(self) -> Written:
+        """Waits until this rank has written its share of the last folder, in a thread of its own: training goes on."""
+        return self._published().finish_checkpoint()
 
     def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPU, for the engine that shares it."""
@@ -149,6 +153,9 @@ class LearnerRank:
         return self._session
 
     def _published(self) -> "Published":
+        return self._opened().published
+
+    def _opened(self) -> "TrainingSession | WarmUpSession":
         if self._session is None:
             raise RuntimeError("no session is open on this learner rank: call open_warm_up or open_training first")
-        return self._session.published
+        return self._session

@@ -2,10 +2,10 @@
 folder of a whole model."""
 
 import json
-import shutil
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from learner.checkpoint import SHARD_BYTES, header_of, mark_complete, plan_shards, shard_file, write_index
+from learner.checkpoint import SHARD_BYTES, header_of, plan_shards, shard_file, write_index
 from learner.engine import Engine
 from learner.models.adapter import CONFIG, PREFIX, WEIGHTS, adapter_parameters, merged, write_adapter_config
+from learner.writing import Writer, mark_complete
 
 # Settings of peft's with which a layer computes something else than with W + (alpha / rank) B A.
 OTHER_KINDS = (
@@ -31,43 +32,41 @@ class UnfitAdapter(ValueError):
     """The adapter cannot be merged, or not into this model."""
 
 
-def save_adapter(engine: Engine, folder: Path, *, base: Path, dtype: torch.dtype) -> None:
-    """Writes the adapter of a policy as a folder for peft; every rank calls it, rank 0 writes. A half-written folder of
-    that name is replaced.
+def save_adapter(engine: Engine, folder: Path, writer: Writer, *, base: Path, dtype: torch.dtype) -> None:
+    """Has the adapter of a policy written as a folder for peft; every rank calls it, and rank 0 writes.
 
     Args:
         engine: the policy's.
-        folder: to write.
+        folder: an empty one, or of other files.
+        writer: of this rank.
         base: the folder of the model that the adapter belongs to; its tokenizer is written beside the adapter.
         dtype: of the written weights.
     """
-    writer, state = dist.get_rank() == 0, {}
+    writes, state = dist.get_rank() == 0, {}
     for name, parameter in adapter_parameters(engine.module.lm):
         with engine.gathered([parameter]):
-            if writer:
+            if writes:
                 state[name] = parameter.detach().to("cpu", dtype, copy=True).contiguous()
-    try:
-        if writer:
-            write_adapter(engine.module.lm, state, folder, base)
-    finally:
-        dist.barrier()
+    if writes:
+        writer.add(partial(write_adapter, engine.module.lm, state, folder, base))
 
 
-def write_adapter(lm: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path, base: Path) -> None:
-    """Writes an adapter folder.
+def write_adapter(
+    lm: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path, base: Path
+) -> Iterable[Path]:
+    """Writes an adapter folder; gives its files.
 
     Args:
         lm: the model with the adapter.
         state: the adapter's parameters under the names of `adapter_parameters`, whole.
-        folder: to write; what is there is replaced.
+        folder: to write.
         base: the folder of the model that the adapter belongs to; its tokenizer is written beside the adapter.
     """
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     save_file(dict(state), folder / WEIGHTS, metadata={"format": "pt"})
     write_adapter_config(lm, folder, base)
     AutoTokenizer.from_pretrained(base, local_files_only=True).save_pretrained(folder)
-    mark_complete(folder)
+    return [path for path in folder.iterdir() if path.is_file()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

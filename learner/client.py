@@ -12,7 +12,7 @@ from actors.remote import answer, answers, within
 from actors.types import GroupRef
 from learner.actor import PACKING
 from learner.batches.types import StepPlan
-from learner.types import LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats
+from learner.types import LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats, Written
 
 LEARNER = "learner"  # how messages call it
 
@@ -54,11 +54,11 @@ class Learner(Protocol):
         """Log-probabilities of the tokens of a fixed text but the first, at temperature 1."""
 
     async def save_checkpoint(self, folder: Path) -> None:
-        """Starts to write the policy as a Hugging Face folder; training may go on meanwhile. It waits for an earlier
-        folder, and raises what that one failed with."""
+        """Has the policy written as a Hugging Face folder, in training with all that the ranks need to go on. Returns
+        when it is copied: training may go on. The folder is new, or empty; its marker is the caller's business."""
 
-    async def finish_checkpoint(self) -> None:
-        """Waits until the last folder is whole, which its marker says; raises what it failed with."""
+    async def finish_checkpoint(self) -> Written:
+        """Waits until all ranks have written what they saved last; training may go on meanwhile."""
 
     async def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
@@ -69,8 +69,9 @@ class Learner(Protocol):
     async def save(self) -> LearnerState:
         """What the training remembers beyond weights and optimizers."""
 
-    async def restore(self, state: LearnerState) -> None:
-        """Goes on from what was saved; before the first `train`."""
+    async def restore(self, state: LearnerState, folder: Path) -> None:
+        """Goes on from what was saved, by `save` and by `save_checkpoint` into this folder; before the first
+        `prepare`."""
 
     async def silent(self, seconds: float) -> list[str]:
         """The ranks whose process is gone, or gives no sign of life within some seconds."""
@@ -148,13 +149,16 @@ class LearnerClient:
         return logprobs
 
     async def save_checkpoint(self, folder: Path) -> None:
-        """Starts to write the policy as a Hugging Face folder; training may go on meanwhile. It waits for an earlier
-        folder, and raises what that one failed with."""
+        """Has the policy written as a Hugging Face folder, in training with all that the ranks need to go on. Returns
+        when it is copied: training may go on. The folder is new, or empty; its marker is the caller's business."""
         await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER)
 
-    async def finish_checkpoint(self) -> None:
-        """Waits until the last folder is whole, which its marker says; raises what it failed with."""
-        await answer(self._ranks[0].finish_checkpoint.remote(), LEARNER)  # rank 0 writes
+    async def finish_checkpoint(self) -> Written:
+        """Waits until all ranks have written what they saved last; training may go on meanwhile."""
+        shares: list[Written] = await answers([rank.finish_checkpoint.remote() for rank in self._ranks], LEARNER)
+        files = {path: size for share in shares for path, size in share.files.items()}
+        problems = [f"rank {rank}: {share.problem}" for rank, share in enumerate(shares) if share.problem]
+        return Written(files=files, problem="; ".join(problems))
 
     async def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""
@@ -169,9 +173,10 @@ class LearnerClient:
         state: LearnerState = (await answers([rank.save.remote() for rank in self._ranks], LEARNER))[0]
         return state
 
-    async def restore(self, state: LearnerState) -> None:
-        """Goes on from what was saved; before the first `train`."""
-        await answers([rank.restore.remote(state) for rank in self._ranks], LEARNER)
+    async def restore(self, state: LearnerState, folder: Path) -> None:
+        """Goes on from what was saved, by `save` and by `save_checkpoint` into this folder; before the first
+        `prepare`."""
+        await answers([rank.restore.remote(state, folder) for rank in self._ranks], LEARNER)
 
     async def silent(self, seconds: float) -> list[str]:
         """The ranks whose process is gone, or gives no sign of life within some seconds."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from learner.models.policy import Critic, Head, Policy
 from learner.models.varlen import Bounds, bounds_of
 from learner.settings import REDUCE_BUCKET, LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, Place, Schedule
+from learner.writing import Writer
+from learner.zero_state import restore_engine, save_engine
 
 MEETING_SECONDS = 300.0  # for all ranks to come
 COLLECTIVE_SECONDS = 1800.0  # for all to come into a collective; rank 0 may send weights for 3 x sync.timeout_seconds
@@ -68,9 +71,9 @@ class Engine:
         self._grad_norm = 0.0
         if self._unsharded:  # DeepSpeed clips here without telling the norm
             optimizer.register_step_pre_hook(self._clip)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.factor)
+        self._schedule, self._scheduler = schedule, torch.optim.lr_scheduler.LambdaLR(optimizer, schedule.factor)
         self._engine, *_ = deepspeed.initialize(
-            model=module, optimizer=optimizer, lr_scheduler=scheduler, config=config, dist_init_required=False
+            model=module, optimizer=optimizer, lr_scheduler=self._scheduler, config=config, dist_init_required=False
         )
         self._zero3 = learner.zero_stage == 3
         self._micro_batch_tokens = learner.micro_batch_tokens
@@ -172,6 +175,20 @@ class Engine:
         with deepspeed.zero.GatheredParameters(list(parameters), enabled=self._zero3):
             yield
 
+    def save(self, folder: Path, writer: Writer) -> None:
+        """Has optimizer and trained weights written into a folder, each rank its share; returns when they are
+        copied."""
+        save_engine(self._engine, folder, writer)
+
+    def restore(self, folder: Path, writer: Writer) -> None:
+        """Goes on from what was saved, before the first update; the learning rate is that of its own schedule at the
+        update that comes next."""
+        restore_engine(self._engine, folder, writer)
+        schedule, scheduler = self._schedule, self._scheduler
+        scheduler.base_lrs = [schedule.lr] * len(scheduler.base_lrs)
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = schedule.lr * schedule.factor(scheduler.last_epoch)
+
     def close(self) -> None:
         """Frees the engine's buffers and hooks; the engine cannot be used any more."""
         self._engine.destroy()
@@ -214,24 +231,36 @@ class FrozenPolicy:
             self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
             self._policy = build().to(self.device)
         self._policy.eval()
-        examine(self.policy, sharded=self._sharded)
+        examine(self.module, sharded=self._sharded)
 
     @property
-    def policy(self) -> Policy:
-        """The policy inside."""
+    def module(self) -> Policy:
+        """The policy itself."""
         policy: Policy = getattr(self._policy, "module", self._policy)
         return policy
 
     @property
     def packs(self) -> bool:
         """Whether it takes several sequences in a row."""
-        return self.policy.packs
+        return self.module.packs
+
+    def exported(self) -> list[Export]:
+        """As of `Engine`."""
+        return list(self.module.exported())
+
+    @contextmanager
+    def gathered(self, parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+        """As of `Engine`."""
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters(list(parameters), enabled=self._sharded):
+            yield
 
     @torch.no_grad()
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
         """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
         its first rows."""
-        inputs, bounds = _inputs_of_rows(batch, rows, self.device), _bounds(self.policy, batch, self.device, rows)
+        inputs, bounds = _inputs_of_rows(batch, rows, self.device), _bounds(self.module, batch, self.device, rows)
         return self._policy(*inputs, self._temperature, **bounds)[0]
 
     @torch.no_grad()
@@ -239,7 +268,7 @@ class FrozenPolicy:
         """Takes over the weights of an engine's policy; a collective."""
         import deepspeed
 
-        for own, new in zip(self.policy.exported(), engine.exported(), strict=True):
+        for own, new in zip(self.exported(), engine.exported(), strict=True):
             if not own.parts:  # a buffer, which nobody trains
                 continue
             (kept,) = own.parts

@@ -12,15 +12,28 @@ from learner.adapter_folder import save_adapter
 from learner.batches.packing import Packing
 from learner.batches.types import RankPlan, TrainBatch, UpdateBatch
 from learner.batches.updates import update_batches
-from learner.checkpoint import Checkpoints
+from learner.checkpoint import save_policy
 from learner.engine import Engine
 from learner.methods.choices import Aggregation
 from learner.models.side import policy_engine
 from learner.objective import SUPERVISED, ModelOutputs, PolicyObjective
 from learner.trainer import Trainer, update_policy
-from learner.types import LearnerSpec, LearnerState, Opened, Place, Receivers, Schedule, SyncStats, UpdateStats
+from learner.types import (
+    STATE,
+    LearnerSpec,
+    LearnerState,
+    Opened,
+    Place,
+    Receivers,
+    Schedule,
+    SyncStats,
+    UpdateStats,
+    Written,
+)
 from learner.warmup import WorkedAnswers
 from learner.weights import WeightSync
+from learner.writing import Writer
+from learner.zero_state import restore_random_states, save_random_states
 
 
 class Published:
@@ -36,10 +49,9 @@ class Published:
     """
 
     def __init__(self, policy: Engine, path: Path, spec: LearnerSpec, place: Place, merges: bool = False) -> None:
-        self._policy, self._path = policy, path
+        self._policy, self._path, self.writer = policy, path, Writer()
         self._saves_adapter = policy.module.adapted and not merges
         self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
-        self._checkpoints = Checkpoints(policy, tokenizer=path, dtype=self._dtype)
         self._sync = WeightSync(policy, self._dtype, place)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
@@ -51,21 +63,22 @@ class Published:
         return self._policy.probe(tokens)
 
     def save_checkpoint(self, folder: Path) -> None:
-        """Starts to write a Hugging Face folder, and the policy may be trained meanwhile; or where an adapter alone is
-        trained, writes an adapter folder."""
+        """Has a Hugging Face folder written, or where an adapter alone is trained, an adapter folder. Returns when all
+        is copied."""
+        self.writer.begin(folder)
         if self._saves_adapter:
-            save_adapter(self._policy, folder, base=self._path, dtype=self._dtype)
+            save_adapter(self._policy, folder, self.writer, base=self._path, dtype=self._dtype)
         else:
-            self._checkpoints.save(folder)
+            save_policy(self._policy, folder, self.writer, tokenizer=self._path, dtype=self._dtype)
 
-    def finish_checkpoint(self) -> None:
-        """Waits until the last folder is whole."""
-        self._checkpoints.finish()
+    def finish_checkpoint(self) -> Written:
+        """Waits until this rank has written its share of the last folder; what it wrote, or why it could not."""
+        return self.writer.finish()
 
     def close(self) -> None:
-        """Leaves the transfer group, and waits until the last folder is whole."""
+        """Leaves the transfer group, and waits until all is written."""
         self._sync.close()
-        self._checkpoints.close()
+        self.writer.close()
 
 
 class WarmUpSession:
@@ -86,6 +99,10 @@ class WarmUpSession:
             stats = update_policy(self._policy, batches, objective)
         return stats
 
+    def save_checkpoint(self, folder: Path) -> None:
+        """Has the policy written as a folder for `from_pretrained`."""
+        self.published.save_checkpoint(folder)
+
     def close(self) -> None:
         """Frees the policy."""
         self.published.close()
@@ -98,11 +115,12 @@ class TrainingSession:
     def __init__(self, place: Place, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         torch.manual_seed(spec.seed)
         algorithm = spec.algorithm
-        self._spec = spec
+        self._spec, self._random = spec, f"random-{place.rank}.json"
         self._trainer = Trainer(path, spec, schedule)
         packing, aggregate = self._trainer.policy.packing, algorithm.aggregate
         self._answers = worked_answers(place, spec, path, packing, aggregate) if algorithm.imitation else iter(())
         self._updates: list[UpdateBatch] = []  # of the next `train`
+        self._worked = 0  # updates' worth of worked answers that were trained on; the next `train` has taken more
         self.published = Published(self._trainer.policy, path, spec, place)
 
     @property
@@ -123,15 +141,34 @@ class TrainingSession:
 
     def train(self) -> list[UpdateStats]:
         """One step on what was prepared."""
-        return self._trainer.step(self._updates)
+        stats = self._trainer.step(self._updates)
+        if self._spec.algorithm.imitation:
+            self._worked += len({id(update) for update in self._updates})  # later passes share their updates
+        return stats
 
     def save(self) -> LearnerState:
-        """What the trainer remembers beyond weights and optimizers."""
-        return self._trainer.save()
+        """What the trainer remembers beyond what `save_checkpoint` has written."""
+        return self._trainer.save(self._worked)
 
-    def restore(self, state: LearnerState) -> None:
-        """Goes on from what was saved; before the first `train`."""
-        self._trainer.restore(state)
+    def save_checkpoint(self, folder: Path) -> None:
+        """Has the policy written for the world outside, and in the folder `STATE` of it all that this rank needs to go
+        on. Returns when all is copied: the models may be trained again."""
+        self.published.save_checkpoint(folder)
+        self._trainer.save_models(folder / STATE, self.published.writer)
+        save_random_states(folder / STATE / self._random, self.published.writer)
+
+    def restore(self, state: LearnerState, folder: Path) -> None:
+        """Goes on from what was saved; before the first `prepare`.
+
+        Args:
+            state: of `save`.
+            folder: of `save_checkpoint`.
+        """
+        self._trainer.restore(state, folder / STATE, self.published.writer)
+        self._worked = state.worked
+        for _ in range(state.worked):
+            next(self._answers)
+        restore_random_states(folder / STATE / self._random)
 
     def close(self) -> None:
         """Frees all models."""

@@ -19,7 +19,9 @@ from learner.models.side import SIDE_MODELS, Reference, Surroundings, policy_eng
 from learner.objective import ModelOutputs, PolicyObjective, drift_rows
 from learner.start import starting_policy
 from learner.types import LearnerSpec, LearnerState, Schedule, UpdateStats
+from learner.writing import Writer
 
+POLICY = "policy"  # its folder among those of the models beside it
 
 def update_policy(
     engine: Engine,
@@ -81,22 +83,40 @@ class Trainer:
             model.end_step()
         return stats
 
-    def save(self) -> LearnerState:
-        """What it remembers beyond weights and optimizers."""
+    def save(self, worked: int) -> LearnerState:
+        """What it remembers beyond weights and optimizers; `worked` is how many updates' worth of worked answers it was
+        trained on."""
         reference = self._side.get(SideModelKind.REFERENCE)
         return LearnerState(
             baseline_mean=self._advantages.baseline_mean,
             baseline_count=self._advantages.baseline_count,
             steps_since_reference=reference.steps if isinstance(reference, Reference) else 0,
+            worked=worked,
         )
 
-    def restore(self, state: LearnerState) -> None:
-        """Goes on from what was saved."""
+    def save_models(self, folder: Path, writer: Writer) -> None:
+        """Has what its models have become written, each in a folder of its own, optimizers included; returns when all
+        is copied."""
+        self.policy.save(folder / POLICY, writer)
+        for kind, model in self._side.items():
+            model.save(folder / kind.value, writer)
+
+    def restore(self, state: LearnerState, folder: Path, writer: Writer) -> None:
+        """Goes on from what was saved.
+
+        Args:
+            state: of `save`.
+            folder: of `save_models`.
+            writer: of this rank.
+        """
         self._advantages.baseline_mean = state.baseline_mean
         self._advantages.baseline_count = state.baseline_count
         reference = self._side.get(SideModelKind.REFERENCE)
         if isinstance(reference, Reference):
             reference.steps = state.steps_since_reference
+        self.policy.restore(folder / POLICY, writer)
+        for kind, model in self._side.items():
+            model.restore(folder / kind.value, writer)
 
     def close(self) -> None:
         """Frees all engines."""

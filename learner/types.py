@@ -10,6 +10,7 @@ from learner.methods.algorithms import Algorithm
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 
 MARKER = "complete"  # the file in a checkpoint that is written last
+STATE = "state"  # the folder in a checkpoint with what a run needs to go on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +85,21 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What came of writing a folder."""
+
+    files: dict[str, int]  # path below the folder -> bytes; of all ranks
+    problem: str = ""  # why it is not whole, "" where it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearnerState:
-    """What a training session remembers beyond weights and optimizers; all ranks remember the same."""
+    """What a training session remembers beyond weights, optimizers and random states; all ranks remember the same."""
 
     baseline_mean: float  # of the moving baseline: the mean of all scores so far
     baseline_count: int  # how many scores
     steps_since_reference: int  # steps since the policy became its reference, or since the start
+    worked: int = 0  # updates' worth of worked answers that have been trained on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

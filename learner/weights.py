@@ -3,9 +3,10 @@ the round trip of one version. The senders are in `learner/sending.py`.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from vllm.distributed.weight_transfer.base import (
@@ -21,7 +22,7 @@ from actors.transfer.digest import Digest, groups_of, share
 from actors.transfer.stores import meeting_address
 from actors.types import WeightSums
 from learner.engine import Engine, all_reduced
-from learner.models.export import parts_of
+from learner.models.export import Export, parts_of
 from learner.sending import (
     GeneratorsSyncClient,
     GlooTrainerInitInfo,
@@ -32,6 +33,24 @@ from learner.sending import (
 from learner.types import LostReceiver, Place, Receivers, SyncStats
 
 
+class Exporting(Protocol):
+    """A policy whose weights may be sharded: the engine's, or a frozen one."""
+
+    @property
+    def module(self) -> Any:
+        """The policy itself."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+    def exported(self) -> list[Export]:
+        """What generators and checkpoints get of it."""
+
+    def gathered(self, parameters: Sequence[torch.nn.Parameter]) -> AbstractContextManager[None]:
+        """Within it these parameters are whole on every rank; a collective."""
+
+
 class ZeroSource(WeightSource):
     """What the policy exports, gathered bucket by bucket: no rank ever holds the whole model beside its shard.
 
@@ -39,7 +58,7 @@ class ZeroSource(WeightSource):
     be proved: `begin`, an iteration that may end early, `drain`, `sums`.
     """
 
-    def __init__(self, engine: Engine, dtype: torch.dtype, bucket_bytes: int, place: Place | None = None) -> None:
+    def __init__(self, engine: Exporting, dtype: torch.dtype, bucket_bytes: int, place: Place | None = None) -> None:
         """
         Args:
             engine: the policy's.

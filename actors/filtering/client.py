@@ -170,6 +170,7 @@ class FilterClient:
                 WaitingGroup(summary=waiting[group].summary, group=arrays[group]) for group in ledger.waiting
             ),
             interrupted=interrupted,
+            graded=tuple(run.graded),
         )
 
     async def restore(self, state: FilterState) -> None:

@@ -73,6 +73,7 @@ class FilterState:
     ledger: LedgerState
     waiting: tuple[WaitingGroup, ...]  # in the order of `ledger.waiting`
     interrupted: tuple[PromptVisit, ...] = ()  # prompts of the groups in flight
+    graded: tuple[Summary, ...] = ()  # groups that were graded since `FilterClient.graded` was last asked
 
 
 def is_judged(summary: Summary) -> bool:

@@ -153,7 +153,7 @@ class RunGroups:
     def restore(self, state: FilterState, waiting: dict[int, OfferedGroup]) -> None:
         """Goes on from a saved state, with these references to its waiting groups."""
         self._ledger.restore(state.ledger)
-        self.kept = waiting
+        self.kept, self.graded = waiting, list(state.graded)
 
     def _fated(self, groups: dict[int, OfferedGroup], why: str) -> list[int]:
         self.unwritten |= {group: Unwritten(group=each.group, why=why) for group, each in groups.items()}

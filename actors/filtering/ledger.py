@@ -131,8 +131,9 @@ class Ledger:
         self._wait_longer()
 
     def take(self) -> tuple[int, ...] | None:
-        """The next batch of P groups, oldest admission first, or None while it must wait."""
-        chosen = sorted(self._buffered, key=lambda group: self._admitted[group])[: self._step_size]
+        """The next batch of P groups, oldest admission first, or None while it must wait. It is in the order of
+        dispatch, which the seed decides, whatever the order of arrival."""
+        chosen = sorted(self._buffered)[: self._step_size]
         if self._taken or len(chosen) < self._step_size or not self._fits(set(chosen)):
             return None
         for group in chosen:

@@ -28,6 +28,9 @@ UNION_WORDS = {  # how pydantic names what a setting may be, and what we call it
 }
 UNION = re.compile(r"str|bool|int|float|(?:tuple|dict)\[.*\]")
 LONGEST_SHOWN = 200  # letters of a wrong value
+CONFIG = "config.toml"  # the resolved settings in the folder of a run
+# What a built-in world sets itself, in a run's folder.
+OF_WORLD = (("model", "path"), ("model", "control_tokens"), ("data", "path"), ("warmup", "path"), ("eval", "path"))
 
 Settings = TypeVar("Settings", bound=Section)
 
@@ -62,6 +65,31 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     for override in overrides:
         _override(tree, override)
     return config_of(tree)
+
+
+def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, RunConfig]:
+    """The settings that a run has had, and those with which it is to go on.
+
+    Args:
+        folder: of the run.
+        overrides: as of `load_config`.
+
+    Raises:
+        ConfigError: the folder holds no run, or anything is wrong with the overrides.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        raise ConfigError(
+            f"{folder} is not the folder of a run, nor one of its checkpoints: there is no {CONFIG} in it"
+        )
+    trees = [_read(file), _read(file)]
+    for tree in trees:
+        if tree.get("world", {}).get("name"):
+            for section, key in OF_WORLD:
+                tree.get(section, {}).pop(key, None)
+    for override in overrides:
+        _override(trees[1], override)
+    return config_of(trees[0]), config_of(trees[1])
 
 
 def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:

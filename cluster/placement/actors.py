@@ -36,7 +36,7 @@ from cluster.placement.layout import Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
-from learner.actor import PACKING, LearnerRank
+from learner.actor import THREADS, LearnerRank
 from learner.client import Learner, LearnerClient
 from learner.transfer import choose_backend
 
@@ -132,7 +132,7 @@ class ActorFactory:
         places = [f"learner-rank-{rank}" for rank in range(count)]
         return LearnerClient(
             [
-                self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups={PACKING: 1})
+                self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups=THREADS)
                 for rank, place in enumerate(places)
             ]
         )

@@ -1,10 +1,17 @@
-"""The folder of a run, and its resolved config in it."""
+"""The folder of a run: made, held by one process at a time, with its resolved config in it."""
 
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
-from cluster.config.reading import to_toml
+from cluster.config.reading import CONFIG, to_toml
 from cluster.config.run_config import RunConfig
+
+LOCK = "run.lock"  # the file that a running process holds; it stays, and means nothing without a process
 
 
 def make_run_folder(name: str, base: Path) -> Path:
@@ -32,7 +39,31 @@ def make_run_folder(name: str, base: Path) -> Path:
 
 def write_config(config: RunConfig, folder: Path) -> None:
     """Writes the resolved config into the run folder."""
-    (folder / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    (folder / CONFIG).write_text(to_toml(config), encoding="utf-8")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """While it lasts no other process runs in the folder. The system lets go of it when this process ends, however it
+    ends.
+
+    Raises:
+        ConfigError: another process does.
+    """
+    file = folder / LOCK
+    with file.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as failure:
+            lock.seek(0)
+            raise ConfigError(
+                f"another process runs in {folder}: {lock.read().strip() or failure.strerror}. Wait until it has "
+                "ended, or end it"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        lock.flush()
+        yield
 
 
 def _reason(failure: OSError | ValueError) -> str:

@@ -12,7 +12,7 @@ from ray.util.metrics import Gauge
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -24,9 +24,14 @@ from cluster.reporting.terminal import console, plain
 class MetricsWriter:
     """Writes each step's metrics to every place that shows them, under the same names."""
 
-    def __init__(self, folder: Path, run: str) -> None:
-        self._file = (folder / "metrics.jsonl").open("w", encoding="utf-8")
+    def __init__(self, folder: Path, run: str, step: int = 0) -> None:
+        """`step` is the one that the run goes on from: what is in the folder of later ones counts no more."""
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
         self._events = EventFileWriter(str(folder / "tensorboard"))
+        if step:  # TensorBoard hides then what earlier event files have of these steps
+            self._events.add_event(
+                Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START))
+            )
         self._gauges = {name: Gauge(name, description=text, tag_keys=("run",)) for name, text in METRICS.items()}
         self._run = run
 

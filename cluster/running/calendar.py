@@ -22,6 +22,10 @@ class Calendar:
         run = self.config.run
         return step == run.steps or 0 < run.tokens <= tokens or 0 < run.seconds <= seconds
 
+    def is_over(self, step: int, tokens: int, seconds: float) -> bool:
+        """Whether a run that is so far has nothing left to do."""
+        return step > 0 and (step >= self.config.run.steps or self.is_last(step, tokens, seconds))
+
     def saves(self, step: int, last: bool) -> bool:
         """Whether a checkpoint is due."""
         return last or _due(self.config.run.checkpoint_every, step)

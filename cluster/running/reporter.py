@@ -38,10 +38,12 @@ class Reporter:
     Order of calls: `begin` when training begins, `step` after each step, `close` at the end.
     """
 
-    def __init__(self, config: RunConfig, watched: Watched, folder: Path, display: Progress, run: str) -> None:
-        """`run` is the run's name in Ray's metrics."""
+    def __init__(
+        self, config: RunConfig, watched: Watched, folder: Path, display: Progress, run: str, step: int = 0
+    ) -> None:
+        """`run` is the run's name in Ray's metrics, and `step` the one that it goes on from."""
         self._config, self._watched, self._display = config, watched, display
-        self._writer = MetricsWriter(folder, run)
+        self._writer = MetricsWriter(folder, run, step)
         self._began = self._step_began = time.monotonic()
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
@@ -49,9 +51,10 @@ class Reporter:
         self._lost_shown: set[str] = set()  # reasons for which groups could not be produced
         self._hints = Hints(config.learner)
 
-    def begin(self) -> None:
-        """The clock of training starts."""
-        self._began = self._step_began = time.monotonic()
+    def begin(self, seconds: float = 0.0) -> None:
+        """The clock of training starts, after so many seconds of it where the run goes on."""
+        self._step_began = time.monotonic()
+        self._began = self._step_began - seconds
 
     @property
     def seconds(self) -> float:

@@ -1,7 +1,7 @@
 """One run on actors that are there: its parts, wired together."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from actors.data.chooser import Chooser
@@ -16,6 +16,7 @@ from cluster.reporting.metrics import FilterReport
 from cluster.reporting.outputs import Progress
 from cluster.reporting.steps import SyncReport, TrainedStep
 from cluster.running.calendar import Calendar
+from cluster.running.checkpoints import Checkpoints, step_of
 from cluster.running.evaluate import Evaluator
 from cluster.running.feeder import Feeder
 from cluster.running.groups import GroupSource
@@ -23,24 +24,52 @@ from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
 from cluster.running.reporter import Reporter, Watched
 from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
-from cluster.running.state import Counters, ScoreHistory, StateOwners
+from cluster.running.inputs import check_inputs, inputs_of
+from cluster.running.state import Counters, RunState, ScoreHistory, StateOwners
+from cluster.running.state_file import read_state
 from cluster.running.turns import Turns
 from cluster.running.warmup import warm_up
-from learner.types import MARKER, UpdateStats
+from learner.types import UpdateStats
 
 CLOSE_SECONDS = 60.0  # for a run that has failed to write what it still holds
 
 
-class Run:
-    """A training run from the start of its engines to its last checkpoint."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What there is to tell of a step when it has been trained, before anything of the next one is sampled from its
+    weights."""
 
-    def __init__(self, prepared: Prepared, actors: RunActors, folder: Path, display: Progress, name: str = "") -> None:
-        """`name` is the run's in Ray's metrics; unset, the folder's."""
+    report: FilterReport
+    last: bool  # whether the run ends with it
+    state: RunState | None  # where a checkpoint is due
+
+
+class Run:
+    """A training run from the start of its engines to its last checkpoint, or from one of its checkpoints on."""
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        actors: RunActors,
+        folder: Path,
+        display: Progress,
+        name: str = "",
+        checkpoint: Path | None = None,
+    ) -> None:
+        """
+        Args:
+            prepared: the run.
+            actors: that it runs on; nothing of another run is in them that this one would notice.
+            folder: of the run, where it goes on rewound to the checkpoint (`cluster.running.rewinding.rewind`).
+            display: is told how it gets on.
+            name: of the run in Ray's metrics; unset, the folder's.
+            checkpoint: a complete one of the run, to go on from.
+        """
         config, algorithm = prepared.config, prepared.config.algorithm
         self._prepared, self._config, self._actors = prepared, config, actors
-        self._folder, self._display = folder, display
+        self._folder, self._display, self._checkpoint = folder, display, checkpoint
         self.counters = Counters()
-        scores = ScoreHistory()
+        self.scores = ScoreHistory()
         chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
         seed = config.run.seed if config.data.seed is None else config.data.seed
         prompts = PromptSource(prepared.prompts, seed, chooser=chooser, shares=prepared.shares)
@@ -52,12 +81,13 @@ class Run:
             max_new_tokens=config.rollout.max_new_tokens,
             has_span_rewards=config.reward.span_weight > 0,
             control_tokens=prepared.control,
-            scores=scores,
+            scores=self.scores,
         )
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
         self.turns = Turns(actors.learner, self.publisher, config)
         watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
-        self.reporter = Reporter(config, watched, folder, display, name or folder.name)
+        step = step_of(checkpoint) if checkpoint else 0
+        self.reporter = Reporter(config, watched, folder, display, name or folder.name, step)
         self.groups = GroupSource(
             config=config,
             prompts=prompts,
@@ -73,19 +103,26 @@ class Run:
         )
         self.state = StateOwners(
             progress=self,
-            scores=scores,
+            inputs=inputs_of(prepared),
+            scores=self.scores,
             prompts=prompts,
             stored=prepared.stored,
             filter=actors.filter,
             learner=actors.learner,
         )
+        self.checkpoints = Checkpoints(actors.learner, folder, config.run, display.say)
         self._calendar = Calendar(config=config)
         self._begun = False  # whether the filter knows of the run
-        self._checkpoint: Path | None = None  # the last one, which may still be in the making
+        self._books: Books | None = None  # of the step that was trained last
+        self._training = False  # whether the learner has weights of a step that is not counted yet
 
     async def go(self) -> None:
-        """Start-up, warm-up, first sync and the loop; a checkpoint at its end, and when the filter starves. However it
-        ends, every graded group is on disk then."""
+        """Start-up, warm-up, first sync and the loop, or all but the warm-up from a checkpoint on; a checkpoint at its
+        end, and when the filter starves. However it ends, every graded group is on disk then.
+
+        Raises:
+            CheckpointLost: the last checkpoint could not be written.
+        """
         try:
             await self._go()
         except BaseException:
@@ -94,22 +131,44 @@ class Run:
         await self._close()
 
     async def _go(self) -> None:
+        state = read_state(self._checkpoint) if self._checkpoint is not None else None
+        if state is not None:
+            check_inputs(state.inputs, self.state.inputs)
         await self._start()
+        if state is not None and self._checkpoint is not None:
+            await self.state.restore(state, self._checkpoint)
         await self.publish(self.counters.step)
-        self.reporter.begin()
-        if self._prepared.heldout:
+        self.reporter.begin(self.counters.seconds)
+        if self._prepared.heldout and state is None:
             await self._evaluate()
         try:
-            await run_loop(self.stages(), self._config.run.steps)
+            await run_loop(self.stages(), self._config.run.steps, first=self.counters.step + 1)
         except Starved:
             self.reporter.show_failure(self._actors.filter.graded())
             self.reporter.say_what_is_wrong()
-            await self._save_checkpoint()
-            await self._actors.learner.finish_checkpoint()
+            await self.save_now()
             if self._prepared.heldout:
                 await self._evaluate()
             raise
-        await self._actors.learner.finish_checkpoint()
+        await self.checkpoints.finish()
+
+    async def save_now(self) -> bool:
+        """Writes a checkpoint of the last step that was trained, where there is none yet, and waits until it is
+        complete; for a run that ends early. Groups in flight are dealt again when it goes on.
+
+        Returns:
+            False where a step is being trained, whose weights nobody knows: the checkpoints before it count.
+
+        Raises:
+            CheckpointLost: it could not be written.
+        """
+        if self._training:
+            return False
+        if not self.checkpoints.holds(self.counters.step):
+            await self.checkpoints.save(await self.state.save())
+        self.checkpoints.complete(self.reporter.seconds)
+        await self.checkpoints.finish()
+        return True
 
     async def _close(self) -> None:
         self.reporter.close()
@@ -123,13 +182,12 @@ class Run:
                 await self._close()
         except (BrokenPart, OSError, TimeoutError) as failure:
             self._display.say(f"what was not on disk by then is lost: the filter cannot write it: {failure}")
-        if self._checkpoint is None or (self._checkpoint / MARKER).is_file():
-            return
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._actors.learner.finish_checkpoint()
-        except (BrokenPart, TimeoutError):
-            self._display.say(f"checkpoint {self._checkpoint} is not whole")
+                self.checkpoints.complete(self.reporter.seconds)
+                await self.checkpoints.settle()
+        except (BrokenPart, TimeoutError) as failure:
+            self._display.say(f"the checkpoint in the making is not whole: {failure}")
 
     def stages(self) -> Stages[GroupRef, AcceptedBatch, list[UpdateStats], SyncReport]:
         """What the loop drives in this run."""
@@ -153,13 +211,30 @@ class Run:
         await self._actors.filter.offer(summary, group)
 
     async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
-        """One step on the batch that the feeder prepared."""
+        """One step on the batch that the feeder prepared, and its books."""
         await self.turns.of_learner()
+        self._training = True
         stats = await self._actors.learner.train()
         await self.turns.of_engines()
         await self._actors.filter.trained()
-        self.counters = replace(self.counters, updates=self.counters.updates + len(stats))
+        self.scores.trained()
+        self._books = await self._closed_books(len(stats))
+        self._training = False
         return stats
+
+    async def _closed_books(self, updates: int) -> Books:
+        step, before = self.counters.step + 1, self.counters
+        ledger = await self._actors.filter.report(step)
+        graded = sorted(self._actors.filter.graded(), key=lambda summary: summary.id)
+        tokens = before.tokens + sum(sum(each.lengths) + each.extra_tokens for each in graded)
+        seconds = self.reporter.seconds
+        self.counters = Counters(step=step, updates=before.updates + updates, tokens=tokens, seconds=seconds)
+        last = self._calendar.is_last(step, tokens, seconds)
+        return Books(
+            report=FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded),
+            last=last,
+            state=await self.state.save() if self._calendar.saves(step, last) else None,
+        )
 
     async def publish(self, version: int) -> SyncReport:
         """Brings the learner's weights to all generators, and tells the filter."""
@@ -175,21 +250,19 @@ class Run:
         return report
 
     async def finish_step(self, done: TrainedStep) -> bool:
-        """Counts, checkpoint, evaluation and metrics of a step; whether the budget allows another."""
-        ledger = await self._actors.filter.report(done.step)
-        graded = self._actors.filter.graded()
-        tokens = self.counters.tokens + sum(sum(each.lengths) + each.extra_tokens for each in graded)
-        self.counters = replace(self.counters, step=done.step, tokens=tokens)
-        self.reporter.show_failure(graded)
-        last = self._calendar.is_last(done.step, tokens, self.reporter.seconds)
-        if self._calendar.saves(done.step, last):
-            await self._save_checkpoint()
-        accuracy = await self._evaluate() if self._calendar.evaluates(done.step, last) else None
-        report = FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded)
-        await self.reporter.step(done, report, self.counters.updates, accuracy)
-        if last:
+        """Checkpoint, evaluation and metrics of a step; whether the run goes on after it. The checkpoint is completed
+        when the metrics are there, so that a run that goes on from it has a line for each step."""
+        books = self._books
+        assert books is not None  # the step has been trained
+        self.reporter.show_failure(books.report.graded)
+        if books.state is not None:
+            await self.checkpoints.save(books.state)
+        accuracy = await self._evaluate() if self._calendar.evaluates(done.step, books.last) else None
+        await self.reporter.step(done, books.report, self.counters.updates, accuracy)
+        self.checkpoints.complete(self.reporter.seconds)
+        if books.last:
             self.reporter.say_where_the_time_went()
-        return not last
+        return not books.last
 
     async def _start(self) -> None:
         """Engines start while the learner warms up; the first that fails ends the start. On shared GPUs engines start
@@ -219,7 +292,8 @@ class Run:
         start = Path(config.model.path)
         if config.warmup.updates:
             start = self._folder / "warmup"
-            await warm_up(learner, config, start, self._display)
+            if self._checkpoint is None:
+                await warm_up(learner, config, start, self._display)
         opened = await learner.open_training(learner_spec(config), start, training_schedule(config))
         for note in opened.notes:
             self._display.say(note)
@@ -230,9 +304,3 @@ class Run:
         step = self.counters.step
         self._display.status(f"evaluating after step {step}")
         return await self.evaluator.run(step, self.counters.tokens, self.reporter.seconds)
-
-    async def _save_checkpoint(self) -> None:
-        folder = self._folder / "checkpoints" / f"step-{self.counters.step}"
-        self._checkpoint = folder
-        await self._actors.learner.save_checkpoint(folder)
-        LOGGER.debug("checkpoint %s", folder)

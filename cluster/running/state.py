@@ -4,7 +4,8 @@ Each part of a run that remembers something saves and restores its own share; no
 weights and optimizer, which the learner's checkpoints hold.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +27,20 @@ class Counters:
     step: int = 0  # training steps, and the version of the weights
     updates: int = 0  # optimizer updates
     tokens: int = 0  # sampled for training
+    seconds: float = 0.0  # of training, without the time between a run's end and its going on
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInputs:
+    """What a run was given and can only go on with."""
+
+    prompts: int  # how many
+    prompts_digest: str  # of their ids, tokens and references, in order
+    stored: int  # graded groups of data.stored, 0 without
+    stored_digest: str
+    ranks: int  # of the learner
+    zero_stage: int
+    dtype: str  # of the weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,11 +48,16 @@ class RunState:
     """What a run remembers between two of its steps."""
 
     counters: Counters
+    inputs: RunInputs
     scores: np.ndarray  # float64[up to SCORES_KEPT], what the score history holds, oldest first
     prompts: PromptSourceState
     stored: StoredGroupsState | None  # None without stored groups
     filter: FilterState  # the ledger, the groups that were accepted and wait, and the prompts of those in flight
     learner: LearnerState
+
+    def after(self, seconds: float) -> "RunState":
+        """The same when the run has gone on for so many seconds in all."""
+        return replace(self, counters=replace(self.counters, seconds=seconds))
 
 
 class ScoreHistory:
@@ -45,18 +65,24 @@ class ScoreHistory:
 
     def __init__(self) -> None:
         self.scores = np.empty(0)  # float64, oldest first
+        self._trained = self.scores  # without those of a batch that is still to be trained on
 
     def add(self, scores: np.ndarray) -> None:
-        """More scores, float64[any number]; the oldest beyond SCORES_KEPT are forgotten."""
+        """Those of the next batch, float64[any number]; the oldest beyond SCORES_KEPT are forgotten."""
         self.scores = np.concatenate([self.scores, scores])[-SCORES_KEPT:]
 
+    def trained(self) -> None:
+        """The batch whose scores were added last has been trained on."""
+        self._trained = self.scores
+
     def save(self) -> np.ndarray:
-        """A copy of the scores."""
-        return self.scores.copy()
+        """A copy of the scores. A batch that was not trained on comes again in a run that goes on, and adds its scores
+        then."""
+        return self._trained.copy()
 
     def restore(self, scores: np.ndarray) -> None:
         """Goes on from saved scores."""
-        self.scores = scores.copy()
+        self.scores = self._trained = scores.copy()
 
 
 class Progress(Protocol):
@@ -70,6 +96,7 @@ class StateOwners:
     """The parts of a run that remember something."""
 
     progress: Progress
+    inputs: RunInputs
     scores: ScoreHistory
     prompts: PromptSource
     stored: StoredGroups | None
@@ -82,6 +109,7 @@ class StateOwners:
         filter_state = await self.filter.save()  # the prompts come right after it: nothing is dealt in between
         return RunState(
             counters=self.progress.counters,
+            inputs=self.inputs,
             scores=self.scores.save(),
             prompts=self.prompts.save(),
             stored=self.stored.save() if self.stored is not None else None,
@@ -89,13 +117,18 @@ class StateOwners:
             learner=learner,
         )
 
-    async def restore(self, state: RunState) -> None:
+    async def restore(self, state: RunState, checkpoint: Path) -> None:
         """Has all parts go on from a saved state. Call it when the run has begun on the actors, the learner's training
-        is open and nothing has been dispatched; prompts that were in flight are dealt again first."""
+        is open and nothing has been dispatched; prompts that were in flight are dealt again first.
+
+        Args:
+            state: of `save`.
+            checkpoint: which the learner saved with it.
+        """
         self.progress.counters = state.counters
         self.scores.restore(state.scores)
         self.prompts.restore(state.prompts, state.filter.interrupted)
         if self.stored is not None and state.stored is not None:
             self.stored.restore(state.stored)
         await self.filter.restore(state.filter)
-        await self.learner.restore(state.learner)
+        await self.learner.restore(state.learner, checkpoint)

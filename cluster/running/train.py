@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
@@ -9,12 +10,17 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.actors import running_actors
 from cluster.placement.description import describe
 from cluster.placement.session import ray_session, settled_on_cluster
-from cluster.preparing.folders import make_run_folder, write_config
+from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
 from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import Display
+from cluster.running.checkpoints import step_of
+from cluster.running.inputs import check_inputs, inputs_of
+from cluster.running.resume import find_continuation
+from cluster.running.rewinding import rewind
 from cluster.running.run import Run
+from cluster.running.state_file import read_state
 
 
 def train(config: RunConfig) -> Path:
@@ -27,7 +33,7 @@ def train(config: RunConfig) -> Path:
     """
     folder = make_run_folder(config.run.name, Path(config.run.folder))
     try:
-        with log_file(folder), Display(config.run.steps) as display:
+        with held(folder), log_file(folder), Display(config.run.steps) as display:
             _train_in(folder, config, display)
     except ConfigError:
         shutil.rmtree(folder)  # nothing has run: only what a built-in world wrote is in it
@@ -35,15 +41,53 @@ def train(config: RunConfig) -> Path:
     return folder
 
 
-def _train_in(folder: Path, config: RunConfig, display: Display) -> None:
-    display.say(f"run folder: {folder}")
-    config = write_world(config, folder)
+def resume(run: Path, overrides: Sequence[str] = ()) -> Path:
+    """Has a run go on from its newest complete checkpoint, to its end; gives the run folder. What the folder holds of
+    later steps is moved to `undone/K` in it.
+
+    Args:
+        run: the run's folder, or the checkpoint in it to go on from.
+        overrides: `section.key=value`, settings that change.
+
+    Raises:
+        ConfigError: the run cannot go on; nothing was changed.
+        Starved, BrokenPart: as of `train`.
+    """
+    found = find_continuation(run, overrides)
+    folder, step = found.folder, found.counters.step
+    with held(folder), log_file(folder), Display(found.config.run.steps) as display:
+        display.say(f"run folder: {folder}")
+        for change in found.changed:
+            display.say(f"changed: {change.line}")
+        if found.is_over:
+            display.say(
+                f"nothing is left to do: the run has trained {step} steps, as it should (run.steps = "
+                f"{found.config.run.steps}, run.tokens = {found.config.run.tokens}, run.seconds = "
+                f"{found.config.run.seconds:g}). To train on, set run.steps=N"
+            )
+            return folder
+        display.say(f"going on from {found.checkpoint}")
+        _train_in(folder, found.config, display, found.checkpoint)
+    return folder
+
+
+def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Path | None = None) -> None:
+    if checkpoint is None:
+        display.say(f"run folder: {folder}")
+    config = write_world(config, folder, anew=checkpoint is None)
     prepared = prepare(config)
-    write_config(config, folder)
+    if checkpoint is None:
+        write_config(config, folder)
     display.status("starting Ray")
     with ray_session(config) as (layout, dashboard):
         prepared = settled_on_cluster(prepared, layout)
+        if checkpoint is not None:
+            check_inputs(read_state(checkpoint).inputs, inputs_of(prepared))
         display.say(describe(prepared, layout))
         display.say(f"Ray dashboard: http://{dashboard}")
         with running_actors(prepared, layout) as actors:
-            asyncio.run(Run(prepared, actors, folder, display).go())
+            if checkpoint is not None:
+                write_config(config, folder)
+                if undone := rewind(folder, step_of(checkpoint)):
+                    display.say(f"what the run had done after its checkpoint is in {undone}")
+            asyncio.run(Run(prepared, actors, folder, display, checkpoint=checkpoint).go())

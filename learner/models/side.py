@@ -15,12 +15,14 @@ import torch
 from learner.batches.packing import Packing, pack
 from learner.batches.types import TrainBatch, UpdateBatch
 from learner.batches.values import gather, scatter
+from learner.checkpoint import save_policy
 from learner.engine import Engine, FrozenPolicy, in_step
 from learner.methods.choices import SideModelKind
 from learner.models.policy import load_critic, load_policy
 from learner.objective import ModelOutputs, OutcomeObjective, ValueObjective
 from learner.start import Frozen
 from learner.types import LearnerSpec, Schedule
+from learner.writing import Writer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +63,13 @@ class SideModel:
     def end_step(self) -> None:
         """Told that all updates of a step are done."""
 
+    def save(self, folder: Path, writer: Writer) -> None:
+        """Has what it has become written into a folder of its own; returns when that is copied. Nothing where it never
+        changes."""
+
+    def restore(self, folder: Path, writer: Writer) -> None:
+        """Goes on from what was saved; before the first step."""
+
     def close(self) -> None:
         """Frees what it holds beyond its weights."""
 
@@ -70,20 +79,34 @@ class Reference(SideModel):
     `learner.reference_every` steps."""
 
     def __init__(self, around: Surroundings) -> None:
-        self._policy, self._every = around.policy, around.spec.learner.reference_every
-        self._packing, self.steps = around.policy.packing, 0  # steps since it was renewed
+        self._policy, self._path, self._spec = around.policy, around.path, around.spec
+        self._every = around.spec.learner.reference_every
+        self.steps = 0  # since it was renewed
         build = around.policy.module.reference
         self._copy = FrozenPolicy(build, around.spec) if self._every else None
-        self._frozen: Frozen = self._copy or around.start or FrozenPolicy(build, around.spec)
+        self._kept: Frozen | None = None if self._copy else around.start or FrozenPolicy(build, around.spec)
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
-        return logprobs_without_hidden(self._frozen, update, self._packing)
+        frozen = self._copy or self._kept
+        assert frozen is not None  # one of the two is there
+        return logprobs_without_hidden(frozen, update, self._policy.packing)
 
     def end_step(self) -> None:
         self.steps += 1
         if self._copy is not None and self.steps >= self._every:
             self._copy.copy_from(self._policy)
             self.steps = 0
+
+    def save(self, folder: Path, writer: Writer) -> None:
+        if self._copy is not None:
+            dtype = getattr(torch, self._spec.model.dtype)
+            save_policy(self._copy, folder, writer, tokenizer=self._path, dtype=dtype)
+
+    def restore(self, folder: Path, writer: Writer) -> None:
+        if self._copy is not None:
+            self._copy = None  # before another one takes its memory
+            build = partial(load_policy, folder, self._spec.model, self._spec.learner.logit_chunk)
+            self._copy = FrozenPolicy(build, self._spec)
 
 
 class Tuned(SideModel):
@@ -118,6 +141,12 @@ class Critic(SideModel):
     def update(self, update: UpdateBatch, outputs: Sequence[ModelOutputs]) -> None:
         self._engine.update(update.batches, ValueObjective(outputs=outputs, clip=self._clip))
 
+    def save(self, folder: Path, writer: Writer) -> None:
+        self._engine.save(folder, writer)
+
+    def restore(self, folder: Path, writer: Writer) -> None:
+        self._engine.restore(folder, writer)
+
     def close(self) -> None:
         self._engine.close()
 
@@ -135,6 +164,12 @@ class Process(SideModel):
         correct = [torch.tensor([float(update.samples[i].correct) for i in b.members]) for b in update.batches]
         objective = OutcomeObjective(outputs=outputs, correct=correct, responses=update.totals.responses)
         self._engine.update(update.batches, objective)
+
+    def save(self, folder: Path, writer: Writer) -> None:
+        self._engine.save(folder, writer)
+
+    def restore(self, folder: Path, writer: Writer) -> None:
+        self._engine.restore(folder, writer)
 
     def close(self) -> None:
         self._engine.close()

@@ -13,14 +13,14 @@ from actors.arrow import packed
 from actors.data.world import ALPHABET
 from actors.settings import DataSettings
 from actors.types import Group
-from learner.actor import PACKING, LearnerRank
+from learner.actor import THREADS, LearnerRank
 from learner.batches.packing import empty_batch, pack
 from learner.batches.planning import plan_step
 from learner.batches.types import StepPlan, TrainBatch
 from learner.methods.algorithms import Algorithm, algorithm_of
 from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
-from learner.types import LearnerSpec, LearnerState, Opened, Schedule
+from learner.types import LearnerSpec, Opened, Schedule, Written
 from tests.builders import group, samples_of, summary_of
 from tests.runs import Runs
 
@@ -83,19 +83,20 @@ class RankOfTests(LearnerRank):
         engine.update([empty_batch()] * len(shares), share)
         return engine.grad_norm
 
-    def save_in_shards(self, folder: Path, tokenizer: Path, shard_bytes: int) -> None:
+    def save_in_shards(self, folder: Path, tokenizer: Path, shard_bytes: int) -> Written:
         """Writes a checkpoint in many files, and spoils the weights before the last of them is on disk."""
         import torch
 
-        from learner.checkpoint import Checkpoints
+        from learner.checkpoint import save_policy
+        from learner.writing import Writer
 
-        engine = self._training()._trainer.policy
-        checkpoints = Checkpoints(engine, tokenizer=tokenizer, dtype=torch.float32, shard_bytes=shard_bytes)
-        checkpoints.save(folder)
+        engine, writer = self._training()._trainer.policy, Writer()
+        writer.begin(folder)
+        save_policy(engine, folder, writer, tokenizer=tokenizer, dtype=torch.float32, shard_bytes=shard_bytes)
         with engine.gathered(list(engine.module.parameters())), torch.no_grad():
             for parameter in engine.module.parameters():
                 parameter.zero_()
-        checkpoints.close()
+        return writer.finish()
 
 
 LIVING: dict[int, list] = {}  # ranks that served other tests of this file, by their number
@@ -115,7 +116,7 @@ def used(settings: LearnerSettings, model: Path, ranks: int, algorithm: Algorith
 
 def started(ranks: int) -> list:
     env = {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
-    actor = ray.remote(concurrency_groups={PACKING: 1})(RankOfTests).options(num_cpus=1, runtime_env={"env_vars": env})
+    actor = ray.remote(concurrency_groups=THREADS)(RankOfTests).options(num_cpus=1, runtime_env={"env_vars": env})
     actors = [actor.remote(rank, ranks, 1) for rank in range(ranks)]
     address = ray.get(actors[0].address.remote())
     ray.get([one.join.remote(*address) for one in actors])
@@ -295,7 +296,6 @@ def test_a_saved_folder_gives_the_learners_log_probabilities(reference: dict) ->
     ids = torch.tensor([PROBE])
     logp = lm(ids).logits[0, :-1].log_softmax(-1).gather(-1, ids[0, 1:, None])[:, 0]
     np.testing.assert_allclose(logp.detach(), reference["probe"], atol=1e-5)
-    assert (reference["folder"] / "complete").is_file()
 
 
 @pytest.mark.parametrize(("stage", "ranks"), [(2, 1), (3, 2)])
@@ -314,15 +314,19 @@ def test_a_checkpoint_in_shards_holds_the_weights_of_when_it_was_saved(
         assert torch.equal(saved.state_dict()[name], tensor), name
 
 
-def test_a_checkpoint_that_cannot_be_written_is_an_error_and_has_no_marker(model: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_written_is_said_and_ends_no_rank(model: Path, tmp_path: Path) -> None:
     (rank,) = used(LearnerSettings(zero_stage=0), model, 1, algorithm_of("raft"))
-    folder = tmp_path / "saved"
-    ray.get(rank.save_checkpoint.remote(folder))
-    ray.get(rank.finish_checkpoint.remote())
     (tmp_path / "tokenizer").mkdir()  # nothing is in it: the last step of writing fails
-    with pytest.raises(ValueError, match="backend tokenizer"):
-        ray.get(rank.save_in_shards.remote(folder, tmp_path / "tokenizer", 2_000_000))
-    assert not (folder / "complete").exists()  # that of the folder before is gone
+    written = ray.get(rank.save_in_shards.remote(tmp_path / "saved", tmp_path / "tokenizer", 2_000_000))
+    assert "backend tokenizer" in written.problem
+    (tmp_path / "file").touch()
+    ray.get(rank.save_checkpoint.remote(tmp_path / "file" / "saved"))
+    assert "NotADirectoryError" in ray.get(rank.finish_checkpoint.remote()).problem
+    ray.get(rank.save_checkpoint.remote(tmp_path / "better"))
+    better = ray.get(rank.finish_checkpoint.remote())
+    assert not better.problem
+    assert {name: (tmp_path / "better" / name).stat().st_size for name in better.files} == better.files
+    assert {"model.safetensors", "tokenizer.json", "state/random-0.json"} <= set(better.files)
 
 
 def test_shards_are_whole_layers_of_a_bounded_size() -> None:
@@ -331,21 +335,6 @@ def test_shards_are_whole_layers_of_a_bounded_size() -> None:
     names = ["embed.weight", "layers.0.a", "layers.0.b", "layers.1.a", "layers.10.a", "layers.10.b", "norm.weight"]
     assert plan_shards(names, [5, 2, 2, 3, 20, 20, 1], 8) == [1, 3, 2, 1]
     assert plan_shards(names, [1] * 7, 100) == [7]
-
-
-def test_what_a_training_remembers_is_given_back_to_another_rank(model: Path) -> None:
-    algorithm = algorithm_of("reinforce-baseline")
-    (rank,) = used(LearnerSettings(zero_stage=0, reference_every=3), model, 1, algorithm)
-    train([rank], 1, algorithm)
-    state = ray.get(rank.save.remote())
-    # 3 groups with scores of 1, -1 and 1 each; nothing is taken off for the KL while the policy is its reference
-    assert (state.baseline_mean, state.baseline_count) == (pytest.approx(1 / 3, abs=1e-6), 9)
-    assert state.steps_since_reference == 1
-    ray.get(rank.restore.remote(LearnerState(baseline_mean=0.5, baseline_count=4, steps_since_reference=2)))
-    train([rank], 1, algorithm)
-    state = ray.get(rank.save.remote())
-    assert state.baseline_count == 13
-    assert state.steps_since_reference == 0  # the policy has become its reference
 
 
 def test_a_call_without_its_session_says_which_to_open(model: Path) -> None:

@@ -1,7 +1,7 @@
 """The driver's side of the learner: all ranks as one, through typed calls."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +79,9 @@ class Learner(Protocol):
     def kill(self) -> None:
         """Ends all ranks at once."""
 
+    def renew(self) -> None:
+        """Has new ranks, which have not met, take the place of those that were killed."""
+
 
 class LearnerClient:
     """A learner whose ranks are Ray actors (`learner.actor.LearnerRank`).
@@ -87,8 +90,10 @@ class LearnerClient:
     message names actor and node.
     """
 
-    def __init__(self, ranks: Sequence[Any]) -> None:
-        self._ranks = tuple(ranks)  # actor handles
+    def __init__(self, create: Callable[[], Sequence[Any]]) -> None:
+        """`create` makes the actors of all ranks, and gives their handles."""
+        self._create = create
+        self._ranks = tuple(create())
 
     @property
     def ranks(self) -> int:
@@ -197,3 +202,7 @@ class LearnerClient:
         """Ends all ranks at once."""
         for rank in self._ranks:
             ray.kill(rank)
+
+    def renew(self) -> None:
+        """Has new ranks, which have not met, take the place of those that were killed."""
+        self._ranks = tuple(self._create())

@@ -58,7 +58,6 @@ class RunActors:
     scorers: Mapping[str, ScorerClient]  # by the name of the reward
     filter: FilterClient
     backend: str  # how weights travel between learner and generators
-    create_learner: Callable[[], Learner]  # new ranks in the place of those of `learner`, which have been killed
 
 
 @contextmanager
@@ -116,26 +115,23 @@ class ActorFactory:
             for name in names
         ]
         return RunActors(
-            learner=self.create_learner(),
+            learner=LearnerClient(self._create_ranks),
             generators=GeneratorPool(generators),
             verifiers=tuple(VerifierClient(handle, f"verifier-{i}") for i, handle in enumerate(verifiers)),
             judges=tuple(JudgeClient(ray.get_actor(name), name) for name in judges.values()),
             scorers={reward: ScorerClient(ray.get_actor(name), name) for reward, name in scorers.items()},
             filter=FilterClient(self._create_filter),
             backend=self._backend,
-            create_learner=self.create_learner,
         )
 
-    def create_learner(self) -> Learner:
-        """Ranks that have not met; earlier ones have been killed."""
+    def _create_ranks(self) -> list[ActorHandle[Any]]:
+        """The ranks of the learner; earlier ones have been killed."""
         threads, count = learner_threads(self._config), self._config.cluster.learner_ranks
         places = [f"learner-rank-{rank}" for rank in range(count)]
-        return LearnerClient(
-            [
-                self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups=THREADS)
-                for rank, place in enumerate(places)
-            ]
-        )
+        return [
+            self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups=THREADS)
+            for rank, place in enumerate(places)
+        ]
 
     def _create_filter(self) -> ActorHandle[Any]:
         """A filter; an earlier one is dead, or has been killed."""

@@ -1,7 +1,7 @@
 """One run on actors that are there: its parts, wired together."""
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from actors.data.chooser import Chooser
@@ -20,16 +20,16 @@ from cluster.running.checkpoints import Checkpoints, step_of
 from cluster.running.evaluate import Evaluator
 from cluster.running.feeder import Feeder
 from cluster.running.groups import GroupSource
+from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
 from cluster.running.reporter import Reporter, Watched
 from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
-from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.state import Counters, RunState, ScoreHistory, StateOwners
 from cluster.running.state_file import read_state
 from cluster.running.turns import Turns
 from cluster.running.warmup import warm_up
-from learner.types import UpdateStats
+from learner.types import MARKER, UpdateStats
 
 CLOSE_SECONDS = 60.0  # for a run that has failed to write what it still holds
 
@@ -55,6 +55,7 @@ class Run:
         display: Progress,
         name: str = "",
         checkpoint: Path | None = None,
+        restarts: int = 0,
     ) -> None:
         """
         Args:
@@ -64,6 +65,7 @@ class Run:
             display: is told how it gets on.
             name: of the run in Ray's metrics; unset, the folder's.
             checkpoint: a complete one of the run, to go on from.
+            restarts: of the learner before this one.
         """
         config, algorithm = prepared.config, prepared.config.algorithm
         self._prepared, self._config, self._actors = prepared, config, actors
@@ -87,7 +89,7 @@ class Run:
         self.turns = Turns(actors.learner, self.publisher, config)
         watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
         step = step_of(checkpoint) if checkpoint else 0
-        self.reporter = Reporter(config, watched, folder, display, name or folder.name, step)
+        self.reporter = Reporter(config, watched, folder, display, name or folder.name, step, restarts)
         self.groups = GroupSource(
             config=config,
             prompts=prompts,
@@ -292,7 +294,7 @@ class Run:
         start = Path(config.model.path)
         if config.warmup.updates:
             start = self._folder / "warmup"
-            if self._checkpoint is None:
+            if not (start / MARKER).is_file():
                 await warm_up(learner, config, start, self._display)
         opened = await learner.open_training(learner_spec(config), start, training_schedule(config))
         for note in opened.notes:

@@ -119,7 +119,7 @@ async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_n
     assert await dispatched(first) == [4, 5]
     await offered(first, 2, 1.0, -1.0)
     under_way = await first.take()  # not trained on when the state is saved
-    assert [each.id for each in under_way.summaries] == [3, 2]  # in the order of their arrival
+    assert [each.id for each in under_way.summaries] == [2, 3]  # in the order of their dispatch
     state = await first.save()
     assert [(each.prompt_id, each.visit) for each in state.interrupted] == [("p4", 4), ("p5", 5)]
     json.dumps(asdict(state.ledger))  # plain values
@@ -133,7 +133,7 @@ async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_n
     assert report.counts["groups_dispatched"] == 6
     assert report.counts["groups_in_flight"] == 0
     again = await second.take()
-    assert [each.id for each in again.summaries] == [3, 2]
+    assert [each.id for each in again.summaries] == [2, 3]
     assert again.groups == under_way.groups
     assert await second.admit() == [6, 7]  # new ids, as many as before the groups were interrupted
     await second.trained()

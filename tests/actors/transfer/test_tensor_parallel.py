@@ -73,7 +73,7 @@ def test_two_shards_compute_what_the_learner_computes_and_end_with_their_actor(t
     ranks, generator = learners(tmp_path, stage=2, ranks=1), two_processes(tmp_path)
     tree = {"world": {"name": "addition"}, "model": {"dtype": "float32"}, "cluster": {"tensor_parallel": 2}}
     pool = pool_of({"generator-0": generator})
-    publisher = Publisher(LearnerClient(ranks), pool, config_of(tree), "gloo", print, bucket_bytes=2**18)
+    publisher = Publisher(LearnerClient(lambda: ranks), pool, config_of(tree), "gloo", print, bucket_bytes=2**18)
     processes = ray.get(generator.__ray_call__.remote(_processes))
     assert len(processes) >= 3  # the engine and a worker for each shard
 

@@ -1,12 +1,16 @@
 """The driver's side of the learner: all ranks as one, through typed calls."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from actors.remote import answer, answers
+import ray
+
+from actors.errors import ActorDied, NoAnswer
+from actors.remote import answer, answers, within
 from actors.types import GroupRef
+from learner.actor import PACKING
 from learner.batches.types import StepPlan
 from learner.types import LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats, Written
 
@@ -69,6 +73,15 @@ class Learner(Protocol):
         """Goes on from what was saved, by `save` and by `save_checkpoint` into this folder; before the first
         `prepare`."""
 
+    async def silent(self, seconds: float) -> list[str]:
+        """The ranks whose process is gone, or gives no sign of life within some seconds."""
+
+    def kill(self) -> None:
+        """Ends all ranks at once."""
+
+    def renew(self) -> None:
+        """Has new ranks, which have not met, take the place of those that were killed."""
+
 
 class LearnerClient:
     """A learner whose ranks are Ray actors (`learner.actor.LearnerRank`).
@@ -77,8 +90,10 @@ class LearnerClient:
     message names actor and node.
     """
 
-    def __init__(self, ranks: Sequence[Any]) -> None:
-        self._ranks = tuple(ranks)  # actor handles
+    def __init__(self, create: Callable[[], Sequence[Any]]) -> None:
+        """`create` makes the actors of all ranks, and gives their handles."""
+        self._create = create
+        self._ranks = tuple(create())
 
     @property
     def ranks(self) -> int:
@@ -167,3 +182,27 @@ class LearnerClient:
         """Goes on from what was saved, by `save` and by `save_checkpoint` into this folder; before the first
         `prepare`."""
         await answers([rank.restore.remote(state, folder) for rank in self._ranks], LEARNER)
+
+    async def silent(self, seconds: float) -> list[str]:
+        """The ranks whose process is gone, or gives no sign of life within some seconds."""
+        names = [f"rank {number}" for number in range(self.ranks)]
+
+        async def is_silent(rank: Any, name: str) -> bool:
+            sign = rank.__ray_ready__.options(concurrency_group=PACKING).remote()
+            try:
+                await within(seconds, answer(sign, name), name, "a sign of life")
+            except (ActorDied, NoAnswer):
+                return True
+            return False
+
+        found = await asyncio.gather(*map(is_silent, self._ranks, names))
+        return [name for name, silent in zip(names, found, strict=True) if silent]
+
+    def kill(self) -> None:
+        """Ends all ranks at once."""
+        for rank in self._ranks:
+            ray.kill(rank)
+
+    def renew(self) -> None:
+        """Has new ranks, which have not met, take the place of those that were killed."""
+        self._ranks = tuple(self._create())

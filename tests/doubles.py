@@ -1,6 +1,6 @@
 """Remote actors inside the test's own process: the real classes behind the real clients, without Ray.
 
-FilterClient(InProcess(Filter()), put=lambda group: group)
+FilterClient(lambda: InProcess(Filter()), put=lambda group: group)
 """
 
 import asyncio

@@ -17,7 +17,7 @@ from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
 from cluster.reporting.outputs import Display
-from cluster.running.run import Run
+from cluster.running.attempts import run_to_end
 
 ROOT = Path(__file__).parents[1]
 CPUS = 8  # that Ray may hand out; the machine may have fewer, as actors ask for parts of one
@@ -62,7 +62,7 @@ class Runs:
                 warm = self._actors_for(prepared.config)
                 prepared = settled(prepared, warm.layout)
                 actors = warm.for_run(prepared)
-                asyncio.run(Run(prepared, actors, folder, display).go())
+                asyncio.run(run_to_end(prepared, actors, folder, display))
             except Exception:
                 self.end()  # whatever was left half done must not meet the next test
                 raise

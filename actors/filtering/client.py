@@ -1,161 +1,275 @@
-"""The typed caller of the filter: the driver's side of it."""
+"""The typed caller of the filter: the driver's side of it, which holds the ledger and outlives the filter's process.
+
+A filter that dies or hangs is replaced. Everything that it was told is still known here, and nobody but this client and
+the disk has seen what it did; so whatever it had not answered counts as not done: the new filter is told of the run,
+gets the groups that wait and those that are perhaps not on disk, and is asked again. It writes nothing twice, as its
+recorder looks at what is there.
+"""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 
-from actors.filtering.filter import AcceptedBatch, FilterSpec, FilterState, LedgerReport
-from actors.remote import answer
-from actors.types import GroupRef, PromptVisit, RolloutRequest, Summary
+from actors.errors import ActorDied, NoAnswer
+from actors.filtering.filter import AcceptedBatch, FilterSpec, FilterState, LedgerReport, WaitingGroup
+from actors.filtering.groups import NEVER_TRAINED, OfferedGroup, RunGroups
+from actors.remote import answer, within
+from actors.types import GroupRef, RolloutRequest, Summary
+
+Reply = TypeVar("Reply")
+Actor = Any  # a handle of a `Filter`, whose methods Ray makes
+ANSWER_SECONDS = (
+    300.0  # for a call, in which a file may be written or arrays be fetched; then the filter counts as dead
+)
+REPLACEMENTS = 3  # of a filter in one step; a fourth would die as well
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Offer:
-    """A group that the filter has or is about to get."""
-
-    summary: Summary
-    group: GroupRef  # to its packed record batch
-
-
-@dataclass(slots=True, kw_only=True)
-class _RunGroups:
-    """What the driver knows of the groups of one run."""
-
-    spec: FilterSpec | None = None
-    in_flight: dict[int, PromptVisit] = field(default_factory=dict)  # dispatched, and their end not yet confirmed
-    offered: dict[int, _Offer] = field(default_factory=dict)  # neither refused nor taken
-    unsent: list[int] = field(default_factory=list)  # offered, not yet on their way
-    one_offer: asyncio.Lock = field(default_factory=asyncio.Lock)  # of the event loop that the run is driven by
-    graded: list[Summary] = field(default_factory=list)  # since `FilterClient.graded` was last asked
+def _silent(text: str) -> None:
+    """Says nothing."""
 
 
 class FilterClient:
-    """The filter, called by the driver. Every method raises ActorDied when the filter's process is gone, and
-    BrokenPart when the method itself failed.
-
-    Filter and client both hold each accepted group: the filter its arrays, which it writes to disk, and the client the
-    reference by which the learner's ranks get them. Whenever no call is under way, the two hold the same ids.
+    """The filter, called by the driver. Methods that ask it raise ActorDied or NoAnswer where no filter lives for long,
+    and BrokenPart when the method itself failed.
 
     An offer carries all groups that gathered while the one before it was under way, so that the number of calls follows
     the time that they take, not the number of groups.
     """
 
-    def __init__(self, handle: ActorHandle[Any], put: Callable[[pa.Buffer], GroupRef] = ray.put) -> None:
-        """`put` places a group in the object store."""
-        self.name, self.handle, self._put = "filter", handle, put
-        self._run = _RunGroups()
+    def __init__(
+        self,
+        create: Callable[[], ActorHandle[Any]],
+        put: Callable[[pa.Buffer], GroupRef] = ray.put,
+        kill: Callable[[ActorHandle[Any]], None] = ray.kill,
+    ) -> None:
+        """
+        Args:
+            create: makes a filter actor.
+            put: places a group in the object store.
+            kill: ends a filter actor.
+        """
+        self.name = "filter"
+        self._create, self._put, self._kill = create, put, kill
+        self._handle: Actor = create()
+        self._begun: RunGroups | None = None
+        self._say: Callable[[str], None] = _silent
+        self._unsent: list[OfferedGroup] = []  # offered, not yet on their way
+        self._one_offer, self._replacing = asyncio.Lock(), asyncio.Lock()
+        self._replaced = 0  # filters in this step
 
-    @property
-    def held(self) -> frozenset[int]:
-        """Ids of the accepted groups that no batch has taken, and of those whose offer is under way."""
-        return frozenset(self._run.offered)
+    async def begin(self, spec: FilterSpec, say: Callable[[str], None] = _silent) -> None:
+        """Opens a run with an empty ledger; whoever still waits for the last one is let go.
 
-    async def begin(self, spec: FilterSpec) -> None:
-        """Opens a run with an empty ledger; whoever still waits for the last one is let go."""
-        self._run = _RunGroups(spec=spec)
-        await answer(self.handle.begin.remote(spec), self.name)
+        Args:
+            spec: what there is to know of the run.
+            say: tells the person something.
+        """
+        self._say = say
+        await self._open(RunGroups(spec))
 
     async def admit(self) -> list[int]:
-        """Ids for as many groups as there are free slots; see `Filter.admit`."""
-        return await answer(self.handle.admit.remote(), self.name)
+        """Ids for as many groups as there are free slots, at least one; none when the run is over.
+
+        Takes: free slots. Waits for: a slot. Woken by: `offer` (a rejection frees one), `drop`, `publish`, `begin`.
+        """
+        run = self._run
+        await run.until(lambda: run.slots > 0)
+        return [] if run.over else run.admit()
 
     def dispatched(self, request: RolloutRequest) -> None:
-        """An admitted group is about to be sampled; call it before anything of the group can end. Only with this are
-        the prompts of groups in flight part of what `save` gives."""
-        self._run.in_flight[request.group] = PromptVisit(prompt_id=request.prompt.id, visit=request.visit)
+        """An admitted group is about to be sampled; call it with nothing awaited since its id and its prompt were
+        dealt. Only with this are the prompts of groups in flight part of what `save` gives."""
+        self._run.dispatched(request)
 
     async def offer(self, summary: Summary, group: GroupRef) -> None:
-        """Returns when the filter has the group. A call that is given up before goes on: the group is not lost."""
-        run = self._run
-        run.offered[summary.id] = _Offer(summary=summary, group=group)
-        run.unsent.append(summary.id)
-        await asyncio.shield(asyncio.create_task(self._send_unsent(run)))
+        """Returns when the filter has judged the group. A call that is given up before goes on: the group is not
+        lost."""
+        self._unsent.append(OfferedGroup(summary=summary, group=group))
+        await asyncio.shield(asyncio.create_task(self._send_unsent()))
 
     async def drop(self, group: int, reason: str) -> None:
         """A group that will not come, and why."""
-        run = self._run
-        await answer(self.handle.drop.remote(group, reason), self.name)
-        run.in_flight.pop(group, None)
+        self._run.drop(group, reason)
 
     async def take(self) -> AcceptedBatch:
-        """The next training batch; see `Filter.take`.
+        """The next training batch.
+
+        Takes: P accepted groups, oldest first; none when the run is over. Waits for: their acceptance.
+        Woken by: `offer`, `drop`, `begin`.
 
         Raises:
             Starved: the filter's patience ran out.
         """
-        run = self._run
-        ids: tuple[int, ...] = await answer(self.handle.take.remote(), self.name)
-        taken = [run.offered.pop(group) for group in ids]
+        run, found = self._run, list[OfferedGroup]()
+
+        def taken() -> bool:
+            found.extend(run.take() or ())
+            return bool(found)
+
+        await run.until(taken)
         return AcceptedBatch(
-            summaries=tuple(each.summary for each in taken), groups=tuple(each.group for each in taken)
+            summaries=tuple(each.summary for each in found), groups=tuple(each.group for each in found)
         )
 
     async def trained(self) -> None:
         """The batch that was taken last has been trained on."""
-        await answer(self.handle.trained.remote(), self.name)
+        run = self._run
+        ids = run.trained()
+        await self._ask(run, lambda filter: filter.let_go.remote(ids, ""), "to write a batch")
 
     async def publish(self, version: int) -> None:
         """All generators hold this version."""
-        await answer(self.handle.publish.remote(version), self.name)
+        self._run.publish(version)
 
     async def report(self, step: int) -> LedgerReport:
         """What the ledger has counted; closes the file of the step."""
-        return await answer(self.handle.report.remote(step), self.name)
+        run, report, written = self._run, self._run.report(), list(self._run.unwritten)
+        await self._ask(run, lambda filter: filter.close_step.remote(step), "to close a step's file")
+        run.on_disk(written)
+        run.step, self._replaced = step + 1, 0
+        return report
 
     async def close(self, step: int) -> None:
         """Writes what was accepted but never trained on, and closes the files; offers that are under way come first."""
-        await self._send_unsent(self._run)
-        await answer(self.handle.close.remote(step), self.name)
+        run = self._run
+        await self._send_unsent()
+        ids = run.close()
+        written = list(run.unwritten)
+        await self._ask(run, lambda filter: filter.let_go.remote(ids, NEVER_TRAINED), "to write what is left")
+        await self._ask(run, lambda filter: filter.close.remote(step), "to close its files")
+        run.on_disk(written)
+        run.report()
 
     def graded(self) -> list[Summary]:
         """The groups that were graded since the last time that this was asked, kept or not."""
-        graded, self._run.graded = self._run.graded, []
+        run = self._run
+        graded, run.graded = run.graded, []
         return graded
 
     async def save(self) -> FilterState:
-        """What the run needs to go on: the ledger, the accepted groups, and the prompts of the groups in flight.
+        """What the run needs to go on: the ledger, the accepted groups, those of a batch that is being trained on too,
+        and the prompts of the groups in flight. Save between `trained` and the next `trained`, when the weights are
+        those of the last one.
 
         A prompt source must be saved right after it, with nothing awaited in between: what it has dealt by then is
         accounted for here, either by the ledger or as interrupted.
         """
         run = self._run
-        async with run.one_offer:  # an offer is either over or has not begun, in the filter as here
-            await asyncio.sleep(0)  # so that requests that were just made are known here
-            known = dict(run.in_flight)
-            state: FilterState = await answer(self.handle.save.remote(), self.name)
-            known |= run.in_flight
-        flying, following = set(state.ledger.in_flight), state.ledger.dispatched
-        return replace(
-            state,
-            interrupted=tuple(known[group] for group in sorted(known) if group in flying or group >= following),
+        arrays: dict[int, pa.Buffer] = {}
+        while lacking := [group for group in run.waiting if group not in arrays]:  # more may come meanwhile
+            arrays |= dict(zip(lacking, await self._held(run, lacking), strict=True))
+        ledger, interrupted = run.save()
+        waiting = run.waiting
+        return FilterState(
+            ledger=ledger,
+            waiting=tuple(
+                WaitingGroup(summary=waiting[group].summary, group=arrays[group]) for group in ledger.waiting
+            ),
+            interrupted=interrupted,
             graded=tuple(run.graded),
         )
 
-    async def _send_unsent(self, run: _RunGroups) -> None:
-        """Offers all groups that wait for it, in one call, when the call before it is over."""
-        async with run.one_offer:
-            if not run.unsent:
-                return  # the call before this one took the groups along
-            ids, run.unsent = run.unsent, []
-            summaries = [run.offered[each].summary for each in ids]
-            groups = [run.offered[each].group for each in ids]
-            refused: list[int] = await answer(self.handle.offer.remote(summaries, *groups), self.name)
-            for each in refused:
-                del run.offered[each]
-            for each in ids:
-                run.in_flight.pop(each, None)
-            run.graded += summaries
-
     async def restore(self, state: FilterState) -> None:
         """Goes on from a saved state: after `begin`, before anything is admitted. Accepted groups wait again."""
-        spec = self._run.spec
-        if spec is None:
-            raise RuntimeError("a saved state can only be restored into a run that has begun (begin)")
-        offered = {each.summary.id: _Offer(summary=each.summary, group=self._put(each.group)) for each in state.waiting}
-        self._run = _RunGroups(spec=spec, offered=offered, graded=list(state.graded))
-        await answer(self.handle.begin.remote(spec, state), self.name)
+        run = RunGroups(self._run.spec, step=state.ledger.batches + 1)
+        waiting = {
+            each.summary.id: OfferedGroup(summary=each.summary, group=self._put(each.group)) for each in state.waiting
+        }
+        run.restore(state, waiting)
+        await self._open(run)
+
+    @property
+    def _run(self) -> RunGroups:
+        if self._begun is None:
+            raise RuntimeError("the filter was asked before it was told of a run (begin)")
+        return self._begun
+
+    async def _open(self, run: RunGroups) -> None:
+        """Makes this the run, and has the filter know of it."""
+        if self._begun is not None:
+            self._begun.end()
+        self._begun, self._unsent, self._replaced = run, [], 0
+        # those of the event loop that the run is driven by
+        self._one_offer, self._replacing = asyncio.Lock(), asyncio.Lock()
+        filter = self._handle
+        try:
+            await _tell(filter, run, takes_over=False)
+        except (ActorDied, NoAnswer) as end:
+            await self._replace(filter, end)
+
+    async def _held(self, run: RunGroups, ids: list[int]) -> list[pa.Buffer]:
+        return await self._ask(run, lambda filter: filter.held.remote(ids), "for the groups that wait")
+
+    async def _send_unsent(self) -> None:
+        """Offers all groups that wait for it, in one call, when the call before it is over."""
+        run = self._run
+        async with self._one_offer:
+            if not self._unsent or run.over:
+                return  # the call before this one took the groups along
+            offered, self._unsent = self._unsent, []
+            summaries, groups = [each.summary for each in offered], [each.group for each in offered]
+            said = await self._ask(run, lambda filter: filter.offer.remote(summaries, *groups), "to judge groups")
+            for each, reason in zip(offered, said.reasons, strict=True):
+                run.judged(each, reason)
+            run.on_disk(said.on_disk)
+            if run.closed and (late := run.close()):
+                await self._ask(run, lambda filter: filter.let_go.remote(late, NEVER_TRAINED), "to write what is late")
+
+    async def _ask(self, run: RunGroups, ask: Callable[[Actor], Awaitable[Reply]], doing: str) -> Reply:
+        """The reply of the filter, or of one that takes its place."""
+        while True:
+            filter = self._handle
+            try:
+                reply = await within(ANSWER_SECONDS, answer(ask(filter), self.name), self.name, doing)
+            except (ActorDied, NoAnswer) as end:
+                if run.over:
+                    raise
+                await self._replace(filter, end)
+            else:
+                if filter is self._handle and not self._replacing.locked():
+                    return reply
+                async with self._replacing:  # given up meanwhile: the new one may know nothing of what it has said
+                    continue
+
+    async def _replace(self, filter: Actor, end: ActorDied | NoAnswer) -> None:
+        """Has a new filter take the place of one that has died or hangs, unless another call has done so.
+
+        Raises:
+            ActorDied: filters die as soon as they are there.
+            NoAnswer: there is no room for one.
+        """
+        async with self._replacing:
+            while self._handle is filter:
+                self._replaced += 1
+                if self._replaced > REPLACEMENTS:
+                    raise end
+                self._kill(filter)
+                new = self._create()
+                try:
+                    await _tell(new, self._run, takes_over=True)
+                except (ActorDied, NoAnswer) as again:
+                    self._kill(new)
+                    end = again
+                else:
+                    self._handle = new
+                    self._say(f"the filter is replaced by a new one that was told of all groups. {end}")
+
+
+async def _tell(filter: Actor, run: RunGroups, *, takes_over: bool) -> None:
+    """Tells a filter that knows nothing all that there is to know of a run; see `Filter.begin`."""
+
+    async def said(reply: Awaitable[Any]) -> None:
+        await within(ANSWER_SECONDS, answer(reply, "filter"), "filter", "to take a run over")
+
+    await said(filter.begin.remote(run.spec, run.step, takes_over))
+    known = {group: each.group for group, each in run.waiting.items()}
+    unwritten = dict(run.unwritten)
+    known |= {group: each.group for group, each in unwritten.items()}
+    if known:
+        await said(filter.hold.remote(list(known), *known.values()))
+    for why in dict.fromkeys(each.why for each in unwritten.values()):
+        await said(filter.let_go.remote([group for group, each in unwritten.items() if each.why == why], why))

@@ -1,25 +1,26 @@
-"""The filter actor, which holds the ledger and writes every graded group to Parquet.
+"""The filter actor, which asks the drop rule about every graded group and writes it to Parquet.
 
 A group's arrays come with its offer. They are let go as soon as they are written: those of a rejected group at once,
 those of an accepted one when it has been trained on. The learner never hears of a rejected group.
+
+What cannot be lost is not here: ledger and references are the client's (`actors.filtering.client`), so that a filter
+whose process is gone is replaced by a new one that is told of the run again.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from actors.errors import Starved
-from actors.filtering.ledger import Ledger, LedgerState
+from actors.filtering.ledger import LedgerState
 from actors.filtering.recorder import Recorder
 from actors.filtering.rules import DropRule
 from actors.types import GroupRef, PromptVisit, Summary
 
-NEVER_TRAINED = "never trained"  # of a group that was accepted when its run ended
+UNJUDGED = "failed"  # the reason of a group with fewer than two verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,14 @@ class FilterSpec:
     max_staleness: int
     patience: int
     trajectories: Path  # folder for the Parquet files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offered:
+    """What the filter says to an offer."""
+
+    reasons: tuple[str, ...]  # why each group is refused; "" where it is kept
+    on_disk: tuple[int, ...]  # ids of groups of earlier offers that have come to disk since the last reply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,136 +68,52 @@ class WaitingGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterState:
-    """What the filter knows, between two calls."""
+    """What is known of the groups of a run, between two calls."""
 
     ledger: LedgerState
     waiting: tuple[WaitingGroup, ...]  # in the order of `ledger.waiting`
-    interrupted: tuple[PromptVisit, ...] = ()  # prompts of the groups in flight, from the client
-    graded: tuple[Summary, ...] = ()  # groups that were graded since the client was last asked, from the client
+    interrupted: tuple[PromptVisit, ...] = ()  # prompts of the groups in flight
+    graded: tuple[Summary, ...] = ()  # groups that were graded since `FilterClient.graded` was last asked
+
+
+def is_judged(summary: Summary) -> bool:
+    """Whether enough responses have a verdict for the drop rule to be asked."""
+    return len(summary.scores) >= min(2, len(summary.outcomes))
 
 
 class FilterSession:
     """The filter of one run."""
 
-    def __init__(self, spec: FilterSpec, state: FilterState | None = None) -> None:
-        """`state` is what the run goes on from; None for a run that begins."""
+    def __init__(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
+        """As `Filter.begin`."""
+        self.recorder = Recorder(spec.trajectories, step, takes_over)
         self._drop_rule = spec.drop
-        self._ledger = Ledger(
-            groups_per_step=spec.groups_per_step, max_staleness=spec.max_staleness, patience=spec.patience
-        )
-        self._recorder = Recorder(spec.trajectories, step=state.ledger.batches + 1 if state else 1)
-        self._accepted: dict[int, WaitingGroup] = {}
-        self._taken: dict[int, WaitingGroup] = {}  # the batch that is being trained on
-        self._starved: Starved | None = None  # what the ledger raised, for whoever takes the next batch
-        self._changed = asyncio.Condition()
-        self._over = self._closed = False
-        if state is not None:
-            self._ledger.restore(state.ledger)
-            self._accepted = {each.summary.id: each for each in state.waiting}
+        self._held: dict[int, pa.Buffer] = {}  # accepted groups that are not trained on
 
-    async def end(self) -> None:
-        """Lets go whoever still waits: another run begins."""
-        async with self._changed:
-            self._over = True
-            self._changed.notify_all()
-
-    async def admit(self) -> list[int]:
-        """As `Filter.admit`."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._over or self._ledger.slots > 0)
-            return [] if self._over else list(self._ledger.admit(self._ledger.slots))
-
-    async def offer(self, summaries: Sequence[Summary], groups: Sequence[pa.Buffer]) -> list[int]:
+    def offer(self, summaries: Sequence[Summary], groups: Sequence[pa.Buffer]) -> Offered:
         """As `Filter.offer`."""
-        refused = []
-        async with self._changed:
-            for summary, group in zip(summaries, groups, strict=True):
-                if reason := self._reason_to_refuse(summary):
-                    refused.append(summary.id)
-                    self._recorder.write([group], reason)
-                elif self._closed:
-                    self._recorder.write([group], NEVER_TRAINED)
-                else:
-                    self._accepted[summary.id] = WaitingGroup(summary=summary, group=group)
-            self._changed.notify_all()
-        return refused
+        reasons = tuple(map(self._reason_to_refuse, summaries))
+        for summary, group, reason in zip(summaries, groups, reasons, strict=True):
+            if reason:
+                self.recorder.write([group], reason)
+            else:
+                self._held[summary.id] = group
+        return Offered(reasons=reasons, on_disk=self.recorder.on_disk())
 
-    async def drop(self, group: int, reason: str) -> None:
-        """As `Filter.drop`."""
-        async with self._changed:
-            with self._keeping_starvation():
-                self._ledger.drop(group, reason)
-            self._changed.notify_all()
+    def hold(self, ids: Sequence[int], groups: Sequence[pa.Buffer]) -> None:
+        """As `Filter.hold`."""
+        self._held.update(zip(ids, groups, strict=True))
 
-    async def take(self) -> tuple[int, ...]:
-        """As `Filter.take`."""
-        async with self._changed:
-            while not self._over:
-                if self._starved is not None:
-                    raise self._starved
-                if (taken := self._ledger.take()) is not None:
-                    self._taken = {group: self._accepted.pop(group) for group in taken}
-                    return taken
-                await self._changed.wait()
-        return ()
+    def held(self, ids: Sequence[int]) -> list[pa.Buffer]:
+        """As `Filter.held`."""
+        return [self._held[group] for group in ids]
 
-    async def trained(self) -> None:
-        """As `Filter.trained`."""
-        async with self._changed:
-            self._ledger.trained()
-            self._recorder.write([each.group for each in self._taken.values()], "")
-            self._taken = {}
-
-    async def publish(self, version: int) -> None:
-        """As `Filter.publish`."""
-        async with self._changed:
-            self._ledger.publish(version)
-            self._changed.notify_all()
-
-    async def report(self, step: int) -> LedgerReport:
-        """As `Filter.report`."""
-        async with self._changed:
-            report = LedgerReport(counts=self._ledger.counts(), drops=self._ledger.drops())
-        await asyncio.to_thread(self._recorder.close_step, step)
-        return report
-
-    async def save(self) -> FilterState:
-        """As `Filter.save`."""
-        async with self._changed:
-            ledger, waiting = self._ledger.save(), self._taken | self._accepted
-            return FilterState(ledger=ledger, waiting=tuple(waiting[group] for group in ledger.waiting))
-
-    async def close(self, step: int) -> None:
-        """As `Filter.close`."""
-        async with self._changed:
-            left, self._closed = [*self._taken.values(), *self._accepted.values()], True
-            self._taken, self._accepted = {}, {}
-            self._recorder.write([each.group for each in left], NEVER_TRAINED)
-        await asyncio.to_thread(self._recorder.close, step)
-        self._ledger.counts()
+    def let_go(self, ids: Sequence[int], why: str) -> None:
+        """As `Filter.let_go`."""
+        self.recorder.write([self._held.pop(group) for group in ids if group in self._held], why)
 
     def _reason_to_refuse(self, summary: Summary) -> str:
-        """Enters the group into the ledger; why it is refused, or "" where it is kept."""
-        if len(summary.scores) < min(2, len(summary.outcomes)):
-            with self._keeping_starvation():
-                self._ledger.fail(summary.id)
-            return "failed"
-        scores = np.array(summary.scores)
-        reason = self._drop_rule(scores)
-        if not reason:
-            self._ledger.accept(summary.id)
-            return ""
-        with self._keeping_starvation():
-            self._ledger.reject(summary.id, reason, pass_rate=float((scores > 0).mean()))
-        return reason
-
-    @contextmanager
-    def _keeping_starvation(self) -> Iterator[None]:
-        """Keeps the first Starved that the ledger raises for whoever takes the next batch."""
-        try:
-            yield
-        except Starved as starved:
-            self._starved = self._starved or starved
+        return self._drop_rule(np.array(summary.scores)) if is_judged(summary) else UNJUDGED
 
 
 class Filter:
@@ -197,63 +122,48 @@ class Filter:
     def __init__(self) -> None:
         self._session: FilterSession | None = None
 
-    async def begin(self, spec: FilterSpec, state: FilterState | None = None) -> None:
-        """Opens a run with an empty ledger, or with what a saved one knew; whoever waits for the last run is let go."""
-        last, self._session = self._session, FilterSession(spec, state)
+    async def begin(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
+        """Opens a run that is in this step, and holds nothing of it yet.
+
+        Args:
+            spec: what there is to know of the run.
+            step: that is going on.
+            takes_over: whether another filter has been in this step. What that one has written of it is not written
+                again; what it has not written must come again.
+        """
+        last, self._session = self._session, None
         if last is not None:
-            await last.end()
+            await asyncio.to_thread(last.recorder.abandon)
+        self._session = await asyncio.to_thread(FilterSession, spec, step, takes_over)
 
-    async def admit(self) -> list[int]:
-        """Ids for as many groups as there are free slots, at least one; none when the run is over.
+    async def offer(self, summaries: Sequence[Summary], *groups: pa.Buffer) -> Offered:
+        """Graded groups and their packed record batches: each is held for the learner, or written and let go."""
+        return self._run.offer(summaries, groups)
 
-        Takes: free slots. Waits for: a slot. Woken by: `offer` (a rejection frees one), `drop`, `publish`, `begin`.
+    async def hold(self, ids: Sequence[int], *groups: pa.Buffer) -> None:
+        """Packed record batches of groups that a filter has kept before."""
+        self._run.hold(ids, groups)
+
+    async def held(self, ids: Sequence[int]) -> list[pa.Buffer]:
+        """The packed record batches of groups that are held."""
+        return self._run.held(ids)
+
+    async def let_go(self, ids: Sequence[int], why: str) -> None:
+        """Has groups written and holds them no more; those that it does not hold have been written before.
+
+        Args:
+            ids: of the groups.
+            why: they were not trained on; "" where they were.
         """
-        return await self._run.admit()
+        self._run.let_go(ids, why)
 
-    async def offer(self, summaries: Sequence[Summary], *groups: pa.Buffer) -> list[int]:
-        """Graded groups and their packed record batches: each is kept for the learner, or written and let go.
-
-        Returns:
-            the ids of those that were not kept.
-        """
-        return await self._run.offer(summaries, groups)
-
-    async def drop(self, group: int, reason: str) -> None:
-        """A group that will not come, and why."""
-        await self._run.drop(group, reason)
-
-    async def take(self) -> tuple[int, ...]:
-        """The ids of the next training batch.
-
-        Takes: P accepted groups, oldest first; none when the run is over. Waits for: their acceptance.
-        Woken by: `offer`, `drop`, `begin`.
-
-        Raises:
-            Starved: the filter's patience ran out.
-        """
-        return await self._run.take()
-
-    async def trained(self) -> None:
-        """The batch that was taken last has been trained on."""
-        await self._run.trained()
-
-    async def publish(self, version: int) -> None:
-        """All generators hold this version."""
-        await self._run.publish(version)
-
-    async def report(self, step: int) -> LedgerReport:
-        """What the ledger has counted; closes the file of the step."""
-        return await self._run.report(step)
-
-    async def save(self) -> FilterState:
-        """What the run needs to go on: the ledger and the accepted groups, those of a batch that is being trained on
-        too. Save between `trained` and the next `trained`, when the weights are those of the last one."""
-        return await self._run.save()
+    async def close_step(self, step: int) -> None:
+        """Closes the file of the step: whatever was refused or let go before is on disk then."""
+        await asyncio.to_thread(self._run.recorder.close_step, step)
 
     async def close(self, step: int) -> None:
-        """Writes what was accepted but never trained on, and checks the ledger a last time. A group that is offered
-        after it is written at once."""
-        await self._run.close(step)
+        """As `close_step`, at the end of a run. A group that is refused or let go after it is written at once."""
+        await asyncio.to_thread(self._run.recorder.close, step)
 
     @property
     def _run(self) -> FilterSession:

@@ -6,10 +6,14 @@ reads the folder while a run writes to it sees whole files only, and a run that 
 `columns.parquet` has the columns and no row, so that the folder can be read from the start.
 
 One thread writes, so the filter never waits for the disk; arrays are let go as soon as they are written.
+
+A recorder that takes over from one whose process was killed reads which groups that one has written of the step, and
+writes none of them again: whoever brings the groups once more need not know how far it had come.
 """
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -29,14 +33,16 @@ WAIT_SECONDS = 60.0  # that a response waits in memory; a file is written with t
 class Recorder:
     """The groups of the step that is going on, on disk or about to be."""
 
-    def __init__(self, folder: Path, step: int = 1) -> None:
-        """`step` is the one that is going on."""
+    def __init__(self, folder: Path, step: int = 1, takes_over: bool = False) -> None:
+        """`step` is the one that is going on; `takes_over` says whether another recorder may have written of it."""
         self._folder, self._step = folder, step
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
         self._queued: list[Future[None]] = []
         self._batches: list[pa.RecordBatch] = []  # with the columns of SCHEMA and `rejected`
         self._rows, self._full = 0, FULL
         self._written = time.monotonic()
+        self._there = set(_groups_since(folder, step)) if takes_over else set()  # on disk, by another recorder
+        self._news: deque[int] = deque()  # ids of groups that have come to disk since `on_disk` was last asked
         self._thread.submit(self._put, folder / "columns.parquet", FIELDS.empty_table()).result()
 
     def write(self, groups: Sequence[pa.Buffer], rejected: str) -> None:
@@ -61,8 +67,19 @@ class Recorder:
         self._full = 1
         self.close_step(step)
 
+    def on_disk(self) -> tuple[int, ...]:
+        """Ids of the groups that are on disk since this was last asked."""
+        return tuple(self._news.popleft() for _ in range(len(self._news)))
+
+    def abandon(self) -> None:
+        """Writes nothing more: what is still in memory is forgotten."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
     def _append(self, groups: Sequence[pa.Buffer], rejected: str) -> None:
         for batch in map(unpacked, groups):
+            if (group := _group(batch)) in self._there:
+                self._news.append(group)
+                continue
             reasons = pa.array([rejected] * batch.num_rows, pa.string())
             self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, reasons], names=FIELDS.names[:-1]))
             self._rows += batch.num_rows
@@ -81,6 +98,7 @@ class Recorder:
             for batch, of_rows in zip(self._batches, steps, strict=True)
         ]
         self._put(self._free_name(step), pa.Table.from_batches(rows, schema=FIELDS))
+        self._news.extend(map(_group, self._batches))
         self._batches, self._rows, self._written = [], 0, time.monotonic()
 
     def _free_name(self, step: int) -> Path:
@@ -99,3 +117,19 @@ class Recorder:
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+
+
+def _group(batch: pa.RecordBatch) -> int:
+    """The id of the group whose responses these are."""
+    return int(batch.column(0)[0].as_py())
+
+
+def _groups_since(folder: Path, step: int) -> Iterator[int]:
+    """Ids of the groups in the files of this step and later ones. Files that were never finished are removed."""
+    for each in folder.glob("step-*"):
+        if int(each.name.removeprefix("step-")) < step:
+            continue
+        for unfinished in each.glob("_*.unfinished"):
+            unfinished.unlink()
+        for file in each.glob("groups*.parquet"):
+            yield from pq.read_table(file, columns=["group"])["group"].to_pylist()

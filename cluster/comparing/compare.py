@@ -27,7 +27,7 @@ from cluster.preparing.world import write_world
 from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import ProgressLine
 from cluster.reporting.terminal import console, plain
-from cluster.running.run import Run
+from cluster.running.attempts import run_to_end
 from cluster.running.warmup import warm_up
 from learner.client import Learner
 from learner.types import MARKER
@@ -122,7 +122,7 @@ def _one(actors: WarmActors, job: _Job, line: ProgressLine) -> None:
         prepared = replace(prepared, config=config.model_copy(update={"model": model, "warmup": warmup}))
     name = f"{job.folder.parent.name}/{job.folder.name}"
     with log_file(job.folder):
-        asyncio.run(Run(prepared, running, job.folder, line, name=name).go())
+        asyncio.run(run_to_end(prepared, running, job.folder, line, name=name))
     line.done()
 
 

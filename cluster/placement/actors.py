@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -95,6 +96,7 @@ class ActorFactory:
         self._calls = calls_at_once(config)
         self._handles: list[ActorHandle[Any]] = []
         self._stoppable: list[ActorHandle[Any]] = []  # those with processes that Ray does not know
+        self._made = Counter[str]()  # actors so far, by their place
 
     def create_all(self) -> RunActors:
         """Every actor of the layout."""
@@ -112,21 +114,35 @@ class ActorFactory:
             GeneratorClient(name, self._create(Generator, name, engine, verifiers, max_concurrency=self._calls))
             for name in names
         ]
-        threads, count = learner_threads(config), cluster.learner_ranks
-        ranks = [
-            self._create(LearnerRank, f"{RANK}{rank}", rank, count, threads, groups=THREADS)
-            for rank in range(count)
-        ]
-        filter_actor = self._create(Filter, "filter", max_concurrency=self._calls)
         return RunActors(
-            learner=LearnerClient(ranks),
+            learner=LearnerClient(self._create_ranks),
             generators=GeneratorPool(generators),
             verifiers=tuple(VerifierClient(handle, f"verifier-{i}") for i, handle in enumerate(verifiers)),
             judges=tuple(JudgeClient(ray.get_actor(name), name) for name in judges.values()),
             scorers={reward: ScorerClient(ray.get_actor(name), name) for reward, name in scorers.items()},
-            filter=FilterClient(filter_actor),
+            filter=FilterClient(self._create_filter),
             backend=self._backend,
         )
+
+    def _create_ranks(self) -> list[ActorHandle[Any]]:
+        """The ranks of the learner; earlier ones have been killed."""
+        threads, count = learner_threads(self._config), self._config.cluster.learner_ranks
+        places = [f"learner-rank-{rank}" for rank in range(count)]
+        return [
+            self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups=THREADS)
+            for rank, place in enumerate(places)
+        ]
+
+    def _create_filter(self) -> ActorHandle[Any]:
+        """A filter; an earlier one is dead, or has been killed."""
+        return self._create(Filter, self._next("filter"), place="filter", max_concurrency=self._calls)
+
+    def _next(self, place: str) -> str:
+        """The name of the next actor in a place whose last one is gone: Ray may not know that yet, and a name is used
+        once."""
+        number = self._made[place]
+        self._made[place] += 1
+        return f"{place}.{number}" if number else place
 
     def end_all(self) -> None:
         """Stops the engines and the graders, whose processes Ray does not know, then ends every actor."""
@@ -174,20 +190,28 @@ class ActorFactory:
         )
 
     def _create(
-        self, kind: type, name: str, *arguments: object, groups: dict[str, int] | None = None, **options: int
+        self,
+        kind: type,
+        name: str,
+        *arguments: object,
+        place: str = "",
+        groups: dict[str, int] | None = None,
+        **options: int,
     ) -> ActorHandle[Any]:
         """One actor in its bundle.
 
         Args:
             kind: its class.
-            name: in Ray and in the layout.
+            name: in Ray.
             arguments: of its constructor.
+            place: its name in the layout, where it is another one.
             groups: threads of its concurrency groups.
             options: Ray's, such as max_concurrency.
         """
-        cpus, gpus = self._layout.share_of(name)
+        place = place or name
+        cpus, gpus = self._layout.share_of(place)
         strategy = PlacementGroupSchedulingStrategy(
-            placement_group=self._group, placement_group_bundle_index=self._places[self._layout.bundle_of(name)]
+            placement_group=self._group, placement_group_bundle_index=self._places[self._layout.bundle_of(place)]
         )
         remote: Any = ray.remote  # its annotations know nothing of concurrency groups
         actor = remote(concurrency_groups=groups or {})(kind).options(

@@ -38,6 +38,7 @@ METRICS: dict[str, str] = {
     "judge_unread": "Share of responses since the last step about which a judge said nothing that can be read.",
     "verifier_disagreement": "Share of responses that a second, cheap checker judges otherwise, since the last step.",
     "verifiers": "Verifier processes.",
+    "restarts": "Learners that were lost and replaced by a new one, since the driver started.",
     "verifier_queue": "Most responses of a generator that waited for a free verifier at one time since the last step.",
     "responses_truncated": "Responses cut at rollout.max_new_tokens since the last step.",
     "response_tokens_mean": "Mean length in tokens of the responses generated since the last step.",
@@ -119,6 +120,7 @@ class Clock:
     busy_verifiers: float  # mean share of the step that a verifier worked
     verifiers: int  # in the run
     updates: int  # optimizer updates so far
+    restarts: int = 0  # of the learner by this driver
     eval_accuracy: float | None = None  # where the step was evaluated
 
 
@@ -146,6 +148,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "judge_unread": _share([s.unread for s in graded], [len(s.outcomes) for s in graded]),
         "verifier_disagreement": _share([s.disagreed for s in graded], [s.checked for s in graded]),
         "verifiers": clock.verifiers,
+        "restarts": clock.restarts,
         "verifier_queue": max((summary.times.queue for summary in graded), default=0),
         "responses_truncated": sum(summary.truncated for summary in graded),
         "response_tokens_mean": _mean(lengths),

@@ -10,7 +10,6 @@ from actors.arrow import packed
 from actors.data.source import PromptSource
 from actors.data.stored import StoredGroups
 from actors.errors import RolloutFailed, Unpackable
-from actors.filtering.client import FilterClient
 from actors.filtering.ledger import UNPACKABLE
 from actors.pool import GeneratorPool
 from actors.types import Group, GroupRef, Prompt, RolloutRequest, Summary, Times
@@ -23,7 +22,6 @@ class GroupSource:
 
     config: RunConfig
     prompts: PromptSource
-    filter: FilterClient
     generators: GeneratorPool
     stored: StoredGroups | None
     lost: Callable[[RolloutFailed], None]  # is told of each group that could not be produced
@@ -43,7 +41,6 @@ class GroupSource:
         Raises:
             RolloutFailed: it could not be produced.
         """
-        self.filter.dispatched(request)
         try:
             if self.stored is not None and self._comes_from_stored(request.group):
                 return _packed(replace(self.stored.next(), id=request.group))

@@ -34,6 +34,7 @@ class Stages(Generic[Arrays, Batch, Stats, Sync]):
 
     admit: Callable[[], Awaitable[Sequence[int]]]  # ids of groups that may be dispatched now, at least one
     prompts: Callable[[int], Sequence[tuple[Prompt, int]]]  # the next prompts with their visits
+    dispatched: Callable[[RolloutRequest], None]  # is told of a group as soon as it has its prompt
     rollout: Callable[[RolloutRequest], Awaitable[tuple[Summary, Arrays]]]  # a graded group
     offer: Callable[[Summary, Arrays], Awaitable[None]]  # to the filter
     drop: Callable[[int, str], Awaitable[None]]  # a group that failed, and why
@@ -102,6 +103,7 @@ async def dispatch(stages: Stages[Arrays, Batch, Stats, Sync]) -> None:
                 ids = await stages.admit()
                 for group, (prompt, visit) in zip(ids, stages.prompts(len(ids)), strict=True):
                     request = RolloutRequest(group=group, prompt=prompt, visit=visit)
+                    stages.dispatched(request)
                     groups.create_task(_one_group(stages, request))
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None

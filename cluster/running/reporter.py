@@ -42,10 +42,18 @@ class Reporter:
     """
 
     def __init__(
-        self, config: RunConfig, watched: Watched, folder: Path, display: Progress, run: str, step: int = 0
+        self,
+        config: RunConfig,
+        watched: Watched,
+        folder: Path,
+        display: Progress,
+        run: str,
+        step: int = 0,
+        restarts: int = 0,
     ) -> None:
-        """`run` is the run's name in Ray's metrics, and `step` the one that it goes on from."""
-        self._config, self._watched, self._display = config, watched, display
+        """`run` is the run's name in Ray's metrics, `step` the one that it goes on from, and `restarts` how many
+        learners were lost before."""
+        self._config, self._watched, self._display, self._restarts = config, watched, display, restarts
         self._writer = MetricsWriter(folder, run, step)
         self._began = self._step_began = time.monotonic()
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
@@ -138,6 +146,7 @@ class Reporter:
             busy_verifiers=(busy[1] - self._busy[1]) / spent / verifiers,
             verifiers=verifiers,
             updates=updates,
+            restarts=self._restarts,
             eval_accuracy=eval_accuracy,
         )
         self._step_began, self._busy = now, busy

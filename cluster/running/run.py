@@ -34,7 +34,7 @@ from cluster.running.state import Counters, RunState, ScoreHistory, StateOwners
 from cluster.running.state_file import read_state
 from cluster.running.turns import Turns
 from cluster.running.warmup import warm_up
-from learner.types import UpdateStats
+from learner.types import MARKER, UpdateStats
 
 CLOSE_SECONDS = 60.0  # for a run that has failed to write what it still holds
 HURRIED_SECONDS = 5.0  # for one that was asked a second time to end
@@ -61,6 +61,7 @@ class Run:
         display: Progress,
         name: str = "",
         checkpoint: Path | None = None,
+        restarts: int = 0,
     ) -> None:
         """
         Args:
@@ -70,6 +71,7 @@ class Run:
             display: is told how it gets on.
             name: of the run in Ray's metrics; unset, the folder's.
             checkpoint: a complete one of the run, to go on from.
+            restarts: of the learner before this one.
         """
         config, algorithm = prepared.config, prepared.config.algorithm
         self._prepared, self._config, self._actors = prepared, config, actors
@@ -93,11 +95,10 @@ class Run:
         self.turns = Turns(actors.learner, self.publisher, config)
         watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
         step = step_of(checkpoint) if checkpoint else 0
-        self.reporter = Reporter(config, watched, folder, display, name or folder.name, step)
+        self.reporter = Reporter(config, watched, folder, display, name or folder.name, step, restarts)
         self.groups = GroupSource(
             config=config,
             prompts=prompts,
-            filter=actors.filter,
             generators=actors.generators,
             stored=prepared.stored,
             lost=self.reporter.show_lost,
@@ -210,6 +211,7 @@ class Run:
         return Stages(
             admit=filter.admit,
             prompts=self.groups.deal,
+            dispatched=filter.dispatched,
             rollout=self.groups.rollout,
             offer=self.offer,
             drop=filter.drop,
@@ -288,7 +290,7 @@ class Run:
         generators = tuple(actors.generators.living().values()) if actors.generators.wanted else ()
         await actors.learner.join()
         await asyncio.gather(
-            actors.filter.begin(filter_spec(config, self._folder)),
+            actors.filter.begin(filter_spec(config, self._folder), self._display.say),
             *(generator.begin(sampling_spec(config)) for generator in generators),
         )
         self._begun = True
@@ -308,7 +310,7 @@ class Run:
         start = Path(config.model.path)
         if config.warmup.updates:
             start = self._folder / "warmup"
-            if self._checkpoint is None:
+            if not (start / MARKER).is_file():
                 await warm_up(learner, config, start, self._display)
         opened = await learner.open_training(learner_spec(config), start, training_schedule(config))
         for note in opened.notes:

@@ -15,12 +15,12 @@ from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
 from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import Display
+from cluster.running.attempts import run_to_end
 from cluster.running.checkpoints import step_of
 from cluster.running.ending import telling_how_to_go_on
 from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.resume import find_continuation
 from cluster.running.rewinding import rewind
-from cluster.running.run import Run
 from cluster.running.state_file import read_state
 
 
@@ -95,4 +95,4 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
                 write_config(config, folder)
                 if undone := rewind(folder, step_of(checkpoint)):
                     display.say(f"what the run had done after its checkpoint is in {undone}")
-            asyncio.run(Run(prepared, actors, folder, display, checkpoint=checkpoint).go())
+            asyncio.run(run_to_end(prepared, actors, folder, display, checkpoint))

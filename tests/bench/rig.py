@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,7 @@ class _Driver:
         return Stages(
             admit=self._filter.admit,
             prompts=self._prompts,
+            dispatched=self._filter.dispatched,
             rollout=self._pool.rollout,
             offer=self._filter.offer,
             drop=self._filter.drop,
@@ -249,7 +251,7 @@ def rig(generators: int = 1, verifiers: int = 1, calls: int = 8192) -> Iterator[
             generators=[
                 GeneratorClient(name, _create(SimulatedGenerator, name, spec, checkers, calls=calls)) for name in names
             ],
-            filter=FilterClient(_create(Filter, "filter", calls=calls)),
+            filter=FilterClient(partial(_create, Filter, "filter", calls=calls)),
             learner=_create(SimulatedLearner, "learner"),
         )
         ray.get([checker.stop.remote() for checker in checkers])

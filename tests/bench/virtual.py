@@ -69,7 +69,8 @@ class Pipeline:
     def run(self, steps: int) -> float:
         """So many steps; the seconds that they would have taken."""
         names = ("admit", "rollout", "offer", "drop", "take", "train", "publish", "report")
-        stages = Stages(prompts=lambda n: [(prompt(), 0)] * n, **{name: getattr(self, name) for name in names})
+        calls = {name: getattr(self, name) for name in names}
+        stages = Stages(prompts=lambda n: [(prompt(), 0)] * n, dispatched=lambda request: None, **calls)
         return in_virtual_time(run_loop(stages, steps))
 
     async def admit(self) -> list[int]:

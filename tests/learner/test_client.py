@@ -60,7 +60,7 @@ class Rank:
 
 def test_the_ranks_meet_where_the_first_can_be_met() -> None:
     ranks = [Rank(address=("10.0.0.1", 2900)), Rank()]
-    learner = LearnerClient(ranks)
+    learner = LearnerClient(lambda: ranks)
     assert learner.ranks == 2
     asyncio.run(learner.join())
     assert [rank.calls for rank in ranks] == [[("address",), ("join", "10.0.0.1", 2900)], [("join", "10.0.0.1", 2900)]]
@@ -71,7 +71,7 @@ def test_each_rank_gets_the_groups_that_it_trains_on_once_over_all_passes() -> N
         list(map(summary_of, GROUPS)), algorithm_of("grpo", {"passes": 2}), updates=2, ranks=2, max_new_tokens=100
     )
     ranks, references = [Rank(), Rank()], [f"reference {number}" for number in range(len(GROUPS))]
-    asyncio.run(LearnerClient(ranks).prepare(plan, references))
+    asyncio.run(LearnerClient(lambda: ranks).prepare(plan, references))
     sent = []
     for rank, own in zip(ranks, plan.ranks, strict=True):
         ((name, found, *groups),) = rank.calls
@@ -84,7 +84,7 @@ def test_each_rank_gets_the_groups_that_it_trains_on_once_over_all_passes() -> N
 def test_what_all_ranks_know_alike_is_taken_from_the_first() -> None:
     stats, state = [stats_of([], 1e-3)], LearnerState(baseline_mean=0.5, baseline_count=4, steps_since_reference=1)
     ranks = [Rank(train=stats, save=state, probe=[-1.0], open_training=OPENED), Rank(train=[], probe=[-2.0])]
-    learner = LearnerClient(ranks)
+    learner = LearnerClient(lambda: ranks)
 
     async def story() -> tuple[Opened, list[UpdateStats], LearnerState, list[float]]:
         opened = await learner.open_training(spec_of(algorithm_of("grpo")), Path("model"), SCHEDULE)

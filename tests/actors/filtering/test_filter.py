@@ -6,9 +6,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from actors.arrow import packed
 from actors.filtering.client import FilterClient
-from actors.filtering.filter import Filter, FilterSpec
+from actors.filtering.filter import Filter, FilterSpec, Offered
 from actors.filtering.ledger import INTERRUPTED, check_conservation
 from actors.filtering.rules import drop_both
 from actors.types import RolloutRequest
@@ -21,53 +23,53 @@ class OddFilter:
 
     def __init__(self) -> None:
         self.offers: list[tuple[list[int], tuple[Any, ...]]] = []
-        self.kept: list[int] = []
 
-    def actor(self) -> Any:
-        return InProcess(self)
+    async def begin(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
+        """Knows all that it must."""
 
-    async def offer(self, summaries: Any, *groups: Any) -> list[int]:
+    async def offer(self, summaries: Any, *groups: Any) -> Offered:
         ids = [each.id for each in summaries]
         self.offers.append((ids, groups))
         await asyncio.sleep(0.01)
-        self.kept += [each for each in ids if each % 2 == 0]
-        return [each for each in ids if each % 2]
+        return Offered(reasons=tuple("odd" if each % 2 else "" for each in ids), on_disk=())
 
-    async def take(self) -> tuple[int, ...]:
-        return tuple(reversed(self.kept))
+
+def spec(folder: Path, staleness: int = 1, size: int = 2) -> FilterSpec:
+    return FilterSpec(
+        drop=drop_both, groups_per_step=size, max_staleness=staleness, patience=50, trajectories=folder / "trajectories"
+    )
+
+
+async def odd_filter() -> tuple[OddFilter, FilterClient]:
+    """Such a filter and its client, in a run that has admitted twelve groups."""
+    stage = OddFilter()
+    client = FilterClient(lambda: InProcess(stage))
+    await client.begin(spec(Path(), size=6))
+    await client.admit()
+    return stage, client
 
 
 async def test_groups_that_gather_while_an_offer_is_under_way_go_in_one_call_with_their_arrays() -> None:
-    stage = OddFilter()
-    client = FilterClient(stage.actor())
+    stage, client = await odd_filter()
     await asyncio.gather(*(client.offer(summary([1.0], id=number), f"arrays {number}") for number in range(12)))
     assert sorted(each for ids, _ in stage.offers for each in ids) == list(range(12))
     assert len(stage.offers) <= 3
     assert all(groups == tuple(f"arrays {each}" for each in ids) for ids, groups in stage.offers)
 
 
-async def test_a_batch_has_the_summaries_and_arrays_of_its_ids_and_refused_groups_are_let_go() -> None:
-    client = FilterClient(OddFilter().actor())
-    await asyncio.gather(*(client.offer(summary([1.0], id=number), f"arrays {number}") for number in range(6)))
-    assert sorted(each.id for each in client.graded()) == list(range(6))
+async def test_a_batch_has_the_summaries_and_arrays_of_its_ids_and_refused_groups_are_in_none() -> None:
+    _, client = await odd_filter()
+    await asyncio.gather(*(client.offer(summary([1.0], id=number), f"arrays {number}") for number in range(12)))
+    assert sorted(each.id for each in client.graded()) == list(range(12))
     assert client.graded() == []  # each group once
-    assert sorted(client.held) == [0, 2, 4]
     batch = await client.take()
-    assert [each.id for each in batch.summaries] == [4, 2, 0]
-    assert batch.groups == ("arrays 4", "arrays 2", "arrays 0")
-    assert client.held == frozenset()
+    assert [each.id for each in batch.summaries] == [0, 2, 4, 6, 8, 10]
+    assert batch.groups == tuple(f"arrays {number}" for number in (0, 2, 4, 6, 8, 10))
 
 
-def whole_filter() -> tuple[Filter, FilterClient]:
+def whole_filter() -> FilterClient:
     """The real filter and its client in one process, where references are the arrays themselves."""
-    stage = Filter()
-    return stage, FilterClient(InProcess(stage), put=lambda arrays: arrays)
-
-
-def spec(folder: Path, staleness: int = 1) -> FilterSpec:
-    return FilterSpec(
-        drop=drop_both, groups_per_step=2, max_staleness=staleness, patience=50, trajectories=folder / "trajectories"
-    )
+    return FilterClient(lambda: InProcess(Filter()), put=lambda arrays: arrays)
 
 
 async def offered(client: FilterClient, id: int, *scores: float) -> None:
@@ -83,34 +85,30 @@ async def dispatched(client: FilterClient) -> list[int]:
     return ids
 
 
-async def test_filter_and_client_hold_the_same_groups_whenever_no_call_is_under_way(tmp_path: Path) -> None:
-    stage, client = whole_filter()
+async def waiting(client: FilterClient) -> list[int]:
+    return [each.summary.id for each in (await client.save()).waiting]
+
+
+async def test_what_is_saved_is_what_was_kept_and_not_trained_on(tmp_path: Path) -> None:
+    client = whole_filter()
     await client.begin(spec(tmp_path))
-
-    async def same() -> list[int]:
-        waiting = (await stage.save()).waiting
-        assert {each.summary.id for each in waiting} - set(taken) == client.held
-        return sorted(client.held)
-
-    taken: list[int] = []
     assert await dispatched(client) == [0, 1, 2, 3]
     await asyncio.gather(offered(client, 2, 1.0, -1.0), offered(client, 0, 1.0, 1.0), offered(client, 3, 1.0, -1.0))
-    assert await same() == [2, 3]
+    assert await waiting(client) == [2, 3]
     assert await dispatched(client) == [4]
     await client.drop(1, "timeout")
     batch = await client.take()
-    taken = [each.id for each in batch.summaries]
-    assert taken == [2, 3]
-    assert await same() == []
+    assert [each.id for each in batch.summaries] == [2, 3]
+    assert await waiting(client) == [2, 3]
     await client.trained()
-    taken = []
+    assert await waiting(client) == []
     await offered(client, 4, 1.0, -1.0)
-    assert await same() == [4]
+    assert await waiting(client) == [4]
     await client.close(1)
 
 
 async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_none_twice(tmp_path: Path) -> None:
-    _, first = whole_filter()
+    first = whole_filter()
     await first.begin(spec(tmp_path / "first"))
     await dispatched(first)  # 0 to 3
     for number in (0, 1, 3):
@@ -121,12 +119,12 @@ async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_n
     assert await dispatched(first) == [4, 5]
     await offered(first, 2, 1.0, -1.0)
     under_way = await first.take()  # not trained on when the state is saved
-    assert [each.id for each in under_way.summaries] == [3, 2]  # in the order of their arrival
+    assert [each.id for each in under_way.summaries] == [2, 3]  # in the order of their dispatch
     state = await first.save()
     assert [(each.prompt_id, each.visit) for each in state.interrupted] == [("p4", 4), ("p5", 5)]
     json.dumps(asdict(state.ledger))  # plain values
 
-    _, second = whole_filter()
+    second = whole_filter()
     await second.begin(spec(tmp_path / "second"))
     await second.restore(state)
     report = await second.report(1)
@@ -135,7 +133,7 @@ async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_n
     assert report.counts["groups_dispatched"] == 6
     assert report.counts["groups_in_flight"] == 0
     again = await second.take()
-    assert [each.id for each in again.summaries] == [3, 2]
+    assert [each.id for each in again.summaries] == [2, 3]
     assert again.groups == under_way.groups
     assert await second.admit() == [6, 7]  # new ids, as many as before the groups were interrupted
     await second.trained()
@@ -147,32 +145,32 @@ async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_n
 
 
 async def test_groups_that_are_dispatched_or_end_while_a_state_is_saved_are_in_it_once(tmp_path: Path) -> None:
-    stage, client = whole_filter()
+    begun: list[int] = []
 
-    class Slow(InProcess):
-        """Other calls of the client come and go between the reply of `save` and its arrival."""
+    class Busy(Filter):
+        """While it is asked for what it holds, other calls come and go."""
 
-        @property
-        def save(self) -> Any:
-            return InProcess(self).slow_save
+        async def held(self, ids: Any) -> Any:
+            found = await super().held(ids)
+            if not begun:
+                begun.append(0)
+                await offered(client, 2, 1.0, -1.0)
+                await client.drop(1, "timeout")
+                await dispatched(client)
+            return found
 
-        async def slow_save(self) -> Any:
-            state = await stage.save()
-            await offered(client, 0, 1.0, -1.0)  # in flight in the state
-            await client.drop(1, "timeout")
-            await dispatched(client)  # its id is not known in the state
-            return state
-
-    client.handle = Slow(stage)
-    await client.begin(spec(tmp_path, staleness=0))
-    assert await dispatched(client) == [0, 1]
+    client = FilterClient(lambda: InProcess(Busy()), put=lambda arrays: arrays)
+    await client.begin(spec(tmp_path, size=3, staleness=0))
+    assert await dispatched(client) == [0, 1, 2]
+    await offered(client, 0, 1.0, -1.0)
     state = await client.save()
-    assert [each.prompt_id for each in state.interrupted] == ["p0", "p1", "p2"]
+    assert [each.summary.id for each in state.waiting] == [0, 2]
+    assert [each.prompt_id for each in state.interrupted] == ["p3"]
     await client.close(1)
 
 
 async def test_another_run_lets_go_whoever_waits_for_the_last_one(tmp_path: Path) -> None:
-    _, client = whole_filter()
+    client = whole_filter()
     await client.begin(spec(tmp_path / "first"))
     await client.admit()
     waiting = [asyncio.create_task(client.admit()), asyncio.create_task(client.take())]
@@ -182,3 +180,10 @@ async def test_another_run_lets_go_whoever_waits_for_the_last_one(tmp_path: Path
     assert (await waiting[1]).summaries == ()
     assert await client.admit() == [0, 1, 2, 3]
     await client.close(1)
+
+
+async def test_a_filter_that_was_told_of_no_run_says_so() -> None:
+    with pytest.raises(RuntimeError, match="before it was told of a run"):
+        await whole_filter().admit()
+    with pytest.raises(RuntimeError, match="before it was told of a run"):
+        await Filter().let_go([1], "")

@@ -132,8 +132,7 @@ def test_the_way_to_read_trajectories_that_the_docs_show_works_while_a_run_write
 
 
 async def test_however_a_run_ends_every_group_that_was_offered_is_on_disk(tmp_path: Path) -> None:
-    stage = Filter()
-    client = FilterClient(InProcess(stage), put=lambda arrays: arrays)
+    client = FilterClient(lambda: InProcess(Filter()), put=lambda arrays: arrays)
     spec = FilterSpec(
         drop=drop_both, groups_per_step=4, max_staleness=1, patience=100, trajectories=tmp_path / "trajectories"
     )

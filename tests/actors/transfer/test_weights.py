@@ -93,7 +93,9 @@ def publisher_of(ranks: list, generators: dict[str, Any], said: list[str] | None
 
     tree = {"world": {"name": "addition"}, "model": {"dtype": "float32"}, "sync": {"timeout_seconds": 180, **sync}}
     say = (said if said is not None else []).append
-    return Publisher(LearnerClient(ranks), pool_of(generators), config_of(tree), "gloo", say, bucket_bytes=2**18)
+    return Publisher(
+        LearnerClient(lambda: ranks), pool_of(generators), config_of(tree), "gloo", say, bucket_bytes=2**18
+    )
 
 
 def stop(actors: list, generators: dict[str, Any]) -> None:

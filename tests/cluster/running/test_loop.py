@@ -80,7 +80,10 @@ class Fakes:
 
     def stages(self, **others: Any) -> Stages:
         names = ("admit", "rollout", "offer", "drop", "take", "train", "publish", "report")
-        calls = {name: getattr(self, name) for name in names} | {"prompts": lambda n: [(prompt(), 0)] * n}
+        calls = {name: getattr(self, name) for name in names} | {
+            "prompts": lambda n: [(prompt(), 0)] * n,
+            "dispatched": lambda request: None,
+        }
         return Stages(**(calls | others))
 
 

@@ -39,7 +39,7 @@ class RememberingLearner:
 
 async def owners(folder: Path) -> StateOwners:
     """Of a run that has begun: two groups a step, one version of staleness."""
-    filter = FilterClient(InProcess(Filter()), put=lambda buffer: buffer)
+    filter = FilterClient(lambda: InProcess(Filter()), put=lambda buffer: buffer)
     spec = FilterSpec(drop=drop_both, groups_per_step=2, max_staleness=1, patience=9, trajectories=folder)
     await filter.begin(spec)
     return StateOwners(

@@ -1,5 +1,6 @@
 """Whole runs with the real parts, made short: what they leave behind, and that what they leave is consistent."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, load_config
 from cluster.reporting.metrics import METRICS
 from cluster.running.train import train
+from tests.kills import kills
 from tests.runs import ROOT, Runs, demo, metrics_of, responses_of
 
 pytestmark = pytest.mark.ray
@@ -64,6 +66,29 @@ def test_one_version_stale_on_two_zero2_ranks_with_checkpoints(runs: Runs, tmp_p
     check_run(folder, steps=4, staleness=1)
     assert sorted(path.name for path in folder.glob("checkpoints/*")) == ["step-2", "step-4"]
     assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
+
+
+def test_a_run_outlives_its_filter_and_a_rank_of_its_learner(
+    runs: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    overrides = ("cluster.learner_ranks=2", "learner.zero_stage=2", "rollout.max_staleness=1", "run.checkpoint_every=2")
+    folder = tmp_path / "demo"
+    with kills(folder, {1: "Filter", 3: "LearnerRank"}) as killed:
+        runs.train(demo(tmp_path, *overrides, "run.steps=6"))
+    assert len(killed) == 2
+    check_run(folder, steps=6, staleness=1)
+    said = capfd.readouterr().out
+    assert said.count("the filter is replaced by a new one") == 1
+    assert said.count("A new learner starts in 5 s") == 1
+    assert f"goes on from {folder}/checkpoints/step-2" in said
+    lines = metrics_of(folder)
+    assert [line["restarts"] for line in lines] == [0, 0, 1, 1, 1, 1]
+    rows = responses_of(folder)
+    assert len({(row["group"], row["sample"]) for row in rows}) == len(rows)  # none twice
+    seen = [row["prompt_id"] for row in rows if row["rejected"] == "" and row["sample"] == 0]
+    assert len(seen) == 6 * 8
+    undone = folder / "undone/1/metrics.jsonl"
+    assert [json.loads(line)["step"] for line in undone.read_text().splitlines()][0] == 3
 
 
 def test_engines_that_rest_while_the_learner_trains_go_on_with_what_they_had_begun(

@@ -1,10 +1,12 @@
 """The driver's side of the learner: all ranks as one, through typed calls."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from actors.deadlines import LONGEST, SAVE, STEPS
 from actors.remote import answer, answers
 from actors.types import GroupRef
 from learner.batches.types import StepPlan
@@ -78,6 +80,7 @@ class LearnerClient:
 
     def __init__(self, ranks: Sequence[Any]) -> None:
         self._ranks = tuple(ranks)  # actor handles
+        self._longest_step = 0.0  # seconds, so far
 
     @property
     def ranks(self) -> int:
@@ -122,7 +125,10 @@ class LearnerClient:
 
     async def train(self) -> list[UpdateStats]:
         """One step on what was prepared: the stats of each optimizer update, summed over ranks."""
-        stats: list[UpdateStats] = (await answers([rank.train.remote() for rank in self._ranks], LEARNER))[0]
+        started, most = time.monotonic(), max(LONGEST, STEPS * self._longest_step)
+        replies = [rank.train.remote() for rank in self._ranks]
+        stats: list[UpdateStats] = (await answers(replies, LEARNER, "a training step", most))[0]
+        self._longest_step = max(self._longest_step, time.monotonic() - started)
         return stats
 
     async def publish(self, version: int, receivers: Receivers) -> SyncStats:
@@ -140,11 +146,11 @@ class LearnerClient:
     async def save_checkpoint(self, folder: Path) -> None:
         """Starts to write the policy as a Hugging Face folder; training may go on meanwhile. It waits for an earlier
         folder, and raises what that one failed with."""
-        await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER)
+        await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER, "to save", SAVE)
 
     async def finish_checkpoint(self) -> None:
         """Waits until the last folder is whole, which its marker says; raises what it failed with."""
-        await answer(self._ranks[0].finish_checkpoint.remote(), LEARNER)  # rank 0 writes
+        await answer(self._ranks[0].finish_checkpoint.remote(), LEARNER, "to save", SAVE)  # rank 0 writes
 
     async def free_cache(self) -> None:
         """Gives memory that no tensor holds back to the GPUs, for the engines that share them."""

@@ -21,6 +21,7 @@ from cluster.running.feeder import Feeder
 from cluster.running.groups import GroupSource
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
+from cluster.running.replacements import Replacements
 from cluster.running.reporter import Reporter, Watched
 from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
 from cluster.running.state import Counters, ScoreHistory, StateOwners
@@ -56,7 +57,16 @@ class Run:
         )
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
         self.turns = Turns(actors.learner, self.publisher, config)
-        watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
+        self.replacements = Replacements(
+            actors.places,
+            actors.generators,
+            self.publisher,
+            sampling_spec(config),
+            display.say,
+            silent_seconds=config.cluster.silent_seconds,
+            colocated=self.turns.shared,
+        )
+        watched = Watched(generators=actors.generators, verifiers=lambda: actors.places.verifiers, filter=actors.filter)
         self.reporter = Reporter(config, watched, folder, display, name or folder.name)
         self.groups = GroupSource(
             config=config,
@@ -96,6 +106,9 @@ class Run:
 
     async def _go(self) -> None:
         await self._start()
+        await self.replacements.during(self._train())
+
+    async def _train(self) -> None:
         await self.publish(self.counters.step)
         self.reporter.begin()
         if self._prepared.heldout:
@@ -154,9 +167,10 @@ class Run:
 
     async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         """One step on the batch that the feeder prepared."""
-        await self.turns.of_learner()
-        stats = await self._actors.learner.train()
-        await self.turns.of_engines()
+        async with self.publisher.learner_free:
+            await self.turns.of_learner()
+            stats = await self._actors.learner.train()
+            await self.turns.of_engines()
         await self._actors.filter.trained()
         self.counters = replace(self.counters, updates=self.counters.updates + len(stats))
         return stats
@@ -196,14 +210,10 @@ class Run:
         first: what another process takes or frees meanwhile they would count as their own."""
         self._display.status("starting the generators and the learner")
         actors, config = self._actors, self._config
-        generators = tuple(actors.generators.living().values()) if actors.generators.wanted else ()
         await actors.learner.join()
-        await asyncio.gather(
-            actors.filter.begin(filter_spec(config, self._folder)),
-            *(generator.begin(sampling_spec(config)) for generator in generators),
-        )
+        await actors.filter.begin(filter_spec(config, self._folder))
         self._begun = True
-        starts = [*(generator.start() for generator in generators), *(judge.start() for judge in actors.judges)]
+        starts = [self.replacements.start(), *(judge.start() for judge in actors.judges)]
         starts += [actors.scorers[task.name].start(task) for task in scorer_tasks(config, list(actors.scorers))]
         if self.turns.shared:
             await asyncio.gather(*starts)

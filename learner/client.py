@@ -80,7 +80,7 @@ class LearnerClient:
 
     def __init__(self, ranks: Sequence[Any]) -> None:
         self._ranks = tuple(ranks)  # actor handles
-        self._longest_step = 0.0  # seconds, so far
+        self._step_seconds = 0.0  # of the step that took most, so far
 
     @property
     def ranks(self) -> int:
@@ -125,10 +125,10 @@ class LearnerClient:
 
     async def train(self) -> list[UpdateStats]:
         """One step on what was prepared: the stats of each optimizer update, summed over ranks."""
-        started, most = time.monotonic(), max(LONGEST, STEPS * self._longest_step)
+        started, most = time.monotonic(), max(LONGEST, STEPS * self._step_seconds)
         replies = [rank.train.remote() for rank in self._ranks]
         stats: list[UpdateStats] = (await answers(replies, LEARNER, "a training step", most))[0]
-        self._longest_step = max(self._longest_step, time.monotonic() - started)
+        self._step_seconds = max(self._step_seconds, time.monotonic() - started)
         return stats
 
     async def publish(self, version: int, receivers: Receivers) -> SyncStats:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from actors.engines import Sampler, Sampling, start_engine
+from actors.engines import Sampler, Sampling, Watched, start_engine
 from actors.errors import EngineDied
 from actors.grading.client import Conversation, JudgeClient
 from actors.remote import cause_of
@@ -20,8 +20,6 @@ from rewards.models.plain import plain_turns
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from actors.rollouts.engine import Engine
-
 REPLY_TOKENS = 512  # the most that a judge says
 LIKELIEST = Sampling(temperature=0.0, top_p=1.0, max_tokens=REPLY_TOKENS)
 
@@ -32,7 +30,7 @@ class JudgeModel:
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
-        self._engine: Engine | None = None
+        self._engine: Watched | None = None
 
     async def start(self) -> None:
         """Starts the engine, where none is running."""

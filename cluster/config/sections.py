@@ -61,8 +61,7 @@ class ClusterSettings(Section):
 
     address: str = ""  # of a Ray cluster; "" takes RAY_ADDRESS, and without it starts Ray on this machine
     device: Literal["auto", "cpu", "gpu"] = "auto"  # auto: GPUs where the cluster has any
-    # vLLM engines. "2..16" starts with 2 and adds more while the cluster has room for them; those go with their nodes.
-    generators: Annotated[int, Field(ge=1)] | str = 1
+    generators: int | str = 1  # vLLM engines; "2..16" starts with 2 and adds others while the cluster has room for them
     tensor_parallel: Annotated[int, Field(ge=1)] = 1  # GPUs of each engine
     learner_ranks: Annotated[int, Field(ge=1)] = 1  # ZeRO ranks, a GPU each
     # Unset: one for each two CPUs that nobody else of the run has, at most 64; without GPUs one for each eight CPUs.
@@ -70,9 +69,10 @@ class ClusterSettings(Section):
     colocate: bool = False  # generator i shares the GPU of learner rank i, and rests while that one trains
     env: dict[str, str] = Field(default={})  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}
     wait_seconds: Annotated[float, Field(ge=0)] = 0.0  # on a cluster that grows: for nodes that are not there yet
-    # Without a sign of life for so long an actor is treated as dead, killed and replaced. An engine gives one between
-    # two passes: it must be longer than the longest of them, which on the CPU may take minutes with a large model.
-    silent_seconds: Annotated[float, Field(ge=1)] = 300.0
+    # Longer than the longest pass of an engine, which on the CPU may take minutes with a large model.
+    silent_seconds: Annotated[float, Field(ge=1)] = (
+        300.0  # an actor without a sign of life is killed then, and replaced
+    )
 
     @property
     def fewest_generators(self) -> int:
@@ -84,12 +84,14 @@ class ClusterSettings(Section):
         """Generators that it may come to have."""
         return int(str(self.generators).rpartition("..")[2])
 
-    @field_validator("generators")
+    @field_validator("generators", mode="before")
     @classmethod
-    def _is_a_number_or_a_range(cls, value: int | str) -> int | str:
-        if isinstance(value, int):
+    def _is_a_number_or_a_range(cls, value: object) -> int | str:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
             return value
-        found = re.fullmatch(r"([0-9]{1,6})\.\.([0-9]{1,6})", value.replace(" ", ""))
+        found = (
+            re.fullmatch(r"([0-9]{1,6})\.\.([0-9]{1,6})", value.replace(" ", "")) if isinstance(value, str) else None
+        )
         if not found or not 1 <= int(found[1]) <= int(found[2]):
             raise ValueError(f'must be a number, at least 1, or a range such as "2..16", got {value!r}')
         return found[0]

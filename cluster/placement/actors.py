@@ -34,8 +34,8 @@ from actors.settings import ALONE_SHARE
 from actors.types import EngineSpec
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.elastic import Unit, found_room, is_placed
+from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.layout import Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
 from cluster.preparing.preflight import Prepared

@@ -1,5 +1,5 @@
-"""Looks after the actors of a run while it goes on: generators that die or hang are replaced and brought up to the current
-version, more are started while the cluster has room, and whatever else gives no sign of life is ended.
+"""Looks after the actors of a run while it goes on: generators that die or hang are replaced and brought up to the
+current version, more are started while the cluster has room, and whatever else gives no sign of life is ended.
 
 One coroutine tends each place that holds a generator:
 
@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 from actors.deadlines import ROOM
-from actors.errors import ActorDied, BrokenPart, NoAnswer
+from actors.errors import BrokenPart, NoAnswer
 from actors.pool import GeneratorPool
 from actors.remote import within
 from actors.rollouts.client import GeneratorClient
@@ -154,7 +154,9 @@ class Replacements:
                     generator = await self._started(place)
                 fruitless = 0 if generator and await self._lived(generator) else fruitless + 1
                 generator = None
-            self._say(f"{place} is given up: {fruitless} generators in a row ended there without having brought a group")
+            self._say(
+                f"{place} is given up: {fruitless} generators in a row ended there without having brought a group"
+            )
         finally:
             self._pool.give_up(place)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -138,7 +138,7 @@ class Mortal(Double):
     """A generator whose engine dies of one prompt, and with it whatever it has in hand; a new one comes at once."""
 
     born = 0
-    brought: Counter[int] = Counter()
+    brought: ClassVar[Counter[int]] = Counter()
 
     def __init__(self, pool_of_it: list[GeneratorPool]) -> None:
         super().__init__(f"a.{Mortal.born}")
@@ -165,7 +165,8 @@ class Mortal(Double):
 
 async def test_a_prompt_that_kills_every_engine_ends_after_four_deaths_and_takes_no_other_group_along() -> None:
     pools: list[GeneratorPool] = []
-    Mortal.born, Mortal.brought = 0, Counter()
+    Mortal.born = 0
+    Mortal.brought.clear()
     first: Any = Mortal(pools)
     pools.append(pool(first))
     requests = [RolloutRequest(group=number, prompt=prompt("7"), visit=0) for number in range(20)]

@@ -57,6 +57,19 @@ class Sampler(Protocol):
         ...
 
 
+class Watched(Sampler, Protocol):
+    """An engine as those see it who find out that it has died or hangs."""
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine's own process has ended."""
+        ...
+
+    async def alive(self) -> None:
+        """Returns when the engine's own process has answered."""
+        ...
+
+
 def start_engine(spec: EngineSpec) -> "Engine":
     """A running engine in this process, which loads vLLM: seconds on a GPU, longer where it captures CUDA graphs.
 

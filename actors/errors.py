@@ -10,7 +10,8 @@ WinnowError
 ├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
 ├── Unpackable         a group holds something that Arrow cannot store
 ├── RolloutFailed      one group could not be produced: it is dropped and counted
-└── BrokenVerifier     one call to a verifier did not come back: its responses have the outcome `error`
+└── BrokenVerifier     one call to a verifier failed: its responses have the outcome `error`
+    └── VerifierDied   it did not come back: the responses are asked about again
 """
 
 
@@ -65,4 +66,8 @@ class RolloutFailed(WinnowError):
 
 
 class BrokenVerifier(WinnowError):
+    """The call to a verifier failed."""
+
+
+class VerifierDied(BrokenVerifier):
     """The call to a verifier did not come back: its process died or is out of reach."""

@@ -1,12 +1,14 @@
 """The driver's side of the learner: all ranks as one, through typed calls."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import ray
 
+from actors.deadlines import LONGEST, SAVE, STEPS
 from actors.errors import ActorDied, NoAnswer
 from actors.remote import answer, answers, within
 from actors.types import GroupRef
@@ -94,6 +96,7 @@ class LearnerClient:
         """`create` makes the actors of all ranks, and gives their handles."""
         self._create = create
         self._ranks = tuple(create())
+        self._step_seconds = 0.0  # of the step that took most, so far
 
     @property
     def ranks(self) -> int:
@@ -138,7 +141,10 @@ class LearnerClient:
 
     async def train(self) -> list[UpdateStats]:
         """One step on what was prepared: the stats of each optimizer update, summed over ranks."""
-        stats: list[UpdateStats] = (await answers([rank.train.remote() for rank in self._ranks], LEARNER))[0]
+        started, most = time.monotonic(), max(LONGEST, STEPS * self._step_seconds)
+        replies = [rank.train.remote() for rank in self._ranks]
+        stats: list[UpdateStats] = (await answers(replies, LEARNER, "a training step", most))[0]
+        self._step_seconds = max(self._step_seconds, time.monotonic() - started)
         return stats
 
     async def publish(self, version: int, receivers: Receivers) -> SyncStats:
@@ -156,11 +162,12 @@ class LearnerClient:
     async def save_checkpoint(self, folder: Path) -> None:
         """Has the policy written as a Hugging Face folder, in training with all that the ranks need to go on. Returns
         when it is copied: training may go on. The folder is new, or empty; its marker is the caller's business."""
-        await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER)
+        await answers([rank.save_checkpoint.remote(folder) for rank in self._ranks], LEARNER, "to save", SAVE)
 
     async def finish_checkpoint(self) -> Written:
         """Waits until all ranks have written what they saved last; training may go on meanwhile."""
-        shares: list[Written] = await answers([rank.finish_checkpoint.remote() for rank in self._ranks], LEARNER)
+        replies = [rank.finish_checkpoint.remote() for rank in self._ranks]
+        shares: list[Written] = await answers(replies, LEARNER, "to write a checkpoint", SAVE)
         files = {path: size for share in shares for path, size in share.files.items()}
         problems = [f"rank {rank}: {share.problem}" for rank, share in enumerate(shares) if share.problem]
         return Written(files=files, problem="; ".join(problems))

@@ -1,13 +1,15 @@
 """The typed callers of verifiers, judges and scorers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import RayActorError
 
-from actors.errors import BrokenVerifier
-from actors.remote import answer
+from actors.deadlines import CALL, START
+from actors.errors import BrokenVerifier, VerifierDied
+from actors.remote import answer, pulse
 from rewards import Question, RewardResult, Task, Verdict
 
 Conversation = Sequence[Mapping[str, str]]  # messages with `role` and `content`, as chat templates take them
@@ -24,33 +26,40 @@ class VerifierClient:
         """One verdict per question, in order.
 
         Raises:
-            BrokenVerifier: the call did not come back, whatever the reason: only these questions have no verdict.
+            VerifierDied: the call did not come back, as the verifier or its node is gone.
+            BrokenVerifier: the call failed, whatever the reason: only these questions have no verdict.
         """
-        try:
-            verdicts: list[Verdict] = await self.handle.grade.remote(questions)
-        except Exception as failure:  # Ray passes on whatever a method raised
-            raise BrokenVerifier(str(failure)) from failure
-        return verdicts
+        return await _verdicts(self.handle.grade.remote(questions))
 
     async def grade_group(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once.
 
         Raises:
+            VerifierDied: as `grade`.
             BrokenVerifier: as `grade`.
         """
-        try:
-            verdicts: list[Verdict] = await self.handle.grade_group.remote(questions)
-        except Exception as failure:  # Ray passes on whatever a method raised
-            raise BrokenVerifier(str(failure)) from failure
-        return verdicts
+        return await _verdicts(self.handle.grade_group.remote(questions))
+
+    async def alive(self) -> None:
+        """Returns when the verifier's process is there, also while it grades; waits where Ray is starting it again."""
+        await answer(pulse(self.handle, blocks=True), self.name, "to be there again", START)
 
     async def busy_seconds(self) -> float:
-        """Seconds that the verifier has spent on questions so far."""
-        return await answer(self.handle.busy_seconds.remote(), self.name)
+        """Seconds that the verifier has spent on questions since its process started."""
+        return await answer(self.handle.busy_seconds.remote(), self.name, "how busy it was", CALL)
 
     async def stop(self) -> None:
         """Ends the verifier's worker processes."""
-        await answer(self.handle.stop.remote(), self.name)
+        await answer(self.handle.stop.remote(), self.name, "to stop", CALL)
+
+
+async def _verdicts(reply: Awaitable[list[Verdict]]) -> list[Verdict]:
+    try:
+        return await reply
+    except RayActorError as end:
+        raise VerifierDied(" ".join(str(end).split())) from end
+    except Exception as failure:  # Ray passes on whatever a method raised
+        raise BrokenVerifier(str(failure)) from failure
 
 
 class JudgeClient:
@@ -61,12 +70,16 @@ class JudgeClient:
         self.name, self.handle = name, handle
 
     async def start(self) -> None:
-        """Starts the engine, once."""
-        await answer(self.handle.start.remote(), self.name)
+        """Starts the engine, where none is running."""
+        await answer(self.handle.start.remote(), self.name, "to start its engine", START)
+
+    def start_again(self, seconds: float) -> None:
+        """As `start`; blocks, as `replies`, and raises what that raises."""
+        ray.get(self.handle.start.remote(), timeout=seconds)
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""
-        await answer(self.handle.stop.remote(), self.name)
+        await answer(self.handle.stop.remote(), self.name, "to stop", CALL)
 
     def replies(self, conversations: Sequence[Conversation], seconds: float) -> list[str]:
         """What the judge says to each conversation. Blocks: for threads of verifiers, which are no coroutines.
@@ -88,7 +101,7 @@ class ScorerClient:
 
     async def start(self, task: Task) -> None:
         """Reads the model of a reward; `task` is without cases."""
-        await answer(self.handle.start.remote(task), self.name)
+        await answer(self.handle.start.remote(task), self.name, "to read its model", START)
 
     def results(self, task: Task, seconds: float) -> list[RewardResult]:
         """The result of each case of a task. Blocks: for threads of verifiers, which are no coroutines.

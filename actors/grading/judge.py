@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
-from actors.engines import Sampler, Sampling, start_engine
+from actors.engines import Sampler, Sampling, Watched, start_engine
+from actors.errors import EngineDied
 from actors.grading.client import Conversation, JudgeClient
+from actors.remote import cause_of
 from actors.types import EngineSpec
-from rewards import Budget, Case, JudgeSettings, Outcome, RewardResult
+from rewards import START_OF_MODEL_SECONDS, Budget, Case, JudgeSettings, Outcome, RewardResult
 from rewards.models.endpoint import Failure
 from rewards.models.judges import verdicts
 from rewards.models.plain import plain_turns
@@ -23,26 +25,35 @@ LIKELIEST = Sampling(temperature=0.0, top_p=1.0, max_tokens=REPLY_TOKENS)
 
 
 class JudgeModel:
-    """One vLLM engine with the weights of a model folder. Order of calls: `start`, then `replies`, at last `stop`."""
+    """One vLLM engine with the weights of a model folder. Order of calls: `start`, then `replies`, at last `stop`. It
+    can be killed and started again any time, and so can its engine."""
 
     def __init__(self, spec: EngineSpec) -> None:
         self._spec = spec
-        self._engine: Sampler | None = None
+        self._engine: Watched | None = None
 
     async def start(self) -> None:
-        """Starts the engine, once."""
+        """Starts the engine, where none is running."""
+        if self._engine is not None and self._engine.dead:
+            self._engine.shutdown()
+            self._engine = None
         self._engine = self._engine or start_engine(self._spec)
 
     async def replies(self, conversations: Sequence[Conversation]) -> list[str]:
         """What the model says to each conversation, its likeliest token each time."""
         if self._engine is None:
-            raise RuntimeError("the judge has not been started (start)")
+            raise EngineDied("the judge has not been started (start), or has been killed since")
         return list(await asyncio.gather(*(_reply(self._engine, each) for each in conversations)))
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""
         if self._engine is not None:
             self._engine.shutdown()
+
+    async def alive(self) -> None:
+        """A sign of life; see `Engine.alive`."""
+        if self._engine is not None:
+            await self._engine.alive()
 
 
 async def _reply(engine: Sampler, conversation: Conversation) -> str:
@@ -89,9 +100,18 @@ def ask_judge(
     """
     judge = JudgeClient(ray.get_actor(judges[name]), judges[name])
 
+    def replies(conversations: Sequence[Conversation], seconds: float) -> list[str]:
+        try:
+            return judge.replies(conversations, seconds)
+        except RayError as failure:
+            if not (isinstance(failure, RayActorError) or isinstance(cause_of(failure), EngineDied)):
+                raise
+        judge.start_again(START_OF_MODEL_SECONDS)  # by Ray where its process was gone; waits behind others who ask that
+        return judge.replies(conversations, seconds)
+
     def answers(conversations: Sequence[Conversation], seconds: float) -> list[str | Failure]:
         try:
-            return list(judge.replies(conversations, seconds))
+            return list(replies(conversations, seconds))
         except GetTimeoutError:
             return [Failure(outcome=Outcome.TIMEOUT, why=f"{name}: no answer in time")] * len(conversations)
         except (RayError, ValueError) as failure:

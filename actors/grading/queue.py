@@ -3,11 +3,15 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from actors.errors import BrokenVerifier
+from actors.errors import BrokenPart, BrokenVerifier, VerifierDied
 from rewards import Outcome, Question, Verdict
+
+TRIES = 3  # of a question, each by a verifier that was alive when it was asked
+SECONDS_BETWEEN = 1.0  # looks at whether a verifier that failed is there again
 
 
 class Grades(Protocol):
@@ -21,6 +25,10 @@ class Grades(Protocol):
         """One verdict per sibling of one group, in order; raises BrokenVerifier."""
         ...
 
+    async def alive(self) -> None:
+        """Returns when the verifier can be asked; raises BrokenPart where it cannot."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Waiting:
@@ -29,12 +37,17 @@ class _Waiting:
     questions: list[Question]
     siblings: bool  # of one group, to be graded together; otherwise it is one question
     verdicts: asyncio.Future[list[Verdict]]
+    tries: int = 0  # so far; each ended with the verifier
 
 
 class VerifierQueue:
     """Brings questions to whichever verifier is free. A call carries all questions that gathered while every verifier
     was busy, so the number of calls follows the time that verifying takes, not the number of responses. Siblings that
     are graded together have a call of their own.
+
+    A verifier that dies, or whose node does, is asked nothing until it is there again; what it was asked goes to
+    whoever is free, each question in a call of its own. One that was lost TRIES times has no verdict: it may be what
+    kills verifiers.
 
     Made inside a running event loop; `close` ends its tasks.
     """
@@ -52,7 +65,7 @@ class VerifierQueue:
         return self._queue.qsize()
 
     async def grade(self, question: Question) -> Verdict:
-        """The verdict on one question; a verifier that dies gives the outcome `error`."""
+        """The verdict on one question; the outcome `error` where verifiers died of it again and again."""
         return (await self._graded([question], siblings=False))[0]
 
     async def grade_group(self, questions: Sequence[Question]) -> list[Verdict]:
@@ -70,28 +83,46 @@ class VerifierQueue:
         return await verdicts
 
     async def _work(self, verifier: Grades) -> None:
-        """Takes: waiting questions, at most a batch. Waits for: a question, then the verifier's reply.
-        Woken by: `grade`, `grade_group`. Runs until `close`."""
+        """Takes: waiting questions, at most a batch. Waits for: a question, then the verifier's reply; after a failure,
+        the verifier. Woken by: `grade`, `grade_group`. Runs until `close`."""
         while True:
             taken = [await self._queue.get()]
             while len(taken) < self._batch and not self._queue.empty():
                 taken.append(self._queue.get_nowait())
-            if single := [each for each in taken if not each.siblings]:
-                verdicts = await self._ask(verifier, [each.questions[0] for each in single], siblings=False)
-                for each, verdict in zip(single, verdicts, strict=True):
-                    _deliver(each, [verdict])
-            for each in taken:
-                if each.siblings:
-                    _deliver(each, await self._ask(verifier, each.questions, siblings=True))
+            together = [each for each in taken if not each.siblings and not each.tries]
+            alone = [[each] for each in taken if each.siblings or each.tries]
+            for call in [together, *alone] if together else alone:
+                if not await self._ask(verifier, call):
+                    await _until_alive(verifier)
 
-    async def _ask(self, verifier: Grades, questions: list[Question], *, siblings: bool) -> list[Verdict]:
+    async def _ask(self, verifier: Grades, call: list[_Waiting]) -> bool:
+        """Asks what one call carries; whether the verifier lived through it."""
         started = time.monotonic()
+        questions = [question for each in call for question in each.questions]
         try:
-            return await (verifier.grade_group(questions) if siblings else verifier.grade(questions))
+            verdicts = await (verifier.grade_group if call[0].siblings else verifier.grade)(questions)
         except BrokenVerifier as failure:
             self.failed_calls += 1
+            died = isinstance(failure, VerifierDied)
             why = f"the verifier failed after {time.monotonic() - started:.1f} s: {failure}"
-            return [Verdict(outcome=Outcome.ERROR, score=None, why=why)] * len(questions)
+            lost = Verdict(outcome=Outcome.ERROR, score=None, why=why)
+            for each in call:
+                if died and each.tries + 1 < TRIES:
+                    self._queue.put_nowait(replace(each, tries=each.tries + 1))
+                else:
+                    _deliver(each, [lost] * len(each.questions))
+            return not died
+        for each in call:
+            _deliver(each, verdicts[: len(each.questions)])
+            verdicts = verdicts[len(each.questions) :]
+        return True
+
+
+async def _until_alive(verifier: Grades) -> None:
+    while True:
+        await asyncio.sleep(SECONDS_BETWEEN)
+        with suppress(BrokenPart):
+            return await verifier.alive()
 
 
 def _deliver(waiting: _Waiting, verdicts: list[Verdict]) -> None:

@@ -4,8 +4,11 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
+import ray
+
 from actors.grading.judge import ask_judge
 from actors.grading.scorer import ask_scorer
+from actors.remote import PULSE
 from rewards import Grader, Question, Remote, Verdict
 
 
@@ -37,6 +40,7 @@ class Verifier:
         finally:
             self._busy_seconds += time.monotonic() - started
 
+    @ray.method(concurrency_group=PULSE)
     def busy_seconds(self) -> float:
         """Seconds spent on questions so far."""
         return self._busy_seconds

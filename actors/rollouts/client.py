@@ -7,15 +7,16 @@ import ray
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+from actors.deadlines import BESIDE_ROLLOUT, CALL, LONGEST, START
 from actors.errors import RolloutFailed, Unpackable
 from actors.filtering.ledger import UNPACKABLE
-from actors.remote import answer, cause_of, translated
+from actors.remote import answer, cause_of, translated, within
 from actors.types import GroupRef, HeldWeights, RolloutRequest, SamplingSpec, Summary
 
 
 class GeneratorClient:
-    """One generator. Every method raises ActorDied when the generator or its engine is gone, and BrokenPart when the
-    method itself failed.
+    """One generator. Every method raises ActorDied when the generator or its engine is gone, NoAnswer when it hangs,
+    and BrokenPart when the method itself failed.
 
     The learner's ranks call the weight-transfer methods of `handle` themselves; see `actors.rollouts.generator`.
     """
@@ -23,25 +24,35 @@ class GeneratorClient:
     def __init__(self, name: str, handle: ActorHandle[Any]) -> None:
         """`name` is the actor's, for messages."""
         self.name, self.handle = name, handle
+        self._rollout_seconds = LONGEST  # for a group; the run says how long it may take
+
+    async def created(self, seconds: float) -> None:
+        """Returns when Ray has found a place for the actor and its process is there, at most after these seconds."""
+        await answer(self.handle.__ray_ready__.remote(), self.name, "until the cluster has room for it", seconds)
 
     async def start(self) -> None:
         """Starts the engine, once."""
-        await answer(self.handle.start.remote(), self.name)
+        await answer(self.handle.start.remote(), self.name, "to start its engine", START)
 
     async def begin(self, run: SamplingSpec) -> None:
         """Opens a run; what is still being sampled for the last one is given up."""
-        await answer(self.handle.begin.remote(run), self.name)
+        self._rollout_seconds = run.rollout.timeout_seconds + BESIDE_ROLLOUT
+        await answer(self.handle.begin.remote(run), self.name, "to open a run", START)  # it may have to start first
+
+    async def alive(self) -> None:
+        """Returns when the actor and its engine have given a sign of life: between two passes of the engine."""
+        await answer(self.handle.alive.remote(), self.name)
 
     async def rollout(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
         """One graded group: its summary, and a reference to its packed record batch.
 
         Raises:
-            TimeoutError: it took longer than `rollout.timeout_seconds`.
+            TimeoutError: it took longer than `rollout.timeout_seconds`, and the generator says so itself.
             RolloutFailed: it cannot be packed, and another try would not change that.
         """
         reply: tuple[Awaitable[Summary], GroupRef] = self.handle.rollout.remote(request)
         try:
-            return await reply[0], reply[1]
+            return await within(self._rollout_seconds, reply[0], self.name, ""), reply[1]
         except RayError as failure:
             cause = cause_of(failure)
             if isinstance(cause, TimeoutError):
@@ -77,7 +88,7 @@ class GeneratorClient:
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""
-        await answer(self.handle.stop.remote(), self.name)
+        await answer(self.handle.stop.remote(), self.name, "to stop", CALL)
 
     def kill(self) -> None:
         """Ends its process at once, even where it hangs, and with it the processes of its engine."""

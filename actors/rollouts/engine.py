@@ -92,6 +92,12 @@ class Engine:
         """Whether the engine's own process has ended."""
         return self._llm.errored
 
+    @_asks_the_engine
+    async def alive(self) -> None:
+        """Returns when the engine's own process has answered, which it does between two of its passes: also while it is
+        paused or rests, not while it receives weights."""
+        await self._llm.get_weight_version()
+
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
         """Samples `sampling.completions` completions of one prompt; a cancelled call ends the request in the engine.
 

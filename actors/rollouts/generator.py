@@ -57,6 +57,10 @@ class Generator:
         graded = await self._session.rollout(self._sampler, request)
         return graded.summary, packed(graded.group)
 
+    async def alive(self) -> None:
+        """A sign of life; see `Engine.alive`."""
+        await self._started.alive()
+
     async def probe(self, tokens: Sequence[int]) -> list[float]:
         """Log-probabilities of a fixed text; see `Engine.log_probabilities`."""
         return await self._started.log_probabilities(tokens)

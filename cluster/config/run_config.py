@@ -155,7 +155,8 @@ class RunConfig(Section):
         on_gpu = False if cluster.device == "cpu" else None
         if problem := backend_problem(self.sync.backend, colocate=cluster.colocate, on_gpu=on_gpu):
             raise ValueError(problem)
-        if cluster.colocate and (cluster.generators != cluster.learner_ranks or cluster.tensor_parallel != 1):
+        counts = {cluster.fewest_generators, cluster.most_generators, cluster.learner_ranks}
+        if cluster.colocate and (len(counts) > 1 or cluster.tensor_parallel != 1):
             raise ValueError(
                 "cluster.colocate needs one single-GPU generator for each learner rank, got "
                 f"{cluster.generators} generators of {cluster.tensor_parallel} GPUs and {cluster.learner_ranks} ranks"

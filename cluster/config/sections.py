@@ -1,5 +1,6 @@
 """The sections of the run file that belong to the run as a whole and to its cluster."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -38,7 +39,7 @@ class RunSettings(Section):
     seconds: Annotated[float, Field(ge=0)] = 0.0  # end after the step in which so many seconds have passed; 0 is never
     checkpoint_every: Annotated[int, Field(ge=0)] = 20  # steps between checkpoints; 0 writes only the last
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2  # the newest ones; older ones are removed
-    restarts: Annotated[int, Field(ge=0)] = 3  # of a learner that dies, until there is a newer checkpoint; 0 ends the run
+    restarts: Annotated[int, Field(ge=0)] = 3  # of a learner that dies, until a newer checkpoint; 0 ends the run
     keep_best: bool = True  # besides, the most accurate by evaluation (eval.every)
 
     @field_validator("name")
@@ -63,7 +64,7 @@ class ClusterSettings(Section):
 
     address: str = ""  # of a Ray cluster; "" takes RAY_ADDRESS, and without it starts Ray on this machine
     device: Literal["auto", "cpu", "gpu"] = "auto"  # auto: GPUs where the cluster has any
-    generators: Annotated[int, Field(ge=1)] = 1  # vLLM engines
+    generators: int | str = 1  # vLLM engines; "2..16" starts with 2 and adds others while the cluster has room for them
     tensor_parallel: Annotated[int, Field(ge=1)] = 1  # GPUs of each engine
     learner_ranks: Annotated[int, Field(ge=1)] = 1  # ZeRO ranks, a GPU each
     # Unset: one for each two CPUs that nobody else of the run has, at most 64; without GPUs one for each eight CPUs.
@@ -71,6 +72,32 @@ class ClusterSettings(Section):
     colocate: bool = False  # generator i shares the GPU of learner rank i, and rests while that one trains
     env: dict[str, str] = Field(default={})  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}
     wait_seconds: Annotated[float, Field(ge=0)] = 0.0  # on a cluster that grows: for nodes that are not there yet
+    # Longer than the longest pass of an engine, which on the CPU may take minutes with a large model.
+    silent_seconds: Annotated[float, Field(ge=1)] = (
+        300.0  # an actor without a sign of life is killed then, and replaced
+    )
+
+    @property
+    def fewest_generators(self) -> int:
+        """Generators that a run starts with, and keeps."""
+        return int(str(self.generators).partition("..")[0])
+
+    @property
+    def most_generators(self) -> int:
+        """Generators that it may come to have."""
+        return int(str(self.generators).rpartition("..")[2])
+
+    @field_validator("generators", mode="before")
+    @classmethod
+    def _is_a_number_or_a_range(cls, value: object) -> int | str:
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return value
+        found = (
+            re.fullmatch(r"([0-9]{1,6})\.\.([0-9]{1,6})", value.replace(" ", "")) if isinstance(value, str) else None
+        )
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            raise ValueError(f'must be a number, at least 1, or a range such as "2..16", got {value!r}')
+        return found[0]
 
     @field_validator("env")
     @classmethod

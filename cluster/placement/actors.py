@@ -1,9 +1,10 @@
 """Starts the actors of a run in one placement group, and ends them. Names are what the Ray dashboard shows."""
 
+import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from ray.util.placement_group import (
 )
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from actors.deadlines import START
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import Filter
 from actors.grading.client import JudgeClient, ScorerClient, VerifierClient
@@ -25,12 +27,14 @@ from actors.grading.judge import JudgeModel
 from actors.grading.scorer import ScorerModel
 from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool
+from actors.remote import PULSE, pulse
 from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import ALONE_SHARE
 from actors.types import EngineSpec
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
+from cluster.placement.elastic import Unit, found_room, is_placed
 from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.layout import RANK, Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
@@ -53,11 +57,21 @@ class RunActors:
 
     learner: Learner
     generators: GeneratorPool
-    verifiers: tuple[VerifierClient, ...]
     judges: tuple[JudgeClient, ...]
     scorers: Mapping[str, ScorerClient]  # by the name of the reward
     filter: FilterClient
     backend: str  # how weights travel between learner and generators
+    places: "ActorFactory"  # where generators come and go, and what else is looked after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pulse:
+    """How it is found out that an actor hangs."""
+
+    name: str
+    ask: Callable[[], Awaitable[object]]  # a sign of life
+    end: Callable[[], None]  # its process; Ray starts another one where the run can go on with it
+    seconds: float  # without a sign of life, at least; 0 leaves it to cluster.silent_seconds
 
 
 @contextmanager
@@ -94,42 +108,103 @@ class ActorFactory:
         self._env = environment(config, self._backend, on_gpu=layout.on_gpu)
         self._places = places
         self._calls = calls_at_once(config)
-        self._handles: list[ActorHandle[Any]] = []
+        self._handles: dict[str, ActorHandle[Any]] = {}
         self._stoppable: list[ActorHandle[Any]] = []  # those with processes that Ray does not know
         self._made = Counter[str]()  # actors so far, by their place
+        self._now: dict[str, str] = {}  # place -> name of the actor that holds it, where one may take another's place
+        self._rooms: dict[str, PlacementGroup] = {}  # of elastic generators, by their place
+        self._verifiers: dict[str, list[VerifierClient]] = {}  # of elastic generators by place, and of all others: ""
+        self._judges: dict[str, str] = {}  # reward name -> name of the judge actor that this run hosts for it
+        self._scorers: dict[str, str] = {}  # reward name -> name of its scorer actor
 
     def create_all(self) -> RunActors:
         """Every actor of the layout."""
-        config, cluster = self._config, self._config.cluster
-        judges, scorers = self._create_judges(), self._create_scorers()
-        verifiers = [
-            self._create(
-                Verifier, f"verifier-{index}", dict(judges), dict(scorers), max_restarts=-1, max_task_retries=1
-            )
-            for index in range(self._layout.verifiers)
-        ]
-        engine = self._engine_spec()
-        names = [f"generator-{index}" for index in range(cluster.generators)] if config.samples else []
-        generators = [
-            GeneratorClient(name, self._create(Generator, name, engine, verifiers, max_concurrency=self._calls))
-            for name in names
-        ]
+        self._judges, self._scorers = self._create_judges(), self._create_scorers()
+        self._create_verifiers("", [f"verifier-{index}" for index in range(self._layout.verifiers)])
+        generators = [self.create_generator(place) for place in self.fixed]
         return RunActors(
             learner=LearnerClient(self._create_ranks),
             generators=GeneratorPool(generators),
-            verifiers=tuple(VerifierClient(handle, f"verifier-{i}") for i, handle in enumerate(verifiers)),
-            judges=tuple(JudgeClient(ray.get_actor(name), name) for name in judges.values()),
-            scorers={reward: ScorerClient(ray.get_actor(name), name) for reward, name in scorers.items()},
+            judges=tuple(JudgeClient(self._handles[name], name) for name in self._judges.values()),
+            scorers={reward: ScorerClient(self._handles[name], name) for reward, name in self._scorers.items()},
             filter=FilterClient(self._create_filter),
             backend=self._backend,
+            places=self,
+        )
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The places of the layout that hold a generator."""
+        count = self._config.cluster.fewest_generators if self._config.samples else 0
+        return tuple(f"generator-{index}" for index in range(count))
+
+    @property
+    def spare(self) -> int:
+        """How many elastic generators there may be beside those."""
+        return self._config.cluster.most_generators - len(self.fixed) if self.fixed else 0
+
+    @property
+    def verifiers(self) -> list[VerifierClient]:
+        """All verifiers that there are now."""
+        return [verifier for each in self._verifiers.values() for verifier in each]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the layout is placed: after the loss of a node Ray looks for another one."""
+        return is_placed(self._group)
+
+    def create_generator(self, place: str) -> GeneratorClient:
+        """A generator in a place whose last one, if there was one, has been killed; it is not started yet."""
+        name = self._next(place)
+        verifiers = [client.handle for client in self._verifiers.get(place, self._verifiers[""])]
+        engine = self._engine_spec()
+        handle = self._create(Generator, name, engine, verifiers, place=place, max_concurrency=self._calls)
+        return GeneratorClient(name, handle)
+
+    async def room(self) -> str:
+        """Waits until the cluster has room for one elastic generator and its verifiers; gives its place."""
+        group = await found_room(Unit.like(self._layout, len(self.fixed)))
+        numbers = itertools.count(len(self.fixed))
+        place = next(name for number in numbers if (name := f"generator-{number}") not in self._rooms)
+        self._rooms[place] = group
+        unit = Unit.like(self._layout, len(self.fixed))
+        self._create_verifiers(place, [f"{place}-verifier-{self._made[place]}-{i}" for i in range(unit.verifiers)])
+        return place
+
+    def leave(self, place: str) -> None:
+        """Gives the room of an elastic generator back, with all that is in it."""
+        for verifier in self._verifiers.pop(place):
+            ray.kill(verifier.handle)
+        remove_placement_group(self._rooms.pop(place))
+
+    def pulses(self) -> list[Pulse]:
+        """Of all actors but the generators, which are watched where they are replaced."""
+        ranks = [self._now[f"{RANK}{rank}"] for rank in range(self._config.cluster.learner_ranks)]
+        verifiers = [verifier.name for verifier in self.verifiers]
+        return [
+            *(self._pulse(name, blocks=True) for name in ranks),
+            self._pulse(self._now["filter"], blocks=False),
+            *(self._pulse(name, blocks=True, again=True) for name in [*verifiers, *self._scorers.values()]),
+            # a judge that Ray has started anew starts its engine when it is asked, and answers nobody meanwhile
+            *(self._pulse(name, blocks=False, again=True, seconds=START) for name in self._judges.values()),
+        ]
+
+    def _pulse(self, name: str, *, blocks: bool, again: bool = False, seconds: float = 0.0) -> Pulse:
+        """`blocks`: see `actors.remote.pulse`; `again`: whether Ray starts it again."""
+        handle = self._handles[name]
+        return Pulse(
+            name=name,
+            ask=lambda: pulse(handle, blocks=blocks),
+            end=lambda: ray.kill(handle, no_restart=not again),
+            seconds=seconds,
         )
 
     def _create_ranks(self) -> list[ActorHandle[Any]]:
         """The ranks of the learner; earlier ones have been killed."""
         threads, count = learner_threads(self._config), self._config.cluster.learner_ranks
-        places = [f"learner-rank-{rank}" for rank in range(count)]
+        places, groups = [f"{RANK}{rank}" for rank in range(count)], {**THREADS, PULSE: 1}
         return [
-            self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups=THREADS)
+            self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups=groups)
             for rank, place in enumerate(places)
         ]
 
@@ -142,7 +217,8 @@ class ActorFactory:
         once."""
         number = self._made[place]
         self._made[place] += 1
-        return f"{place}.{number}" if number else place
+        self._now[place] = f"{place}.{number}" if number else place
+        return self._now[place]
 
     def end_all(self) -> None:
         """Stops the engines and the graders, whose processes Ray does not know, then ends every actor."""
@@ -150,22 +226,34 @@ class ActorFactory:
         if stops:
             seconds = GPU_STOP_SECONDS if self._layout.on_gpu else STOP_SECONDS
             ray.wait(stops, num_returns=len(stops), timeout=seconds)
-        for handle in self._handles:
+        for handle in self._handles.values():
             ray.kill(handle)
+        for place in list(self._rooms):
+            self.leave(place)
+
+    def _create_verifiers(self, place: str, names: Sequence[str]) -> None:
+        """The verifiers of an elastic generator; those of "" serve all others."""
+        clients = []
+        for name in names:
+            hosted = dict(self._judges), dict(self._scorers)
+            handle = self._create(Verifier, name, *hosted, place=place, groups={PULSE: 1}, max_restarts=-1)
+            clients.append(VerifierClient(handle, name))
+        self._verifiers[place] = clients
 
     def _create_judges(self) -> dict[str, str]:
         """reward name -> name of the judge actor that this run hosts for it."""
         names = {}
         for reward, folder in self._config.hosted_judges.items():
             names[reward] = judge_actor(reward)
-            self._create(JudgeModel, names[reward], self._judge_spec(reward, folder), max_concurrency=self._calls)
+            spec, calls = self._judge_spec(reward, folder), self._calls
+            self._create(JudgeModel, names[reward], spec, max_concurrency=calls, max_restarts=-1)
         return names
 
     def _create_scorers(self) -> dict[str, str]:
         """reward name -> name of the scorer actor that this run hosts for it."""
         names = {reward: scorer_actor(reward) for reward in self._config.hosted_scorers(self._layout.on_gpu)}
         for name in names.values():
-            self._create(ScorerModel, name, max_restarts=-1, max_task_retries=1)
+            self._create(ScorerModel, name, groups={PULSE: 1}, max_restarts=-1, max_task_retries=1)
         return names
 
     def _judge_spec(self, reward: str, folder: str) -> EngineSpec:
@@ -204,15 +292,12 @@ class ActorFactory:
             kind: its class.
             name: in Ray.
             arguments: of its constructor.
-            place: its name in the layout, where it is another one.
+            place: name of its place in the layout, or of that of the elastic generator that it belongs to; unset: its
+                own.
             groups: threads of its concurrency groups.
             options: Ray's, such as max_concurrency.
         """
-        place = place or name
-        cpus, gpus = self._layout.share_of(place)
-        strategy = PlacementGroupSchedulingStrategy(
-            placement_group=self._group, placement_group_bundle_index=self._places[self._layout.bundle_of(place)]
-        )
+        strategy, cpus, gpus = self._spot(kind, place or name)
         remote: Any = ray.remote  # its annotations know nothing of concurrency groups
         actor = remote(concurrency_groups=groups or {})(kind).options(
             name=name,
@@ -223,10 +308,19 @@ class ActorFactory:
             **options,
         )
         handle: ActorHandle[Any] = actor.remote(*arguments)
-        self._handles.append(handle)
+        self._handles[name] = handle
         if hasattr(kind, "stop"):
             self._stoppable.append(handle)
         return handle
+
+    def _spot(self, kind: type, place: str) -> tuple[PlacementGroupSchedulingStrategy, float, float]:
+        """Where an actor goes, and its CPUs and GPUs."""
+        if room := self._rooms.get(place):
+            unit = Unit.like(self._layout, len(self.fixed))
+            cpus, gpus = unit.generator if kind is Generator else unit.verifier
+            return PlacementGroupSchedulingStrategy(room, 0), cpus, gpus
+        bundle = self._places[self._layout.bundle_of(place)]
+        return PlacementGroupSchedulingStrategy(self._group, bundle), *self._layout.share_of(place)
 
     def _own_environment(self, kind: type, gpus: float) -> dict[str, str]:
         if not gpus:
@@ -246,7 +340,7 @@ def learner_threads(config: RunConfig) -> int:
     cores that are left when each generator has one. Divided by the ranks, at least 1."""
     cores = len(os.sched_getaffinity(0))
     if config.rollout.max_staleness:
-        cores -= config.cluster.generators
+        cores -= config.cluster.fewest_generators
     return max(1, cores // config.cluster.learner_ranks)
 
 

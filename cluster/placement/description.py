@@ -3,6 +3,7 @@
 from itertools import groupby
 
 from cluster.config.run_config import RunConfig
+from cluster.placement.elastic import Unit
 from cluster.placement.layout import Bundle, Layout
 from cluster.preparing.memory import memory_lines
 from cluster.preparing.preflight import Prepared
@@ -49,7 +50,7 @@ def layout_lines(config: RunConfig, layout: Layout) -> list[str]:
     lines = [f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:"]
     if config.cluster.colocate and config.samples:
         lines.append("  generators rest while the learner ranks beside them train")
-    return lines + bundle_lines(layout)
+    return [*lines, *bundle_lines(layout), *_elastic_lines(config, layout)]
 
 
 def bundle_lines(layout: Layout) -> list[str]:
@@ -64,6 +65,20 @@ def bundle_lines(layout: Layout) -> list[str]:
         many = f", {len(bundles)} times" if len(bundles) > 1 else ""
         lines.append(f"  {span:<32} {cpus:g} CPUs, {gpus:g} GPUs{many}")
     return lines
+
+
+def _elastic_lines(config: RunConfig, layout: Layout) -> list[str]:
+    """What a run adds while it goes on."""
+    cluster = config.cluster
+    more = cluster.most_generators - cluster.fewest_generators
+    if not (more and config.samples):
+        return []
+    unit = Unit.like(layout, cluster.fewest_generators)
+    takes = ", ".join(f"{unit.resources.get(kind, 0.0):g} {kind}s" for kind in ("CPU", "GPU"))
+    verifiers = f"{unit.verifiers} verifier{'s' if unit.verifiers > 1 else ''}"
+    return [
+        f"  while the cluster has room, up to {more} generators more, each with {verifiers} on one node: {takes} each"
+    ]
 
 
 def _kinds(bundle: Bundle) -> str:

@@ -137,7 +137,7 @@ class _Planner:
         cluster, gpu, cpus = self._wanted.cluster, float(self._wanted.on_gpu), self._shares
         width = gpu * cluster.tensor_parallel
         ranks = [f"{RANK}{rank}" for rank in range(cluster.learner_ranks)]
-        engines = [f"generator-{index}" for index in range(cluster.generators)]
+        engines = [f"generator-{index}" for index in range(cluster.fewest_generators)]
         judges = [judge_actor(reward) for reward in self._wanted.judges]
         scorers = [scorer_actor(reward) for reward in self._wanted.scorers]
         pairs = len(engines) if cluster.colocate and self._wanted.on_gpu else 0

@@ -81,8 +81,8 @@ def demand(wanted: Wanted) -> list[dict[str, float]]:
     """What an autoscaler is asked to make room for: an engine, a rank or a verifier each, as nobody knows its nodes."""
     cluster = wanted.cluster
     if not wanted.on_gpu:
-        return [{"CPU": 1.0}] * (cluster.generators + cluster.learner_ranks)
-    engines = (0 if cluster.colocate else cluster.generators) + len(wanted.judges)
+        return [{"CPU": 1.0}] * (cluster.fewest_generators + cluster.learner_ranks)
+    engines = (0 if cluster.colocate else cluster.fewest_generators) + len(wanted.judges)
     return [
         *[{"GPU": 1.0, "CPU": 1.0}] * (cluster.learner_ranks + len(wanted.scorers)),
         *[{"GPU": float(cluster.tensor_parallel), "CPU": 1.0}] * engines,

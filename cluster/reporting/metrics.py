@@ -37,7 +37,8 @@ METRICS: dict[str, str] = {
     "timeout_share": "Share of responses since the last step whose grading took too long, scored or not.",
     "judge_unread": "Share of responses since the last step about which a judge said nothing that can be read.",
     "verifier_disagreement": "Share of responses that a second, cheap checker judges otherwise, since the last step.",
-    "verifiers": "Verifier processes.",
+    "generators": "Generators that are alive after the step.",
+    "verifiers": "Verifier processes that are alive after the step.",
     "restarts": "Learners that were lost and replaced by a new one, since the driver started.",
     "verifier_queue": "Most responses of a generator that waited for a free verifier at one time since the last step.",
     "responses_truncated": "Responses cut at rollout.max_new_tokens since the last step.",
@@ -118,7 +119,8 @@ class Clock:
     step: float  # seconds of the whole step
     busy_generators: float  # mean share of the step in which a generator had work
     busy_verifiers: float  # mean share of the step that a verifier worked
-    verifiers: int  # in the run
+    generators: int  # that are alive
+    verifiers: int  # that are alive
     updates: int  # optimizer updates so far
     restarts: int = 0  # of the learner by this driver
     eval_accuracy: float | None = None  # where the step was evaluated
@@ -147,6 +149,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "timeout_share": _mean([outcome in (Outcome.LATE, Outcome.TIMEOUT) for outcome in outcomes]),
         "judge_unread": _share([s.unread for s in graded], [len(s.outcomes) for s in graded]),
         "verifier_disagreement": _share([s.disagreed for s in graded], [s.checked for s in graded]),
+        "generators": clock.generators,
         "verifiers": clock.verifiers,
         "restarts": clock.restarts,
         "verifier_queue": max((summary.times.queue for summary in graded), default=0),

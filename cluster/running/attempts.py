@@ -85,5 +85,5 @@ async def _out_of_the_sync(pool: GeneratorPool, seconds: float, display: Progres
             generator.kill()
             display.say(f"a generator is lost, and the run goes on with those that are left. {end}")
 
-    living = pool.living() if pool.wanted else {}
+    living = pool.running
     await asyncio.gather(*map(leave, living))

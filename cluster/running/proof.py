@@ -92,7 +92,7 @@ class Proof:
             if self._exact or name in self._doubted:
                 raise BrokenPart(f"{name} does not compute what the learner computes after version {version}: {said}")
             self._say(f"{name} after version {version}: {said}; a second time in a row ends the run")
-        self._doubted = frozenset(doubted)
+        self._doubted = (self._doubted - gaps.keys()) | doubted.keys()
 
     def _within_bounds(self, gap: Gap) -> bool:
         """Whether a gap can be rounding; false where it is not a number."""

@@ -1,13 +1,17 @@
 """Publishing weights: pause, send, compare, forget old caches, go on, and prove that every generator now computes with
-them. No step is waited for without end, and a generator that dies or hangs in one is taken out of the run."""
+them. No step is waited for without end, and a generator that dies or hangs in one is taken out of the run.
+
+A generator that has just started takes part in the next sync, or has one of its own before that, when the learner has
+nothing else to do: it samples nothing until it holds the current version."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from actors.errors import ActorDied, NoAnswer
-from actors.pool import GeneratorPool
+from actors.pool import GeneratorPool, NoGenerator
 from actors.remote import within
 from actors.rollouts.client import GeneratorClient
 from cluster.config.run_config import RunConfig
@@ -40,13 +44,17 @@ class Publisher:
             say: tells the person something.
             bucket_bytes: instead of sync.bucket_mib, for tests.
         """
-        self._learner, self._pool, self._config, self._backend, self._say = learner, pool, config, backend, say
+        self._learner, self._pool, self._config, self._backend = learner, pool, config, backend
         self._bucket_bytes = bucket_bytes or config.sync.bucket_mib * 2**20
         self._seconds = config.sync.timeout_seconds
         self._proof = Proof(config.model.dtype == "float32", say)
+        self._live: tuple[int, tuple[int, ...]] | None = None  # the last version that was published, and its probe
+        self.learner_free = asyncio.Lock()  # held while the learner trains or sends
+        self.syncing: frozenset[str] = frozenset()  # generators, by name, that are in a sync and may not answer others
 
     async def publish(self, version: int, probe: tuple[int, ...]) -> SyncReport:
-        """Sends the learner's weights as `version`; nothing to do where nothing is sampled.
+        """Sends the learner's weights as `version` to all generators whose engine runs; nothing to do where nothing is
+        sampled. Waits for a generator where none is left and one is on its way.
 
         Args:
             version: of the weights.
@@ -58,9 +66,52 @@ class Publisher:
         """
         if not self._pool.wanted:
             return SyncReport(size=0, seconds=0.0, probe_gap=0.0, probe_gap_mean=0.0, probe_doubts=0)
-        generators = await self._pause()
+        while True:
+            await self._pool.someone()
+            async with self.learner_free:
+                with suppress(NoGenerator):
+                    report = await self._bring(version, list(self._pool.running.values()), probe)
+                    self._live = (version, probe)
+                    return report
+
+    @property
+    def has_published(self) -> bool:
+        """Whether there is a current version."""
+        return self._live is not None
+
+    async def catch_up(self) -> list[str]:
+        """Sends the version that was published last to the generators that do not have it yet, when the learner is free
+        for it; the others sample on meanwhile. Gives the names of those that are alive now.
+
+        Raises:
+            BrokenPart: as `publish`, but that a generator is lost again.
+        """
+        async with self.learner_free:
+            before, ready = self._pool.alive, list(self._pool.ready.values())
+            if self._live is not None and ready:
+                version, probe = self._live
+                with suppress(NoGenerator):
+                    await self._bring(version, ready, probe)
+        return sorted(self._pool.alive.keys() - before.keys())
+
+    async def _bring(self, version: int, generators: list[GeneratorClient], probe: tuple[int, ...]) -> SyncReport:
+        """One sync of these generators; those that come through it are alive then.
+
+        Raises:
+            NoGenerator: none of them did.
+            BrokenPart: as `publish`.
+        """
+        self.syncing = frozenset(generator.name for generator in generators)
+        try:
+            return await self._synced(version, generators, probe)
+        finally:
+            self.syncing = frozenset()
+
+    async def _synced(self, version: int, generators: list[GeneratorClient], probe: tuple[int, ...]) -> SyncReport:
+        in_flight = self._config.sync.in_flight
+        paused = await self._each(generators, lambda one: one.pause(in_flight), "to pause", self._patience)
         started = time.monotonic()
-        sent, generators = await self._send(version, generators)
+        sent, generators = await self._send(version, list(paused))
         seconds = time.monotonic() - started
         if self._config.cluster.colocate:
             await self._learner.free_cache()  # what it sent from, before engines take memory for their keys again
@@ -79,18 +130,14 @@ class Publisher:
     async def rest(self) -> None:
         """Has the generators rest while the learner trains on their GPUs, until the next version is published; one
         that has died is taken out of the pool. What they sample freezes, or is finished first, as at a sync."""
-        living = list(self._pool.living().values())
-        await self._each(living, lambda one: one.rest(self._config.sync.in_flight), "to rest", self._patience)
+        running, in_flight = list(self._pool.running.values()), self._config.sync.in_flight
+        with suppress(NoGenerator):  # the sync behind the training waits for another one, or says that none is left
+            await self._each(running, lambda one: one.rest(in_flight), "to rest", self._patience)
 
     @property
     def _patience(self) -> float:
         """Seconds for responses in flight to end, where a pause waits for them."""
         return self._config.rollout.timeout_seconds if self._config.sync.in_flight == "finish" else 0.0
-
-    async def _pause(self) -> list[GeneratorClient]:
-        """Pauses the generators and gives those that are alive; one that has died is taken out of the pool."""
-        in_flight, living = self._config.sync.in_flight, list(self._pool.living().values())
-        return list(await self._each(living, lambda one: one.pause(in_flight), "to pause", self._patience))
 
     async def _send(self, version: int, generators: list[GeneratorClient]) -> tuple[SyncStats, list[GeneratorClient]]:
         """Sends until it has come through to all that are left; gives what was sent and to whom."""
@@ -111,7 +158,7 @@ class Publisher:
             lost = {generators[one.index]: one.why for one in sent.lost}
             for generator, why in lost.items():
                 self._lose(generator, f"{generator.name}: {why}, in the sync of version {version}")
-            left = [generator for generator in self._pool.living().values() if generator in generators]
+            left = [generator for generator in generators if generator not in lost]
             generators = list(await self._each(left, lambda one: one.give_up_update(), "to give an update up"))
 
     async def _probed(self, version: int, generators: list[GeneratorClient], probe: tuple[int, ...]) -> list[Gap]:
@@ -124,6 +171,7 @@ class Publisher:
         )
         gaps = {generator.name: Gap.between(logprobs, wanted) for generator, logprobs in found.items()}
         self._proof.computation(version, gaps)
+        self._pool.join(list(gaps))
         return list(gaps.values())
 
     async def _each(
@@ -142,7 +190,8 @@ class Publisher:
             patience: seconds beside sync.timeout_seconds that it may take.
 
         Raises:
-            BrokenPart: no generator is left, or one failed and lives.
+            NoGenerator: none of them is left.
+            BrokenPart: one failed and lives.
         """
         replies: dict[GeneratorClient, Reply] = {}
 
@@ -153,11 +202,11 @@ class Publisher:
                 self._lose(generator, str(end))
 
         await asyncio.gather(*(one(generator) for generator in generators))
-        self._pool.living()
+        if not replies:
+            raise self._pool.none_left()
         return {generator: replies[generator] for generator in generators if generator in replies}
 
     def _lose(self, generator: GeneratorClient, why: str) -> None:
         """Takes a generator out of the run, and what is left of its processes."""
         self._pool.remove_dead(generator.name, why)
         generator.kill()
-        self._say(f"a generator is lost, and the run goes on with those that are left. {why}")

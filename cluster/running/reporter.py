@@ -1,7 +1,8 @@
 """Tells how a run gets on: metrics of each step to all places that show them, and sentences to the terminal and log."""
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from actors.errors import RolloutFailed
 from actors.filtering.client import FilterClient
 from actors.grading.client import VerifierClient
 from actors.pool import GeneratorPool
+from actors.remote import within
 from actors.types import Summary
 from cluster.config.run_config import RunConfig
 from cluster.reporting.hints import Hints
@@ -20,19 +22,22 @@ from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
 from cluster.running.room import when_there_is_room
 
+ASK_SECONDS = 10.0  # for verifiers to say how busy they were; one that is starting again says nothing
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
     """The parts of a run that are asked how busy they were."""
 
     generators: GeneratorPool
-    verifiers: tuple[VerifierClient, ...]
+    verifiers: Callable[[], Sequence[VerifierClient]]  # those that there are now
     filter: FilterClient
 
-    async def busy_seconds(self) -> tuple[float, float]:
-        """Seconds so far in which (generators, verifiers) had work, each summed over all of them."""
-        verifiers = [await verifier.busy_seconds() for verifier in self.verifiers]
-        return self.generators.busy_seconds(), sum(verifiers)
+    async def busy_seconds(self) -> tuple[float, list[float]]:
+        """Seconds so far in which generators had work, summed over all of them, and of each verifier that is alive."""
+        asked = [within(ASK_SECONDS, one.busy_seconds(), one.name, "") for one in self.verifiers()]
+        found = await asyncio.gather(*asked, return_exceptions=True)
+        return self.generators.busy_seconds(), [seconds for seconds in found if isinstance(seconds, float)]
 
 
 class Reporter:
@@ -56,7 +61,7 @@ class Reporter:
         self._config, self._watched, self._display, self._restarts = config, watched, display, restarts
         self._writer = MetricsWriter(folder, run, step)
         self._began = self._step_began = time.monotonic()
-        self._busy = (0.0, 0.0)  # seconds of generators and of verifiers until the last report
+        self._busy = (0.0, 0.0)  # seconds of generators and of verifiers that were alive, until the last report
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
         self._failure_shown = False
         self._lost_shown: set[str] = set()  # reasons for which groups could not be produced
@@ -135,16 +140,17 @@ class Reporter:
         self._writer.write(metrics)
 
     async def _clock(self, done: TrainedStep, updates: int, eval_accuracy: float | None) -> Clock:
-        busy, now = await self._watched.busy_seconds(), time.monotonic()
-        spent = now - self._step_began
-        verifiers = len(self._watched.verifiers)
+        (generators, verifiers), now = await self._watched.busy_seconds(), time.monotonic()
+        busy, spent = (generators, sum(verifiers)), now - self._step_began
         clock = Clock(
             wall=now - self._began,
             other=spent - (done.seconds_wait + done.seconds_train + done.seconds_sync),
             step=spent,
             busy_generators=(busy[0] - self._busy[0]) / spent / max(1, self._watched.generators.wanted),
-            busy_verifiers=(busy[1] - self._busy[1]) / spent / verifiers,
-            verifiers=verifiers,
+            # one that was started again counts from 0
+            busy_verifiers=max(0.0, busy[1] - self._busy[1]) / spent / max(1, len(verifiers)),
+            generators=len(self._watched.generators.alive),
+            verifiers=len(verifiers),
             updates=updates,
             restarts=self._restarts,
             eval_accuracy=eval_accuracy,

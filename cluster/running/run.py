@@ -26,6 +26,7 @@ from cluster.running.groups import GroupSource
 from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
+from cluster.running.replacements import Replacements
 from cluster.running.reporter import Reporter, Watched
 from cluster.running.room import when_there_is_room
 from cluster.running.signals import StopRequest, said_at
@@ -93,7 +94,16 @@ class Run:
         )
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
         self.turns = Turns(actors.learner, self.publisher, config)
-        watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
+        self.replacements = Replacements(
+            actors.places,
+            actors.generators,
+            self.publisher,
+            sampling_spec(config),
+            display.say,
+            silent_seconds=config.cluster.silent_seconds,
+            colocated=self.turns.shared,
+        )
+        watched = Watched(generators=actors.generators, verifiers=lambda: actors.places.verifiers, filter=actors.filter)
         step = step_of(checkpoint) if checkpoint else 0
         self.reporter = Reporter(config, watched, folder, display, name or folder.name, step, restarts)
         self.groups = GroupSource(
@@ -148,9 +158,13 @@ class Run:
         await self._start()
         if state is not None and self._checkpoint is not None:
             await self.state.restore(state, self._checkpoint)
+        await self.replacements.during(self._train(evaluates=state is None))
+
+    async def _train(self, *, evaluates: bool) -> None:
+        """First sync, the loop, and the last checkpoint. `evaluates`: before the first step too."""
         await self.publish(self.counters.step)
         self.reporter.begin(self.counters.seconds)
-        if self._prepared.heldout and state is None:
+        if self._prepared.heldout and evaluates:
             await self._evaluate()
         with self.stop.listening(self._say_stopping):
             try:
@@ -229,10 +243,11 @@ class Run:
 
     async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         """One step on the batch that the feeder prepared, and its books."""
-        await self.turns.of_learner()
-        self._training = True
-        stats = await self._actors.learner.train()
-        await self.turns.of_engines()
+        async with self.publisher.learner_free:
+            await self.turns.of_learner()
+            self._training = True
+            stats = await self._actors.learner.train()
+            await self.turns.of_engines()
         await self._actors.filter.trained()
         self.scores.trained()
         self._books = await self._closed_books(len(stats))
@@ -287,14 +302,10 @@ class Run:
         first: what another process takes or frees meanwhile they would count as their own."""
         self._display.status("starting the generators and the learner")
         actors, config = self._actors, self._config
-        generators = tuple(actors.generators.living().values()) if actors.generators.wanted else ()
         await actors.learner.join()
-        await asyncio.gather(
-            actors.filter.begin(filter_spec(config, self._folder), self._display.say),
-            *(generator.begin(sampling_spec(config)) for generator in generators),
-        )
+        await actors.filter.begin(filter_spec(config, self._folder), self._display.say)
         self._begun = True
-        starts = [*(generator.start() for generator in generators), *(judge.start() for judge in actors.judges)]
+        starts = [self.replacements.start(), *(judge.start() for judge in actors.judges)]
         starts += [actors.scorers[task.name].start(task) for task in scorer_tasks(config, list(actors.scorers))]
         if self.turns.shared:
             await asyncio.gather(*starts)

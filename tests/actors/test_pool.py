@@ -1,7 +1,8 @@
 """The pool of generators: who gets a group, what a failure costs, and how busy they were."""
 
 import asyncio
-from typing import Any
+from collections import Counter
+from typing import Any, ClassVar
 
 import pytest
 
@@ -43,7 +44,7 @@ async def test_a_dead_generator_is_left_out_and_its_group_goes_to_another() -> N
     dead, living = Double("a", ActorDied("a: the process of vLLM's engine has ended")), Double("b")
     both = pool(dead, living)
     assert (await both.rollout(REQUEST))[1] == "arrays by b"
-    assert list(both.living()) == ["b"]
+    assert list(both.alive) == ["b"]
     assert both.deaths == {"a": "a: the process of vLLM's engine has ended"}
     both.remove_dead("b", "b: gone too")
     with pytest.raises(BrokenPart, match=r"no generator is left\. a: the process of vLLM's engine has ended; b: gone"):
@@ -105,3 +106,74 @@ async def test_a_group_that_cannot_be_packed_is_given_up_at_once_with_its_reason
         await pool(GeneratorClient("generator-0", handle)).rollout(REQUEST)
     assert lost.value.reason == "unpackable"
     assert handle.asked == 1
+
+
+async def test_a_group_whose_generators_die_is_not_lost_as_long_as_it_cannot_be_its_fault() -> None:
+    dying = [Double(f"a.{number}", ActorDied("killed")) for number in range(3)]
+    assert (await pool(*dying, Double("b", seconds=0.01)).rollout(REQUEST))[1] == "arrays by b"
+    assert [each.asked for each in dying] == [1, 1, 1]
+
+
+async def test_groups_wait_for_a_generator_that_is_coming_and_end_when_none_is() -> None:
+    some = pool(Double("a", ActorDied("a: killed")))
+    some.tend("a")
+    waiting = asyncio.create_task(some.rollout(REQUEST))
+    await asyncio.sleep(0.01)
+    new: Any = Double("a.1")
+    some.add_ready(new)
+    await asyncio.sleep(0.01)
+    assert not waiting.done()  # it lacks the current version
+    assert some.join(["a.1", "x"]) == ["a.1"]
+    assert (await waiting)[1] == "arrays by a.1"
+    some.remove_dead("a.1", "a.1: killed")
+    waiting = asyncio.create_task(some.rollout(REQUEST))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    some.give_up("a")
+    with pytest.raises(BrokenPart, match=r"no generator is left\. a: killed; a\.1: killed"):
+        await waiting
+
+
+class Mortal(Double):
+    """A generator whose engine dies of one prompt, and with it whatever it has in hand; a new one comes at once."""
+
+    born = 0
+    brought: ClassVar[Counter[int]] = Counter()
+
+    def __init__(self, pool_of_it: list[GeneratorPool]) -> None:
+        super().__init__(f"a.{Mortal.born}")
+        Mortal.born += 1
+        self.pool, self.dead = pool_of_it, asyncio.Event()
+
+    async def rollout(self, request: RolloutRequest) -> tuple[Any, Any]:
+        dying = asyncio.create_task(self.dead.wait())
+        if request.group == 13:
+            await asyncio.sleep(0.005)
+            self.dead.set()
+            if self.name in self.pool[0].alive:
+                self.pool[0].remove_dead(self.name, f"{self.name}: killed")
+                new: Any = Mortal(self.pool)
+                self.pool[0].add_ready(new)
+                self.pool[0].join([new.name])
+        await asyncio.wait({dying}, timeout=0.02)
+        if self.dead.is_set():
+            raise ActorDied(f"{self.name}: killed")
+        dying.cancel()
+        self.brought[request.group] += 1
+        return summary([1.0], id=request.group), None
+
+
+async def test_a_prompt_that_kills_every_engine_ends_after_four_deaths_and_takes_no_other_group_along() -> None:
+    pools: list[GeneratorPool] = []
+    Mortal.born = 0
+    Mortal.brought.clear()
+    first: Any = Mortal(pools)
+    pools.append(pool(first))
+    requests = [RolloutRequest(group=number, prompt=prompt("7"), visit=0) for number in range(20)]
+    found = await asyncio.gather(*(pools[0].rollout(each) for each in requests), return_exceptions=True)
+    assert [number for number, each in enumerate(found) if isinstance(each, BaseException)] == [13]
+    assert isinstance(found[13], RolloutFailed)
+    assert found[13].reason == "generator_error"
+    assert "4 generators died of it, at last: a.3: killed" in str(found[13])
+    assert Mortal.born == 5
+    assert Mortal.brought == dict.fromkeys([*range(13), *range(14, 20)], 1)  # each is counted once

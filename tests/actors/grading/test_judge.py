@@ -1,12 +1,17 @@
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pytest
+from ray.exceptions import RayTaskError
 
+import actors.grading.judge
 from actors.engines import Completion, Sampling
-from actors.grading.judge import REPLY_TOKENS, _reply, fitting
+from actors.errors import EngineDied
+from actors.grading.judge import REPLY_TOKENS, JudgeModel, _reply, ask_judge, fitting
 from actors.types import Finish
-from rewards import Case, JudgeSettings
+from rewards import Budget, Case, JudgeSettings, Outcome
 from rewards.models.judges import messages
 from tests.doubles import Letters
 
@@ -43,3 +48,59 @@ def test_of_too_many_tokens_the_middle_is_left_out() -> None:
     assert fitting([1, 2, 3], 3) == [1, 2, 3]
     assert fitting([1, 2, 3, 4, 5], 3) == [1, 2, 5]
     assert fitting([1, 2, 3, 4, 5], 1) == [1]
+
+
+class Mortal(Echo):
+    """An engine whose process may have ended."""
+
+    dead = ended = False
+
+    async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+        if self.dead:
+            raise EngineDied("the process of vLLM's engine has ended")
+        return await super().generate(tokens, sampling, seed)
+
+    def shutdown(self) -> None:
+        self.ended = True
+
+
+def test_a_judge_whose_engine_or_process_was_killed_is_started_again_by_who_asks_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engines = [Mortal(1500) for _ in range(3)]
+    left = list(engines)
+    monkeypatch.setattr(actors.grading.judge, "start_engine", lambda spec: left.pop(0))
+    spec: Any = None
+    judges = [JudgeModel(spec)]
+
+    class Client:
+        """Of the judge that Ray has started last."""
+
+        def __init__(self, handle: Any, name: str) -> None:
+            pass
+
+        def replies(self, conversations: Any, seconds: float) -> list[str]:
+            try:
+                return asyncio.run(judges[-1].replies(conversations))
+            except EngineDied as cause:
+                raise RayTaskError("replies", "traceback", cause) from None
+
+        def start_again(self, seconds: float) -> None:
+            asyncio.run(judges[-1].start())
+
+    monkeypatch.setattr(actors.grading.judge, "JudgeClient", Client)
+    monkeypatch.setattr(actors.grading.judge.ray, "get_actor", lambda name: None)
+
+    def ask() -> Outcome:
+        case = Case(prompt="2+2?", reference="4", response="4")
+        (result,) = ask_judge({"judge": "judge-0"}, "judge", [case], JudgeSettings(), Budget(seconds=5.0))
+        return result.outcome
+
+    asyncio.run(judges[-1].start())
+    assert ask() is Outcome.CORRECT
+    engines[0].dead = True
+    assert ask() is Outcome.CORRECT
+    assert engines[0].ended
+    judges.append(JudgeModel(spec))  # Ray makes another one where the process is gone; its engine is not started
+    assert ask() is Outcome.CORRECT
+    assert not left

@@ -1,8 +1,11 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from actors.errors import BrokenVerifier
-from actors.grading.queue import VerifierQueue
+import pytest
+
+import actors.grading.queue
+from actors.errors import BrokenPart, BrokenVerifier, VerifierDied
+from actors.grading.queue import TRIES, VerifierQueue
 from rewards import Case, Outcome, Question, RewardSettings, Verdict
 
 
@@ -24,6 +27,10 @@ class Asked:
 
     def __init__(self, ask: Callable[[list[Question]], Awaitable[list[Verdict]]]) -> None:
         self.grade = self.grade_group = ask
+        self.looks = 0  # at whether it is there again
+
+    async def alive(self) -> None:
+        self.looks += 1
 
 
 async def test_questions_that_gather_while_the_verifier_is_busy_go_in_one_call() -> None:
@@ -57,7 +64,7 @@ async def test_several_verifiers_work_at_the_same_time() -> None:
     assert peak == 3
 
 
-async def test_a_verifier_that_dies_gives_no_verdict_and_its_neighbours_keep_theirs() -> None:
+async def test_a_verifier_that_fails_gives_no_verdict_and_its_neighbours_keep_theirs() -> None:
     async def ask(questions: list[Question]) -> list[Verdict]:
         if any(q.case.response == "poison" for q in questions):
             raise BrokenVerifier("killed")
@@ -68,6 +75,78 @@ async def test_a_verifier_that_dies_gives_no_verdict_and_its_neighbours_keep_the
     assert [verdict.outcome for verdict in verdicts] == [Outcome.CORRECT, Outcome.ERROR, Outcome.WRONG]
     assert verdicts[1].score is None
     assert queue.failed_calls == 1
+
+
+async def test_what_a_verifier_was_asked_when_it_died_is_asked_again_and_answered_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actors.grading.queue, "SECONDS_BETWEEN", 0.001)
+    calls: list[list[str]] = []
+
+    async def ask(questions: list[Question]) -> list[Verdict]:
+        calls.append([q.case.response for q in questions])
+        if len(calls) == 1:
+            raise VerifierDied("killed")
+        return graded(questions)
+
+    verifier = Asked(ask)
+    queue = VerifierQueue([verifier])
+    single, siblings = await asyncio.gather(
+        asyncio.gather(*(queue.grade(question(text)) for text in ("7", "1"))),
+        queue.grade_group([question(text) for text in ("2", "7")]),
+    )
+    assert [v.outcome is Outcome.CORRECT for v in [*single, *siblings]] == [True, False, False, True]
+    assert sorted(calls[1:]) == [["1"], ["2", "7"], ["7"]]  # alone, as any of them may be what killed it
+    assert verifier.looks == 1
+    queue.close()
+
+
+async def test_a_question_that_kills_verifiers_has_no_verdict_and_its_neighbours_have_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actors.grading.queue, "SECONDS_BETWEEN", 0.001)
+    poisonous = 0
+
+    async def ask(questions: list[Question]) -> list[Verdict]:
+        nonlocal poisonous
+        if any(q.case.response == "poison" for q in questions):
+            poisonous += 1
+            raise VerifierDied("killed")
+        return graded(questions)
+
+    queue = VerifierQueue([Asked(ask), Asked(ask)])
+    verdicts = await asyncio.gather(*(queue.grade(question(text)) for text in ("7", "poison", "8")))
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.CORRECT, Outcome.ERROR, Outcome.WRONG]
+    assert poisonous == TRIES
+    queue.close()
+
+
+async def test_a_verifier_that_does_not_come_back_takes_no_question_from_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(actors.grading.queue, "SECONDS_BETWEEN", 0.001)
+    dead_calls = 0
+
+    async def die(questions: list[Question]) -> list[Verdict]:
+        nonlocal dead_calls
+        dead_calls += 1
+        raise VerifierDied("its node is gone")
+
+    async def answer(questions: list[Question]) -> list[Verdict]:
+        await asyncio.sleep(0.001)
+        return graded(questions)
+
+    class Gone(Asked):
+        """Never there again."""
+
+        async def alive(self) -> None:
+            raise BrokenPart("gone")
+
+    queue = VerifierQueue([Gone(die), Asked(answer)], batch=2)
+    verdicts = await asyncio.gather(*(queue.grade(question("7")) for _ in range(40)))
+    assert all(verdict.outcome is Outcome.CORRECT for verdict in verdicts)
+    assert dead_calls == 1
+    queue.close()
 
 
 async def test_siblings_that_are_graded_together_have_a_call_of_their_own() -> None:

@@ -1,7 +1,6 @@
 """Publishing to generators that answer, hang, die or refuse; without Ray."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -73,9 +72,9 @@ class Sender:
         return [-1.0, -2.0]
 
 
-def publisher(sender: Any, *generators: Any, say: Callable[[str], None] = lambda _: None) -> Publisher:
+def publisher(sender: Any, *generators: Any, pool: GeneratorPool | None = None) -> Publisher:
     tree = {"world": {"name": "addition"}, "sync": {"timeout_seconds": SECONDS}, "model": {"dtype": "float32"}}
-    return Publisher(sender, GeneratorPool(generators), config_of(tree), "gloo", say)
+    return Publisher(sender, pool or GeneratorPool(generators), config_of(tree), "gloo", print)
 
 
 async def test_a_sync_pauses_sends_compares_and_goes_on_with_the_probe() -> None:
@@ -88,28 +87,24 @@ async def test_a_sync_pauses_sends_compares_and_goes_on_with_the_probe() -> None
 @pytest.mark.parametrize("does", ["hangs", "dies"])
 @pytest.mark.parametrize("at", ["pause", "held_weights", "resume", "give_up_update"])
 async def test_a_generator_that_hangs_or_dies_at_any_step_is_taken_out_and_killed(at: str, does: str) -> None:
-    said: list[str] = []
     good, bad, third = Double("a"), Double("b", at, does), Double("c")
-    sender = Sender("c") if at == "give_up_update" else Sender()
-    await publisher(sender, good, bad, third, say=said.append).publish(4, PROBE)
+    sender, pool = Sender("c") if at == "give_up_update" else Sender(), GeneratorPool([good, bad, third])  # type: ignore[list-item]
+    await publisher(sender, pool=pool).publish(4, PROBE)
     assert bad.killed
     assert not good.killed
     assert good.calls[-1] == "resume"
-    assert "b: " in said[-1]
+    assert "b: " in pool.deaths["b"]
     assert sender.tries[-1] == {"pause": ["a", "c"], "give_up_update": ["a"]}.get(at, ["a", "b", "c"])
 
 
 async def test_a_sync_in_which_a_receiver_was_lost_is_repeated_with_the_others() -> None:
-    said: list[str] = []
     generators = {name: Double(name) for name in "abc"}
-    sender = Sender("b", "a")
-    await publisher(sender, *generators.values(), say=said.append).publish(4, PROBE)
+    sender, pool = Sender("b", "a"), GeneratorPool(list(generators.values()))  # type: ignore[arg-type]
+    await publisher(sender, pool=pool).publish(4, PROBE)
     assert sender.tries == [["a", "b", "c"], ["a", "c"], ["c"]]
     assert [name for name, one in generators.items() if one.killed] == ["a", "b"]
     assert generators["c"].calls == ["pause", "give_up_update", "give_up_update", "held_weights", "resume"]
-    assert [line.split(". ")[1] for line in said] == [
-        f"{name}: did not answer within 9 s, in the sync of version 4" for name in "ba"
-    ]
+    assert pool.deaths == {name: f"{name}: did not answer within 9 s, in the sync of version 4" for name in "ba"}
 
 
 async def test_without_a_generator_left_the_run_ends_with_what_each_one_said() -> None:
@@ -125,3 +120,54 @@ async def test_a_generator_that_lives_and_fails_ends_the_run() -> None:
 async def test_a_learner_that_does_not_come_back_ends_the_run_with_its_reason() -> None:
     with pytest.raises(BrokenPart, match=r"learner: no answer within 0\.6 s \(to send version 4\)"):
         await publisher(Sender(hangs=True), Double("a")).publish(4, PROBE)
+
+
+async def test_a_generator_that_has_started_takes_part_in_the_next_sync_and_gets_groups_only_then() -> None:
+    old, new = Double("a"), Double("a.1")
+    pool = GeneratorPool([old])  # type: ignore[list-item]
+    bring = publisher(Sender(), pool=pool)
+    await bring.publish(4, PROBE)
+    pool.add_ready(new)  # type: ignore[arg-type]
+    assert list(pool.alive) == ["a"]
+    await bring.publish(4, PROBE)
+    assert list(pool.alive) == ["a", "a.1"]
+    assert new.calls == ["pause", "held_weights", "resume"]
+
+
+async def test_a_new_generator_catches_up_alone_when_the_learner_is_free_and_holds_the_current_version() -> None:
+    old, new = Double("a"), Double("a.1")
+    pool, sender = GeneratorPool([old]), Sender()  # type: ignore[list-item]
+    bring = publisher(sender, pool=pool)
+    assert await bring.catch_up() == []  # nothing has been published yet
+    await bring.publish(4, PROBE)
+    pool.add_ready(new)  # type: ignore[arg-type]
+    async with bring.learner_free:  # the learner trains
+        catching_up = asyncio.create_task(bring.catch_up())
+        await asyncio.sleep(0.02)
+        assert list(pool.alive) == ["a"]
+    assert await catching_up == ["a.1"]
+    assert sender.tries == [["a"], ["a.1"]]
+    assert len(old.calls) == 3  # it was not disturbed
+
+
+async def test_a_generator_that_dies_while_it_catches_up_is_lost_and_the_others_go_on() -> None:
+    old, new = Double("a"), Double("a.1", "held_weights", "dies")
+    pool = GeneratorPool([old])  # type: ignore[list-item]
+    bring = publisher(Sender(), pool=pool)
+    await bring.publish(4, PROBE)
+    pool.add_ready(new)  # type: ignore[arg-type]
+    assert await bring.catch_up() == []
+    assert list(pool.running) == ["a"]
+    assert new.killed
+
+
+async def test_a_sync_without_a_generator_waits_for_the_one_that_is_coming() -> None:
+    dies, new = Double("a", "pause", "dies"), Double("a.1")
+    pool = GeneratorPool([dies])  # type: ignore[list-item]
+    pool.tend("a")
+    publishing = asyncio.create_task(publisher(Sender(), pool=pool).publish(4, PROBE))
+    await asyncio.sleep(0.02)
+    assert not publishing.done()
+    pool.add_ready(new)  # type: ignore[arg-type]
+    await publishing
+    assert list(pool.alive) == ["a.1"]

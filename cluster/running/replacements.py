@@ -1,0 +1,300 @@
+"""Looks after the actors of a run while it goes on: generators that die or hang are replaced and brought up to the
+current version, more are started while the cluster has room, and whatever else gives no sign of life is ended.
+
+One coroutine tends each place that holds a generator:
+
+    started ──▶ ready ──(a sync)──▶ alive ──(dies, hangs)──▶ killed ──(a pause)──▶ started ...
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import nullcontext
+from typing import Any, Protocol, TypeVar
+
+from actors.deadlines import ROOM
+from actors.errors import BrokenPart, NoAnswer
+from actors.pool import GeneratorPool
+from actors.remote import within
+from actors.rollouts.client import GeneratorClient
+from actors.types import SamplingSpec
+from cluster.placement.actors import Pulse
+from cluster.reporting.logs import LOGGER
+from cluster.running.publish import Publisher
+
+Result = TypeVar("Result")
+# Seconds before a place is given a new generator, by how many of its last ones ended without having brought a group.
+# After as many as there are here the place is given up.
+PAUSES = (0.0, 5.0, 15.0, 45.0, 120.0)
+BEATS = 20  # signs of life that an actor is asked for within the time that it has for one
+LONGEST_BEAT = 10.0  # seconds between two, at most
+MOST_SAID = 300  # characters of the reason for a loss that the terminal shows
+GIVES_WAY = 60.0  # seconds that a part of the layout is without room before an elastic generator makes some
+
+
+class Places(Protocol):
+    """Where generators come and go; `cluster.placement.actors.ActorFactory` is the real one."""
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The places of the layout, which are always there."""
+        ...
+
+    @property
+    def spare(self) -> int:
+        """How many elastic generators there may be beside those."""
+        ...
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the layout is placed."""
+        ...
+
+    def create_generator(self, place: str) -> GeneratorClient:
+        """A generator in a place whose last one has been killed; it is not started yet."""
+        ...
+
+    async def room(self) -> str:
+        """Waits until the cluster has room for one elastic generator; gives its place."""
+        ...
+
+    def leave(self, place: str) -> None:
+        """Gives the room of an elastic generator back, with all that is in it."""
+        ...
+
+    def pulses(self) -> list[Pulse]:
+        """Of all other actors."""
+        ...
+
+
+class Replacements:
+    """Tends the generators of one run. Order of calls: `start`, then `during` with all that the run does after that."""
+
+    def __init__(
+        self,
+        places: Places,
+        pool: GeneratorPool,
+        publisher: Publisher,
+        spec: SamplingSpec,
+        say: Callable[[str], None],
+        *,
+        silent_seconds: float,
+        colocated: bool = False,
+        pauses: Sequence[float] = PAUSES,
+    ) -> None:
+        """
+        Args:
+            places: where generators come and go.
+            pool: the generators.
+            publisher: brings new ones up to the current version.
+            spec: what generators are told of the run.
+            say: tells the person something.
+            silent_seconds: without a sign of life, after which an actor is treated as dead.
+            colocated: whether engines share GPUs with the learner, which then rests while one starts.
+            pauses: see PAUSES.
+        """
+        self._places, self._pool, self._publisher, self._spec, self._say = places, pool, publisher, spec, say
+        self._silent, self._colocated, self._pauses = silent_seconds, colocated, pauses
+        self._beat = min(LONGEST_BEAT, silent_seconds / BEATS)
+        self._growing = asyncio.Lock()  # held by who looks for room for an elastic generator
+        self._barren = 0  # elastic generators in a row that ended without having brought a group
+
+    async def start(self) -> None:
+        """Has the generators that are there start for the run. One that fails is replaced later on, if another one does
+        not.
+
+        Raises:
+            BrokenPart: all failed.
+        """
+        generators = list(self._pool.running.values())
+        found = await asyncio.gather(*(self._begin(each) for each in generators), return_exceptions=True)
+        failures = {one: end for one, end in zip(generators, found, strict=True) if isinstance(end, BaseException)}
+        for generator, failure in failures.items():
+            if not isinstance(failure, BrokenPart) or len(failures) == len(generators):
+                raise failure
+            self._lose(generator, str(failure))
+
+    async def during(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Does the work and tends the actors meanwhile; a failure of either ends both."""
+        for place in self._places.fixed:
+            self._pool.tend(place)
+        tending, working = asyncio.create_task(self._tend_all()), asyncio.create_task(work)
+        try:
+            await asyncio.wait({tending, working}, return_when=asyncio.FIRST_COMPLETED)
+            if tending.done():
+                tending.result()
+            return await working
+        finally:
+            tending.cancel()
+            working.cancel()
+            await asyncio.gather(tending, working, return_exceptions=True)
+
+    async def _tend_all(self) -> None:
+        """Runs until it is cancelled, or until the learner or a proof fails in a sync of new generators."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for place in self._places.fixed:
+                    tasks.create_task(self._tend(place))
+                tasks.create_task(self._bring_up_to_date())
+                tasks.create_task(self._watch_others())
+                if self._places.spare:
+                    tasks.create_task(self._make_room())
+                for _ in range(self._places.spare):
+                    tasks.create_task(self._tend_elastic())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+
+    async def _tend(self, place: str) -> None:
+        """One place of the layout. Returns when it is given up."""
+        generator = next((one for name, one in self._pool.running.items() if place_of(name) == place), None)
+        fruitless = 0
+        try:
+            while fruitless < len(self._pauses):
+                if generator is None:
+                    await asyncio.sleep(self._pauses[fruitless])
+                    generator = await self._started(place)
+                fruitless = 0 if generator and await self._lived(generator) else fruitless + 1
+                generator = None
+            self._say(
+                f"{place} is given up: {fruitless} generators in a row ended there without having brought a group"
+            )
+        finally:
+            self._pool.give_up(place)
+
+    async def _tend_elastic(self) -> None:
+        """One generator more than the layout has, when there is room for it. Returns when elastic generators are given
+        up. One of them looks for room at a time, and none while a part of the layout has none."""
+        while True:
+            async with self._growing:
+                if self._barren == len(self._pauses):
+                    return
+                await asyncio.sleep(self._pauses[self._barren])
+                while not self._places.is_whole:
+                    await asyncio.sleep(self._beat)
+                place = await self._places.room()
+                try:
+                    generator = await self._started(place)
+                except BaseException:
+                    self._places.leave(place)
+                    raise
+            try:
+                self._barren = 0 if generator and await self._lived(generator) else self._barren + 1
+            finally:
+                if generator:
+                    self._pool.remove_dead(generator.name, f"{generator.name}: its room is given back")
+                self._places.leave(place)
+            if self._barren == len(self._pauses):
+                self._say(f"no more generators are added: {self._barren} in a row ended without having brought a group")
+
+    async def _make_room(self) -> None:
+        """Ends an elastic generator where a part of the layout, whose node is gone, finds no room for long."""
+        while True:
+            await asyncio.sleep(GIVES_WAY)
+            if self._places.is_whole:
+                continue
+            elastic = [one for name, one in self._pool.running.items() if place_of(name) not in self._places.fixed]
+            if elastic:
+                self._lose(elastic[-1], f"{elastic[-1].name} makes room for a part of the run that has lost its node")
+
+    async def _started(self, place: str) -> GeneratorClient | None:
+        """A new generator whose engine runs, ready for a sync; None where it did not start."""
+        generator = self._places.create_generator(place)
+        try:
+            while True:
+                try:
+                    await generator.created(ROOM)
+                    break
+                except NoAnswer:
+                    if not self._pool.running:
+                        raise
+            async with self._publisher.learner_free if self._colocated else nullcontext():
+                await self._begin(generator)
+        except BrokenPart as failure:
+            generator.kill()
+            self._pool.deaths[generator.name] = str(failure)
+            self._say_loss(generator.name)
+            return None
+        except BaseException:
+            generator.kill()
+            raise
+        self._pool.add_ready(generator)
+        self._say(f"{generator.name} has started, and samples as soon as it holds the current weights")
+        return generator
+
+    async def _begin(self, generator: GeneratorClient) -> None:
+        await generator.begin(self._spec)
+        await generator.start()
+
+    async def _lived(self, generator: GeneratorClient) -> bool:
+        """Waits until a generator is dead, or hangs, and ends what is left of it; whether it has brought a group."""
+        name = generator.name
+        while name in self._pool.running:
+            try:
+                await self._sign_of_life(name, generator.alive(), self._silent, lambda: name in self._publisher.syncing)
+                await self._pool.change(self._beat)
+            except BrokenPart as end:
+                self._lose(generator, str(end))
+        generator.kill()
+        self._say_loss(name)
+        return self._pool.finished[name] > 0
+
+    async def _sign_of_life(
+        self, name: str, sign: Awaitable[object], seconds: float, excused: Callable[[], bool] = lambda: False
+    ) -> None:
+        """
+        Raises:
+            NoAnswer: there was none.
+        """
+        try:
+            await within(seconds, sign, name, "a sign of life", excused)
+        except NoAnswer:
+            raise NoAnswer(f"{name} hangs: no sign of life within {seconds:g} s (cluster.silent_seconds)") from None
+
+    async def _bring_up_to_date(self) -> None:
+        """Takes: generators that are ready. Waits for: the learner to be free. Woken by: a generator that started."""
+        while True:
+            if self._pool.ready and self._publisher.has_published:
+                for name in await self._publisher.catch_up():
+                    LOGGER.debug("%s holds the current version", name)
+            await self._pool.change(self._beat)
+
+    async def _watch_others(self) -> None:
+        """Asks all other actors for signs of life. Whoever calls an actor that is ended hears of it."""
+        asked: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                for pulse in self._places.pulses():
+                    if pulse.name not in asked or asked[pulse.name].done():
+                        asked[pulse.name] = asyncio.create_task(self._watch(pulse))
+                await asyncio.sleep(self._beat)
+        finally:
+            for task in asked.values():
+                task.cancel()
+
+    async def _watch(self, pulse: Pulse) -> None:
+        try:
+            await self._sign_of_life(pulse.name, pulse.ask(), max(pulse.seconds, self._silent))
+        except NoAnswer as end:
+            self._say(f"{end}: it is killed")
+            pulse.end()
+        except Exception:  # it has died
+            LOGGER.debug("%s gives no sign of life", pulse.name, exc_info=True)
+
+    def _lose(self, generator: GeneratorClient, why: str) -> None:
+        self._pool.remove_dead(generator.name, why)
+        generator.kill()
+
+    def _say_loss(self, name: str) -> None:
+        """One line; the rest of it, such as the last lines that an engine printed, goes to the log."""
+        why = self._pool.deaths[name]
+        LOGGER.debug("%s is lost: %s", name, why)
+        first = why.partition("\n")[0].removesuffix(" The last lines that it printed:").rstrip(".")[:MOST_SAID]
+        now = "A new one is started in its place"
+        if place_of(name) not in self._places.fixed:
+            now = "Another one is started when the cluster has room for it"
+        waiting = "" if self._pool.running else "; no other is left, and groups wait"
+        self._say(f"a generator is lost. {first}. {now}{waiting}")
+
+
+def place_of(name: str) -> str:
+    """The place of a generator, whose name has a number behind that where it is not the first one there."""
+    return name.partition(".")[0]

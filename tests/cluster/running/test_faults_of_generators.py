@@ -1,0 +1,178 @@
+"""One run with the real parts: generators and a verifier die and hang in every way, and a node comes and goes."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from actors.filtering.ledger import check_conservation
+from actors.rollouts.client import GeneratorClient
+from cluster.placement.actors import RunActors, running_actors
+from cluster.placement.nodes import nodes_there
+from cluster.placement.session import layout_for, settled
+from cluster.preparing.folders import make_run_folder, write_config
+from cluster.preparing.preflight import prepare
+from cluster.preparing.world import write_world
+from cluster.running.run import Run
+from tests.runs import demo, metrics_of, responses_of
+
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.usefixtures("own_ray"),
+    # Ray's Cluster leaves a socket open until it is collected as garbage.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
+SETTINGS = (
+    "cluster.generators=1..2",
+    "cluster.silent_seconds=20",
+    "rollout.max_staleness=1",
+    "run.steps=1000000",  # it ends when all has been done to it
+    "warmup.updates=40",
+)
+LAYOUT = 1.0  # CPUs that the layout takes: one node has them, another one has room for an elastic generator
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    there = Cluster(initialize_head=True, head_node_args={"num_cpus": LAYOUT, "include_dashboard": False})
+    ray.init(address=there.address, log_to_driver=False)
+    yield there
+    ray.shutdown()
+    there.shutdown()
+
+
+class Said:
+    """What a person would have read."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.steps = 0
+
+    def say(self, text: str) -> None:
+        print(text)
+        self.lines.append(text)
+
+    def status(self, text: str) -> None:
+        """Not looked at."""
+
+    def step(self, metrics: Any) -> None:
+        self.steps = metrics["step"]
+
+
+class Faults:
+    """A run, and what is done to it."""
+
+    def __init__(self, run: Run, actors: RunActors, said: Said) -> None:
+        self.run, self.said, self.actors, self.pool = run, said, actors, actors.generators
+
+    async def until(self, what: Callable[[], bool]) -> None:
+        async with asyncio.timeout(400):
+            while not what():
+                await asyncio.sleep(0.02)
+
+    async def end_engine_before_the_first_sync(self) -> None:
+        """Of a run whose engines have just started."""
+        self.signal(signal.SIGKILL, (await self.processes(self.pool.alive["generator-0"]))[1])
+
+    async def all(self, nodes: Cluster) -> None:
+        """Every fault in turn. After each the run makes two steps more with a generator that is there then."""
+        await self.goes_on("generator-0.1")
+        await self.strikes("generator-0.1", signal.SIGKILL, engine=True)
+        await self.goes_on("generator-0.2")
+        await self.strikes("generator-0.2", signal.SIGKILL, engine=False)
+        await self.goes_on("generator-0.3")
+        await self.strikes("generator-0.3", signal.SIGSTOP, engine=True)
+        process = self.actors.places.verifiers[0].handle.__ray_call__.remote(lambda _: os.getpid())
+        self.signal(signal.SIGKILL, await asyncio.to_thread(ray.get, process))
+        node = await asyncio.to_thread(lambda: nodes.add_node(num_cpus=LAYOUT))
+        await self.goes_on("generator-0.4")
+        await self.goes_on("generator-1")
+        await self.strikes("generator-0.4", signal.SIGKILL, engine=True, when=lambda: bool(self.run.publisher.syncing))
+        await asyncio.to_thread(lambda: nodes.remove_node(node))
+        await self.until(lambda: "generator-1" not in self.pool.running)
+        await self.goes_on("generator-0.5")
+
+    async def goes_on(self, name: str) -> None:
+        """Until a generator has brought a group, and two steps more are done."""
+        await self.until(lambda: self.pool.finished[name] > 0)
+        steps = self.said.steps
+        await self.until(lambda: self.said.steps > steps + 1)
+
+    async def strikes(
+        self, name: str, number: signal.Signals, *, engine: bool, when: Callable[[], bool] = lambda: True
+    ) -> None:
+        """A signal to a generator, or to its engine, while it has groups in hand."""
+        process = (await self.processes(self.pool.alive[name]))[engine]
+        await self.until(lambda: self.pool._groups[name] > 0 and when())
+        self.signal(number, process)
+        await self.until(lambda: name not in self.pool.running)
+
+    def signal(self, number: signal.Signals, process: int) -> None:
+        os.kill(process, number)
+
+    async def processes(self, generator: GeneratorClient) -> tuple[int, int]:
+        """(that of the actor, that of its engine)."""
+        look = generator.handle.__ray_call__.remote(
+            lambda _: (os.getpid(), [one.pid for one in multiprocessing.active_children()])
+        )
+        actor, (engine,) = await asyncio.to_thread(ray.get, look)
+        return actor, engine
+
+
+def test_the_only_generator_dies_and_hangs_in_every_way_and_no_group_is_lost(tmp_path: Path, cluster: Cluster) -> None:
+    config = demo(tmp_path, *SETTINGS)
+    folder = make_run_folder(config.run.name, Path(config.run.folder))
+    prepared, said = prepare(write_world(config, folder)), Said()
+    write_config(config, folder)
+    layout = layout_for(prepared.config, nodes_there())
+    prepared = settled(prepared, layout)
+    with running_actors(prepared, layout) as actors:
+        run = Run(prepared, actors, folder, said)
+        faults = Faults(run, actors, said)
+        start = run._start
+
+        async def start_and_die() -> None:
+            await start()
+            await faults.end_engine_before_the_first_sync()
+
+        run._start = start_and_die  # type: ignore[method-assign]
+        asyncio.run(beside(run.go(), faults.all(cluster)))
+    lines, rows = metrics_of(folder), responses_of(folder)
+    for line in lines:
+        check_conservation(line)
+        assert line["probe_gap"] < 1e-3
+        assert line["staleness_max"] <= 1
+        assert line["generators"] in (0, 1, 2)
+    assert max(line["generators"] for line in lines) == 2
+    assert lines[-1]["groups_failed"] == lines[-1]["groups_dropped"] == 0
+    assert sum(line["responses_error"] + line["responses_timeout"] for line in lines) == 0
+    siblings = Counter(row["group"] for row in rows)
+    assert set(siblings.values()) == {config.rollout.group_size}  # a group that was sampled again counts once
+    trained = {row["group"] for row in rows if row["rejected"] == ""}
+    assert len(trained) >= lines[-1]["groups_trained"]
+    assert all(min(row["versions"][-1:]) >= 0 for row in rows)
+    lost = [line for line in said.lines if line.startswith("a generator is lost. ")]
+    assert any("generator-0.3 hangs: no sign of life within 20 s" in line for line in lost)
+    assert any("Another one is started when the cluster has room for it" in line for line in lost)
+    assert all(len(line) < 600 and "\n" not in line for line in lost)
+
+
+async def beside(run: Coroutine[Any, Any, None], faults: Coroutine[Any, Any, None]) -> None:
+    """A run until all faults are done; whoever fails first is heard."""
+    going, doing = asyncio.create_task(run), asyncio.create_task(faults)
+    await asyncio.wait({going, doing}, return_when=asyncio.FIRST_COMPLETED)
+    if going.done():
+        going.result()
+    going.cancel()
+    await asyncio.wait({going})
+    doing.result()

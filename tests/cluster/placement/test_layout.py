@@ -1,7 +1,7 @@
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from cluster.config.errors import ConfigError
@@ -39,8 +39,8 @@ def fits(layout: Layout, there: Nodes) -> bool:
 
 
 def test_a_laptop_with_two_cores_hosts_the_demo_and_two_learner_ranks() -> None:
-    for settings in (ClusterSettings(), ClusterSettings(learner_ranks=2)):
-        layout = plan_layout(Wanted(cluster=settings, on_gpu=False), LAPTOP)
+    for cluster in (ClusterSettings(), ClusterSettings(learner_ranks=2)):
+        layout = plan_layout(Wanted(cluster=cluster, on_gpu=False), LAPTOP)
         assert layout.verifiers == 1
         assert layout.cpus <= 2.0
 
@@ -129,6 +129,7 @@ def test_a_small_machine_with_a_gpu_shares_its_cores_among_actors() -> None:
     assert layout.gpus == 1.0
 
 
+@settings(deadline=None)
 @given(
     ranks=some.integers(1, 300),
     engines=some.integers(1, 200),

@@ -163,7 +163,7 @@ class Run:
                 raise
             await when_there_is_room(self.save_now, self._display.say)
         if not ended:
-            raise Stopped(how_to_go_on(self._folder), terminated=self.stop.signal is signal.SIGTERM)
+            raise Stopped(how_to_go_on(self._folder), self.stop.signal or signal.SIGINT)
 
     async def save_now(self) -> bool:
         """Writes a checkpoint of the last step that was trained, where there is none yet, and waits until it is

@@ -190,7 +190,7 @@ class Run:
     async def _close(self) -> None:
         self.reporter.close()
         if self._begun:
-            await self._actors.filter.close(self.counters.step + 1)
+            await self.room.wait_for(partial(self._actors.filter.close, self.counters.step + 1))
 
     async def _close_after_failure(self) -> None:
         """Closes what can be closed: nothing that goes wrong here hides why the run ended."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import ray
 import requests
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.util.state import get_log
 from ray.util.state.exception import RayStateApiException
 
@@ -85,24 +85,30 @@ class Place:
                     yield from (line for line in chunk.splitlines() if line.strip())
 
 
-def death(failure: RayError, part: str) -> str:
-    """An actor whose process is gone: which, where, why, and its last lines.
+def told(failure: RayError, part: str, *, lines: bool = True) -> str:
+    """What there is to say of a call that failed.
 
     Args:
         failure: Ray's.
         part: how the caller calls the actor, where Ray does not name it.
+        lines: whether the last lines of an actor that died are wanted, which takes up to seconds.
     """
+    return _death(failure, part, lines=lines) if isinstance(failure, RayActorError) else _failed(failure, part)
+
+
+def _death(failure: RayError, part: str, *, lines: bool) -> str:
+    """An actor whose process is gone: which, where, why, and its last lines."""
     said = str(failure)
     fields = dict(_FIELD.findall(said))
     place = Place(name=fields.get("name", part), pid=fields.get("pid", ""), ip=fields.get("ip", ""))
     if "creation task" in said:
         return f"{place} did not start: {_last_exception(said)}"
-    lines = place.log()
-    sentence = f"{place} has died: {_cause(said, lines, place)}"
-    return f"{sentence}. The last lines that it printed:\n{lines}" if lines else sentence
+    log = place.log() if lines else ""
+    sentence = f"{place} has died: {_cause(said, log, place)}"
+    return f"{sentence}. The last lines that it printed:\n{log}" if log else sentence
 
 
-def failed(failure: RayError, part: str) -> str:
+def _failed(failure: RayError, part: str) -> str:
     """An actor whose method raised: which, what, and where in its code."""
     said = _COLOUR.sub("", str(failure))
     where = re.search(r"\(pid=(\d+), ip=([^,)]+)", said)
@@ -119,7 +125,7 @@ def _last_exception(said: str) -> str:
     return "\n".join(lines[indented[-1] + 1 :] if indented else lines).strip() or said
 
 
-def _cause(said: str, lines: str, place: Place) -> str:
+def _cause(said: str, log: str, place: Place) -> str:
     """Why an actor's process ended, from Ray's message and from what it printed last."""
     if "running low on memory" in said or "OUT_OF_MEMORY" in said:
         used = re.search(r"was ([\d.]+ ?GB / [\d.]+ ?GB)", said)
@@ -131,7 +137,7 @@ def _cause(said: str, lines: str, place: Place) -> str:
         return "it was killed by ray.kill, as winnow does with an actor that hangs"
     if code := re.search(r"exit code (-?\d+)", said):
         return f"its process ended with exit code {_named(int(code[1]))}"
-    if crashed := _SIGNAL.search(lines):
+    if crashed := _SIGNAL.search(log):
         return f"its process crashed with {crashed[1]}"
     if place.here and oom_kills() > OOM_KILLS:
         return f"the kernel of its node killed it, or another process since, for want of memory. {LESS_MEMORY}"

@@ -30,10 +30,10 @@ class Starved(WinnowError):
 class Stopped(WinnowError):
     """A person or a batch system asked the run to end: it has, with a checkpoint, which the message names."""
 
-    def __init__(self, message: str, *, terminated: bool) -> None:
-        """`terminated` says whether SIGTERM asked, and not Ctrl-C."""
+    def __init__(self, message: str, number: int) -> None:
+        """`number` is that of the signal that asked."""
         super().__init__(message)
-        self.terminated = terminated
+        self.number = number
 
 
 class BrokenPart(WinnowError):

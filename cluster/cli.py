@@ -2,8 +2,10 @@
 
 import argparse
 import importlib.metadata
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,14 +14,15 @@ from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
 
-EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 1, 3, 130, 143
+EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
+EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 SETTING = "section.key=value"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted,
-    143 ended by SIGTERM."""
+    143 and 129 ended by SIGTERM and SIGHUP."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
@@ -382,7 +385,7 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
     except Starved as starved:
         return _fail(EXIT_STARVED, _with_notes(f"stopped, with a checkpoint: {starved}", starved))
     except Stopped as stopped:
-        return _fail(EXIT_TERMINATED if stopped.terminated else EXIT_INTERRUPTED, f"stopped as asked: {stopped}")
+        return _fail(EXIT_OF_SIGNAL + stopped.number, f"stopped as asked: {stopped}")
     except BrokenPart as failure:
         return _fail(EXIT_BROKEN, _with_notes(f"failed: {failure}", failure))
     except OSError as failure:
@@ -391,9 +394,9 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
         what = f"failed: {failure.strerror}" + (f": {failure.filename}" if failure.filename else "")
         return _fail(EXIT_BROKEN, _with_notes(what, failure))
     except Terminated as ended:
-        return _fail(EXIT_TERMINATED, _with_notes(f"ended by SIGTERM; {kept}", ended))
+        return _fail(EXIT_OF_SIGNAL + ended.signal, _with_notes(f"ended by {ended.signal.name}; {kept}", ended))
     except KeyboardInterrupt as ended:
-        return _fail(EXIT_INTERRUPTED, _with_notes(f"interrupted; {kept}", ended))
+        return _fail(EXIT_OF_SIGNAL + signal.SIGINT, _with_notes(f"interrupted; {kept}", ended))
 
 
 def _with_notes(sentence: str, end: BaseException) -> str:
@@ -402,7 +405,8 @@ def _with_notes(sentence: str, end: BaseException) -> str:
 
 def _fail(status: int, sentence: str) -> int:
     LOGGER.debug("ended with status %d", status, exc_info=sys.exc_info()[0] is not None)
-    say(f"winnow: {sentence}", file=sys.stderr)
+    with suppress(OSError):  # of a terminal that is gone
+        say(f"winnow: {sentence}", file=sys.stderr)
     return status
 
 

@@ -20,18 +20,19 @@ from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
-from cluster.running.room import when_there_is_room
+from cluster.running.room import Room
 
 ASK_SECONDS = 10.0  # for verifiers to say how busy they were; one that is starting again says nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """The parts of a run that are asked how busy they were."""
+    """The parts of a run that are asked how they are."""
 
     generators: GeneratorPool
     verifiers: Callable[[], Sequence[VerifierClient]]  # those that there are now
     filter: FilterClient
+    room: Room  # on the disk
 
     async def busy_seconds(self) -> tuple[float, list[float]]:
         """Seconds so far in which generators had work, summed over all of them, and of each verifier that is alive."""
@@ -98,7 +99,7 @@ class Reporter:
                 f"step {done.step} trained on tokens {metrics['staleness_max']} versions old, more than "
                 f"rollout.max_staleness = {self._config.rollout.max_staleness}: this is a mistake in winnow"
             )
-        await when_there_is_room(partial(self._write, metrics), self._display.say)
+        await self._watched.room.wait_for(partial(self._write, metrics))
         self._display.step(metrics)
         for hint in self._hints.after(metrics):
             self._display.say(hint)

@@ -13,7 +13,7 @@ from cluster.running.signals import StopRequest, Terminated, said_at, sigterm_in
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         assert signal.getsignal(number) is handler or number == signal.SIGINT
@@ -55,7 +55,7 @@ async def asked_by(number: signal.Signals, times: int) -> tuple[StopRequest, lis
     return request, said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_asks_a_run_that_trains_to_stop_also_where_a_parent_passes_it_on(
     number: signal.Signals, times: int
@@ -65,12 +65,12 @@ def test_a_signal_asks_a_run_that_trains_to_stop_also_where_a_parent_passes_it_o
     assert (request.signal, request.hurried, said) == (number, False, [number])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_second_signal_ends_the_run_at_once(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "ONE_SECOND", 0.0)
     with pytest.raises(KeyboardInterrupt) as ended, sigterm_interrupts():
         asyncio.run(asked_by(number, 2))
-    assert ended.type is (Terminated if number == signal.SIGTERM else KeyboardInterrupt)
+    assert ended.type is (KeyboardInterrupt if number == signal.SIGINT else Terminated)
 
 
 def test_a_process_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:

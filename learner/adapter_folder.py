@@ -51,9 +51,7 @@ def save_adapter(engine: Engine, folder: Path, writer: Writer, *, base: Path, dt
         writer.add(partial(write_adapter, engine.module.lm, state, folder, base))
 
 
-def write_adapter(
-    lm: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path, base: Path
-) -> Iterable[Path]:
+def write_adapter(lm: torch.nn.Module, state: Mapping[str, torch.Tensor], folder: Path, base: Path) -> Iterable[Path]:
     """Writes an adapter folder; gives its files.
 
     Args:

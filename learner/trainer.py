@@ -23,6 +23,7 @@ from learner.writing import Writer
 
 POLICY = "policy"  # its folder among those of the models beside it
 
+
 def update_policy(
     engine: Engine,
     batches: Sequence[TrainBatch],

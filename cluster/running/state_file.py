@@ -25,7 +25,9 @@ from learner.types import STATE, LearnerState
 
 FORMAT = 1  # of all of these files; to be raised by whoever changes what they hold
 RUN, GROUPS, SCORES, CHOOSER = "run.json", "groups.arrow", "scores.arrow", "chooser.arrow"
-_CHOOSER = pa.schema([("prompt", pa.string()), ("correct", pa.float64()), ("wrong", pa.float64()), ("version", "int64")])
+_CHOOSER = pa.schema(
+    [("prompt", pa.string()), ("correct", pa.float64()), ("wrong", pa.float64()), ("version", "int64")]
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,9 +120,7 @@ def read_state(checkpoint: Path) -> RunState:
         scores=np.concatenate(scores),
         prompts=PromptSourceState(position=found.position, again=found.again, chooser=chooser),
         stored=found.stored,
-        filter=FilterState(
-            ledger=found.ledger, waiting=waiting, interrupted=found.interrupted, graded=found.graded
-        ),
+        filter=FilterState(ledger=found.ledger, waiting=waiting, interrupted=found.interrupted, graded=found.graded),
         learner=found.learner,
     )
 

@@ -2,6 +2,7 @@
 
 WinnowError
 ├── DataError          the data cannot be read or trained on; a ValueError too
+├── Stopped            someone asked the run to end: it has, with a checkpoint
 ├── Starved            groups were rejected or lost for too long: the run ends with a checkpoint
 ├── BrokenPart         a part of the run failed: the run ends with its name and what it said
 │   ├── ActorDied      its process is gone; a run goes on without a generator as long as one is left
@@ -23,6 +24,15 @@ class DataError(WinnowError, ValueError):
 
 class Starved(WinnowError):
     """`filter.patience` groups in a row were rejected or lost: there is nothing to learn from."""
+
+
+class Stopped(WinnowError):
+    """A person or a batch system asked the run to end: it has, with a checkpoint, which the message names."""
+
+    def __init__(self, message: str, number: int) -> None:
+        """`number` is that of the signal that asked."""
+        super().__init__(message)
+        self.number = number
 
 
 class BrokenPart(WinnowError):

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from ray.exceptions import RayActorError, RayError
 
+from actors.deaths import death, failed
 from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, Starved
 
 Reply = TypeVar("Reply")
@@ -61,8 +62,8 @@ def translated(failure: RayError, part: str) -> BrokenPart:
     if isinstance(cause, EngineDied):
         return ActorDied(f"{part}: {cause}")
     if isinstance(failure, RayActorError):
-        return ActorDied(f"{part}: {' '.join(str(failure).split())}")
-    return BrokenPart(f"{part} failed: {failure}")
+        return ActorDied(death(failure, part))
+    return BrokenPart(failed(failure, part))
 
 
 def cause_of(failure: RayError) -> BaseException:

@@ -2,8 +2,10 @@
 
 import argparse
 import importlib.metadata
+import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -12,14 +14,15 @@ from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
 
-EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED, EXIT_INTERRUPTED, EXIT_TERMINATED = 2, 1, 3, 130, 143
+EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
+EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 SETTING = "section.key=value"
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted,
-    143 ended by SIGTERM."""
+    143 and 129 ended by SIGTERM and SIGHUP."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
@@ -79,7 +82,7 @@ def _add_running(commands: Commands) -> None:
         commands,
         "train",
         _train,
-        kept="metrics, trajectories and checkpoints so far are kept",
+        kept="metrics and trajectories so far are kept",
         help="train a model",
         description="Trains a model as a run file says.",
     )
@@ -370,7 +373,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace, kept: str) -> int:
     """The exit status of a command; what ends it early becomes a sentence on stderr."""
-    from actors.errors import BrokenPart, Starved
+    from actors.errors import BrokenPart, Starved, Stopped
     from cluster.config.errors import ConfigError
     from cluster.running.signals import Terminated, sigterm_interrupts
 
@@ -380,22 +383,30 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
     except ConfigError as mistake:
         return _fail(EXIT_MISTAKE, str(mistake))
     except Starved as starved:
-        return _fail(EXIT_STARVED, f"stopped, with a checkpoint: {starved}")
+        return _fail(EXIT_STARVED, _with_notes(f"stopped, with a checkpoint: {starved}", starved))
+    except Stopped as stopped:
+        return _fail(EXIT_OF_SIGNAL + stopped.number, f"stopped as asked: {stopped}")
     except BrokenPart as failure:
-        return _fail(EXIT_BROKEN, f"failed: {failure}")
+        return _fail(EXIT_BROKEN, _with_notes(f"failed: {failure}", failure))
     except OSError as failure:
         if not failure.strerror:
             raise
-        return _fail(EXIT_BROKEN, f"failed: {failure.strerror}" + (f": {failure.filename}" if failure.filename else ""))
-    except Terminated:
-        return _fail(EXIT_TERMINATED, f"ended by SIGTERM; {kept}")
-    except KeyboardInterrupt:
-        return _fail(EXIT_INTERRUPTED, f"interrupted; {kept}")
+        what = f"failed: {failure.strerror}" + (f": {failure.filename}" if failure.filename else "")
+        return _fail(EXIT_BROKEN, _with_notes(what, failure))
+    except Terminated as ended:
+        return _fail(EXIT_OF_SIGNAL + ended.signal, _with_notes(f"ended by {ended.signal.name}; {kept}", ended))
+    except KeyboardInterrupt as ended:
+        return _fail(EXIT_OF_SIGNAL + signal.SIGINT, _with_notes(f"interrupted; {kept}", ended))
+
+
+def _with_notes(sentence: str, end: BaseException) -> str:
+    return "\n".join([sentence, *(note[:1].upper() + note[1:] for note in getattr(end, "__notes__", ()))])
 
 
 def _fail(status: int, sentence: str) -> int:
     LOGGER.debug("ended with status %d", status, exc_info=sys.exc_info()[0] is not None)
-    say(f"winnow: {sentence}", file=sys.stderr)
+    with suppress(OSError):  # of a terminal that is gone
+        say(f"winnow: {sentence}", file=sys.stderr)
     return status
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import ray
 
+from actors.errors import Starved
 from cluster.config.reading import load_config
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout
@@ -63,6 +64,8 @@ class Runs:
                 prepared = settled(prepared, warm.layout)
                 actors = warm.for_run(prepared)
                 asyncio.run(run_to_end(prepared, actors, folder, display))
+            except Starved:
+                raise  # a run that has come to its end
             except Exception:
                 self.end()  # whatever was left half done must not meet the next test
                 raise

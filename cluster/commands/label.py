@@ -20,6 +20,8 @@ from cluster.commands.grade import check_rewards, line_of, name_left_out, writer
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig
+from cluster.placement.orphans import no_orphans
+from cluster.placement.session import our_signals
 from cluster.preparing.graders import Graders
 from cluster.preparing.models import check_policy, load_tokenizer
 from rewards import Case, Outcome, Question
@@ -96,11 +98,13 @@ def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int
         check_rewards([row.question for row in rows], graders)
         with writer(path, out) as file:
             environment = CPU_ENVIRONMENT if on_cpu else {}
-            ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
-            try:
-                asyncio.run(_label(rows, config, file, graders, completions=completions, on_cpu=on_cpu))
-            finally:
-                ray.shutdown()
+            with no_orphans():
+                with our_signals():
+                    ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
+                try:
+                    asyncio.run(_label(rows, config, file, graders, completions=completions, on_cpu=on_cpu))
+                finally:
+                    ray.shutdown()
     name_left_out(bad, len(bad) + len(rows), "labelled")
     return Labelled(rows=len(rows), left_out=len(bad))
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -19,17 +19,19 @@ from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
 from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
 from cluster.placement.nodes import demand, gpu_memory, wait_for_nodes
+from cluster.placement.orphans import named, no_orphans, orphans
 from cluster.placement.reachable import check_reachable, unreachable
 from cluster.placement.token import check_token
 from cluster.preparing.memory import checked_memory
 from cluster.preparing.preflight import Prepared
+from cluster.reporting.logs import LOGGER
 
-LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor has died
+LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor has died; at orphans that may still end
 
 
 @contextmanager
 def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
-    """Joins the cluster, or starts Ray on this machine and ends it afterwards.
+    """Joins the cluster, or starts Ray on this machine and ends it afterwards, whatever ends this process.
 
     Gives the layout, which fits, and the address of Ray's dashboard.
 
@@ -38,13 +40,27 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         BrokenPart: the cluster has ended meanwhile.
     """
     address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
     if address:
         check_reachable(address)
     else:
         layout = layout_for(config, this_machine())
+    _name_orphans()
+    with nullcontext() if address else no_orphans(), _connected(address) as dashboard:
+        if address:
+            bundles = demand(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
+            layout = wait_for_nodes(partial(layout_for, config), bundles, config.cluster.wait_seconds)
+        else:
+            check_token()
+        yield layout, dashboard
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[str]:
+    """Connects this process with the cluster at an address, or with one of its own where that is ""; gives the address
+    of Ray's dashboard."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
     try:
         with our_signals():
             context = ray.init(
@@ -57,18 +73,22 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
         where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"
         raise ConfigError(f"cannot join or start {where}: {failure}") from failure
     try:
-        if address:
-            bundles = demand(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
-            layout = wait_for_nodes(partial(layout_for, config), bundles, config.cluster.wait_seconds)
-        else:
-            check_token()
-        yield layout, context.dashboard_url or ""
+        yield context.dashboard_url or ""
     except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
         if address not in ("", "auto") and (problem := _has_ended(address, patient=isinstance(end, ActorDied))):
             raise BrokenPart(f"the Ray cluster at {address!r} has ended ({problem}); what is on disk is kept") from end
         raise
     finally:
         ray.shutdown()
+
+
+def _name_orphans() -> None:
+    """Warns of processes that an earlier run on this machine left, when they have had time to end."""
+    for _ in range(LOOKS):
+        if not (found := orphans()):
+            return
+        time.sleep(SECONDS_BETWEEN)
+    LOGGER.warning("%s", named(found))
 
 
 def settled(prepared: Prepared, layout: Layout) -> Prepared:

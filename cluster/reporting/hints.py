@@ -47,7 +47,8 @@ class AllWrong:
     """Counts groups that are all wrong, until one is not."""
 
     def __init__(self) -> None:
-        self._groups = 0  # in a row
+        self._groups = self._responses = 0  # in a row
+        self._cut = self._empty = 0  # of these responses: at the length limit; nothing but their end
         self._kinds: Counter[str] = Counter()  # reasons without what varies -> in how many of these groups
         self._examples: dict[str, str] = {}  # the first reason of each kind
 
@@ -56,11 +57,14 @@ class AllWrong:
         if not summary.scores:
             return ""  # nothing is known of it
         if max(summary.scores) > 0:
-            self._groups = 0
+            self._groups = self._responses = self._cut = self._empty = 0
             self._kinds.clear()
             self._examples.clear()
             return ""
         self._groups += 1
+        self._responses += len(summary.lengths)
+        self._cut += summary.truncated
+        self._empty += sum(length <= 1 for length in summary.lengths)
         kind = _VARIES.sub("…", summary.why_wrong)
         self._kinds[kind] += 1
         self._examples.setdefault(kind, summary.why_wrong)
@@ -74,9 +78,20 @@ class AllWrong:
         reason = self._examples[kind] or "no reason given"
         return (
             f"no response was correct in the last {self._groups} groups. The most frequent reason, in {count} of them: "
-            f"{reason} -- read some responses in the trajectories: if they are right, the reward (reward.name) or the "
-            "template (data.template) is at fault; if they are wrong, easier prompts or a warm-up would help"
+            f"{reason} -- {self._form()}read some responses in the trajectories: if they are right, the reward "
+            "(reward.name) or the template (data.template) is at fault; if they are wrong, easier prompts or a warm-up "
+            "would help"
         )
+
+    def _form(self) -> str:
+        """What is to be said of most responses before anybody reads them; "" where there is nothing."""
+        if 2 * self._cut > self._responses:
+            limit = "rollout.max_new_tokens, which may be too small, or they do not end (data.template)"
+            return f"{self._cut} of {self._responses} responses were cut at {limit}; "
+        if 2 * self._empty > self._responses:
+            what = "end at once: does the prompt end as the model expects (data.template, rollout.min_tokens)?"
+            return f"{self._empty} of {self._responses} responses {what} "
+        return ""
 
 
 def far_step(before: float, after: float, learner: LearnerSettings) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.reporting.terminal import plain
@@ -30,11 +30,23 @@ def log_to_terminal(verbose: bool) -> None:
     LOGGER.setLevel(logging.DEBUG)
 
 
+class LogFile(logging.FileHandler):
+    """A log that loses lines where the disk is full, and is no reason to end a run."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: the line is lost."""
+
+    def close(self) -> None:
+        """Closes the file."""
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def log_file(folder: Path) -> Iterator[None]:
     """While it lasts, what winnow says and what other packages warn of goes to `winnow.log` in a run's folder, with the
     time and, where the run fails, the traceback."""
-    handler = logging.FileHandler(folder / LOG_FILE, encoding="utf-8")
+    handler = LogFile(folder / LOG_FILE, encoding="utf-8")
     handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     LOGGER.setLevel(logging.DEBUG)

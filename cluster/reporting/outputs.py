@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from cluster.reporting.logs import SHOWN
+from actors.disk import append
+from cluster.reporting.logs import LOGGER, SHOWN
 from cluster.reporting.metrics import METRICS
 from cluster.reporting.terminal import console, plain
 
@@ -26,30 +28,44 @@ class MetricsWriter:
 
     def __init__(self, folder: Path, run: str, step: int = 0) -> None:
         """`step` is the one that the run goes on from: what is in the folder of later ones counts no more."""
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8")
-        self._events = EventFileWriter(str(folder / "tensorboard"))
-        if step:  # TensorBoard hides then what earlier event files have of these steps
-            self._events.add_event(
-                Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START))
-            )
+        self._folder, self._step = folder, step
+        self._events: EventFileWriter | None = None  # made with the first step, and anew where it could not write
         self._gauges = {name: Gauge(name, description=text, tag_keys=("run",)) for name, text in METRICS.items()}
         self._run = run
 
     def write(self, metrics: Mapping[str, Any]) -> None:
-        """One step."""
-        self._file.write(json.dumps(metrics) + "\n")
-        self._file.flush()
+        """One step.
+
+        Raises:
+            OSError: its line cannot be written. Nothing of the step has been then, and it may be tried again.
+        """
+        append(self._folder / "metrics.jsonl", json.dumps(metrics))
         numbers = {name: float(metrics[name]) for name in METRICS if metrics[name] is not None}
         for name, value in numbers.items():
             self._gauges[name].set(value, tags={"run": self._run})
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
-        self._events.add_event(Event(wall_time=time.time(), step=metrics["step"], summary=Summary(value=values)))
-        self._events.flush()
+        try:
+            self._events = self._events or self._opened()
+            self._events.add_event(Event(wall_time=time.time(), step=metrics["step"], summary=Summary(value=values)))
+            self._events.flush()
+        except OSError as failure:
+            LOGGER.warning("TensorBoard lacks step %s, which metrics.jsonl has: %s", metrics["step"], failure)
+            self._events = None
+
+    def _opened(self) -> EventFileWriter:
+        events, step = EventFileWriter(str(self._folder / "tensorboard")), self._step
+        if step:  # TensorBoard hides then what earlier event files have of these steps
+            events.add_event(
+                Event(wall_time=time.time(), step=step + 1, session_log=SessionLog(status=SessionLog.START))
+            )
+        self._step = 0
+        return events
 
     def close(self) -> None:
         """Ends all files."""
-        self._file.close()
-        self._events.close()
+        if self._events is not None:
+            with suppress(OSError):
+                self._events.close()
 
 
 _COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {  # heading -> how a step shows it, the most telling first
@@ -105,7 +121,8 @@ class Display:
     def say(self, text: str) -> None:
         """A line that stays."""
         SHOWN.info("%s", text)
-        self._console.print(plain(text), soft_wrap=True)
+        with suppress(OSError):  # the file or terminal behind stdout is full or gone: no reason to end a run
+            self._console.print(plain(text), soft_wrap=True)
 
     def status(self, text: str) -> None:
         """What is going on until the next step: under the table on a terminal, a line elsewhere."""

@@ -2,13 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from actors.disk import append
 from actors.errors import RolloutFailed
 from actors.pool import GeneratorPool
 from actors.types import Prompt, Purpose, RolloutRequest
+from cluster.reporting.logs import LOGGER
+from cluster.running.room import when_there_is_room
 from rewards import Outcome
 
 
@@ -20,6 +23,7 @@ class Evaluator:
     prompts: Sequence[Prompt]
     samples: int  # responses to each
     file: Path  # a line for each evaluation
+    say: Callable[[str], None] = LOGGER.warning  # is told where the disk is full
 
     async def run(self, step: int, tokens: int, wall_seconds: float) -> float:
         """Accuracy over all judged responses under the live weights; a line of the file.
@@ -48,8 +52,7 @@ class Evaluator:
             "correct": correct,
             "accuracy": accuracy,
         }
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        await when_there_is_room(lambda: asyncio.to_thread(append, self.file, json.dumps(line)), self.say)
         return accuracy
 
     async def _outcomes(self, request: RolloutRequest) -> tuple[Outcome, ...]:

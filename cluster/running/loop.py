@@ -1,7 +1,8 @@
 """The main loop, the only one: synchronous on-policy training is `max_staleness = 0`, not another loop.
 
     dispatch:  slot -> prompt -> rollout -> filter          runs for ever, one task per group
-    train:     batch <- filter, update, publish, report     finite: the clock of the run
+    train:     batch <- filter, update, publish, report     finite: the clock of the run; whoever asks it to stop ends
+                                                            it between two steps
 
           admit (a free slot)                      take (P accepted groups)
     ┌──────────────▼─────────────┐          ┌──────────────▼─────────────┐
@@ -17,7 +18,7 @@ The loop knows plain async callables, neither Ray nor vLLM.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from actors.errors import RolloutFailed
@@ -25,7 +26,6 @@ from actors.types import Prompt, RolloutRequest, Summary
 from cluster.reporting.steps import Batch, Stats, StepDone, Sync
 
 Arrays = TypeVar("Arrays")  # of a group: handed from the rollout to the filter unopened
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +42,33 @@ class Stages(Generic[Arrays, Batch, Stats, Sync]):
     train: Callable[[Batch], Awaitable[Stats]]  # one step
     publish: Callable[[int], Awaitable[Sync]]  # brings a version to the generators
     report: Callable[[StepDone[Batch, Stats, Sync]], Awaitable[bool]]  # after each step; False ends the run early
+    stop: asyncio.Event = field(default_factory=asyncio.Event)  # set by whoever wants the run to end after this step
 
 
-async def run_loop(stages: Stages[Arrays, Batch, Stats, Sync], steps: int, first: int = 1) -> None:
-    """Trains until step number `steps` is done, or until a report says that it is enough.
+async def run_loop(stages: Stages[Arrays, Batch, Stats, Sync], steps: int, first: int = 1) -> bool:
+    """Trains until step number `steps` is done, until a report says that it is enough, or until it is asked to stop:
+    at once while it waits for a batch, else when the step under way has been reported.
 
     Args:
         stages: what the loop drives.
         steps: number of the last step.
         first: number of the first step.
 
+    Returns:
+        whether it came to its end, and was not stopped before.
+
     Raises:
         whatever a stage raises, and Starved when the filter's patience is spent; dispatching has ended by then.
     """
     dispatching = asyncio.create_task(dispatch(stages))
     taking = asyncio.create_task(stages.take())
+    stopping = asyncio.create_task(stages.stop.wait())
     try:
         for step in range(first, steps + 1):
             started = time.monotonic()
-            batch = await _unless_broken(taking, dispatching)
+            if await _stopped_before(taking, dispatching, stopping):
+                return False
+            batch = await taking
             taken, taken_at = time.monotonic(), time.time()
             trained = await stages.train(batch)
             updated = time.monotonic()
@@ -79,10 +87,12 @@ async def run_loop(stages: Stages[Arrays, Batch, Stats, Sync], steps: int, first
             )
             if not await stages.report(done):
                 break
+        return True
     finally:
-        dispatching.cancel()
-        taking.cancel()
-        await asyncio.gather(dispatching, taking, return_exceptions=True)
+        left = (dispatching, taking, stopping)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
 
 async def dispatch(stages: Stages[Arrays, Batch, Stats, Sync]) -> None:
@@ -108,11 +118,13 @@ async def _one_group(stages: Stages[Arrays, Batch, Stats, Sync], request: Rollou
         await stages.offer(summary, arrays)
 
 
-async def _unless_broken(wanted: asyncio.Task[Result], producer: asyncio.Task[None]) -> Result:
-    """The result of `wanted`, or at once the failure of the producer that it depends on."""
-    await asyncio.wait({wanted, producer}, return_when=asyncio.FIRST_COMPLETED)
+async def _stopped_before(wanted: asyncio.Task[Any], producer: asyncio.Task[None], stopping: asyncio.Task[Any]) -> bool:
+    """Waits until `wanted` is done; whether the run is to stop instead. Raises at once the failure of the producer that
+    `wanted` depends on."""
+    await asyncio.wait({wanted, producer, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if stopping.done():
+        return True
     if wanted.done():
-        return await wanted
-    wanted.cancel()
+        return False
     await producer
     raise RuntimeError("dispatching ended by itself")

@@ -1,9 +1,11 @@
 """Tells how a run gets on: metrics of each step to all places that show them, and sentences to the terminal and log."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from actors.errors import RolloutFailed
 from actors.filtering.client import FilterClient
@@ -16,6 +18,7 @@ from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
+from cluster.running.room import when_there_is_room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +93,7 @@ class Reporter:
                 f"step {done.step} trained on tokens {metrics['staleness_max']} versions old, more than "
                 f"rollout.max_staleness = {self._config.rollout.max_staleness}: this is a mistake in winnow"
             )
-        self._writer.write(metrics)
+        await when_there_is_room(partial(self._write, metrics), self._display.say)
         self._display.step(metrics)
         for hint in self._hints.after(metrics):
             self._display.say(hint)
@@ -127,6 +130,9 @@ class Reporter:
     def close(self) -> None:
         """Ends all files."""
         self._writer.close()
+
+    async def _write(self, metrics: Mapping[str, Any]) -> None:
+        self._writer.write(metrics)
 
     async def _clock(self, done: TrainedStep, updates: int, eval_accuracy: float | None) -> Clock:
         busy, now = await self._watched.busy_seconds(), time.monotonic()

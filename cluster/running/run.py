@@ -1,12 +1,14 @@
 """One run on actors that are there: its parts, wired together."""
 
 import asyncio
+import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from actors.data.chooser import Chooser
 from actors.data.source import PromptSource
-from actors.errors import BrokenPart, Starved
+from actors.errors import BrokenPart, Starved, Stopped
 from actors.filtering.filter import AcceptedBatch
 from actors.types import GroupRef, Summary
 from cluster.placement.actors import RunActors
@@ -16,7 +18,8 @@ from cluster.reporting.metrics import FilterReport
 from cluster.reporting.outputs import Progress
 from cluster.reporting.steps import SyncReport, TrainedStep
 from cluster.running.calendar import Calendar
-from cluster.running.checkpoints import Checkpoints, step_of
+from cluster.running.checkpoints import Checkpoints, complete_checkpoints, step_of
+from cluster.running.ending import how_to_go_on
 from cluster.running.evaluate import Evaluator
 from cluster.running.feeder import Feeder
 from cluster.running.groups import GroupSource
@@ -24,6 +27,8 @@ from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
 from cluster.running.reporter import Reporter, Watched
+from cluster.running.room import when_there_is_room
+from cluster.running.signals import StopRequest, said_at
 from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
 from cluster.running.state import Counters, RunState, ScoreHistory, StateOwners
 from cluster.running.state_file import read_state
@@ -32,6 +37,7 @@ from cluster.running.warmup import warm_up
 from learner.types import MARKER, UpdateStats
 
 CLOSE_SECONDS = 60.0  # for a run that has failed to write what it still holds
+HURRIED_SECONDS = 5.0  # for one that was asked a second time to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +108,7 @@ class Run:
             prompts=prepared.heldout,
             samples=config.eval.samples,
             file=folder / "evals.jsonl",
+            say=display.say,
         )
         self.state = StateOwners(
             progress=self,
@@ -112,6 +119,7 @@ class Run:
             filter=actors.filter,
             learner=actors.learner,
         )
+        self.stop = StopRequest()
         self.checkpoints = Checkpoints(actors.learner, folder, config.run, display.say)
         self._calendar = Calendar(config=config)
         self._begun = False  # whether the filter knows of the run
@@ -120,9 +128,10 @@ class Run:
 
     async def go(self) -> None:
         """Start-up, warm-up, first sync and the loop, or all but the warm-up from a checkpoint on; a checkpoint at its
-        end, and when the filter starves. However it ends, every graded group is on disk then.
+        end, when the filter starves, and where it is asked to stop. However it ends, every graded group is on disk.
 
         Raises:
+            Stopped: it was asked to stop while it trained.
             CheckpointLost: the last checkpoint could not be written.
         """
         try:
@@ -143,16 +152,19 @@ class Run:
         self.reporter.begin(self.counters.seconds)
         if self._prepared.heldout and state is None:
             await self._evaluate()
-        try:
-            await run_loop(self.stages(), self._config.run.steps, first=self.counters.step + 1)
-        except Starved:
-            self.reporter.show_failure(self._actors.filter.graded())
-            self.reporter.say_what_is_wrong()
-            await self.save_now()
-            if self._prepared.heldout:
-                await self._evaluate()
-            raise
-        await self.checkpoints.finish()
+        with self.stop.listening(self._say_stopping):
+            try:
+                ended = await run_loop(self.stages(), self._config.run.steps, first=self.counters.step + 1)
+            except Starved:
+                self.reporter.show_failure(self._actors.filter.graded())
+                self.reporter.say_what_is_wrong()
+                await when_there_is_room(self.save_now, self._display.say)
+                if self._prepared.heldout:
+                    await self.stop.unless_asked(self._evaluate())
+                raise
+            await when_there_is_room(self.save_now, self._display.say)
+        if not ended:
+            raise Stopped(how_to_go_on(self._folder), self.stop.signal or signal.SIGINT)
 
     async def save_now(self) -> bool:
         """Writes a checkpoint of the last step that was trained, where there is none yet, and waits until it is
@@ -166,7 +178,8 @@ class Run:
         """
         if self._training:
             return False
-        if not self.checkpoints.holds(self.counters.step):
+        step = self.counters.step
+        if not self.checkpoints.holds(step) and step not in complete_checkpoints(self._folder):
             await self.checkpoints.save(await self.state.save())
         self.checkpoints.complete(self.reporter.seconds)
         await self.checkpoints.finish()
@@ -179,13 +192,14 @@ class Run:
 
     async def _close_after_failure(self) -> None:
         """Closes what can be closed: nothing that goes wrong here hides why the run ended."""
+        seconds = HURRIED_SECONDS if self.stop.hurried else CLOSE_SECONDS
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(seconds):
                 await self._close()
         except (BrokenPart, OSError, TimeoutError) as failure:
             self._display.say(f"what was not on disk by then is lost: the filter cannot write it: {failure}")
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(seconds):
                 self.checkpoints.complete(self.reporter.seconds)
                 await self.checkpoints.settle()
         except (BrokenPart, TimeoutError) as failure:
@@ -205,6 +219,7 @@ class Run:
             train=self.train,
             publish=self.publish,
             report=self.finish_step,
+            stop=self.stop.asked,
         )
 
     async def offer(self, summary: Summary, group: GroupRef) -> None:
@@ -226,7 +241,7 @@ class Run:
 
     async def _closed_books(self, updates: int) -> Books:
         step, before = self.counters.step + 1, self.counters
-        ledger = await self._actors.filter.report(step)
+        ledger = await when_there_is_room(partial(self._actors.filter.report, step), self._display.say)
         graded = sorted(self._actors.filter.graded(), key=lambda summary: summary.id)
         tokens = before.tokens + sum(sum(each.lengths) + each.extra_tokens for each in graded)
         seconds = self.reporter.seconds
@@ -259,7 +274,8 @@ class Run:
         self.reporter.show_failure(books.report.graded)
         if books.state is not None:
             await self.checkpoints.save(books.state)
-        accuracy = await self._evaluate() if self._calendar.evaluates(done.step, books.last) else None
+        due = self._calendar.evaluates(done.step, books.last)
+        accuracy = await self.stop.unless_asked(self._evaluate()) if due else None
         await self.reporter.step(done, books.report, self.counters.updates, accuracy)
         self.checkpoints.complete(self.reporter.seconds)
         if books.last:
@@ -306,3 +322,6 @@ class Run:
         step = self.counters.step
         self._display.status(f"evaluating after step {step}")
         return await self.evaluator.run(step, self.counters.tokens, self.reporter.seconds)
+
+    def _say_stopping(self, number: signal.Signals) -> None:
+        self._display.say(said_at(number, how_to_go_on(self._folder)))

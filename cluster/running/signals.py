@@ -1,41 +1,149 @@
-"""SIGTERM, as batch systems send it before they kill: a run ends as it does at Ctrl-C."""
+"""SIGINT, as Ctrl-C sends it, SIGTERM, as batch systems and Ray send it before they kill, and SIGHUP, when a terminal
+goes.
 
+While a run trains, the first of them has it end at its next safe point, with a checkpoint; the second ends it at once.
+At any other time each of them ends the process at once, and what it has open is closed.
+"""
+
+import asyncio
+import os
+import queue
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any, TypeAlias, TypeVar
+
+Result = TypeVar("Result")
+Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+ONE_SECOND = 1.0  # in which a second signal is the first one again, passed on by a parent that got it too
+JOB, JOB_WAIT, JOB_SECONDS = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_JOB_STOP_WAIT_TIME_S", "3"  # Ray's names and default
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
+    """The process was asked to end by SIGTERM or SIGHUP."""
+
+    def __init__(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """`number` is the signal that asked."""
+        super().__init__()
+        self.signal = number
 
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """While it lasts, SIGTERM interrupts as Ctrl-C does.
+    """While it lasts, SIGTERM interrupts as Ctrl-C does, and so does SIGHUP where it is not ignored (nohup).
 
     Raises:
-        Terminated: instead of the KeyboardInterrupt that SIGTERM brought about.
+        Terminated: instead of the KeyboardInterrupt that one of them brought about, with its notes.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not _in_main_thread():
         yield
         return
-    asked = threading.Event()
+    asked: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
-        asked.set()
+        asked.put(signal.Signals(number))
         if callable(signal.getsignal(signal.SIGINT)):
             signal.raise_signal(signal.SIGINT)  # asyncio cancels what runs, which then closes its files
         else:
-            raise Terminated  # of a process that ignores Ctrl-C, such as one in a shell's background
+            raise Terminated(signal.Signals(number))  # of a process that ignores Ctrl-C, as in a shell's background
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = _handlers(signal.SIGTERM, signal.SIGHUP)
+    _set(dict.fromkeys(before, interrupt))
     try:
         yield
-    except KeyboardInterrupt:
-        if asked.is_set():
-            raise Terminated from None
-        raise
+    except KeyboardInterrupt as interrupted:
+        if asked.empty():
+            raise
+        terminated = Terminated(asked.get())
+        for note in getattr(interrupted, "__notes__", ()):
+            terminated.add_note(note)
+        raise terminated from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        _set(before)
+
+
+class StopRequest:
+    """Whether a run has been asked to end at its next safe point, and by which signal."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.signal: signal.Signals | None = None  # the one that asked
+        self.hurried = False  # whether a second one has come
+        self._first = 0.0  # when it came, on the clock of `time.monotonic`
+
+    @contextmanager
+    def listening(self, told: Callable[[signal.Signals], None]) -> Iterator[None]:
+        """While it lasts, the first of these signals sets `asked`; another one, later than ONE_SECOND, does what it
+        did before. Call it in the event loop that waits for `asked`.
+
+        Args:
+            told: is told of the first signal, in the event loop.
+        """
+        if not _in_main_thread():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        before = _handlers(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            now = time.monotonic()
+            if self.signal is None:
+                self.signal, self._first = signal.Signals(number), now
+                loop.call_soon_threadsafe(self.asked.set)
+                loop.call_soon_threadsafe(told, self.signal)
+            elif now - self._first > ONE_SECOND:
+                self.hurried = True
+                _set(before)
+                signal.raise_signal(number)
+
+        _set(dict.fromkeys(before, stop))
+        try:
+            yield
+        finally:
+            _set(before)
+
+    async def unless_asked(self, work: Coroutine[Any, Any, Result]) -> Result | None:
+        """The result of `work`; None where the run is asked to end before it is done, and `work` is cancelled then."""
+        doing, asked = asyncio.create_task(work), asyncio.create_task(self.asked.wait())
+        try:
+            await asyncio.wait({doing, asked}, return_when=asyncio.FIRST_COMPLETED)
+            return await doing if doing.done() else None
+        finally:
+            for task in (doing, asked):
+                task.cancel()
+            await asyncio.gather(doing, asked, return_exceptions=True)
+
+
+def said_at(number: signal.Signals, in_hand: str) -> str:
+    """What a run says when it is asked to end.
+
+    Args:
+        number: the signal that asked.
+        in_hand: what there is to go on from already, a sentence with a small first letter.
+    """
+    seconds = os.environ.get(JOB_WAIT, JOB_SECONDS) if JOB in os.environ and number == signal.SIGTERM else ""
+    hurry = (
+        f". Ray kills a stopped job {seconds} s after it asked ({JOB_WAIT}; where a step and a checkpoint take longer, "
+        f"""submit with --runtime-env-json '{{"env_vars": {{"{JOB_WAIT}": "600"}}}}')"""
+        if seconds
+        else ". Once more ends it at once"
+    )
+    asked = f"asked to stop ({number.name}): the step under way is finished and a checkpoint written"
+    return f"{asked}{hurry}. Until then {in_hand}"
+
+
+def _handlers(*numbers: signal.Signals) -> dict[signal.Signals, Handler]:
+    """What this process does at these signals, but for those that it ignores and goes on to ignore."""
+    return {number: found for number in numbers if (found := signal.getsignal(number)) is not signal.SIG_IGN}
+
+
+def _set(handlers: Mapping[signal.Signals, Handler]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

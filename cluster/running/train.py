@@ -17,6 +17,7 @@ from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import Display
 from cluster.running.attempts import run_to_end
 from cluster.running.checkpoints import step_of
+from cluster.running.ending import telling_how_to_go_on
 from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.resume import find_continuation
 from cluster.running.rewinding import rewind
@@ -29,11 +30,15 @@ def train(config: RunConfig) -> Path:
     Raises:
         ConfigError: the run cannot start.
         Starved: the filter's patience was spent; a checkpoint was written.
+        Stopped: it was asked to stop while it trained; a checkpoint was written.
         BrokenPart: a part of the run failed.
+        OSError: a file cannot be written.
+
+    Of all of them, and of a KeyboardInterrupt, the message or a note says what there is to go on from.
     """
     folder = make_run_folder(config.run.name, Path(config.run.folder))
     try:
-        with held(folder), log_file(folder), Display(config.run.steps) as display:
+        with held(folder), log_file(folder), telling_how_to_go_on(folder), Display(config.run.steps) as display:
             _train_in(folder, config, display)
     except ConfigError:
         shutil.rmtree(folder)  # nothing has run: only what a built-in world wrote is in it
@@ -51,11 +56,11 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Path:
 
     Raises:
         ConfigError: the run cannot go on; nothing was changed.
-        Starved, BrokenPart: as of `train`.
+        Starved, Stopped, BrokenPart, OSError: as of `train`.
     """
     found = find_continuation(run, overrides)
     folder, step = found.folder, found.counters.step
-    with held(folder), log_file(folder), Display(found.config.run.steps) as display:
+    with held(folder), log_file(folder), telling_how_to_go_on(folder), Display(found.config.run.steps) as display:
         display.say(f"run folder: {folder}")
         for change in found.changed:
             display.say(f"changed: {change.line}")

@@ -19,6 +19,7 @@ from itertools import groupby
 from multiprocessing import Pipe
 from typing import Any
 
+from rewards.grading.below import below, kill_all
 from rewards.grading.worker import Ask, Task
 from rewards.reward_settings import RewardSettings
 from rewards.settings import Budget, KindSettings
@@ -255,8 +256,10 @@ class _Worker:
 
     def kill(self) -> None:
         """Ends the process and every process that it started."""
+        programs = list(below(self._process.pid))
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        kill_all(programs)
         self._process.wait()
         self._connection.close()
         os.close(self._life)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection
 
+from rewards.grading.below import below, kill_all
 from rewards.settings import Budget, KindSettings
 from rewards.table import REWARDS, Place
 from rewards.verdict import Case, Outcome, RewardResult
@@ -106,4 +107,5 @@ def _bound_cpu(seconds: float) -> None:
 
 def _end_with_owner(life: int) -> None:
     os.read(life, 1)  # gives nothing when the owner's end is closed, for whatever reason
+    kill_all(list(below(os.getpid())))
     os._exit(0)

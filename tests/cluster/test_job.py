@@ -1,4 +1,5 @@
-"""A run as an ordinary Ray job: submitted with `ray job submit`, seen under its names in Ray's state and metrics."""
+"""A run as an ordinary Ray job: submitted with `ray job submit`, seen under its names in Ray's state and metrics, and
+stopped with `ray job stop`, which leaves a checkpoint to go on from."""
 
 import json
 import os
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,34 +71,63 @@ def wait_for(ready, seconds: float):
     return value
 
 
-def submitted(
-    command: list[str], env: dict[str, str], cluster: dict[str, int], folder: Path
-) -> tuple[int | None, object, str]:
-    """(exit status, the run's line of metrics or whatever else was true first, output) of a job that has ended."""
-    log = folder / "job.log"
-    with log.open("w") as out:
-        job = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
-        try:
-            seen = wait_for(lambda: job.poll() is not None or accuracy_of(cluster), seconds=600)
-            job.wait(timeout=600)
-        finally:
-            job.kill()
-    return job.returncode, seen, log.read_text()
+class Job:
+    """A submitted job, and the process that follows its output, which ends with this context."""
+
+    def __init__(self, command: list[str], env: dict[str, str], folder: Path) -> None:
+        self._log = folder / "job.log"
+        with self._log.open("w") as out:
+            self.process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
+
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def wait_for(self, ready, seconds: float):
+        """As `wait_for`, while the job has not ended."""
+        found = wait_for(lambda: ready() or (self.process.poll() is not None and "ended"), seconds)
+        assert found != "ended", self.output
+        return found
 
 
-def test_a_submitted_job_trains_and_shows_its_metrics_and_actors(cluster: dict[str, int], tmp_path: Path) -> None:
-    command = [RAY, "job", "submit", "--working-dir", str(ROOT), "--", sys.executable, "-m", "cluster.cli", "train"]
-    command += ["deploy/runs/demo.toml", "run.name=job", f"run.folder={tmp_path}", "warmup.updates=80", "run.steps=3"]
+def steps_of(run: Path) -> list[int]:
+    file = run / "metrics.jsonl"
+    return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def test_a_submitted_job_trains_shows_its_metrics_and_actors_and_stops_with_a_checkpoint(
+    cluster: dict[str, int], tmp_path: Path
+) -> None:
+    environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300"}})
+    command = [RAY, "job", "submit", "--submission-id=a-run", "--runtime-env-json", environment]
+    command += ["--working-dir", str(ROOT), "--", sys.executable, "-m", "cluster.cli", "train"]
+    command += ["deploy/runs/demo.toml", "run.name=job", f"run.folder={tmp_path}", "warmup.updates=80", "run.steps=999"]
     command += ["rollout.groups_per_step=8", "world.digits=1"]
     env = os.environ | TOKEN | {"RAY_ADDRESS": f"http://127.0.0.1:{cluster['dashboard-port']}"}
-    status, seen, output = submitted(command, env, cluster, tmp_path)
-    assert status == 0, output
-    assert isinstance(seen, re.Match), output
-    assert 0 <= float(seen.group().split()[-1]) <= 1
-    listing = subprocess.run(
-        [RAY, "list", "actors", "--format", "json"], env=env, capture_output=True, text=True, timeout=60, check=True
-    )
-    names = {actor["name"] for actor in json.loads(listing.stdout)}
-    assert {"learner-rank-0", "generator-0", "verifier-0", "filter"} <= names
-    lines = [json.loads(line) for line in (tmp_path / "job/metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3]
+    with Job(command, env, tmp_path) as job:
+        seen = job.wait_for(lambda: accuracy_of(cluster), seconds=600)
+        assert 0 <= float(seen.group().split()[-1]) <= 1
+        listing = subprocess.run(
+            [RAY, "list", "actors", "--format", "json"], env=env, capture_output=True, text=True, timeout=60, check=True
+        )
+        names = {actor["name"] for actor in json.loads(listing.stdout)}
+        assert {"learner-rank-0", "generator-0", "verifier-0", "filter"} <= names
+        job.wait_for(lambda: len(steps_of(tmp_path / "job")) >= 3, seconds=600)
+        subprocess.run([RAY, "job", "stop", "a-run"], env=env, capture_output=True, timeout=600, check=True)
+        job.process.wait(timeout=600)
+        output = job.output
+    steps = steps_of(tmp_path / "job")
+    assert steps == list(range(1, len(steps) + 1))
+    checkpoint = tmp_path / f"job/checkpoints/step-{steps[-1]}"
+    assert (checkpoint / "complete").is_file(), output
+    assert "Ray kills a stopped job 300 s after it asked" in output
+    assert f"winnow: stopped as asked: the checkpoint {checkpoint} is complete" in output
+    assert f"winnow train --resume {tmp_path / 'job'}" in output
+    assert "SIGTERM received" not in output  # Ray's stacks

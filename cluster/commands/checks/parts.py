@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cluster.commands.checks.types import Finding, Subject, Told, note, ok, skipped, wrong
 from cluster.config.errors import ConfigError
+from cluster.placement.orphans import no_orphans
 from cluster.placement.reachable import check_reachable
 from cluster.placement.token import demand_token
 
@@ -45,12 +46,13 @@ def examine_ray(subject: Subject, told: Told) -> Finding:
     import ray
 
     told("Ray starts on this machine")
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    told("Ray is asked for an actor")
-    try:
-        ray.get(ray.remote(_answer).remote())
-    finally:
-        ray.shutdown()
+    with no_orphans():
+        ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        told("Ray is asked for an actor")
+        try:
+            ray.get(ray.remote(_answer).remote())
+        finally:
+            ray.shutdown()
     return ok("started here, ran a task in a process of its own, and ended")
 
 

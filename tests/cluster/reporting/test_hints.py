@@ -34,3 +34,15 @@ def test_a_correct_response_begins_the_count_anew_and_a_group_without_verdicts_c
 def test_a_summary_carries_why_its_first_wrong_response_is_wrong() -> None:
     assert summary([1.0, -1.0]).why_wrong == "so it is"
     assert summary([1.0, None]).why_wrong == ""
+
+
+def test_responses_that_are_all_cut_or_all_empty_are_named_before_anybody_reads_them() -> None:
+    cut, empty, whole = AllWrong(), AllWrong(), AllWrong()
+    for _ in range(AFTER):
+        cut.add(replace(summary([-1.0, -1.0], [9, 9]), truncated=2))
+        empty.add(summary([-1.0, -1.0], [1, 1]))
+        whole.add(summary([-1.0, -1.0], [9, 9]))
+    assert f"{2 * AFTER} of {2 * AFTER} responses were cut at rollout.max_new_tokens" in cut.hint()
+    assert f"{2 * AFTER} of {2 * AFTER} responses end at once" in empty.hint()
+    assert "responses were" not in whole.hint()
+    assert "end at once" not in whole.hint()

@@ -148,3 +148,41 @@ async def test_a_report_that_says_enough_ends_the_run_early() -> None:
     fakes.enough = 2
     await run_loop(fakes.stages(), steps=5)
     assert [done.step for done in fakes.reports] == [1, 2]
+
+
+async def test_asked_to_stop_while_it_waits_the_loop_ends_at_once() -> None:
+    async def never(request: RolloutRequest) -> Any:
+        await asyncio.Event().wait()
+
+    fakes = Fakes()
+    stages = fakes.stages(rollout=never)
+    asyncio.get_running_loop().call_later(0.01, stages.stop.set)
+    assert not await asyncio.wait_for(run_loop(stages, steps=5), timeout=60)
+    assert not fakes.events
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_asked_to_stop_while_it_trains_the_loop_ends_behind_that_step() -> None:
+    fakes = Fakes(staleness=1)
+
+    async def train(batch: tuple[int, ...]) -> str:
+        if len(fakes.reports) == 2:
+            stages.stop.set()
+        return await fakes.train(batch)
+
+    stages = fakes.stages(train=train)
+    assert not await run_loop(stages, steps=5)
+    assert [kind for kind, _ in fakes.events] == ["train", "publish"] * 3
+    assert [done.step for done in fakes.reports] == [1, 2, 3]
+
+
+async def test_asked_to_stop_in_its_last_step_the_loop_has_come_to_its_end() -> None:
+    fakes = Fakes()
+
+    async def train(batch: tuple[int, ...]) -> str:
+        if len(fakes.reports) == 1:
+            stages.stop.set()
+        return await fakes.train(batch)
+
+    stages = fakes.stages(train=train)
+    assert await run_loop(stages, steps=2)

@@ -19,6 +19,7 @@ from ray.util.state.exception import RayStateApiException
 
 from actors.rollouts.last_lines import LINES, last_lines_of
 
+LAST_LINES = ". The last lines that it printed:"  # ends the first line of what is said of an actor that printed some
 ASK_SECONDS = 5  # for the log of an actor on another node
 _FIELD = re.compile(r"^\t(\w+): (.*)$", re.M)  # of Ray's message on an actor that died
 _FRAME = re.compile(r'^  File "(.*)", line (\d+), in (\S+)', re.M)
@@ -105,7 +106,7 @@ def _death(failure: RayError, part: str, *, lines: bool) -> str:
         return f"{place} did not start: {_last_exception(said)}"
     log = place.log() if lines else ""
     sentence = f"{place} has died: {_cause(said, log, place)}"
-    return f"{sentence}. The last lines that it printed:\n{log}" if log else sentence
+    return f"{sentence}{LAST_LINES}\n{log}" if log else sentence
 
 
 def _failed(failure: RayError, part: str) -> str:

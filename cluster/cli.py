@@ -7,16 +7,20 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
 
+if TYPE_CHECKING:
+    from cluster.config.run_config import RunConfig
+
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
 EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 SETTING = "section.key=value"
+AUTO = Path("auto")  # of --resume
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -25,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     143 and 129 ended by SIGTERM and SIGHUP."""
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
+    options.words = sys.argv[1:] if arguments is None else arguments
     unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -91,8 +96,16 @@ def _add_running(commands: Commands) -> None:
     train.add_argument(
         "--resume",
         type=Path,
-        metavar="RUN",
-        help="instead of a run file: the folder of a run that goes on from its newest checkpoint, or one checkpoint",
+        metavar="RUN|auto",
+        help="instead of a run file: the folder of a run that goes on from its newest checkpoint, or one checkpoint; "
+        "auto, with a run file: whichever is right, begin the run of that name or have it go on",
+    )
+    train.add_argument(
+        "--retries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with --resume auto: how often the run goes on by itself where it was killed or a part of it failed (0)",
     )
     train.add_argument("--plan", action="store_true", help="print sizes, layout and memory, start nothing")
     train.add_argument(
@@ -329,7 +342,10 @@ def _train(options: argparse.Namespace) -> int:
     from cluster.config.errors import ConfigError
     from cluster.config.reading import load_config
 
-    if options.resume is not None:
+    auto = options.resume == AUTO
+    if options.retries < 0 or (options.retries and not auto):
+        raise ConfigError(f"--retries goes with --resume auto and is at least 0, got {options.retries}")
+    if options.resume is not None and not auto:
         return _resume(options)
     if not options.config:
         raise ConfigError("winnow train needs a run file, or --resume RUN for a run that is to go on")
@@ -344,10 +360,22 @@ def _train(options: argparse.Namespace) -> int:
         say(plan_on(config, ImaginedCluster.of(options.on)) if options.on else plan(config))
         return 0
     demand_token(config.cluster.address)
-    from cluster.running.train import train
+    if options.retries:
+        return _supervise(options, config)
+    from cluster.running.train import train, train_or_resume
 
-    say(_where_to_look(train(config), adapted=config.learner.adapter.rank > 0))
+    folder = train_or_resume(config) if auto else train(config)
+    say(_where_to_look(folder, adapted=config.learner.adapter.rank > 0))
     return 0
+
+
+def _supervise(options: argparse.Namespace, config: "RunConfig") -> int:
+    from cluster.commands.supervise import ASKED, supervise
+    from cluster.running.resume import find_started
+
+    command = [sys.executable, "-m", "cluster.cli", *options.words, "--retries", "0"]
+    final = (0, EXIT_MISTAKE, EXIT_STARVED, *(EXIT_OF_SIGNAL + number for number in ASKED))
+    return supervise(command, find_started(config)[0], options.retries, final)
 
 
 def _resume(options: argparse.Namespace) -> int:

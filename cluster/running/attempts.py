@@ -7,6 +7,7 @@ restored version after the first sync of the new attempt.
 import asyncio
 from pathlib import Path
 
+from actors.deaths import LAST_LINES
 from actors.errors import ActorDied, BrokenPart, NoAnswer
 from actors.pool import GeneratorPool
 from actors.remote import within
@@ -19,6 +20,7 @@ from cluster.running.restarts import Restarts, what_was_lost
 from cluster.running.rewinding import rewind
 from cluster.running.run import Run
 
+MOST_SAID = 300  # characters of the reason for a loss that the terminal shows; the log has all of it
 BEFORE_ALL = -1  # step to which a folder is brought back of a run that begins anew
 
 
@@ -55,13 +57,14 @@ async def run_to_end(
             pause = restarts.pause(step_of(checkpoint) if checkpoint else 0) if lost else None
             if pause is None:
                 if lost and restarts.most:
-                    failure.add_note(f"{lost}, for the {restarts.most + 1}th time without a newer checkpoint")
+                    failure.add_note(f"{lost}, and so it ended {restarts.most} times before (run.restarts)")
                 raise
             LOGGER.debug("the learner is lost", exc_info=True)
-        origin = str(checkpoint) if checkpoint else "the start: no checkpoint is complete yet"
+            why = str(failure).partition("\n")[0].removesuffix(LAST_LINES).rstrip(".")[:MOST_SAID]
+        origin = str(checkpoint) if checkpoint else "the start, as no checkpoint is complete yet"
         display.say(
-            f"{lost}. A new learner starts in {pause:g} s and goes on from {origin} (restart {restarts.in_vain} of at "
-            f"most {restarts.most} without a newer checkpoint, run.restarts)"
+            f"{lost} ({why}). A new learner starts in {pause:g} s and goes on from {origin}: restart "
+            f"{restarts.in_vain} of at most {restarts.most} without a newer checkpoint (run.restarts)"
         )
         actors.learner.kill()
         await asyncio.sleep(pause)

@@ -8,6 +8,7 @@ from cluster.config.changes import Change, changes
 from cluster.config.errors import ConfigError
 from cluster.config.reading import load_run
 from cluster.config.run_config import RunConfig
+from cluster.preparing.folders import LOCK
 from cluster.running.calendar import Calendar
 from cluster.running.checkpoints import CHECKPOINTS, is_complete, newest_checkpoint, step_of
 from cluster.running.state import Counters
@@ -42,7 +43,27 @@ def find_continuation(run: Path, overrides: Sequence[str] = ()) -> Continuation:
         ConfigError: there is no such run or no complete checkpoint, or a setting cannot change.
     """
     folder, checkpoint = _found(run)
-    before, now = load_run(folder, overrides)
+    return _continuation(folder, checkpoint, *load_run(folder, overrides))
+
+
+def find_started(config: RunConfig) -> tuple[Path, Continuation | None]:
+    """The folder of the run with exactly this name, which may not be there yet, and how it goes on from its newest
+    checkpoint, where one is complete.
+
+    Raises:
+        ConfigError: a setting is another one than the run was started with, and cannot change; or the folder is no
+            run's.
+    """
+    folder = (Path(config.run.folder) / config.run.name).resolve()
+    checkpoint = newest_checkpoint(folder)
+    if checkpoint is None:
+        if folder.exists() and not (folder / LOCK).is_file():
+            raise ConfigError(f"{folder} is there, and not the folder of a run: choose another run.name or run.folder")
+        return folder, None
+    return folder, _continuation(folder, checkpoint, load_run(folder)[0], config)
+
+
+def _continuation(folder: Path, checkpoint: Path, before: RunConfig, now: RunConfig) -> Continuation:
     changed = changes(before, now)
     if refused := [change for change in changed if not change.allowed]:
         raise ConfigError(

@@ -15,11 +15,11 @@ from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
 from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import Display
-from cluster.running.attempts import run_to_end
+from cluster.running.attempts import BEFORE_ALL, run_to_end
 from cluster.running.checkpoints import step_of
 from cluster.running.ending import telling_how_to_go_on
 from cluster.running.inputs import check_inputs, inputs_of
-from cluster.running.resume import find_continuation
+from cluster.running.resume import Continuation, find_continuation, find_started
 from cluster.running.rewinding import rewind
 from cluster.running.state_file import read_state
 
@@ -58,7 +58,31 @@ def resume(run: Path, overrides: Sequence[str] = ()) -> Path:
         ConfigError: the run cannot go on; nothing was changed.
         Starved, Stopped, BrokenPart, OSError: as of `train`.
     """
-    found = find_continuation(run, overrides)
+    return _go_on(find_continuation(run, overrides))
+
+
+def train_or_resume(config: RunConfig) -> Path:
+    """As `resume` where the run of exactly this name has a complete checkpoint, else as `train` in the folder of this
+    name: the same call, made again after whatever ended the last one, brings the run to its end. What a run left that
+    had no checkpoint is moved to `undone/K`.
+
+    Raises:
+        ConfigError, Starved, Stopped, BrokenPart, OSError: as of `train` and `resume`.
+    """
+    folder, found = find_started(config)
+    if found is not None:
+        return _go_on(found)
+    if not folder.exists():
+        return train(config)
+    with held(folder), log_file(folder), telling_how_to_go_on(folder), Display(config.run.steps) as display:
+        if undone := rewind(folder, BEFORE_ALL):
+            display.say(f"no checkpoint is complete: the run begins anew. What it had done is in {undone}")
+        shutil.rmtree(folder / "warmup", ignore_errors=True)  # settings may be others now
+        _train_in(folder, config, display)
+    return folder
+
+
+def _go_on(found: Continuation) -> Path:
     folder, step = found.folder, found.counters.step
     with held(folder), log_file(folder), telling_how_to_go_on(folder), Display(found.config.run.steps) as display:
         display.say(f"run folder: {folder}")

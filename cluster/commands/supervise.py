@@ -1,0 +1,77 @@
+"""`winnow train --resume auto --retries N`: a process that starts the run in another one, and starts it again where that
+one was killed or a part of the run failed.
+
+Nothing else starts a driver anew by itself: a Ray job runs its command once, whatever happens to it.
+"""
+
+import ctypes
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from cluster.reporting.terminal import say
+from cluster.running.checkpoints import newest_checkpoint, step_of
+from cluster.running.restarts import Restarts
+
+ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by which a person or a batch system ends a run
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+def supervise(command: Sequence[str], folder: Path, retries: int, final: Sequence[int]) -> int:
+    """Runs a command until it has come to an end that another try would not change; gives its exit status, that of
+    a shell where a signal has ended it.
+
+    Args:
+        command: what a process is started with.
+        folder: of the run, whose checkpoints show whether it gets on.
+        retries: tries more without a newer checkpoint between them.
+        final: exit statuses after which nothing is tried again.
+    """
+    driver, restarts = _Driver(command), Restarts(retries)
+    while True:
+        status = driver.run()
+        if status in final or driver.asked is not None:
+            return status
+        checkpoint = newest_checkpoint(folder)
+        pause = restarts.pause(step_of(checkpoint) if checkpoint else 0)
+        if pause is None:
+            say(f"winnow: the run ended {retries + 1} times without a newer checkpoint (--retries)", file=sys.stderr)
+            return status
+        how = f"was killed ({signal.Signals(status - 128).name})" if status > 128 else f"ended with status {status}"
+        say(
+            f"winnow: the driver {how}. The run goes on in {pause:g} s: try {restarts.in_vain} of at most {retries} "
+            "without a newer checkpoint (--retries)",
+            file=sys.stderr,
+        )
+        time.sleep(pause)
+
+
+class _Driver:
+    """The process of a run. What asks this one to end is passed on to it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self.asked: int | None = None  # the signal that asked to end
+        self._command = list(command)
+        self._process: subprocess.Popen[bytes] | None = None
+        for number in ASKED:
+            signal.signal(number, self._pass_on)
+
+    def run(self) -> int:
+        """Starts it and waits until it has ended; its exit status."""
+        self._process = subprocess.Popen(self._command, preexec_fn=_end_with_parent)
+        status = self._process.wait()
+        return 128 - status if status < 0 else status
+
+    def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        self.asked = number
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+
+def _end_with_parent() -> None:
+    """Has Linux ask this process to end, with a checkpoint, when the one that supervises it is killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,95 @@
+"""The driver of a run is started again where it was killed, and only then."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.cli import main
+from cluster.commands.supervise import ASKED
+
+# A driver: writes that it was started, and what it does then.
+DRIVER = """
+import os, signal, sys, time
+from pathlib import Path
+folder, ends = Path(sys.argv[1]), sys.argv[2].split(",")
+starts = len(list(folder.glob("start-*")))
+(folder / f"start-{starts}").touch()
+end = ends[min(starts, len(ends) - 1)]
+if end == "waits":
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(143))
+    (folder / "waits").touch()
+    time.sleep(60)
+if end.startswith("step"):
+    state = folder / "checkpoints" / end / "state"
+    state.mkdir(parents=True)
+    (state / "run.json").touch()
+    (state.parent / "complete").touch()
+    end = "killed"
+if end == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(int(end))
+"""
+# The process above it, which waits for nothing.
+PARENT = f"""
+import sys
+from pathlib import Path
+from cluster.commands import supervise
+from cluster.running import restarts
+restarts.FIRST_PAUSE = 0.0
+command = [sys.executable, "-c", {DRIVER!r}, *sys.argv[1:3]]
+sys.exit(supervise.supervise(command, Path(sys.argv[1]), int(sys.argv[3]), (0, 2, 3, 130, 143, 129)))
+"""
+
+
+def parent(folder: Path, ends: str, retries: int = 2) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", PARENT, str(folder), ends, str(retries)]
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "starts"),
+    [
+        ("killed,1,0", 0, 3),
+        ("2", 2, 1),
+        ("3", 3, 1),
+        ("killed", 128 + signal.SIGKILL, 3),
+        ("step-1,killed,step-2,killed,0", 0, 5),
+    ],
+    ids=["goes on", "mistake", "starved", "in vain", "a newer checkpoint"],
+)
+def test_a_run_is_started_again_until_it_has_come_to_an_end(
+    tmp_path: Path, ends: str, status: int, starts: int
+) -> None:
+    process = parent(tmp_path, ends)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == status
+    assert len(list(tmp_path.glob("start-*"))) == starts
+    assert said.count("The run goes on in") == starts - 1
+    if ends.startswith("killed"):
+        assert "the driver was killed (SIGKILL)" in said
+
+
+def waits(folder: Path) -> None:
+    until = time.monotonic() + 60
+    while not (folder / "waits").exists():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_who_asks_the_supervisor_to_end_asks_the_run(tmp_path: Path) -> None:
+    process = parent(tmp_path, "waits")
+    waits(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert len(list(tmp_path.glob("start-*"))) == 1
+    process.stderr.close()
+
+
+def test_retries_are_for_runs_that_can_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "any.toml", "--retries", "3"]) == 2
+    assert "--retries goes with --resume auto" in capsys.readouterr().err
+    assert signal.SIGTERM in ASKED

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
-from actors.errors import ActorDied, NoAnswer
+from actors.errors import ActorDied, BrokenPart, NoAnswer
 from actors.pool import GeneratorPool, NoGenerator
 from actors.remote import within
 from actors.rollouts.client import GeneratorClient
@@ -181,7 +181,8 @@ class Publisher:
         doing: str,
         patience: float = 0.0,
     ) -> dict[GeneratorClient, Reply]:
-        """The replies of all that live; one that dies or does not answer is taken out of the run.
+        """The replies of all that live; one that dies, does not answer, or fails where another one does not, is taken
+        out of the run.
 
         Args:
             generators: whom to ask.
@@ -191,17 +192,24 @@ class Publisher:
 
         Raises:
             NoGenerator: none of them is left.
-            BrokenPart: one failed and lives.
+            BrokenPart: none answered, and one of them failed and lives.
         """
         replies: dict[GeneratorClient, Reply] = {}
+        failures: dict[GeneratorClient, BrokenPart] = {}
 
         async def one(generator: GeneratorClient) -> None:
             try:
                 replies[generator] = await within(self._seconds + patience, ask(generator), generator.name, doing)
             except (ActorDied, NoAnswer) as end:
                 self._lose(generator, str(end))
+            except BrokenPart as failure:
+                failures[generator] = failure
 
         await asyncio.gather(*(one(generator) for generator in generators))
+        for generator, failure in failures.items():
+            if not replies:
+                raise failure
+            self._lose(generator, str(failure))
         if not replies:
             raise self._pool.none_left()
         return {generator: replies[generator] for generator in generators if generator in replies}

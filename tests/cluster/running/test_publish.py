@@ -112,7 +112,10 @@ async def test_without_a_generator_left_the_run_ends_with_what_each_one_said() -
         await publisher(Sender("b", "a"), Double("a"), Double("b")).publish(4, PROBE)
 
 
-async def test_a_generator_that_lives_and_fails_ends_the_run() -> None:
+async def test_a_generator_that_lives_and_fails_is_lost_where_another_one_does_not_and_else_ends_the_run() -> None:
+    both = Double("a"), Double("b", "resume", "fails")
+    await publisher(Sender(), *both).publish(4, PROBE)
+    assert [one.killed for one in both] == [False, True]
     with pytest.raises(BrokenPart, match="a: fails"):
         await publisher(Sender(), Double("a", "resume", "fails")).publish(4, PROBE)
 

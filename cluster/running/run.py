@@ -167,7 +167,7 @@ class Run:
 
     async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         """One step on the batch that the feeder prepared."""
-        async with self.publisher.learner_free:
+        async with self.publisher.training():
             await self.turns.of_learner()
             stats = await self._actors.learner.train()
             await self.turns.of_engines()

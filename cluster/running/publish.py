@@ -6,11 +6,11 @@ nothing else to do: it samples nothing until it holds the current version."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
-from actors.errors import ActorDied, NoAnswer
+from actors.errors import ActorDied, BrokenPart, NoAnswer
 from actors.pool import GeneratorPool, NoGenerator
 from actors.remote import within
 from actors.rollouts.client import GeneratorClient
@@ -48,7 +48,8 @@ class Publisher:
         self._bucket_bytes = bucket_bytes or config.sync.bucket_mib * 2**20
         self._seconds = config.sync.timeout_seconds
         self._proof = Proof(config.model.dtype == "float32", say)
-        self._live: tuple[int, tuple[int, ...]] | None = None  # the last version that was published, and its probe
+        # The version that was published last, and its probe; None when the learner has other weights by now.
+        self._live: tuple[int, tuple[int, ...]] | None = None
         self.learner_free = asyncio.Lock()  # held while the learner trains or sends
         self.syncing: frozenset[str] = frozenset()  # generators, by name, that are in a sync and may not answer others
 
@@ -76,8 +77,16 @@ class Publisher:
 
     @property
     def has_published(self) -> bool:
-        """Whether there is a current version."""
+        """Whether the learner holds the current version."""
         return self._live is not None
+
+    @asynccontextmanager
+    async def training(self) -> AsyncIterator[None]:
+        """While it lasts the learner trains, and sends nothing; nor does it after that until it publishes, as its
+        weights are those of no version."""
+        async with self.learner_free:
+            self._live = None
+            yield
 
     async def catch_up(self) -> list[str]:
         """Sends the version that was published last to the generators that do not have it yet, when the learner is free
@@ -181,7 +190,8 @@ class Publisher:
         doing: str,
         patience: float = 0.0,
     ) -> dict[GeneratorClient, Reply]:
-        """The replies of all that live; one that dies or does not answer is taken out of the run.
+        """The replies of all that live; one that dies, does not answer, or fails where another one does not, is taken
+        out of the run.
 
         Args:
             generators: whom to ask.
@@ -191,17 +201,24 @@ class Publisher:
 
         Raises:
             NoGenerator: none of them is left.
-            BrokenPart: one failed and lives.
+            BrokenPart: none answered, and one of them failed and lives.
         """
         replies: dict[GeneratorClient, Reply] = {}
+        failures: dict[GeneratorClient, BrokenPart] = {}
 
         async def one(generator: GeneratorClient) -> None:
             try:
                 replies[generator] = await within(self._seconds + patience, ask(generator), generator.name, doing)
             except (ActorDied, NoAnswer) as end:
                 self._lose(generator, str(end))
+            except BrokenPart as failure:
+                failures[generator] = failure
 
         await asyncio.gather(*(one(generator) for generator in generators))
+        for generator, failure in failures.items():
+            if not replies:
+                raise failure
+            self._lose(generator, str(failure))
         if not replies:
             raise self._pool.none_left()
         return {generator: replies[generator] for generator in generators if generator in replies}

@@ -99,17 +99,18 @@ class Replacements:
         self._barren = 0  # elastic generators in a row that ended without having brought a group
 
     async def start(self) -> None:
-        """Has the generators that are there start for the run. One that fails is replaced later on, if another one does
-        not.
+        """Has the generators that are there start for the run. One that fails is replaced later on, where another one
+        does not, or where it has worked before.
 
         Raises:
-            BrokenPart: all failed.
+            BrokenPart: all failed, and none has worked before: more of them would fail too.
         """
         generators = list(self._pool.running.values())
         found = await asyncio.gather(*(self._begin(each) for each in generators), return_exceptions=True)
         failures = {one: end for one, end in zip(generators, found, strict=True) if isinstance(end, BaseException)}
+        hopeless = len(failures) == len(generators) and not any(self._pool.finished[one.name] for one in failures)
         for generator, failure in failures.items():
-            if not isinstance(failure, BrokenPart) or len(failures) == len(generators):
+            if not isinstance(failure, BrokenPart) or hopeless:
                 raise failure
             self._lose(generator, str(failure))
 
@@ -152,11 +153,14 @@ class Replacements:
                 if generator is None:
                     await asyncio.sleep(self._pauses[fruitless])
                     generator = await self._started(place)
-                fruitless = 0 if generator and await self._lived(generator) else fruitless + 1
+                fruitless = 0 if await self._lived(generator) else fruitless + 1
+                now = "A new one is started in its place"
+                if fruitless == len(self._pauses):
+                    now = f"Its place is given up: {fruitless} in a row have not brought a group"
+                elif not self._pool.running:
+                    now += "; no other is left, and groups wait"
+                self._say_loss(generator.name, now)
                 generator = None
-            self._say(
-                f"{place} is given up: {fruitless} generators in a row ended there without having brought a group"
-            )
         finally:
             self._pool.give_up(place)
 
@@ -165,7 +169,7 @@ class Replacements:
         up. One of them looks for room at a time, and none while a part of the layout has none."""
         while True:
             async with self._growing:
-                if self._barren == len(self._pauses):
+                if self._barren >= len(self._pauses):
                     return
                 await asyncio.sleep(self._pauses[self._barren])
                 while not self._places.is_whole:
@@ -177,13 +181,14 @@ class Replacements:
                     self._places.leave(place)
                     raise
             try:
-                self._barren = 0 if generator and await self._lived(generator) else self._barren + 1
+                self._barren = 0 if await self._lived(generator) else self._barren + 1
             finally:
-                if generator:
-                    self._pool.remove_dead(generator.name, f"{generator.name}: its room is given back")
+                self._pool.remove_dead(generator.name, f"{generator.name}: its room is given back")
                 self._places.leave(place)
-            if self._barren == len(self._pauses):
-                self._say(f"no more generators are added: {self._barren} in a row ended without having brought a group")
+            now = "Another one is started when the cluster has room for it"
+            if self._barren >= len(self._pauses):
+                now = f"No more are added: {self._barren} in a row have not brought a group"
+            self._say_loss(generator.name, now)
 
     async def _make_room(self) -> None:
         """Ends an elastic generator where a part of the layout, whose node is gone, finds no room for long."""
@@ -195,8 +200,8 @@ class Replacements:
             if elastic:
                 self._lose(elastic[-1], f"{elastic[-1].name} makes room for a part of the run that has lost its node")
 
-    async def _started(self, place: str) -> GeneratorClient | None:
-        """A new generator whose engine runs, ready for a sync; None where it did not start."""
+    async def _started(self, place: str) -> GeneratorClient:
+        """A new generator whose engine runs, ready for a sync; or one that is dead, as it did not start."""
         generator = self._places.create_generator(place)
         try:
             while True:
@@ -211,8 +216,7 @@ class Replacements:
         except BrokenPart as failure:
             generator.kill()
             self._pool.deaths[generator.name] = str(failure)
-            self._say_loss(generator.name)
-            return None
+            return generator
         except BaseException:
             generator.kill()
             raise
@@ -234,7 +238,6 @@ class Replacements:
             except BrokenPart as end:
                 self._lose(generator, str(end))
         generator.kill()
-        self._say_loss(name)
         return self._pool.finished[name] > 0
 
     async def _sign_of_life(
@@ -283,16 +286,17 @@ class Replacements:
         self._pool.remove_dead(generator.name, why)
         generator.kill()
 
-    def _say_loss(self, name: str) -> None:
-        """One line; the rest of it, such as the last lines that an engine printed, goes to the log."""
+    def _say_loss(self, name: str, now: str) -> None:
+        """One line; the rest of the reason, such as the last lines that an engine printed, goes to the log.
+
+        Args:
+            name: of a generator that is dead.
+            now: what happens now, a sentence.
+        """
         why = self._pool.deaths[name]
         LOGGER.debug("%s is lost: %s", name, why)
         first = why.partition("\n")[0].removesuffix(" The last lines that it printed:").rstrip(".")[:MOST_SAID]
-        now = "A new one is started in its place"
-        if place_of(name) not in self._places.fixed:
-            now = "Another one is started when the cluster has room for it"
-        waiting = "" if self._pool.running else "; no other is left, and groups wait"
-        self._say(f"a generator is lost. {first}. {now}{waiting}")
+        self._say(f"a generator is lost. {first}. {now}")
 
 
 def place_of(name: str) -> str:

@@ -249,7 +249,7 @@ class Run:
 
     async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
         """One step on the batch that the feeder prepared, and its books."""
-        async with self.publisher.learner_free:
+        async with self.publisher.training():
             await self.turns.of_learner()
             self._training = True
             stats = await self._actors.learner.train()

@@ -82,6 +82,35 @@ async def test_asking_how_busy_the_generators_were_changes_nothing() -> None:
     assert generators.busy_seconds() == done  # nobody had a group since
 
 
+async def test_a_group_that_comes_late_is_counted_once() -> None:
+    replies: list[asyncio.Future[Any]] = []
+
+    class Handle:
+        """A generator that answers when the test has it answer."""
+
+        @property
+        def rollout(self) -> "Handle":
+            return self
+
+        def remote(self, request: RolloutRequest) -> tuple[Any, Any]:
+            replies.append(asyncio.get_running_loop().create_future())
+            return replies[-1], f"arrays {len(replies)}"
+
+    handle: Any = Handle()
+    generator = GeneratorClient("generator-0", handle)
+    generator._rollout_seconds = 0.05
+    some = pool(generator)
+    bringing = asyncio.create_task(some.rollout(REQUEST))
+    while len(replies) < 2:
+        await asyncio.sleep(0.001)
+    if not replies[0].done():
+        replies[0].set_result(summary([1.0], id=4))  # nobody waits for it any more
+    replies[1].set_result(summary([-1.0], id=4))
+    found, arrays = await bringing
+    assert (found.scores, arrays) == ((-1.0,), "arrays 2")
+    assert some.finished["generator-0"] == 1
+
+
 async def test_a_group_that_cannot_be_packed_is_given_up_at_once_with_its_reason() -> None:
     from ray.exceptions import RayTaskError
 

@@ -45,6 +45,10 @@ WORLD = {"world": {"name": "addition"}}
         ({"learner": {"updates_per_step": 65}}, "learner.updates_per_step must be at most"),
         ({"cluster": {"learner_ranks": 65}}, "cluster.learner_ranks x learner.updates_per_step must be at most"),
         ({"cluster": {"colocate": True, "generators": 2}}, "cluster.colocate needs one single-GPU generator"),
+        ({"cluster": {"colocate": True, "generators": "1..2"}}, "for each learner rank, got 1..2 generators of 1 GPUs"),
+        ({"cluster": {"generators": 0}}, 'must be a number, at least 1, or a range such as "2..16", got 0'),
+        ({"cluster": {"generators": "3..2"}}, """a range such as "2..16", got '3..2'"""),
+        ({"cluster": {"generators": "some"}}, """a range such as "2..16", got 'some'"""),
         ({"data": {"answer_column": []}}, "data.answer_column must name a column, got ()"),
         ({"data": {"answer_column": 3}}, "data.answer_column must be a text, a list of texts, a table, got 3"),
         ({"data": {"answer_column": [1]}}, "data.answer_column.0: input should be a valid string, got 1"),
@@ -96,6 +100,17 @@ def test_an_override_is_read_like_the_file(tmp_path: Path) -> None:
     file.write_text('[world]\nname = "addition"\n')
     config = load_config(file, ["rollout.group_size=4", "learner.lr=3e-4", "run.name=night", "cluster.colocate=false"])
     assert (config.rollout.group_size, config.learner.lr, config.run.name) == (4, 3e-4, "night")
+
+
+def test_generators_are_a_number_or_a_range(tmp_path: Path) -> None:
+    file = tmp_path / "run.toml"
+    file.write_text('[world]\nname = "addition"\n[cluster]\ngenerators = 3\n')
+    cluster = load_config(file).cluster
+    assert (cluster.fewest_generators, cluster.most_generators) == (3, 3)
+    config = load_config(file, ["cluster.generators=2..16"])
+    assert (config.cluster.fewest_generators, config.cluster.most_generators) == (2, 16)
+    file.write_text(to_toml(config))
+    assert load_config(file) == config
 
 
 @pytest.mark.parametrize("override", ["group_size=4", "rollout.group_size", "=3", "rollout.=3"])

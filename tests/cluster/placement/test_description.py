@@ -1,5 +1,7 @@
+from cluster.config.reading import config_of
 from cluster.config.sections import ClusterSettings
-from cluster.placement.description import bundle_lines
+from cluster.placement.description import bundle_lines, layout_lines
+from cluster.placement.elastic import Unit
 from cluster.placement.layout import Wanted, plan_layout
 
 NODES = {f"node-{index}": {"CPU": 96.0, "GPU": 8.0} for index in range(2)}
@@ -28,3 +30,14 @@ def test_pairs_that_share_a_gpu_are_shown_as_pairs() -> None:
         "verifier-0 1 CPUs, 0 GPUs",
         "filter 1 CPUs, 0 GPUs",
     ]
+
+
+def test_what_a_run_adds_while_it_goes_on_has_a_line_of_its_own() -> None:
+    config = config_of({"world": {"name": "addition"}, "cluster": {"generators": "2..16", "verifiers": 5}})
+    nodes = {"node": {"CPU": 96.0, "GPU": 8.0}}
+    layout = plan_layout(Wanted(cluster=config.cluster, on_gpu=True), nodes)
+    assert [bundle.actors for bundle in layout.bundles][1] == ("generator-0", "generator-1")
+    assert layout_lines(config, layout)[-1] == (
+        "  while the cluster has room, up to 14 generators more, each with 3 verifiers on one node: 4 CPUs, 1 GPUs each"
+    )
+    assert Unit.like(layout, 2).resources == {"CPU": 4.0, "GPU": 1.0}

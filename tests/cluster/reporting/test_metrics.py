@@ -56,7 +56,9 @@ def line(graded: list, batch: list) -> dict:
     return step_metrics(
         done,
         report,
-        Clock(wall=9.0, other=1.0, updates=6, step=8.0, busy_generators=0.5, busy_verifiers=0.1, verifiers=2),
+        Clock(
+            wall=9.0, other=1.0, updates=6, step=8.0, busy_generators=0.5, busy_verifiers=0.1, generators=1, verifiers=2
+        ),
     )
 
 

@@ -93,12 +93,12 @@ class Faults:
         await self.goes_on("generator-0.3")
         await self.strikes("generator-0.3", signal.SIGSTOP, engine=True)
         process = self.actors.places.verifiers[0].handle.__ray_call__.remote(lambda _: os.getpid())
-        self.signal(signal.SIGKILL, await asyncio.to_thread(ray.get, process))
-        node = await asyncio.to_thread(lambda: nodes.add_node(num_cpus=LAYOUT))
+        self.signal(signal.SIGSTOP, await asyncio.to_thread(ray.get, process))
+        node = nodes.add_node(num_cpus=LAYOUT)  # Ray wants the main thread for it
         await self.goes_on("generator-0.4")
         await self.goes_on("generator-1")
         await self.strikes("generator-0.4", signal.SIGKILL, engine=True, when=lambda: bool(self.run.publisher.syncing))
-        await asyncio.to_thread(lambda: nodes.remove_node(node))
+        nodes.remove_node(node)
         await self.until(lambda: "generator-1" not in self.pool.running)
         await self.goes_on("generator-0.5")
 
@@ -162,6 +162,7 @@ def test_the_only_generator_dies_and_hangs_in_every_way_and_no_group_is_lost(tmp
     assert len(trained) >= lines[-1]["groups_trained"]
     assert all(min(row["versions"][-1:]) >= 0 for row in rows)
     lost = [line for line in said.lines if line.startswith("a generator is lost. ")]
+    assert "verifier-0 hangs: no sign of life within 20 s (cluster.silent_seconds): it is killed" in said.lines
     assert any("generator-0.3 hangs: no sign of life within 20 s" in line for line in lost)
     assert any("Another one is started when the cluster has room for it" in line for line in lost)
     assert all(len(line) < 600 and "\n" not in line for line in lost)

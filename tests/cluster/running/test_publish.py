@@ -112,7 +112,10 @@ async def test_without_a_generator_left_the_run_ends_with_what_each_one_said() -
         await publisher(Sender("b", "a"), Double("a"), Double("b")).publish(4, PROBE)
 
 
-async def test_a_generator_that_lives_and_fails_ends_the_run() -> None:
+async def test_a_generator_that_lives_and_fails_is_lost_where_another_one_does_not_and_else_ends_the_run() -> None:
+    both = Double("a"), Double("b", "resume", "fails")
+    await publisher(Sender(), *both).publish(4, PROBE)
+    assert [one.killed for one in both] == [False, True]
     with pytest.raises(BrokenPart, match="a: fails"):
         await publisher(Sender(), Double("a", "resume", "fails")).publish(4, PROBE)
 
@@ -141,13 +144,26 @@ async def test_a_new_generator_catches_up_alone_when_the_learner_is_free_and_hol
     assert await bring.catch_up() == []  # nothing has been published yet
     await bring.publish(4, PROBE)
     pool.add_ready(new)  # type: ignore[arg-type]
-    async with bring.learner_free:  # the learner trains
+    async with bring.learner_free:  # the learner is busy
         catching_up = asyncio.create_task(bring.catch_up())
         await asyncio.sleep(0.02)
         assert list(pool.alive) == ["a"]
     assert await catching_up == ["a.1"]
     assert sender.tries == [["a"], ["a.1"]]
     assert len(old.calls) == 3  # it was not disturbed
+
+
+async def test_what_the_learner_has_trained_and_not_published_is_sent_to_no_generator() -> None:
+    pool, sender = GeneratorPool([Double("a")]), Sender()  # type: ignore[list-item]
+    bring = publisher(sender, pool=pool)
+    await bring.publish(4, PROBE)
+    pool.add_ready(Double("a.1"))  # type: ignore[arg-type]
+    async with bring.training():
+        catching_up = asyncio.create_task(bring.catch_up())
+        await asyncio.sleep(0.01)
+    assert await catching_up == await bring.catch_up() == []
+    await bring.publish(4, PROBE)
+    assert sender.tries == [["a"], ["a", "a.1"]]
 
 
 async def test_a_generator_that_dies_while_it_catches_up_is_lost_and_the_others_go_on() -> None:

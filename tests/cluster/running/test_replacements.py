@@ -11,6 +11,7 @@ from actors.pool import GeneratorPool
 from actors.types import RolloutRequest, SamplingSpec
 from cluster.config.reading import config_of
 from cluster.placement.actors import Pulse
+from cluster.running import replacements
 from cluster.running.publish import Publisher
 from cluster.running.replacements import Replacements
 from cluster.running.specs import sampling_spec
@@ -91,7 +92,7 @@ class Cluster:
 class Run:
     """What is tended, and what was said of it."""
 
-    def __init__(self, cluster: Cluster, pauses: tuple[float, ...] = (0.0, 0.0, 0.0), sender: Any = None) -> None:
+    def __init__(self, cluster: Cluster, sender: Any = None, *, colocated: bool = False) -> None:
         self.said: list[str] = []
         config = config_of({"world": {"name": "addition"}, "model": {"dtype": "float32"}})
         self.pool = GeneratorPool([cluster.create_generator(place) for place in cluster.fixed])
@@ -103,7 +104,8 @@ class Run:
             sampling_spec(config),
             self.said.append,
             silent_seconds=SILENT,
-            pauses=pauses,
+            colocated=colocated,
+            pauses=(0.0, 0.0, 0.0),
         )
 
     async def go(self, story: Callable[[], Awaitable[None]]) -> None:
@@ -165,6 +167,21 @@ async def test_an_engine_that_says_nothing_in_a_sync_does_not_hang() -> None:
     assert not cluster.made[0].killed
 
 
+async def test_on_a_shared_gpu_an_engine_starts_only_while_the_learner_rests() -> None:
+    cluster = Cluster()
+    run = Run(cluster, colocated=True)
+
+    async def story() -> None:
+        async with run.publisher.learner_free:  # the learner trains
+            cluster.made[0].end.set()
+            await asyncio.sleep(0.1)
+            assert cluster.made[1].calls == ["created"]
+        while not run.pool.alive:
+            await run.pool.change()
+
+    await run.go(story)
+
+
 @pytest.mark.parametrize("at", ["created", "begin", "start", "pause"])
 async def test_a_place_where_generators_fail_again_and_again_is_given_up_and_the_run_ends(at: str) -> None:
     cluster = Cluster(faults=[("", ""), *[(at, "dies")] * 3])
@@ -180,7 +197,7 @@ async def test_a_place_where_generators_fail_again_and_again_is_given_up_and_the
         await run.go(story)
     assert len(cluster.made) == 4
     assert all(one.killed for one in cluster.made)
-    assert "generator-0 is given up: 3 generators in a row ended there without having brought a group" in run.said
+    assert run.said[-1].endswith(". Its place is given up: 3 in a row have not brought a group")
 
 
 async def test_a_generator_that_does_not_start_is_replaced_where_another_one_does() -> None:
@@ -195,6 +212,13 @@ async def test_a_generator_that_does_not_start_is_replaced_where_another_one_doe
     assert [one.name for one in cluster.made] == ["generator-0", "generator-1", "generator-1.1"]
     with pytest.raises(BrokenPart, match="generator-0: dies"):
         await Run(Cluster(2, faults=[("start", "dies")] * 2)).go(story)
+    again = Run(Cluster(1, faults=[("begin", "dies")]))  # as a second run on the same actors would find it
+    again.pool.finished["generator-0"] = 1
+
+    async def second() -> None:
+        assert list(again.pool.alive) == ["generator-0.1"]
+
+    await again.go(second)
 
 
 async def test_generators_are_added_while_there_is_room_and_go_with_it() -> None:
@@ -221,6 +245,31 @@ async def test_generators_are_added_while_there_is_room_and_go_with_it() -> None
     assert "Another one is started when the cluster has room for it" in "".join(run.said)
     assert sorted(cluster.left[1:]) == ["generator-1", "generator-2"]
     assert list(run.pool.alive) == ["generator-0"]
+
+
+async def test_an_elastic_generator_makes_room_for_a_part_of_the_layout_that_has_lost_its_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(replacements, "GIVES_WAY", 0.02)
+    cluster = Cluster(1, spare=1)
+    run = Run(cluster)
+
+    async def story() -> None:
+        cluster.rooms.put_nowait("generator-1")
+        while len(run.pool.alive) < 2:
+            await run.pool.change()
+        cluster.is_whole = False
+        while not cluster.left:
+            await asyncio.sleep(0.01)
+        cluster.rooms.put_nowait("generator-1")
+        await asyncio.sleep(0.1)
+        assert cluster.rooms.qsize() == 1  # it is not asked for while the layout is not whole
+        cluster.is_whole = True
+        while len(run.pool.alive) < 2:
+            await run.pool.change()
+
+    await run.go(story)
+    assert "generator-1 makes room for a part of the run that has lost its node" in run.said[1]
 
 
 async def test_whatever_else_gives_no_sign_of_life_is_ended_and_its_name_said() -> None:

@@ -45,10 +45,10 @@ def _spread(seconds: Sequence[float]) -> str:
     return f"{median(seconds):.0f}, {max(seconds):.0f}" if seconds else "-"
 
 
-def as_text(rows: Sequence[Sequence[str]]) -> str:
-    """The table for a terminal."""
-    lines = [list(HEADINGS), *rows]
-    widths = [max(len(line[place]) for line in lines) for place in range(len(HEADINGS))]
+def as_text(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal."""
+    lines = [headings, *rows]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(headings))]
     return "\n".join(
         "  ".join(cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(pairs))
         for pairs in (list(zip(line, widths, strict=True)) for line in lines)
@@ -72,7 +72,7 @@ def write_report(folder: Path, outcomes: Mapping[str, Sequence[Outcome]], second
     lines += ["", *(f"* **{name}**: {fault.about}." for name, fault in FAULTS.items()), ""]
     lines += [_sentence(name, each) for name, campaign in outcomes.items() for each in campaign if not _is_well(each)]
     (folder / "faults.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
-    return as_text(rows)
+    return as_text(list(HEADINGS), rows)
 
 
 def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

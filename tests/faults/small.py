@@ -15,10 +15,12 @@ from actors.types import Prompt
 PROMPTS = 4000  # rows of the data: more than a run deals, so that a prompt that is trained twice shows
 SEED = 7
 GROUPS = 4  # in a step
-# Whether the answer has an even number of digits: a model that has learned nothing is right about every second time.
+# Right by chance, about every second time, and nothing that a policy could learn: groups stay mixed for ever.
 REWARD = """
+from zlib import crc32
+
 def reward(response, reference, prompt):
-    return sum(letter.isdigit() for letter in response) % 2 == 0
+    return crc32((prompt + response).encode()) % 2 == 0
 """
 
 
@@ -50,7 +52,7 @@ def run_file(world: Path, name: str, runs: Path, **sections: Mapping[str, Any]) 
         "rollout": {"groups_per_step": GROUPS, "group_size": 2, "max_new_tokens": 16, "timeout_seconds": 15.0},
         "filter": {"drop": "none"},
         "sync": {"bucket_mib": 1, "timeout_seconds": 15.0},  # several, so that there is a middle of a sync
-        "learner": {"algorithm": "reinforce", "lr": 1e-3, "micro_batch_tokens": 512},
+        "learner": {"algorithm": "reinforce", "lr": 3e-4, "micro_batch_tokens": 512},
         "cluster": {"device": "cpu", "generators": 2, "verifiers": 2, "learner_ranks": 2},
     }
     return {name: tree.get(name, {}) | dict(sections.get(name, {})) for name in tree | sections}

@@ -30,7 +30,7 @@ def test_a_transfer_breaks_in_its_middle_and_once(tmp_path: Path, monkeypatch: p
     monkeypatch.setenv(inside.FOLDER, str(tmp_path))
     assert list(inside.half_way(iter("abc"))) == ["a", "b", "c"]
     (tmp_path / inside.SYNC_ERROR).touch()
-    came = []
+    came = list[str]()
     with pytest.raises(RuntimeError, match="injected"):
         came += inside.half_way(iter("abc"))
     assert list(inside.half_way(iter("abc"))) == ["a", "b", "c"]

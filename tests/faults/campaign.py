@@ -17,8 +17,8 @@ from tests.faults.faults import FAULTS, Scene, unfinished
 from tests.faults.processes import send
 from tests.faults.small import GROUPS, dealt, run_file, write_run_file
 
-START_SECONDS = 300.0  # for a run, begun or gone on with, to do its first steps
-WHOLE_SECONDS = 120.0  # for what is missing to be replaced, when nothing else is left to do
+START_SECONDS = 900.0  # for a run, begun or gone on with, to do its first steps
+WHOLE_SECONDS = 300.0  # for what is missing to be replaced, when nothing else is left to do
 ORPHAN_SECONDS = 30.0  # within which nothing of a run may be left when its driver has ended
 STOP_SECONDS = 120.0  # for a run that is asked to end
 STEPS_AFTER = 2  # of a fault: the first may have been all but done before it

@@ -36,7 +36,7 @@ class Fault:
     inject: Callable[[Scene], None]
     can_be: Callable[[Scene], bool] = lambda scene: True  # on this machine and in this run
     ready: Callable[[Scene], bool] = lambda scene: True  # now
-    seconds: float = 120.0  # within which the run must go on by itself
+    seconds: float = 300.0  # within which the run must go on by itself: generous, as other work may share the machine
     ends_driver: bool = False  # so that only `--resume` goes on
 
 

@@ -5,6 +5,7 @@ python -m tests.faults.run [--short] [--only FAULT ...] [--seed N]
 
 import argparse
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -121,6 +122,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="where the report goes")
     asked = parser.parse_args()
     folder, began = asked.out.resolve(), time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is started here ends with it
     shutil.rmtree(folder, ignore_errors=True)
     write_small(folder / "world")
     outcomes = dict[str, list[Outcome]]()

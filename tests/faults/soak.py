@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -194,6 +195,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT, metavar="FOLDER", help="where results and page go")
     asked = parser.parse_args()
     folder = asked.out.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the run ends with it
     samples = soak(folder, asked.steps)
     found = slopes(samples)
     tree: dict[str, Any] = {"samples": [asdict(each) for each in samples], "slopes": [asdict(each) for each in found]}

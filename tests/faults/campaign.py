@@ -13,7 +13,7 @@ from tests.faults.audit import Audit, audit
 from tests.faults.cluster import Nodes
 from tests.faults.disk import Disk
 from tests.faults.driver import Driver, until
-from tests.faults.faults import FAULTS, Scene, unfinished
+from tests.faults.faults import FAULTS, Fault, Scene, unfinished
 from tests.faults.processes import send
 from tests.faults.small import GROUPS, dealt, run_file, write_run_file
 
@@ -140,8 +140,8 @@ class Campaign:
         fault.inject(scene)
         self._left[name] -= 1
         how, orphans, said = WENT_ON, 0, ""
-        if fault.ends_driver or not driver.steps_on(STEPS_AFTER, fault.seconds, look=lambda: self._is_whole(scene)):
-            how = HUNG if driver.status is None and not fault.ends_driver else RESUMED
+        if not self._goes_on(scene, fault):
+            how = HUNG if driver.status is None else RESUMED
             said = driver.said()
             orphans = self._after_the_end(driver)
             if not self._resume(scene):
@@ -150,6 +150,13 @@ class Campaign:
         self._began[len(self.outcomes)] = began
         self._record(scene, outcome)
         return how != LOST
+
+    def _goes_on(self, scene: Scene, fault: Fault) -> bool:
+        """Whether the run does more steps, after a fault that its driver should outlive; else waits for its end."""
+        if fault.ends_driver:
+            scene.driver.wait(fault.seconds)
+            return False
+        return scene.driver.steps_on(STEPS_AFTER, fault.seconds, look=lambda: self._is_whole(scene))
 
     def _record(self, scene: Scene, outcome: Outcome) -> None:
         """Adds the outcome, with what the audit finds now and did not find before."""

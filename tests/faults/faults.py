@@ -37,7 +37,7 @@ class Fault:
     can_be: Callable[[Scene], bool] = lambda scene: True  # on this machine and in this run
     ready: Callable[[Scene], bool] = lambda scene: True  # now
     seconds: float = 300.0  # within which the run must go on by itself: generous, as other work may share the machine
-    ends_driver: bool = False  # so that only `--resume` goes on
+    ends_driver: bool = False  # then `--resume` goes on
 
 
 def whole(scene: Scene) -> bool:
@@ -154,7 +154,9 @@ FAULTS = {
         about="SIGSTOP of an engine with half of the new weights", inject=armed(inside.SYNC_STOP), ready=whole
     ),
     "sync: sender's error": Fault(
-        about="a learner rank raises when it has sent half of the weights", inject=armed(inside.SEND_ERROR)
+        about="a learner rank raises when it has sent half of the weights",
+        inject=armed(inside.SEND_ERROR),
+        ends_driver=True,
     ),
     "endless response": Fault(about="a response that never ends", inject=armed(inside.ENDLESS)),
     "driver killed": Fault(about="SIGKILL of the driver", inject=kill_driver, ends_driver=True),

@@ -56,11 +56,11 @@ BEHIND = {
 }
 NODES = {"node killed": 4, "object store full": 3, "driver killed": 1}
 SHORT = {
-    "engine killed": 1,
+    "sync: engine killed": 1,
     "verifier killed": 1,
     "filter killed": 1,
     "rank killed": 1,
-    "sync: sender's error": 1,
+    "endless response": 1,
     "save cut: ranks": 1,
     "driver killed": 1,
 }

@@ -106,31 +106,34 @@ class Campaign:
         if self._cluster is not None:
             sections["cluster"] = {"address": self._cluster.address}
         write_run_file(settings, run_file(self._folder / "world", name, self._disk.folder, **sections))
-        driver = Driver(settings, self._disk.folder / name, self._folder / f"{name}.armed", self._cluster)
+        driver = Driver(settings, self._disk.folder / name, self._folder / "armed", self._cluster)
         driver.start()
         if not driver.steps_on(STEPS_AFTER, START_SECONDS):
             driver.end()
             raise RuntimeError(f"the run {name} did not start: {driver.said()}")
         driver.note_parts()
         scene = Scene(driver=driver, disk=self._disk, draw=self._draw, cluster=self._cluster)
+        self._left = Counter({name: count for name, count in self._left.items() if FAULTS[name].can_be(scene)})
         return replace(scene, save_seconds=_seconds_of_a_save(scene))
 
     def _all_faults(self, scene: Scene) -> bool:
         """Injects what is left, one after the other; whether the run lived through all of it. Where nothing can be
-        injected because a part is missing for too long, a new driver begins with all parts."""
+        injected for too long, since a part is missing, a new driver begins with all parts, once."""
+        resumed = False
         while +self._left:
             until(lambda: not self._is_whole(scene), self._draw.uniform(0, PAUSE))
-            names = self._possible(scene)
-            if not names and not until(lambda: self._is_whole(scene), WHOLE_SECONDS) and not self._resume(scene):
-                return False
-            if names and not self._one(scene, self._draw.choice(names)):
+            until(lambda: bool(self._possible(scene)), WHOLE_SECONDS, pause=0.5)
+            if names := self._possible(scene):
+                resumed, lives = False, self._one(scene, self._draw.choice(names))
+            else:
+                resumed, lives = True, not resumed and self._resume(scene)
+            if not lives:
                 return False
         until(lambda: self._is_whole(scene), WHOLE_SECONDS)
         return True
 
     def _possible(self, scene: Scene) -> list[str]:
-        for name in [name for name in +self._left if not FAULTS[name].can_be(scene)]:
-            del self._left[name]
+        self._is_whole(scene)
         return [name for name in sorted((+self._left).elements()) if FAULTS[name].ready(scene)]
 
     def _one(self, scene: Scene, name: str) -> bool:
@@ -208,9 +211,8 @@ class Campaign:
         driver.wait(STOP_SECONDS)
         step, orphans = driver.step, self._after_the_end(driver)
         driver.resume(f"run.steps={step + 3}")
-        ended = driver.wait(START_SECONDS)
-        how = RESUMED if ended == 0 else LOST
-        said = "" if ended == 0 else driver.said()
+        well = driver.wait(START_SECONDS) == 0 and driver.step == step + 3
+        how, said = (RESUMED, "") if well else (LOST, driver.said())
         seconds = time.monotonic() - began
         self._record(scene, Outcome(fault="SIGTERM", step=step, how=how, seconds=seconds, orphans=orphans, said=said))
 

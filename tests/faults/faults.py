@@ -12,6 +12,7 @@ from tests.faults.disk import Disk
 from tests.faults.driver import Driver, until
 from tests.faults.processes import send
 
+MARKER = "complete"  # file that a checkpoint holds when it is whole
 SAVE_SECONDS = 60.0  # for the next save to begin
 FULL_SECONDS = 4.0  # that a disk stays full
 
@@ -26,6 +27,7 @@ class Scene:
     cluster: Nodes | None = None
     save_seconds: float = 0.5  # of a save, as it was measured
     cuts: int = 0  # saves that have been cut so far
+    begun_from: str = ""  # the newest checkpoint when a learner rank was hit last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,28 @@ class Fault:
 def whole(scene: Scene) -> bool:
     """Every part is there: one more engine may go."""
     return scene.driver.is_whole()
+
+
+def got_on(scene: Scene) -> bool:
+    """There is a newer checkpoint than the one that the learner began from last: it may be hit again. A learner that is
+    lost from the same checkpoint too often ends the run, as it should."""
+    return newest(scene) not in ("", scene.begun_from)
+
+
+def newest(scene: Scene) -> str:
+    """The newest checkpoint that is complete, as "step-5"; "" without one."""
+    whole = [marker.parent.name for marker in scene.driver.folder.glob(f"checkpoints/step-*/{MARKER}")]
+    return max(whole, key=lambda name: int(name.partition("-")[2]), default="")
+
+
+def hitting(inject: Callable[[Scene], None]) -> Callable[[Scene], None]:
+    """The fault, from which the learner has to begin again; see `got_on`."""
+
+    def injecting(scene: Scene) -> None:
+        scene.begun_from = newest(scene)
+        inject(scene)
+
+    return injecting
 
 
 def mounted(scene: Scene) -> bool:
@@ -101,7 +125,7 @@ def cut_save(kill: Callable[[Scene], None], points: int = 20) -> Callable[[Scene
 def unfinished(scene: Scene) -> set[str]:
     """The checkpoints that are being written."""
     folders = scene.driver.folder.glob("checkpoints/*")
-    return {folder.name for folder in folders if folder.is_dir() and not (folder / "complete").exists()}
+    return {folder.name for folder in folders if folder.is_dir() and not (folder / MARKER).exists()}
 
 
 def kill_all(scene: Scene) -> None:
@@ -142,8 +166,12 @@ FAULTS = {
     "verifier killed": Fault(about="SIGKILL of a verifier", inject=signals("verifier", signal.SIGKILL)),
     "verifier hangs": Fault(about="a verifier that never answers", inject=armed(inside.VERIFIER_HANGS)),
     "filter killed": Fault(about="SIGKILL of the filter", inject=signals("filter", signal.SIGKILL)),
-    "rank killed": Fault(about="SIGKILL of a learner rank", inject=signals("rank", signal.SIGKILL)),
-    "rank stopped": Fault(about="SIGSTOP of a learner rank", inject=signals("rank", signal.SIGSTOP)),
+    "rank killed": Fault(
+        about="SIGKILL of a learner rank", inject=hitting(signals("rank", signal.SIGKILL)), ready=got_on
+    ),
+    "rank stopped": Fault(
+        about="SIGSTOP of a learner rank", inject=hitting(signals("rank", signal.SIGSTOP)), ready=got_on
+    ),
     "sync: error": Fault(
         about="an engine raises with half of the new weights", inject=armed(inside.SYNC_ERROR), ready=whole
     ),
@@ -160,14 +188,19 @@ FAULTS = {
     ),
     "endless response": Fault(about="a response that never ends", inject=armed(inside.ENDLESS)),
     "driver killed": Fault(about="SIGKILL of the driver", inject=kill_driver, ends_driver=True),
-    "save cut: ranks": Fault(about="SIGKILL of all learner ranks in the middle of a save", inject=cut_save(kill_ranks)),
+    "save cut: ranks": Fault(
+        about="SIGKILL of all learner ranks in the middle of a save", inject=hitting(cut_save(kill_ranks)), ready=got_on
+    ),
     "save cut: everything": Fault(
         about="SIGKILL of every process in the middle of a save", inject=cut_save(kill_all), ends_driver=True
     ),
     "disk full: save": Fault(about="no room for a checkpoint", inject=fill_disk_at_a_save, can_be=mounted),
     "disk full: trajectories": Fault(about="no room for trajectories", inject=fill_disk, can_be=mounted),
     "node killed": Fault(
-        about="SIGKILL of a node's raylet, and a new node", inject=lose_node, can_be=on_a_cluster, ready=whole
+        about="SIGKILL of a node's raylet, and a new node",
+        inject=hitting(lose_node),
+        can_be=on_a_cluster,
+        ready=lambda scene: whole(scene) and got_on(scene),
     ),
     "object store full": Fault(
         about=f"{HOARD_SECONDS:g} s in which another driver fills the object store",

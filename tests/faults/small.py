@@ -49,11 +49,11 @@ def run_file(world: Path, name: str, runs: Path, **sections: Mapping[str, Any]) 
         "model": {"path": str(world / "model"), "dtype": "float32"},
         "data": {"path": str(world / "prompts.jsonl")},
         "reward": {"name": "own", "own": {"file": str(world / "reward.py")}},
-        "rollout": {"groups_per_step": GROUPS, "group_size": 2, "max_new_tokens": 16, "timeout_seconds": 15.0},
+        "rollout": {"groups_per_step": GROUPS, "group_size": 2, "max_new_tokens": 16, "timeout_seconds": 20.0},
         "filter": {"drop": "none"},
-        "sync": {"bucket_mib": 1, "timeout_seconds": 15.0},  # several, so that there is a middle of a sync
+        "sync": {"bucket_mib": 1, "timeout_seconds": 30.0},  # several, so that there is a middle of a sync
         "learner": {"algorithm": "reinforce", "lr": 3e-4, "micro_batch_tokens": 512},
-        "cluster": {"device": "cpu", "generators": 2, "verifiers": 2, "learner_ranks": 2},
+        "cluster": {"device": "cpu", "generators": 2, "verifiers": 2, "learner_ranks": 2, "silent_seconds": 30.0},
     }
     return {name: tree.get(name, {}) | dict(sections.get(name, {})) for name in tree | sections}
 

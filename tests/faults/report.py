@@ -69,7 +69,8 @@ def write_report(folder: Path, outcomes: Mapping[str, Sequence[Outcome]], second
     rows = table(everything)
     lines = [f"# {len(everything)} faults in {seconds / 60:.0f} minutes", "", *_markdown(list(HEADINGS), rows), ""]
     lines += [f"* **{name}**: {meaning}." for name, meaning in HEADINGS.items()]
-    lines += ["", *(f"* **{name}**: {fault.about}." for name, fault in FAULTS.items()), ""]
+    lines += ["", *(f"* **{name}**: {fault.about}." for name, fault in FAULTS.items())]
+    lines += ["* **SIGTERM**: at the end of each run, which then goes on to a last step.", ""]
     lines += [_sentence(name, each) for name, campaign in outcomes.items() for each in campaign if not _is_well(each)]
     (folder / "faults.md").write_text("\n".join([*lines, ""]), encoding="utf-8")
     return as_text(list(HEADINGS), rows)

@@ -23,6 +23,7 @@ ORPHAN_SECONDS = 30.0  # within which nothing of a run may be left when its driv
 STOP_SECONDS = 120.0  # for a run that is asked to end
 STEPS_AFTER = 2  # of a fault: the first may have been all but done before it
 PAUSE = 2.0  # seconds between a recovery and the next fault, at most
+TRIES = 2  # to go on with a run
 RUNS = 3  # that a campaign begins at most, as one may not be gone on with
 WENT_ON, RESUMED, HUNG, LOST = "went on", "resumed", "hung", "lost"
 
@@ -178,12 +179,16 @@ class Campaign:
         return audit(driver.folder, driver.lines(), dealt, size=GROUPS, staleness=self._plan.staleness)
 
     def _resume(self, scene: Scene, *overrides: str) -> bool:
-        """Goes on with the run after its driver has ended, or was ended here; whether it does steps again."""
+        """Goes on with the run after its driver has ended, or was ended here; whether it does steps again. As any
+        supervisor would, it tries again where the driver ends at once: on a busy machine Ray may not start in time."""
         driver = scene.driver
-        if driver.status is None:
-            self._after_the_end(driver)
-        driver.resume(*overrides)
-        return driver.steps_on(STEPS_AFTER, START_SECONDS, look=lambda: self._is_whole(scene))
+        for _ in range(TRIES):
+            if driver.status is None:
+                self._after_the_end(driver)
+            driver.resume(*overrides)
+            if driver.steps_on(STEPS_AFTER, START_SECONDS, look=lambda: self._is_whole(scene)):
+                return True
+        return False
 
     def _after_the_end(self, driver: Driver) -> int:
         """Ends a driver that has not ended; how many of the run's processes are there long after it."""

@@ -8,11 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 STORE_MIB = 100  # object store of each node, small enough to be filled
 HOARD_SECONDS = 8.0
+TRIES = 5  # to start a node
 
 
 class Nodes:
@@ -24,8 +25,9 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self._folder = tempfile.mkdtemp(prefix="faults-", dir="/tmp")  # Ray's sockets want a short path
-        head = {"num_cpus": 1, "object_store_memory": STORE_MIB * 2**20, "temp_dir": self._folder}
-        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+        head: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_MIB * 2**20, "temp_dir": self._folder}
+        self._cluster = Cluster(initialize_head=False)
+        _patiently(lambda: self._cluster.add_node(**head))
         self._others: list[Any] = [self._another() for _ in range(others)]
 
     @property
@@ -60,7 +62,17 @@ class Nodes:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _another(self) -> Any:
-        return self._cluster.add_node(num_cpus=1, object_store_memory=STORE_MIB * 2**20)
+        return _patiently(lambda: self._cluster.add_node(num_cpus=1, object_store_memory=STORE_MIB * 2**20))
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Starts a node; tries again where Ray, which waits for half a minute, finds that it takes too long."""
+    for _ in range(TRIES - 1):
+        try:
+            return start()
+        except Exception:
+            print("a node of Ray did not start in time; another try", file=sys.stderr, flush=True)
+    return start()
 
 
 def _raylet(node: Any) -> int:

@@ -5,6 +5,8 @@
 # make lock    resolves the lock files anew (needs uv)
 # make verify-bench the verifiers: cases right, programs passed, attacks stopped, throughput
 # make gpu-test what needs GPUs, a report in runs/gpu-test/ (PYTHON_GPU=python3 takes what is installed, without make env)
+# make faults  more than a hundred faults into real runs, within the hour: a table in runs/faults/ (FAULTS="--short": seven)
+# make soak    a thousand steps: what memory, file handles and threads gain, in runs/soak/ (SOAK="--steps 200" is shorter)
 # make bench   all benchmarks, 45 minutes on two idle cores: runs/bench/report.html (BENCH="--quick" only tries them)
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it
@@ -17,7 +19,7 @@ ENV := .venv/.installed-$(PROFILE)
 BENCH_LOCK := deploy/requirements/bench.txt
 BENCH_ENV := .venv-bench/.installed
 
-.PHONY: demo paper test env lock lint verify-bench gpu-test bench bench-env bench-agree
+.PHONY: demo paper test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -62,6 +64,12 @@ verify-bench: env
 PYTHON_GPU ?= .venv/bin/python
 gpu-test: $(if $(filter .venv/bin/python,$(PYTHON_GPU)),env)
 	$(PYTHON_GPU) -W ignore -m tests.gpu.run $(TRIALS)
+
+faults: env
+	.venv/bin/python -W ignore -m tests.faults.run $(FAULTS)
+
+soak: env
+	.venv/bin/python -W ignore -m tests.faults.soak $(SOAK)
 
 bench: env bench-env
 	.venv/bin/python -W ignore -m tests.bench.run $(BENCH)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.filtering.ledger import UNPACKABLE
+from actors.filtering.ledger import INTERRUPTED, UNPACKABLE
 from actors.types import Summary
 from cluster.reporting.steps import TrainedStep
 from rewards import Outcome
@@ -29,6 +29,8 @@ METRICS: dict[str, str] = {
     "groups_failed": "Groups so far in which fewer than two responses could be judged.",
     "groups_dropped": "Groups dropped so far for other reasons, such as a deadline.",
     "groups_unpackable": "Of these, groups that hold something that cannot be stored; the log says what.",
+    "groups_interrupted": "Of these, groups that were being sampled or graded when the run was saved that went on from "
+    "there; their prompts were dispatched again.",
     "groups_in_flight": "Groups being sampled or graded now.",
     "groups_buffered": "Accepted groups that wait for training now.",
     "responses_unparsable": "Responses without an answer since the last step; scored like wrong ones.",
@@ -143,6 +145,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "eval_accuracy": clock.eval_accuracy,
         **report.counts,
         "groups_unpackable": report.drops.get(UNPACKABLE, 0),
+        "groups_interrupted": report.drops.get(INTERRUPTED, 0),
         "responses_unparsable": outcomes.count(Outcome.UNPARSABLE),
         "responses_timeout": outcomes.count(Outcome.TIMEOUT),
         "responses_error": outcomes.count(Outcome.ERROR),

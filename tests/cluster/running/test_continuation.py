@@ -1,12 +1,17 @@
 """What keeps a run from going on is said before anything starts."""
 
+import re
+from contextlib import chdir, redirect_stderr
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
 
 from actors.types import Prompt
+from cluster.cli import main
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, to_toml
 from cluster.running.inputs import check_inputs
@@ -15,6 +20,7 @@ from cluster.running.state import Counters
 from cluster.running.state_file import write_state
 from learner.types import MARKER
 from tests.cluster.running.test_state_file import INPUTS, state_of
+from tests.tables import each
 
 
 def put_run(folder: Path, *steps: int) -> Path:
@@ -100,3 +106,20 @@ def test_the_digest_of_prompts_is_of_their_order_tokens_and_references() -> None
     ]
     assert len(set(found)) == len(found)
     assert found[0] == _digest([one("a"), one("b")])
+
+
+@each(
+    ("arguments", "said"),
+    [
+        (["train"], "needs a run file, or --resume RUN"),
+        (["train", "--resume", "none"], "is not the folder of a run, nor one of its checkpoints"),
+        (["train", "mine.toml", "--resume", "."], "takes the settings of the run itself, .* got 'mine.toml'"),
+        (["train", "--resume", ".", "--plan"], "--plan shows a run that begins"),
+        (["train", "--resume", ".", "rollout.group_size=4"], "cannot change in a run that goes on"),
+    ],
+)
+def test_the_command_says_what_is_wrong_and_ends_with_status_2(arguments: list[str], said: str) -> None:
+    with TemporaryDirectory() as folder, redirect_stderr(StringIO()) as stderr, chdir(folder):
+        put_run(Path(folder), 2)
+        assert main(arguments) == 2
+    assert re.search(said, stderr.getvalue())

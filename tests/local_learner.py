@@ -8,7 +8,7 @@ import pyarrow as pa
 from learner.batches.packing import Packing
 from learner.batches.types import StepPlan, UpdateBatch
 from learner.batches.updates import update_batches
-from learner.types import MARKER, LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats
+from learner.types import LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats, Written
 
 
 class LocalLearner:
@@ -81,11 +81,12 @@ class LocalLearner:
     async def save_checkpoint(self, folder: Path) -> None:
         self._needs("", "save_checkpoint")
         folder.mkdir(parents=True)
-        (folder / MARKER).touch()
+        (folder / "model.safetensors").touch()
         self.checkpoints.append(folder)
 
-    async def finish_checkpoint(self) -> None:
+    async def finish_checkpoint(self) -> Written:
         self._needs("", "finish_checkpoint")
+        return Written(files={"model.safetensors": 0})
 
     async def free_cache(self) -> None:
         self.calls.append("free_cache")
@@ -98,9 +99,10 @@ class LocalLearner:
         self._needs("training", "save")
         return self.state
 
-    async def restore(self, state: LearnerState) -> None:
+    async def restore(self, state: LearnerState, folder: Path) -> None:
         self._needs("training", "restore")
         self.state = state
+        self.folders.append(folder)
 
     def _open(self, session: str, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         self.calls.append("open_" + session.replace("-", "_"))

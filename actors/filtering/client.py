@@ -124,16 +124,16 @@ class FilterClient:
         accounted for here, either by the ledger or as interrupted.
         """
         run = self._run
-        async with run.one_offer:  # an offer is either over or has not begun, in the filter as here
-            await asyncio.sleep(0)  # so that requests that were just made are known here
-            known = dict(run.in_flight)
-            state: FilterState = await answer(self.handle.save.remote(), self.name)
-            known |= run.in_flight
+        await asyncio.sleep(0)  # so that requests that were just made are known here
+        known = dict(run.in_flight)
+        state: FilterState = await answer(self.handle.save.remote(), self.name)
+        known |= run.in_flight
         flying, following = set(state.ledger.in_flight), state.ledger.dispatched
+        under_way = [offer.summary for group, offer in run.offered.items() if group in run.in_flight]
         return replace(
             state,
             interrupted=tuple(known[group] for group in sorted(known) if group in flying or group >= following),
-            graded=tuple(run.graded),
+            graded=tuple(each for each in (*run.graded, *under_way) if each.id not in flying and each.id < following),
         )
 
     async def _send_unsent(self, run: _RunGroups) -> None:

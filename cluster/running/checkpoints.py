@@ -1,5 +1,5 @@
-"""The checkpoints of a run: `checkpoints/step-N` in its folder. Each is written while training goes on, is complete when
-its marker, written last, is there, and goes again when newer ones are complete.
+"""The checkpoints of a run: `checkpoints/step-N` in its folder. Each is written while training goes on, is complete
+when its marker, written last, is there, and goes again when newer ones are complete.
 
 What a run needs to go on from one stands in its folder `state`: what the learner's ranks wrote
 (`learner/session.py`), and what the run itself remembers (`cluster/running/state_file.py`).

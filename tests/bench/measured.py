@@ -65,8 +65,11 @@ class MeasuredRun(Run):
         return summary, group
 
     async def finish_step(self, done: StepDone) -> bool:
-        await self._actors.filter.report(done.step)
-        graded = self._actors.filter.graded()
+        if self._books is not None:
+            graded = self._books.report.graded
+        else:  # nothing was trained
+            await self._actors.filter.report(done.step)
+            graded = self._actors.filter.graded()
         self.reporter.show_failure(graded)
         self.counters = replace(self.counters, step=done.step)
         last = self.steps[-1] if self.steps else Step(**dict.fromkeys(Step.__slots__, 0))

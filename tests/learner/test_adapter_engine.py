@@ -44,6 +44,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def save(actors: list, folder: Path) -> None:
+    ray.get([one.save_checkpoint.remote(folder) for one in actors])
+    assert not any(written.problem for written in ray.get([one.finish_checkpoint.remote() for one in actors]))
+
+
 def two_steps(
     model: Path, stage: int, ranks: int, budget: int, folder: Path, checkpointing: bool = False, **more: Any
 ) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def two_steps(
         ray.get([one.open_training.remote(spec, model, schedule) for one in actors])
     stats = [update for _ in range(2) for update in train(actors, 2, KL)]
     probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
-    ray.get([one.save_checkpoint.remote(folder) for one in actors])
+    save(actors, folder)
     return {"stats": stats, "probe": probe, "folder": folder}
 
 
@@ -105,7 +110,6 @@ def test_a_saved_adapter_is_put_on_its_base_by_peft_and_answers_as_the_learner(
     folder = alone["folder"]
     config = json.loads((folder / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"], config["base_model_name_or_path"]) == (8, 16, str(model))
-    assert (folder / "complete").is_file()
     assert AutoTokenizer.from_pretrained(folder).get_vocab() == AutoTokenizer.from_pretrained(model).get_vocab()
     base = AutoModelForCausalLM.from_pretrained(model)
     before = _answer(base)
@@ -123,7 +127,7 @@ def test_in_bfloat16_an_adapter_trains_as_in_float32(
     stats = [update for _ in range(2) for update in train([rank], 2, KL)]
     for one, other in zip(stats, alone["stats"], strict=True):
         assert one.grad_norm == pytest.approx(other.grad_norm, rel=0.1)
-    ray.get(rank.save_checkpoint.remote(tmp_path / "saved"))
+    save([rank], tmp_path / "saved")
     saved, wanted = (load_file(one / "adapter_model.safetensors") for one in (tmp_path / "saved", alone["folder"]))
     moved = [name for name in saved if "lora_B" in name]  # these begin as zeros
     assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
@@ -156,14 +160,14 @@ def test_a_warm_up_trains_an_adapter_and_leaves_a_whole_model_that_a_training_st
     last = ray.get(rank.warm_up.remote(39)).loss
     assert last < first - 0.5
     probe = ray.get(rank.probe.remote(PROBE))
-    ray.get(rank.save_checkpoint.remote(tmp_path / "warm"))
+    save([rank], tmp_path / "warm")
     opened = ray.get(rank.open_training.remote(spec, tmp_path / "warm", schedule))
     assert opened.parameters == sum(tensor.numel() for tensor in load_file(model / "model.safetensors").values())
     assert any("an adapter of 0.102 million parameters is trained" in note for note in opened.notes)
     np.testing.assert_allclose(_answer(AutoModelForCausalLM.from_pretrained(tmp_path / "warm")), probe, atol=1e-5)
     np.testing.assert_allclose(ray.get(rank.probe.remote(PROBE)), probe, atol=1e-5)
     assert train([rank], 1, KL)[0].kl_start == pytest.approx(0.0, abs=1e-6)
-    ray.get(rank.save_checkpoint.remote(tmp_path / "saved"))
+    save([rank], tmp_path / "saved")
     config = json.loads((tmp_path / "saved/adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(tmp_path / "warm")
 

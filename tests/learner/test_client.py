@@ -14,7 +14,7 @@ from learner.batches.types import RankPlan
 from learner.client import Learner, LearnerClient
 from learner.methods.algorithms import Algorithm, algorithm_of
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
-from learner.types import LearnerSpec, LearnerState, Opened, Schedule, UpdateStats
+from learner.types import LearnerSpec, LearnerState, Opened, Schedule, UpdateStats, Written
 from tests.builders import group, summary_of
 from tests.local_learner import LocalLearner, stats_of
 
@@ -94,6 +94,13 @@ def test_what_all_ranks_know_alike_is_taken_from_the_first() -> None:
     assert [name for name, *_ in ranks[1].calls] == ["open_training", "train", "save", "probe"]
 
 
+def test_what_all_ranks_wrote_is_told_together_and_a_problem_with_its_rank() -> None:
+    wrote = [Written(files={"state/a": 1}), Written(files={"state/b": 2}, problem="OSError: no space")]
+    learner = LearnerClient([Rank(finish_checkpoint=one) for one in wrote])
+    found = asyncio.run(learner.finish_checkpoint())
+    assert found == Written(files={"state/a": 1, "state/b": 2}, problem="rank 1: OSError: no space")
+
+
 def test_the_double_makes_the_samples_that_a_rank_would_make(tmp_path: Path) -> None:
     algorithm = algorithm_of("grpo", {"passes": 2})
     learner: Learner = LocalLearner(ranks=2)
@@ -115,7 +122,7 @@ def test_the_double_makes_the_samples_that_a_rank_would_make(tmp_path: Path) -> 
         found = [sample.advantage for sample in samples if sample.group == one.id]
         assert found == algorithm.credit(np.array([1.0, -1.0, 1.0])).tolist()
     assert all(rank[0] is rank[2] and rank[1] is rank[3] for rank in learner.updates)  # the second pass
-    assert (tmp_path / "step-1/complete").is_file()
+    assert learner.checkpoints == [tmp_path / "step-1"]
 
 
 def test_the_double_refuses_what_a_rank_would_refuse() -> None:

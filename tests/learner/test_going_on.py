@@ -15,13 +15,13 @@ from learner.methods.algorithms import algorithm_of
 from learner.models.tiny import write_tiny_model
 from learner.settings import AdapterSettings, LearnerSettings, WarmupSettings
 from learner.types import STATE, LearnerState, Schedule
-from tests.learner.test_engine import LIVING, spec_of, train, used
+from tests.learner.test_engine import LIVING, spec_of, started, train
 from tests.runs import Runs
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 SCHEDULE = Schedule(lr=1e-3, updates=8, warmup=3, end=0.25)
-FINE = 64  # tokens of a chunk of logits at which `used` has shards gathered at every use
+FINE = 64  # tokens of a chunk of logits at which these ranks have shards gathered at every use
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -110,7 +110,9 @@ def test_steps_after_a_checkpoint_are_the_same_bits_in_a_session_that_goes_on_fr
     settings = LearnerSettings(zero_stage=stage, micro_batch_tokens=64, grad_clip=0.5, side_lr=1e-3, **more)
     warmup = WarmupSettings(path=str(model / "world/worked.jsonl"), batch=8)
     spec = spec_of(settings, algorithm, dtype, warmup)
-    actors = used(settings, model, ranks, algorithm, dtype)
+    if ranks not in LIVING:
+        LIVING[ranks] = started(ranks)
+    actors = LIVING[ranks]
 
     def opened() -> None:
         ray.get([one.open_training.remote(spec, model, SCHEDULE) for one in actors])

@@ -121,7 +121,7 @@ async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_n
     assert await dispatched(first) == [4, 5]
     await offered(first, 2, 1.0, -1.0)
     under_way = await first.take()  # not trained on when the state is saved
-    assert [each.id for each in under_way.summaries] == [3, 2]  # in the order of their arrival
+    assert [each.id for each in under_way.summaries] == [2, 3]  # in the order of dispatch
     state = await first.save()
     assert [(each.prompt_id, each.visit) for each in state.interrupted] == [("p4", 4), ("p5", 5)]
     json.dumps(asdict(state.ledger))  # plain values
@@ -135,7 +135,7 @@ async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_n
     assert report.counts["groups_dispatched"] == 6
     assert report.counts["groups_in_flight"] == 0
     again = await second.take()
-    assert [each.id for each in again.summaries] == [3, 2]
+    assert [each.id for each in again.summaries] == [2, 3]
     assert again.groups == under_way.groups
     assert await second.admit() == [6, 7]  # new ids, as many as before the groups were interrupted
     await second.trained()
@@ -168,6 +168,9 @@ async def test_groups_that_are_dispatched_or_end_while_a_state_is_saved_are_in_i
     assert await dispatched(client) == [0, 1]
     state = await client.save()
     assert [each.prompt_id for each in state.interrupted] == ["p0", "p1", "p2"]
+    assert state.graded == ()  # the group that ended after the state was made will be graded again
+    client.handle = InProcess(stage)
+    assert [each.id for each in (await client.save()).graded] == [0]
     await client.close(1)
 
 

@@ -30,4 +30,14 @@ def test_checkpoints_and_evaluations_come_every_so_many_steps_and_at_the_end() -
 
 
 def test_without_a_period_only_the_end_is_saved() -> None:
-    assert [step for step in range(1, 8) if calendar().saves(step, last=step == 7)] == [7]
+    due = calendar(checkpoint_every=0)
+    assert [step for step in range(1, 8) if due.saves(step, last=step == 7)] == [7]
+
+
+def test_a_run_that_goes_on_is_over_where_it_would_have_ended() -> None:
+    assert calendar(steps=3).is_over(3, tokens=0, seconds=0.0)
+    assert calendar(steps=3).is_over(4, tokens=0, seconds=0.0)  # of more steps than are wanted now
+    assert not calendar(steps=3).is_over(2, tokens=0, seconds=0.0)
+    assert calendar(steps=9, tokens=100).is_over(2, tokens=100, seconds=0.0)
+    assert calendar(steps=9, seconds=5.0).is_over(2, tokens=0, seconds=5.5)
+    assert not calendar(steps=9, tokens=100).is_over(0, tokens=0, seconds=0.0)

@@ -15,11 +15,13 @@ from actors.filtering.client import FilterClient
 from actors.filtering.filter import Filter, FilterSpec
 from actors.filtering.rules import drop_both
 from actors.types import RolloutRequest
-from cluster.running.state import SCORES_KEPT, Counters, ScoreHistory, StateOwners
+from cluster.running.state import SCORES_KEPT, Counters, RunInputs, ScoreHistory, StateOwners
 from learner.types import LearnerState
 from tests.builders import group, prompt, summary_of
 from tests.doubles import InProcess
 
+CHECKPOINT = Path("checkpoints/step-1")
+INPUTS = RunInputs(prompts=7, prompts_digest="a", stored=5, stored_digest="b", ranks=1, zero_stage=2, dtype="float32")
 PROMPTS = [prompt(str(number)) for number in range(7)]
 GROUPS = [group([1.0, -1.0], id=number) for number in range(5)]
 
@@ -29,12 +31,13 @@ class RememberingLearner:
 
     def __init__(self, mean: float = 0.0) -> None:
         self.state = LearnerState(baseline_mean=mean, baseline_count=0, steps_since_reference=0)
+        self.folder = Path()
 
     async def save(self) -> LearnerState:
         return self.state
 
-    async def restore(self, state: LearnerState) -> None:
-        self.state = state
+    async def restore(self, state: LearnerState, folder: Path) -> None:
+        self.state, self.folder = state, folder
 
 
 async def owners(folder: Path) -> StateOwners:
@@ -44,6 +47,7 @@ async def owners(folder: Path) -> StateOwners:
     await filter.begin(spec)
     return StateOwners(
         progress=SimpleNamespace(counters=Counters()),
+        inputs=INPUTS,
         scores=ScoreHistory(),
         prompts=PromptSource(PROMPTS, 0, chooser=Chooser(group_size=2)),
         stored=StoredGroups(GROUPS, 0),
@@ -67,6 +71,7 @@ async def worked(run: StateOwners) -> list[str]:
     await run.filter.publish(1)
     run.stored.next()
     run.scores.add(np.array([1.0, -1.0]))
+    run.scores.trained()
     run.progress.counters = Counters(step=1, updates=2, tokens=30)
     return [each.id for each, _ in dealt]
 
@@ -77,12 +82,15 @@ async def test_a_restored_run_remembers_all_and_goes_on_as_the_saved_one(tmp_pat
     dealt = await worked(first)
     state = await first.save()
     second = await owners(tmp_path / "second")
-    await second.restore(state)
+    await second.restore(state, CHECKPOINT)
 
     again = await second.save()
     assert again.counters == state.counters == Counters(step=1, updates=2, tokens=30)
     assert again.scores.tolist() == [1.0, -1.0]
     assert again.learner == state.learner
+    assert again.inputs == state.inputs == INPUTS
+    assert again.filter.graded == state.filter.graded != ()
+    assert second.learner.folder == CHECKPOINT
     assert again.stored == state.stored
     assert [each.group.to_pybytes() for each in again.filter.waiting] == [
         each.group.to_pybytes() for each in state.filter.waiting
@@ -101,7 +109,7 @@ async def test_every_group_of_a_restored_run_is_still_in_exactly_one_place(tmp_p
     first = await owners(tmp_path / "first")
     await worked(first)
     second = await owners(tmp_path / "second")
-    await second.restore(await first.save())
+    await second.restore(await first.save(), CHECKPOINT)
     counts = (await second.filter.report(1)).counts
     ends = ("trained", "all_correct", "all_wrong", "failed", "dropped", "in_flight", "buffered")
     assert counts["groups_dispatched"] == sum(counts[f"groups_{end}"] for end in ends)
@@ -113,8 +121,24 @@ async def test_every_group_of_a_restored_run_is_still_in_exactly_one_place(tmp_p
 def test_only_the_newest_scores_are_kept(more: int) -> None:
     history = ScoreHistory()
     history.add(np.arange(SCORES_KEPT + more, dtype=float))
+    history.trained()
     assert history.save()[0] == more
     saved = history.save()
     history.add(np.ones(1))
+    history.trained()
     assert saved.size == SCORES_KEPT
     assert saved[-1] == SCORES_KEPT + more - 1
+
+
+def test_scores_of_a_batch_that_was_not_trained_on_are_added_when_it_comes_again() -> None:
+    history = ScoreHistory()
+    history.add(np.array([1.0]))
+    history.trained()
+    history.add(np.array([2.0]))  # of a batch that was taken ahead
+    assert history.scores.tolist() == [1.0, 2.0]
+    assert history.save().tolist() == [1.0]
+    again = ScoreHistory()
+    again.restore(history.save())
+    again.add(np.array([2.0]))
+    again.trained()
+    assert again.save().tolist() == [1.0, 2.0]

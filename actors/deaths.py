@@ -5,22 +5,19 @@ Ray's own words list what may have happened and show frames of its own; here is 
 
 import re
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-import requests
 from ray.exceptions import RayActorError, RayError
-from ray.util.state import get_log
-from ray.util.state.exception import RayStateApiException
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.rollouts.last_lines import LINES, last_lines_of
+from actors.rollouts.last_lines import last_lines_of
 
 LAST_LINES = ". The last lines that it printed:"  # ends the first line of what is said of an actor that printed some
-ASK_SECONDS = 5  # for the log of an actor on another node
+ASK_SECONDS = 10.0  # for the log of an actor on another node
 _FIELD = re.compile(r"^\t(\w+): (.*)$", re.M)  # of Ray's message on an actor that died
 _FRAME = re.compile(r'^  File "(.*)", line (\d+), in (\S+)', re.M)
 _SIGNAL = re.compile(r"^\*\*\* (SIG[A-Z]+) received", re.M)  # Ray's handler writes it before the process ends
@@ -57,33 +54,35 @@ class Place:
         known += [f"node {self._node()}"] if self.ip else []
         return self.name + (f" ({', '.join(known)})" if known else "")
 
-    def alive(self) -> bool:
-        """Whether its node is."""
-        return any(node["Alive"] for node in ray.nodes() if node["NodeManagerAddress"] == self.ip)
-
     def log(self) -> str:
         """The last lines that the actor printed; "" where they are out of reach."""
         if not (self.pid and self.ip and ray.is_initialized()):
             return ""
         if self.here:
-            node: Any = ray._private.worker._global_node
-            folder = Path(node.get_logs_dir_path())
-            return last_lines_of(sorted(folder.glob(f"worker-*-{self.pid}.*"), reverse=True))
-        return "\n".join(self._remote_lines()) if self.alive() else ""
+            return printed_by(self.pid)
+        nodes = [each["NodeID"] for each in ray.nodes() if each["Alive"] and each["NodeManagerAddress"] == self.ip]
+        asked = [
+            ray.remote(printed_by)
+            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+            .remote(self.pid)
+            for node in nodes
+        ]
+        try:
+            return "".join(ray.get(asked, timeout=ASK_SECONDS))
+        except RayError:  # such as that the node does not answer in time
+            return ""
 
     def _node(self) -> str:
         nodes = ray.nodes() if ray.is_initialized() else []
         names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in nodes}
         return f"{names[self.ip]}, {self.ip}" if names.get(self.ip) else self.ip
 
-    def _remote_lines(self) -> Iterator[str]:
-        for suffix in ("out", "err"):
-            log = get_log(
-                node_ip=self.ip, pid=int(self.pid), tail=LINES, suffix=suffix, timeout=ASK_SECONDS, errors="replace"
-            )
-            with suppress(RayStateApiException, requests.RequestException):
-                for chunk in log:
-                    yield from (line for line in chunk.splitlines() if line.strip())
+
+def printed_by(pid: str) -> str:
+    """The last lines that an actor of this node printed, from the files into which Ray leads them."""
+    node: Any = ray._private.worker._global_node
+    folder = Path(node.get_logs_dir_path())
+    return last_lines_of(sorted(folder.glob(f"worker-*-{pid}.*"), reverse=True))
 
 
 def told(failure: RayError, part: str, *, lines: bool = True) -> str:

@@ -122,7 +122,9 @@ async def end_of(reply: Awaitable[Any]) -> BrokenPart:
 
 
 @pytest.mark.ray
-async def test_real_actors_that_die_are_named_with_place_cause_and_last_lines(mortal: Callable[..., Any]) -> None:
+async def test_real_actors_that_die_are_named_with_place_cause_and_last_lines(
+    mortal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     born = {how: mortal(how) for how in ("kill", "exit", "crash")}
     unborn = mortal("unborn", False)
     failing = mortal("failing")
@@ -140,6 +142,8 @@ async def test_real_actors_that_die_are_named_with_place_cause_and_last_lines(mo
         assert f"about to end: {how}" in text
         assert "job_id" not in text
         assert "Stack" not in text
+    monkeypatch.setattr(deaths.Place, "here", False)  # the node is asked for the lines of an actor elsewhere
+    assert "about to end: kill" in str(await end_of(born["kill"].fail.remote()))
     unmade = await end_of(unborn.fail.remote())
     assert re.match(r"part did not start: ValueError: no such model$", str(unmade)), unmade
     broken = str(await end_of(failing.fail.remote()))

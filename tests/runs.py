@@ -19,6 +19,8 @@ from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
 from cluster.reporting.outputs import Display
 from cluster.running.attempts import run_to_end
+from cluster.running.resume import find_continuation
+from cluster.running.rewinding import rewind
 
 ROOT = Path(__file__).parents[1]
 CPUS = 8  # that Ray may hand out; the machine may have fewer, as actors ask for parts of one
@@ -72,6 +74,23 @@ class Runs:
         if (folder / "warmup").is_dir():
             self._starts[start] = folder / "warmup"
         return folder
+
+    def resume(self, run: Path, *overrides: str) -> Path:
+        """As `cluster.running.train.resume`, for a run without a built-in world, on actors that may have served other
+        runs; gives the run folder."""
+        found = find_continuation(run, overrides)
+        prepared = prepare(found.config)
+        with Display(found.config.run.steps) as display:
+            try:
+                warm = self._actors_for(prepared.config)
+                prepared = settled(prepared, warm.layout)
+                actors = warm.for_run(prepared)
+                rewind(found.folder, found.counters.step)
+                asyncio.run(run_to_end(prepared, actors, found.folder, display, found.checkpoint))
+            except Exception:
+                self.end()
+                raise
+        return found.folder
 
     def end(self) -> None:
         """Ends actors and Ray; the next run starts them anew."""

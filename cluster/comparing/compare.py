@@ -77,7 +77,10 @@ def _job(plan: ComparisonPlan, method: str, seed: int, folder: Path, memory: boo
     config = plan.methods[method]
     alike = [_start_settings(other) for other in plan.methods.values()].index(_start_settings(config))
     place = folder / STARTS / str(alike) / f"seed={seed}"
-    config = config.model_copy(update={"run": config.run.model_copy(update={"seed": seed, "name": method})})
+    run: dict[str, Any] = {"seed": seed, "name": method}
+    if "checkpoint_every" not in config.run.model_fields_set:
+        run["checkpoint_every"] = 0  # a comparison does not go on, and its runs need no more than their last one
+    config = config.model_copy(update={"run": config.run.model_copy(update=run)})
     if config.world.name:
         config = write_world(config, place, anew=not place.exists())
         config = config.model_copy(update={"world": config.world.model_copy(update={"name": ""})})

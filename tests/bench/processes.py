@@ -50,6 +50,19 @@ def usage(top: int) -> Usage:
     return Usage(cpu=cpu, memory=stats[top][2])
 
 
+def descendants(top: int) -> list[int]:
+    """Ids of the processes below a process."""
+    parents = dict[int, int]()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                text = (entry / "stat").read_text(encoding="utf-8", errors="replace")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            parents[int(entry.name)] = int(text[text.rindex(")") + 2 :].split()[1])
+    return [number for number in parents if number != top and _below(number, top, parents)]
+
+
 def _below(number: int, top: int, parents: Mapping[int, int]) -> bool:
     while number > 1 and number != top:
         number = parents.get(number, 0)

@@ -166,6 +166,7 @@ async def test_groups_that_are_dispatched_or_end_while_a_state_is_saved_are_in_i
     state = await client.save()
     assert [each.summary.id for each in state.waiting] == [0, 2]
     assert [each.prompt_id for each in state.interrupted] == ["p3"]
+    assert [each.id for each in state.graded] == [0, 2]
     await client.close(1)
 
 

@@ -113,7 +113,7 @@ def test_a_batch_waits_for_older_groups_that_no_later_batch_could_hold() -> None
     book.accept(young[0])
     assert book.take() is None  # `slow` was admitted at version 0 and batch 1 is the last that may hold it
     book.accept(slow)
-    assert book.take() == (rest[2], slow)
+    assert book.take() == (slow, rest[2])
 
 
 @pytest.mark.slow
@@ -151,3 +151,11 @@ def test_whatever_arrives_in_whatever_order_no_group_is_trained_too_late_and_non
             book.publish(live)
         check_conservation(book.counts())
         assert flying or unpublished or book.slots or book.take() is not None  # never stuck
+
+
+def test_a_batch_is_in_the_order_of_dispatch_whatever_the_order_of_arrival() -> None:
+    ledger = Ledger(groups_per_step=3, max_staleness=0, patience=9)
+    ledger.admit(3)
+    for group in (2, 0, 1):
+        ledger.accept(group)
+    assert ledger.take() == (0, 1, 2)

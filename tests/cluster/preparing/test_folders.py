@@ -1,5 +1,8 @@
 """Run folders that cannot be made, and settings that any run must be able to write down."""
 
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -8,9 +11,10 @@ import pytest
 from cluster.cli import main
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, load_config
-from cluster.preparing.folders import make_run_folder, write_config
+from cluster.preparing.folders import held, make_run_folder, write_config
 from tests.tables import each
 
+ROOT = Path(__file__).parents[3]
 WORLD = {"world": {"name": "addition"}}
 
 
@@ -23,6 +27,29 @@ def test_a_run_folder_that_cannot_be_made_is_named_with_the_setting(tmp_path: Pa
     with pytest.raises(ConfigError, match="cannot make the run folder"):
         make_run_folder("run", Path("/proc/none"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dangling", "file"]
+
+
+def test_a_folder_is_held_by_one_process_until_it_ends_however_it_ends(tmp_path: Path) -> None:
+    code = f"""
+import sys, time
+from pathlib import Path
+from cluster.preparing.folders import held
+with held(Path({str(tmp_path)!r})):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        refused = rf"another process runs in .*: process {other.pid} on .*Wait until"
+        with pytest.raises(ConfigError, match=refused), held(tmp_path):
+            pass
+    finally:
+        other.kill()
+        other.communicate()
+    with held(tmp_path):
+        assert f"process {os.getpid()} on" in (tmp_path / "run.lock").read_text()
 
 
 def test_a_run_into_a_file_ends_with_status_2_and_one_sentence(

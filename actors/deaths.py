@@ -5,22 +5,19 @@ Ray's own words list what may have happened and show frames of its own; here is 
 
 import re
 import signal
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
-import requests
-from ray.exceptions import RayError
-from ray.util.state import get_log
-from ray.util.state.exception import RayStateApiException
+from ray.exceptions import RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actors.rollouts.last_lines import LINES, last_lines_of
+from actors.rollouts.last_lines import last_lines_of
 
 LAST_LINES = ". The last lines that it printed:"  # ends the first line of what is said of an actor that printed some
-ASK_SECONDS = 5  # for the log of an actor on another node
+ASK_SECONDS = 10.0  # for the log of an actor on another node
 _FIELD = re.compile(r"^\t(\w+): (.*)$", re.M)  # of Ray's message on an actor that died
 _FRAME = re.compile(r'^  File "(.*)", line (\d+), in (\S+)', re.M)
 _SIGNAL = re.compile(r"^\*\*\* (SIG[A-Z]+) received", re.M)  # Ray's handler writes it before the process ends
@@ -57,53 +54,61 @@ class Place:
         known += [f"node {self._node()}"] if self.ip else []
         return self.name + (f" ({', '.join(known)})" if known else "")
 
-    def alive(self) -> bool:
-        """Whether its node is."""
-        return any(node["Alive"] for node in ray.nodes() if node["NodeManagerAddress"] == self.ip)
-
     def log(self) -> str:
         """The last lines that the actor printed; "" where they are out of reach."""
         if not (self.pid and self.ip and ray.is_initialized()):
             return ""
         if self.here:
-            node: Any = ray._private.worker._global_node
-            folder = Path(node.get_logs_dir_path())
-            return last_lines_of(sorted(folder.glob(f"worker-*-{self.pid}.*"), reverse=True))
-        return "\n".join(self._remote_lines()) if self.alive() else ""
+            return printed_by(self.pid)
+        nodes = [each["NodeID"] for each in ray.nodes() if each["Alive"] and each["NodeManagerAddress"] == self.ip]
+        asked = [
+            ray.remote(printed_by)
+            .options(num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False))
+            .remote(self.pid)
+            for node in nodes
+        ]
+        try:
+            return "".join(ray.get(asked, timeout=ASK_SECONDS))
+        except RayError:  # such as that the node does not answer in time
+            return ""
 
     def _node(self) -> str:
         nodes = ray.nodes() if ray.is_initialized() else []
         names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in nodes}
         return f"{names[self.ip]}, {self.ip}" if names.get(self.ip) else self.ip
 
-    def _remote_lines(self) -> Iterator[str]:
-        for suffix in ("out", "err"):
-            log = get_log(
-                node_ip=self.ip, pid=int(self.pid), tail=LINES, suffix=suffix, timeout=ASK_SECONDS, errors="replace"
-            )
-            with suppress(RayStateApiException, requests.RequestException):
-                for chunk in log:
-                    yield from (line for line in chunk.splitlines() if line.strip())
+
+def printed_by(pid: str) -> str:
+    """The last lines that an actor of this node printed, from the files into which Ray leads them."""
+    node: Any = ray._private.worker._global_node
+    folder = Path(node.get_logs_dir_path())
+    return last_lines_of(sorted(folder.glob(f"worker-*-{pid}.*"), reverse=True))
 
 
-def death(failure: RayError, part: str) -> str:
-    """An actor whose process is gone: which, where, why, and its last lines.
+def told(failure: RayError, part: str, *, lines: bool = True) -> str:
+    """What there is to say of a call that failed.
 
     Args:
         failure: Ray's.
         part: how the caller calls the actor, where Ray does not name it.
+        lines: whether the last lines of an actor that died are wanted, which takes up to seconds.
     """
+    return _death(failure, part, lines=lines) if isinstance(failure, RayActorError) else _failed(failure, part)
+
+
+def _death(failure: RayError, part: str, *, lines: bool) -> str:
+    """An actor whose process is gone: which, where, why, and its last lines."""
     said = str(failure)
     fields = dict(_FIELD.findall(said))
     place = Place(name=fields.get("name", part), pid=fields.get("pid", ""), ip=fields.get("ip", ""))
     if "creation task" in said:
         return f"{place} did not start: {_last_exception(said)}"
-    lines = place.log()
-    sentence = f"{place} has died: {_cause(said, lines, place)}"
-    return f"{sentence}{LAST_LINES}\n{lines}" if lines else sentence
+    log = place.log() if lines else ""
+    sentence = f"{place} has died: {_cause(said, log, place)}"
+    return f"{sentence}{LAST_LINES}\n{log}" if log else sentence
 
 
-def failed(failure: RayError, part: str) -> str:
+def _failed(failure: RayError, part: str) -> str:
     """An actor whose method raised: which, what, and where in its code."""
     said = _COLOUR.sub("", str(failure))
     where = re.search(r"\(pid=(\d+), ip=([^,)]+)", said)
@@ -120,7 +125,7 @@ def _last_exception(said: str) -> str:
     return "\n".join(lines[indented[-1] + 1 :] if indented else lines).strip() or said
 
 
-def _cause(said: str, lines: str, place: Place) -> str:
+def _cause(said: str, log: str, place: Place) -> str:
     """Why an actor's process ended, from Ray's message and from what it printed last."""
     if "running low on memory" in said or "OUT_OF_MEMORY" in said:
         used = re.search(r"was ([\d.]+ ?GB / [\d.]+ ?GB)", said)
@@ -132,7 +137,7 @@ def _cause(said: str, lines: str, place: Place) -> str:
         return "it was killed by ray.kill, as winnow does with an actor that hangs"
     if code := re.search(r"exit code (-?\d+)", said):
         return f"its process ended with exit code {_named(int(code[1]))}"
-    if crashed := _SIGNAL.search(lines):
+    if crashed := _SIGNAL.search(log):
         return f"its process crashed with {crashed[1]}"
     if place.here and oom_kills() > OOM_KILLS:
         return f"the kernel of its node killed it, or another process since, for want of memory. {LESS_MEMORY}"

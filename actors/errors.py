@@ -6,6 +6,7 @@ WinnowError
 ├── Starved            groups were rejected or lost for too long: the run ends with a checkpoint
 ├── BrokenPart         a part of the run failed: the run ends with its name and what it said
 │   ├── ActorDied      its process is gone; a run goes on without a generator as long as one is left
+│   ├── ClusterEnded   Ray's head node is gone, and with it every actor
 │   └── NoAnswer       it hangs: a generator is killed then, and counts as one that died
 ├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
 ├── Unpackable         a group holds something that Arrow cannot store
@@ -41,6 +42,10 @@ class BrokenPart(WinnowError):
 
 class ActorDied(BrokenPart):
     """The process of an actor is gone, or that of the engine below it."""
+
+
+class ClusterEnded(BrokenPart):
+    """The head node of the Ray cluster is gone, and with it every actor."""
 
 
 class NoAnswer(BrokenPart):

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from ray.exceptions import RayActorError, RayError
 
-from actors.deaths import death, failed
+from actors.deaths import told
 from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, Starved
 
 Reply = TypeVar("Reply")
@@ -62,8 +62,8 @@ def translated(failure: RayError, part: str) -> BrokenPart:
     if isinstance(cause, EngineDied):
         return ActorDied(f"{part}: {cause}")
     if isinstance(failure, RayActorError):
-        return ActorDied(death(failure, part))
-    return BrokenPart(failed(failure, part))
+        return ActorDied(told(failure, part))
+    return BrokenPart(told(failure, part))
 
 
 def cause_of(failure: RayError) -> BaseException:

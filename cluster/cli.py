@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.metadata
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -401,7 +402,7 @@ def _resume(options: argparse.Namespace) -> int:
 
 def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespace, kept: str) -> int:
     """The exit status of a command; what ends it early becomes a sentence on stderr."""
-    from actors.errors import BrokenPart, Starved, Stopped
+    from actors.errors import BrokenPart, ClusterEnded, Starved, Stopped
     from cluster.config.errors import ConfigError
     from cluster.running.signals import Terminated, sigterm_interrupts
 
@@ -414,6 +415,8 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
         return _fail(EXIT_STARVED, _with_notes(f"stopped, with a checkpoint: {starved}", starved))
     except Stopped as stopped:
         return _fail(EXIT_OF_SIGNAL + stopped.number, f"stopped as asked: {stopped}")
+    except ClusterEnded as failure:
+        os._exit(_fail(EXIT_BROKEN, _with_notes(f"failed: {failure}", failure)))  # Ray would still look for the cluster
     except BrokenPart as failure:
         return _fail(EXIT_BROKEN, _with_notes(f"failed: {failure}", failure))
     except OSError as failure:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from actors.deaths import told
 from actors.grading.client import ScorerClient
 from rewards import (
     START_OF_MODEL_SECONDS,
@@ -60,5 +61,5 @@ def ask_scorer(
     except GetTimeoutError:
         lost = RewardResult(outcome=Outcome.TIMEOUT, why=f"{name}: no answer in time")
     except RayError as failure:
-        lost = RewardResult(outcome=Outcome.ERROR, why=f"{name} failed: {failure}")
+        lost = RewardResult(outcome=Outcome.ERROR, why=told(failure, name, lines=False))
     return [lost] * len(cases)

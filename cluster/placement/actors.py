@@ -34,6 +34,7 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.layout import Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
+from cluster.placement.reachable import ended
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
 from learner.actor import THREADS, LearnerRank
@@ -78,9 +79,11 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
         try:
             yield factory.create_all()
         finally:
-            factory.end_all()
+            if not ended():
+                factory.end_all()
     finally:
-        remove_placement_group(group)
+        if not ended():  # else there is nobody to ask, for which Ray would wait for a minute, and end this process then
+            remove_placement_group(group)
 
 
 class ActorFactory:

@@ -3,6 +3,8 @@
 import os
 import socket
 
+import ray
+
 from cluster.config.errors import ConfigError
 
 SECONDS = 10.0  # for the head node to accept a connection, and again to say that it speaks HTTP/2
@@ -46,3 +48,8 @@ def unreachable(address: str) -> str:
     except (OSError, ValueError, OverflowError) as failure:
         return str(getattr(failure, "strerror", None) or failure)
     return "" if first[3:4] == bytes([SETTINGS_FRAME]) else "what listens there is not Ray"
+
+
+def ended() -> str:
+    """Why the head node of the cluster that this process is connected with does not answer; "" where it does."""
+    return unreachable(str(ray.get_runtime_context().gcs_address))

@@ -13,14 +13,14 @@ from functools import partial
 import ray
 from ray.exceptions import RayError
 
-from actors.errors import ActorDied, BrokenPart
+from actors.errors import ActorDied, BrokenPart, ClusterEnded
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
 from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
 from cluster.placement.nodes import demand, gpu_memory, wait_for_nodes
 from cluster.placement.orphans import named, no_orphans, orphans
-from cluster.placement.reachable import check_reachable, unreachable
+from cluster.placement.reachable import check_reachable, ended
 from cluster.placement.token import check_token
 from cluster.preparing.memory import checked_memory
 from cluster.preparing.preflight import Prepared
@@ -72,14 +72,17 @@ def _connected(address: str) -> Iterator[str]:
     except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
         where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"
         raise ConfigError(f"cannot join or start {where}: {failure}") from failure
+    gone = ""
     try:
         yield context.dashboard_url or ""
     except (BrokenPart, KeyboardInterrupt, SystemExit) as end:  # Ray sends its driver SIGTERM when it loses the cluster
-        if address not in ("", "auto") and (problem := _has_ended(address, patient=isinstance(end, ActorDied))):
-            raise BrokenPart(f"the Ray cluster at {address!r} has ended ({problem}); what is on disk is kept") from end
+        if gone := _has_ended(patient=bool(address) and isinstance(end, ActorDied)):
+            where = f"the Ray cluster at {address!r}" if address else "Ray on this machine"
+            raise ClusterEnded(f"{where} has ended ({gone}); what is on disk is kept") from end
         raise
     finally:
-        ray.shutdown()
+        if not gone:
+            ray.shutdown()
 
 
 def _name_orphans() -> None:
@@ -115,10 +118,10 @@ def settled_on_cluster(prepared: Prepared, layout: Layout) -> Prepared:
     return replace(prepared, memory=checked_memory(prepared.config, gpu_memory(), prepared.max_model_len))
 
 
-def _has_ended(address: str, *, patient: bool) -> str:
+def _has_ended(*, patient: bool) -> str:
     """Why the cluster does not answer, "" where it does; a `patient` caller lost an actor, whose node may go first."""
     for _ in range(LOOKS if patient else 1):
-        if problem := unreachable(address):
+        if problem := ended():
             return problem
         time.sleep(SECONDS_BETWEEN if patient else 0)
     return ""

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,7 @@ from actors.disk import append
 from actors.errors import RolloutFailed
 from actors.pool import GeneratorPool
 from actors.types import Prompt, Purpose, RolloutRequest
-from cluster.reporting.logs import LOGGER
-from cluster.running.room import when_there_is_room
+from cluster.running.room import Room
 from rewards import Outcome
 
 
@@ -23,7 +22,7 @@ class Evaluator:
     prompts: Sequence[Prompt]
     samples: int  # responses to each
     file: Path  # a line for each evaluation
-    say: Callable[[str], None] = LOGGER.warning  # is told where the disk is full
+    room: Room  # for that line
 
     async def run(self, step: int, tokens: int, wall_seconds: float) -> float:
         """Accuracy over all judged responses under the live weights; a line of the file.
@@ -52,7 +51,7 @@ class Evaluator:
             "correct": correct,
             "accuracy": accuracy,
         }
-        await when_there_is_room(lambda: asyncio.to_thread(append, self.file, json.dumps(line)), self.say)
+        await self.room.wait_for(lambda: asyncio.to_thread(append, self.file, json.dumps(line)))
         return accuracy
 
     async def _outcomes(self, request: RolloutRequest) -> tuple[Outcome, ...]:

@@ -3,17 +3,20 @@
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import ray
+from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 
 from actors.arrow import packed
 from actors.data.source import PromptSource
 from actors.data.stored import StoredGroups
-from actors.errors import RolloutFailed, Unpackable
+from actors.errors import BrokenPart, RolloutFailed, Unpackable
 from actors.filtering.ledger import UNPACKABLE
 from actors.pool import GeneratorPool
 from actors.types import Group, GroupRef, Prompt, RolloutRequest, Summary, Times
 from cluster.config.run_config import RunConfig
+from cluster.running.room import Room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,7 @@ class GroupSource:
     generators: GeneratorPool
     stored: StoredGroups | None
     lost: Callable[[RolloutFailed], None]  # is told of each group that could not be produced
+    room: Room  # on the disks to which Ray moves groups that its object store cannot hold
 
     def deal(self, count: int) -> list[tuple[Prompt, int]]:
         """The next prompts, each with the number of passes over the data that came before."""
@@ -43,8 +47,8 @@ class GroupSource:
         """
         try:
             if self.stored is not None and self._comes_from_stored(request.group):
-                return _packed(replace(self.stored.next(), id=request.group))
-            summary, group = await self.generators.rollout(request)
+                return await self.room.wait_for(partial(_packed, replace(self.stored.next(), id=request.group)))
+            summary, group = await self.room.wait_for(partial(self.generators.rollout, request))
         except RolloutFailed as failure:
             self.lost(failure)
             raise
@@ -56,8 +60,10 @@ class GroupSource:
         return draw < self.config.data.stored_share
 
 
-def _packed(group: Group) -> tuple[Summary, GroupRef]:
+async def _packed(group: Group) -> tuple[Summary, GroupRef]:
     try:
         return Summary.of(group, Times()), ray.put(packed(group))
+    except (ObjectStoreFullError, OutOfDiskError) as failure:
+        raise BrokenPart(f"Ray's object store on this node takes no group: {failure}") from failure
     except Unpackable as failure:
         raise RolloutFailed(UNPACKABLE, str(failure)) from failure

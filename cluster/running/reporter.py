@@ -18,16 +18,17 @@ from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
-from cluster.running.room import when_there_is_room
+from cluster.running.room import Room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """The parts of a run that are asked how busy they were."""
+    """The parts of a run that are asked how they are."""
 
     generators: GeneratorPool
     verifiers: tuple[VerifierClient, ...]
     filter: FilterClient
+    room: Room  # on the disk
 
     async def busy_seconds(self) -> tuple[float, float]:
         """Seconds so far in which (generators, verifiers) had work, each summed over all of them."""
@@ -93,7 +94,7 @@ class Reporter:
                 f"step {done.step} trained on tokens {metrics['staleness_max']} versions old, more than "
                 f"rollout.max_staleness = {self._config.rollout.max_staleness}: this is a mistake in winnow"
             )
-        await when_there_is_room(partial(self._write, metrics), self._display.say)
+        await self._watched.room.wait_for(partial(self._write, metrics))
         self._display.step(metrics)
         for hint in self._hints.after(metrics):
             self._display.say(hint)

@@ -27,7 +27,7 @@ from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.loop import Stages, run_loop
 from cluster.running.publish import Publisher
 from cluster.running.reporter import Reporter, Watched
-from cluster.running.room import when_there_is_room
+from cluster.running.room import Room
 from cluster.running.signals import StopRequest, said_at
 from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scorer_tasks, training_schedule
 from cluster.running.state import Counters, RunState, ScoreHistory, StateOwners
@@ -76,7 +76,7 @@ class Run:
         config, algorithm = prepared.config, prepared.config.algorithm
         self._prepared, self._config, self._actors = prepared, config, actors
         self._folder, self._display, self._checkpoint = folder, display, checkpoint
-        self.counters = Counters()
+        self.room, self.counters = Room(display.say), Counters()
         self.scores = ScoreHistory()
         chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
         seed = config.run.seed if config.data.seed is None else config.data.seed
@@ -93,7 +93,9 @@ class Run:
         )
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
         self.turns = Turns(actors.learner, self.publisher, config)
-        watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
+        watched = Watched(
+            generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter, room=self.room
+        )
         step = step_of(checkpoint) if checkpoint else 0
         self.reporter = Reporter(config, watched, folder, display, name or folder.name, step, restarts)
         self.groups = GroupSource(
@@ -102,13 +104,14 @@ class Run:
             generators=actors.generators,
             stored=prepared.stored,
             lost=self.reporter.show_lost,
+            room=self.room,
         )
         self.evaluator = Evaluator(
             pool=actors.generators,
             prompts=prepared.heldout,
             samples=config.eval.samples,
             file=folder / "evals.jsonl",
-            say=display.say,
+            room=self.room,
         )
         self.state = StateOwners(
             progress=self,
@@ -158,11 +161,11 @@ class Run:
             except Starved:
                 self.reporter.show_failure(self._actors.filter.graded())
                 self.reporter.say_what_is_wrong()
-                await when_there_is_room(self.save_now, self._display.say)
+                await self.room.wait_for(self.save_now)
                 if self._prepared.heldout:
                     await self.stop.unless_asked(self._evaluate())
                 raise
-            await when_there_is_room(self.save_now, self._display.say)
+            await self.room.wait_for(self.save_now)
         if not ended:
             raise Stopped(how_to_go_on(self._folder), self.stop.signal or signal.SIGINT)
 
@@ -188,7 +191,7 @@ class Run:
     async def _close(self) -> None:
         self.reporter.close()
         if self._begun:
-            await self._actors.filter.close(self.counters.step + 1)
+            await self.room.wait_for(partial(self._actors.filter.close, self.counters.step + 1))
 
     async def _close_after_failure(self) -> None:
         """Closes what can be closed: nothing that goes wrong here hides why the run ended."""
@@ -241,7 +244,7 @@ class Run:
 
     async def _closed_books(self, updates: int) -> Books:
         step, before = self.counters.step + 1, self.counters
-        ledger = await when_there_is_room(partial(self._actors.filter.report, step), self._display.say)
+        ledger = await self.room.wait_for(partial(self._actors.filter.report, step))
         graded = sorted(self._actors.filter.graded(), key=lambda summary: summary.id)
         tokens = before.tokens + sum(sum(each.lengths) + each.extra_tokens for each in graded)
         seconds = self.reporter.seconds

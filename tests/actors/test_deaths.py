@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import ActorDiedError, RayActorError, RayTaskError
 
 from actors import deaths
-from actors.deaths import death, failed, oom_kills
+from actors.deaths import oom_kills, told
 from actors.errors import ActorDied, BrokenPart
 from actors.remote import answer
 
@@ -55,7 +55,7 @@ class Mortal:
 
 
 def said(how: str) -> str:
-    return death(RayActorError("0f1e", WORDS % how), "learner")
+    return told(RayActorError("0f1e", WORDS % how), "learner")
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_ray_says_what_these_words_are_made_of() -> None:
         node_ip_address="10.0.0.9",
         error_message="The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR",
     )
-    assert death(ActorDiedError(context), "learner").startswith("learner-rank-1 (process 4711, node 10.0.0.9) has died")
+    assert told(ActorDiedError(context), "learner").startswith("learner-rank-1 (process 4711, node 10.0.0.9) has died")
 
 
 def test_an_exception_of_a_method_is_its_last_line_and_its_place() -> None:
     trace = 'Traceback (most recent call last):\n  File "/a/learner/trainer.py", line 7, in train\n    self.step()\n'
     failure = RayTaskError("train", trace + "ValueError: lr is nan", ValueError("lr is nan"), "ray::x", 12, "10.0.0.9")
-    assert failed(failure, "learner") == (
+    assert told(failure, "learner") == (
         "learner (process 12, node 10.0.0.9) failed: ValueError: lr is nan (in train, /a/learner/trainer.py:7)"
     )
 
@@ -115,18 +115,20 @@ def mortal(own_ray: None) -> Iterator[Callable[..., Any]]:
     ray.shutdown()
 
 
-async def told(reply: Awaitable[Any]) -> BrokenPart:
+async def end_of(reply: Awaitable[Any]) -> BrokenPart:
     with pytest.raises(BrokenPart) as ended:
         await answer(reply, "part")
     return ended.value
 
 
 @pytest.mark.ray
-async def test_real_actors_that_die_are_named_with_place_cause_and_last_lines(mortal: Callable[..., Any]) -> None:
+async def test_real_actors_that_die_are_named_with_place_cause_and_last_lines(
+    mortal: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     born = {how: mortal(how) for how in ("kill", "exit", "crash")}
     unborn = mortal("unborn", False)
     failing = mortal("failing")
-    ends = await asyncio.gather(*(told(actor.end_itself.remote(how)) for how, actor in born.items()))
+    ends = await asyncio.gather(*(end_of(actor.end_itself.remote(how)) for how, actor in born.items()))
     expected = (
         "its process ended without a word, as when it is killed (SIGKILL)",
         "with exit code 7",
@@ -140,8 +142,10 @@ async def test_real_actors_that_die_are_named_with_place_cause_and_last_lines(mo
         assert f"about to end: {how}" in text
         assert "job_id" not in text
         assert "Stack" not in text
-    unmade = await told(unborn.fail.remote())
+    monkeypatch.setattr(deaths.Place, "here", False)  # the node is asked for the lines of an actor elsewhere
+    assert "about to end: kill" in str(await end_of(born["kill"].fail.remote()))
+    unmade = await end_of(unborn.fail.remote())
     assert re.match(r"part did not start: ValueError: no such model$", str(unmade)), unmade
-    broken = str(await told(failing.fail.remote()))
+    broken = str(await end_of(failing.fail.remote()))
     where = rf"\(in _one_down, {re.escape(str(Path(__file__)))}:\d+\)"
     assert re.match(rf"part \(process \d+, node [^)]+\) failed: RuntimeError: the weights .*\nlayer 3 {where}$", broken)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from actors.types import Purpose, RolloutRequest
 from cluster.running.evaluate import Evaluator
+from cluster.running.room import Room
 from tests.builders import prompt, summary
 
 
@@ -19,7 +20,13 @@ class Pool:
 
 async def test_an_evaluation_asks_the_same_every_time_and_writes_what_it_found(tmp_path: Path) -> None:
     pool = Pool()
-    evaluator = Evaluator(pool=pool, prompts=[prompt("eval/0"), prompt("eval/1")], samples=3, file=tmp_path / "e.jsonl")
+    evaluator = Evaluator(
+        pool=pool,
+        prompts=[prompt("eval/0"), prompt("eval/1")],
+        samples=3,
+        file=tmp_path / "e.jsonl",
+        room=Room(print),
+    )
     assert await evaluator.run(0, 0, 0.0) == 0.5
     assert await evaluator.run(4, 900, 12.5) == 0.5
     assert pool.requests[:2] == pool.requests[2:]

@@ -371,8 +371,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _supervise(options: argparse.Namespace, config: "RunConfig") -> int:
-    from cluster.commands.supervise import ASKED, supervise
     from cluster.running.resume import find_started
+    from cluster.running.supervise import ASKED, supervise
 
     command = [sys.executable, "-m", "cluster.cli", *options.words, "--retries", "0"]
     final = (0, EXIT_MISTAKE, EXIT_STARVED, *(EXIT_OF_SIGNAL + number for number in ASKED))

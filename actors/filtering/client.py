@@ -86,7 +86,7 @@ class FilterClient:
         self._run.dispatched(request)
 
     async def offer(self, summary: Summary, group: GroupRef) -> None:
-        """Returns when the filter has judged the group. A call that is given up before goes on: the group is not
+        """Returns when the filter has the group. A call that is given up before goes on: the group is not
         lost."""
         self._unsent.append(OfferedGroup(summary=summary, group=group))
         await asyncio.shield(asyncio.create_task(self._send_unsent()))
@@ -212,9 +212,9 @@ class FilterClient:
                 return  # the call before this one took the groups along
             offered, self._unsent = self._unsent, []
             summaries, groups = [each.summary for each in offered], [each.group for each in offered]
-            said = await self._ask(run, lambda filter: filter.offer.remote(summaries, *groups), "to judge groups")
+            said = await self._ask(run, lambda filter: filter.offer.remote(summaries, *groups), "to filter groups")
             for each, reason in zip(offered, said.reasons, strict=True):
-                run.judged(each, reason)
+                run.filtered(each, reason)
             run.on_disk(said.on_disk)
             if run.closed and (late := run.close()):
                 await self._ask(run, lambda filter: filter.let_go.remote(late, NEVER_TRAINED), "to write what is late")

@@ -20,7 +20,7 @@ from actors.filtering.recorder import Recorder
 from actors.filtering.rules import DropRule
 from actors.types import GroupRef, PromptVisit, Summary
 
-UNJUDGED = "failed"  # the reason of a group with fewer than two verdicts
+FAILED = "failed"  # the reason of a group with fewer than two verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ class FilterState:
     graded: tuple[Summary, ...] = ()  # groups that were graded since `FilterClient.graded` was last asked
 
 
-def is_judged(summary: Summary) -> bool:
+def has_verdicts(summary: Summary) -> bool:
     """Whether enough responses have a verdict for the drop rule to be asked."""
     return len(summary.scores) >= min(2, len(summary.outcomes))
 
@@ -113,7 +113,7 @@ class FilterSession:
         self.recorder.write([self._held.pop(group) for group in ids if group in self._held], why)
 
     def _reason_to_refuse(self, summary: Summary) -> str:
-        return self._drop_rule(np.array(summary.scores)) if is_judged(summary) else UNJUDGED
+        return self._drop_rule(np.array(summary.scores)) if has_verdicts(summary) else FAILED
 
 
 class Filter:

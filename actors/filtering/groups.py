@@ -1,8 +1,8 @@
 """What the driver knows of the groups of one run: where each one is, and the references to those that the learner or
 the disk still needs. Pure: no Ray, and nothing here waits but `until`.
 
-    admit -> dispatched -> offer -> judged -> kept ----> taken -> trained ──┐
-      │                               └────> refused ─────────────────────▶ unwritten -> on disk
+    admit -> dispatched -> offer -> filtered -> kept ----> taken -> trained ──┐
+      │                                └─────> refused ──────────────────▶ unwritten -> on disk
       └────> drop
 
 All of it outlives the filter's process, so a new filter can be told of the run again (`actors.filtering.client`).
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from actors.errors import Starved
-from actors.filtering.filter import FilterSpec, FilterState, LedgerReport, is_judged
+from actors.filtering.filter import FilterSpec, FilterState, LedgerReport, has_verdicts
 from actors.filtering.ledger import Ledger, LedgerState
 from actors.types import GroupRef, PromptVisit, RolloutRequest, Summary
 
@@ -79,7 +79,7 @@ class RunGroups:
         """An admitted group is about to be sampled."""
         self._prompts[request.group] = PromptVisit(prompt_id=request.prompt.id, visit=request.visit)
 
-    def judged(self, offered: OfferedGroup, reason: str) -> None:
+    def filtered(self, offered: OfferedGroup, reason: str) -> None:
         """A group that the filter has kept, or refused for a reason."""
         summary = offered.summary
         self._prompts.pop(summary.id, None)
@@ -161,7 +161,7 @@ class RunGroups:
 
     def _refuse(self, summary: Summary, reason: str) -> None:
         with self._keeping_starvation():
-            if is_judged(summary):
+            if has_verdicts(summary):
                 pass_rate = sum(score > 0 for score in summary.scores) / len(summary.scores)
                 self._ledger.reject(summary.id, reason, pass_rate=pass_rate)
             else:

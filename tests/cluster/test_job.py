@@ -1,5 +1,5 @@
-"""A run as an ordinary Ray job: submitted with `ray job submit`, seen under its names in Ray's state and metrics, and
-stopped with `ray job stop`, which leaves a checkpoint to go on from."""
+"""A run as an ordinary Ray job: submitted with `ray job submit`, seen under its names in Ray's state and metrics; it
+goes on where its driver is killed, and `ray job stop` leaves a checkpoint to go on from."""
 
 import json
 import os
@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.preparing.folders import LOCK
+from cluster.running.checkpoints import newest_checkpoint
 from learner.types import free_port
 
 pytestmark = pytest.mark.ray
@@ -102,14 +104,20 @@ def steps_of(run: Path) -> list[int]:
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.is_file() else []
 
 
-def test_a_submitted_job_trains_shows_its_metrics_and_actors_and_stops_with_a_checkpoint(
+def kill_driver(run: Path) -> None:
+    """Kills the process that runs in a run folder."""
+    os.kill(int((run / LOCK).read_text().split()[1]), signal.SIGKILL)
+
+
+def test_a_submitted_job_shows_its_actors_outlives_its_driver_and_stops_with_a_checkpoint(
     cluster: dict[str, int], tmp_path: Path
 ) -> None:
     environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300"}})
     command = [RAY, "job", "submit", "--submission-id=a-run", "--runtime-env-json", environment]
     command += ["--working-dir", str(ROOT), "--", sys.executable, "-m", "cluster.cli", "train"]
     command += ["deploy/runs/demo.toml", "run.name=job", f"run.folder={tmp_path}", "warmup.updates=80", "run.steps=999"]
-    command += ["rollout.groups_per_step=8", "world.digits=1"]
+    command += ["rollout.groups_per_step=8", "world.digits=1", "run.checkpoint_every=1"]
+    command += ["--resume", "auto", "--retries", "1"]
     env = os.environ | TOKEN | {"RAY_ADDRESS": f"http://127.0.0.1:{cluster['dashboard-port']}"}
     with Job(command, env, tmp_path) as job:
         seen = job.wait_for(lambda: accuracy_of(cluster), seconds=600)
@@ -119,7 +127,11 @@ def test_a_submitted_job_trains_shows_its_metrics_and_actors_and_stops_with_a_ch
         )
         names = {actor["name"] for actor in json.loads(listing.stdout)}
         assert {"learner-rank-0", "generator-0", "verifier-0", "filter"} <= names
-        job.wait_for(lambda: len(steps_of(tmp_path / "job")) >= 3, seconds=600)
+        job.wait_for(lambda: newest_checkpoint(tmp_path / "job"), seconds=600)
+        kill_driver(tmp_path / "job")
+        job.wait_for(lambda: "learner ready" in job.output.partition("going on from")[2], seconds=600)
+        reached = len(steps_of(tmp_path / "job"))
+        job.wait_for(lambda: len(steps_of(tmp_path / "job")) > reached, seconds=600)
         subprocess.run([RAY, "job", "stop", "a-run"], env=env, capture_output=True, timeout=600, check=True)
         job.process.wait(timeout=600)
         output = job.output
@@ -130,4 +142,5 @@ def test_a_submitted_job_trains_shows_its_metrics_and_actors_and_stops_with_a_ch
     assert "Ray kills a stopped job 300 s after it asked" in output
     assert f"winnow: stopped as asked: the checkpoint {checkpoint} is complete" in output
     assert f"winnow train --resume {tmp_path / 'job'}" in output
+    assert output.count("the driver was killed (SIGKILL). The run goes on in 5 s: try 1 of at most 1") == 1
     assert "SIGTERM received" not in output  # Ray's stacks

@@ -218,7 +218,7 @@ async def test_a_filter_that_hangs_is_replaced_too_and_the_person_reads_of_it(
     await client.offer(summary_of(one), packed(one))
     assert [each.id for each in client.graded()] == [ids[0]]
     assert len(said) == 1
-    assert "no answer within 0.2 s (to judge groups)" in said[0]
+    assert "no answer within 0.2 s (to filter groups)" in said[0]
     await client.close(1)
 
 

@@ -1,5 +1,5 @@
-"""`winnow train --resume auto --retries N`: a process that starts the run in another one, and starts it again where that
-one was killed or a part of the run failed.
+"""`winnow train --resume auto --retries N`: a process that starts the run in another one, and starts it again where
+that one was killed or a part of the run failed.
 
 Nothing else starts a driver anew by itself: a Ray job runs its command once, whatever happens to it.
 """
@@ -8,7 +8,7 @@ import ctypes
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -34,7 +34,7 @@ def supervise(command: Sequence[str], folder: Path, retries: int, final: Sequenc
     driver, restarts = _Driver(command), Restarts(retries)
     while True:
         status = driver.run()
-        if status in final or driver.asked is not None:
+        if status in final or driver.asked.is_set():
             return status
         checkpoint = newest_checkpoint(folder)
         pause = restarts.pause(step_of(checkpoint) if checkpoint else 0)
@@ -47,14 +47,15 @@ def supervise(command: Sequence[str], folder: Path, retries: int, final: Sequenc
             "without a newer checkpoint (--retries)",
             file=sys.stderr,
         )
-        time.sleep(pause)
+        if driver.asked.wait(pause):
+            return status
 
 
 class _Driver:
     """The process of a run. What asks this one to end is passed on to it."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        self.asked: int | None = None  # the signal that asked to end
+        self.asked = threading.Event()  # whether a signal has asked to end
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
         for number in ASKED:
@@ -67,7 +68,7 @@ class _Driver:
         return 128 - status if status < 0 else status
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.asked = number
+        self.asked.set()
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(number)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
-from cluster.commands.supervise import ASKED
+from cluster.running.supervise import ASKED
 
 # A driver: writes that it was started, and what it does then.
 DRIVER = """
@@ -37,7 +37,7 @@ sys.exit(int(end))
 PARENT = f"""
 import sys
 from pathlib import Path
-from cluster.commands import supervise
+from cluster.running import supervise
 from cluster.running import restarts
 restarts.FIRST_PAUSE = 0.0
 command = [sys.executable, "-c", {DRIVER!r}, *sys.argv[1:3]]

@@ -6,7 +6,14 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
 
 from actors.deadlines import LONGEST
 from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, Starved
@@ -17,6 +24,8 @@ if TYPE_CHECKING:
 
 Reply = TypeVar("Reply")
 LOGGER = logging.getLogger("winnow")
+# Ray's errors of a call whose actor is gone: its process died, or Ray ended it as memory ran out, or its node went.
+GONE = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorPlacementGroupRemoved)
 PULSE = "pulse"  # concurrency group, of one thread, of signs of life; of actors whose methods block
 LOOK_SECONDS = 5.0  # between two looks at whether a reply has come, at most
 SAID_SHARE = 0.1  # of a deadline, after which a line says what is waited for
@@ -103,7 +112,7 @@ def translated(failure: RayError, part: str) -> BrokenPart:
     cause = cause_of(failure)
     if isinstance(cause, EngineDied):
         return ActorDied(f"{part}: {cause}")
-    if isinstance(failure, RayActorError):
+    if isinstance(failure, GONE):
         return ActorDied(f"{part}: {' '.join(str(failure).split())}")
     return BrokenPart(f"{part} failed: {failure}")
 

@@ -6,7 +6,14 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
 
 from actors.deadlines import LONGEST
 from actors.deaths import told
@@ -18,6 +25,8 @@ if TYPE_CHECKING:
 
 Reply = TypeVar("Reply")
 LOGGER = logging.getLogger("winnow")
+# Ray's errors of a call whose actor is gone: its process died, or Ray ended it as memory ran out, or its node went.
+GONE = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorPlacementGroupRemoved)
 PULSE = "pulse"  # concurrency group, of one thread, of signs of life; of actors whose methods block
 LOOK_SECONDS = 5.0  # between two looks at whether a reply has come, at most
 SAID_SHARE = 0.1  # of a deadline, after which a line says what is waited for
@@ -104,9 +113,8 @@ def translated(failure: RayError, part: str) -> BrokenPart:
     cause = cause_of(failure)
     if isinstance(cause, EngineDied):
         return ActorDied(f"{part}: {cause}")
-    if isinstance(failure, RayActorError):
-        return ActorDied(told(failure, part))
-    return BrokenPart(told(failure, part))
+    kind = ActorDied if isinstance(failure, GONE) else BrokenPart
+    return kind(told(failure, part))
 
 
 def cause_of(failure: RayError) -> BaseException:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError
 from vllm.distributed.device_communicators.pynccl import PyNcclCommunicator
 from vllm.distributed.utils import StatelessProcessGroup
 from vllm.distributed.weight_transfer.base import (
@@ -28,7 +28,7 @@ from vllm.distributed.weight_transfer.nccl_common import worker_init_payload
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
 
 from actors.errors import EngineDied
-from actors.remote import cause_of
+from actors.remote import GONE, cause_of
 from actors.transfer.buckets import Piece, byte_size, plan_buckets
 from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, broadcast, join_group
 from actors.transfer.names import RECEIVERS
@@ -154,7 +154,7 @@ class GeneratorsSyncClient:
             ray.get(reply)
         except RayError as failure:
             cause = cause_of(failure)
-            if isinstance(cause, EngineDied) or isinstance(failure, RayActorError):
+            if isinstance(cause, EngineDied) or isinstance(failure, GONE):
                 self._lost[index] = LostReceiver(index=index, why=" ".join(str(cause).split()), hangs=False)
             else:
                 self._refusals.append(str(failure))

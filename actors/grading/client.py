@@ -5,11 +5,11 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import RayActorError
+from ray.exceptions import ObjectLostError
 
 from actors.deadlines import CALL, START
 from actors.errors import BrokenVerifier, VerifierDied
-from actors.remote import answer, pulse
+from actors.remote import GONE, answer, pulse
 from rewards import Question, RewardResult, Task, Verdict
 
 Conversation = Sequence[Mapping[str, str]]  # messages with `role` and `content`, as chat templates take them
@@ -56,7 +56,7 @@ class VerifierClient:
 async def _verdicts(reply: Awaitable[list[Verdict]]) -> list[Verdict]:
     try:
         return await reply
-    except RayActorError as end:
+    except (*GONE, ObjectLostError) as end:  # also where the verdicts were lost with the node
         raise VerifierDied(" ".join(str(end).split())) from end
     except Exception as failure:  # Ray passes on whatever a method raised
         raise BrokenVerifier(str(failure)) from failure

@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import GetTimeoutError, RayError
 
 from actors.engines import Sampler, Sampling, Watched, start_engine
 from actors.errors import EngineDied
 from actors.grading.client import Conversation, JudgeClient
-from actors.remote import cause_of
+from actors.remote import GONE, cause_of
 from actors.types import EngineSpec
 from rewards import START_OF_MODEL_SECONDS, Budget, Case, JudgeSettings, Outcome, RewardResult
 from rewards.models.endpoint import Failure
@@ -104,7 +104,7 @@ def ask_judge(
         try:
             return judge.replies(conversations, seconds)
         except RayError as failure:
-            if not (isinstance(failure, RayActorError) or isinstance(cause_of(failure), EngineDied)):
+            if not (isinstance(failure, GONE) or isinstance(cause_of(failure), EngineDied)):
                 raise
         judge.start_again(START_OF_MODEL_SECONDS)  # by Ray where its process was gone; waits behind others who ask that
         return judge.replies(conversations, seconds)

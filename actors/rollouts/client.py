@@ -8,7 +8,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 from actors.deadlines import BESIDE_ROLLOUT, CALL, LONGEST, START
-from actors.errors import RolloutFailed, Unpackable
+from actors.errors import ActorDied, RolloutFailed, Unpackable
 from actors.filtering.ledger import UNPACKABLE
 from actors.remote import answer, cause_of, translated, within
 from actors.types import GroupRef, HeldWeights, RolloutRequest, SamplingSpec, Summary
@@ -25,6 +25,7 @@ class GeneratorClient:
         """`name` is the actor's, for messages."""
         self.name, self.handle = name, handle
         self._rollout_seconds = LONGEST  # for a group; the run says how long it may take
+        self._death: ActorDied | None = None  # what was found out about it once, for all groups in its hands
 
     async def created(self, seconds: float) -> None:
         """Returns when Ray has found a place for the actor and its process is there, at most after these seconds."""
@@ -59,7 +60,12 @@ class GeneratorClient:
                 raise TimeoutError(f"{self.name}: {failure}") from failure
             if isinstance(cause, Unpackable):
                 raise RolloutFailed(UNPACKABLE, str(cause)) from failure
-            raise translated(failure, self.name) from failure
+            if self._death is not None:
+                raise ActorDied(str(self._death)) from failure
+            translation = translated(failure, self.name)
+            if isinstance(translation, ActorDied):
+                self._death = translation
+            raise translation from failure
 
     async def pause(self, in_flight: str) -> None:
         """Before a sync; `in_flight` is `sync.in_flight`: "continue", "finish" or "keep"."""

@@ -9,10 +9,20 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnavailableError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 
 import actors.remote
-from actors.errors import NoAnswer
-from actors.remote import within
+from actors.errors import ActorDied, BrokenPart, BrokenVerifier, NoAnswer, VerifierDied
+from actors.grading.client import _verdicts
+from actors.remote import answer, within
+from rewards import Verdict
 
 
 async def test_what_does_not_answer_is_named_first_and_then_given_up(
@@ -59,3 +69,28 @@ def test_a_driver_that_was_itself_stopped_takes_nobody_for_dead() -> None:
         time.sleep(0.8)
         driver.send_signal(signal.SIGCONT)
         assert driver.stdout.readline() == "here\n"
+
+
+@pytest.mark.parametrize(
+    "failure", [ActorDiedError(), ActorUnavailableError("gone", None), OutOfMemoryError("memory"), WorkerCrashedError()]
+)
+async def test_whatever_takes_the_process_of_an_actor_is_its_death(failure: RayError) -> None:
+    async def raising() -> list[Verdict]:
+        raise failure
+
+    with pytest.raises(ActorDied, match=r"^generator-0"):
+        await answer(raising(), "generator-0")
+    with pytest.raises(VerifierDied):
+        await _verdicts(raising())
+
+
+async def test_what_a_method_raises_is_not() -> None:
+    async def raising() -> list[Verdict]:
+        raise RayTaskError("grade", "traceback", ValueError("no such reward"))
+
+    with pytest.raises(BrokenPart, match=r"^generator-0 failed: ") as broken:
+        await answer(raising(), "generator-0")
+    assert not isinstance(broken.value, ActorDied)
+    with pytest.raises(BrokenVerifier, match="traceback") as lost:
+        await _verdicts(raising())
+    assert not isinstance(lost.value, VerifierDied)

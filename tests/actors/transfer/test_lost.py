@@ -107,8 +107,8 @@ def test_a_generator_that_dies_in_a_send_is_left_out_and_the_sync_repeated_until
 
 def test_a_generator_that_hangs_in_a_send_is_ended_and_the_sync_repeated(ranks: Any) -> None:
     actors, folder = ranks
-    generators, said = start_generators(folder, 2), list[str]()
-    publisher = publisher_of(actors, generators, said, timeout_seconds=SECONDS)
+    generators = start_generators(folder, 2)
+    publisher = publisher_of(actors, generators, timeout_seconds=SECONDS)
     victim = engine_of(generators["generator-1"])
 
     async def story() -> None:

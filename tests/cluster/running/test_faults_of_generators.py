@@ -22,6 +22,7 @@ from cluster.placement.session import layout_for, settled
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
+from cluster.running.replacements import place_of
 from cluster.running.run import Run
 from tests.runs import demo, metrics_of, responses_of
 
@@ -73,7 +74,8 @@ class Faults:
     """A run, and what is done to it."""
 
     def __init__(self, run: Run, actors: RunActors, said: Said) -> None:
-        self.run, self.said, self.actors, self.pool = run, said, actors, actors.generators
+        self.said, self.actors, self.pool, self.publisher = said, actors, actors.generators, run.publisher
+        self.struck: list[str] = []  # generators that were dealt with, in this order
 
     async def until(self, what: Callable[[], bool]) -> None:
         async with asyncio.timeout(400):
@@ -82,31 +84,34 @@ class Faults:
 
     async def end_engine_before_the_first_sync(self) -> None:
         """Of a run whose engines have just started."""
-        self.signal(signal.SIGKILL, (await self.processes(self.pool.alive["generator-0"]))[1])
+        os.kill((await self.processes(self.pool.alive["generator-0"]))[1], signal.SIGKILL)
 
     async def all(self, nodes: Cluster) -> None:
-        """Every fault in turn. After each the run makes two steps more with a generator that is there then."""
-        await self.goes_on("generator-0.1")
-        await self.strikes("generator-0.1", signal.SIGKILL, engine=True)
-        await self.goes_on("generator-0.2")
-        await self.strikes("generator-0.2", signal.SIGKILL, engine=False)
-        await self.goes_on("generator-0.3")
-        await self.strikes("generator-0.3", signal.SIGSTOP, engine=True)
-        process = self.actors.places.verifiers[0].handle.__ray_call__.remote(lambda _: os.getpid())
-        self.signal(signal.SIGSTOP, await asyncio.to_thread(ray.get, process))
+        """Every fault in turn. After each the run makes two steps more with generators that are there then."""
+        await self.strikes(await self.goes_on(), signal.SIGKILL, engine=True)
+        await self.strikes(await self.goes_on(), signal.SIGKILL, engine=False)
+        await self.strikes(await self.goes_on(), signal.SIGSTOP, engine=True)
+        verifier = self.actors.places.verifiers[0].handle
+        process = await asyncio.to_thread(ray.get, verifier.__ray_call__.remote(lambda _: os.getpid()))
+        os.kill(process, signal.SIGSTOP)
         node = nodes.add_node(num_cpus=LAYOUT)  # Ray wants the main thread for it
-        await self.goes_on("generator-0.4")
-        await self.goes_on("generator-1")
-        await self.strikes("generator-0.4", signal.SIGKILL, engine=True, when=lambda: bool(self.run.publisher.syncing))
+        await self.goes_on(elastic=True)
+        await self.strikes(await self.goes_on(), signal.SIGKILL, engine=True, when=lambda: bool(self.publisher.syncing))
         nodes.remove_node(node)
-        await self.until(lambda: "generator-1" not in self.pool.running)
-        await self.goes_on("generator-0.5")
+        await self.until(lambda: all(place_of(name) == "generator-0" for name in self.pool.running))
+        await self.goes_on()
 
-    async def goes_on(self, name: str) -> None:
-        """Until a generator has brought a group, and two steps more are done."""
-        await self.until(lambda: self.pool.finished[name] > 0)
+    async def goes_on(self, *, elastic: bool = False) -> str:
+        """Waits until a generator has brought a group, and two steps more are done; gives its name."""
+
+        def found() -> list[str]:
+            there = [name for name in self.pool.alive if (place_of(name) != "generator-0") == elastic]
+            return [name for name in there if self.pool.finished[name]]
+
+        await self.until(lambda: bool(found()))
         steps = self.said.steps
-        await self.until(lambda: self.said.steps > steps + 1)
+        await self.until(lambda: self.said.steps > steps + 1 and bool(found()))
+        return found()[0]
 
     async def strikes(
         self, name: str, number: signal.Signals, *, engine: bool, when: Callable[[], bool] = lambda: True
@@ -114,11 +119,9 @@ class Faults:
         """A signal to a generator, or to its engine, while it has groups in hand."""
         process = (await self.processes(self.pool.alive[name]))[engine]
         await self.until(lambda: self.pool._groups[name] > 0 and when())
-        self.signal(number, process)
-        await self.until(lambda: name not in self.pool.running)
-
-    def signal(self, number: signal.Signals, process: int) -> None:
         os.kill(process, number)
+        await self.until(lambda: name not in self.pool.running)
+        self.struck.append(name)
 
     async def processes(self, generator: GeneratorClient) -> tuple[int, int]:
         """(that of the actor, that of its engine)."""
@@ -163,7 +166,7 @@ def test_the_only_generator_dies_and_hangs_in_every_way_and_no_group_is_lost(tmp
     assert all(min(row["versions"][-1:]) >= 0 for row in rows)
     lost = [line for line in said.lines if line.startswith("a generator is lost. ")]
     assert "verifier-0 hangs: no sign of life within 20 s (cluster.silent_seconds): it is killed" in said.lines
-    assert any("generator-0.3 hangs: no sign of life within 20 s" in line for line in lost)
+    assert any(f"{faults.struck[2]} hangs: no sign of life within 20 s" in line for line in lost)
     assert any("Another one is started when the cluster has room for it" in line for line in lost)
     assert all(len(line) < 600 and "\n" not in line for line in lost)
 

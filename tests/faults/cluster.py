@@ -25,7 +25,12 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self._folder = tempfile.mkdtemp(prefix="faults-", dir="/tmp")  # Ray's sockets want a short path
-        head: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_MIB * 2**20, "temp_dir": self._folder}
+        head: dict[str, Any] = {
+            "num_cpus": 1,
+            "object_store_memory": STORE_MIB * 2**20,
+            "temp_dir": self._folder,
+            "include_dashboard": False,
+        }
         self._cluster = Cluster(initialize_head=False)
         _patiently(lambda: self._cluster.add_node(**head))
         self._others: list[Any] = [self._another() for _ in range(others)]

@@ -20,8 +20,15 @@ SECONDS_BETWEEN_LOOKS = 0.25
 
 
 def environment(armed: Path) -> dict[str, str]:
-    """What the processes of a run have in their environment so that faults can be armed inside them."""
-    return {FOLDER: str(armed), "PYTHONPATH": f"{ROOT}:{Path(__file__).parent / 'hooks'}", "HF_HUB_OFFLINE": "1"}
+    """What the processes of a run have in their environment: faults can be armed inside them, and Ray kills none where
+    other work takes the machine's memory."""
+    paths = f"{ROOT}:{Path(__file__).parent / 'hooks'}"
+    return {
+        FOLDER: str(armed),
+        "PYTHONPATH": paths,
+        "HF_HUB_OFFLINE": "1",
+        "RAY_memory_monitor_refresh_ms": "0",
+    }
 
 
 class Driver:

@@ -11,11 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.rollouts.last_lines import last_lines_of
 
+# Ray's errors of a call whose actor is gone: its process died, or Ray ended it as memory ran out, or its node went.
+GONE = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorPlacementGroupRemoved)
 LAST_LINES = ". The last lines that it printed:"  # ends the first line of what is said of an actor that printed some
 ASK_SECONDS = 10.0  # for the log of an actor on another node
 _FIELD = re.compile(r"^\t(\w+): (.*)$", re.M)  # of Ray's message on an actor that died
@@ -93,7 +102,7 @@ def told(failure: RayError, part: str, *, lines: bool = True) -> str:
         part: how the caller calls the actor, where Ray does not name it.
         lines: whether the last lines of an actor that died are wanted, which takes up to seconds.
     """
-    return _death(failure, part, lines=lines) if isinstance(failure, RayActorError) else _failed(failure, part)
+    return _death(failure, part, lines=lines) if isinstance(failure, GONE) else _failed(failure, part)
 
 
 def _death(failure: RayError, part: str, *, lines: bool) -> str:

@@ -6,17 +6,10 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray.exceptions import (
-    ActorPlacementGroupRemoved,
-    NodeDiedError,
-    OutOfMemoryError,
-    RayActorError,
-    RayError,
-    WorkerCrashedError,
-)
+from ray.exceptions import RayError
 
 from actors.deadlines import LONGEST
-from actors.deaths import told
+from actors.deaths import GONE, told
 from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, Starved
 
 if TYPE_CHECKING:
@@ -25,8 +18,6 @@ if TYPE_CHECKING:
 
 Reply = TypeVar("Reply")
 LOGGER = logging.getLogger("winnow")
-# Ray's errors of a call whose actor is gone: its process died, or Ray ended it as memory ran out, or its node went.
-GONE = (RayActorError, WorkerCrashedError, OutOfMemoryError, NodeDiedError, ActorPlacementGroupRemoved)
 PULSE = "pulse"  # concurrency group, of one thread, of signs of life; of actors whose methods block
 LOOK_SECONDS = 5.0  # between two looks at whether a reply has come, at most
 SAID_SHARE = 0.1  # of a deadline, after which a line says what is waited for

@@ -86,8 +86,8 @@ class Run:
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
         self.turns = Turns(actors.learner, self.publisher, config)
         watched = Watched(generators=actors.generators, verifiers=actors.verifiers, filter=actors.filter)
-        step = step_of(checkpoint) if checkpoint else 0
-        self.reporter = Reporter(config, watched, folder, display, name or folder.name, step)
+        begun_with = step_of(checkpoint) if checkpoint else None
+        self.reporter = Reporter(config, watched, folder, display, name or folder.name, begun_with or 0)
         self.groups = GroupSource(
             config=config,
             prompts=prompts,
@@ -111,7 +111,7 @@ class Run:
             filter=actors.filter,
             learner=actors.learner,
         )
-        self.checkpoints = Checkpoints(actors.learner, folder, config.run, display.say)
+        self.checkpoints = Checkpoints(actors.learner, folder, config.run, display.say, begun_with)
         self._calendar = Calendar(config=config)
         self._begun = False  # whether the filter knows of the run
         self._end: StepEnd | None = None  # of the step that was trained last

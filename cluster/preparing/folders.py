@@ -10,6 +10,7 @@ from pathlib import Path
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, to_toml
 from cluster.config.run_config import RunConfig
+from cluster.reporting.logs import LOGGER
 
 LOCK = "lock"  # the file that a running process holds; it stays, and means nothing without a process
 
@@ -54,12 +55,14 @@ def held(folder: Path) -> Iterator[None]:
     with file.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as failure:
+        except (BlockingIOError, PermissionError) as failure:
             lock.seek(0)
             raise ConfigError(
                 f"another process runs in {folder}: {lock.read().strip() or failure.strerror}. Wait until it has "
                 "ended, or end it"
             ) from None
+        except OSError as failure:
+            LOGGER.warning("%s cannot be locked (%s): see to it that one process at a time runs there", folder, failure)
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()

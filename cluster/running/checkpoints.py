@@ -36,13 +36,27 @@ class Checkpoints:
     run: the ones before it are kept, and the next is tried when it is due.
     """
 
-    def __init__(self, learner: Learner, run_folder: Path, settings: RunSettings, say: Callable[[str], None]) -> None:
-        """`say` tells the person something."""
+    def __init__(
+        self,
+        learner: Learner,
+        run_folder: Path,
+        settings: RunSettings,
+        say: Callable[[str], None],
+        begun_with: int | None = None,
+    ) -> None:
+        """
+        Args:
+            learner: whose ranks write.
+            run_folder: in which checkpoints are.
+            settings: how many are kept.
+            say: tells the person something.
+            begun_with: the step of the checkpoint that the run goes on from.
+        """
         self._learner, self._run_folder, self._settings, self._say = learner, run_folder, settings, say
         self._pending: tuple[Path, RunState] | None = None  # copied, and not yet to be completed
         self._completing: asyncio.Task[None] | None = None
         self._problem = ""  # why the last one could not be written
-        self._saved: int | None = None  # step of the last one that is complete, or about to be
+        self._saved = begun_with  # step of the last one that is complete, or about to be
 
     def holds(self, step: int) -> bool:
         """Whether the checkpoint of this step is there, or on its way."""

@@ -109,8 +109,8 @@ class Run:
             filter=actors.filter,
             room=self.room,
         )
-        step = step_of(checkpoint) if checkpoint else 0
-        self.reporter = Reporter(config, watched, folder, display, name or folder.name, step, restarts)
+        begun_with = step_of(checkpoint) if checkpoint else None
+        self.reporter = Reporter(config, watched, folder, display, name or folder.name, begun_with or 0, restarts)
         self.groups = GroupSource(
             config=config,
             prompts=prompts,
@@ -136,7 +136,7 @@ class Run:
             learner=actors.learner,
         )
         self.stop = StopRequest()
-        self.checkpoints = Checkpoints(actors.learner, folder, config.run, display.say)
+        self.checkpoints = Checkpoints(actors.learner, folder, config.run, display.say, begun_with)
         self._calendar = Calendar(config=config)
         self._begun = False  # whether the filter knows of the run
         self._end: StepEnd | None = None  # of the step that was trained last

@@ -94,6 +94,12 @@ async def test_one_that_cannot_be_written_is_said_and_the_next_is_tried(tmp_path
     assert list(complete_checkpoints(tmp_path)) == [1, 3]
 
 
+async def test_the_checkpoint_that_a_run_goes_on_from_is_there(tmp_path: Path) -> None:
+    them = Checkpoints(WritingLearner(), tmp_path, RunSettings(), print, begun_with=4)
+    assert them.holds(4)
+    assert not them.holds(0)
+
+
 async def test_files_that_the_driver_does_not_see_are_no_checkpoint(tmp_path: Path) -> None:
     learner, said = WritingLearner(), list[str]()
     them = checkpoints(tmp_path, learner, said)

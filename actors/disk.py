@@ -8,7 +8,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 RAYS = "Local disk is full"  # of a node that has no room for what its object store cannot hold
 # What errors say that have lost their number: on their way from an actor, in Rust's libraries, and torch's, which gives
 # no reason.
-WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed writing file", RAYS)
+WORDS = ("No space left on device", "Disk quota exceeded", "inline_container.cc", RAYS)
 
 
 def disk_is_full(failure: BaseException) -> bool:

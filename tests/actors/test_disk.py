@@ -45,6 +45,7 @@ except OSError as failure:
         (OSError(28, "No space left on device"), True),
         (OSError(122, "Disk quota exceeded"), True),
         (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"), True),  # torch.save
         (OSError(13, "Permission denied"), False),
         (ValueError("lr"), False),
     ],

@@ -2,7 +2,6 @@
 it leaves no process. Two short runs, each ended in the ways that one run can be."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -133,7 +132,6 @@ def test_it_goes_on_from_there_and_whatever_is_killed_takes_what_it_started_with
     at = steps(folder)
     run.wait_for(lambda: steps(folder) > at or run.driver.poll() is not None)
     assert run.driver.poll() is None, run.output
-    assert re.search(r"generator-\d \(process \d+, node .*\) has died: its process ended without a word", run.output)
 
     os.kill(run.driver.pid, signal.SIGKILL)
     run.driver.wait()

@@ -3,7 +3,7 @@ rank, and random states."""
 
 import json
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ class ThreadedFiles(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no
     def create(self, info: CheckpointCommitInfo) -> None:
         """Nothing is to be done before the files."""
 
-    def save(self, state_dict: dict[str, Any], path: str) -> None:
+    def save(self, state_dict: Mapping[str, Any], path: str) -> None:
         """Copies, and returns when the tensors may change again."""
         if state_dict.get("param_shapes"):  # of ZeRO: weights are made anew out of what the optimizer holds
             buffers = {name: state_dict["module"][name] for name in state_dict["buffer_names"]}
@@ -67,7 +67,7 @@ def copied(value: Any, known: dict[tuple[Any, ...], torch.Tensor]) -> Any:
     return value
 
 
-def _write(state: dict[str, Any], path: Path) -> Iterable[Path]:
+def _write(state: object, path: Path) -> Iterable[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path)
     return (path,)

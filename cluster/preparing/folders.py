@@ -11,7 +11,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, to_toml
 from cluster.config.run_config import RunConfig
 
-LOCK = "run.lock"  # the file that a running process holds; it stays, and means nothing without a process
+LOCK = "lock"  # the file that a running process holds; it stays, and means nothing without a process
 
 
 def make_run_folder(name: str, base: Path) -> Path:

@@ -41,7 +41,7 @@ HURRIED_SECONDS = 5.0  # for one that was asked a second time to end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Books:
+class StepEnd:
     """What there is to tell of a step when it has been trained, before anything of the next one is sampled from its
     weights."""
 
@@ -126,7 +126,7 @@ class Run:
         self.checkpoints = Checkpoints(actors.learner, folder, config.run, display.say)
         self._calendar = Calendar(config=config)
         self._begun = False  # whether the filter knows of the run
-        self._books: Books | None = None  # of the step that was trained last
+        self._end: StepEnd | None = None  # of the step that was trained last
         self._training = False  # whether the learner has weights of a step that is not counted yet
 
     async def go(self) -> None:
@@ -231,18 +231,18 @@ class Run:
         await self._actors.filter.offer(summary, group)
 
     async def train(self, batch: AcceptedBatch) -> list[UpdateStats]:
-        """One step on the batch that the feeder prepared, and its books."""
+        """One step on the batch that the feeder prepared, and its end."""
         await self.turns.of_learner()
         self._training = True
         stats = await self._actors.learner.train()
         await self.turns.of_engines()
         await self._actors.filter.trained()
         self.scores.trained()
-        self._books = await self._closed_books(len(stats))
+        self._end = await self._ended_step(len(stats))
         self._training = False
         return stats
 
-    async def _closed_books(self, updates: int) -> Books:
+    async def _ended_step(self, updates: int) -> StepEnd:
         step, before = self.counters.step + 1, self.counters
         ledger = await self.room.wait_for(partial(self._actors.filter.report, step))
         graded = sorted(self._actors.filter.graded(), key=lambda summary: summary.id)
@@ -250,7 +250,7 @@ class Run:
         seconds = self.reporter.seconds
         self.counters = Counters(step=step, updates=before.updates + updates, tokens=tokens, seconds=seconds)
         last = self._calendar.is_last(step, tokens, seconds)
-        return Books(
+        return StepEnd(
             report=FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded),
             last=last,
             state=await self.state.save() if self._calendar.saves(step, last) else None,
@@ -272,18 +272,18 @@ class Run:
     async def finish_step(self, done: TrainedStep) -> bool:
         """Checkpoint, evaluation and metrics of a step; whether the run goes on after it. The checkpoint is completed
         when the metrics are there, so that a run that goes on from it has a line for each step."""
-        books = self._books
-        assert books is not None  # the step has been trained
-        self.reporter.show_failure(books.report.graded)
-        if books.state is not None:
-            await self.checkpoints.save(books.state)
-        due = self._calendar.evaluates(done.step, books.last)
+        end = self._end
+        assert end is not None  # the step has been trained
+        self.reporter.show_failure(end.report.graded)
+        if end.state is not None:
+            await self.checkpoints.save(end.state)
+        due = self._calendar.evaluates(done.step, end.last)
         accuracy = await self.stop.unless_asked(self._evaluate()) if due else None
-        await self.reporter.step(done, books.report, self.counters.updates, accuracy)
+        await self.reporter.step(done, end.report, self.counters.updates, accuracy)
         self.checkpoints.complete(self.reporter.seconds)
-        if books.last:
+        if end.last:
             self.reporter.say_where_the_time_went()
-        return not books.last
+        return not end.last
 
     async def _start(self) -> None:
         """Engines start while the learner warms up; the first that fails ends the start. On shared GPUs engines start

@@ -65,8 +65,8 @@ class MeasuredRun(Run):
         return summary, group
 
     async def finish_step(self, done: StepDone) -> bool:
-        if self._books is not None:
-            graded = self._books.report.graded
+        if self._end is not None:
+            graded = self._end.report.graded
         else:  # nothing was trained
             await self._actors.filter.report(done.step)
             graded = self._actors.filter.graded()

@@ -49,7 +49,7 @@ with held(Path({str(tmp_path)!r})):
         other.kill()
         other.communicate()
     with held(tmp_path):
-        assert f"process {os.getpid()} on" in (tmp_path / "run.lock").read_text()
+        assert f"process {os.getpid()} on" in (tmp_path / "lock").read_text()
 
 
 def test_a_run_into_a_file_ends_with_status_2_and_one_sentence(

@@ -104,6 +104,15 @@ class LocalLearner:
         self.state = state
         self.folders.append(folder)
 
+    async def silent(self, seconds: float) -> list[str]:
+        return []
+
+    def kill(self) -> None:
+        self.calls.append("kill")
+
+    def renew(self) -> None:
+        self.calls.append("renew")
+
     def _open(self, session: str, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         self.calls.append("open_" + session.replace("-", "_"))
         self._session, self.spec = session, spec

@@ -115,8 +115,8 @@ def test_a_submitted_job_shows_its_actors_outlives_its_driver_and_stops_with_a_c
     environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300"}})
     command = [RAY, "job", "submit", "--submission-id=a-run", "--runtime-env-json", environment]
     command += ["--working-dir", str(ROOT), "--", sys.executable, "-m", "cluster.cli", "train"]
-    command += ["deploy/runs/demo.toml", "run.name=job", f"run.folder={tmp_path}", "warmup.updates=80", "run.steps=999"]
-    command += ["rollout.groups_per_step=8", "world.digits=1", "run.checkpoint_every=1"]
+    command += ["deploy/runs/demo.toml", "run.name=job", f"run.folder={tmp_path}", "warmup.updates=0", "run.steps=999"]
+    command += ["rollout.groups_per_step=8", "world.digits=1", "run.checkpoint_every=1", "filter.drop=none"]
     command += ["--resume", "auto", "--retries", "1"]
     env = os.environ | TOKEN | {"RAY_ADDRESS": f"http://127.0.0.1:{cluster['dashboard-port']}"}
     with Job(command, env, tmp_path) as job:

@@ -96,7 +96,7 @@ def test_what_all_ranks_know_alike_is_taken_from_the_first() -> None:
 
 def test_what_all_ranks_wrote_is_told_together_and_a_problem_with_its_rank() -> None:
     wrote = [Written(files={"state/a": 1}), Written(files={"state/b": 2}, problem="OSError: no space")]
-    learner = LearnerClient([Rank(finish_checkpoint=one) for one in wrote])
+    learner = LearnerClient(lambda: [Rank(finish_checkpoint=one) for one in wrote])
     found = asyncio.run(learner.finish_checkpoint())
     assert found == Written(files={"state/a": 1, "state/b": 2}, problem="rank 1: OSError: no space")
 

@@ -71,7 +71,7 @@ async def test_whoever_gives_up_waiting_no_longer_counts() -> None:
 
 async def test_trajectories_that_found_no_room_are_all_there_when_there_is_some(tmp_path: Path) -> None:
     """The kernel says that the disk is full: the file's unfinished form leads to /dev/full until it is taken away."""
-    client = FilterClient(InProcess(Filter()), put=lambda arrays: arrays)
+    client = FilterClient(lambda: InProcess(Filter()), put=lambda arrays: arrays)
     folder = tmp_path / "trajectories"
     await client.begin(FilterSpec(drop=drop_both, groups_per_step=2, max_staleness=0, patience=9, trajectories=folder))
     for number in await client.admit():
@@ -88,12 +88,10 @@ async def test_trajectories_that_found_no_room_are_all_there_when_there_is_some(
 async def test_groups_that_the_object_store_has_no_room_for_are_sampled_again_and_not_lost() -> None:
     """Ray says so when a node's store is full and its disk, to which it would move groups, is too."""
     lost = list[RolloutFailed]()
-    client = FilterClient(InProcess(Filter()), put=lambda arrays: arrays)
     full = RolloutFailed("generator_error", "group 0 failed twice: generator-0 failed: OutOfDiskError: " + RAYS)
     source = GroupSource(
         config=config_of({"world": {"name": "addition"}}),
         prompts=SimpleNamespace(graded=lambda summary: None),  # type: ignore[arg-type]
-        filter=client,
         generators=SimpleNamespace(rollout=sampled_after(full, full)),  # type: ignore[arg-type]
         stored=None,
         lost=lost.append,

@@ -78,7 +78,7 @@ class Faults:
         self.struck: list[str] = []  # generators that were dealt with, in this order
 
     async def until(self, what: Callable[[], bool]) -> None:
-        async with asyncio.timeout(400):
+        async with asyncio.timeout(1200):
             while not what():
                 await asyncio.sleep(0.02)
 

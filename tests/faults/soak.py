@@ -14,11 +14,13 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from grpc import RpcError
 
 from cluster.comparing.plan import machine
 from tests.bench.figures import Chart, Figure, Part
@@ -89,12 +91,12 @@ def soak(folder: Path, steps: int) -> list[Sample]:
     try:
         while driver.status is None:
             time.sleep(SECONDS_BETWEEN)
-            step = driver.step
-            if step and driver.status is None:
-                store = store or Store.of(driver)
+            if step := driver.step:
                 held = {part: asdict(each) for part, each in held_by(driver.family, driver.pid).items()}
-                held[STORE] = {"memory": store.used()}
-                samples.append(Sample(step=step, seconds=round(time.monotonic() - began, 1), held=held))
+                with suppress(RpcError):  # Ray may have ended meanwhile, with the run
+                    store = store or Store.of(driver)
+                    held[STORE] = {"memory": store.used()}
+                    samples.append(Sample(step=step, seconds=round(time.monotonic() - began, 1), held=held))
     finally:
         driver.end()
     if driver.status or driver.step != steps:

@@ -15,8 +15,9 @@ from cluster.placement.orphans import SWEEP_SECONDS, named, orphans
 
 # A driver with a child, a grandchild in a session of its own that is deaf to SIGTERM, and one that wrote its own title.
 DRIVER = """
-import json, subprocess, sys, time
+import json, signal, subprocess, sys, time
 from cluster.placement.orphans import no_orphans
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has what it runs in its background ignore it
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
 PARENT = f"import subprocess, sys, time; print(subprocess.Popen([sys.executable, '-c', {DEAF!r}], \
 start_new_session=True).pid, flush=True); time.sleep(600)"

@@ -33,7 +33,7 @@ from learner.types import (
 from learner.warmup import WorkedAnswers
 from learner.weights import WeightSync
 from learner.writing import Writer
-from learner.zero_state import restore_random_states, save_random_states
+from learner.zero_state import restore_random_states, save_random_states, seed_all
 
 
 class Published:
@@ -86,7 +86,7 @@ class WarmUpSession:
     starts with a new adapter, and what the warm-up made is its reference policy."""
 
     def __init__(self, place: Place, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
-        torch.manual_seed(spec.seed)
+        seed_all(spec.seed)
         self._policy = policy_engine(path, spec, schedule)
         self._answers = worked_answers(place, spec, path, self._policy.packing)
         self.published = Published(self._policy, path, spec, place, merges=True)
@@ -113,7 +113,7 @@ class TrainingSession:
     """A policy that is trained on graded groups, with all models beside it. For each step `prepare`, then `train`."""
 
     def __init__(self, place: Place, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
-        torch.manual_seed(spec.seed)
+        seed_all(spec.seed)
         algorithm = spec.algorithm
         self._spec, self._random = spec, f"random-{place.rank}.json"
         self._trainer = Trainer(path, spec, schedule)

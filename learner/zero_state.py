@@ -73,6 +73,13 @@ def _write(state: object, path: Path) -> Iterable[Path]:
     return (path,)
 
 
+def seed_all(seed: int) -> None:
+    """Seeds the random generators of this process, so that all it draws follows from the run's seed."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
 def save_random_states(file: Path, writer: Writer) -> None:
     """Has the states of this process's random generators written."""
     kind, keys, *rest = np.random.get_state(legacy=True)

@@ -125,12 +125,22 @@ class FilterClient:
         """All generators hold this version."""
         self._run.publish(version)
 
-    async def report(self, step: int) -> LedgerReport:
-        """What the ledger has counted; closes the file of the step."""
-        run, report, written = self._run, self._run.report(), list(self._run.unwritten)
+    def counted(self) -> LedgerReport:
+        """What the ledger has counted."""
+        return self._run.report()
+
+    async def close_step(self, step: int) -> None:
+        """Closes the file of the step: whatever has been counted or saved until now is on disk in it, or in one of an
+        earlier step. A run that goes on from the step has it, then."""
+        run, written = self._run, list(self._run.unwritten)
         await self._ask(run, lambda filter: filter.close_step.remote(step), "to close a step's file")
         run.on_disk(written)
         run.step, self._replaced = step + 1, 0
+
+    async def report(self, step: int) -> LedgerReport:
+        """`counted`, and `close_step`."""
+        report = self.counted()
+        await self.close_step(step)
         return report
 
     async def close(self, step: int) -> None:

@@ -262,17 +262,17 @@ class Run:
 
     async def _ended_step(self, updates: int) -> StepEnd:
         step, before = self.counters.step + 1, self.counters
-        ledger = await self.room.wait_for(partial(self._actors.filter.report, step))
+        ledger = self._actors.filter.counted()
         graded = sorted(self._actors.filter.graded(), key=lambda summary: summary.id)
         tokens = before.tokens + sum(sum(each.lengths) + each.extra_tokens for each in graded)
         seconds = self.reporter.seconds
         self.counters = Counters(step=step, updates=before.updates + updates, tokens=tokens, seconds=seconds)
         last = self._calendar.is_last(step, tokens, seconds)
-        return StepEnd(
-            report=FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded),
-            last=last,
-            state=await self.state.save() if self._calendar.saves(step, last) else None,
-        )
+        state = await self.state.save() if self._calendar.saves(step, last) else None
+        # behind the state, so that a run that goes on from it has every response on disk that the state counts
+        await self.room.wait_for(partial(self._actors.filter.close_step, step))
+        report = FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded)
+        return StepEnd(report=report, last=last, state=state)
 
     async def publish(self, version: int) -> SyncReport:
         """Brings the learner's weights to all generators, and tells the filter."""

@@ -291,3 +291,21 @@ async def test_a_reply_that_arrives_when_its_filter_was_given_up_does_not_count(
     await offering
     assert [each.summary.id for each in (await client.save()).waiting] == [ids[1], ids[0]]
     await client.close(2)
+
+
+async def test_what_a_state_counts_is_on_disk_in_its_step_and_not_in_a_later_one(tmp_path: Path) -> None:
+    client, _ = await begun(Mortals({}), tmp_path)
+    ids = await client.admit()
+    for number in ids[:2]:
+        one = group([1.0, -1.0], id=number)
+        await client.offer(summary_of(one), packed(one))
+    await client.take()
+    await client.trained()
+    client.counted()
+    one = group([1.0, 1.0], id=ids[2])  # refused when the step has been counted, before its state is saved
+    await client.offer(summary_of(one), packed(one))
+    state = await client.save()
+    assert sum(state.ledger.ends.values()) == 1
+    await client.close_step(1)
+    assert rows(tmp_path / "step-1") == {(0, ""): 2, (1, ""): 2, (2, "all_correct"): 2}
+    await client.close(2)

@@ -38,9 +38,10 @@ class RunSettings(Section):
     tokens: Annotated[int, Field(ge=0)] = 0  # end after the step in which so many tokens have been sampled; 0 is never
     seconds: Annotated[float, Field(ge=0)] = 0.0  # end after the step in which so many seconds have passed; 0 is never
     checkpoint_every: Annotated[int, Field(ge=0)] = 20  # steps between checkpoints; 0 writes only the last
-    keep_checkpoints: Annotated[int, Field(ge=1)] = 2  # the newest ones; older ones are removed
+    keep_checkpoints: Annotated[int, Field(ge=1)] = (
+        2  # the newest, and the most accurate by evaluation besides; others go
+    )
     restarts: Annotated[int, Field(ge=0)] = 3  # of a learner that dies, without a newer checkpoint; 0 ends the run
-    keep_best: bool = True  # besides, the most accurate by evaluation (eval.every)
 
     @field_validator("name")
     @classmethod

@@ -113,7 +113,7 @@ class Checkpoints:
         self._problem = ""
         LOGGER.debug("checkpoint %s is complete", folder)
         try:
-            await asyncio.to_thread(prune, self._run_folder, self._settings.keep_checkpoints, self._settings.keep_best)
+            await asyncio.to_thread(prune, self._run_folder, self._settings.keep_checkpoints)
         except OSError as failure:
             self._say(f"an old checkpoint cannot be removed: {failure}")
 
@@ -152,7 +152,7 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
     return next(reversed(complete_checkpoints(run_folder).values()), None)
 
 
-def prune(run_folder: Path, newest: int, keep_best: bool) -> None:
+def prune(run_folder: Path, newest: int) -> None:
     """Removes all checkpoints but the newest ones that are complete, and the best by evaluation. None may be in the
     making.
 
@@ -161,7 +161,7 @@ def prune(run_folder: Path, newest: int, keep_best: bool) -> None:
     """
     complete = complete_checkpoints(run_folder)
     kept = set(list(complete)[-newest:])
-    if keep_best and (best := best_step(complete, run_folder / EVALUATIONS)) is not None:
+    if (best := best_step(complete, run_folder / EVALUATIONS)) is not None:
         kept.add(best)
     for path in (run_folder / CHECKPOINTS).glob("step-*"):
         if step_of(path) not in kept and (step_of(path) in complete or not (path / MARKER).exists()):

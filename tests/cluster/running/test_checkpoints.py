@@ -121,15 +121,13 @@ async def test_the_newest_are_kept_and_the_most_accurate(tmp_path: Path) -> None
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-2", "step-5", "step-6"]
 
 
-def test_without_evaluations_or_without_wanting_it_none_is_best(tmp_path: Path) -> None:
+def test_without_evaluations_none_is_best(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         put(tmp_path, step)
     assert best_step({1: None}, tmp_path / "evals.jsonl") is None
     (tmp_path / "evals.jsonl").write_text('{"step": 1, "accuracy": 1.0}\n')
-    prune(tmp_path, 1, keep_best=True)
+    prune(tmp_path, 1)
     assert list(complete_checkpoints(tmp_path)) == [1, 3]
-    prune(tmp_path, 1, keep_best=False)
-    assert list(complete_checkpoints(tmp_path)) == [3]
 
 
 def test_what_is_not_complete_is_removed_and_what_winnow_did_not_write_stays(tmp_path: Path) -> None:
@@ -138,7 +136,7 @@ def test_what_is_not_complete_is_removed_and_what_winnow_did_not_write_stays(tmp
     (tmp_path / "checkpoints/step-0").mkdir()  # as an earlier version wrote them: weights alone
     (tmp_path / "checkpoints/step-0" / MARKER).touch()
     (tmp_path / "checkpoints/mine").mkdir()
-    prune(tmp_path, 1, keep_best=True)
+    prune(tmp_path, 1)
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["mine", "step-0", "step-2"]
 
 
@@ -153,5 +151,5 @@ def test_a_removal_that_is_cut_short_leaves_no_checkpoint_that_looks_complete(
 
     monkeypatch.setattr("shutil.rmtree", cut)
     with pytest.raises(OSError, match="killed here"):
-        prune(tmp_path, 1, keep_best=False)
+        prune(tmp_path, 1)
     assert list(complete_checkpoints(tmp_path)) == [2]

@@ -27,8 +27,9 @@ from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactor
 from vllm.distributed.weight_transfer.nccl_common import worker_init_payload
 from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo, NCCLTrainerWeightTransferEngine
 
+from actors.deaths import GONE
 from actors.errors import EngineDied
-from actors.remote import GONE, cause_of
+from actors.remote import cause_of
 from actors.transfer.buckets import Piece, byte_size, plan_buckets
 from actors.transfer.gloo import GlooInitInfo, GlooUpdateInfo, broadcast, join_group
 from actors.transfer.names import RECEIVERS
@@ -59,7 +60,7 @@ class GeneratorsSyncClient:
         self._abort: Callable[[], None] = lambda: None
         self._late = False  # whether it was cut as time was up
         self._lost: dict[int, LostReceiver] = {}
-        self._refusals: list[str] = []  # what generators said that failed and live
+        self._refusals: list[str] = []  # what generators said that failed and are not lost
 
     def begin(self) -> None:
         """From now on the timeout runs for one sync."""
@@ -137,7 +138,7 @@ class GeneratorsSyncClient:
                     self._note(waiting.pop(reply), reply)
             for index in waiting.values():
                 why = f"did not answer within {self._receivers.timeout_seconds:g} s"
-                self._lost[index] = LostReceiver(index=index, why=why, hangs=True)
+                self._lost[index] = LostReceiver(index=index, why=why)
 
     def _time_is_up(self) -> bool:
         """Cuts the transfer at the timeout. After a cut those that live are waited for a while longer: they come out of
@@ -149,13 +150,18 @@ class GeneratorsSyncClient:
         return self.was_cut and now >= self._cut_at + self._receivers.leaving_seconds
 
     def _note(self, index: int, reply: Any) -> None:
-        """What a generator has answered; a failure cuts the transfer."""
+        """What a generator has answered; a failure cuts the transfer.
+
+        One that fails and lives is lost too, where it is the first to fail and not the only one there is: the others
+        fail after it because of the cut. What all of them would refuse comes out when one is left.
+        """
         try:
             ray.get(reply)
         except RayError as failure:
             cause = cause_of(failure)
-            if isinstance(cause, EngineDied) or isinstance(failure, GONE):
-                self._lost[index] = LostReceiver(index=index, why=" ".join(str(cause).split()), hangs=False)
+            died = isinstance(cause, EngineDied) or isinstance(failure, GONE)
+            if died or not (self.was_cut or len(self._receivers.generators) == 1):
+                self._lost[index] = LostReceiver(index=index, why=" ".join(str(cause).split()))
             else:
                 self._refusals.append(str(failure))
             self.cut()

@@ -129,7 +129,6 @@ class LostReceiver:
 
     index: int  # its place in Receivers.generators
     why: str  # its last error, or that it did not answer
-    hangs: bool  # whether its process may still be there
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

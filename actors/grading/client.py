@@ -8,8 +8,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import ObjectLostError
 
 from actors.deadlines import CALL, START
+from actors.deaths import GONE
 from actors.errors import BrokenVerifier, VerifierDied
-from actors.remote import GONE, answer, pulse
+from actors.remote import answer, pulse
 from rewards import Question, RewardResult, Task, Verdict
 
 Conversation = Sequence[Mapping[str, str]]  # messages with `role` and `content`, as chat templates take them

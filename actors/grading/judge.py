@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
+from actors.deaths import GONE
 from actors.engines import Sampler, Sampling, Watched, start_engine
 from actors.errors import EngineDied
 from actors.grading.client import Conversation, JudgeClient
-from actors.remote import GONE, cause_of
+from actors.remote import cause_of
 from actors.types import EngineSpec
 from rewards import START_OF_MODEL_SECONDS, Budget, Case, JudgeSettings, Outcome, RewardResult
 from rewards.models.endpoint import Failure

@@ -64,7 +64,7 @@ class Sender:
             await asyncio.Event().wait()
         lost = self._losing.pop(0) if self._losing else ""
         if lost:
-            gone = LostReceiver(index=names.index(lost), why="did not answer within 9 s", hangs=True)
+            gone = LostReceiver(index=names.index(lost), why="did not answer within 9 s")
             return SyncStats(size=8, seconds=0.0, lost=(gone,))
         return SyncStats(size=8, seconds=0.0, sums=SUMS)
 

@@ -7,9 +7,11 @@ WinnowError
 ├── BrokenPart         a part of the run failed: the run ends with its name and what it said
 │   ├── ActorDied      its process is gone; a run goes on without a generator as long as one is left
 │   ├── ClusterEnded   Ray's head node is gone, and with it every actor
-│   └── NoAnswer       it hangs: a generator is killed then, and counts as one that died
+│   ├── NoAnswer       it hangs: a generator is killed then, and counts as one that died
+│   └── ObjectsLost    what it was to be handed is gone with the node that held it
 ├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
 ├── Unpackable         a group holds something that Arrow cannot store
+├── GroupLost          the arrays of a graded group are gone with a node: it is sampled again
 ├── RolloutFailed      one group could not be produced: it is dropped and counted
 └── BrokenVerifier     one call to a verifier failed: its responses have the outcome `error`
     └── VerifierDied   it did not come back: the responses are asked about again
@@ -53,12 +55,20 @@ class NoAnswer(BrokenPart):
     """An actor has not answered in time; its process may still be there."""
 
 
+class ObjectsLost(BrokenPart):
+    """Objects that an actor was to be handed are gone with the node that held them; it was not called."""
+
+
 class EngineDied(WinnowError):
     """The process of vLLM's engine is gone, and with it the actor around it. Needs no vLLM to be unpickled."""
 
 
 class Unpackable(WinnowError):
     """A group cannot be packed; the message names the group, the column and what Arrow says of it."""
+
+
+class GroupLost(WinnowError):
+    """The arrays of a graded group are gone with the node that held them: it is to be sampled again."""
 
 
 class RolloutFailed(WinnowError):

@@ -6,11 +6,11 @@ import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ray.exceptions import RayError
+from ray.exceptions import ObjectLostError, RayError
 
 from actors.deadlines import LONGEST
 from actors.deaths import GONE, told
-from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, Starved
+from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, ObjectsLost, Starved
 
 if TYPE_CHECKING:
     import ray
@@ -104,7 +104,9 @@ def translated(failure: RayError, part: str) -> BrokenPart:
     cause = cause_of(failure)
     if isinstance(cause, EngineDied):
         return ActorDied(f"{part}: {cause}")
-    kind = ActorDied if isinstance(failure, GONE) else BrokenPart
+    if isinstance(failure, GONE):
+        return ActorDied(told(failure, part))
+    kind = ObjectsLost if isinstance(failure, ObjectLostError) or isinstance(cause, ObjectLostError) else BrokenPart
     return kind(told(failure, part))
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 
-from actors.errors import ActorDied, NoAnswer
+from actors.errors import ActorDied, GroupLost, NoAnswer, ObjectsLost
 from actors.filtering.filter import AcceptedBatch, FilterSpec, FilterState, LedgerReport, WaitingGroup
 from actors.filtering.groups import NEVER_TRAINED, OfferedGroup, RunGroups
 from actors.remote import answer, within
@@ -86,10 +86,17 @@ class FilterClient:
         self._run.dispatched(request)
 
     async def offer(self, summary: Summary, group: GroupRef) -> None:
-        """Returns when the filter has the group. A call that is given up before goes on: the group is not
-        lost."""
+        """Returns when the filter has the group. A call that is given up before goes on: the group is not lost by that.
+
+        Raises:
+            GroupLost: its arrays are gone with the node that held them; nobody has counted it.
+        """
+        run = self._run
         self._unsent.append(OfferedGroup(summary=summary, group=group))
         await asyncio.shield(asyncio.create_task(self._send_unsent()))
+        if summary.id in run.lost:
+            run.lost.remove(summary.id)
+            raise GroupLost(f"the arrays of group {summary.id} are gone with the node that held them")
 
     async def drop(self, group: int, reason: str) -> None:
         """A group that will not come, and why."""
@@ -221,13 +228,26 @@ class FilterClient:
             if not self._unsent or run.over:
                 return  # the call before this one took the groups along
             offered, self._unsent = self._unsent, []
-            summaries, groups = [each.summary for each in offered], [each.group for each in offered]
-            said = await self._ask(run, lambda filter: filter.offer.remote(summaries, *groups), "to filter groups")
-            for each, reason in zip(offered, said.reasons, strict=True):
-                run.filtered(each, reason)
-            run.on_disk(said.on_disk)
+            await self._send(run, offered)
             if run.closed and (late := run.close()):
                 await self._ask(run, lambda filter: filter.let_go.remote(late, NEVER_TRAINED), "to write what is late")
+
+    async def _send(self, run: RunGroups, offered: list[OfferedGroup]) -> None:
+        """Has groups filtered. Where the arrays of some are gone with a node, each is offered alone: only those are
+        lost."""
+        summaries, groups = [each.summary for each in offered], [each.group for each in offered]
+        try:
+            said = await self._ask(run, lambda filter: filter.offer.remote(summaries, *groups), "to filter groups")
+        except ObjectsLost:
+            if len(offered) == 1:
+                run.lost.add(summaries[0].id)
+                return
+            for each in offered:
+                await self._send(run, [each])
+            return
+        for each, reason in zip(offered, said.reasons, strict=True):
+            run.filtered(each, reason)
+        run.on_disk(said.on_disk)
 
     async def _ask(self, run: RunGroups, ask: Callable[[Actor], Awaitable[Reply]], doing: str) -> Reply:
         """The reply of the filter, or of one that takes its place."""

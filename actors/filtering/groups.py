@@ -47,6 +47,7 @@ class RunGroups:
         self.kept: dict[int, OfferedGroup] = {}  # accepted, and in no batch
         self.taken: dict[int, OfferedGroup] = {}  # the batch that is being trained on
         self.unwritten: dict[int, Unwritten] = {}
+        self.lost: set[int] = set()  # offered, and their arrays were gone: whoever offered them is told
         self.graded: list[Summary] = []  # since `FilterClient.graded` was last asked
         self._ledger = Ledger(
             groups_per_step=spec.groups_per_step, max_staleness=spec.max_staleness, patience=spec.patience

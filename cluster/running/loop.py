@@ -18,10 +18,11 @@ The loop knows plain async callables, neither Ray nor vLLM.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from actors.errors import RolloutFailed
+from actors.errors import GroupLost, RolloutFailed
 from actors.types import Prompt, RolloutRequest, Summary
 from cluster.reporting.steps import Batch, Stats, StepDone, Sync
 
@@ -110,12 +111,15 @@ async def dispatch(stages: Stages[Arrays, Batch, Stats, Sync]) -> None:
 
 
 async def _one_group(stages: Stages[Arrays, Batch, Stats, Sync], request: RolloutRequest) -> None:
-    try:
-        summary, arrays = await stages.rollout(request)
-    except RolloutFailed as failure:
-        await stages.drop(request.group, failure.reason)
-    else:
-        await stages.offer(summary, arrays)
+    while True:
+        try:
+            summary, arrays = await stages.rollout(request)
+        except RolloutFailed as failure:
+            await stages.drop(request.group, failure.reason)
+            return
+        with suppress(GroupLost):  # it is sampled again
+            await stages.offer(summary, arrays)
+            return
 
 
 async def _stopped_before(wanted: asyncio.Task[Any], producer: asyncio.Task[None], stopping: asyncio.Task[Any]) -> bool:

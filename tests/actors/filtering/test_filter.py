@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.exceptions import ObjectLostError
 
 from actors.arrow import packed
+from actors.errors import GroupLost
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import Filter, FilterSpec, Offered
 from actors.filtering.ledger import INTERRUPTED, check_conservation
@@ -142,6 +144,32 @@ async def test_a_run_that_goes_on_from_a_saved_state_loses_no_group_and_trains_n
     assert [each.id for each in before.summaries] == [0, 1]
     await second.close(3)
     await first.close(3)
+
+
+async def test_a_group_whose_arrays_are_gone_with_their_node_is_lost_alone_and_can_be_offered_again(
+    tmp_path: Path,
+) -> None:
+    gone: set[int] = {1}
+
+    class Far(Filter):
+        """Ray does not call a method whose arguments are lost."""
+
+        async def offer(self, summaries: Any, *groups: Any) -> Any:
+            if gone & {each.id for each in summaries}:
+                raise ObjectLostError("01", None, "")
+            return await super().offer(summaries, *groups)
+
+    client = FilterClient(lambda: InProcess(Far()), put=lambda arrays: arrays)
+    await client.begin(spec(tmp_path, size=3, staleness=0))
+    assert await dispatched(client) == [0, 1, 2]
+    found = await asyncio.gather(*(offered(client, each, 1.0, -1.0) for each in range(3)), return_exceptions=True)
+    assert [type(each) for each in found] == [type(None), GroupLost, type(None)]
+    gone.clear()
+    await offered(client, 1, 1.0, -1.0)
+    batch = await client.take()
+    assert sorted(each.id for each in batch.summaries) == [0, 1, 2]
+    await client.trained()
+    await client.close(1)
 
 
 async def test_groups_that_are_dispatched_or_end_while_a_state_is_saved_are_in_it_once(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actors.errors import BrokenPart, RolloutFailed, Starved
+from actors.errors import BrokenPart, GroupLost, RolloutFailed, Starved
 from actors.filtering.ledger import Ledger
 from actors.filtering.rules import drop_both
 from actors.types import RolloutRequest
@@ -100,6 +100,20 @@ async def test_with_staleness_sampling_runs_ahead_within_the_bound(staleness: in
     fakes = Fakes(staleness=staleness)
     await run_loop(fakes.stages(), steps=12)
     assert 0 < max(fakes.lags) <= staleness
+
+
+async def test_a_group_whose_arrays_are_lost_on_the_way_is_sampled_again_and_trained_once() -> None:
+    fakes, offers = Fakes(), []
+
+    async def offer(summary: Any, arrays: str) -> None:
+        offers.append(summary.id)
+        if offers.count(1) == 1 and summary.id == 1:
+            raise GroupLost("its node is gone")
+        await fakes.offer(summary, arrays)
+
+    await run_loop(fakes.stages(offer=offer), steps=2)
+    assert sorted(offers)[:5] == [0, 1, 1, 2, 3]
+    assert sorted(group for kind, batch in fakes.events if kind == "train" for group in batch) == [0, 1, 2, 3]
 
 
 async def test_rejected_groups_are_replaced_and_never_trained() -> None:

@@ -28,7 +28,7 @@ def alone(_runs: Runs) -> None:
 
 def some(names: Iterable[str]) -> list[Any]:
     """Every sixth for the quick tests; all of them with the mark."""
-    return [pytest.param(name, marks=[pytest.mark.ray] if i % 6 else []) for i, name in enumerate(names)]
+    return [pytest.param(name, marks=[pytest.mark.slow] if i % 6 else []) for i, name in enumerate(names)]
 
 
 def unhurried(verdict: RewardResult) -> RewardResult:

@@ -16,12 +16,13 @@ from transformers import Qwen2Config
 
 from actors.settings import DataSettings
 from actors.transfer.stores import LOOPBACK, listen, port_of
-from learner.checkpoint import Checkpoints
+from learner.checkpoint import save_policy
 from learner.checks.agreement import write_model
 from learner.engine import Engine, join_learners
 from learner.methods.algorithms import algorithm_of
 from learner.settings import SHARD_BYTES, LearnerSettings, ModelSettings, WarmupSettings
 from learner.types import LearnerSpec, Place, Schedule
+from learner.writing import Writer
 from tests.gpu.passes import new_policy, qwen
 
 MIB = 2**20
@@ -53,8 +54,8 @@ def measure(device: str, size: Size = REAL) -> dict[str, float]:
         write_model(Path(scratch))  # for its tokenizer
         engine = _engine(device, size.config)
         for name, shards in (("whole", SHARD_BYTES), ("in_shards", size.shards)):
-            checkpoints = Checkpoints(engine, tokenizer=Path(scratch), dtype=torch.bfloat16, shard_bytes=shards)
-            figures |= {f"{what}_{name}": value for what, value in _saved(engine, checkpoints, Path(scratch) / name)}
+            saved = _saved(engine, tokenizer=Path(scratch), folder=Path(scratch) / name, shards=shards)
+            figures |= {f"{what}_{name}": value for what, value in saved}
             if name == "in_shards":
                 largest = max(weights.nbytes for weights in engine.module.parameters())
                 allowed = 2 * max(shards, largest) + size.spare
@@ -63,17 +64,20 @@ def measure(device: str, size: Size = REAL) -> dict[str, float]:
     return figures
 
 
-def _saved(engine: Engine, checkpoints: Checkpoints, folder: Path) -> list[tuple[str, float]]:
+def _saved(engine: Engine, *, tokenizer: Path, folder: Path, shards: int) -> list[tuple[str, float]]:
     wanted = {name: weights.detach().clone() for name, weights in engine.module.lm.named_parameters()}
     with _watched() as memory:
-        started = time.monotonic()
-        checkpoints.save(folder)
+        started, writer = time.monotonic(), Writer()
+        writer.begin(folder)
+        save_policy(engine, folder, writer, tokenizer=tokenizer, dtype=torch.bfloat16, shard_bytes=shards)
         held_up = time.monotonic() - started
         with torch.no_grad():  # training goes on
             for weights in engine.module.parameters():
                 weights.add_(1)
-        checkpoints.close()
+        written = writer.finish()
+        writer.close()
         whole = time.monotonic() - started
+    assert written.problem == "", written.problem
     files = sorted(folder.glob("*.safetensors"))
     found = {name: tensor for file in files for name, tensor in load_file(file).items()}
     wrong = [name for name, weights in wanted.items() if name in found and not torch.equal(found[name], weights.cpu())]

@@ -21,6 +21,7 @@ from actors.arrow import unpacked
 from actors.data.world import ALPHABET
 from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool
+from actors.remote import PULSE
 from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import GeneratorSettings, RolloutSettings
@@ -29,7 +30,7 @@ from cluster.commands.checks.apart import processes_below
 from cluster.config.reading import config_of
 from cluster.placement.environment import environment, learner_environment
 from cluster.running.publish import Publisher
-from learner.actor import PACKING, LearnerRank
+from learner.actor import THREADS, LearnerRank
 from learner.client import LearnerClient
 from learner.methods.algorithms import algorithm_of
 from learner.models.tiny import write_tiny_model
@@ -160,7 +161,7 @@ def _cast(device: str, backend: str, gpus: Sequence[tuple[int, ...]], tensor_par
             )
             generators = _generators(spec, [options(visible) for visible in gpus])
             pool = GeneratorPool([GeneratorClient(name, actor) for name, actor in generators.items()])
-            learner = LearnerClient([rank])
+            learner = LearnerClient(lambda: [rank])
             publisher = Publisher(learner, pool, config, backend, said.append, bucket_bytes=BUCKET)
             yield Cast(rank=rank, generators=generators, publisher=publisher, pool=pool, said=said)
         finally:
@@ -169,14 +170,16 @@ def _cast(device: str, backend: str, gpus: Sequence[tuple[int, ...]], tensor_par
 
 def _rank(model: Path, options: dict[str, Any]) -> Any:
     remote: Any = ray.remote
-    rank = remote(concurrency_groups={PACKING: 1})(LearnerRank).options(**options).remote(0, 1, 1)
+    rank = remote(concurrency_groups=THREADS)(LearnerRank).options(**options).remote(0, 1, 1)
     ray.get(rank.join.remote(*ray.get(rank.address.remote())))
     return opened([rank], LearnerSettings(micro_batch_tokens=64), model, ALGORITHM, "float32")[0]
 
 
 def _generators(spec: EngineSpec, options: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Generators of one model by name, ready to sample."""
-    verifier = ray.remote(Verifier).options(num_cpus=0, runtime_env=options[0]["runtime_env"]).remote({})
+    remote: Any = ray.remote
+    grades = remote(concurrency_groups={PULSE: 1})(Verifier)
+    verifier = grades.options(num_cpus=0, runtime_env=options[0]["runtime_env"]).remote({})
     actors = [ray.remote(Generator).options(**each, max_concurrency=16).remote(spec, [verifier]) for each in options]
     rollout = RolloutSettings(group_size=4, max_new_tokens=32)
     run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)

@@ -33,7 +33,7 @@ paper: env
 test: env
 	.venv/bin/python -m pytest -q --durations=15
 	.venv/bin/python -m pytest -q --durations=15 -m slow
-	.venv/bin/python -m pytest -q --durations=15 -m ray
+	.venv/bin/python -m pytest -q --durations=60 -m ray
 
 env: $(ENV)
 

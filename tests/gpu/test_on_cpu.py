@@ -81,9 +81,16 @@ def test_an_engine_gives_a_text_the_log_probabilities_of_the_policy(of_actors: N
 
 @pytest.mark.ray
 def test_an_engine_goes_on_after_a_rest_as_if_nothing_had_been(of_actors: None) -> None:
+    from learner.checks.links import in_processes
+
+    (found,) = in_processes(_rests, [()], 600)
+    assert found["gib_resting"] == 0  # of a GPU; on the CPU nothing is given back
+
+
+def _rests(line: Connection) -> None:
     from tests.gpu import rests
 
-    assert rests.measure("cpu")["gib_resting"] == 0  # of a GPU; on the CPU nothing is given back
+    line.send(rests.measure("cpu"))
 
 
 @pytest.mark.ray

@@ -115,7 +115,7 @@ def measure_killed(device: str) -> dict[str, float]:
             return [*reports, await cast.publisher.publish(2, PROBE)]
 
         reports = asyncio.run(story())
-        assert list(cast.pool.alive) == ["generator-0"], f"{list(cast.pool.living())} are left"
+        assert list(cast.pool.alive) == ["generator-0"], f"{list(cast.pool.alive)} are left"
         assert len(cast.said) == 1, cast.said
         assert "generator-1" in cast.said[0], cast.said
         assert "did not answer" not in cast.said[0], f"its end was noticed by the timeout only: {cast.said[0]}"

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,5 +152,6 @@ def gone(pid: int, generator: Any) -> bool:
     for _ in range(100):
         if not is_there(pid):
             return True
-        ray.wait([generator.probe.remote(PROBE)], timeout=0.2)
+        ray.wait([generator.probe.remote(PROBE)], timeout=0.2)  # an actor that lives reaps it by that
+        time.sleep(0.1)
     return False

@@ -60,7 +60,8 @@ class GeneratorsSyncClient:
         self._abort: Callable[[], None] = lambda: None
         self._late = False  # whether it was cut as time was up
         self._lost: dict[int, LostReceiver] = {}
-        self._refusals: list[str] = []  # what generators said that failed and are not lost
+        self._refusals: list[str] = []  # what generators said that failed and live
+        self._first_to_refuse: LostReceiver | None = None  # whose failure cut the transfer; the others fail after that
 
     def begin(self) -> None:
         """From now on the timeout runs for one sync."""
@@ -77,14 +78,23 @@ class GeneratorsSyncClient:
             self._cut.set()
             self._abort()
 
-    def settle(self) -> tuple[LostReceiver, ...]:
+    def settle(self, sender_failed: bool = False) -> tuple[LostReceiver, ...]:
         """Gives the transfer up, and which generators did not live through it; waits until all that live have come out.
+
+        Where all live, and the transfer was cut as one of several failed, that one counts as lost: what any of them
+        would refuse comes out when it is the only one that is left.
+
+        Args:
+            sender_failed: whether the sender failed before the transfer was cut, so that receivers fail for that.
 
         Raises:
             RuntimeError: none was lost, and time was up, or generators refused what they were sent.
         """
         self.cut()
         with self._asking:
+            first = self._first_to_refuse
+            if first and not (self._lost or self._late or sender_failed) and len(self._receivers.generators) > 1:
+                return (first,)
             if self._late and not self._lost:
                 raise RuntimeError(
                     f"the sync did not end within sync.timeout_seconds = {self._receivers.timeout_seconds:g}: raise it"
@@ -150,20 +160,17 @@ class GeneratorsSyncClient:
         return self.was_cut and now >= self._cut_at + self._receivers.leaving_seconds
 
     def _note(self, index: int, reply: Any) -> None:
-        """What a generator has answered; a failure cuts the transfer.
-
-        One that fails and lives is lost too, where it is the first to fail and not the only one there is: the others
-        fail after it because of the cut. What all of them would refuse comes out when one is left.
-        """
+        """What a generator has answered; a failure cuts the transfer."""
         try:
             ray.get(reply)
         except RayError as failure:
             cause = cause_of(failure)
-            died = isinstance(cause, EngineDied) or isinstance(failure, GONE)
-            if died or not (self.was_cut or len(self._receivers.generators) == 1):
-                self._lost[index] = LostReceiver(index=index, why=" ".join(str(cause).split()))
+            receiver = LostReceiver(index=index, why=" ".join(str(cause).split()))
+            if isinstance(cause, EngineDied) or isinstance(failure, GONE):
+                self._lost[index] = receiver
             else:
                 self._refusals.append(str(failure))
+                self._first_to_refuse = self._first_to_refuse or (None if self.was_cut else receiver)
             self.cut()
 
 

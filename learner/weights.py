@@ -144,6 +144,7 @@ class WeightSync:
         """
         started = time.monotonic()
         failure: Exception | None = None
+        failed_first = False  # whether this rank failed before the transfer was cut
         if self._way is None or self._way.receivers != receivers:
             self.close()
             self._way = self._way_to(receivers)
@@ -153,14 +154,14 @@ class WeightSync:
         try:
             self._sender_on(way).send_weights()
         except Exception as problem:  # of whatever kind: the other ranks wait for this one
-            failure = problem
+            failure, failed_first = problem, not way.client.was_cut
         if failure is not None and receivers.backend == "ipc":
             raise failure  # the others stand in collectives of vLLM's own sender
         way.source.drain()
         sums = way.source.sums()
         if self._place.rank == 0 and failure is None:
             way.client.finish_version(version)
-        lost = self._lost_on(way, failure) if self._place.rank == 0 else ()
+        lost = self._lost_on(way, failure, failed_first) if self._place.rank == 0 else ()
         if failure is not None and not lost:
             raise failure
         return SyncStats(size=way.size, seconds=time.monotonic() - started, sums={} if lost else sums, lost=lost)
@@ -174,13 +175,13 @@ class WeightSync:
             self._sender.shutdown()
         self._way = self._sender = None
 
-    def _lost_on(self, way: _Way, failure: Exception | None) -> tuple[LostReceiver, ...]:
+    def _lost_on(self, way: _Way, failure: Exception | None, failed_first: bool) -> tuple[LostReceiver, ...]:
         """The receivers that were lost in a send; after a failure the way is no more."""
         was_cut = way.client.was_cut
         if failure is None and not was_cut:
             return ()
         try:
-            return way.client.settle()
+            return way.client.settle(failed_first)
         except RuntimeError:
             if failure is None or was_cut:
                 raise

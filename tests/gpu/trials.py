@@ -82,7 +82,7 @@ ONE_GPU = (
         about="a checkpoint of 3 GB: how long training is held up, memory of the host, the weights in the files",
         body="saves.measure",
         seconds=180,
-        needs=("torch", "transformers", "deepspeed"),
+        needs=("deepspeed", *VLLM),
     ),
     Trial(name="links", about="NCCL with one rank", body="several.links", seconds=100, needs=("torch",)),
     Trial(

@@ -201,10 +201,12 @@ def test_offloading_changes_no_update(model: Path, reference: dict, stage: int, 
     np.testing.assert_allclose(found["probe"], reference["probe"], atol=1e-4)
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
-def test_many_small_gradients_in_bfloat16_count_behind_a_large_one(model: Path, stage: int) -> None:
+@pytest.mark.parametrize(("stage", "offload"), [(1, ""), (2, ""), (3, ""), (2, "optimizer"), (3, "weights")])
+def test_many_small_gradients_in_bfloat16_count_behind_a_large_one(model: Path, stage: int, offload: str) -> None:
     algorithm = algorithm_of("reinforce")
-    (rank,) = used(LearnerSettings(zero_stage=stage), model, 1, algorithm, "bfloat16")
+    (rank,) = used(
+        LearnerSettings.model_validate({"zero_stage": stage, "offload": offload}), model, 1, algorithm, "bfloat16"
+    )
     alone = ray.get(rank.norm.remote([1.0]))
     # Each is below half a unit in the last of bfloat16's eight digits, and all of them are a tenth of the large one.
     assert ray.get(rank.norm.remote([1.0] + [1 / 600] * 60)) / alone == pytest.approx(1.1, rel=0.01)

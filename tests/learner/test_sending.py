@@ -66,6 +66,13 @@ def test_what_the_only_one_that_is_left_refuses_ends_the_send_with_its_words(rep
         them.settle()
 
 
+def test_a_generator_that_fails_as_the_sender_has_failed_is_not_lost(replies: None) -> None:
+    them = client("received", failing(ValueError("connection closed by peer")))
+    them.update_weights(None)
+    with pytest.raises(RuntimeError, match="connection closed"):
+        them.settle(sender_failed=True)
+
+
 def test_one_that_dies_alone_is_lost(replies: None) -> None:
     them = client(failing(EngineDied("the engine is gone")))
     them.update_weights(None)

@@ -5,6 +5,7 @@ part of a sync, `cluster.silent_seconds` the time in which an actor that works m
 """
 
 CALL = 600.0  # bookkeeping that computes nothing long: to open a run, to count, to write what is at hand
+FILTER = 300.0  # a call of the filter, in which a file may be written or arrays be fetched
 START = 3600.0  # an engine or a model starts: weights are read, kernels compiled, graphs captured
 ROOM = 1800.0  # the cluster finds room for an actor whose node is gone
 SAVE = 2 * 3600.0  # a checkpoint is written

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Reply = TypeVar("Reply")
 LOGGER = logging.getLogger("winnow")
-PULSE = "pulse"  # concurrency group, of one thread, of signs of life; of actors whose methods block
+PULSE = "pulse"  # concurrency group of signs of life; of actors whose methods block
+PULSE_THREAD = {PULSE: 1}  # its threads, for Ray
 LOOK_SECONDS = 5.0  # between two looks at whether a reply has come, at most
 SAID_SHARE = 0.1  # of a deadline, after which a line says what is waited for
 

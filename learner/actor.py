@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import ray
 
+from actors.remote import PULSE_THREAD
 from learner.batches.types import RankPlan
 from learner.types import (
     LearnerSpec,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from learner.session import Published, TrainingSession, WarmUpSession
 
 PACKING, WAITING = "packing", "waiting"  # concurrency groups of what may run beside the other methods
-THREADS = {PACKING: 1, WAITING: 1}  # threads of each, for Ray
+THREADS = {PACKING: 1, WAITING: 1, **PULSE_THREAD}  # threads of each, for Ray
 
 
 class LearnerRank:

@@ -10,9 +10,8 @@ import ray
 
 from actors.deadlines import LONGEST, SAVE, STEPS
 from actors.errors import ActorDied, NoAnswer
-from actors.remote import answer, answers, within
+from actors.remote import answer, answers, pulse
 from actors.types import GroupRef
-from learner.actor import PACKING
 from learner.batches.types import StepPlan
 from learner.types import LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats, Written
 
@@ -195,9 +194,8 @@ class LearnerClient:
         names = [f"rank {number}" for number in range(self.ranks)]
 
         async def is_silent(rank: Any, name: str) -> bool:
-            sign = rank.__ray_ready__.options(concurrency_group=PACKING).remote()
             try:
-                await within(seconds, answer(sign, name), name, "a sign of life")
+                await answer(pulse(rank, blocks=True), name, "a sign of life", seconds)
             except (ActorDied, NoAnswer):
                 return True
             return False

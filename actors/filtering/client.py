@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
 
+from actors.deadlines import FILTER
 from actors.errors import ActorDied, GroupLost, NoAnswer, ObjectsLost
 from actors.filtering.filter import AcceptedBatch, FilterSpec, FilterState, LedgerReport, WaitingGroup
 from actors.filtering.groups import NEVER_TRAINED, OfferedGroup, RunGroups
@@ -22,9 +23,6 @@ from actors.types import GroupRef, RolloutRequest, Summary
 
 Reply = TypeVar("Reply")
 Actor = Any  # a handle of a `Filter`, whose methods Ray makes
-ANSWER_SECONDS = (
-    300.0  # for a call, in which a file may be written or arrays be fetched; then the filter counts as dead
-)
 REPLACEMENTS = 3  # of a filter in one step; a fourth would die as well
 
 
@@ -254,7 +252,7 @@ class FilterClient:
         while True:
             filter = self._handle
             try:
-                reply = await within(ANSWER_SECONDS, answer(ask(filter), self.name), self.name, doing)
+                reply = await within(FILTER, answer(ask(filter), self.name), self.name, doing)
             except (ActorDied, NoAnswer) as end:
                 if run.over:
                     raise
@@ -293,7 +291,7 @@ async def _tell(filter: Actor, run: RunGroups, *, takes_over: bool) -> None:
     """Tells a filter that knows nothing all that there is to know of a run; see `Filter.begin`."""
 
     async def said(reply: Awaitable[Any]) -> None:
-        await within(ANSWER_SECONDS, answer(reply, "filter"), "filter", "to take a run over")
+        await within(FILTER, answer(reply, "filter"), "filter", "to take a run over")
 
     await said(filter.begin.remote(run.spec, run.step, takes_over))
     known = {group: each.group for group, each in run.waiting.items()}

@@ -8,7 +8,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import ObjectLostError
 
 from actors.deadlines import CALL, START
-from actors.deaths import GONE
+from actors.deaths import GONE, told
 from actors.errors import BrokenVerifier, VerifierDied
 from actors.remote import answer, pulse
 from rewards import Question, RewardResult, Task, Verdict
@@ -30,7 +30,7 @@ class VerifierClient:
             VerifierDied: the call did not come back, as the verifier or its node is gone.
             BrokenVerifier: the call failed, whatever the reason: only these questions have no verdict.
         """
-        return await _verdicts(self.handle.grade.remote(questions))
+        return await _verdicts(self.handle.grade.remote(questions), self.name)
 
     async def grade_group(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once.
@@ -39,7 +39,7 @@ class VerifierClient:
             VerifierDied: as `grade`.
             BrokenVerifier: as `grade`.
         """
-        return await _verdicts(self.handle.grade_group.remote(questions))
+        return await _verdicts(self.handle.grade_group.remote(questions), self.name)
 
     async def alive(self) -> None:
         """Returns when the verifier's process is there, also while it grades; waits where Ray is starting it again."""
@@ -54,11 +54,11 @@ class VerifierClient:
         await answer(self.handle.stop.remote(), self.name, "to stop", CALL)
 
 
-async def _verdicts(reply: Awaitable[list[Verdict]]) -> list[Verdict]:
+async def _verdicts(reply: Awaitable[list[Verdict]], name: str) -> list[Verdict]:
     try:
         return await reply
     except (*GONE, ObjectLostError) as end:  # also where the verdicts were lost with the node
-        raise VerifierDied(" ".join(str(end).split())) from end
+        raise VerifierDied(told(end, name, lines=False)) from end
     except Exception as failure:  # Ray passes on whatever a method raised
         raise BrokenVerifier(str(failure)) from failure
 

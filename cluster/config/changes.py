@@ -10,7 +10,8 @@ from cluster.config.run_config import RunConfig
 # What decides how long, where and how fast a run runs, and what is written and shown of it; and the learning rate. All
 # other settings stay: what was trained so far, and what waits to be trained, came about by them.
 CHANGEABLE = (
-    *("run.note", "run.steps", "run.tokens", "run.seconds", "run.checkpoint_every", "run.keep_*", "run.restarts"),
+    *("run.note", "run.steps", "run.tokens", "run.seconds"),
+    *("run.checkpoint_every", "run.keep_checkpoints", "run.restarts"),
     *("cluster.*", "generator.*", "sync.*", "eval.*"),
     *("data.path", "data.path.*", "data.stored"),  # the files may have moved; whether they are the same is looked at
     *("rollout.timeout_seconds", "filter.patience", "reward.seconds", "reward.memory_mib", "reward.*.url"),

@@ -27,7 +27,7 @@ from actors.grading.judge import JudgeModel
 from actors.grading.scorer import ScorerModel
 from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool
-from actors.remote import PULSE, pulse
+from actors.remote import PULSE_THREAD, pulse
 from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import ALONE_SHARE
@@ -205,9 +205,9 @@ class ActorFactory:
     def _create_ranks(self) -> list[ActorHandle[Any]]:
         """The ranks of the learner; earlier ones have been killed."""
         threads, count = learner_threads(self._config), self._config.cluster.learner_ranks
-        places, groups = [f"{RANK}{rank}" for rank in range(count)], {**THREADS, PULSE: 1}
+        places = [f"{RANK}{rank}" for rank in range(count)]
         return [
-            self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups=groups)
+            self._create(LearnerRank, self._next(place), rank, count, threads, place=place, groups=THREADS)
             for rank, place in enumerate(places)
         ]
 
@@ -239,7 +239,7 @@ class ActorFactory:
         clients = []
         for name in names:
             hosted = dict(self._judges), dict(self._scorers)
-            handle = self._create(Verifier, name, *hosted, place=place, groups={PULSE: 1}, max_restarts=-1)
+            handle = self._create(Verifier, name, *hosted, place=place, groups=PULSE_THREAD, max_restarts=-1)
             clients.append(VerifierClient(handle, name))
         self._verifiers[place] = clients
 
@@ -256,7 +256,7 @@ class ActorFactory:
         """reward name -> name of the scorer actor that this run hosts for it."""
         names = {reward: scorer_actor(reward) for reward in self._config.hosted_scorers(self._layout.on_gpu)}
         for name in names.values():
-            self._create(ScorerModel, name, groups={PULSE: 1}, max_restarts=-1, max_task_retries=1)
+            self._create(ScorerModel, name, groups=PULSE_THREAD, max_restarts=-1, max_task_retries=1)
         return names
 
     def _judge_spec(self, reward: str, folder: str) -> EngineSpec:

@@ -86,7 +86,7 @@ async def _out_of_the_sync(pool: GeneratorPool, seconds: float, display: Progres
         except (ActorDied, NoAnswer) as end:
             pool.remove_dead(name, str(end))
             generator.kill()
-            display.say(f"a generator is lost, and the run goes on with those that are left. {end}")
+            display.say(f"a generator is lost, and a new one is started in its place. {end}")
 
     living = pool.running
     await asyncio.gather(*map(leave, living))

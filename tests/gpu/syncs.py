@@ -21,7 +21,7 @@ from actors.arrow import unpacked
 from actors.data.world import ALPHABET
 from actors.grading.verifier import Verifier
 from actors.pool import GeneratorPool
-from actors.remote import PULSE
+from actors.remote import PULSE_THREAD
 from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import GeneratorSettings, RolloutSettings
@@ -45,7 +45,7 @@ ALGORITHM = algorithm_of("reinforce-rej")
 SAME = 1e-3  # nats, that learner and engine may differ in float32
 SECONDS = 36  # sync.timeout_seconds: a third of it for each step, on a machine that may be busy
 BUCKET = 2**18  # bytes, so that a small model is sent in many pieces
-KILLED_AT = 10  # tensors of a pass over the weights: some pieces are sent by then, and most are not
+SENT_BEFORE = 10  # tensors of a pass over the weights: some pieces are sent by then, and most are not
 SHARE = 0.2  # of a GPU, for an engine that may share it with the learner
 
 
@@ -109,7 +109,7 @@ def measure_killed(device: str) -> dict[str, float]:
 
         async def story() -> list[Any]:
             reports = [await cast.publisher.publish(0, PROBE)]
-            _at_the_next_pass(cast.rank, partial(os.kill, victim, signal.SIGKILL))
+            in_the_next_pass(cast.rank, partial(os.kill, victim, signal.SIGKILL))
             reports.append(await cast.publisher.publish(1, PROBE))
             await asyncio.to_thread(train, [cast.rank], 1, ALGORITHM)
             return [*reports, await cast.publisher.publish(2, PROBE)]
@@ -178,7 +178,7 @@ def _rank(model: Path, options: dict[str, Any]) -> Any:
 def _generators(spec: EngineSpec, options: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Generators of one model by name, ready to sample."""
     remote: Any = ray.remote
-    grades = remote(concurrency_groups={PULSE: 1})(Verifier)
+    grades = remote(concurrency_groups=PULSE_THREAD)(Verifier)
     verifier = grades.options(num_cpus=0, runtime_env=options[0]["runtime_env"]).remote({})
     actors = [ray.remote(Generator).options(**each, max_concurrency=16).remote(spec, [verifier]) for each in options]
     rollout = RolloutSettings(group_size=4, max_new_tokens=32)
@@ -188,8 +188,8 @@ def _generators(spec: EngineSpec, options: Sequence[dict[str, Any]]) -> dict[str
     return {f"generator-{number}": actor for number, actor in enumerate(actors)}
 
 
-def _at_the_next_pass(rank: Any, action: Any) -> None:
-    """Has a rank do something in the middle of its next pass over the weights."""
+def in_the_next_pass(rank: Any, action: Any) -> None:
+    """Has a rank do something after SENT_BEFORE tensors of its next pass over the weights."""
 
     def prepare(_: Any) -> None:
         from learner import weights
@@ -199,7 +199,7 @@ def _at_the_next_pass(rank: Any, action: Any) -> None:
         def once(self: Any) -> Iterator[Any]:
             weights.ZeroSource._gathered = plain  # type: ignore[method-assign]
             for number, pair in enumerate(plain(self)):
-                if number == KILLED_AT:
+                if number == SENT_BEFORE:
                     action()
                 yield pair
 

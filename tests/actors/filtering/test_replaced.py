@@ -211,7 +211,7 @@ async def begun(mortals: Mortals, folder: Path, patience: int = 10**6) -> tuple[
 async def test_a_filter_that_hangs_is_replaced_too_and_the_person_reads_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr(client_module, "FILTER", 0.2)
     client, said = await begun(Mortals({2: "hangs"}), tmp_path)
     ids = await client.admit()
     one = group([1.0, -1.0], id=ids[0])

@@ -47,7 +47,7 @@ def test_verifiers_ask_the_scorer_and_a_scorer_that_was_killed_costs_no_verdict(
 
     from actors.grading.scorer import ScorerModel
     from actors.grading.verifier import Verifier
-    from actors.remote import PULSE
+    from actors.remote import PULSE_THREAD
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -56,7 +56,7 @@ def test_verifiers_ask_the_scorer_and_a_scorer_that_was_killed_costs_no_verdict(
         again = {"max_restarts": -1, "max_task_retries": 1}
         scorer = ray.remote(ScorerModel).options(name="scorer-model", **env, **again).remote()
         ray.get(scorer.start.remote(task_of(settings)))
-        grades = ray.remote(concurrency_groups={PULSE: 1})(Verifier)
+        grades = ray.remote(concurrency_groups=PULSE_THREAD)(Verifier)
         verifiers = [grades.options(**env).remote({}, {"model": "scorer-model"}) for _ in range(2)]
 
         def graded() -> list[list[Outcome]]:

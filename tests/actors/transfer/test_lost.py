@@ -18,6 +18,7 @@ from actors.errors import BrokenPart
 from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings
 from tests.actors.transfer.test_weights import ALGORITHM, PROBE, publisher_of, start_generators
+from tests.gpu.syncs import in_the_next_pass
 from tests.learner.test_engine import ranks_of, train
 from tests.runs import Runs
 
@@ -54,26 +55,6 @@ def is_there(pid: int) -> bool:
     """Whether a process lives, if only stopped."""
     status = Path(f"/proc/{pid}/status")
     return status.exists() and "(zombie)" not in status.read_text()
-
-
-def in_the_next_pass(rank: Any, action: Any) -> None:
-    """Has a rank do something after the tenth tensor of its next pass over the weights."""
-
-    def prepare(_: Any) -> None:
-        from learner import weights
-
-        plain = weights.ZeroSource._gathered
-
-        def once(self: Any) -> Iterator[Any]:
-            weights.ZeroSource._gathered = plain  # type: ignore[method-assign]
-            for number, pair in enumerate(plain(self)):
-                if number == 10:
-                    action()
-                yield pair
-
-        weights.ZeroSource._gathered = once  # type: ignore[method-assign]
-
-    ray.get(rank.__ray_call__.remote(prepare))
 
 
 def kill_all(generators: dict[str, Any]) -> None:

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from actors.settings import DataSettings
 from learner import engine as home
 from learner.batches.packing import pack
 from learner.batches.types import Sample
 from learner.methods.algorithms import ALGORITHMS
 from learner.models.policy import load_policy
-from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
-from learner.types import LearnerSpec, Place, Schedule
+from learner.settings import LearnerSettings, ModelSettings
+from learner.types import Place, Schedule
+from tests.builders import learner_spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,15 +50,10 @@ def main(case: Case) -> None:
         door.bind(("127.0.0.1", case.port))
         door.listen()
     home.join_learners(Place(rank=case.rank, ranks=case.ranks), "127.0.0.1", case.port, door)
-    spec = LearnerSpec(
-        model=ModelSettings(dtype=case.dtype, attention="sdpa", checkpointing=case.checkpointing),
-        learner=LearnerSettings(zero_stage=case.stage, micro_batch_tokens=case.tokens, logit_chunk=256),
-        algorithm=ALGORITHMS["reinforce-rej"],
-        data=DataSettings(),
-        warmup=WarmupSettings(),
-        temperature=1.0,
-        top_p=1.0,
-        seed=0,
+    spec = learner_spec(
+        ModelSettings(dtype=case.dtype, attention="sdpa", checkpointing=case.checkpointing),
+        LearnerSettings(zero_stage=case.stage, micro_batch_tokens=case.tokens, logit_chunk=256),
+        ALGORITHMS["reinforce-rej"],
     )
     draw = np.random.default_rng(0)
     samples = [

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from actors.settings import DataSettings
 from actors.types import Finish, Group, Prompt, Summary, Times, Trajectory
 from learner.batches.packing import pack
 from learner.batches.planning import plan_step
@@ -16,7 +17,25 @@ from learner.methods.algorithms import Algorithm
 from learner.methods.choices import Ratio
 from learner.methods.losses import Terms, log_ratio
 from learner.objective import ModelOutputs, PolicyObjective
+from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
+from learner.types import LearnerSpec
 from rewards import Outcome, Verdict
+
+
+def learner_spec(
+    model: ModelSettings, learner: LearnerSettings, algorithm: Algorithm, warmup: WarmupSettings | None = None
+) -> LearnerSpec:
+    """What the ranks of a test share; worked answers where `warmup` names them."""
+    return LearnerSpec(
+        model=model,
+        learner=learner,
+        algorithm=algorithm,
+        data=DataSettings(),
+        warmup=warmup or WarmupSettings(),
+        temperature=1.0,
+        top_p=1.0,
+        seed=0,
+    )
 
 
 def prompt(id: str = "0", tokens: Sequence[int] = (1, 2, 3), reference: str = "5") -> Prompt:

@@ -210,4 +210,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("interrupted: the run under way has ended too, and is in no report", file=sys.stderr)
+        sys.exit(130)

@@ -14,15 +14,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen2Config
 
-from actors.settings import DataSettings
 from actors.transfer.stores import LOOPBACK, listen, port_of
 from learner.checkpoint import save_policy
 from learner.checks.agreement import write_model
 from learner.engine import Engine, join_learners
 from learner.methods.algorithms import algorithm_of
-from learner.settings import SHARD_BYTES, LearnerSettings, ModelSettings, WarmupSettings
-from learner.types import LearnerSpec, Place, Schedule
+from learner.settings import SHARD_BYTES, LearnerSettings, ModelSettings
+from learner.types import Place, Schedule
 from learner.writing import Writer
+from tests.builders import learner_spec
 from tests.gpu.passes import new_policy, qwen
 
 MIB = 2**20
@@ -101,16 +101,7 @@ def _engine(device: str, config: Qwen2Config) -> Engine:
     join_learners(Place(rank=0, ranks=1), LOOPBACK, port_of(door), door)
     on_gpu = device == "cuda"
     model = ModelSettings(dtype="bfloat16").on_device(on_gpu)
-    spec = LearnerSpec(
-        model=model,
-        learner=LearnerSettings(zero_stage=2).on_device(on_gpu),
-        algorithm=algorithm_of("raft"),
-        data=DataSettings(),
-        warmup=WarmupSettings(),
-        temperature=1.0,
-        top_p=1.0,
-        seed=0,
-    )
+    spec = learner_spec(model, LearnerSettings(zero_stage=2).on_device(on_gpu), algorithm_of("raft"))
     return Engine(lambda: new_policy(device, config, 1024), spec, Schedule(lr=1e-6, updates=1, warmup=0, end=1.0))
 
 

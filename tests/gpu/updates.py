@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from actors.settings import DataSettings
 from actors.transfer.stores import LOOPBACK, listen, open_store, port_of
 from learner.batches.packing import pack
 from learner.batches.types import Sample, TrainBatch
@@ -24,8 +23,9 @@ from learner.checks.agreement import write_model
 from learner.checks.links import in_processes
 from learner.methods.algorithms import algorithm_of
 from learner.models.policy import Policy, load_policy
-from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
-from learner.types import LearnerSpec, Place, Schedule
+from learner.settings import LearnerSettings, ModelSettings
+from learner.types import Place, Schedule
+from tests.builders import learner_spec
 
 SEQUENCES, TOKENS = 64, 48  # each sequence is a micro-batch of its own
 LR, DECAY, BETAS, EPSILON = 1e-3, 0.01, (0.9, 0.98), 1e-8
@@ -181,16 +181,7 @@ def _update(place: Place, port: int, folder: Path, variant: Variant) -> Updated 
     told = {"dtype": variant.dtype, "checkpointing": variant.checkpointing}
     model = ModelSettings.model_validate(told).on_device(torch.cuda.is_available())
     learner = LearnerSettings(zero_stage=variant.stage, micro_batch_tokens=TOKENS, weight_decay=DECAY)  # type: ignore[arg-type]
-    spec = LearnerSpec(
-        model=model,
-        learner=learner.on_device(torch.cuda.is_available()),
-        algorithm=algorithm_of("raft"),
-        data=DataSettings(),
-        warmup=WarmupSettings(),
-        temperature=1.0,
-        top_p=1.0,
-        seed=0,
-    )
+    spec = learner_spec(model, learner.on_device(torch.cuda.is_available()), algorithm_of("raft"))
     schedule = Schedule(lr=LR, updates=10, warmup=0, end=1.0)
     engine = Engine(partial(load_policy, folder, model, TOKENS), spec, schedule)
     own = micro_batches()[place.rank :: place.ranks]

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,35 +12,17 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from actors.data.world import ALPHABET, write_addition
+from actors.data.world import write_addition
 from learner.methods.algorithms import algorithm_of
-from learner.models.tiny import write_tiny_model
 from learner.settings import AdapterSettings, LearnerSettings, ModelSettings, WarmupSettings
 from learner.types import Schedule
-from tests.learner.test_engine import LIVING, PROBE, spec_of, train, used
-from tests.runs import Runs
+from tests.learner.test_engine import PROBE, spec_of, train, used
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("session")]
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 ADAPTER = AdapterSettings(rank=8, alpha=16)
 FINE = 2000  # tokens of a chunk of logits at which `used` has shards gathered at every use
 KL = replace(algorithm_of("reinforce-rej"), kl_loss=0.1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session(_runs: Runs) -> Iterator[None]:
-    _runs.end()
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    LIVING.clear()
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_tiny_model(folder, alphabet=ALPHABET, seed=0)
-    return folder
 
 
 def save(actors: list, folder: Path) -> None:

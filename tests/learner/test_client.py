@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from actors.arrow import packed
-from actors.settings import DataSettings
 from learner.batches.planning import plan_step
 from learner.batches.types import RankPlan
 from learner.client import Learner, LearnerClient
 from learner.methods.algorithms import Algorithm, algorithm_of
-from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
+from learner.settings import LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, LearnerState, Opened, Schedule, UpdateStats, Written
-from tests.builders import group, summary_of
+from tests.builders import group, learner_spec, summary_of
 from tests.local_learner import LocalLearner, stats_of
 
 GROUPS = [group([1.0, -1.0, 1.0], [20 + 10 * number, 7, 3], id=number) for number in range(5)]
@@ -24,16 +23,7 @@ SCHEDULE = Schedule(lr=1e-3, updates=4, warmup=0, end=1.0)
 
 
 def spec_of(algorithm: Algorithm) -> LearnerSpec:
-    return LearnerSpec(
-        model=ModelSettings(dtype="float32"),
-        learner=LearnerSettings(micro_batch_tokens=64),
-        algorithm=algorithm,
-        data=DataSettings(),
-        warmup=WarmupSettings(),
-        temperature=1.0,
-        top_p=1.0,
-        seed=0,
-    )
+    return learner_spec(ModelSettings(dtype="float32"), LearnerSettings(micro_batch_tokens=64), algorithm)
 
 
 class Method:

@@ -1,7 +1,7 @@
 """The ZeRO engine over real ranks: the same update whatever the stage, the number of ranks or the split."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,43 +10,23 @@ import ray
 from safetensors.numpy import load_file
 
 from actors.arrow import packed
-from actors.data.world import ALPHABET
-from actors.settings import DataSettings
 from actors.types import Group
 from learner.actor import THREADS, LearnerRank
 from learner.batches.packing import empty_batch, pack
 from learner.batches.planning import plan_step
 from learner.batches.types import StepPlan, TrainBatch
 from learner.methods.algorithms import Algorithm, algorithm_of
-from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings, ModelSettings, WarmupSettings
 from learner.types import LearnerSpec, Opened, Schedule, Written
-from tests.builders import group, samples_of, summary_of
-from tests.runs import Runs
+from tests.builders import group, learner_spec, samples_of, summary_of
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("session")]
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 PROBE = [1, 2, 10, 3, 4, 11]
 # Lengths are uneven, so that two ranks with a small budget have different numbers of micro-batches.
 GROUPS = [group([1.0, -1.0, 1.0], [40 + 20 * number, 7, 3], id=number, seed=2) for number in range(3)]
 # 475 tokens on one rank and 100 on the other, prompts of 3 tokens among them.
 UNEVEN = [group([1.0, -1.0, 1.0, -1.0, 1.0], [92] * 5, id=0, seed=3), group([1.0, -1.0], [47, 47], id=1, seed=3)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def session(_runs: Runs) -> Iterator[None]:
-    _runs.end()
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    LIVING.clear()
-    ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_tiny_model(folder, alphabet=ALPHABET, seed=0)
-    return folder
 
 
 class RankOfTests(LearnerRank):
@@ -126,16 +106,7 @@ def started(ranks: int) -> list:
 def spec_of(
     settings: LearnerSettings, algorithm: Algorithm, dtype: str = "float32", warmup: WarmupSettings | None = None
 ) -> LearnerSpec:
-    return LearnerSpec(
-        model=ModelSettings.model_validate({"dtype": dtype}),
-        learner=settings,
-        algorithm=algorithm,
-        data=DataSettings(),
-        warmup=warmup or WarmupSettings(),
-        temperature=1.0,
-        top_p=1.0,
-        seed=0,
-    )
+    return learner_spec(ModelSettings.model_validate({"dtype": dtype}), settings, algorithm, warmup)
 
 
 def opened(actors: list, settings: LearnerSettings, model: Path, algorithm: Algorithm, dtype: str) -> list:

@@ -1,7 +1,6 @@
 """A training that goes on from its checkpoint ends in the same bits as one that was never interrupted."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,35 +9,23 @@ import pytest
 import ray
 import torch
 
-from actors.data.world import ALPHABET, write_addition
+from actors.data.world import write_addition
 from learner.methods.algorithms import algorithm_of
-from learner.models.tiny import write_tiny_model
 from learner.settings import AdapterSettings, LearnerSettings, WarmupSettings
 from learner.types import STATE, LearnerState, Schedule
 from tests.learner.test_engine import LIVING, spec_of, started, train
-from tests.runs import Runs
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("session")]
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 SCHEDULE = Schedule(lr=1e-3, updates=8, warmup=3, end=0.25)
 FINE = 64  # tokens of a chunk of logits at which these ranks have shards gathered at every use
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session(_runs: Runs) -> Iterator[None]:
-    _runs.end()
-    ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False)
-    yield
-    LIVING.clear()
-    ray.shutdown()
-
-
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    write_tiny_model(folder, alphabet=ALPHABET, seed=0)
-    write_addition(folder / "world", digits=1, prompts=1, worked=24, seed=0)
-    return folder
+def model(model: Path) -> Path:
+    """With worked answers beside it."""
+    write_addition(model / "world", digits=1, prompts=1, worked=24, seed=0)
+    return model
 
 
 def saved(actors: list, folder: Path) -> LearnerState:

@@ -2,10 +2,12 @@
 write out. A response of that kind is wrong, a reference of that kind is refused.
 """
 
+import gc
 import math
 import re
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -50,6 +52,9 @@ def too_large(text: str) -> str:
     return ""
 
 
+_WEAK_REFERENCES = {weakref.__file__, weakref.WeakSet.__init__.__code__.co_filename}
+
+
 class TooLong(BaseException):
     """A comparison needs more computing than any right answer does. No Exception, so that no library catches it."""
 
@@ -85,4 +90,17 @@ def not_counted() -> Iterator[None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    raise TooLong
+    """Raises TooLong, but not where Python would swallow it with a complaint: there the next signal does."""
+    if not _in_a_callback(frame):
+        raise TooLong
+
+
+def _in_a_callback(frame: FrameType | None) -> bool:
+    """Whether a finalizer, a callback of a weak reference or one of the garbage collector runs at this frame."""
+    collecting = {getattr(callback, "__code__", None) for callback in gc.callbacks}
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "__del__" or code.co_filename in _WEAK_REFERENCES or code in collecting:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,6 +1,9 @@
+import gc
 import itertools
 import json
 import time
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -236,9 +239,7 @@ def test_a_reference_that_computes_for_ever_is_refused() -> None:
 
 def test_loading_a_library_counts_for_no_limit() -> None:
     with limited(0.05), not_counted():
-        until = time.process_time() + 0.2
-        while time.process_time() < until:
-            pass
+        _spin(0.2)
 
 
 def test_a_limit_of_computing_does_not_count_waiting() -> None:
@@ -246,6 +247,60 @@ def test_a_limit_of_computing_does_not_count_waiting() -> None:
         time.sleep(0.2)
     with pytest.raises(TooLong):
         _compute_for_ever()
+
+
+def _spin(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+class _Finalized:
+    def __del__(self) -> None:
+        _spin(0.2)
+
+
+def _finalize() -> None:
+    _Finalized()
+
+
+def _collect() -> None:
+    def callback(*_: object) -> None:
+        _spin(0.1)
+
+    gc.callbacks.append(callback)
+    try:
+        gc.collect()
+    finally:
+        gc.callbacks.remove(callback)
+
+
+def _drop_a_key() -> None:
+    class Key:
+        def __hash__(self) -> int:
+            return 0
+
+        def __eq__(self, other: object) -> bool:
+            _spin(0.2)
+            return self is other
+
+    keys = weakref.WeakKeyDictionary[Key, int]()
+    first, second = Key(), Key()
+    keys[first], keys[second] = 1, 2
+    del second
+
+
+@each("callback", [_finalize, _collect, _drop_a_key])
+def test_a_limit_that_is_over_in_a_callback_of_python_counts_after_it(callback: Callable[[], None]) -> None:
+    # Raised within, it would be swallowed with "Exception ignored in", which is an error in these tests.
+    with pytest.raises(TooLong):
+        _limited_in(callback)
+
+
+def _limited_in(callback: Callable[[], None]) -> None:
+    with limited(0.05):
+        callback()
+        _spin(1.0)
 
 
 def _compute_for_ever() -> None:

@@ -1,11 +1,12 @@
 """Groups as Arrow record batches: how they lie in the object store, and how they are written to Parquet.
 
-One row per response. `group_of(batch_of(group))` gives the group back bit for bit, except that a lone surrogate in a
-text, which UTF-8 cannot hold, is written as its escape sequence. Files of older runs lack the columns of `ADDED`;
-`data.stored` reads such files with the value that stands there.
+One row per trajectory: one per response, but where a response is continued. `group_of(batch_of(group))` gives the group
+back bit for bit, except that a lone surrogate in a text, which UTF-8 cannot hold, is written as its escape sequence.
+Files of older runs lack the columns of `ADDED`; `data.stored` reads such files with the value that stands there.
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import pairwise
 from types import NoneType
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.errors import Unpackable
-from actors.types import Finish, Group, Prompt, Trajectory
+from actors.types import POLICY, Finish, Group, Prompt, Trajectory
 from rewards import Outcome, SpanReward, Verdict
 
 SPAN = pa.struct(
@@ -27,7 +28,7 @@ SPAN = pa.struct(
 SCHEMA = pa.schema(
     [
         pa.field("group", pa.int64(), False),  # dispatch number of the group within the run
-        pa.field("sample", pa.int32(), False),  # index among the siblings
+        pa.field("sample", pa.int32(), False),  # index in the group
         pa.field("prompt_id", pa.string(), False),
         pa.field("prompt", pa.string(), False),
         pa.field("response", pa.string(), False),
@@ -47,9 +48,17 @@ SCHEMA = pa.schema(
         pa.field("span_rewards", pa.list_(pa.float32()), False),  # on tokens, NaN without; or empty
         pa.field("question", pa.string(), False),  # the prompt without templates, "" where it is not known apart
         pa.field("spans", pa.list_(SPAN), False),  # the verdict's span rewards, from which `span_rewards` was made
+        pa.field("episode", pa.int32(), False),  # which of the group's episodes it comes from
+        pa.field("seat", pa.string(), False),  # who says its turns
+        pa.field("siblings", pa.string(), False),  # name of the set of responses that it is compared with
+        pa.field("continues", pa.bool_(), False),  # whether it is more of the response in the row before it
     ]
 )
-ADDED: dict[str, object] = {"question": "", "spans": []}  # column that older files lack -> what is read instead
+# Column that older files lack -> what is read instead.
+ADDED: dict[str, object] = {
+    **{"question": "", "spans": []},
+    **{"episode": 0, "seat": POLICY, "siblings": POLICY, "continues": False},
+}
 _NO_SPANS = pa.array([], SPAN)
 
 
@@ -109,6 +118,10 @@ def _batch_of(group: Group) -> pa.RecordBatch:
         "span_rewards": _ragged(span_rewards, _ends(span_rewards), pa.float32()),
         "question": [prompt.question] * len(rows),
         "spans": _spans(group),
+        "episode": [t.episode for t, _ in rows],
+        "seat": _names([t.seat for t, _ in rows]),
+        "siblings": _names([t.siblings for t, _ in rows]),
+        "continues": [t.continues for t, _ in rows],
     }
     arrays = [
         value if isinstance(value, pa.Array) else _array(field, value)
@@ -131,11 +144,27 @@ def unpacked(buffer: pa.Buffer) -> pa.RecordBatch:
 def group_of(batch: pa.RecordBatch) -> Group:
     """The group that a record batch of `batch_of` holds; numeric arrays are views of the batch where Arrow allows."""
     column = {name: batch.column(name) for name in batch.schema.names}
-    cells = {name: column[name].to_pylist() for name in ("response", "outcome", "score", "parts", "why", "finish")}
+    plain = ("response", "outcome", "score", "parts", "why", "finish", "episode", "seat", "siblings", "continues")
+    cells = {name: column[name].to_pylist() for name in plain}
     streams = [_rows(column[name]) for name in ("tokens", "sampled", "logprobs", "versions")]
     trajectories = tuple(
-        Trajectory(tokens=t, sampled=s, logprobs=p, versions=v, finish=Finish(finish), text=text)
-        for t, s, p, v, finish, text in zip(*streams, cells["finish"], cells["response"], strict=True)
+        Trajectory(
+            tokens=t,
+            sampled=s,
+            logprobs=p,
+            versions=v,
+            finish=Finish(finish),
+            text=text,
+            episode=episode,
+            seat=seat,
+            siblings=siblings,
+            continues=continues,
+        )
+        for t, s, p, v, finish, text, episode, seat, siblings, continues in zip(
+            *streams,
+            *(cells[name] for name in ("finish", "response", "episode", "seat", "siblings", "continues")),
+            strict=True,
+        )
     )
     cells["spans"] = _spans_of(column["spans"])
     verdicts = tuple(
@@ -198,6 +227,16 @@ def _encodable(texts: Iterable[Any]) -> list[str]:
     if "".join(texts).isascii():  # as nearly always
         return texts
     return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
+
+
+def _names(names: list[str]) -> pa.StringArray:
+    """A column of names, of which there mostly is but one."""
+    return _same(names[0], len(names)) if len(set(names)) == 1 else _array(SCHEMA.field("seat"), names)
+
+
+@lru_cache(maxsize=64)
+def _same(name: str, count: int) -> pa.StringArray:
+    return _array(SCHEMA.field("seat"), [name] * count)
 
 
 def _ends(rows: list[np.ndarray]) -> pa.Array:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 GroupRef: TypeAlias = "ray.ObjectRef[pa.Buffer]"  # to the packed record batch of a group (`actors.arrow.packed`)
 
+POLICY = "policy"  # the seat of the policy where an environment names no other
 WHY = 300  # characters of a reason that a summary carries
 
 
@@ -89,6 +90,10 @@ class Trajectory:
     versions: np.ndarray  # int32[T], the weight version that chose the token, -1 where not sampled
     finish: Finish
     text: str  # the response for people and verifiers: all that the policy said, special tokens left out
+    episode: int = 0  # which of the group's episodes it comes from, counted from 0
+    seat: str = POLICY  # who says its turns, where an environment has the policy speak for several
+    siblings: str = POLICY  # name of the set of responses in the group that it is compared with
+    continues: bool = False  # whether it goes on with the response of the trajectory before it, on a stream of its own
 
     @property
     def new_tokens(self) -> int:
@@ -103,18 +108,28 @@ class Trajectory:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Group:
-    """A prompt with its sibling responses and their verdicts: what is queued, filtered and counted."""
+    """A prompt with its responses and their verdicts: what is queued, filtered and counted.
+
+    A response is what one seat says in one episode: one trajectory, or several that lie one behind the other, of which
+    all but the first continue it. Responses of one set of siblings lie together.
+    """
 
     id: int  # unique within the run, counts up with dispatch
     prompt: Prompt
-    trajectories: tuple[Trajectory, ...]  # G siblings
-    verdicts: tuple[Verdict, ...]  # G, in the same order
-    span_rewards: tuple[np.ndarray, ...] = ()  # G arrays float32[T], NaN on tokens without; or none at all
+    trajectories: tuple[Trajectory, ...]  # of G responses; as many as these, or more where some are continued
+    verdicts: tuple[Verdict, ...]  # of each trajectory's response
+    span_rewards: tuple[np.ndarray, ...] = ()  # of each trajectory, float32[T], NaN on tokens without; or none at all
     greedy: float | None = None  # score of a greedy response to the prompt, where the algorithm asks for one
 
     def __post_init__(self) -> None:
         if len(self.trajectories) != len(self.verdicts):
             raise ValueError(f"group {self.id}: {len(self.trajectories)} responses, {len(self.verdicts)} verdicts")
+
+    @property
+    def responses(self) -> list[range]:
+        """The places of each response's trajectories."""
+        starts = [place for place, trajectory in enumerate(self.trajectories) if not trajectory.continues]
+        return list(map(range, starts, [*starts[1:], len(self.trajectories)]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +154,19 @@ class Times:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiblingSet:
+    """One set of siblings of a group."""
+
+    size: int  # responses in it
+    scored: tuple[int, ...]  # which of the group's J scores are theirs
+
+    @property
+    def has_verdicts(self) -> bool:
+        """Whether enough of them have a verdict for the drop rule to be asked."""
+        return len(self.scored) >= min(2, self.size)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What the filter, the ledger and the driver know of a group; the arrays stay in the object store."""
@@ -160,32 +188,65 @@ class Summary:
     times: Times
     greedy_score: float | None = None  # of a greedy response to the prompt, where the algorithm asks for one
     unread: int = 0  # responses about which a judge gave no verdict that can be read
+    siblings: tuple[int, ...] = ()  # number of the set of siblings of each of the G responses; none: all are siblings
+
+    @property
+    def sets(self) -> list[SiblingSet]:
+        """The sets of siblings, in the order of their first responses."""
+        if not self.siblings:
+            return [SiblingSet(size=len(self.outcomes), scored=tuple(range(len(self.scores))))]
+        scored = [number for number, end in zip(self.siblings, self.outcomes, strict=True) if end.scored]
+        return [
+            SiblingSet(
+                size=self.siblings.count(number),
+                scored=tuple(place for place, own in enumerate(scored) if own == number),
+            )
+            for number in sorted(set(self.siblings))
+        ]
 
     @classmethod
     def of(cls, group: Group, times: Times, extra_tokens: int = 0) -> "Summary":
         """The summary of a group, with the times and tokens that its arrays do not hold."""
-        second = [(v.parts["quick"] > 0.5, v.outcome is Outcome.CORRECT) for v in group.verdicts if "quick" in v.parts]
-        scored = [(t, v) for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.scored]
-        versions = np.concatenate([t.versions[t.sampled] for t, _ in scored]) if scored else np.empty(0, np.int32)
+        last = [places[-1] for places in group.responses]
+        verdicts = [group.verdicts[place] for place in last]
+        second = [(v.parts["quick"] > 0.5, v.outcome is Outcome.CORRECT) for v in verdicts if "quick" in v.parts]
+        trained = [t for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.scored]
+        versions = np.concatenate([t.versions[t.sampled] for t in trained]) if trained else np.empty(0, np.int32)
+        lengths = _lengths(group)
         return cls(
             id=group.id,
             prompt_id=group.prompt.id,
-            scores=tuple(v.score for _, v in scored if v.score is not None),
-            outcomes=tuple(v.outcome for v in group.verdicts),
-            lengths=tuple(t.new_tokens for t in group.trajectories),
-            scored_lengths=tuple(t.new_tokens for t, _ in scored),
-            tokens=sum(t.tokens.size for t, _ in scored),
-            truncated=sum(t.finish is Finish.LENGTH for t in group.trajectories),
+            scores=tuple(v.score for v in verdicts if v.score is not None),
+            outcomes=tuple(v.outcome for v in verdicts),
+            lengths=tuple(lengths),
+            scored_lengths=tuple(n for n, v in zip(lengths, verdicts, strict=True) if v.outcome.scored),
+            tokens=sum(t.tokens.size for t in trained),
+            truncated=sum(group.trajectories[place].finish is Finish.LENGTH for place in last),
             oldest_version=int(versions.min()) if versions.size else -1,
             checked=len(second),
             disagreed=sum(quick is not correct for quick, correct in second),
-            failure=next((v.why for v in group.verdicts if not v.outcome.scored), ""),
-            why_wrong=next((v.why[:WHY] for _, v in scored if v.outcome is not Outcome.CORRECT), ""),
+            failure=next((v.why for v in verdicts if not v.outcome.scored), ""),
+            why_wrong=next(
+                (v.why[:WHY] for v in verdicts if v.outcome.scored and v.outcome is not Outcome.CORRECT), ""
+            ),
             extra_tokens=extra_tokens,
             times=times,
             greedy_score=group.greedy,
-            unread=sum(verdict.unread for verdict in group.verdicts),
+            unread=sum(verdict.unread for verdict in verdicts),
+            siblings=_sets([group.trajectories[place].siblings for place in last]),
         )
+
+
+def _lengths(group: Group) -> list[int]:
+    """Sampled tokens of each response."""
+    sizes = [trajectory.new_tokens for trajectory in group.trajectories]
+    return [sum(sizes[places.start : places.stop]) for places in group.responses]
+
+
+def _sets(names: Sequence[str]) -> tuple[int, ...]:
+    """The number of each response's set of siblings; none where there is one set."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return tuple(numbers[name] for name in names) if len(numbers) > 1 else ()
 
 
 class LayerSums(NamedTuple):

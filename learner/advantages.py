@@ -2,11 +2,12 @@
 rewards, all scores so far, the whole batch. Computed on the learner's ranks, together; the driver has left the credits
 out (`learner/batches/planning.py`).
 
-T' counts the trained tokens of one sample, M those of one micro-batch.
+T' counts the trained tokens of one response, in all of its samples, M those of one micro-batch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -37,21 +38,30 @@ class KnownUpdate:
     update: UpdateBatch
     outputs: tuple[ModelOutputs, ...]  # of each micro-batch
 
+    @property
+    def responses(self) -> list[Sequence[Sample]]:
+        """The samples of each response."""
+        samples = self.update.samples
+        starts = [number for number, sample in enumerate(samples) if not sample.continues]
+        return [samples[start:end] for start, end in pairwise([*starts, len(samples)])]
+
     def values(self, name: str) -> list[np.ndarray]:
-        """One of the outputs, float64[T'] of each sample."""
+        """One of the outputs, float64[T'] of each response."""
         tensors = [getattr(output, name) for output in self.outputs]
-        return gather(self.update.batches, tensors, len(self.update.samples))
+        of_samples = iter(gather(self.update.batches, tensors, len(self.update.samples)))
+        return [_joined([next(of_samples) for _ in samples]) for samples in self.responses]
 
     def log_ratios(self, name: str) -> list[np.ndarray]:
-        """log p - log p_reference of the trained tokens, float64[T'] of each sample; `name` is the output that is p."""
+        """log p - log p_reference of the trained tokens, float64[T'] of each response; `name` is the output that is
+        p."""
         return [p - reference for p, reference in zip(self.values(name), self.values("reference"), strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Credited:
-    """Advantages of the samples of one update."""
+    """Advantages of the responses of one update."""
 
-    advantages: list[np.ndarray]  # float64[T'] of each sample
+    advantages: list[np.ndarray]  # float64[T'] of each response
     returns: list[np.ndarray] | None  # the same, of what a critic should have said; None without a critic
 
 
@@ -85,20 +95,20 @@ class RankAdvantages:
     def _filled(
         self, known: KnownUpdate, advantages: Sequence[np.ndarray], returns: Sequence[np.ndarray] | None
     ) -> KnownUpdate:
-        """The update with these values of each sample in its micro-batches."""
+        """The update with these values of each response in its micro-batches."""
         batches, outputs = known.update.batches, known.outputs
-        of_batches = scatter(batches, advantages, self._device)
+        of_batches = scatter(batches, _on_samples(known, advantages), self._device)
         filled = tuple(replace(b, advantages=a.cpu().numpy()) for b, a in zip(batches, of_batches, strict=True))
         if returns is not None:
-            targets = scatter(batches, returns, self._device)
+            targets = scatter(batches, _on_samples(known, returns), self._device)
             outputs = tuple(replace(o, returns=target) for o, target in zip(outputs, targets, strict=True))
         return KnownUpdate(update=replace(known.update, batches=filled), outputs=outputs)
 
     def _token_rewards(self, known: KnownUpdate) -> list[np.ndarray]:
-        """Rewards of the trained tokens, float64[T'] of each sample: the score on the last, less the KL, plus those of
-        a tuned policy."""
-        algorithm, samples = self._algorithm, known.update.samples
-        lengths = [int(sample.trained.sum()) for sample in samples]
+        """Rewards of the trained tokens, float64[T'] of each response: the score on the last, less the KL, plus those
+        of a tuned policy."""
+        algorithm, responses = self._algorithm, known.responses
+        lengths = [sum(map(_length, samples)) for samples in responses]
         penalties, bonuses = [np.zeros(n) for n in lengths], [np.zeros(n) for n in lengths]
         if algorithm.kl_reward:
             penalties = [
@@ -108,20 +118,21 @@ class RankAdvantages:
         if SideModelKind.TUNED in algorithm.side_models:
             bonuses = [tuned_rewards(ratio) for ratio in known.log_ratios("tuned")]
             penalties = [tuned_rewards(penalty, beta=1.0) for penalty in penalties]  # both terms have one bound
-        parts = zip(samples, penalties, bonuses, strict=True)
-        return [token_rewards(self._spec.score_weight * s.score, penalty, bonus) for s, penalty, bonus in parts]
+        parts = zip(responses, penalties, bonuses, strict=True)
+        weight = self._spec.score_weight
+        return [token_rewards(weight * samples[0].score, penalty, bonus) for samples, penalty, bonus in parts]
 
     def _credited(self, known: KnownUpdate, rewards: Sequence[np.ndarray]) -> Credited:
-        """Advantages from the rewards float64[T'] of each sample."""
+        """Advantages from the rewards float64[T'] of each response."""
         if SideModelKind.CRITIC in self._algorithm.side_models:
             return self._by_critic(known, rewards)
-        samples = known.update.samples
+        responses = known.responses
         scores = np.array([r.sum() for r in rewards])
         scores -= self.baseline_mean if self._algorithm.baseline is Baseline.MOVING else 0.0
         has_process = SideModelKind.PROCESS in self._algorithm.side_models
         implicit = [PROCESS_BETA * ratio for ratio in known.log_ratios("process")] if has_process else []
-        advantages: list[np.ndarray] = [np.empty(0)] * len(samples)
-        for members in _groups(samples):
+        advantages: list[np.ndarray] = [np.empty(0)] * len(responses)
+        for members in _siblings(responses):
             if has_process:
                 of_group = process_advantages(
                     scores[members], [implicit[index] for index in members], self._algorithm.gamma
@@ -130,16 +141,16 @@ class RankAdvantages:
                 credits = zip(members, self._algorithm.credit(scores[members]), strict=True)
                 of_group = [np.full(rewards[index].size, credit) for index, credit in credits]
             if self._spec.has_span_rewards:
-                spans = span_advantages([_span_rewards(samples[index]) for index in members], self._algorithm.gamma)
+                spans = span_advantages([_span_rewards(responses[index]) for index in members], self._algorithm.gamma)
                 of_group = [of_score + of_spans for of_score, of_spans in zip(of_group, spans, strict=True)]
-            for index, of_sample in zip(members, of_group, strict=True):
-                advantages[index] = of_sample
+            for index, of_response in zip(members, of_group, strict=True):
+                advantages[index] = of_response
         return Credited(advantages=advantages, returns=None)
 
     def _by_critic(self, known: KnownUpdate, rewards: Sequence[np.ndarray]) -> Credited:
         """Generalised advantages of rewards and span rewards under the critic's values."""
-        values, samples = known.values("critic"), known.update.samples
-        paid = [r + np.nan_to_num(_span_rewards(s)) for r, s in zip(rewards, samples, strict=True)]
+        values, responses = known.values("critic"), known.responses
+        paid = [r + np.nan_to_num(_span_rewards(samples)) for r, samples in zip(rewards, responses, strict=True)]
         advantages = [gae(r, v, self._algorithm.gamma, self._algorithm.lam) for r, v in zip(paid, values, strict=True)]
         return Credited(advantages=advantages, returns=[a + v for a, v in zip(advantages, values, strict=True)])
 
@@ -167,16 +178,40 @@ class RankAdvantages:
         return found
 
 
-def _span_rewards(sample: Sample) -> np.ndarray:
-    """The span rewards of the trained tokens, float64[T'], NaN on tokens without one."""
-    if sample.span_rewards is None:
-        return np.full(int(sample.trained.sum()), np.nan)
-    return sample.span_rewards[sample.trained].astype(np.float64)
+def _span_rewards(samples: Sequence[Sample]) -> np.ndarray:
+    """The span rewards of the trained tokens of a response, float64[T'], NaN on tokens without one."""
+    return _joined(
+        [
+            np.full(_length(sample), np.nan)
+            if sample.span_rewards is None
+            else sample.span_rewards[sample.trained].astype(np.float64)
+            for sample in samples
+        ]
+    )
 
 
-def _groups(samples: Sequence[Sample]) -> list[list[int]]:
-    """Indices of the samples of each group."""
-    ids: dict[int, list[int]] = {}
-    for index, sample in enumerate(samples):
-        ids.setdefault(sample.group, []).append(index)
-    return list(ids.values())
+def _siblings(responses: Sequence[Sequence[Sample]]) -> list[list[int]]:
+    """Indices of the responses of each set of siblings."""
+    sets: dict[tuple[int, str], list[int]] = {}
+    for index, samples in enumerate(responses):
+        sets.setdefault((samples[0].group, samples[0].siblings), []).append(index)
+    return list(sets.values())
+
+
+def _on_samples(known: KnownUpdate, values: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Values of each response, float64[T'], as those of each of its samples."""
+    return [
+        part
+        for samples, of_response in zip(known.responses, values, strict=True)
+        for part in np.split(of_response, np.cumsum([_length(sample) for sample in samples])[:-1])
+    ]
+
+
+def _joined(of_samples: Sequence[np.ndarray]) -> np.ndarray:
+    """The values of a response from those of its samples."""
+    return of_samples[0] if len(of_samples) == 1 else np.concatenate(of_samples)
+
+
+def _length(sample: Sample) -> int:
+    """Trained tokens."""
+    return int(sample.trained.sum())

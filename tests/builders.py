@@ -73,6 +73,17 @@ def group(scores: Sequence[float | None], lengths: Sequence[int] | None = None, 
     )
 
 
+def in_sets(group: Group, names: str, continued: Sequence[int] = ()) -> Group:
+    """The group with a set of siblings, named by a letter, for each trajectory; those continued go on with the one
+    before them, under its verdict."""
+    trajectories, verdicts = list(group.trajectories), list(group.verdicts)
+    for place, name in enumerate(names):
+        trajectories[place] = replace(trajectories[place], siblings=name, continues=place in continued)
+        if place in continued:
+            verdicts[place] = verdicts[place - 1]
+    return replace(group, trajectories=tuple(trajectories), verdicts=tuple(verdicts))
+
+
 def summary(scores: Sequence[float | None], lengths: Sequence[int] | None = None, *, id: int = 0) -> Summary:
     return Summary.of(group(scores, lengths, id=id), Times(generate=2.0, verify=0.5))
 

@@ -90,10 +90,12 @@ class PromptSource:
             self._chooser.restore(state.chooser)
 
     def graded(self, summary: Summary) -> None:
-        """Learns from the scores of a graded group, kept or not, of a prompt that it dealt."""
+        """Learns from the scores of a graded group, kept or not, of a prompt that it dealt; of several sets of siblings
+        the first one tells how hard the prompt is."""
         if self._chooser is not None and summary.scores:
-            correct = sum(score > 0 for score in summary.scores)
-            wrong = len(summary.scores) - correct
+            scores = [summary.scores[place] for place in summary.sets[0].scored]
+            correct = sum(score > 0 for score in scores)
+            wrong = len(scores) - correct
             self._chooser.observe(summary.prompt_id, correct, wrong, summary.oldest_version)
 
     def _interrupted(self, count: int) -> list[tuple[Prompt, int]]:

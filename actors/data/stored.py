@@ -23,7 +23,7 @@ from actors.data.rendering import Renderer
 from actors.data.source import Shuffled
 from actors.errors import DataError
 from actors.settings import DataSettings
-from actors.types import Finish, Group, Prompt, Trajectory
+from actors.types import Finish, Group, Prompt, Summary, Times, Trajectory
 from rewards import Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ class StoredGroups:
         return max(int(t.tokens.max()) for group in self._groups for t in group.trajectories)
 
     def with_siblings(self, count: int) -> "StoredGroups":
-        """Only the groups with at least `count` scored responses."""
-        scored = (sum(v.score is not None for v in group.verdicts) for group in self._groups)
+        """Only the groups in which at least `count` siblings are scored."""
+        sets = (Summary.of(group, Times()).sets for group in self._groups)
+        scored = (max(len(one.scored) for one in of_group) for of_group in sets)
         kept = [group for group, number in zip(self._groups, scored, strict=True) if number >= count]
         return StoredGroups(kept, self._seed)
 

@@ -10,17 +10,16 @@ whose process is gone is replaced by a new one that is told of the run again.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from actors.filtering.ledger import LedgerState
 from actors.filtering.recorder import Recorder
 from actors.filtering.rules import DropRule
+from actors.filtering.siblings import refusal, refused_rows
 from actors.types import GroupRef, PromptVisit, Summary
-
-FAILED = "failed"  # the reason of a group with fewer than two verdicts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,23 +75,18 @@ class FilterState:
     graded: tuple[Summary, ...] = ()  # groups that were graded since `FilterClient.graded` was last asked
 
 
-def has_verdicts(summary: Summary) -> bool:
-    """Whether enough responses have a verdict for the drop rule to be asked."""
-    return len(summary.scores) >= min(2, len(summary.outcomes))
-
-
 class FilterSession:
     """The filter of one run."""
 
     def __init__(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
         """As `Filter.begin`."""
-        self.recorder = Recorder(spec.trajectories, step, takes_over)
+        self.recorder = Recorder(spec.trajectories, step, takes_over, partial(refused_rows, drop=spec.drop))
         self._drop_rule = spec.drop
         self._held: dict[int, pa.Buffer] = {}  # accepted groups that are not trained on
 
     def offer(self, summaries: Sequence[Summary], groups: Sequence[pa.Buffer]) -> Offered:
         """As `Filter.offer`."""
-        reasons = tuple(map(self._reason_to_refuse, summaries))
+        reasons = tuple(refusal(summary, self._drop_rule) for summary in summaries)
         for summary, group, reason in zip(summaries, groups, reasons, strict=True):
             if reason:
                 self.recorder.write([group], reason)
@@ -111,9 +105,6 @@ class FilterSession:
     def let_go(self, ids: Sequence[int], why: str) -> None:
         """As `Filter.let_go`."""
         self.recorder.write([self._held.pop(group) for group in ids if group in self._held], why)
-
-    def _reason_to_refuse(self, summary: Summary) -> str:
-        return self._drop_rule(np.array(summary.scores)) if has_verdicts(summary) else FAILED
 
 
 class Filter:

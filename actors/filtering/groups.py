@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from actors.errors import Starved
-from actors.filtering.filter import FilterSpec, FilterState, LedgerReport, has_verdicts
+from actors.filtering.filter import FilterSpec, FilterState, LedgerReport
 from actors.filtering.ledger import Ledger, LedgerState
+from actors.filtering.siblings import has_verdicts
 from actors.types import GroupRef, PromptVisit, RolloutRequest, Summary
 
 NEVER_TRAINED = "never trained"  # of a group that was accepted when its run ended

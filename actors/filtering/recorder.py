@@ -13,7 +13,7 @@ writes none of them again: whoever brings the groups once more need not know how
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
@@ -23,19 +23,36 @@ import pyarrow.parquet as pq
 
 from actors.arrow import SCHEMA, unpacked
 
-FIELDS = SCHEMA.append(pa.field("rejected", pa.string(), False)).append(  # the reason, "" for a trained group
+FIELDS = SCHEMA.append(pa.field("rejected", pa.string(), False)).append(  # the reason, "" for a trained response
     pa.field("step", pa.int32(), False)  # that trained on the group, or during which the filter refused it
 )
 FULL = 1024  # responses that wait in memory, at most
 WAIT_SECONDS = 60.0  # that a response waits in memory; a file is written with the first group that comes after it
 
 
+def _none(batch: pa.RecordBatch) -> list[str]:
+    """Every response of a trained group is trained on."""
+    return [""] * batch.num_rows
+
+
 class Recorder:
     """The groups of the step that is going on, on disk or about to be."""
 
-    def __init__(self, folder: Path, step: int = 1, takes_over: bool = False) -> None:
-        """`step` is the one that is going on; `takes_over` says whether another recorder may have written of it."""
-        self._folder, self._step = folder, step
+    def __init__(
+        self,
+        folder: Path,
+        step: int = 1,
+        takes_over: bool = False,
+        refused: Callable[[pa.RecordBatch], list[str]] = _none,
+    ) -> None:
+        """
+        Args:
+            folder: for the files.
+            step: the one that is going on.
+            takes_over: whether another recorder may have written of it.
+            refused: why the response of each row of a trained group is not trained on; "" where it is.
+        """
+        self._folder, self._step, self._refused = folder, step, refused
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="recorder")
         self._queued: list[Future[None]] = []
         self._batches: list[pa.RecordBatch] = []  # with the columns of SCHEMA and `rejected`
@@ -80,7 +97,7 @@ class Recorder:
             if (group := _group(batch)) in self._there:
                 self._news.append(group)
                 continue
-            reasons = pa.array([rejected] * batch.num_rows, pa.string())
+            reasons = pa.array([rejected] * batch.num_rows if rejected else self._refused(batch), pa.string())
             self._batches.append(pa.RecordBatch.from_arrays([*batch.columns, reasons], names=FIELDS.names[:-1]))
             self._rows += batch.num_rows
         if self._rows >= self._full or time.monotonic() - self._written > WAIT_SECONDS:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from actors.filtering.siblings import refusals
 from actors.types import Summary
 from learner.batches.packing import balance
 from learner.batches.types import CreditedGroup, RankPlan, Share, StepPlan, Totals
@@ -79,14 +80,29 @@ def _credited(
 ) -> CreditedGroup:
     lengths = np.array(summary.scored_lengths)
     scores = np.array(summary.scores) + overlong(lengths, max_new_tokens, algorithm.overlong)
+    kept = _kept_sets(summary, algorithm)
     if algorithm.baseline is Baseline.GREEDY:  # where the greedy response has no verdict its siblings' mean stands in
-        scores -= scores.mean() if summary.greedy_score is None else summary.greedy_score
+        for places in kept:
+            scores[places] -= scores[places].mean() if summary.greedy_score is None else summary.greedy_score
+    credits = np.zeros(scores.shape)
+    for places in kept if early else ():
+        credits[places] = _credits(scores[places], lengths[places], algorithm)
     return CreditedGroup(
         index=index,
         scores=tuple(scores.tolist()),
-        credits=tuple(_credits(scores, lengths, algorithm).tolist()) if early else None,
+        credits=tuple(credits.tolist()) if early else None,
         control=None if control is None else tuple(control[score] for score in summary.scores),
+        left_out=frozenset(range(scores.size)).difference(*kept),
     )
+
+
+def _kept_sets(summary: Summary, algorithm: Algorithm) -> list[list[int]]:
+    """Of each set of siblings that is trained on, which of the group's scores are theirs. A group whose responses are
+    one set is here because the filter has kept it."""
+    sets = summary.sets
+    if len(sets) == 1:
+        return [list(sets[0].scored)]
+    return [list(one.scored) for one, reason in zip(sets, refusals(summary, algorithm.drop), strict=True) if not reason]
 
 
 def _credits(scores: np.ndarray, lengths: np.ndarray, algorithm: Algorithm) -> np.ndarray:
@@ -103,8 +119,10 @@ def _totals(groups: Sequence[tuple[Summary, CreditedGroup]], algorithm: Algorith
     lengths = [
         length
         for summary, group in groups
-        for length, credit in zip(summary.scored_lengths, group.credits or [None] * len(group.scores), strict=True)
-        if counted(credit, length, algorithm)
+        for number, (length, credit) in enumerate(
+            zip(summary.scored_lengths, group.credits or [None] * len(group.scores), strict=True)
+        )
+        if number not in group.left_out and counted(credit, length, algorithm)
     ]
     return Totals(tokens=max(1, sum(lengths)), responses=max(1, len(lengths)), max_new_tokens=max_new_tokens)
 

@@ -16,8 +16,8 @@ from learner.methods.choices import Aggregation
 
 
 def samples_of_group(group: Group, credited: CreditedGroup, algorithm: Algorithm, totals: Totals) -> list[Sample]:
-    """The trained responses of a group with the credits and token weights that the driver planned; pairs lie side by
-    side.
+    """The trained responses of a group with the credits and token weights that the driver planned, a sample for each of
+    their trajectories; pairs lie side by side. A token weighs the same in all trajectories of a response.
 
     Args:
         group: graded responses.
@@ -25,32 +25,41 @@ def samples_of_group(group: Group, credited: CreditedGroup, algorithm: Algorithm
         algorithm: whether responses of credit 0 count, and the aggregation.
         totals: of the update.
     """
-    span_rewards = group.span_rewards or (None,) * len(group.verdicts)
-    responses = zip(group.trajectories, group.verdicts, span_rewards, strict=True)
-    scored = [(t, verdict.score, spans) for t, verdict, spans in responses if verdict.score is not None]
+    scored = [places for places in group.responses if group.verdicts[places.start].score is not None]
     samples = []
-    for number, (trajectory, score, spans) in enumerate(scored):
+    for number, places in enumerate(scored):
         credit = None if credited.credits is None else credited.credits[number]
-        if not counted(credit, trajectory.new_tokens, algorithm):
+        length = sum(group.trajectories[place].new_tokens for place in places)
+        if number in credited.left_out or not counted(credit, length, algorithm):
             continue
-        tokens = trajectory.tokens
-        if credited.control is not None:  # sampled under the token of the best quantile, and trained under its own
-            tokens = np.concatenate([[credited.control[number]], tokens[1:]]).astype(np.int32)
-        samples.append(
-            Sample(
-                tokens=tokens,
-                trained=trajectory.sampled,
-                sampler=trajectory.logprobs if trajectory.recorded else None,
-                advantage=credit or 0.0,
-                weight=token_weight(algorithm.aggregate, trajectory.new_tokens, totals),
-                score=credited.scores[number],
-                correct=score > 0,
-                group=group.id,
-                hidden=int(credited.control is not None),
-                span_rewards=spans,
-            )
-        )
+        weight = token_weight(algorithm.aggregate, length, totals)
+        said = [place for place in places if group.trajectories[place].new_tokens]
+        samples += [_sample(group, place, credited, number, weight, continues=place > said[0]) for place in said]
     return _side_by_side(samples) if algorithm.credit.pairs else samples
+
+
+def _sample(
+    group: Group, place: int, credited: CreditedGroup, number: int, weight: float, *, continues: bool
+) -> Sample:
+    """A trajectory of the group's scored response of this number; `weight` is that of each of its trained tokens."""
+    trajectory, score = group.trajectories[place], group.verdicts[place].score
+    tokens = trajectory.tokens
+    if credited.control is not None:  # sampled under the token of the best quantile, and trained under its own
+        tokens = np.concatenate([[credited.control[number]], tokens[1:]]).astype(np.int32)
+    return Sample(
+        tokens=tokens,
+        trained=trajectory.sampled,
+        sampler=trajectory.logprobs if trajectory.recorded else None,
+        advantage=credited.credits[number] if credited.credits is not None else 0.0,
+        weight=weight,
+        score=credited.scores[number],
+        correct=score is not None and score > 0,
+        group=group.id,
+        siblings=trajectory.siblings,
+        continues=continues,
+        hidden=int(credited.control is not None),
+        span_rewards=group.span_rewards[place] if group.span_rewards else None,
+    )
 
 
 def _side_by_side(samples: Sequence[Sample]) -> list[Sample]:

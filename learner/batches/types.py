@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from actors.types import POLICY
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
@@ -16,12 +18,16 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditedGroup:
-    """A group as an update trains on it: what each of its J scored responses is worth, in the order of the group."""
+    """A group as an update trains on it: what each of its J scored responses is worth, in the order of the group.
+
+    Those of a set of siblings that the drop rule refuses are left out: they have no credit and are not trained on.
+    """
 
     index: int  # of the group in the step's batch
     scores: tuple[float, ...]  # J, shaped: the penalty of length added, a greedy baseline taken off
     credits: tuple[float, ...] | None  # J; None where advantages take more than scores: the rank makes them
     control: tuple[int, ...] | None = None  # J control tokens, where the policy is given the quantile of its score
+    left_out: frozenset[int] = frozenset()  # which of the J are of a set of siblings that is not trained on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +56,7 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Sample:
-    """One response with its prompt, ready to train on; T tokens."""
+    """One trajectory of a response, ready to train on; T tokens."""
 
     tokens: np.ndarray  # int32[T]
     trained: np.ndarray  # bool[T]
@@ -60,6 +66,8 @@ class Sample:
     score: float = 0.0  # shaped, its greedy baseline taken off
     correct: bool = False
     group: int = 0  # id
+    siblings: str = POLICY  # name of the set of responses in the group that it is compared with
+    continues: bool = False  # whether it is more of the response of the sample before it
     hidden: int = 0  # leading tokens that only the policy sees: 1 with a control token
     span_rewards: np.ndarray | None = None  # float32[T], NaN on tokens without a span reward
 

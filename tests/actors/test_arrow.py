@@ -72,6 +72,10 @@ def every_field() -> Group:
             versions=np.array([-1, -1, 3, 4 + number], np.int32),
             finish=Finish.LENGTH,
             text=f"zwölf 🦉 {number}",
+            episode=5 + number,
+            seat=f"white {number}",
+            siblings=f"solver/{number}",
+            continues=True,
         )
         for number in range(2)
     )

@@ -11,11 +11,20 @@ from hypothesis import strategies as st
 
 from learner.batches.packing import balance, empty_batch, pack
 from learner.batches.planning import plan_step
-from learner.batches.samples import token_weight
+from learner.batches.samples import samples_of_group, token_weight
 from learner.batches.types import Sample, StepPlan, Totals
 from learner.methods.algorithms import ALGORITHMS, algorithm_of
 from learner.methods.choices import Aggregation
-from tests.builders import group, planned, samples_of, summary, token_gradients, trained_samples
+from tests.builders import (
+    group,
+    in_sets,
+    planned,
+    samples_of,
+    summary,
+    summary_of,
+    token_gradients,
+    trained_samples,
+)
 
 REJ, RAFT, DPO = ALGORITHMS["reinforce-rej"], ALGORITHMS["raft"], ALGORITHMS["iterative-dpo"]
 SIZES = st.lists(st.integers(1, 300), min_size=1, max_size=60)
@@ -306,3 +315,55 @@ def test_a_first_token_cannot_be_trained_on() -> None:
     (one,) = samples([3])
     with pytest.raises(ValueError, match="the first token of a sequence cannot be trained on"):
         pack([replace(one, trained=np.ones(4, bool))], 64)
+
+
+# --------------------------------------------------------------------------------------------- sets of siblings
+
+
+@pytest.mark.parametrize("name", [name for name, row in ALGORITHMS.items() if not row.credits_on_rank])
+def test_a_group_of_two_sets_of_siblings_trains_as_two_groups_would(name: str) -> None:
+    algorithm = ALGORITHMS[name]
+    scores, names = [1.0, -1.0, -1.0, 1.0, 1.0, -1.0], "aaabbb"
+    control = {1.0: 90, -1.0: 94} if algorithm.counts == "all" and name == "quark" else None
+    whole = group(scores, [2, 3, 4, 5, 6, 7])
+    halves = [
+        replace(whole, trajectories=whole.trajectories[part], verdicts=whole.verdicts[part])
+        for part in (slice(0, 3), slice(3, 6))
+    ]
+    together, apart = (
+        plan_step(
+            [summary_of(one) for one in groups], algorithm, updates=1, ranks=1, max_new_tokens=32, control=control
+        )
+        for groups in ([in_sets(whole, names)], halves)
+    )
+    (mine,), theirs = together.ranks[0].shares[:1], apart.ranks[0].shares[0]
+    assert mine.totals == theirs.totals
+    found = samples_of_group(in_sets(whole, names), mine.groups[0], algorithm, mine.totals)
+    of_halves = {one.index: one for one in theirs.groups}
+    wanted = [
+        sample
+        for number, half in enumerate(halves)
+        for sample in samples_of_group(half, of_halves[number], algorithm, theirs.totals)
+    ]
+    assert [(s.advantage, s.weight, s.tokens.tolist()) for s in found] == [
+        (s.advantage, s.weight, s.tokens.tolist()) for s in wanted
+    ]
+
+
+def test_a_set_that_the_rule_refuses_costs_nothing() -> None:
+    one = in_sets(group([1.0, -1.0, 1.0, 1.0], [2, 3, 4, 5]), "aabb")
+    credited, totals = planned(one, REJ)
+    assert credited.left_out == {2, 3}
+    assert (totals.tokens, totals.responses) == (5, 2)
+    assert [sample.siblings for sample in samples_of_group(one, credited, REJ, totals)] == ["a", "a"]
+
+
+@pytest.mark.parametrize("aggregate", Aggregation)
+def test_a_continued_response_weighs_as_one_whose_tokens_lie_in_one_stream(aggregate: Aggregation) -> None:
+    algorithm = replace(ALGORITHMS["grpo"], aggregate=aggregate)
+    continued = in_sets(group([1.0, 1.0, -1.0], [2, 3, 4]), "aaa", continued=[1])
+    whole = group([1.0, -1.0], [5, 4])
+    parts, (first, second) = trained_samples(continued, algorithm), trained_samples(whole, algorithm)
+    assert [sample.continues for sample in parts] == [False, True, False]
+    assert [sample.weight for sample in parts] == [first.weight, first.weight, second.weight]
+    assert [sample.advantage for sample in parts] == [first.advantage, first.advantage, second.advantage]

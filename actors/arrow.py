@@ -98,18 +98,18 @@ def _batch_of(group: Group) -> pa.RecordBatch:
     span_rewards = list(group.span_rewards) or [np.empty(0, np.float32)] * len(rows)
     columns = {
         "group": [group.id] * len(rows),
-        "sample": range(len(rows)),
+        "sample": _known("sample", tuple(range(len(rows)))),
         "prompt_id": [prompt.id] * len(rows),
         "prompt": [prompt.text] * len(rows),
         "response": [t.text for t, _ in rows],
         "reference": [prompt.reference] * len(rows),
-        "reward": [prompt.reward] * len(rows),
-        "outcome": [v.outcome.value for _, v in rows],
+        "reward": _known("reward", (prompt.reward,) * len(rows)),
+        "outcome": _known("outcome", tuple(v.outcome for _, v in rows)),
         "score": [v.score for _, v in rows],
         "greedy_score": [group.greedy] * len(rows),
         "parts": [list(v.parts.items()) for _, v in rows],
         "why": [v.why for _, v in rows],
-        "finish": [t.finish.value for t, _ in rows],
+        "finish": _known("finish", tuple(t.finish for t, _ in rows)),
         "prompt_tokens": [prompt.tokens.size] * len(rows),
         "tokens": _ragged([t.tokens for t, _ in rows], ends, pa.int32()),
         "sampled": _ragged([t.sampled for t, _ in rows], ends, pa.bool_()),
@@ -118,10 +118,10 @@ def _batch_of(group: Group) -> pa.RecordBatch:
         "span_rewards": _ragged(span_rewards, _ends(span_rewards), pa.float32()),
         "question": [prompt.question] * len(rows),
         "spans": _spans(group),
-        "episode": [t.episode for t, _ in rows],
-        "seat": _names([t.seat for t, _ in rows]),
-        "siblings": _names([t.siblings for t, _ in rows]),
-        "continues": [t.continues for t, _ in rows],
+        "episode": _known("episode", tuple(t.episode for t, _ in rows)),
+        "seat": _known("seat", tuple(t.seat for t, _ in rows)),
+        "siblings": _known("siblings", tuple(t.siblings for t, _ in rows)),
+        "continues": _known("continues", tuple(t.continues for t, _ in rows)),
     }
     arrays = [
         value if isinstance(value, pa.Array) else _array(field, value)
@@ -229,14 +229,10 @@ def _encodable(texts: Iterable[Any]) -> list[str]:
     return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
 
 
-def _names(names: list[str]) -> pa.StringArray:
-    """A column of names, of which there mostly is but one."""
-    return _same(names[0], len(names)) if len(set(names)) == 1 else _array(SCHEMA.field("seat"), names)
-
-
-@lru_cache(maxsize=64)
-def _same(name: str, count: int) -> pa.StringArray:
-    return _array(SCHEMA.field("seat"), [name] * count)
+@lru_cache(maxsize=1024)
+def _known(name: str, cells: tuple[Any, ...]) -> pa.Array:
+    """A column whose cells are few words or small numbers, of which most groups have the same."""
+    return _array(SCHEMA.field(name), cells)
 
 
 def _ends(rows: list[np.ndarray]) -> pa.Array:

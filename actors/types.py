@@ -207,12 +207,14 @@ class Summary:
     @classmethod
     def of(cls, group: Group, times: Times, extra_tokens: int = 0) -> "Summary":
         """The summary of a group, with the times and tokens that its arrays do not hold."""
-        last = [places[-1] for places in group.responses]
+        responses = group.responses
+        last = [places.stop - 1 for places in responses]
         verdicts = [group.verdicts[place] for place in last]
         second = [(v.parts["quick"] > 0.5, v.outcome is Outcome.CORRECT) for v in verdicts if "quick" in v.parts]
         trained = [t for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.scored]
         versions = np.concatenate([t.versions[t.sampled] for t in trained]) if trained else np.empty(0, np.int32)
-        lengths = _lengths(group)
+        sizes = [trajectory.new_tokens for trajectory in group.trajectories]
+        lengths = [sum(sizes[places.start : places.stop]) for places in responses]
         return cls(
             id=group.id,
             prompt_id=group.prompt.id,
@@ -235,12 +237,6 @@ class Summary:
             unread=sum(verdict.unread for verdict in verdicts),
             siblings=_sets([group.trajectories[place].siblings for place in last]),
         )
-
-
-def _lengths(group: Group) -> list[int]:
-    """Sampled tokens of each response."""
-    sizes = [trajectory.new_tokens for trajectory in group.trajectories]
-    return [sum(sizes[places.start : places.stop]) for places in group.responses]
 
 
 def _sets(names: Sequence[str]) -> tuple[int, ...]:

@@ -6,14 +6,14 @@ Those that are pickled for every group or response have no slots: Python pickles
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from actors.filtering.rules import DropRule, drop_none
-from actors.settings import GeneratorSettings, RolloutSettings
+from actors.settings import DataSettings, GeneratorSettings, RolloutSettings
 from rewards import Outcome, RewardSettings, Verdict
 
 if TYPE_CHECKING:
@@ -154,6 +154,18 @@ class Times:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Episodes:
+    """What went on in the episodes of a group, where the policy meets an environment of a person's own."""
+
+    count: int
+    seconds: float  # of all of them together
+    turns: int  # that they asked for
+    tool_calls: int  # texts of tools that they gave to the policy
+    user_tokens: int  # of what users and other seats said behind the beginning of a conversation
+    tool_tokens: int  # of what tools said
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SiblingSet:
     """One set of siblings of a group."""
@@ -189,6 +201,7 @@ class Summary:
     greedy_score: float | None = None  # of a greedy response to the prompt, where the algorithm asks for one
     unread: int = 0  # responses about which a judge gave no verdict that can be read
     siblings: tuple[int, ...] = ()  # number of the set of siblings of each of the G responses; none: all are siblings
+    episodes: Episodes | None = None  # None where the policy is asked single questions
 
     @property
     def sets(self) -> list[SiblingSet]:
@@ -205,8 +218,8 @@ class Summary:
         ]
 
     @classmethod
-    def of(cls, group: Group, times: Times, extra_tokens: int = 0) -> "Summary":
-        """The summary of a group, with the times and tokens that its arrays do not hold."""
+    def of(cls, group: Group, times: Times, extra_tokens: int = 0, episodes: Episodes | None = None) -> "Summary":
+        """The summary of a group, with the times, tokens and episodes that its arrays do not hold."""
         responses = group.responses
         last = [places.stop - 1 for places in responses]
         verdicts = [group.verdicts[place] for place in last]
@@ -236,6 +249,7 @@ class Summary:
             greedy_score=group.greedy,
             unread=sum(verdict.unread for verdict in verdicts),
             siblings=_sets([group.trajectories[place].siblings for place in last]),
+            episodes=episodes,
         )
 
 
@@ -289,3 +303,4 @@ class SamplingSpec:
     drop: DropRule = (
         drop_none  # the filter's; asked after the first stage whether the rest would be sampled for nothing
     )
+    data: DataSettings = field(default_factory=DataSettings)  # the templates in which environments speak

@@ -140,11 +140,13 @@ class RewardSettings(Section):
                 "reward.wrong must be minus reward.correct for a reward between wrong and correct, got "
                 f"{self.wrong:g} and {self.correct:g}: a score above 0 is what filters and algorithms take for correct"
             )
-        if self.span_weight and not any(map(_gives_spans, used.values())):
-            raise ValueError(
-                f"reward.span_weight = {self.span_weight:g} weighs span rewards; reward.name = {self.name!r} gives none"
-            )
         return self
+
+    @property
+    def gives_spans(self) -> bool:
+        """Whether any reward of the run gives span rewards."""
+        used = {**self.leaves(self.name), **self.sections}
+        return any(settings.kind in REWARDS and REWARDS[settings.kind].gives_spans for settings in used.values())
 
 
 def _kind(name: str, kind: object) -> str:
@@ -170,7 +172,3 @@ def _between(settings: KindSettings) -> bool:
     if settings.kind in COMBINATIONS:
         return True
     return REWARDS[settings.kind].graded or getattr(settings, "partial", 0.0) > 0
-
-
-def _gives_spans(settings: KindSettings) -> bool:
-    return settings.kind in REWARDS and REWARDS[settings.kind].gives_spans

@@ -37,7 +37,9 @@ class Letters:
 
     chat_template, eos_token_id = None, 0
 
-    def __call__(self, text: str, add_special_tokens: bool = True) -> dict[str, list[int]]:
+    def __call__(self, text: str | list[str], add_special_tokens: bool = True) -> dict[str, Any]:
+        if isinstance(text, list):
+            return {"input_ids": [self(each)["input_ids"] for each in text]}
         return {"input_ids": [ord(letter) for letter in text]}
 
     def decode(self, tokens: list[int], skip_special_tokens: bool = False) -> str:

@@ -39,6 +39,11 @@ class Renderer:
                 "data.chat_template to another one, or data.chat to false"
             )
 
+    @property
+    def chats(self) -> bool:
+        """Whether a chat template is in use."""
+        return self._chat
+
     def render(self, asked: Asked, system: str = "") -> str:
         """The text that the policy sees.
 
@@ -69,7 +74,7 @@ class Renderer:
                 "data.chat_template to another template"
             )
         try:
-            return self._templated(messages)
+            return self.templated(messages)
         except Exception as failure:  # a template is a program and raises what it likes
             roles = ", ".join(message.role for message in messages)
             raise DataError(
@@ -77,8 +82,8 @@ class Renderer:
                 "the text into data.template; another template is set by data.chat_template"
             ) from failure
 
-    def _templated(self, messages: Sequence[Message]) -> str:
-        """The messages in the chat template; it raises what it likes."""
+    def templated(self, messages: Sequence[Message]) -> str:
+        """The messages in the chat template, as they are; it raises what it likes."""
         goes_on = messages[-1].role == "assistant"
         tokenizer: Any = self._tokenizer
         return str(
@@ -96,7 +101,7 @@ class Renderer:
         """Whether the template takes a message of this role and shows nothing of it."""
         messages = [Message("system", STANDIN)] if role == "system" else []
         try:
-            return STANDIN not in self._templated([*messages, Message("user", "a" if messages else STANDIN)])
+            return STANDIN not in self.templated([*messages, Message("user", "a" if messages else STANDIN)])
         except Exception:  # a template that refuses them says so where they come
             return False
 

@@ -1,4 +1,4 @@
-"""What turns a request into a graded group: the policy meets an environment, once for each response.
+"""What turns a request into a graded group: the policy meets an environment, once for each episode.
 
 request ──▶ seeds and sampling of its purpose ──▶ play(task, talk), G times ──▶ verdicts ──▶ Group, Summary
 """
@@ -7,40 +7,51 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-from actors.arrow import fault_of
 from actors.engines import Sampler, sampling_for
 from actors.filtering.ledger import REJECTED
 from actors.filtering.rules import DropRule
 from actors.grading.queue import VerifierQueue
 from actors.grading.siblings import Siblings
-from actors.rollouts.environments import Play, question
-from actors.rollouts.span_rewards import placed
-from actors.rollouts.talk import Talk
-from actors.types import Group, Purpose, RolloutRequest, SamplingSpec, Summary, Times, Trajectory
-from rewards import Case, Outcome, Question, Verdict
+from actors.rollouts import question
+from actors.rollouts.apart import Apart, EpisodeFailed
+from actors.rollouts.chat import Chat
+from actors.rollouts.episode import PLAYED, Episode, Means, Response, Task
+from actors.rollouts.own import Environment, load_environment
+from actors.rollouts.span_rewards import on_tokens
+from actors.rollouts.stream import Whose
+from actors.rollouts.talk import TOOL, Talk
+from actors.types import Episodes, Group, Purpose, RolloutRequest, SamplingSpec, Summary, Times, Trajectory
+from rewards import Case, Question, Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """One response to sample."""
+    """One episode to play."""
 
     request: RolloutRequest  # of its group
     purpose: Purpose  # the request's, or greedy baseline
-    number: int  # among the responses of its purpose, from 0
+    number: int  # among the episodes of its purpose, from 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GradedResponse:
-    """One response with its verdict and when both were there."""
+class PlayedEpisode:
+    """One episode that has come to its end."""
 
-    trajectory: Trajectory
-    verdict: Verdict
+    episode: Episode
     times: Times
+
+    @property
+    def responses(self) -> list[Response]:
+        """What was said in it, and in the attempts at what it made."""
+        if not self.episode.attempts:
+            return self.episode.responses()
+        return [response for each in self.episode.all for response in each.responses()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,9 +65,20 @@ class GradedGroup:
 class RolloutSession:
     """The rollouts of one run. Made inside a running event loop; `close` gives up what is still being sampled."""
 
-    def __init__(self, run: SamplingSpec, verifiers: VerifierQueue, play: Play = question.play) -> None:
-        """`play` is the environment that the policy meets."""
-        self._run, self._verifiers, self._play = run, verifiers, play
+    def __init__(self, run: SamplingSpec, verifiers: VerifierQueue) -> None:
+        """
+        Args:
+            run: what there is to know of it.
+            verifiers: grade what the policy says.
+
+        Raises:
+            ValueError: the file of `rollout.environment` holds no environment.
+        """
+        self._run, self._verifiers = run, verifiers
+        file = run.rollout.environment
+        self._environment: Environment | None = load_environment(file) if file else None
+        self._apart = Apart(self._environment.file) if self._environment is not None else None
+        self._chat: Chat | None = None  # of the engine's tokenizer, where there is an environment
         self._wants_group = cache(run.reward.wants_group)
         self._running: set[asyncio.Task[GradedGroup]] = set()
 
@@ -81,28 +103,40 @@ class RolloutSession:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         self._verifiers.close()
+        if self._apart is not None:
+            self._apart.close()
 
     async def _group(self, engine: Sampler, request: RolloutRequest) -> GradedGroup:
         async with asyncio.timeout(self._run.rollout.timeout_seconds):
-            responses, greedy = await self._responses(engine, request)
-        trajectories = tuple(response.trajectory for response in responses)
-        verdicts = tuple(response.verdict for response in responses)
+            played, greedy = await self._episodes(engine, request)
+        responses = _by_siblings([response for each in played for response in each.responses])
+        trajectories = tuple(trajectory for response in responses for trajectory in response.trajectories)
+        score = greedy.responses[0].verdict.score if greedy else None
+        prompt = request.prompt
+        if self._environment is not None:
+            prompt = replace(prompt, tokens=_seen_first(trajectories[0]))
         group = Group(
             id=request.group,
-            prompt=request.prompt,
+            prompt=prompt,
             trajectories=trajectories,
-            verdicts=verdicts,
-            span_rewards=_on_tokens(trajectories, verdicts, engine),
-            greedy=greedy.verdict.score if greedy else None,
+            verdicts=tuple(response.verdict for response in responses for _ in response.trajectories),
+            span_rewards=on_tokens(responses, engine.tokenizer),
+            greedy=score,
         )
-        times = Times.of_group([response.times for response in responses])
-        summary = Summary.of(group, times, extra_tokens=greedy.trajectory.new_tokens if greedy else 0)
-        return GradedGroup(summary=summary, group=group)
+        extra = greedy.responses[0].trajectories[0].new_tokens if greedy else 0
+        episodes = None
+        if self._environment is not None:
+            extra += sum(episode.extra_tokens for each in played for episode in each.episode.all)
+            episodes = _counted(played)
+        for each in played:
+            each.episode.forget()
+        times = Times.of_group([each.times for each in played])
+        return GradedGroup(summary=Summary.of(group, times, extra, episodes), group=group)
 
-    async def _responses(
+    async def _episodes(
         self, engine: Sampler, request: RolloutRequest
-    ) -> tuple[list[GradedResponse], GradedResponse | None]:
-        """All responses of a group, and the greedy one where the algorithm asks for it.
+    ) -> tuple[list[PlayedEpisode], PlayedEpisode | None]:
+        """All episodes of a group, and the greedy one where the algorithm asks for it.
 
         With `rollout.first_stage` = f, a training group whose first f responses are all correct or all wrong is given
         up where the filter would reject it for that. This is biased: with pass rate p a group is kept with probability
@@ -113,52 +147,107 @@ class RolloutSession:
         run, size = self._run, request.responses or self._run.rollout.group_size
         if request.purpose is not Purpose.TRAINING:
             return await self._siblings(engine, request, range(size)), None
-        first: list[GradedResponse] = []
+        first: list[PlayedEpisode] = []
         if run.rollout.first_stage and not self._together(request):
             first = await self._siblings(engine, request, range(run.rollout.first_stage))
-            scores = [response.verdict.score for response in first if response.verdict.score is not None]
-            if decided(scores, run.drop):
+            if _all_decided([response for each in first for response in each.responses], run.drop):
                 return first, None
         rest = self._siblings(engine, request, range(len(first), size))
         if not run.greedy:
             return first + await rest, None
         baseline = Wanted(request=request, purpose=Purpose.GREEDY_BASELINE, number=0)
-        greedy, others = await asyncio.gather(self._response(engine, baseline, self._verifiers), rest)
+        task, means = self._task(request), self._means(engine, baseline.purpose)
+        greedy, others = await asyncio.gather(self._episode(means, task, baseline, self._verifiers), rest)
         return first + others, greedy
 
-    async def _siblings(self, engine: Sampler, request: RolloutRequest, numbers: Iterable[int]) -> list[GradedResponse]:
-        """The responses of these numbers, sampled at the same time; each is graded when it ends, or all of them
+    async def _siblings(self, engine: Sampler, request: RolloutRequest, numbers: Iterable[int]) -> list[PlayedEpisode]:
+        """The episodes of these numbers, played at the same time; a response is graded when it ends, or all of them
         together where their reward compares them."""
         wanted = [Wanted(request=request, purpose=request.purpose, number=number) for number in numbers]
         grader = Siblings(self._verifiers, len(wanted)) if self._together(request) else self._verifiers
-        return list(await asyncio.gather(*(self._response(engine, each, grader) for each in wanted)))
+        task, means = self._task(request), self._means(engine, request.purpose)
+        return list(await asyncio.gather(*(self._episode(means, task, each, grader) for each in wanted)))
 
     def _together(self, request: RolloutRequest) -> bool:
         """Whether the reward of a request compares siblings."""
         return self._wants_group(request.prompt.reward)
 
-    async def _response(self, engine: Sampler, wanted: Wanted, grader: VerifierQueue | Siblings) -> GradedResponse:
-        """One meeting of policy and environment."""
-        started, queue, task = time.time(), 0, wanted.request.prompt
-        sampling = sampling_for(wanted.purpose, self._run.rollout)
-        seed = response_seed(self._run.seed, wanted)
+    def _task(self, request: RolloutRequest) -> Task:
+        """What all episodes of a request are about."""
+        prompt = request.prompt
+        return Task(
+            id=prompt.id,
+            question=prompt.question or prompt.text,
+            reference=prompt.reference,
+            reward=prompt.reward,
+            seed=task_seed(self._run.seed, request) if self._environment is not None else 0,
+            prompt=prompt,
+        )
 
-        async def grade(case: Case) -> Verdict:
+    def _means(self, engine: Sampler, purpose: Purpose) -> Means:
+        """What episodes of this purpose are played with."""
+        rollout, reward = self._run.rollout, self._run.reward
+        sampling = sampling_for(purpose, rollout)
+        if self._environment is None:
+            return Means(engine=engine, sampling=sampling)
+        self._chat = self._chat or Chat(self._run.data, engine.tokenizer)
+        ends = tuple(dict.fromkeys((*sampling.stop_token_ids, *self._chat.ends)))
+        return Means(
+            engine=engine,
+            sampling=replace(sampling, stop_token_ids=ends),
+            chat=self._chat,
+            max_turns=rollout.max_turns,
+            max_tokens=rollout.episode_tokens or None,
+            file=self._environment.file,
+            span_weight=reward.span_weight,
+            wrong=reward.wrong,
+            correct=reward.correct,
+        )
+
+    async def _episode(
+        self, means: Means, task: Task, wanted: Wanted, grader: VerifierQueue | Siblings
+    ) -> PlayedEpisode:
+        """One meeting of policy and environment."""
+        started, queue = time.time(), 0
+        whose, seed = Whose(episode=wanted.number), response_seed(self._run.seed, wanted)
+
+        async def grade(reward: str, case: Case) -> Verdict:
             nonlocal queue
             queue = max(queue, self._verifiers.waiting)
-            return await grader.grade(Question(reward=task.reward, case=case, settings=self._run.reward))
+            return await grader.grade(Question(reward=reward, case=case, settings=self._run.reward))
 
-        talk = Talk(engine, task, sampling, seed, grade)
-        verdict = _verdict_of(await self._play(task, talk))
+        if self._environment is None or self._apart is None:
+            episode = Episode(means, task, whose, seed, grade)
+            episode.close(await question.play(task, Talk(episode)))
+        else:
+            episode = Episode(means, task, whose, seed, grade, asyncio.get_running_loop())
+            await self._played(episode, self._environment, self._apart)
         verified = time.time()
         times = Times(
-            generate=talk.sampled_at - started,
-            verify=verified - talk.sampled_at,
-            generated_at=talk.sampled_at,
+            generate=episode.sampled_at - started,
+            verify=verified - episode.sampled_at,
+            generated_at=episode.sampled_at,
             verified_at=verified,
             queue=queue,
         )
-        return GradedResponse(trajectory=talk.trajectory(), verdict=verdict, times=times)
+        return PlayedEpisode(episode=episode, times=times)
+
+    async def _played(self, episode: Episode, environment: Environment, apart: Apart) -> None:
+        """Plays a person's environment to its end, whatever that is."""
+
+        async def play() -> Any:
+            PLAYED.set(episode)
+            return await environment.play(episode.task, Talk(episode))
+
+        found = None
+        try:
+            found = await apart.play(play, self._run.rollout.episode_seconds)
+        except EpisodeFailed as failure:
+            episode.fail(str(failure))
+        finally:
+            episode.close(found)
+        if episode.broken is not None:
+            raise episode.broken
 
 
 def decided(scores: Sequence[float], drop: DropRule) -> bool:
@@ -175,21 +264,44 @@ def response_seed(seed: int, wanted: Wanted) -> int:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest())
 
 
-def _verdict_of(found: Verdict | float) -> Verdict:
-    """What an environment returned, a score too, as a verdict; an error where it cannot be stored with its group."""
-    if isinstance(found, Verdict):
-        fault = fault_of(found)
-        why = f"the reward gave what cannot be stored: {fault}"
-        return Verdict(outcome=Outcome.ERROR, score=None, why=why) if fault else found
-    outcome = Outcome.CORRECT if found > 0 else Outcome.WRONG
-    return Verdict(outcome=outcome, score=float(found), why="the score of the environment")
+def task_seed(seed: int, request: RolloutRequest) -> int:
+    """What the environments of a request draw from in a run with this seed: the same for all siblings."""
+    key = f"{seed}/{request.prompt.id}/{request.visit}/task"
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest())
 
 
-def _on_tokens(
-    trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict], engine: Sampler
-) -> tuple[np.ndarray, ...]:
-    """The span rewards on their tokens, float32[T] for each response; none at all where no response has any."""
-    if not any(verdict.span_rewards for verdict in verdicts):
-        return ()
-    pairs = zip(trajectories, verdicts, strict=True)
-    return tuple(placed(t, v.span_rewards, engine.tokenizer) for t, v in pairs)
+def _all_decided(responses: Sequence[Response], drop: DropRule) -> bool:
+    """Whether the filter would reject each set of siblings for being all correct or all wrong."""
+    sets: dict[str, list[float]] = {}
+    for response in responses:
+        scores = sets.setdefault(response.trajectories[0].siblings, [])
+        scores += [response.verdict.score] if response.verdict.score is not None else []
+    return all(decided(scores, drop) for scores in sets.values())
+
+
+def _by_siblings(responses: Sequence[Response]) -> list[Response]:
+    """The responses with those of one set of siblings together, in the order in which the sets come."""
+    places: dict[str, int] = {}
+    for response in responses:
+        places.setdefault(response.trajectories[0].siblings, len(places))
+    if len(places) == 1:
+        return list(responses)
+    return sorted(responses, key=lambda response: places[response.trajectories[0].siblings])
+
+
+def _counted(played: Sequence[PlayedEpisode]) -> Episodes:
+    """What went on in episodes, and in the attempts at what they made."""
+    every = [episode for each in played for episode in each.episode.all]
+    return Episodes(
+        count=len(played),
+        seconds=sum(each.times.generate + each.times.verify for each in played),
+        turns=sum(episode.turns for episode in every),
+        tool_calls=sum(episode.calls for episode in every),
+        user_tokens=sum(episode.said.get("user", 0) for episode in every),
+        tool_tokens=sum(episode.said.get(TOOL, 0) for episode in every),
+    )
+
+
+def _seen_first(trajectory: Trajectory) -> np.ndarray:
+    """What the policy saw before it said anything, int32[any number]."""
+    return trajectory.tokens[: np.argmax(trajectory.sampled)] if trajectory.sampled.any() else trajectory.tokens

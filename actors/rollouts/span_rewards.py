@@ -1,14 +1,38 @@
 """Puts the rewards of steps and spans, which a verifier gives for characters, on the tokens that the policy sampled."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
 from tokenizers.decoders import DecodeStream
 
+from actors.rollouts.episode import Response
 from actors.types import Trajectory
 from rewards import SpanReward
+
+
+def on_tokens(responses: Sequence[Response], tokenizer: Any) -> tuple[np.ndarray, ...]:
+    """The rewards of spans and turns on the tokens of each trajectory, float32[T]; none at all where there are none."""
+    if not any(r.verdict.span_rewards or any(turns is not None for turns in r.rewards) for r in responses):
+        return ()
+    found = []
+    for response in responses:
+        before = 0  # characters of the response in the trajectories before
+        for trajectory, turns in zip(response.trajectories, response.rewards, strict=True):
+            spans = [replace(s, start=s.start - before, end=s.end - before) for s in response.verdict.span_rewards]
+            nothing = np.full(trajectory.tokens.size, np.nan, np.float32)
+            of_spans = placed(trajectory, spans, tokenizer) if spans else nothing
+            found.append(of_spans if turns is None else _sum(of_spans, turns))
+            before += len(trajectory.text)
+    return tuple(found)
+
+
+def _sum(spans: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """The sum of two kinds of rewards, NaN where there is neither."""
+    both = np.nan_to_num(spans) + np.nan_to_num(turns)
+    return np.where(np.isnan(spans) & np.isnan(turns), np.nan, both).astype(np.float32)
 
 
 def placed(trajectory: Trajectory, span_rewards: Sequence[SpanReward], tokenizer: Any) -> np.ndarray:

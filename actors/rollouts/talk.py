@@ -1,22 +1,35 @@
-"""The policy's side of a rollout: one token stream that an environment appends to and the policy continues.
+"""What an environment has at hand: seats of the policy, of which each holds one conversation.
 
-The stream is only ever appended to. What the policy sampled stays as the engine gave it; text of the environment is
-tokenized once, when it is added, and nothing is rendered or tokenized again.
+A conversation is a token stream that is only ever appended to (`actors.rollouts.stream`). Text of the environment is
+tokenized once, when it is added; a stream of its own begins only where the chat template shows the past otherwise than
+it was (`actors.rollouts.chat`).
 """
 
+import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
-from actors.engines import Completion, Sampler, Sampling
-from actors.types import Finish, Prompt, Trajectory
-from rewards import Case, Verdict
-from rewards.models.plain import plain
+from actors.data.messages import Message
+from actors.engines import Completion
+from actors.errors import DataError
+from actors.rollouts import question
+from actors.rollouts.episode import PLAYED, Episode, Misuse, Response, Task
+from actors.rollouts.lines import failure_in, here
+from actors.rollouts.stream import Stream, Whose
+from actors.types import Finish
+from rewards import Case, SpanReward, Verdict
 
-Grade = Callable[[Case], Awaitable[Verdict]]
+Answer = TypeVar("Answer")
+Score = Verdict | float | bool
+Play = Callable[[Task, "Talk"], Awaitable[Score | Mapping[str, Score]]]  # an environment
+OPENING = "opening"  # who has said what a stream begins with
+TOOL = "tool"  # the role of tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,113 +41,270 @@ class Turn:
     finish: Finish
 
 
-class Talk:
-    """One conversation between the policy and an environment. Call it to append text and have the policy answer.
+class Seat:
+    """One conversation between the policy and an environment. Call it to say something and have the policy answer."""
 
-    `sampling.max_tokens` is the most that the policy may sample in the whole conversation.
-    """
-
-    def __init__(self, engine: Sampler, task: Prompt, sampling: Sampling, seed: int, grade: Grade) -> None:
-        """`grade` asks the run's reward about a response."""
-        self._engine, self._task, self._sampling, self._seed, self._grade = engine, task, sampling, seed, grade
-        self._stream: list[np.ndarray | Completion] = []  # what an environment added, what the policy sampled
-        self._size = 0  # tokens in it
-        self._turns: list[Turn] = []
-        self.sampled_at = time.time()  # wall clock at the end of the last turn, seconds since 1970
-
-    async def __call__(self, *added: str | np.ndarray) -> Turn:
-        """Appends texts, or token ids int32[any number], that nobody trains on, then samples a turn of the policy.
-
-        A text is only text: what tools, users and data say opens no turn and ends none. What opens and ends turns is
-        given as token ids, see `markup`. When the conversation has no room left, the turn is empty and its finish is
-        LENGTH.
+    def __init__(self, episode: Episode, whose: Whose, system: str | None = None, *, trained: bool = True) -> None:
         """
-        for piece in added:
-            tokens = self._text(piece) if isinstance(piece, str) else piece
-            self._stream.append(tokens)
-            self._size += tokens.size
-        left = min(self._sampling.max_tokens - self.new_tokens, self._engine.max_model_len - self._size)
-        turn = await self._sampled(left) if left > 0 else Turn(text="", tokens=0, finish=Finish.LENGTH)
-        self._turns.append(turn)
-        self.sampled_at = time.time()
-        return turn
+        Args:
+            episode: that it is part of.
+            whose: what its streams say of it.
+            system: a system message before everything else; None for that of the data.
+            trained: whether its turns are trained on.
+        """
+        self.name, self.trained, self.busy = whose.seat, trained, False
+        self._episode, self._whose, self._system = episode, whose, system
+        self._streams: list[Stream] = []
+        self._turns: list[Turn] = []
+        self._opening = ""  # the text that the conversation began with
+        self._messages: tuple[Message, ...] = ()  # what was said behind it
+        self._asked: tuple[Future[Any], ...] = ()  # what the environment waits for, or has waited for
+        episode.seats[whose.seat] = self
 
-    async def grade(self) -> Verdict:
-        """The verdict of the run's reward on all that the policy has said so far."""
-        return await self._grade(
-            Case(
-                response=self.response,
-                reference=self._task.reference,
-                prompt=self._task.text,
-                question=self._task.question,
-                tokens=self.new_tokens,
-                max_new_tokens=self._sampling.max_tokens,
-            )
-        )
+    async def __call__(self, said: str | Task, role: str = "user", max_tokens: int | None = None) -> Turn:
+        """Adds what somebody says, which nobody trains on, then samples a turn of the policy.
+
+        A text is only text: what tools, users and data say opens no turn and ends none; that is done by the model's
+        chat template. Where there is none, nothing stands around a text. When the conversation has no room left, or
+        the episode no turn (`rollout.max_turns`), nothing is added, the turn is empty and its finish is LENGTH.
+
+        Args:
+            said: a text; or the task, which opens a conversation as the data say it.
+            role: who says it: "user" or "tool".
+            max_tokens: most tokens of the turn, beside `rollout.max_new_tokens` for all turns together.
+        """
+        if self._episode.home is None:
+            return await self._say(said, role, max_tokens)
+        self._refuse_misuse()
+        if self.busy:
+            raise self._misuse(f"asks the seat {self.name!r} again while its turn is being sampled")
+        self.busy = True
+        try:
+            return await self._at_home(self._episode.home, self._say(said, role, max_tokens))
+        finally:
+            self.busy = False
+
+    async def grade(self, text: str | None = None) -> Verdict:
+        """The verdict of the run's reward on all that the seat has said so far, or on a text in its place, such as its
+        last turn."""
+        if self._episode.home is None:
+            return await self._graded(text)
+        self._refuse_misuse()
+        return await self._at_home(self._episode.home, self._graded(text))
+
+    def reward(self, value: float) -> None:
+        """Rewards the seat's last turn, on its last token, beside what the episode is worth; needs
+        `reward.span_weight`."""
+        weight = self._episode.means.span_weight
+        if not weight:
+            raise self._misuse("rewards a turn, and reward.span_weight = 0 gives such rewards no weight")
+        if not self._turns or not self._turns[-1].tokens:
+            raise self._misuse("rewards a turn in which nothing was said")
+        self._streams[-1].reward(weight * float(value))
 
     @property
     def response(self) -> str:
-        """The text of all turns of the policy, one behind the other; span rewards count its characters."""
+        """The text of all turns, one behind the other; span rewards count its characters."""
         return "".join(turn.text for turn in self._turns)
 
     @property
     def new_tokens(self) -> int:
-        """Tokens that the policy has sampled so far."""
+        """Tokens that were sampled so far."""
         return sum(turn.tokens for turn in self._turns)
 
-    def trajectory(self) -> Trajectory:
-        """The whole stream; mask, log-probabilities, versions and finish come from the engine, never from ids.
+    @property
+    def spoke(self) -> bool:
+        """Whether it has sampled a turn, be it an empty one."""
+        return bool(self._streams)
 
-        Raises:
-            ValueError: the policy was never asked.
-        """
-        if not self._turns:
-            raise ValueError(f"the environment returned without a turn of the policy (prompt {self._task.id})")
-        sampled, logprobs = np.zeros(self._size, bool), np.zeros(self._size, np.float32)
-        versions, start = np.full(self._size, -1, np.int32), 0
-        for piece in self._stream:
-            end = start + _tokens(piece).size
-            if isinstance(piece, Completion):
-                sampled[start:end], logprobs[start:end], versions[start:end] = True, piece.logprobs, piece.versions
-            start = end
-        return Trajectory(
-            tokens=np.concatenate([_tokens(piece) for piece in self._stream]),
-            sampled=sampled,
-            logprobs=logprobs,
-            versions=versions,
-            finish=self._turns[-1].finish,
-            text=self.response,
+    def said(self, verdict: Verdict) -> Response:
+        """All of it, with its verdict."""
+        if len(self._streams) == 1:
+            only, finish = self._streams[0], self._turns[-1].finish
+            whole = only.trajectory(self._whose, finish)
+            return Response(trajectories=(whole,), rewards=(only.rewards,), verdict=verdict)
+        finishes = [Finish.STOP] * (len(self._streams) - 1) + [self._turns[-1].finish]
+        return Response(
+            trajectories=tuple(
+                stream.trajectory(self._whose, finish) for stream, finish in zip(self._streams, finishes, strict=True)
+            ),
+            rewards=tuple(stream.rewards for stream in self._streams),
+            verdict=verdict,
         )
 
-    def markup(self, text: str) -> np.ndarray:
-        """Token ids int32[any number] of an environment's own text, such as "<|im_start|>user", in which control tokens
-        are read as such. Never of what somebody else says."""
-        return self._tokenized(text)
+    def give_up(self) -> None:
+        """Ends what the environment waits for."""
+        for asked in self._asked:
+            asked.cancel()
 
-    def _text(self, text: str) -> np.ndarray:
-        return self._tokenized(plain(text, self._engine.tokenizer))
+    async def _say(self, said: str | Task, role: str, max_tokens: int | None) -> Turn:
+        episode, means, turn = self._episode, self._episode.means, None
+        episode.turns += 1
+        if episode.turns <= means.max_turns:
+            stream, ids = self._next(said, role)
+            most = means.engine.max_model_len if means.max_tokens is None else means.max_tokens
+            left = min(means.sampling.max_tokens - self.new_tokens, most - stream.size - ids.size)
+            left = left if max_tokens is None else min(left, max_tokens)
+            if left > 0:
+                turn = await self._sampled(stream, ids, left)
+                self._keep(stream, said, role, ids.size)
+        self._turns.append(turn := turn or Turn(text="", tokens=0, finish=Finish.LENGTH))
+        episode.sampled_at = time.time()
+        return turn
 
-    def _tokenized(self, text: str) -> np.ndarray:
-        ids = self._engine.tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
-        return np.array(ids, np.int32)
+    def _next(self, said: str | Task, role: str) -> tuple[Stream, np.ndarray]:
+        """The stream that goes on, and the token ids that come into it before the next turn."""
+        chat = self._episode.means.chat
+        if not self._streams:
+            if isinstance(said, Task) and said.prompt is not None and self._system is None:
+                self._opening = said.prompt.text
+                return Stream(), said.prompt.tokens
+            assert chat is not None  # the environment is a person's own
+            text = said.question if isinstance(said, Task) else said
+            self._opening = chat.opening(chat.system if self._system is None else self._system, role, text)
+            return Stream(), np.array(chat.opened(self._opening), np.int32)
+        assert chat is not None
+        if isinstance(said, Task):
+            raise Misuse("a task opens a conversation, and this one has begun: say its question")
+        if not chat.keeps:
+            messages = [*self._messages, Message("assistant", self._turns[-1].text), Message(role, said)]
+            if again := chat.again(self._opening, messages):
+                return Stream(continues=True), np.array(chat.opened(again), np.int32)
+        stream = self._streams[-1]
+        return stream, np.array(chat.following(role, said, stream.last_turn), np.int32)
 
-    async def _sampled(self, most: int) -> Turn:
-        tokens = np.concatenate([_tokens(piece) for piece in self._stream]).tolist()
-        whole, seed = self._sampling, turn_seed(self._seed, len(self._turns))
+    def _keep(self, stream: Stream, said: str | Task, role: str, tokens: int) -> None:
+        """What was said has been answered: it is part of the conversation."""
+        episode, speaker = self._episode, role if self._streams else OPENING
+        episode.said[speaker] = episode.said.get(speaker, 0) + tokens
+        if self._streams and isinstance(said, str):
+            episode.calls += role == TOOL
+            self._messages += (Message("assistant", self._turns[-1].text), Message(role, said))
+        if not self._streams or stream is not self._streams[-1]:
+            self._streams.append(stream)
+
+    async def _sampled(self, stream: Stream, said: np.ndarray, most: int) -> Turn:
+        means, whole = self._episode.means, self._episode.means.sampling
+        seed = turn_seed(self._episode.seed, self._episode.turns - 1)
         sampling = whole if most == whole.max_tokens else replace(whole, max_tokens=most)
-        (completion,) = await self._engine.generate(tokens, sampling, seed)
-        self._stream.append(completion)
-        self._size += completion.tokens.size
-        text = self._engine.tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True)
+        (completion,) = await means.engine.generate(stream.behind(said), sampling, seed)
+        turn = self._turn_of(completion)
+        stream.add(said, completion, turn.text)
+        return turn
+
+    def _turn_of(self, completion: Completion) -> Turn:
+        """What the environment is told of what the policy sampled."""
+        text = self._episode.means.engine.tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True)
         return Turn(text=str(text), tokens=completion.tokens.size, finish=completion.finish)
+
+    async def _graded(self, text: str | None) -> Verdict:
+        task, whole = self._episode.task, self.response
+        verdict = await self._episode.grade(
+            task.reward,
+            Case(
+                response=whole if text is None else text,
+                reference=task.reference,
+                prompt=task.question if task.prompt is None else task.prompt.text,
+                question=task.question,
+                tokens=self.new_tokens,
+                max_new_tokens=self._episode.means.sampling.max_tokens,
+            ),
+        )
+        if text is None or not verdict.span_rewards:
+            return verdict
+        before = max(0, whole.rfind(text))  # of the response, whose characters span rewards count
+        moved = [SpanReward(start=s.start + before, end=s.end + before, value=s.value) for s in verdict.span_rewards]
+        return replace(verdict, span_rewards=tuple(moved))
+
+    async def _at_home(self, home: asyncio.AbstractEventLoop, asked: Coroutine[Any, Any, Answer]) -> Answer:
+        """What a coroutine gives that touches the episode, run in the loop that the episode belongs to."""
+        episode = self._episode
+        under_way = asyncio.run_coroutine_threadsafe(asked, home)
+        self._asked += (under_way,)
+        try:
+            return await asyncio.wrap_future(under_way)
+        except (Misuse, DataError) as problem:
+            raise self._misuse(str(problem)) from None
+        except Exception as failure:
+            episode.broken = episode.broken or failure
+            raise
+
+    def _refuse_misuse(self) -> None:
+        """Raises Misuse where the caller is not part of the episode, or may ask for nothing more."""
+        episode, played = self._episode, PLAYED.get()
+        if played is not episode:
+            why = "writes into the stream of another episode"
+            if played is not None:
+                played.fail(f"{here(episode.means.file)}: {why}")
+            raise Misuse(why)
+        if episode.over:
+            raise self._misuse("asks for a turn after its episode has ended")
+        if episode.turns >= 2 * episode.means.max_turns:
+            raise self._misuse(
+                f"goes on asking for turns behind the last of rollout.max_turns = {episode.means.max_turns}: end the "
+                "episode where a turn's finish is 'length'"
+            )
+
+    def _misuse(self, why: str) -> Misuse:
+        """Fails the episode for what the caller did."""
+        self._episode.fail(f"{here(self._episode.means.file)}: {why}")
+        return Misuse(why)
+
+
+class Talk(Seat):
+    """An episode as its environment has it: the seat of the policy, and whatever other seats it takes."""
+
+    def __init__(self, episode: Episode) -> None:
+        super().__init__(episode, episode.whose)
+
+    def seat(self, name: str, system: str | None = None, *, trained: bool = True) -> Seat:
+        """Another conversation of the policy's in the same episode; call it as `talk` itself.
+
+        Args:
+            name: it is compared with the seats of this name in the group's other episodes.
+            system: its system message; None for that of the data.
+            trained: whether its turns are trained on; else they are only sampled, such as an opponent's.
+        """
+        if name in self._episode.seats or not name:
+            raise self._misuse(f"takes a seat {name!r}, which must be a name that no seat of the episode has")
+        return Seat(self._episode, replace(self._whose, seat=name, siblings=name), system, trained=trained)
+
+    async def solve(self, task: Task, count: int, seat: str = "solver", play: Play = question.play) -> list[Verdict]:
+        """The verdicts of attempts at a task that the episode has made (`Task.made`), which are siblings of each other.
+
+        Args:
+            task: what they are about.
+            count: how many.
+            seat: whose turns they are.
+            play: the environment of an attempt; else one question, graded by the run's reward.
+        """
+        parent, first = self._episode, len(self._episode.attempts)
+        whose = Whose(episode=parent.whose.episode, seat=seat, siblings=f"{seat}/{parent.whose.episode}/{first}")
+        attempts = tuple(
+            Episode(parent.means, task, whose, turn_seed(parent.seed, -1 - first - number), parent.grade, parent.home)
+            for number in range(count)
+        )
+        parent.attempts += attempts
+        await asyncio.gather(*(_attempt(attempt, play) for attempt in attempts))
+        return [attempt.verdicts[0] for attempt in attempts]
+
+
+async def _attempt(episode: Episode, play: Play) -> None:
+    PLAYED.set(episode)
+    try:
+        found = await play(episode.task, Talk(episode))
+    except Exception as failure:  # a person's function raises what it likes
+        episode.fail(failure_in(failure, episode.means.file))
+        episode.close()
+    else:
+        episode.close(found)
+    if episode.broken is not None:
+        raise episode.broken
 
 
 def turn_seed(seed: int, turn: int) -> int:
-    """The sampling seed of a turn, counted from 0: that of the response for the first, others derive from it."""
+    """The sampling seed of a turn, counted from 0: that of the episode for the first, others derive from it; attempts
+    at what was made in an episode count down from -1."""
     if not turn:
         return seed
     return int.from_bytes(hashlib.blake2b(f"{seed}/{turn}".encode(), digest_size=6).digest())
-
-
-def _tokens(piece: np.ndarray | Completion) -> np.ndarray:
-    return piece.tokens if isinstance(piece, Completion) else piece

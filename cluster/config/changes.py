@@ -14,7 +14,14 @@ CHANGEABLE = (
     *("run.checkpoint_every", "run.keep_checkpoints", "run.restarts"),
     *("cluster.*", "generator.*", "sync.*", "eval.*"),
     *("data.path", "data.path.*", "data.stored"),  # the files may have moved; whether they are the same is looked at
-    *("rollout.timeout_seconds", "filter.patience", "reward.seconds", "reward.memory_mib", "reward.*.url"),
+    *(
+        "rollout.timeout_seconds",
+        "rollout.episode_seconds",
+        "filter.patience",
+        "reward.seconds",
+        "reward.memory_mib",
+        "reward.*.url",
+    ),
     *("model.attention", "model.checkpointing"),
     *("learner.lr", "learner.lr_end", "learner.lr_warmup", "learner.side_lr"),
     *("learner.micro_batch_tokens", "learner.logit_chunk"),

@@ -102,6 +102,8 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _trains_on_span_rewards(self) -> Self:
+        if not self.rollout.environment:
+            _check_span_rewards(self.reward)
         if self.reward.span_weight and (self.algorithm.counts != "all" or self.algorithm.credit.pairs):
             raise ValueError(
                 f"learner.algorithm = {self.learner.algorithm!r} trains on chosen responses as a whole and has no use "
@@ -146,6 +148,29 @@ class RunConfig(Section):
             raise ValueError(
                 f"learner.algorithm = {name!r} cannot train from data.stored: a dataset has no {', '.join(lacking)} "
                 "samples. Unset data.stored"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_environment(self) -> Self:
+        rollout, name = self.rollout, self.learner.algorithm
+        if not rollout.environment:
+            return self
+        if rollout.episode_seconds >= rollout.timeout_seconds:
+            raise ValueError(
+                f"rollout.episode_seconds must be below rollout.timeout_seconds = {rollout.timeout_seconds:g}, got "
+                f"{rollout.episode_seconds:g}: the group would be given up before its longest episode is"
+            )
+        if unfit := sorted(self.algorithm.needs & {Need.GREEDY, Need.CONTROL}):
+            raise ValueError(
+                f"learner.algorithm = {name!r} needs {', '.join(unfit)} of a single question and cannot train on what "
+                f"rollout.environment plays: take another algorithm, such as grpo"
+            )
+        together = [reward for reward in self._used_rewards() if self.reward.wants_group(reward)]
+        if together:
+            raise ValueError(
+                f"reward.{together[0]} compares the responses of a group, and an environment has each graded alone: "
+                "define `reward` in its file, or have `play` return the score"
             )
         return self
 
@@ -217,3 +242,16 @@ class GradingConfig(Section):
     reward: RewardSettings = RewardSettings()
     model: ModelSettings = ModelSettings()
     rollout: RolloutSettings = RolloutSettings()
+
+    @model_validator(mode="after")
+    def _has_span_rewards(self) -> Self:
+        _check_span_rewards(self.reward)
+        return self
+
+
+def _check_span_rewards(reward: RewardSettings) -> None:
+    """Whether there are span rewards to weigh; an environment may give rewards of turns, which are weighed alike."""
+    if reward.span_weight and not reward.gives_spans:
+        raise ValueError(
+            f"reward.span_weight = {reward.span_weight:g} weighs span rewards; reward.name = {reward.name!r} gives none"
+        )

@@ -77,10 +77,13 @@ def _prompts(
     max_prompt_tokens: int,
     before: tuple[int, ...],
 ) -> LoadedPrompts:
-    """The prompts of a file, whose references have been checked; none without a file."""
+    """The prompts of a file; none without a file. References have been checked, but where an environment may take them
+    for what it likes."""
     if not data.paths:
         return LoadedPrompts(prompts=(), shares=(), left_out=0)
     loaded = load_prompts(data, config.reward.name, tokenizer, max_prompt_tokens, before)
+    if config.rollout.environment:
+        return loaded
     rows = [row for rows in read_data(data, config.reward.name).values() for row in rows]
     with Graders() as graders:
         bad = bad_references(rows, config.reward, graders)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from actors.data.stored import StoredGroups
+from actors.errors import DataError
+from actors.rollouts.chat import Chat
 from actors.types import Prompt
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
@@ -63,7 +65,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
     check_ids(tokenizer, (*data.prompts, *data.heldout), Path(config.model.path))
     probe = _probe(data)
     needed = (
-        data.max_prompt_tokens + config.rollout.max_new_tokens,
+        _conversation_tokens(config, tokenizer, data, positions),
         len(probe) + 1,
         data.stored.max_tokens if data.stored is not None else 0,
     )
@@ -104,6 +106,36 @@ def _check_policy(config: RunConfig) -> int:
     if isinstance(size, int) and (beyond := [one for one in config.rollout.stop_token_ids if one >= size]):
         raise ConfigError(f"rollout.stop_token_ids must be below the model's vocab_size = {size}, got {beyond}")
     return positions
+
+
+def _conversation_tokens(
+    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", data: PreparedData, positions: int
+) -> int:
+    """Most tokens of a prompt and its response; with an environment, of a conversation, whose chat template has been
+    examined then."""
+    rollout = config.rollout
+    if not rollout.environment or not config.samples:
+        return data.max_prompt_tokens + rollout.max_new_tokens
+    try:
+        keeps = Chat(config.data, tokenizer).keeps
+    except DataError as problem:
+        raise ConfigError(str(problem)) from problem
+    if config.algorithm.credit.pairs and not keeps:
+        raise ConfigError(
+            f"learner.algorithm = {config.learner.algorithm!r} trains on pairs of whole responses, and the chat "
+            "template shows past turns otherwise than they were, so that a response has several streams: set "
+            "data.chat_template to one that keeps them, or take another algorithm"
+        )
+    if rollout.episode_tokens > positions:
+        raise ConfigError(
+            f"rollout.episode_tokens must be at most the model's {positions} positions, got {rollout.episode_tokens}"
+        )
+    if rollout.episode_tokens and rollout.episode_tokens <= data.max_prompt_tokens:
+        raise ConfigError(
+            f"rollout.episode_tokens must be above the {data.max_prompt_tokens} tokens of the longest prompt, got "
+            f"{rollout.episode_tokens}: no room is left for a response"
+        )
+    return rollout.episode_tokens or min(positions, data.max_prompt_tokens + 2 * rollout.max_new_tokens)
 
 
 def _check_rewards(config: RunConfig) -> dict[str, int]:

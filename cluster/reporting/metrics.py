@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from actors.filtering.ledger import INTERRUPTED, UNPACKABLE
-from actors.types import Summary
+from actors.types import Episodes, Summary
 from cluster.reporting.steps import TrainedStep
 from rewards import Outcome
 
@@ -35,7 +35,7 @@ METRICS: dict[str, str] = {
     "groups_buffered": "Accepted groups that wait for training now.",
     "responses_unparsable": "Responses without an answer since the last step; scored like wrong ones.",
     "responses_timeout": "Responses without a verdict since the last step: the verifier took too long.",
-    "responses_error": "Responses without a verdict since the last step: the verifier failed.",
+    "responses_error": "Responses without a verdict since the last step: the verifier or the environment failed.",
     "timeout_share": "Share of responses since the last step whose grading took too long, scored or not.",
     "judge_unread": "Share of responses since the last step about which a judge said nothing that can be read.",
     "verifier_disagreement": "Share of responses that a second, cheap checker judges otherwise, since the last step.",
@@ -46,6 +46,13 @@ METRICS: dict[str, str] = {
     "responses_truncated": "Responses cut at rollout.max_new_tokens since the last step.",
     "response_tokens_mean": "Mean length in tokens of the responses generated since the last step.",
     "response_tokens_kept": "Mean length in tokens of the responses in groups trained on in this step.",
+    "turns_mean": "Mean number of turns that an episode since the last step asked for; null without "
+    "rollout.environment, as the four that follow.",
+    "episode_seconds": "Mean seconds of an episode since the last step, from its beginning to its score.",
+    "tool_calls": "Texts of tools that environments gave to the policy since the last step.",
+    "tokens_user": "Tokens of what users and other seats said to the policy since the last step, behind the beginnings "
+    "of conversations; not trained on.",
+    "tokens_tool": "Tokens of what tools said to the policy since the last step; not trained on.",
     "tokens_generated": "Tokens sampled for training since the last step; stored groups count as if sampled.",
     "tokens_trained": "Tokens trained on in this step.",
     "tokens_padding": "Padding tokens in the learner's forward passes of this step.",
@@ -159,6 +166,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "responses_truncated": sum(summary.truncated for summary in graded),
         "response_tokens_mean": _mean(lengths),
         "response_tokens_kept": _mean([length for summary in batch for length in summary.lengths]),
+        **_episode_metrics([summary.episodes for summary in graded if summary.episodes is not None]),
         "tokens_generated": sum(lengths) + sum(summary.extra_tokens for summary in graded),
         "tokens_trained": sum(update.tokens for update in stats),
         "tokens_padding": sum(update.padding for update in stats),
@@ -192,6 +200,20 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "sync_gib_per_second": done.synced.size / 2**30 / max(done.synced.seconds, 1e-9),
     }
     return metrics | {"bottleneck": bottleneck(metrics), "dropped": dict(report.drops)}
+
+
+def _episode_metrics(groups: Sequence[Episodes]) -> dict[str, float | None]:
+    """What went on in the episodes of some groups; nothing where there is no environment."""
+    if not groups:
+        return dict.fromkeys(("turns_mean", "episode_seconds", "tool_calls", "tokens_user", "tokens_tool"))
+    counts = [group.count for group in groups]
+    return {
+        "turns_mean": _share([group.turns for group in groups], counts),
+        "episode_seconds": _share([group.seconds for group in groups], counts),
+        "tool_calls": sum(group.tool_calls for group in groups),
+        "tokens_user": sum(group.user_tokens for group in groups),
+        "tokens_tool": sum(group.tool_tokens for group in groups),
+    }
 
 
 def alerts(metrics: Mapping[str, Any]) -> dict[str, str]:
@@ -245,7 +267,7 @@ def waited_for_verdicts(done: TrainedStep) -> float:
     return max(0.0, verified - sampled)
 
 
-def _share(parts: Sequence[int], wholes: Sequence[int]) -> float | None:
+def _share(parts: Sequence[float], wholes: Sequence[int]) -> float | None:
     return sum(parts) / sum(wholes) if sum(wholes) else None
 
 

@@ -30,6 +30,7 @@ def sampling_spec(config: RunConfig) -> SamplingSpec:
         reward=config.reward,
         greedy=algorithm.baseline == "greedy",
         drop=algorithm.drop,
+        data=config.data,
     )
 
 

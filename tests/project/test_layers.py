@@ -26,7 +26,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "filtering": (),
         "grading": (),
         "transfer": (),
-        "rollouts": ("filtering", "grading", "transfer"),
+        "rollouts": ("data", "filtering", "grading", "transfer"),
     },
     "learner": {
         "methods": (),

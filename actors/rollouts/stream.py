@@ -1,0 +1,95 @@
+"""One token stream of a conversation. It is only ever appended to: what the policy sampled stays as the engine gave it,
+and mask, log-probabilities and versions come from the engine, never from ids or text."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from actors.engines import Completion
+from actors.types import POLICY, Finish, Trajectory
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whose:
+    """Whose turns a stream holds."""
+
+    episode: int = 0  # of the group, counted from 0
+    seat: str = POLICY
+    siblings: str = POLICY  # name of the set of responses that it is compared with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnReward:
+    """A reward of a turn."""
+
+    place: int  # of its last token
+    value: float
+
+
+class Stream:
+    """What was said in it and what the policy sampled, in turn."""
+
+    def __init__(self, *, continues: bool = False) -> None:
+        """`continues` says whether it goes on with the response of another stream."""
+        self.continues = continues
+        self.size = 0  # tokens in it
+        self.text = ""  # of the turns, special tokens left out
+        self._pieces: list[np.ndarray | Completion] = []
+        self._rewards: tuple[TurnReward, ...] = ()
+
+    def add(self, said: np.ndarray, turn: Completion, text: str) -> None:
+        """Appends token ids int32[any number] that nobody trains on, and what the policy sampled behind them."""
+        self._pieces += (said, turn)
+        self.size += said.size + turn.tokens.size
+        self.text += text
+
+    def behind(self, said: np.ndarray) -> list[int]:
+        """All token ids, and these behind them."""
+        if not self._pieces:
+            return said.tolist()
+        return np.concatenate([*map(_tokens, self._pieces), said]).tolist()
+
+    @property
+    def last_turn(self) -> list[int]:
+        """Token ids of the last turn; none before the first."""
+        return _tokens(self._pieces[-1]).tolist() if self._pieces else []
+
+    def reward(self, value: float) -> None:
+        """Adds a reward of the last turn, on its last token."""
+        self._rewards += (TurnReward(place=self.size - 1, value=value),)
+
+    @property
+    def rewards(self) -> np.ndarray | None:
+        """The rewards of turns, float32[T], NaN on tokens without; None where no turn has any."""
+        if not self._rewards:
+            return None
+        found = np.full(self.size, np.nan, np.float32)
+        for one in self._rewards:
+            found[one.place] = np.nan_to_num(found[one.place]) + one.value
+        return found
+
+    def trajectory(self, whose: Whose, finish: Finish) -> Trajectory:
+        """The whole of it."""
+        sampled, logprobs = np.zeros(self.size, bool), np.zeros(self.size, np.float32)
+        versions, start = np.full(self.size, -1, np.int32), 0
+        for piece in self._pieces:
+            end = start + _tokens(piece).size
+            if isinstance(piece, Completion):
+                sampled[start:end], logprobs[start:end], versions[start:end] = True, piece.logprobs, piece.versions
+            start = end
+        return Trajectory(
+            tokens=np.concatenate([_tokens(piece) for piece in self._pieces]),
+            sampled=sampled,
+            logprobs=logprobs,
+            versions=versions,
+            finish=finish,
+            text=self.text,
+            episode=whose.episode,
+            seat=whose.seat,
+            siblings=whose.siblings,
+            continues=self.continues,
+        )
+
+
+def _tokens(piece: np.ndarray | Completion) -> np.ndarray:
+    return piece.tokens if isinstance(piece, Completion) else piece

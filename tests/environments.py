@@ -1,0 +1,122 @@
+"""Environments around an engine of paper, which says what a test has written for it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from actors.engines import Completion, Sampling
+from actors.grading.client import VerifierClient
+from actors.grading.queue import VerifierQueue
+from actors.rollouts.rollout import GradedGroup, RolloutSession
+from actors.settings import DataSettings, RolloutSettings
+from actors.types import Finish, Group, Prompt, Purpose, RolloutRequest, SamplingSpec
+from rewards import Outcome, Question, RewardSettings, Verdict
+from tests.doubles import InProcess, Letters
+
+CUT = "…"  # at the end of a text: the turn is cut by its length, and the text ends before it
+
+
+@dataclass
+class Paper:
+    """An engine that says these texts in turn, or what a function makes of what it is shown."""
+
+    says: Callable[[str], str] | list[str]
+    tokenizer: Any = field(default_factory=Letters)
+    max_model_len: int = 4096
+    shown: list[list[int]] = field(default_factory=list)  # token ids before each turn
+    said: list[list[int]] = field(default_factory=list)  # token ids of each turn
+    asked: list[Sampling] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+
+    async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+        text = self.says.pop(0) if isinstance(self.says, list) else self.says(self.read(tokens))
+        ids = self.tokenizer(text.removesuffix(CUT), add_special_tokens=False)["input_ids"][: sampling.max_tokens]
+        self.shown.append(list(tokens))
+        self.said.append(list(ids))
+        self.asked.append(sampling)
+        self.seeds.append(seed)
+        finish = Finish.LENGTH if text.endswith(CUT) or len(ids) == sampling.max_tokens else Finish.STOP
+        version = len(self.said)
+        return [
+            Completion(
+                tokens=np.array(ids, np.int32),
+                logprobs=np.full(len(ids), -0.5, np.float32),
+                versions=np.full(len(ids), version, np.int32),
+                finish=finish,
+            )
+        ]
+
+    def read(self, tokens: Sequence[int]) -> str:
+        """Token ids as text, control tokens too."""
+        return str(self.tokenizer.decode(list(tokens), skip_special_tokens=False))
+
+    def shutdown(self) -> None:
+        """Nothing runs."""
+
+
+class Equal:
+    """A verifier: a response that holds the reference is right."""
+
+    async def grade(self, questions: list[Question]) -> list[Verdict]:
+        right = [question.case.reference in question.case.response for question in questions]
+        outcomes = [Outcome.CORRECT if each else Outcome.WRONG for each in right]
+        return [Verdict(outcome=o, score=1.0 if o is Outcome.CORRECT else -1.0, why="so it is") for o in outcomes]
+
+
+def row(tokenizer: Any, text: str = "?", reference: str = "5") -> Prompt:
+    """A row of the data, as it is asked without an environment."""
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return Prompt(id="7", tokens=np.array(ids, np.int32), text=text, reward="number", reference=reference)
+
+
+async def played(
+    file: Path,
+    code: str,
+    engine: Paper,
+    *,
+    size: int = 1,
+    rollout: Mapping[str, Any] | None = None,
+    data: DataSettings | None = None,
+    reward: RewardSettings | None = None,
+    prompt: Prompt | None = None,
+    purpose: Purpose = Purpose.TRAINING,
+    blocked_seconds: float | None = None,
+) -> GradedGroup:
+    """A group of episodes of the environment that the code is."""
+    file.write_text(code)
+    settings = RolloutSettings(environment=str(file), group_size=size, **(rollout or {}))
+    run = SamplingSpec(
+        seed=0, rollout=settings, reward=reward or RewardSettings(), greedy=False, data=data or DataSettings()
+    )
+    session = RolloutSession(run, VerifierQueue([VerifierClient(InProcess(Equal()))]))
+    if blocked_seconds is not None and session._apart is not None:
+        session._apart._seconds = blocked_seconds
+    request = RolloutRequest(group=0, prompt=prompt or row(engine.tokenizer), visit=0, purpose=purpose)
+    try:
+        return await session.rollout(engine, request)
+    finally:
+        await session.close()
+
+
+async def streams(file: Path, code: str, engine: Paper, **more: Any) -> Group:
+    """The same, of which every trained token must be one that the engine sampled, in the place where it did."""
+    group = (await played(file, code, engine, **more)).group
+    for trajectory in group.trajectories:
+        assert_sampled(trajectory.tokens.tolist(), trajectory.sampled.tolist(), engine)
+    return group
+
+
+def assert_sampled(tokens: list[int], sampled: list[bool], engine: Paper) -> None:
+    """Every stretch of sampled tokens is a turn of the engine, behind exactly what it was shown then."""
+    turns = {(tuple(shown), tuple(said)) for shown, said in zip(engine.shown, engine.said, strict=True)}
+    place = 0
+    while place < len(tokens):
+        if not sampled[place]:
+            place += 1
+            continue
+        end = next((n for n in range(place, len(tokens)) if not sampled[n]), len(tokens))
+        assert (tuple(tokens[:place]), tuple(tokens[place:end])) in turns
+        place = end

@@ -1,0 +1,40 @@
+"""The environments that docs/environments.md shows work as they stand there, each in under twenty lines."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from rewards import Outcome
+from tests.environments import Paper, played, row
+
+PAGE = (Path(__file__).parents[2] / "docs/environments.md").read_text(encoding="utf-8")
+SHOWN = re.findall(r"^```python\n(.*?)^```", PAGE, re.S | re.M)
+
+
+def says(shown: str) -> str:
+    """A policy that can do all of them, a little."""
+    if "sticks" in shown:
+        return "3"
+    if shown.startswith("Make"):
+        return "2+3=#5"
+    if shown.endswith("?"):
+        return "<calc>2+3</calc>"
+    return "5"
+
+
+@pytest.mark.parametrize("number", range(len(SHOWN)))
+async def test_each_environment_of_the_page_plays_to_its_end(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(SHOWN[number].splitlines()) < 20
+    code = re.sub(r', system="[^"]*"', "", SHOWN[number])  # the tokenizer of this test has no chat template
+    engine = Paper(says)
+    graded = await played(tmp_path / "mine.py", code, engine, size=2, prompt=row(engine.tokenizer, "2+3?"))
+    assert graded.summary.failure == ""
+    assert set(graded.summary.outcomes) <= {Outcome.CORRECT, Outcome.WRONG}
+
+
+def test_the_page_shows_every_kind_that_there_is() -> None:
+    kinds = {'role="tool"': "tool", "random.Random(task.seed)": "game", "talk.seat(": "seats", "talk.solve(": "made"}
+    assert [kind for sign, kind in kinds.items() if not any(sign in code for code in SHOWN)] == []

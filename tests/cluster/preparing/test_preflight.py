@@ -133,3 +133,82 @@ def test_the_command_ends_with_a_sentence_and_status_2_before_ray_starts(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+PLAY = "async def play(task, talk):\n    await talk(task)\n    return 1.0\n"
+
+
+def environment(world: Path, **rollout: object) -> dict:
+    """The section [rollout] of a run with an environment."""
+    (world / "mine.py").write_text(PLAY)
+    return {"environment": str(world / "mine.py"), **rollout}
+
+
+def test_a_conversation_has_room_for_what_is_said_in_it(world: Path) -> None:
+    longest = max(prompt.tokens.size for prompt in prepare(config(world)).prompts)
+    assert prepare(config(world, rollout=environment(world))).max_model_len == max(longest + 64, 65)
+    assert prepare(config(world, rollout=environment(world, episode_tokens=500))).max_model_len == 500
+    most = prepare(config(world, rollout=environment(world, max_new_tokens=1500))).max_model_len
+    assert most == 2048  # the model's positions
+
+
+def test_an_environment_may_take_the_answers_of_the_data_for_what_it_likes(world: Path) -> None:
+    rows = [json.dumps({"prompt": "1+1=", "answer": "a game"})] * 4
+    (world / "games.jsonl").write_text("\n".join(rows))
+    data = {"path": str(world / "games.jsonl")}
+    assert len(prepare(config(world, data=data, rollout=environment(world))).prompts) == 4
+    with pytest.raises(ConfigError, match="a game"):
+        prepare(config(world, data=data))
+
+
+ONE_TURN = "{{ messages[0].content }}{% if messages | length > 1 %}{{ raise_exception('one turn') }}{% endif %}"
+LEAVES_THOUGHTS = (
+    "{% for m in messages %}[{{ m.role }}]{{ m.content if loop.last else m.content.split('</think>')[-1] }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"rollout": {"episode_tokens": 4096}}, "rollout.episode_tokens must be at most the model's 2048 positions"),
+        ({"rollout": {"episode_tokens": 2}}, "must be above the 6 tokens of the longest prompt, got 2"),
+        (
+            {"rollout": {"episode_seconds": 1800}},
+            "rollout.episode_seconds must be below rollout.timeout_seconds = 1800",
+        ),
+        (
+            {"rollout": {"environment": "/nowhere.py"}},
+            "rollout.environment file must be a Python file, and there is no",
+        ),
+        (
+            {"learner": {"algorithm": "self-critical"}, "objective": {"imitation": 0}},
+            "needs greedy of a single question",
+        ),
+        (
+            {"data": {"chat_template": ONE_TURN}},
+            "the chat template refuses the messages (user, assistant, user): one t",
+        ),
+        (
+            {"data": {"chat_template": LEAVES_THOUGHTS}, "learner": {"algorithm": "iterative-dpo"}},
+            "shows past turns otherwise than they were",
+        ),
+        (
+            {"reward": {"name": "own", "own": {"file": "GROUP"}}},
+            "reward.own compares the responses of a group, and an environment has each graded alone",
+        ),
+    ],
+)
+def test_what_does_not_go_with_an_environment_is_refused_with_what_to_do(
+    world: Path, sections: dict, message: str
+) -> None:
+    (world / "group.py").write_text(
+        "def reward_group(responses, reference, prompt):\n    return [1] * len(responses)\n"
+    )
+    template = world / "template.jinja"
+    template.write_text(sections.get("data", {}).get("chat_template", ""))
+    known = {"data": {"chat_template": str(template)}, "reward": {"own": {"file": str(world / "group.py")}}}
+    tree = {name: values | known.get(name, {}) for name, values in sections.items()}
+    rollout = environment(world) | tree.pop("rollout", {})
+    with pytest.raises(ConfigError) as failure:
+        prepare(config(world, **tree, rollout=rollout))
+    assert message in str(failure.value)

@@ -76,7 +76,10 @@ class RolloutSession:
         """
         self._run, self._verifiers = run, verifiers
         file = run.rollout.environment
-        self._environment: Environment | None = load_environment(file) if file else None
+        try:
+            self._environment: Environment | None = load_environment(file) if file else None
+        except ValueError as problem:
+            raise ValueError(f"rollout.environment: on this node, {problem}") from None
         self._apart = Apart(self._environment.file) if self._environment is not None else None
         self._chat: Chat | None = None  # of the engine's tokenizer, where there is an environment
         self._wants_group = cache(run.reward.wants_group)
@@ -169,8 +172,8 @@ class RolloutSession:
         return list(await asyncio.gather(*(self._episode(means, task, each, grader) for each in wanted)))
 
     def _together(self, request: RolloutRequest) -> bool:
-        """Whether the reward of a request compares siblings."""
-        return self._wants_group(request.prompt.reward)
+        """Whether the reward of a request compares siblings; an environment asks about each when it likes."""
+        return self._environment is None and self._wants_group(request.prompt.reward)
 
     def _task(self, request: RolloutRequest) -> Task:
         """What all episodes of a request are about."""
@@ -246,8 +249,8 @@ class RolloutSession:
             episode.fail(str(failure))
         finally:
             episode.close(found)
-        if episode.broken is not None:
-            raise episode.broken
+        if broken := next((each.broken for each in episode.all if each.broken is not None), None):
+            raise broken
 
 
 def decided(scores: Sequence[float], drop: DropRule) -> bool:

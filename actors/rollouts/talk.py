@@ -75,9 +75,15 @@ class Seat:
         """
         if self._episode.home is None:
             return await self._say(said, role, max_tokens)
+        episode = self._episode
         self._refuse_misuse()
         if self.busy:
             raise self._misuse(f"asks the seat {self.name!r} again while its turn is being sampled")
+        if episode.turns >= 2 * episode.means.max_turns:
+            raise self._misuse(
+                f"goes on asking for turns behind the last of rollout.max_turns = {episode.means.max_turns}: end the "
+                "episode where a turn's finish is 'length'"
+            )
         self.busy = True
         try:
             return await self._at_home(self._episode.home, self._say(said, role, max_tokens))
@@ -95,6 +101,7 @@ class Seat:
     def reward(self, value: float) -> None:
         """Rewards the seat's last turn, on its last token, beside what the episode is worth; needs
         `reward.span_weight`."""
+        self._refuse_misuse()
         weight = self._episode.means.span_weight
         if not weight:
             raise self._misuse("rewards a turn, and reward.span_weight = 0 gives such rewards no weight")
@@ -230,7 +237,7 @@ class Seat:
             raise
 
     def _refuse_misuse(self) -> None:
-        """Raises Misuse where the caller is not part of the episode, or may ask for nothing more."""
+        """Raises Misuse where the caller is not part of the episode, or the episode has ended."""
         episode, played = self._episode, PLAYED.get()
         if played is not episode:
             why = "writes into the stream of another episode"
@@ -238,12 +245,7 @@ class Seat:
                 played.fail(f"{here(episode.means.file)}: {why}")
             raise Misuse(why)
         if episode.over:
-            raise self._misuse("asks for a turn after its episode has ended")
-        if episode.turns >= 2 * episode.means.max_turns:
-            raise self._misuse(
-                f"goes on asking for turns behind the last of rollout.max_turns = {episode.means.max_turns}: end the "
-                "episode where a turn's finish is 'length'"
-            )
+            raise self._misuse("goes on after its episode has ended")
 
     def _misuse(self, why: str) -> Misuse:
         """Fails the episode for what the caller did."""
@@ -265,6 +267,7 @@ class Talk(Seat):
             system: its system message; None for that of the data.
             trained: whether its turns are trained on; else they are only sampled, such as an opponent's.
         """
+        self._refuse_misuse()
         if name in self._episode.seats or not name:
             raise self._misuse(f"takes a seat {name!r}, which must be a name that no seat of the episode has")
         return Seat(self._episode, replace(self._whose, seat=name, siblings=name), system, trained=trained)
@@ -278,6 +281,7 @@ class Talk(Seat):
             seat: whose turns they are.
             play: the environment of an attempt; else one question, graded by the run's reward.
         """
+        self._refuse_misuse()
         parent, first = self._episode, len(self._episode.attempts)
         whose = Whose(episode=parent.whose.episode, seat=seat, siblings=f"{seat}/{parent.whose.episode}/{first}")
         attempts = tuple(

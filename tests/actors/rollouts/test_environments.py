@@ -264,7 +264,7 @@ async def test_an_environment_that_samples_after_its_end_gets_nothing_and_has_fa
     engine = Paper(lambda shown: "a")
     group = await streams(tmp_path / "mine.py", code(body, before), engine, size=2)
     assert [verdict.outcome for verdict in group.verdicts] == [Outcome.ERROR, Outcome.CORRECT]
-    assert group.verdicts[0].why == "mine.py, line 4, in late: asks for a turn after its episode has ended"
+    assert group.verdicts[0].why == "mine.py, line 4, in late: goes on after its episode has ended"
     assert all(one.text in ("a", "aa") for one in group.trajectories)
 
 

@@ -106,11 +106,11 @@ def _batch_of(group: Group) -> pa.RecordBatch:
         "reward": _known("reward", (prompt.reward,) * len(rows)),
         "outcome": _known("outcome", tuple(v.outcome for _, v in rows)),
         "score": [v.score for _, v in rows],
-        "greedy_score": [group.greedy] * len(rows),
-        "parts": [list(v.parts.items()) for _, v in rows],
+        "greedy_score": _known("greedy_score", (group.greedy,) * len(rows)),
+        "parts": _parts(group),
         "why": [v.why for _, v in rows],
         "finish": _known("finish", tuple(t.finish for t, _ in rows)),
-        "prompt_tokens": [prompt.tokens.size] * len(rows),
+        "prompt_tokens": _known("prompt_tokens", (prompt.tokens.size,) * len(rows)),
         "tokens": _ragged([t.tokens for t, _ in rows], ends, pa.int32()),
         "sampled": _ragged([t.sampled for t, _ in rows], ends, pa.bool_()),
         "logprobs": _ragged([t.logprobs for t, _ in rows], ends, pa.float32()),
@@ -241,6 +241,12 @@ def _ends(rows: list[np.ndarray]) -> pa.Array:
 
 def _ragged(rows: list[np.ndarray], ends: pa.Array, kind: pa.DataType) -> pa.ListArray:
     return pa.ListArray.from_arrays(ends, pa.array(np.concatenate(rows), kind))
+
+
+def _parts(group: Group) -> pa.MapArray:
+    if any(verdict.parts for verdict in group.verdicts):
+        return _array(SCHEMA.field("parts"), [list(verdict.parts.items()) for verdict in group.verdicts])
+    return _known("parts", ((),) * len(group.verdicts))
 
 
 def _spans(group: Group) -> pa.ListArray:

@@ -224,7 +224,7 @@ class Summary:
         last = [places.stop - 1 for places in responses]
         verdicts = [group.verdicts[place] for place in last]
         second = [(v.parts["quick"] > 0.5, v.outcome is Outcome.CORRECT) for v in verdicts if "quick" in v.parts]
-        trained = [t for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.outcome.scored]
+        trained = [t for t, v in zip(group.trajectories, group.verdicts, strict=True) if v.score is not None]
         versions = np.concatenate([t.versions[t.sampled] for t in trained]) if trained else np.empty(0, np.int32)
         sizes = [trajectory.new_tokens for trajectory in group.trajectories]
         lengths = [sum(sizes[places.start : places.stop]) for places in responses]
@@ -234,15 +234,15 @@ class Summary:
             scores=tuple(v.score for v in verdicts if v.score is not None),
             outcomes=tuple(v.outcome for v in verdicts),
             lengths=tuple(lengths),
-            scored_lengths=tuple(n for n, v in zip(lengths, verdicts, strict=True) if v.outcome.scored),
+            scored_lengths=tuple(n for n, v in zip(lengths, verdicts, strict=True) if v.score is not None),
             tokens=sum(t.tokens.size for t in trained),
             truncated=sum(group.trajectories[place].finish is Finish.LENGTH for place in last),
             oldest_version=int(versions.min()) if versions.size else -1,
             checked=len(second),
             disagreed=sum(quick is not correct for quick, correct in second),
-            failure=next((v.why for v in verdicts if not v.outcome.scored), ""),
+            failure=next((v.why for v in verdicts if v.score is None), ""),
             why_wrong=next(
-                (v.why[:WHY] for v in verdicts if v.outcome.scored and v.outcome is not Outcome.CORRECT), ""
+                (v.why[:WHY] for v in verdicts if v.score is not None and v.outcome is not Outcome.CORRECT), ""
             ),
             extra_tokens=extra_tokens,
             times=times,

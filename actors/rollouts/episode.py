@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -60,12 +60,11 @@ class Means:
     correct: float = 1.0  # and True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Response:
+class Response(NamedTuple):
     """What one seat said, with its verdict."""
 
     trajectories: tuple[Trajectory, ...]  # all but the first continue it
-    rewards: tuple[np.ndarray | None, ...]  # of turns, for each trajectory: float32[T], NaN on tokens without
+    rewards: tuple[np.ndarray, ...]  # of turns, for each trajectory: float32[T], NaN on tokens without; or none at all
     verdict: Verdict
 
 
@@ -170,7 +169,7 @@ class Episode:
         found = self.found
         if not trained:
             raise Misuse("play returned before a seat that is trained had spoken")
-        if not isinstance(found, Mapping):
+        if isinstance(found, Verdict) or not isinstance(found, Mapping):
             return [self._verdict(found, "play")] * len(trained)
         if unknown := [name for name in found if name not in self.seats]:
             raise Misuse(f"play returned a score of {unknown[0]!r}, and the seats are {', '.join(self.seats)}")
@@ -207,4 +206,4 @@ class Episode:
             seat=self.whose.seat,
             siblings=self.whose.siblings,
         )
-        return Response(trajectories=(empty,), rewards=(None,), verdict=lost)
+        return Response((empty,), (), lost)

@@ -15,16 +15,16 @@ from rewards import SpanReward
 
 def on_tokens(responses: Sequence[Response], tokenizer: Any) -> tuple[np.ndarray, ...]:
     """The rewards of spans and turns on the tokens of each trajectory, float32[T]; none at all where there are none."""
-    if not any(r.verdict.span_rewards or any(turns is not None for turns in r.rewards) for r in responses):
+    if not any(response.verdict.span_rewards or response.rewards for response in responses):
         return ()
     found = []
     for response in responses:
         before = 0  # characters of the response in the trajectories before
-        for trajectory, turns in zip(response.trajectories, response.rewards, strict=True):
+        for number, trajectory in enumerate(response.trajectories):
             spans = [replace(s, start=s.start - before, end=s.end - before) for s in response.verdict.span_rewards]
             nothing = np.full(trajectory.tokens.size, np.nan, np.float32)
             of_spans = placed(trajectory, spans, tokenizer) if spans else nothing
-            found.append(of_spans if turns is None else _sum(of_spans, turns))
+            found.append(_sum(of_spans, response.rewards[number]) if response.rewards else of_spans)
             before += len(trajectory.text)
     return tuple(found)
 

@@ -59,10 +59,13 @@ class Stream:
         self._rewards += (TurnReward(place=self.size - 1, value=value),)
 
     @property
-    def rewards(self) -> np.ndarray | None:
-        """The rewards of turns, float32[T], NaN on tokens without; None where no turn has any."""
-        if not self._rewards:
-            return None
+    def rewarded(self) -> bool:
+        """Whether any turn has a reward of its own."""
+        return bool(self._rewards)
+
+    @property
+    def rewards(self) -> np.ndarray:
+        """The rewards of turns, float32[T], NaN on tokens without."""
         found = np.full(self.size, np.nan, np.float32)
         for one in self._rewards:
             found[one.place] = np.nan_to_num(found[one.place]) + one.value
@@ -71,14 +74,16 @@ class Stream:
     def trajectory(self, whose: Whose, finish: Finish) -> Trajectory:
         """The whole of it."""
         sampled, logprobs = np.zeros(self.size, bool), np.zeros(self.size, np.float32)
-        versions, start = np.full(self.size, -1, np.int32), 0
-        for piece in self._pieces:
-            end = start + _tokens(piece).size
+        versions, start = np.empty(self.size, np.int32), 0
+        versions.fill(-1)
+        tokens = [_tokens(piece) for piece in self._pieces]
+        for piece, ids in zip(self._pieces, tokens, strict=True):
+            end = start + ids.size
             if isinstance(piece, Completion):
                 sampled[start:end], logprobs[start:end], versions[start:end] = True, piece.logprobs, piece.versions
             start = end
         return Trajectory(
-            tokens=np.concatenate([_tokens(piece) for piece in self._pieces]),
+            tokens=np.concatenate(tokens),
             sampled=sampled,
             logprobs=logprobs,
             versions=versions,

@@ -126,17 +126,16 @@ class Seat:
 
     def said(self, verdict: Verdict) -> Response:
         """All of it, with its verdict."""
+        finish = self._turns[-1].finish
         if len(self._streams) == 1:
-            only, finish = self._streams[0], self._turns[-1].finish
-            whole = only.trajectory(self._whose, finish)
-            return Response(trajectories=(whole,), rewards=(only.rewards,), verdict=verdict)
-        finishes = [Finish.STOP] * (len(self._streams) - 1) + [self._turns[-1].finish]
+            (only,) = self._streams
+            return Response((only.trajectory(self._whose, finish),), (only.rewards,) if only.rewarded else (), verdict)
+        finishes = [Finish.STOP] * (len(self._streams) - 1) + [finish]
+        streams = list(zip(self._streams, finishes, strict=True))
         return Response(
-            trajectories=tuple(
-                stream.trajectory(self._whose, finish) for stream, finish in zip(self._streams, finishes, strict=True)
-            ),
-            rewards=tuple(stream.rewards for stream in self._streams),
-            verdict=verdict,
+            tuple(stream.trajectory(self._whose, finish) for stream, finish in streams),
+            tuple(stream.rewards for stream in self._streams) if any(s.rewarded for s in self._streams) else (),
+            verdict,
         )
 
     def give_up(self) -> None:
@@ -154,7 +153,10 @@ class Seat:
             left = left if max_tokens is None else min(left, max_tokens)
             if left > 0:
                 turn = await self._sampled(stream, ids, left)
-                self._keep(stream, said, role, ids.size)
+                if means.chat is not None:
+                    self._keep(said, role, ids.size)
+                if not self._streams or stream is not self._streams[-1]:
+                    self._streams.append(stream)
         self._turns.append(turn := turn or Turn(text="", tokens=0, finish=Finish.LENGTH))
         episode.sampled_at = time.time()
         return turn
@@ -180,15 +182,13 @@ class Seat:
         stream = self._streams[-1]
         return stream, np.array(chat.following(role, said, stream.last_turn), np.int32)
 
-    def _keep(self, stream: Stream, said: str | Task, role: str, tokens: int) -> None:
+    def _keep(self, said: str | Task, role: str, tokens: int) -> None:
         """What was said has been answered: it is part of the conversation."""
         episode, speaker = self._episode, role if self._streams else OPENING
         episode.said[speaker] = episode.said.get(speaker, 0) + tokens
         if self._streams and isinstance(said, str):
             episode.calls += role == TOOL
             self._messages += (Message("assistant", self._turns[-1].text), Message(role, said))
-        if not self._streams or stream is not self._streams[-1]:
-            self._streams.append(stream)
 
     async def _sampled(self, stream: Stream, said: np.ndarray, most: int) -> Turn:
         means, whole = self._episode.means, self._episode.means.sampling

@@ -86,7 +86,7 @@ class Apart:
             thread.loop.call_soon_threadsafe(alive.set)
             await asyncio.sleep(self._seconds)
             where = "" if alive.is_set() else in_thread(thread.ident, self._file)
-            if "," not in where:  # nobody's line is being run: the machine is slow
+            if not where:  # it has answered, or no line of the file is being run: the machine is slow
                 self._blocked = ""
             elif not self._blocked:
                 self._blocked = f"{where}: blocks all episodes for more than {self._seconds:g} s: {ADVICE}"

@@ -6,7 +6,6 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -55,6 +54,7 @@ class Means:
     max_turns: int = 1  # that all seats together may sample
     max_tokens: int | None = None  # of a stream, beside what the engine holds
     file: str = ""  # of the environment, where it is a person's own
+    where: str = ""  # its file and line
     span_weight: float = 0.0  # of the rewards of turns
     wrong: float = -1.0  # the score of an episode that says False
     correct: float = 1.0  # and True
@@ -115,7 +115,7 @@ class Episode:
         self.over, self.found = True, found
         for seat in self.seats.values():
             if seat.busy:
-                self.fail(f"play ended while a turn of the seat {seat.name!r} was being sampled")
+                self.fail(f"{self.means.where}: ended while a turn of the seat {seat.name!r} was being sampled")
             seat.give_up()
         for attempt in self.attempts:
             if not attempt.over:
@@ -157,7 +157,7 @@ class Episode:
             try:
                 return self._found(trained)
             except Misuse as problem:
-                self.fail(f"{Path(self.means.file).name}: {problem}")
+                self.fail(f"{self.means.where}: {problem}")
         return [Verdict(outcome=Outcome.ERROR, score=None, why=self.failure)] * max(1, len(trained))
 
     def _found(self, trained: Sequence["Seat"]) -> list[Verdict]:
@@ -168,16 +168,16 @@ class Episode:
         """
         found = self.found
         if not trained:
-            raise Misuse("play returned before a seat that is trained had spoken")
+            raise Misuse("returned before a seat that is trained had spoken")
         if isinstance(found, Verdict) or not isinstance(found, Mapping):
-            return [self._verdict(found, "play")] * len(trained)
+            return [self._verdict(found, "")] * len(trained)
         if unknown := [name for name in found if name not in self.seats]:
-            raise Misuse(f"play returned a score of {unknown[0]!r}, and the seats are {', '.join(self.seats)}")
+            raise Misuse(f"returned a score of {unknown[0]!r}, and the seats are {', '.join(self.seats)}")
         if lacking := [seat.name for seat in trained if seat.name not in found]:
-            raise Misuse(f"play returned no score of the seat {lacking[0]!r}")
-        return [self._verdict(found[seat.name], f"play, of the seat {seat.name!r},") for seat in trained]
+            raise Misuse(f"returned no score of the seat {lacking[0]!r}")
+        return [self._verdict(found[seat.name], f" of the seat {seat.name!r}") for seat in trained]
 
-    def _verdict(self, found: Any, who: str) -> Verdict:
+    def _verdict(self, found: Any, whose: str) -> Verdict:
         if isinstance(found, Verdict):
             fault = fault_of(found)
             why = f"the reward gave what cannot be stored: {fault}"
@@ -187,7 +187,7 @@ class Episode:
         number = found.item() if getattr(found, "ndim", None) == 0 and hasattr(found, "item") else found
         if not isinstance(number, int | float) or not math.isfinite(number):
             forgotten = "; does every way through it return something?" if found is None else ""
-            raise Misuse(f"{who} returned {found!r:.200}: expected a score, True, False or a verdict{forgotten}")
+            raise Misuse(f"returned {found!r:.200}: expected a score{whose}, True, False or a verdict{forgotten}")
         outcome = Outcome.CORRECT if number > 0 else Outcome.WRONG
         return Verdict(outcome=outcome, score=float(number), why="the score of the environment")
 

@@ -9,18 +9,18 @@ from typing import Any
 
 
 def here(file: str) -> str:
-    """The line of the file that is being run by the caller."""
+    """The line of the file that is being run by the caller; "" where it is in none."""
     return _place(file, _outward(sys._getframe()))
 
 
 def in_thread(thread: int, file: str) -> str:
-    """The line of the file that a thread is in now, by its identifier."""
+    """The line of the file that a thread is in now, by its identifier; "" where it is in none."""
     return _place(file, _outward(sys._current_frames().get(thread)))
 
 
 def awaited_in(coroutine: Any, file: str) -> str:
-    """The line of the file at which a coroutine waits."""
-    return _place(file, reversed(list(_inward(coroutine))))
+    """The line of the file at which a coroutine waits; the file where it waits in none."""
+    return _place(file, reversed(list(_inward(coroutine)))) or Path(file).name
 
 
 def failure_in(failure: BaseException, file: str) -> str:
@@ -38,7 +38,7 @@ def _place(file: str, frames: Iterator[tuple[FrameType, int]]) -> str:
     for frame, line in frames:
         if frame.f_code.co_filename == file:
             return f"{Path(file).name}, line {line}, in {frame.f_code.co_name}"
-    return Path(file).name
+    return ""
 
 
 def _outward(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:

@@ -24,6 +24,7 @@ class Environment:
 
     play: "Play"
     file: str  # as its code names it in tracebacks
+    where: str  # file and line of play
 
 
 def load_environment(file: str) -> Environment:
@@ -46,4 +47,4 @@ def load_environment(file: str) -> Environment:
             f"file must define play with two parameters, play(task, talk): {where} has play{inspect.signature(play)} "
             f"({failure})"
         ) from None
-    return Environment(play=play, file=str(Path(file).absolute()))
+    return Environment(play=play, file=str(Path(file).absolute()), where=f"{where}, in play")

@@ -202,6 +202,7 @@ class RolloutSession:
             max_turns=rollout.max_turns,
             max_tokens=rollout.episode_tokens or None,
             file=self._environment.file,
+            where=self._environment.where,
             span_weight=reward.span_weight,
             wrong=reward.wrong,
             correct=reward.correct,

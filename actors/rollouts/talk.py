@@ -242,14 +242,15 @@ class Seat:
         if played is not episode:
             why = "writes into the stream of another episode"
             if played is not None:
-                played.fail(f"{here(episode.means.file)}: {why}")
+                played.fail(f"{here(episode.means.file) or episode.means.where}: {why}")
             raise Misuse(why)
         if episode.over:
             raise self._misuse("goes on after its episode has ended")
 
     def _misuse(self, why: str) -> Misuse:
         """Fails the episode for what the caller did."""
-        self._episode.fail(f"{here(self._episode.means.file)}: {why}")
+        means = self._episode.means
+        self._episode.fail(f"{here(means.file) or means.where}: {why}")
         return Misuse(why)
 
 

@@ -66,7 +66,6 @@ def test_settings_travel_and_are_written_as_they_were_read() -> None:
         ),
         (TWO_MODELS | {"wrong": 0.0}, "reward.wrong must be minus reward.correct"),
         ({"math": {"partial": 0.1}, "wrong": 0.0}, "reward.wrong must be minus reward.correct"),
-        (TWO_MODELS | {"span_weight": 1.0}, "reward.name = 'total' gives none"),
     ],
 )
 def test_a_section_that_makes_no_sense_is_refused_with_its_name_and_value(tree: dict[str, Any], message: str) -> None:
@@ -85,3 +84,8 @@ def test_a_reward_wants_groups_where_its_file_compares_them_alone_or_in_a_combin
     plain.write_text("def reward(response, reference, prompt):\n    return reward_group\n")
     assert not RewardSettings.model_validate({"own": {"file": str(plain)}}).wants_group("own")
     assert not RewardSettings.model_validate({"own": {"file": "none.py"}}).wants_group("own")
+
+
+def test_a_reward_tells_whether_it_gives_span_rewards() -> None:
+    assert not RewardSettings.model_validate(TWO_MODELS).gives_spans
+    assert RewardSettings.model_validate({"name": "process", "process": {"path": "x"}}).gives_spans

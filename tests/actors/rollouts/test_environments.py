@@ -199,13 +199,15 @@ def why_of(group: Group) -> str:
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("await talk('x')", r"mine\.py: play returned None: expected a score, .*does every way through it return"),
-        ("await talk('x')\nreturn 'good'", r"mine\.py: play returned 'good': expected a score"),
-        ("await talk('x')\nreturn float('nan')", r"mine\.py: play returned nan"),
-        ("await talk('x')\nreturn {'b': 1.0}", r"mine\.py: play returned a score of 'b', and the seats are policy"),
+        ("await talk('x')",
+         r"mine\.py, line 2, in play: returned None: expected a score, .*does every way through it return"),
+        ("await talk('x')\nreturn 'good'", r"mine\.py, line 2, in play: returned 'good': expected a score"),
+        ("await talk('x')\nreturn float('nan')", r"mine\.py, line 2, in play: returned nan"),
+        ("await talk('x')\nreturn {'b': 1.0}",
+         r"mine\.py, line 2, in play: returned a score of 'b', and the seats are policy"),
         ("await talk('x')\nawait talk.seat('b')('y')\nreturn {'b': 1.0}",
-         r"mine\.py: play returned no score of the seat 'policy'"),
-        ("return 1.0", r"mine\.py: play returned before a seat that is trained had spoken"),
+         r"mine\.py, line 2, in play: returned no score of the seat 'policy'"),
+        ("return 1.0", r"mine\.py, line 2, in play: returned before a seat that is trained had spoken"),
         ("await talk('x')\n1 / 0", r"mine\.py, line 4, in play: ZeroDivisionError: division by zero\n.*1 / 0"),
         ("raise SystemExit(3)", r"mine\.py, line 3, in play: SystemExit: 3"),
         ("raise KeyboardInterrupt", r"mine\.py, line 3, in play: KeyboardInterrupt"),
@@ -216,7 +218,7 @@ def why_of(group: Group) -> str:
         ("import asyncio\nasyncio.current_task().cancel()\nawait talk('x')",
          r"mine\.py, line 5, in play: CancelledError"),
         ("import asyncio\nawait asyncio.gather(talk('x'), talk('y'))",
-         r"mine\.py: asks the seat 'policy' again while its turn is being sampled"),
+         r"mine\.py, line 2, in play: asks the seat 'policy' again while its turn is being sampled"),
     ],
 )  # fmt: skip
 async def test_what_an_environment_may_not_do_fails_its_episode_with_file_and_line(
@@ -277,7 +279,7 @@ async def test_a_turn_that_is_still_being_sampled_at_the_end_is_a_failure(tmp_pa
 
     body = "import asyncio\nawait talk('x')\nasyncio.ensure_future(talk('y'))\nawait asyncio.sleep(0.1)\nreturn 1.0"
     group = await streams(tmp_path / "mine.py", code(body), Stuck(["a"]))
-    assert "play ended while a turn of the seat 'policy' was being sampled" in why_of(group)
+    assert "mine.py, line 2, in play: ended while a turn of the seat 'policy' was being sampled" in why_of(group)
 
 
 async def test_nobody_writes_into_the_stream_of_another_episode(tmp_path: Path) -> None:

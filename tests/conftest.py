@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,14 @@ CASES = pytest.StashKey[int]()
 def pytest_collection_finish(session: pytest.Session) -> None:
     cases = (getattr(getattr(item, "obj", None), "table_cases", 0) for item in session.items)
     session.config.stash[CASES] = sum(cases)
+    if (output := getattr(session.config, "workeroutput", None)) is not None:  # one of several processes
+        output["cases"] = session.config.stash[CASES]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Each of the processes has collected all cases."""
+    node.config.stash[CASES] = getattr(node, "workeroutput", {}).get("cases", 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -183,21 +183,36 @@ class ActorFactory:
     def pulses(self) -> list[Pulse]:
         """Of all actors but the generators, which are watched where they are replaced."""
         ranks = [self._now[f"{RANK}{rank}"] for rank in range(self._config.cluster.learner_ranks)]
-        verifiers = [verifier.name for verifier in self.verifiers]
         return [
             *(self._pulse(name, blocks=True) for name in ranks),
             self._pulse(self._now["filter"], blocks=False),
-            *(self._pulse(name, blocks=True, again=True) for name in [*verifiers, *self._scorers.values()]),
+            *(self._pulse(verifier.name, verifier.alive, again=True) for verifier in self.verifiers),
+            *(self._pulse(name, blocks=True, again=True) for name in self._scorers.values()),
             # a judge that Ray has started anew starts its engine when it is asked, and answers nobody meanwhile
             *(self._pulse(name, blocks=False, again=True, seconds=START) for name in self._judges.values()),
         ]
 
-    def _pulse(self, name: str, *, blocks: bool, again: bool = False, seconds: float = 0.0) -> Pulse:
-        """`blocks`: see `actors.remote.pulse`; `again`: whether Ray starts it again."""
+    def _pulse(
+        self,
+        name: str,
+        ask: Callable[[], Awaitable[object]] | None = None,
+        *,
+        blocks: bool = False,
+        again: bool = False,
+        seconds: float = 0.0,
+    ) -> Pulse:
+        """
+        Args:
+            name: of the actor.
+            ask: for a sign of life; None looks only whether its process is there.
+            blocks: see `actors.remote.pulse`.
+            again: whether Ray starts it again.
+            seconds: without a sign of life, at least.
+        """
         handle = self._handles[name]
         return Pulse(
             name=name,
-            ask=lambda: pulse(handle, blocks=blocks),
+            ask=ask or (lambda: pulse(handle, blocks=blocks)),
             end=lambda: ray.kill(handle, no_restart=not again),
             seconds=seconds,
         )

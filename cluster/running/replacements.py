@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 from actors.deadlines import ROOM
-from actors.errors import BrokenPart, NoAnswer
+from actors.errors import BrokenPart, Hangs, NoAnswer
 from actors.pool import GeneratorPool
 from actors.remote import within
 from actors.rollouts.client import GeneratorClient
@@ -245,10 +245,12 @@ class Replacements:
     ) -> None:
         """
         Raises:
-            NoAnswer: there was none.
+            NoAnswer: there was none, or the actor says itself that it hangs.
         """
         try:
             await within(seconds, sign, name, "a sign of life", excused)
+        except Hangs:
+            raise
         except NoAnswer:
             raise NoAnswer(f"{name} hangs: no sign of life within {seconds:g} s (cluster.silent_seconds)") from None
 

@@ -315,7 +315,7 @@ def _label(options: argparse.Namespace) -> int:
         raise ConfigError(f"--completions must be at least 1, got {options.completions}")
     if not config.model.path:
         raise ConfigError("winnow label needs model.path=FOLDER: the model that completes the steps")
-    on_cpu = not any(resources["GPU"] for resources in this_machine().values())
+    on_cpu = not any(node.has("GPU") for node in this_machine().values())
     done = label_file(options.steps, config, options.out, completions=options.completions, on_cpu=on_cpu)
     say(f"done: {done.rows} rows with labels in {options.out}")
     return EXIT_MISTAKE if done.left_out else 0

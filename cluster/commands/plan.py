@@ -1,20 +1,23 @@
 """`winnow train --plan`: what a run would do and where, without starting anything."""
 
-import os
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe, layout_lines, run_lines
+from cluster.placement.holders import with_holders
 from cluster.placement.imagined import ImaginedCluster
 from cluster.placement.layout import this_machine
-from cluster.placement.nodes import host_for
-from cluster.placement.session import layout_for, ray_session, settled, settled_config, settled_on_cluster
+from cluster.placement.node import emptied
+from cluster.placement.nodes import host_for, nodes_there
+from cluster.placement.session import address_of, joined, layout_for, settled, settled_config, settled_on_cluster
+from cluster.placement.waiting import lack_of
 from cluster.preparing.memory import checked_memory, memory_lines
-from cluster.preparing.preflight import prepare
+from cluster.preparing.preflight import Prepared, prepare
 from cluster.preparing.world import write_world
 
 PROMPT_TOKENS = 1024  # that are counted for a prompt where prompts are not read
@@ -29,11 +32,22 @@ def plan(config: RunConfig) -> str:
     """
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(write_world(config, Path(scratch)))
-        if config.cluster.address or os.environ.get("RAY_ADDRESS"):
-            with ray_session(config) as (layout, _):
-                return describe(settled_on_cluster(prepared, layout), layout)
+        if address := address_of(config):
+            with joined(address):
+                return _on_cluster(prepared)
         layout = layout_for(config, this_machine())
         return describe(settled(prepared, layout), layout)
+
+
+def _on_cluster(prepared: Prepared) -> str:
+    """On what is free of the cluster that is joined; on all of it where others hold what the run wants."""
+    nodes = with_holders(nodes_there())
+    lack = lack_of(partial(layout_for, prepared.config), nodes)
+    layout = layout_for(prepared.config, emptied(nodes) if lack else nodes)
+    said = describe(settled_on_cluster(prepared, layout), layout)
+    return (
+        f"{said}\nnot now, as others hold a part of it (cluster.wait_minutes waits for them): {lack}" if lack else said
+    )
 
 
 def plan_on(config: RunConfig, place: ImaginedCluster) -> str:

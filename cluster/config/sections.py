@@ -58,6 +58,11 @@ class RunSettings(Section):
 
 
 Verifiers = Annotated[int, Field(ge=1)]
+Kind = Literal["learner", "generator", "judge", "scorer", "verifier", "filter"]  # of actors
+WORD = "[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+LABEL = re.compile(f"(?:[A-Za-z0-9.-]{{1,253}}/)?{WORD}")
+SELECTOR = re.compile(rf"!?{WORD}|!?in\({WORD}(?:, ?{WORD})*\)")
+PREDEFINED = ("CPU", "GPU", "memory", "object_store_memory")  # resources that are no custom ones
 
 
 class ClusterSettings(Section):
@@ -72,7 +77,9 @@ class ClusterSettings(Section):
     verifiers: Verifiers | None = None  # verifier processes; unset: as many as the CPUs suggest
     colocate: bool = False  # generator i shares the GPU of learner rank i, and rests while that one trains
     env: dict[str, str] = Field(default={})  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}
-    wait_seconds: Annotated[float, Field(ge=0)] = 0.0  # on a cluster that grows: for nodes that are not there yet
+    # Such as {generator = {"ray.io/market-type" = "spot"}, learner = {"ray.io/accelerator-type" = "H100", fast = 1}}.
+    nodes: dict[Kind, dict[str, str | float]] = Field(default={})  # that a kind of actor may be on: labels, resources
+    wait_minutes: Annotated[float, Field(ge=0)] = 0.0  # for room in a cluster that others hold or that grows
     # Longer than the longest pass of an engine, which on the CPU may take minutes with a large model.
     silent_seconds: Annotated[float, Field(ge=1)] = (
         300.0  # an actor without a sign of life is killed then, and replaced
@@ -88,6 +95,11 @@ class ClusterSettings(Section):
         """Generators that it may come to have."""
         return int(str(self.generators).rpartition("..")[2])
 
+    @property
+    def seconds_to_wait(self) -> float:
+        """For room in the cluster."""
+        return 60.0 * self.wait_minutes
+
     @field_validator("generators", mode="before")
     @classmethod
     def _is_a_number_or_a_range(cls, value: object) -> int | str:
@@ -100,6 +112,15 @@ class ClusterSettings(Section):
             raise ValueError(f'must be a number, at least 1, or a range such as "2..16", got {value!r}')
         return found[0]
 
+    @field_validator("nodes")
+    @classmethod
+    def _are_labels_and_resources(cls, value: dict[str, dict[str, str | float]]) -> dict[str, dict[str, str | float]]:
+        for kind, wanted in value.items():
+            for name, said in wanted.items():
+                if problem := _node_problem(name, said):
+                    raise ValueError(f"must hold {problem}, got {kind} = {{{name!r} = {said!r}}}")
+        return value
+
     @field_validator("env")
     @classmethod
     def _leaves_ours_alone(cls, value: dict[str, str]) -> dict[str, str]:
@@ -108,3 +129,16 @@ class ClusterSettings(Section):
         if wrong := [name for name in value if not name or "=" in name or not name.isprintable()]:
             raise ValueError(f"must hold names of environment variables, got {wrong[0]!r}")
         return value
+
+
+def _node_problem(name: str, said: str | float) -> str:
+    """What is wrong with a label or a resource of `cluster.nodes`; "" where nothing is."""
+    if not LABEL.fullmatch(name):
+        return "names of Ray's labels, such as ray.io/market-type, or of custom resources"
+    if isinstance(said, str):
+        return "" if SELECTOR.fullmatch(said) else 'values of labels: "spot", "!spot", "in(a, b)" or "!in(a, b)"'
+    if name in PREDEFINED:
+        return f"labels and custom resources alone, and {name} is what winnow counts itself"
+    if said <= 0 or (said > 1 and said != int(said)):
+        return "amounts of custom resources that Ray can give: above 0, and whole numbers above 1"
+    return ""

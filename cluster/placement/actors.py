@@ -1,8 +1,7 @@
-"""Starts the actors of a run in one placement group, and ends them. Names are what the Ray dashboard shows."""
+"""Starts the actors of a run where Ray has placed them, and ends them. Names are what the Ray dashboard shows."""
 
 import itertools
 import os
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,12 +10,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.util.placement_group import (
-    PlacementGroup,
-    placement_group,
-    placement_group_table,
-    remove_placement_group,
-)
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.deadlines import START
@@ -32,21 +26,19 @@ from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import ALONE_SHARE
 from actors.types import EngineSpec
-from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.placement.elastic import Unit, found_room, is_placed
+from cluster.placement.elastic import Unit, found_room
 from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.layout import RANK, Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
+from cluster.placement.placing import Placed
 from cluster.placement.reachable import ended
 from cluster.preparing.preflight import Prepared
-from cluster.reporting.logs import LOGGER
 from learner.actor import THREADS, LearnerRank
 from learner.client import Learner, LearnerClient
 from learner.transfer import choose_backend
 
 PLACEMENT_SECONDS = 30.0  # to get the resources of a run from a cluster that others use too
-SAID_EVERY = 10.0  # seconds between two sentences that a run waits for its resources
 SPARE_CALLS = 16  # calls that an actor takes at the same time beside those of groups: syncs, reports, probes
 # For engines and graders to end their processes before their actors are killed: on GPUs, graphs and communicators too.
 STOP_SECONDS, GPU_STOP_SECONDS = 10.0, 60.0
@@ -83,13 +75,13 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
     Raises:
         ConfigError: the cluster's resources are taken by others, or a node lacks what the run needs there.
     """
-    group = placement_group([bundle.resources for bundle in layout.bundles], strategy="PACK")
+    config, placed = prepared.config, Placed(layout, prepared.config.run.name)
     try:
-        _wait_for(group, layout, PLACEMENT_SECONDS + prepared.config.cluster.wait_seconds)
-        nodes = _nodes_of(group, len(layout.bundles))
-        hosts = {node for node, bundle in zip(nodes, layout.bundles, strict=True) if bundle.gpus or not layout.on_gpu}
-        check_nodes(prepared.config, hosts, on_gpu=layout.on_gpu)
-        factory = ActorFactory(group, layout, layout.places(nodes), prepared)
+        placed.place(PLACEMENT_SECONDS + config.cluster.seconds_to_wait)
+        computing = [bundle for bundle in layout.bundles if bundle.gpus or not layout.on_gpu]
+        hosts = {placed.node_of(actor) for bundle in computing for actor in bundle.actors}
+        check_nodes(config, hosts, on_gpu=layout.on_gpu)
+        factory = ActorFactory(placed, prepared)
         try:
             yield factory.create_all()
         finally:
@@ -97,19 +89,17 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
                 factory.end_all()
     finally:
         if not ended():  # else there is nobody to ask, for which Ray would wait for a minute, and end this process then
-            remove_placement_group(group)
+            placed.remove()
 
 
 class ActorFactory:
     """Creates the actors of a run in their bundles, and ends them."""
 
-    def __init__(self, group: PlacementGroup, layout: Layout, places: Sequence[int], prepared: Prepared) -> None:
-        """`places` has for each bundle of the layout the index of that of the group which takes its place."""
-        config = prepared.config
-        self._group, self._layout, self._prepared, self._config = group, layout, prepared, config
+    def __init__(self, placed: Placed, prepared: Prepared) -> None:
+        config, layout = prepared.config, placed.layout
+        self._placed, self._layout, self._prepared, self._config = placed, layout, prepared, config
         self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
         self._env = environment(config, self._backend, on_gpu=layout.on_gpu)
-        self._places = places
         self._calls = calls_at_once(config)
         self._handles: dict[str, ActorHandle[Any]] = {}
         self._stoppable: list[ActorHandle[Any]] = []  # those with processes that Ray does not know
@@ -154,7 +144,7 @@ class ActorFactory:
     @property
     def is_whole(self) -> bool:
         """Whether all of the layout is placed: after the loss of a node Ray looks for another one."""
-        return is_placed(self._group)
+        return self._placed.is_whole
 
     def create_generator(self, place: str) -> GeneratorClient:
         """A generator in a place whose last one, if there was one, has been killed; it is not started yet."""
@@ -166,11 +156,11 @@ class ActorFactory:
 
     async def room(self) -> str:
         """Waits until the cluster has room for one elastic generator and its verifiers; gives its place."""
-        group = await found_room(Unit.like(self._layout, len(self.fixed)))
+        unit = Unit.like(self._layout, len(self.fixed))
+        group = await found_room(unit, self._config.run.name)
         numbers = itertools.count(len(self.fixed))
         place = next(name for number in numbers if (name := f"generator-{number}") not in self._rooms)
         self._rooms[place] = group
-        unit = Unit.like(self._layout, len(self.fixed))
         self._create_verifiers(place, [f"{place}-verifier-{self._made[place]}-{i}" for i in range(unit.verifiers)])
         return place
 
@@ -337,8 +327,7 @@ class ActorFactory:
             unit = Unit.like(self._layout, len(self.fixed))
             cpus, gpus = unit.generator if kind is Generator else unit.verifier
             return PlacementGroupSchedulingStrategy(room, 0), cpus, gpus
-        bundle = self._places[self._layout.bundle_of(place)]
-        return PlacementGroupSchedulingStrategy(self._group, bundle), *self._layout.share_of(place)
+        return self._placed.spot_of(place)
 
     def _own_environment(self, kind: type, gpus: float) -> dict[str, str]:
         if not gpus:
@@ -360,25 +349,3 @@ def learner_threads(config: RunConfig) -> int:
     if config.rollout.max_staleness:
         cores -= config.cluster.fewest_generators
     return max(1, cores // config.cluster.learner_ranks)
-
-
-def _nodes_of(group: PlacementGroup, count: int) -> list[str]:
-    """For each bundle of a group that is there, the id of its node."""
-    nodes: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
-    return [nodes[index] for index in range(count)]
-
-
-def _wait_for(
-    group: PlacementGroup, layout: Layout, seconds: float, say: Callable[[str], None] = LOGGER.warning
-) -> None:
-    wanted = f"the layout wants {layout.cpus:g} CPUs and {layout.gpus:g} GPUs"
-    until = time.monotonic() + seconds
-    while not group.wait(min(SAID_EVERY, max(0.0, until - time.monotonic()))):
-        free = ray.available_resources()
-        there = f"Free now: {free.get('CPU', 0.0):g} CPUs and {free.get('GPU', 0.0):g} GPUs"
-        if time.monotonic() >= until:
-            raise ConfigError(
-                f"{wanted}, and the cluster did not give them within {seconds:g} s. {there}. Other jobs hold the rest, "
-                "or part of a node on which the run wants more; where the cluster grows, raise cluster.wait_seconds"
-            )
-        say(f"{wanted}, waiting for them since the cluster has not given them yet. {there}")

@@ -1,6 +1,5 @@
-"""The nodes of a Ray cluster: what they have, waiting for more of them, and whether those with GPUs can run winnow."""
+"""The nodes of a Ray cluster: what they have, and whether those with GPUs can run winnow."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +7,29 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.autoscaler.sdk import request_resources
+from ray._private.state import available_resources_per_node  # Ray says nowhere else what is free of each node
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.placement.layout import Layout, Nodes, Wanted
+from cluster.placement.layout import Layout
+from cluster.placement.node import Node, Nodes
 from cluster.preparing.machine import MachineFacts, look_at_machine, obstacles, warnings_of
 from cluster.preparing.memory import GPU, Host, Memory, this_machine_memory
 from cluster.reporting.logs import LOGGER
 
 Fact = TypeVar("Fact")
 LOOK_SECONDS = 60.0  # for all nodes to say what they have: the first task on a node starts a process there
-SECONDS_BETWEEN = 5.0  # looks at a cluster that grows
 
 
 def nodes_there() -> Nodes:
-    """The living nodes of the cluster, by name."""
-    return {name: node["Resources"] for name, node in _living().items()}
+    """The living nodes of the cluster, with what is free of them now."""
+    free = available_resources_per_node()
+    return {
+        name: Node(total=node["Resources"], free=free.get(node["NodeID"], {}), labels=node["Labels"])
+        for name, node in _living().items()
+    }
 
 
 def _living() -> dict[str, dict[str, Any]]:
@@ -37,57 +40,6 @@ def _living() -> dict[str, dict[str, Any]]:
         node["NodeManagerAddress"] + (f" ({node['NodeID'][:8]})" if count[node["NodeManagerAddress"]] > 1 else ""): node
         for node in known
     }
-
-
-def wait_for_nodes(
-    plan: Callable[[Nodes], Layout],
-    bundles: list[dict[str, float]],
-    seconds: float,
-    look: Callable[[], Nodes] = nodes_there,
-    ask: Callable[[list[dict[str, float]]], None] = lambda bundles: request_resources(bundles=bundles),
-) -> Layout:
-    """The layout on the nodes of the cluster. One that is too small is asked to grow, and waited for.
-
-    Args:
-        plan: gives the layout on some nodes, or raises ConfigError.
-        bundles: what the cluster is asked to make room for, as `demand` has it.
-        seconds: to wait, at most.
-        look: gives the nodes that are there.
-        ask: has the autoscaler make room for bundles; none takes the demand back.
-
-    Raises:
-        ConfigError: the layout does not fit in time; it says what is wanted and what is there.
-    """
-    until, said = time.monotonic() + seconds, ""
-    try:
-        while True:
-            try:
-                return plan(look())
-            except ConfigError as lack:
-                if time.monotonic() >= until:
-                    raise
-                if not said:
-                    ask(bundles)
-                if said != str(lack):  # another node is there
-                    said = str(lack)
-                    LOGGER.warning("waiting for the cluster to grow, at most %g s: %s", seconds, said)
-            time.sleep(min(SECONDS_BETWEEN, max(0.0, until - time.monotonic())))
-    finally:
-        if said:
-            ask([])
-
-
-def demand(wanted: Wanted) -> list[dict[str, float]]:
-    """What an autoscaler is asked to make room for: an engine, a rank or a verifier each, as nobody knows its nodes."""
-    cluster = wanted.cluster
-    if not wanted.on_gpu:
-        return [{"CPU": 1.0}] * (cluster.fewest_generators + cluster.learner_ranks)
-    engines = (0 if cluster.colocate else cluster.fewest_generators) + len(wanted.judges)
-    return [
-        *[{"GPU": 1.0, "CPU": 1.0}] * (cluster.learner_ranks + len(wanted.scorers)),
-        *[{"GPU": float(cluster.tensor_parallel), "CPU": 1.0}] * engines,
-        *[{"CPU": 1.0}] * (cluster.verifiers or 1),
-    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +83,7 @@ def host_for(layout: Layout, nodes: Nodes) -> Host:
         layout: that fits on the nodes.
         nodes: with Ray's resource "memory": what a node has for processes, beside the object store.
     """
-    sizes = [int(has.get("memory", 0)) for has in nodes.values() if has.get("GPU")]
+    sizes = [int(node.total.get("memory", 0)) for node in nodes.values() if node.has("GPU")]
     even = -(-sum(layout.ranks) // max(1, len(sizes)))
     return Host(size=max(sizes) if sizes and all(sizes) else 0, ranks=max(even, *layout.ranks))
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -17,11 +17,13 @@ from actors.errors import ActorDied, BrokenPart, ClusterEnded
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
-from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
-from cluster.placement.nodes import demand, gpu_memory, host_for, nodes_there, wait_for_nodes
+from cluster.placement.layout import Layout, Wanted, plan_layout, this_machine
+from cluster.placement.node import GPU, Nodes
+from cluster.placement.nodes import gpu_memory, host_for, nodes_there
 from cluster.placement.orphans import named, no_orphans, orphans
 from cluster.placement.reachable import check_reachable, ended
 from cluster.placement.token import check_token
+from cluster.placement.waiting import demand_of, wait_for_room
 from cluster.preparing.memory import checked_memory
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
@@ -36,22 +38,38 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
     Gives the layout, which fits, and the address of Ray's dashboard.
 
     Raises:
-        ConfigError: the cluster is smaller than the layout wants, or cannot be reached.
+        ConfigError: the cluster is too small, others hold it, or it cannot be reached.
         BrokenPart: the cluster has ended meanwhile.
     """
-    address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
-    if address:
-        check_reachable(address)
-    else:
-        layout = layout_for(config, this_machine())
+    if address := address_of(config):
+        with joined(address) as dashboard:
+            demands = demand_of(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
+            yield wait_for_room(partial(layout_for, config), demands, config.cluster.seconds_to_wait), dashboard
+        return
+    layout = layout_for(config, this_machine())
     _name_orphans()
-    with nullcontext() if address else no_orphans(), _connected(address) as dashboard:
-        if address:
-            bundles = demand(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
-            layout = wait_for_nodes(partial(layout_for, config), bundles, config.cluster.wait_seconds)
-        else:
-            check_token()
+    with no_orphans(), _connected("") as dashboard:
+        check_token()
         yield layout, dashboard
+
+
+def address_of(config: RunConfig) -> str:
+    """Of the cluster that a run joins; "" where Ray is started on this machine."""
+    return config.cluster.address or os.environ.get("RAY_ADDRESS", "")
+
+
+@contextmanager
+def joined(address: str) -> Iterator[str]:
+    """Joins the cluster at an address; gives that of Ray's dashboard.
+
+    Raises:
+        ConfigError: it cannot be reached.
+        BrokenPart: it has ended meanwhile.
+    """
+    check_reachable(address)
+    _name_orphans()
+    with _connected(address) as dashboard:
+        yield dashboard
 
 
 @contextmanager
@@ -146,12 +164,13 @@ def layout_for(config: RunConfig, nodes: Nodes) -> Layout:
 
     Args:
         config: the run.
-        nodes: what is there: node name -> {"CPU": ..., "GPU": ...}.
+        nodes: what is there; whether there are GPUs is asked of all, and the layout is made on what is free.
 
     Raises:
-        ConfigError: it does not fit, or wants a GPU where there is none.
+        NoRoom: it does not fit.
+        ConfigError: it wants a GPU where there is none.
     """
-    has_gpus = any(resources.get("GPU") for resources in nodes.values())
+    has_gpus = any(node.has(GPU) for node in nodes.values())
     on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
     if problem := backend_problem(config.sync.backend, colocate=config.cluster.colocate, on_gpu=on_gpu):
         raise ConfigError(problem)

@@ -2,6 +2,7 @@
 speaks to Ray's jobs."""
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -57,6 +58,8 @@ class JobClient:
         """
         self.dashboard = dashboard
         os.environ[VARIABLES[0]] = dashboard.url  # it would go before the address that the client is given
+        for handler in logging.getLogger("ray").handlers:
+            handler.setLevel(logging.WARNING)  # it tells of each package and each connection
         with self._in_words():
             self._client = JobSubmissionClient(dashboard.url)
 

@@ -101,14 +101,13 @@ def _submit(options: argparse.Namespace) -> int:
     from cluster.jobs.gathering import gather
 
     submission = _submission(options)
+    client = _client(options)
+    from cluster.jobs.follow import follow, where_to_look
+    from cluster.jobs.sending import send
+
     with tempfile.TemporaryDirectory(prefix="winnow-job-") as made:
         package = gather(submission, Path.cwd(), options.lock, Path(made) / "job.zip")
-        client = _client(options)
-        from cluster.jobs.sending import send
-
         job = send(client, submission, package, options.python, locked=options.lock is not None)
-    from cluster.jobs.follow import follow, where_to_look
-
     say(f"{job.id} is sent: the run {job.run}, in {job.folder} on the cluster\n{where_to_look(client, job)}")
     return 0 if options.detach else follow(client, job.id)
 

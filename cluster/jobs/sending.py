@@ -1,5 +1,6 @@
 """Sends a run that is gathered as a job."""
 
+import os
 import re
 import shlex
 
@@ -8,7 +9,7 @@ from cluster.jobs.package import LOCK_FILE, Package
 from cluster.jobs.submission import Submission
 from cluster.running.signals import JOB_WAIT
 
-STOP_SECONDS = 900  # that Ray waits for a step and a checkpoint after it asked a job to stop
+STOP_SECONDS = "900"  # that Ray waits for a step and a checkpoint after it asked a job to stop
 # Ray sets this variable to the job's folder while it installs.
 PIP = {
     "packages": [f"-r ${{RAY_RUNTIME_ENV_CREATE_WORKING_DIR}}/{LOCK_FILE}"],
@@ -29,7 +30,7 @@ def send(client: JobClient, submission: Submission, package: Package, python: st
     """
     # `exec`: the shell makes way, so that Ray's signal reaches the run itself.
     command = shlex.join(["exec", python, "-m", "cluster.cli", "train", *submission.train])
-    runtime = {"env_vars": {JOB_WAIT: str(STOP_SECONDS)}} | ({"pip": PIP} if locked else {})
+    runtime = {"env_vars": {JOB_WAIT: os.environ.get(JOB_WAIT, STOP_SECONDS)}} | ({"pip": PIP} if locked else {})
     name = re.sub(r"[^A-Za-z0-9_.-]", "-", submission.run)[:LONGEST_ID]
     number = 1 + max((_number(job.id, name) for job in client.jobs()), default=0)
     while True:

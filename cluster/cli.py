@@ -7,16 +7,15 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from cluster.jobs.commands import add_job_commands
 from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
-
-if TYPE_CHECKING:
-    from cluster.config.run_config import RunConfig
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
 EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
@@ -54,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_grading(commands)
     _add_showing(commands)
     _add_doctor(commands)
+    add_job_commands(partial(_add, commands), SETTING)
     return parser
 
 
@@ -106,7 +106,7 @@ def _add_running(commands: Commands) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="with --resume auto: how often the run goes on by itself where it was killed or a part of it failed (0)",
+        help="with --resume: how often the run goes on by itself where it was killed or a part of it failed (0)",
     )
     train.add_argument("--plan", action="store_true", help="print sizes, layout and memory, start nothing")
     train.add_argument(
@@ -344,8 +344,8 @@ def _train(options: argparse.Namespace) -> int:
     from cluster.config.reading import load_config
 
     auto = options.resume == AUTO
-    if options.retries < 0 or (options.retries and not auto):
-        raise ConfigError(f"--retries goes with --resume auto and is at least 0, got {options.retries}")
+    if options.retries < 0 or (options.retries and options.resume is None):
+        raise ConfigError(f"--retries goes with --resume and is at least 0, got {options.retries}")
     if options.resume is not None and not auto:
         return _resume(options)
     if not options.config:
@@ -362,7 +362,9 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     demand_token(config.cluster.address)
     if options.retries:
-        return _supervise(options, config)
+        from cluster.running.resume import find_started
+
+        return _supervise(options, find_started(config)[0])
     from cluster.running.train import train, train_or_resume
 
     folder = train_or_resume(config) if auto else train(config)
@@ -370,13 +372,12 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _supervise(options: argparse.Namespace, config: "RunConfig") -> int:
-    from cluster.running.resume import find_started
+def _supervise(options: argparse.Namespace, folder: Path) -> int:
     from cluster.running.supervise import ASKED, supervise
 
     command = [sys.executable, "-m", "cluster.cli", *options.words, "--retries", "0"]
     final = (0, EXIT_MISTAKE, EXIT_STARVED, *(EXIT_OF_SIGNAL + number for number in ASKED))
-    return supervise(command, find_started(config)[0], options.retries, final)
+    return supervise(command, folder, options.retries, final)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -394,6 +395,12 @@ def _resume(options: argparse.Namespace) -> int:
     folder = run.parent.parent if run.parent.name == "checkpoints" else run
     config = load_run(folder, items)[1]
     demand_token(config.cluster.address)
+    if options.retries:
+        if folder != run:
+            raise ConfigError(
+                f"--retries goes with the folder of a run, whose newest checkpoint every try takes, got {run}"
+            )
+        return _supervise(options, folder)
     from cluster.running.train import resume
 
     say(_where_to_look(resume(run, items), adapted=config.learner.adapter.rank > 0))

@@ -126,8 +126,8 @@ def said_at(number: signal.Signals, in_hand: str) -> str:
     """
     seconds = os.environ.get(JOB_WAIT, JOB_SECONDS) if JOB in os.environ and number == signal.SIGTERM else ""
     hurry = (
-        f". Ray kills a stopped job {seconds} s after it asked ({JOB_WAIT}; where a step and a checkpoint take longer, "
-        f"""submit with --runtime-env-json '{{"env_vars": {{"{JOB_WAIT}": "600"}}}}')"""
+        f". Ray kills a stopped job {seconds} s after it asked; where a step and a checkpoint take longer, set "
+        f"{JOB_WAIT} where you call winnow submit"
         if seconds
         else ". Once more ends it at once"
     )

@@ -1,4 +1,4 @@
-"""`winnow train --resume auto --retries N`: a process that starts the run in another one, and starts it again where
+"""`winnow train --resume … --retries N`: a process that starts the run in another one, and starts it again where
 that one was killed or a part of the run failed.
 
 Nothing else starts a driver anew by itself: a Ray job runs its command once, whatever happens to it.

@@ -40,6 +40,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "preparing": ("config", "reporting"),
         "placement": ("config", "preparing", "reporting"),
         "running": ("config", "placement", "preparing", "reporting"),
+        "jobs": ("config", "placement", "preparing", "reporting", "running"),
         "commands": ("config", "preparing", "placement", "reporting"),
         "comparing": ("config", "placement", "preparing", "reporting", "running"),
     },

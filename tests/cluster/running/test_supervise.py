@@ -91,5 +91,5 @@ def test_who_asks_the_supervisor_to_end_asks_the_run(tmp_path: Path) -> None:
 
 def test_retries_are_for_runs_that_can_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "any.toml", "--retries", "3"]) == 2
-    assert "--retries goes with --resume auto" in capsys.readouterr().err
+    assert "--retries goes with --resume" in capsys.readouterr().err
     assert signal.SIGTERM in ASKED

@@ -1,0 +1,179 @@
+"""Ray's job client, with the answers of a cluster as types of ours and its errors as sentences. Nothing else of winnow
+speaks to Ray's jobs."""
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from ray.exceptions import AuthenticationError
+from ray.job_submission import JobDetails, JobSubmissionClient
+
+from actors.errors import BrokenPart
+from cluster.config.errors import ConfigError
+from cluster.jobs.address import VARIABLES, Dashboard, refused_token
+
+RUN, FOLDER = "winnow_run", "winnow_folder"  # keys of a job's metadata
+OVER = frozenset({"stopped", "succeeded", "failed"})
+RECONNECTS, LONGEST_PAUSE = 8, 30.0  # to a job's output when the connection is lost; seconds between two
+UNKNOWN, TAKEN = "does not exist", "already exists"  # in Ray's answers
+
+
+class NameTaken(Exception):
+    """A job of this id is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run on a cluster, as Ray knows it."""
+
+    id: str
+    status: str  # pending, running, stopped, succeeded or failed
+    run: str  # its name
+    folder: str  # of the run, on the cluster
+    began: float  # seconds since 1970, when it was sent
+    ended: float | None
+    exit_status: int | None  # of the run, where it has ended by itself
+    why: str  # Ray's words on the status
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, however."""
+        return self.status in OVER
+
+
+class JobClient:
+    """The jobs of one cluster."""
+
+    def __init__(self, dashboard: Dashboard) -> None:
+        """Connects.
+
+        Raises:
+            ConfigError: the cluster refuses the token.
+        """
+        self.dashboard = dashboard
+        os.environ[VARIABLES[0]] = dashboard.url  # it would go before the address that the client is given
+        for handler in logging.getLogger("ray").handlers:
+            handler.setLevel(logging.WARNING)  # it tells of each package and each connection
+        with self._in_words():
+            self._client = JobSubmissionClient(dashboard.url)
+
+    def submit(
+        self, job: str, command: str, package: Path, run: str, folder: str, runtime: Mapping[str, object]
+    ) -> None:
+        """Sends a job.
+
+        Args:
+            job: its id.
+            command: for the shell of the head node.
+            package: a zip file, which is the folder that the command and all actors run in.
+            run: the run's name.
+            folder: the run's, on the cluster.
+            runtime: more of Ray's runtime environment.
+
+        Raises:
+            NameTaken: a job of this id is there.
+            BrokenPart: the cluster did not take it.
+        """
+        with self._in_words():
+            self._client.submit_job(
+                entrypoint=command,
+                submission_id=job,
+                runtime_env={"working_dir": str(package), **runtime},
+                metadata={RUN: run, FOLDER: folder},
+            )
+
+    def jobs(self) -> list[Job]:
+        """All runs that were sent to the cluster, the oldest first."""
+        with self._in_words():
+            found = self._client.list_jobs()
+        return sorted((_job(one) for one in found if RUN in (one.metadata or {})), key=lambda job: job.began)
+
+    def job(self, job: str) -> Job:
+        """One of them.
+
+        Raises:
+            ConfigError: there is none of this id; the message names those that there are.
+        """
+        there = {one.id: one for one in self.jobs()}
+        if job not in there:
+            names = ", ".join(list(there)[-5:]) or "none"
+            raise ConfigError(f"there is no job {job!r} of winnow's at {self.dashboard.url}; the newest are: {names}")
+        return there[job]
+
+    def stop(self, job: str) -> None:
+        """Asks a job to stop; returns at once."""
+        with self._in_words():
+            self._client.stop_job(job)
+
+    def output(self, job: str) -> str:
+        """All that a job has printed."""
+        with self._in_words():
+            return self._client.get_job_logs(job)
+
+    async def follow(self, job: str, seen: int = 0) -> AsyncIterator[str]:
+        """What a job prints, in pieces, until it has ended; a connection that is lost is made again.
+
+        Args:
+            job: its id.
+            seen: how many characters of its output are left out at the beginning.
+
+        Raises:
+            BrokenPart: the cluster does not answer any more.
+        """
+        lost = 0
+        while True:
+            at, why = 0, "the connection was closed"
+            try:
+                async for piece in self._client.tail_job_logs(job):
+                    at += len(piece)
+                    if at > seen:
+                        yield piece[seen - at :]
+                        seen, lost = at, 0
+                if await asyncio.to_thread(self._is_over, job):
+                    return
+            except (aiohttp.ClientError, OSError, RuntimeError) as failure:
+                why = str(failure) or type(failure).__name__
+            lost += 1
+            if lost > RECONNECTS:
+                raise BrokenPart(f"the output of {job} cannot be read any more: {why}")
+            await asyncio.sleep(min(LONGEST_PAUSE, 2.0**lost))
+
+    def _is_over(self, job: str) -> bool:
+        return bool(self._client.get_job_status(job).is_terminal())
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Errors of Ray's client as ours."""
+        url = self.dashboard.url
+        try:
+            yield
+        except AuthenticationError as failure:
+            raise ConfigError(f"the Ray cluster at {url} refuses: {refused_token()}") from failure
+        except OSError as failure:  # those of requests are
+            raise BrokenPart(
+                f"the Ray cluster at {url} ({self.dashboard.source}) does not answer: {failure}"
+            ) from failure
+        except RuntimeError as failure:
+            if TAKEN in str(failure):
+                raise NameTaken from failure
+            raise BrokenPart(f"the Ray cluster at {url} refused: {failure}") from failure
+
+
+def _job(found: JobDetails) -> Job:
+    known: Mapping[str, Any] = found.metadata or {}
+    return Job(
+        id=found.submission_id or "",
+        status=str(found.status).lower(),
+        run=known[RUN],
+        folder=known.get(FOLDER, ""),
+        began=(found.start_time or 0) / 1000,
+        ended=found.end_time / 1000 if found.end_time else None,
+        exit_status=found.driver_exit_code,
+        why=found.message or "",
+    )

@@ -1,0 +1,92 @@
+"""A run that is to be sent to a cluster: what its settings say, checked before anything is gathered or sent."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from cluster.config.errors import ConfigError
+from cluster.config.reading import CONFIG, load_config, load_run, to_toml
+from cluster.config.run_config import RunConfig
+from cluster.jobs.named import ADDRESS
+from cluster.jobs.package import OWN
+
+RETRIES = 3  # tries more of a run, unless another number is asked for
+CHECKPOINTS = "checkpoints"  # the folder of a run in which its checkpoints lie
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A run that can be sent."""
+
+    run: str  # its name
+    folder: str  # of the run, on the cluster
+    train: tuple[str, ...]  # what follows `winnow train` on the cluster
+    config: RunConfig | None  # None where the settings are on the cluster only
+    texts: Mapping[str, str]  # files that are made for the job
+
+
+def of_run_file(file: Path, items: Sequence[str], retries: int | None) -> Submission:
+    """A run that begins, or goes on where it has begun.
+
+    Args:
+        file: the run file.
+        items: `section.key=value`.
+        retries: tries more on the cluster; None is the default.
+
+    Raises:
+        ConfigError: anything wrong with the settings.
+    """
+    config = load_config(file, items)
+    base = config.run.folder
+    if not base.startswith("/") and not ADDRESS.match(base):
+        raise ConfigError(
+            f"run.folder = {base!r} would lie in the job's own folder on the cluster, which Ray removes: set it to a "
+            "path that outlives the job and that all nodes see, such as run.folder=/shared/runs"
+        )
+    # A job runs on the cluster that it was sent to.
+    config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"address": ""})})
+    sent = f"{OWN}/{file.name}"
+    return Submission(
+        run=config.run.name,
+        folder=f"{base.rstrip('/')}/{config.run.name}",
+        train=(sent, "--resume", "auto", "--retries", _retries(retries)),
+        config=config,
+        texts={sent: to_toml(config)},
+    )
+
+
+def of_run(run: str, items: Sequence[str], retries: int | None) -> Submission:
+    """A run on the cluster that goes on.
+
+    Args:
+        run: its folder there, or one of its checkpoints.
+        items: `section.key=value`, settings that change.
+        retries: tries more; None is the default.
+
+    Raises:
+        ConfigError: it can be no such folder; or its settings can be seen from here, and something is wrong with them.
+    """
+    if not run.startswith("/") and not ADDRESS.match(run):
+        raise ConfigError(
+            f"--resume takes the absolute path of a run on the cluster, or auto with a run file, got {run!r}"
+        )
+    path = PurePosixPath(run)
+    of_checkpoint = path.parent.name == CHECKPOINTS
+    if of_checkpoint and retries:
+        raise ConfigError(
+            f"--retries goes with the folder of a run, whose newest checkpoint every try takes, got {run}"
+        )
+    folder = path.parent.parent if of_checkpoint else path
+    seen = (Path(folder) / CONFIG).is_file()
+    more = () if of_checkpoint else ("--retries", _retries(retries))
+    return Submission(
+        run=folder.name,
+        folder=str(folder),
+        train=(*items, "--resume", run.rstrip("/"), *more),
+        config=load_run(Path(folder), items)[1] if seen else None,
+        texts={},
+    )
+
+
+def _retries(asked: int | None) -> str:
+    return str(RETRIES if asked is None else asked)

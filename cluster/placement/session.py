@@ -21,7 +21,7 @@ from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_ma
 from cluster.placement.nodes import demand, gpu_memory, host_for, nodes_there, wait_for_nodes
 from cluster.placement.orphans import named, no_orphans, orphans
 from cluster.placement.reachable import check_reachable, ended
-from cluster.placement.token import check_token
+from cluster.placement.token import check_token, warn_without_token
 from cluster.preparing.memory import checked_memory
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
@@ -47,6 +47,7 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
     _name_orphans()
     with nullcontext() if address else no_orphans(), _connected(address) as dashboard:
         if address:
+            warn_without_token(dashboard)
             bundles = demand(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
             layout = wait_for_nodes(partial(layout_for, config), bundles, config.cluster.wait_seconds)
         else:

@@ -27,6 +27,9 @@ def check_folder_name(name: str) -> None:
         raise ValueError(f"must be a folder name of at most {FOLDER_NAME_BYTES} bytes, got {len(name.encode())}")
 
 
+Logger = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+
+
 class RunSettings(Section):
     """The run as a whole."""
 
@@ -42,6 +45,12 @@ class RunSettings(Section):
         2  # the newest, and the most accurate by evaluation besides; others go
     )
     restarts: Annotated[int, Field(ge=0)] = 3  # of a learner that dies, without a newer checkpoint; 0 ends the run
+    loggers: tuple[Logger, ...] = ("tensorboard",)  # one or several that get the metrics beside metrics.jsonl and Ray
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _is_one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("name")
     @classmethod

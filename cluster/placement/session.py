@@ -22,7 +22,7 @@ from cluster.placement.node import GPU, Nodes
 from cluster.placement.nodes import gpu_memory, host_for, nodes_there
 from cluster.placement.orphans import named, no_orphans, orphans
 from cluster.placement.reachable import check_reachable, ended
-from cluster.placement.token import check_token
+from cluster.placement.token import check_token, warn_without_token
 from cluster.placement.waiting import demand_of, wait_for_room
 from cluster.preparing.memory import checked_memory
 from cluster.preparing.preflight import Prepared
@@ -43,6 +43,7 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
     """
     if address := address_of(config):
         with joined(address) as dashboard:
+            warn_without_token(dashboard)
             demands = demand_of(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
             yield wait_for_room(partial(layout_for, config), demands, config.cluster.seconds_to_wait), dashboard
         return

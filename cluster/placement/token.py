@@ -1,11 +1,15 @@
 """The token that a Ray cluster of our own asks for. Imports no Ray: it reads its settings when it is imported."""
 
+import json
 import os
 import sys
+import urllib.request
 
 from cluster.config.errors import ConfigError
+from cluster.reporting.logs import LOGGER
 
 MODE = "RAY_AUTH_MODE"
+ASK_SECONDS = 5.0  # for the dashboard to say what the cluster asks for
 
 
 def demand_token(address: str) -> None:
@@ -25,3 +29,22 @@ def check_token() -> None:
     """Raises ConfigError where a cluster was started that asks nobody for a token although nobody wanted that."""
     if not os.environ.get(MODE):
         raise ConfigError(f"Ray has started a cluster that asks nobody for a token: set {MODE}=token before the run")
+
+
+def warn_without_token(dashboard: str) -> None:
+    """Warns where a cluster that was joined asks nobody for a token; a dashboard that does not answer says nothing.
+
+    Args:
+        dashboard: HOST:PORT of the cluster's dashboard.
+    """
+    try:
+        with urllib.request.urlopen(f"http://{dashboard}/api/authentication_mode", timeout=ASK_SECONDS) as answer:
+            mode = json.load(answer)["authentication_mode"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if mode == "disabled":
+        LOGGER.warning(
+            "the cluster asks nobody for a token: whoever reaches its ports can run programs as the user who started "
+            "it. Start its nodes with %s=token, or keep them in a network of their own (SECURITY.md)",
+            MODE,
+        )

@@ -14,6 +14,7 @@ from cluster.config.run_config import RunConfig
 from cluster.preparing.data import PreparedData, prepare_data
 from cluster.preparing.memory import MemoryPlan, checked_memory, this_machine_memory
 from cluster.preparing.models import check_adapter, check_ids, check_policy, load_tokenizer
+from cluster.reporting.loggers import check_loggers
 from learner.methods.choices import Need
 from rewards.programs.code import CodeSettings
 from rewards.programs.sandbox import sandbox_problem
@@ -54,6 +55,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
     Raises:
         ConfigError: something is missing or does not fit; the message says what to do.
     """
+    check_loggers(config.run.loggers)
     positions = _check_policy(config)
     adapter = config.learner.adapter
     judge_lengths = _check_rewards(config)

@@ -60,7 +60,7 @@ class Reporter:
         """`run` is the run's name in Ray's metrics, `step` the one that it goes on from, and `restarts` how many
         learners were lost before."""
         self._config, self._watched, self._display, self._restarts = config, watched, display, restarts
-        self._writer = MetricsWriter(folder, run, step)
+        self._writer = MetricsWriter(folder, run, step, config.run.loggers)
         self._began = self._step_began = time.monotonic()
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers that were alive, until the last report
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step

@@ -39,9 +39,9 @@ class Unit:
         return {name: round(amount, 3) for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
 
 
-async def found_room(unit: Unit) -> PlacementGroup:
+async def found_room(unit: Unit, label: str) -> PlacementGroup:
     """Waits until the cluster has room for a unit; one that can grow is asked to by that."""
-    group = placement_group([unit.resources], strategy="STRICT_PACK")
+    group = placement_group([unit.resources], strategy="STRICT_PACK", name=label)
     try:
         while not is_placed(group):
             await asyncio.sleep(SECONDS_BETWEEN)

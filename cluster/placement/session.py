@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
+from ray.job_config import JobConfig
 
 from actors.errors import ActorDied, BrokenPart, ClusterEnded
 from cluster.config.errors import ConfigError
@@ -30,10 +32,14 @@ LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor
 
 
 @contextmanager
-def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
+def ray_session(config: RunConfig, folder: Path | None = None) -> Iterator[tuple[Layout, str]]:
     """Joins the cluster, or starts Ray on this machine and ends it afterwards, whatever ends this process.
 
     Gives the layout, which fits, and the address of Ray's dashboard.
+
+    Args:
+        config: of the run.
+        folder: of the run, or of several that share the session; Ray's dashboard shows its name and place.
 
     Raises:
         ConfigError: the cluster is smaller than the layout wants, or cannot be reached.
@@ -45,7 +51,10 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
     else:
         layout = layout_for(config, this_machine())
     _name_orphans()
-    with nullcontext() if address else no_orphans(), _connected(address) as dashboard:
+    with (
+        nullcontext() if address else no_orphans(),
+        _connected(address, folder or Path(config.run.folder, config.run.name)) as dashboard,
+    ):
         if address:
             bundles = demand(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
             layout = wait_for_nodes(partial(layout_for, config), bundles, config.cluster.wait_seconds)
@@ -55,9 +64,9 @@ def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[str]:
+def _connected(address: str, folder: Path) -> Iterator[str]:
     """Connects this process with the cluster at an address, or with one of its own where that is ""; gives the address
-    of Ray's dashboard."""
+    of Ray's dashboard, which lists this process as a job with the name of a folder."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
@@ -67,7 +76,9 @@ def _connected(address: str) -> Iterator[str]:
                 address=address or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                namespace=f"winnow-{os.getpid()}",
+                namespace=f"winnow-{folder.name}-{os.getpid()}",
+                # Ray's dashboard has a column for this name; what a submitted job was given goes before.
+                job_config=JobConfig(metadata={"job_name": folder.name, "run_folder": str(folder.resolve())}),
             )
     except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
         where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"

@@ -1,6 +1,7 @@
 """The verifier: the Ray actor around a grader."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -9,6 +10,7 @@ import ray
 
 from actors.grading.judge import ask_judge
 from actors.grading.scorer import ask_scorer
+from actors.logs import LOGGER, log_in_actor
 from actors.remote import PULSE
 from rewards import Grader, Question, Remote, Verdict
 
@@ -21,6 +23,7 @@ class Verifier:
     def __init__(self, judges: Mapping[str, str], scorers: Mapping[str, str] | None = None) -> None:
         """`judges` has the name of the judge actor of each reward that the run hosts a language model for, `scorers`
         that of the scorer actor of each reward whose model has a GPU of its own."""
+        log_in_actor()
         self._busy_seconds = 0.0
         self._asked_at: float | None = None  # when the call in hand began, on the clock of time.monotonic
         hosted: dict[str, Remote] = {name: partial(ask_judge, judges) for name in judges}
@@ -31,12 +34,12 @@ class Verifier:
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""
         with self._busy():
-            return self._grader.grade(questions)
+            return told(self._grader.grade(questions))
 
     def grade_group(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once."""
         with self._busy():
-            return self._grader.grade_group(questions)
+            return told(self._grader.grade_group(questions))
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -62,3 +65,11 @@ class Verifier:
     def stop(self) -> None:
         """Ends the worker processes."""
         self._grader.close()
+
+
+def told(verdicts: list[Verdict]) -> list[Verdict]:
+    """The same verdicts; those that are none are counted in the actor's log."""
+    if lost := [verdict for verdict in verdicts if not verdict.outcome.scored]:
+        reasons = Counter(verdict.outcome.value for verdict in lost)
+        LOGGER.warning("%d of %d responses have no verdict: %s", len(lost), len(verdicts), dict(reasons))
+    return verdicts

@@ -33,7 +33,7 @@ def plan(config: RunConfig) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(write_world(config, Path(scratch)))
         if address := address_of(config):
-            with joined(address):
+            with joined(address, Path(config.run.folder, config.run.name)):
                 return _on_cluster(prepared)
         layout = layout_for(config, this_machine())
         return describe(settled(prepared, layout), layout)

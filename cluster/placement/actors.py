@@ -68,20 +68,27 @@ class Pulse:
 
 
 @contextmanager
-def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
+def running_actors(prepared: Prepared, layout: Layout, label: str = "") -> Iterator[RunActors]:
     """All actors of a run, created but not yet started. They may serve other runs of the same shape after it, one at a
     time, and are gone when the context ends.
+
+    Args:
+        prepared: the run.
+        layout: where its actors go.
+        label: stands before their names in Ray, so that they are told from those of others on the cluster; unset, the
+            run's name.
 
     Raises:
         ConfigError: the cluster's resources are taken by others, or a node lacks what the run needs there.
     """
-    config, placed = prepared.config, Placed(layout, prepared.config.run.name)
+    config, label = prepared.config, label or prepared.config.run.name
+    placed = Placed(layout, label)
     try:
         placed.place(PLACEMENT_SECONDS + config.cluster.seconds_to_wait)
         computing = [bundle for bundle in layout.bundles if bundle.gpus or not layout.on_gpu]
         hosts = {placed.node_of(actor) for bundle in computing for actor in bundle.actors}
         check_nodes(config, hosts, on_gpu=layout.on_gpu)
-        factory = ActorFactory(placed, prepared)
+        factory = ActorFactory(placed, prepared, label)
         try:
             yield factory.create_all()
         finally:
@@ -95,9 +102,11 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
 class ActorFactory:
     """Creates the actors of a run in their bundles, and ends them."""
 
-    def __init__(self, placed: Placed, prepared: Prepared) -> None:
+    def __init__(self, placed: Placed, prepared: Prepared, label: str) -> None:
+        """`label` stands before the names of actors in Ray."""
         config, layout = prepared.config, placed.layout
         self._placed, self._layout, self._prepared, self._config = placed, layout, prepared, config
+        self._label = label
         self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
         self._env = environment(config, self._backend, on_gpu=layout.on_gpu)
         self._calls = calls_at_once(config)
@@ -157,7 +166,7 @@ class ActorFactory:
     async def room(self) -> str:
         """Waits until the cluster has room for one elastic generator and its verifiers; gives its place."""
         unit = Unit.like(self._layout, len(self.fixed))
-        group = await found_room(unit, self._config.run.name)
+        group = await found_room(unit, self._label)
         numbers = itertools.count(len(self.fixed))
         place = next(name for number in numbers if (name := f"generator-{number}") not in self._rooms)
         self._rooms[place] = group
@@ -243,7 +252,7 @@ class ActorFactory:
         """The verifiers of an elastic generator; those of "" serve all others."""
         clients = []
         for name in names:
-            hosted = dict(self._judges), dict(self._scorers)
+            hosted = self._named_in_ray(self._judges), self._named_in_ray(self._scorers)
             handle = self._create(Verifier, name, *hosted, place=place, groups=PULSE_THREAD, max_restarts=-1)
             clients.append(VerifierClient(handle, name))
         self._verifiers[place] = clients
@@ -298,7 +307,7 @@ class ActorFactory:
 
         Args:
             kind: its class.
-            name: in Ray.
+            name: in Ray, behind the label.
             arguments: of its constructor.
             place: name of its place in the layout, or of that of the elastic generator that it belongs to; unset: its
                 own.
@@ -308,7 +317,7 @@ class ActorFactory:
         strategy, cpus, gpus = self._spot(kind, place or name)
         remote: Any = ray.remote  # its annotations know nothing of concurrency groups
         actor = remote(concurrency_groups=groups or {})(kind).options(
-            name=name,
+            name=self._name_in_ray(name),
             num_cpus=cpus,
             num_gpus=gpus,
             scheduling_strategy=strategy,
@@ -320,6 +329,13 @@ class ActorFactory:
         if hasattr(kind, "stop"):
             self._stoppable.append(handle)
         return handle
+
+    def _name_in_ray(self, name: str) -> str:
+        return f"{self._label}/{name}"
+
+    def _named_in_ray(self, actors: Mapping[str, str]) -> dict[str, str]:
+        """reward name -> name in Ray of the actor that is hosted for it."""
+        return {reward: self._name_in_ray(name) for reward, name in actors.items()}
 
     def _spot(self, kind: type, place: str) -> tuple[PlacementGroupSchedulingStrategy, float, float]:
         """Where an actor goes, and its CPUs and GPUs."""

@@ -42,9 +42,9 @@ class Unit:
         return Bundle(actors=("generator",), cpus=cpus, gpus=self.generator[1], site=self.site)
 
 
-async def found_room(unit: Unit, run: str) -> PlacementGroup:
-    """Waits until the cluster has room for a unit of a run; one that can grow is asked to by that."""
-    group = reserve([unit.bundle], run, "STRICT_PACK")
+async def found_room(unit: Unit, label: str) -> PlacementGroup:
+    """Waits until the cluster has room for a unit; one that can grow is asked to by that."""
+    group = reserve([unit.bundle], label, "STRICT_PACK")
     try:
         while not is_placed(group):
             await asyncio.sleep(SECONDS_BETWEEN)

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
+from ray.job_config import JobConfig
 
 from actors.errors import ActorDied, BrokenPart, ClusterEnded
 from cluster.config.errors import ConfigError
@@ -32,24 +34,29 @@ LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor
 
 
 @contextmanager
-def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
+def ray_session(config: RunConfig, folder: Path | None = None) -> Iterator[tuple[Layout, str]]:
     """Joins the cluster, or starts Ray on this machine and ends it afterwards, whatever ends this process.
 
     Gives the layout, which fits, and the address of Ray's dashboard.
+
+    Args:
+        config: of the run.
+        folder: of the run, or of several that share the session; Ray's dashboard shows its name and place.
 
     Raises:
         ConfigError: the cluster is too small, others hold it, or it cannot be reached.
         BrokenPart: the cluster has ended meanwhile.
     """
+    folder = folder or Path(config.run.folder, config.run.name)
     if address := address_of(config):
-        with joined(address) as dashboard:
+        with joined(address, folder) as dashboard:
             warn_without_token(dashboard)
             demands = demand_of(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
             yield wait_for_room(partial(layout_for, config), demands, config.cluster.seconds_to_wait), dashboard
         return
     layout = layout_for(config, this_machine())
     _name_orphans()
-    with no_orphans(), _connected("") as dashboard:
+    with no_orphans(), _connected("", folder) as dashboard:
         check_token()
         yield layout, dashboard
 
@@ -60,8 +67,9 @@ def address_of(config: RunConfig) -> str:
 
 
 @contextmanager
-def joined(address: str) -> Iterator[str]:
-    """Joins the cluster at an address; gives that of Ray's dashboard.
+def joined(address: str, folder: Path) -> Iterator[str]:
+    """Joins the cluster at an address; gives that of Ray's dashboard, which lists this process as a job with the name
+    of a folder.
 
     Raises:
         ConfigError: it cannot be reached.
@@ -69,14 +77,14 @@ def joined(address: str) -> Iterator[str]:
     """
     check_reachable(address)
     _name_orphans()
-    with _connected(address) as dashboard:
+    with _connected(address, folder) as dashboard:
         yield dashboard
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[str]:
+def _connected(address: str, folder: Path) -> Iterator[str]:
     """Connects this process with the cluster at an address, or with one of its own where that is ""; gives the address
-    of Ray's dashboard."""
+    of Ray's dashboard, which lists this process as a job with the name of a folder."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
@@ -86,7 +94,9 @@ def _connected(address: str) -> Iterator[str]:
                 address=address or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                namespace=f"winnow-{os.getpid()}",
+                namespace=f"winnow-{folder.name}-{os.getpid()}",
+                # Ray's dashboard has a column for this name; what a submitted job was given goes before.
+                job_config=JobConfig(metadata={"job_name": folder.name, "run_folder": str(folder.resolve())}),
             )
     except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
         where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from ray.util.metrics import Gauge
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -18,6 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from actors.disk import append
+from cluster.reporting.gauges import Gauges
 from cluster.reporting.loggers import TENSORBOARD, Loggers
 from cluster.reporting.logs import LOGGER, SHOWN
 from cluster.reporting.metrics import METRICS
@@ -38,8 +38,7 @@ class MetricsWriter:
         self._folder, self._step = folder, step
         self._draws, self._loggers = TENSORBOARD in loggers, Loggers(loggers, folder, run, step)
         self._events: EventFileWriter | None = None  # made with the first step, and anew where it could not write
-        self._gauges = {name: Gauge(name, description=text, tag_keys=("run",)) for name, text in METRICS.items()}
-        self._run = run
+        self._gauges, self._now = Gauges(run), set[str]()  # metrics that `now` has told of
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """One step.
@@ -49,8 +48,7 @@ class MetricsWriter:
         """
         append(self._folder / "metrics.jsonl", json.dumps(metrics))
         numbers = {name: float(metrics[name]) for name in METRICS if metrics[name] is not None}
-        for name, value in numbers.items():
-            self._gauges[name].set(value, tags={"run": self._run})
+        self._gauges.set({name: value for name, value in numbers.items() if name not in self._now})
         if self._draws:
             self._draw(metrics["step"], numbers)
         self._loggers.look(metrics["step"])
@@ -74,8 +72,15 @@ class MetricsWriter:
         self._step = 0
         return events
 
+    def now(self, numbers: Mapping[str, float]) -> None:
+        """Between two steps: how metrics stand that are known at any time. Ray alone shows them, and of the steps
+        nothing of them from then on: what a step counted is older, and a total that falls would look like a new run."""
+        self._now |= set(numbers)
+        self._gauges.set(numbers)
+
     def close(self) -> None:
-        """Ends all files and loggers."""
+        """Ends all files and loggers, and what Ray shows of the run."""
+        self._gauges.close()
         self._loggers.close()
         if self._events is not None:
             with suppress(OSError):

@@ -108,13 +108,13 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
     if checkpoint is None:
         write_config(config, folder)
     display.status("starting Ray")
-    with ray_session(config) as (layout, dashboard):
+    with ray_session(config, folder) as (layout, dashboard):
         prepared = settled_on_cluster(prepared, layout)
         if checkpoint is not None:
             check_inputs(read_state(checkpoint).inputs, inputs_of(prepared))
         display.say(describe(prepared, layout))
         display.say(f"Ray dashboard: http://{dashboard}")
-        with running_actors(prepared, layout) as actors:
+        with running_actors(prepared, layout, folder.name) as actors:
             if checkpoint is not None:
                 write_config(config, folder)
                 if undone := rewind(folder, step_of(checkpoint)):

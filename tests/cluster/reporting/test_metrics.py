@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from actors.filtering.filter import LedgerReport
 from actors.types import Summary, Times
 from cluster.config.run_config import RunConfig
 from cluster.reporting.metrics import (
@@ -52,12 +53,20 @@ def line(graded: list, batch: list) -> dict:
     )
     names = ("dispatched", "kept", "trained", "all_correct", "all_wrong", "failed", "dropped", "in_flight", "buffered")
     counts = {f"groups_{name}": 1 for name in names}
-    report = FilterReport(counts=counts, drops={"timeout": 1}, graded=graded)
+    report = FilterReport(ledger=LedgerReport(counts=counts, drops={"timeout": 1}, patience_spent=0.25), graded=graded)
     return step_metrics(
         done,
         report,
         Clock(
-            wall=9.0, other=1.0, updates=6, step=8.0, busy_generators=0.5, busy_verifiers=0.1, generators=1, verifiers=2
+            wall=9.0,
+            ended_at=1e9,
+            other=1.0,
+            updates=6,
+            step=8.0,
+            busy_generators=0.5,
+            busy_verifiers=0.1,
+            generators=1,
+            verifiers=2,
         ),
     )
 

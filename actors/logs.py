@@ -1,0 +1,19 @@
+"""What actors say of their work, each in its own log, which Ray's dashboard shows beside the actor."""
+
+import logging
+
+import ray
+
+LOGGER = logging.getLogger("winnow")
+
+
+def log_in_actor() -> None:
+    """Has everything that winnow says in this process written to its stderr, with the time: Ray keeps it as the log of
+    the actor. Does nothing in a process that is no actor's."""
+    if LOGGER.handlers or not (ray.is_initialized() and ray.get_runtime_context().get_actor_id()):
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False

@@ -42,7 +42,7 @@ def select(folder: Path, needed: Iterable[Path]) -> Selection:
     for path in needed:
         whole = {path.relative_to(folder).as_posix(): path} if path.is_file() else dict(_walk_all(folder, path))
         files |= whole
-        left_out = [one for one in left_out if not path.is_relative_to(folder / one.rstrip("/"))]
+        left_out = [one for one in left_out if path != folder / one.rstrip("/")]
     return Selection(files=dict(sorted(files.items())), left_out=tuple(sorted(left_out)))
 
 

@@ -1,6 +1,7 @@
 """The files and folders that the settings of a run name: those that travel with a job, and those on its nodes."""
 
 import glob
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -65,10 +66,10 @@ def _named_in(tree: Mapping[str, object], before: str) -> Iterator[Named]:
 
 def _found(named: Named, folder: Path) -> list[Path]:
     what = f"{named.setting} = {named.value!r}"
-    path = Path(named.value)
+    path = Path(os.path.normpath(named.value))
     if path.is_absolute():
         return []
-    if ".." in path.parts and not (folder / path).resolve().is_relative_to(folder.resolve()):
+    if path.parts[:1] == ("..",):
         raise ConfigError(
             f"{what} lies outside of {folder}, the folder that is sent: submit from a folder that holds it, or give "
             "the absolute path that it has on the nodes"

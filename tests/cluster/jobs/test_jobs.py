@@ -4,6 +4,7 @@ import shlex
 import signal
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ class Terminal:
         self.answers = list(answers)
         monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
         monkeypatch.setattr("builtins.input", lambda question: self.answers.pop(0))
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    """What fails, however it is called."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def submit(*more: str) -> int:
@@ -235,6 +245,10 @@ def test_runs_are_listed_and_stopped_by_their_ids(
     assert lines[0] == ["job", "status", "step", "sent", "for", "run", "folder"]
     assert (lines[1][:3], lines[1][5:]) == (["mine-1", "succeeded", "1/4"], ["10", "min", "/shared/runs/mine"])
     assert (lines[2][:3], lines[2][5:]) == (["mine-2", "running", "1/4"], ["2", "h", "00", "min", "/shared/runs/mine"])
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "get_job_logs", raising(RuntimeError("status code 500: the node is gone")))
+        assert main(["jobs"]) == 0
+    assert "mine-2  running    -     " in capsys.readouterr().out
     assert main(["stop", "mine-2"]) == 0
     said = capsys.readouterr().out
     assert "the checkpoint step-2 is complete" in said
@@ -249,17 +263,12 @@ def test_runs_are_listed_and_stopped_by_their_ids(
 def test_a_wrong_token_and_a_cluster_that_is_gone_are_one_sentence(
     ray: RayDouble, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def raising(error: Exception) -> None:
-        def fail(*_: object) -> None:
-            raise error
-
-        monkeypatch.setattr(ray, "list_jobs", fail)
-
-    raising(AuthenticationError("Authentication failed: long text of Ray's"))
+    refusal = AuthenticationError("Authentication failed: long text of Ray's")
+    monkeypatch.setattr(ray, "list_jobs", raising(refusal))
     assert main(["jobs", "--address", ADDRESS]) == 2
     said = capsys.readouterr().err
     assert "is not that of the cluster. Set RAY_AUTH_TOKEN to the cluster's" in said
     assert "long text" not in said
-    raising(ConnectionError("refused"))
+    monkeypatch.setattr(ray, "list_jobs", raising(ConnectionError("refused")))
     assert main(["jobs", "--address", ADDRESS]) == 1
     assert "does not answer: refused" in capsys.readouterr().err

@@ -31,6 +31,7 @@ def test_relative_paths_travel_and_absolute_ones_and_addresses_do_not(tmp_path: 
     assert found(tmp_path, model={"path": "s3://bucket/m"}, data={"path": "hf://datasets/d"}) == []
     assert found(tmp_path, model={"path": "tiny"}, eval={"path": "held.jsonl"}) == ["tiny", "held.jsonl"]
     assert found(tmp_path, data={"path": {"a.jsonl": 3, "/data/c.jsonl": 1}}) == ["a.jsonl"]
+    assert found(tmp_path, data={"path": "tiny/../a.jsonl"}) == ["a.jsonl"]
     assert found(tmp_path, data={"path": "[ab].jsonl"}) == ["a.jsonl", "b.jsonl"]
     assert found(tmp_path, reward={"name": "own", "own": {"file": "grade.py"}}) == ["grade.py"]
     assert found(tmp_path, reward={"name": "mine", "mine": {"kind": "own", "file": "grade.py"}}) == ["grade.py"]

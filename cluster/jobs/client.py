@@ -162,7 +162,13 @@ class JobClient:
         except RuntimeError as failure:
             if TAKEN in str(failure):
                 raise NameTaken from failure
-            raise BrokenPart(f"the Ray cluster at {url} refused: {failure}") from failure
+            raise BrokenPart(f"the Ray cluster at {url} refused: {_short(failure)}") from failure
+
+
+def _short(failure: RuntimeError) -> str:
+    """What Ray's client says, without the lines of code that the cluster may add."""
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    return f"{lines[0]} {lines[-1]}" if len(lines) > 1 else str(failure)
 
 
 def _job(found: JobDetails) -> Job:

@@ -31,7 +31,8 @@ def gather(submission: Submission, folder: Path, lock: Path | None, target: Path
         raise ConfigError(
             f"{folder / both[0]} would lie where winnow's own {both[0]} travels: rename it, or submit from elsewhere"
         )
-    package = write_package(target, {**selection.files, **code}, texts)
+    files = {name: path for name, path in selection.files.items() if name not in texts}
+    package = write_package(target, {**files, **code}, texts)
     say(_sent(package, selection, folder))
     for named in on_nodes(config, folder) if config else ():
         say(

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 
+from actors.errors import BrokenPart
 from cluster.jobs.client import Job, JobClient
 
 STEP = re.compile(r"^step (\d+/\d+):", re.MULTILINE)  # as a run that has no terminal prints it
@@ -37,8 +38,12 @@ def _row(client: JobClient, job: Job, now: float) -> Sequence[str]:
 
 
 def _step(client: JobClient, job: Job) -> str:
-    """The last step that a run has said to have done, of how many; "-" before its first."""
-    said = STEP.findall(client.output(job.id)) if job.status != "pending" else []
+    """The last step that a run has said to have done, of how many; "-" before its first, or where the node that holds
+    its output is gone."""
+    try:
+        said = STEP.findall(client.output(job.id))
+    except BrokenPart:
+        said = []
     return said[-1] if said else "-"
 
 

@@ -1,6 +1,7 @@
 """The files and folders that the settings of a run name: those that travel with a job, and those on its nodes."""
 
 import glob
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from cluster.config.run_config import RunConfig
 
 # Settings that name a file or folder which a run reads, beside those whose names end in "path" or "file".
 NAMES = frozenset({"stored", "databases"})
-MAYBE = frozenset({"chat_template"})  # name a file, or something else
+MAYBE = frozenset({"chat_template", "prompt"})  # name a file, or something else
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # how s3://bucket/key begins, also where a slash is lost
 
 
@@ -47,13 +48,17 @@ def on_nodes(config: RunConfig, folder: Path) -> list[Named]:
     return [named for named in named_files(config) if Path(named.value).is_relative_to(folder)]
 
 
+def names_a_file(key: str) -> bool:
+    """Whether the setting of this name, in whatever section, names something that a run reads."""
+    return key.endswith(("path", "file")) or key in NAMES | MAYBE
+
+
 def _named_in(tree: Mapping[str, object], before: str) -> Iterator[Named]:
     for key, value in tree.items():
         setting = f"{before}{key}"
-        is_name = key.endswith(("path", "file")) or key in NAMES | MAYBE
-        if is_name and isinstance(value, str):
+        if names_a_file(key) and isinstance(value, str):
             yield Named(setting=setting, value=value)
-        elif is_name and isinstance(value, Mapping):  # each with its weight
+        elif names_a_file(key) and isinstance(value, Mapping):  # each with its weight
             yield from (Named(setting=setting, value=str(path)) for path in value)
         elif isinstance(value, Mapping):
             yield from _named_in(value, f"{setting}.")
@@ -61,10 +66,10 @@ def _named_in(tree: Mapping[str, object], before: str) -> Iterator[Named]:
 
 def _found(named: Named, folder: Path) -> list[Path]:
     what = f"{named.setting} = {named.value!r}"
-    path = Path(named.value)
+    path = Path(os.path.normpath(named.value))
     if path.is_absolute():
         return []
-    if ".." in path.parts and not (folder / path).resolve().is_relative_to(folder.resolve()):
+    if path.parts[:1] == ("..",):
         raise ConfigError(
             f"{what} lies outside of {folder}, the folder that is sent: submit from a folder that holds it, or give "
             "the absolute path that it has on the nodes"

@@ -19,7 +19,7 @@ SECRETS = frozenset(
     {".env", ".netrc", ".ssh", ".aws", ".kube", ".docker", ".gnupg", ".ray", ".huggingface", ".git-credentials"}
 )
 # A folder that holds one of these is an environment or a cache, whatever its name (CACHEDIR.TAG: bford.info/cachedir).
-MARKS = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")
+SIGNS = ("pyvenv.cfg", "conda-meta", "CACHEDIR.TAG")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def select(folder: Path, needed: Iterable[Path]) -> Selection:
     for path in needed:
         whole = {path.relative_to(folder).as_posix(): path} if path.is_file() else dict(_walk_all(folder, path))
         files |= whole
-        left_out = [one for one in left_out if not path.is_relative_to(folder / one.rstrip("/"))]
+        left_out = [one for one in left_out if path != folder / one.rstrip("/")]
     return Selection(files=dict(sorted(files.items())), left_out=tuple(sorted(left_out)))
 
 
@@ -72,7 +72,7 @@ def _is_own(path: Path, is_folder: bool) -> bool:
     if not is_folder:
         return False
     is_run = (path / CONFIG).is_file() and (path / LOCK).is_file()
-    return is_run or path.name.endswith(".egg-info") or any((path / mark).exists() for mark in MARKS)
+    return is_run or path.name.endswith(".egg-info") or any((path / sign).exists() for sign in SIGNS)
 
 
 def _leads_back(path: Path, is_link: bool) -> bool:

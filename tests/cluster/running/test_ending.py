@@ -9,7 +9,7 @@ from actors.errors import ActorDied, Starved, Stopped
 from cluster import cli
 from cluster.running import train
 from cluster.running.ending import how_to_go_on, telling_how_to_go_on
-from cluster.running.signals import Terminated
+from cluster.running.signals import JOB, Terminated
 
 RUN_FILE = '[world]\nname = "addition"\n'
 
@@ -71,3 +71,10 @@ def test_each_end_has_its_sentence_its_exit_status_and_the_way_on(
 def test_a_run_without_a_complete_checkpoint_is_told_so(tmp_path: Path) -> None:
     checkpoint(tmp_path, 3, complete=False)
     assert how_to_go_on(tmp_path) == "no checkpoint is complete, so there is nothing to go on from"
+
+
+def test_a_job_goes_on_as_a_job(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(JOB, raising=False)
+    assert how_to_go_on(run).endswith(f"what goes on from it: winnow train --resume {run}")
+    monkeypatch.setenv(JOB, "{}")
+    assert how_to_go_on(run).endswith(f"what goes on from it: winnow submit --resume {run}")

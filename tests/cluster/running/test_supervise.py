@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
+from cluster.running import supervise
 from cluster.running.supervise import ASKED
 
 # A driver: writes that it was started, and what it does then.
@@ -93,3 +94,20 @@ def test_retries_are_for_runs_that_can_go_on(tmp_path: Path, capsys: pytest.Capt
     assert main(["train", "any.toml", "--retries", "3"]) == 2
     assert "--retries goes with --resume" in capsys.readouterr().err
     assert signal.SIGTERM in ASKED
+
+
+def test_a_run_that_is_named_by_its_folder_is_started_again_from_its_newest_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text('[world]\nname = "addition"\n')
+    checkpoint = tmp_path / "checkpoints/step-3"
+    checkpoint.mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr(supervise, "supervise", lambda *what: asked.append(what) or 7)
+    words = ["train", "--resume", str(tmp_path), "run.steps=9", "--retries", "2"]
+    assert main(words) == 7
+    command, folder, retries, _ = asked.pop()
+    assert command == [sys.executable, "-m", "cluster.cli", *words, "--retries", "0"]
+    assert (folder, retries) == (tmp_path, 2)
+    assert main(["train", "--resume", str(checkpoint), "--retries", "2"]) == 2
+    assert "whose newest checkpoint every try takes" in capsys.readouterr().err

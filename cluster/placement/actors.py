@@ -39,6 +39,7 @@ from cluster.placement.environment import NO_GPU, environment, learner_environme
 from cluster.placement.layout import RANK, Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
 from cluster.placement.reachable import ended
+from cluster.placement.sight import NodeFiles
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
 from learner.actor import THREADS, LearnerRank
@@ -88,8 +89,10 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
         _wait_for(group, layout, PLACEMENT_SECONDS + prepared.config.cluster.wait_seconds)
         nodes = _nodes_of(group, len(layout.bundles))
         hosts = {node for node, bundle in zip(nodes, layout.bundles, strict=True) if bundle.gpus or not layout.on_gpu}
+        files = NodeFiles(prepared)
+        files.check(_by_node(nodes, layout))
         check_nodes(prepared.config, hosts, on_gpu=layout.on_gpu)
-        factory = ActorFactory(group, layout, layout.places(nodes), prepared)
+        factory = ActorFactory(group, layout, layout.places(nodes), prepared, files)
         try:
             yield factory.create_all()
         finally:
@@ -103,8 +106,11 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
 class ActorFactory:
     """Creates the actors of a run in their bundles, and ends them."""
 
-    def __init__(self, group: PlacementGroup, layout: Layout, places: Sequence[int], prepared: Prepared) -> None:
+    def __init__(
+        self, group: PlacementGroup, layout: Layout, places: Sequence[int], prepared: Prepared, files: NodeFiles
+    ) -> None:
         """`places` has for each bundle of the layout the index of that of the group which takes its place."""
+        self._files = files
         config = prepared.config
         self._group, self._layout, self._prepared, self._config = group, layout, prepared, config
         self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
@@ -163,6 +169,13 @@ class ActorFactory:
         engine = self._engine_spec()
         handle = self._create(Generator, name, engine, verifiers, place=place, max_concurrency=self._calls)
         return GeneratorClient(name, handle)
+
+    async def furnish(self) -> None:
+        """Has nodes that have come since the start fetch what their actors read."""
+        places = _by_node(_nodes_of(self._group, len(self._layout.bundles)), self._layout)
+        for name, room in self._rooms.items():
+            places.setdefault(_nodes_of(room, 1)[0], []).extend((name, f"{name}-verifier-0"))
+        await self._files.furnish(places)
 
     async def room(self) -> str:
         """Waits until the cluster has room for one elastic generator and its verifiers; gives its place."""
@@ -351,6 +364,14 @@ def _nodes_of(group: PlacementGroup, count: int) -> list[str]:
     """For each bundle of a group that is there, the id of its node."""
     nodes: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
     return [nodes[index] for index in range(count)]
+
+
+def _by_node(nodes: Sequence[str], layout: Layout) -> dict[str, list[str]]:
+    """id of a node -> the places of the layout there, from the nodes of its bundles."""
+    places: dict[str, list[str]] = {}
+    for node, bundle in zip(nodes, layout.bundles, strict=True):
+        places.setdefault(node, []).extend(bundle.actors)
+    return places
 
 
 def _wait_for(

@@ -144,11 +144,16 @@ def is_single(found: list[Remote], path: str) -> bool:
 
 
 def upload(system: fs.FileSystem, local: Path, path: str) -> None:
-    """Copies a local file to a path of a file system; the folders above it are made where there are any."""
-    system.create_dir(path.rpartition("/")[0], recursive=True)
-    with local.open("rb") as source, system.open_output_stream(path) as sink:
-        while chunk := source.read(CHUNK):
-            sink.write(chunk)
+    """Copies a local file to a path of a file system; the folders above it are made where there have to be any."""
+    with local.open("rb") as source:
+        try:
+            sink = system.open_output_stream(path)
+        except FileNotFoundError:
+            system.create_dir(path.rpartition("/")[0], recursive=True)
+            sink = system.open_output_stream(path)
+        with sink:
+            while chunk := source.read(CHUNK):
+                sink.write(chunk)
 
 
 def _cache() -> Path:

@@ -13,6 +13,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, grading_config
 from cluster.preparing.copies import with_copies
 from cluster.preparing.storage import below, copy_of, fetch, file_system, is_address, upload
+from tests.s3 import s3_bucket
 
 Put = Callable[[str, bytes], None]
 
@@ -170,26 +171,15 @@ def test_a_missing_model_is_named_by_its_setting(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the server's packages
-def test_a_model_comes_from_s3_with_the_keys_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("moto.server", reason="moto is not installed: pip install 'moto[s3,server]'")
-    from moto.server import ThreadedMotoServer
-
-    for name, value in {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key", "AWS_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(name, value)
-    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        options = f"?scheme=http&endpoint_override={host}:{port}"
-        system, _ = file_system(f"s3://bucket/x{options}&allow_bucket_creation=true")
-        system.create_dir("bucket")
-        source = Path(os.environ["WINNOW_CACHE"]).parent / "model.safetensors"
-        source.write_bytes(b"w" * 100_000)
-        upload(system, source, "bucket/m/model.safetensors")
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+def test_a_model_comes_from_s3_with_the_keys_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with s3_bucket(monkeypatch) as bucket:
+        (tmp_path / "model.safetensors").write_bytes(b"w" * 100_000)
+        system, path = file_system(f"s3://{bucket}/m")
+        upload(system, tmp_path / "model.safetensors", f"{path}/model.safetensors")
         assert [fetched("s3://bucket/m"), fetched("s3://bucket/m")] == [100_000, 0]
-        assert fetched(f"s3://bucket/m/*.safetensors{options}") == 100_000
+        options = f"?scheme=http&endpoint_override={os.environ['AWS_ENDPOINT_URL'].partition('//')[2]}"
+        assert fetched(f"s3://{bucket}/m/*.safetensors{options}") == 100_000
         with pytest.raises(ConfigError, match="there is nothing at s3://bucket/none"):
             fetched("s3://bucket/none")
-    finally:
-        server.stop()

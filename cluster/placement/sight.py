@@ -39,7 +39,7 @@ class RunFolder:
     """The run folder as the driver sees it."""
 
     path: str
-    mark: str  # what stands in its lock
+    holder: str  # what stands in its lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ def look(paths: Sequence[NodePath], folder: RunFolder | None) -> Sight:
                 )
         except ConfigError as failure:
             problems.append(f"{one.setting}: {failure}")
-    if folder is not None and _mark_in(Path(folder.path)) != folder.mark:
+    if folder is not None and _holder_of(Path(folder.path)) != folder.holder:
         problems.append(
             f"the run folder {folder.path} is not the one that the driver sees, and learner ranks and the filter write "
             "into it: set run.folder to a folder on a file system that all nodes share; where it is an address, set "
@@ -137,7 +137,7 @@ class NodeFiles:
 
     def _folder(self) -> RunFolder | None:
         folder = self._prepared.folder
-        return RunFolder(path=str(folder), mark=_mark_in(folder)) if folder is not None else None
+        return RunFolder(path=str(folder), holder=_holder_of(folder)) if folder is not None else None
 
 
 def read_on_nodes(config: RunConfig) -> dict[str, str]:
@@ -166,7 +166,7 @@ def _as_read(path: NodePath, kinds: set[str]) -> NodePath:
     return NodePath(setting=path.setting, path=path.path, address=path.address, weights=False)
 
 
-def _mark_in(folder: Path) -> str:
+def _holder_of(folder: Path) -> str:
     try:
         return (folder / LOCK).read_text(encoding="utf-8")
     except OSError:

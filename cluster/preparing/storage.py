@@ -67,8 +67,8 @@ def copy_of(address: str) -> Path:
 
 def below(address: str, name: str) -> str:
     """The address of what has this name below an address, which may end in options of its file system (`?...`)."""
-    place, mark, options = address.partition("?")
-    return f"{place.rstrip('/')}/{name}{mark}{options}"
+    place, sign, options = address.partition("?")
+    return f"{place.rstrip('/')}/{name}{sign}{options}"
 
 
 def fetch(address: str, target: Path, *, weights: bool = True) -> Fetched:

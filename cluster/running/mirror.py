@@ -48,9 +48,9 @@ def brought_here(address: str, say: Callable[[str], None]) -> Path:
     Raises:
         ConfigError: there is no run, or it cannot be read.
     """
-    place, mark, options = address.partition("?")
+    place, sign, options = address.partition("?")
     run, slash, checkpoint = place.rstrip("/").partition(f"/{CHECKPOINTS}/")
-    run, folder = f"{run}{mark}{options}", copy_of(run)
+    run, folder = f"{run}{sign}{options}", copy_of(run)
     here, there = newest_checkpoint(folder), newest_at(run)
     if there is not None and there > (step_of(here) if here else -1):
         scratch = folder.with_name(f".{folder.name}.part")

@@ -100,6 +100,8 @@ def _go_on(found: Continuation) -> Path:
                 f"{found.config.run.steps}, run.tokens = {found.config.run.tokens}, run.seconds = "
                 f"{found.config.run.seconds:g}). To train on, set run.steps=N"
             )
+            with mirrored(folder, found.config.run, display.say) as mirror:
+                mirror()  # what could not be brought when the run ended
             return folder
         display.say(f"going on from {found.checkpoint}")
         _train_in(folder, found.config, display, found.checkpoint)

@@ -20,7 +20,7 @@ from cluster.reporting.terminal import never_fail_to_encode, say
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
 EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 SETTING = "section.key=value"
-AUTO = Path("auto")  # of --resume
+AUTO = "auto"  # of --resume
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -96,10 +96,9 @@ def _add_running(commands: Commands) -> None:
     train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
     train.add_argument(
         "--resume",
-        type=Path,
         metavar="RUN|auto",
-        help="instead of a run file: the folder of a run that goes on from its newest checkpoint, or one checkpoint; "
-        "auto, with a run file: whichever is right, begin the run of that name or have it go on",
+        help="instead of a run file: the folder of a run, or its address, that goes on from its newest checkpoint, or "
+        "one checkpoint; auto, with a run file: whichever is right, begin the run of that name or have it go on",
     )
     train.add_argument(
         "--retries",
@@ -172,7 +171,7 @@ def _add_grading(commands: Commands) -> None:
         help="check data before training on it",
         description="Lengths, template and references, each through its own verifier; bad rows by file and line.",
     )
-    check.add_argument("data", type=Path, metavar="DATA|CONFIG.toml", help="a data file, or a run file")
+    check.add_argument("data", metavar="DATA|CONFIG.toml", help="a data file, or its address, or a run file")
     check.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as data.answer_column=solution")
     label = _add(
         commands,
@@ -292,12 +291,12 @@ def _check(options: argparse.Namespace) -> int:
     from cluster.preparing.graders import Graders
 
     config: RunConfig | GradingConfig
-    if options.data.suffix == ".toml":
-        config = load_config(options.data, options.items)
+    if options.data.endswith(".toml"):
+        config = load_config(Path(options.data), options.items)
         if not config.data.path:
             raise ConfigError(f"{options.data} sets no data.path: there is nothing to check")
     else:
-        config = grading_config(options.items, data=str(options.data))
+        config = grading_config(options.items, data=options.data)
     with Graders() as graders:
         bad = check_data(config, say, graders)
     return EXIT_MISTAKE if bad else 0
@@ -391,7 +390,11 @@ def _resume(options: argparse.Namespace) -> int:
         )
     if options.plan or options.on:
         raise ConfigError("--plan shows a run that begins: use it with a run file, not with --resume")
-    run = options.resume.resolve()
+    from cluster.preparing.storage import is_address
+    from cluster.running.mirror import brought_here
+
+    there = is_address(options.resume)
+    run = (brought_here(options.resume, say) if there else Path(options.resume)).resolve()
     folder = run.parent.parent if run.parent.name == "checkpoints" else run
     config = load_run(folder, items)[1]
     demand_token(config.cluster.address)

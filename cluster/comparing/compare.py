@@ -23,6 +23,7 @@ from cluster.placement.session import ray_session, settled
 from cluster.placement.warm import WarmActors
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import Prepared, prepare
+from cluster.preparing.storage import is_address
 from cluster.preparing.world import write_world
 from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import ProgressLine
@@ -40,6 +41,11 @@ def compare(plan: ComparisonPlan) -> tuple[Path, int]:
     Raises:
         ConfigError: a method cannot start; nothing has run then.
     """
+    if is_address(plan.first.run.folder):
+        raise ConfigError(
+            f"run.folder = {plan.first.run.folder!r} is an address, and the runs of a comparison are read as files: "
+            "set run.folder to a folder, and copy it when the comparison is done"
+        )
     folder = make_run_folder(plan.name, Path(plan.first.run.folder))
     terminal = console()
     try:

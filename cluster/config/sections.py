@@ -27,6 +27,7 @@ def check_folder_name(name: str) -> None:
         raise ValueError(f"must be a folder name of at most {FOLDER_NAME_BYTES} bytes, got {len(name.encode())}")
 
 
+READ_ONLY = ("hf://", "http://", "https://")  # addresses that a run is not written to
 Logger = Literal["tensorboard", "wandb", "mlflow", "trackio"]
 
 
@@ -35,7 +36,7 @@ class RunSettings(Section):
 
     name: str = "run"  # of the folder; a number is added where it exists
     note: str = ""  # a sentence that stands beside the run in a comparison
-    folder: str = "runs"  # where run folders are made
+    folder: str = "runs"  # where run folders are made; an address (s3://, gs://) gets a copy of the local one
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     steps: Annotated[int, Field(ge=1)] = 100  # training steps, each on rollout.groups_per_step accepted groups
     tokens: Annotated[int, Field(ge=0)] = 0  # end after the step in which so many tokens have been sampled; 0 is never
@@ -63,7 +64,11 @@ class RunSettings(Section):
     def _is_a_path(cls, value: str) -> str:
         if not value or not value.isprintable():
             raise ValueError(f"must be a folder without line breaks and control characters, got {value!r}")
-        return value
+        if value.startswith(READ_ONLY):
+            raise ValueError(
+                f"must be a folder, or the address of one that can be written to (s3://, gs://), got {value!r}"
+            )
+        return value.rstrip("/") if "://" in value else value
 
 
 Verifiers = Annotated[int, Field(ge=1)]

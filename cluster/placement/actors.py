@@ -31,8 +31,9 @@ from cluster.placement.elastic import Unit, found_room
 from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.layout import RANK, Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_nodes
-from cluster.placement.placing import Placed
+from cluster.placement.placing import Placed, nodes_of
 from cluster.placement.reachable import ended
+from cluster.placement.sight import NodeFiles
 from cluster.preparing.preflight import Prepared
 from learner.actor import THREADS, LearnerRank
 from learner.client import Learner, LearnerClient
@@ -85,10 +86,12 @@ def running_actors(prepared: Prepared, layout: Layout, label: str = "") -> Itera
     placed = Placed(layout, label)
     try:
         placed.place(PLACEMENT_SECONDS + config.cluster.seconds_to_wait)
+        files = NodeFiles(prepared)
+        files.check(placed.by_node)
         computing = [bundle for bundle in layout.bundles if bundle.gpus or not layout.on_gpu]
         hosts = {placed.node_of(actor) for bundle in computing for actor in bundle.actors}
         check_nodes(config, hosts, on_gpu=layout.on_gpu)
-        factory = ActorFactory(placed, prepared, label)
+        factory = ActorFactory(placed, prepared, label, files)
         try:
             yield factory.create_all()
         finally:
@@ -102,11 +105,11 @@ def running_actors(prepared: Prepared, layout: Layout, label: str = "") -> Itera
 class ActorFactory:
     """Creates the actors of a run in their bundles, and ends them."""
 
-    def __init__(self, placed: Placed, prepared: Prepared, label: str) -> None:
-        """`label` stands before the names of actors in Ray."""
+    def __init__(self, placed: Placed, prepared: Prepared, label: str, files: NodeFiles) -> None:
+        """`label` stands before the names of actors in Ray; `files` are those that nodes read."""
         config, layout = prepared.config, placed.layout
         self._placed, self._layout, self._prepared, self._config = placed, layout, prepared, config
-        self._label = label
+        self._label, self._files = label, files
         self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
         self._env = environment(config, self._backend, on_gpu=layout.on_gpu)
         self._calls = calls_at_once(config)
@@ -162,6 +165,13 @@ class ActorFactory:
         engine = self._engine_spec()
         handle = self._create(Generator, name, engine, verifiers, place=place, max_concurrency=self._calls)
         return GeneratorClient(name, handle)
+
+    async def furnish(self) -> None:
+        """Has nodes that have come since the start fetch what their actors read."""
+        places = self._placed.by_node
+        for name, room in self._rooms.items():
+            places.setdefault(nodes_of(room)[0], []).extend((name, f"{name}-verifier-0"))
+        await self._files.furnish(places)
 
     async def room(self) -> str:
         """Waits until the cluster has room for one elastic generator and its verifiers; gives its place."""

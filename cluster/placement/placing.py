@@ -88,7 +88,7 @@ class Placed:
             remove_placement_group(self._groups.pop())
 
     def _note(self, group: PlacementGroup, bundles: Sequence[Bundle]) -> None:
-        there: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
+        there = nodes_of(group)
         nodes = [there[index] for index in range(len(bundles))]
         for bundle, place in zip(bundles, places(bundles, nodes), strict=True):
             for actor in bundle.actors:
@@ -118,6 +118,16 @@ class Placed:
         """Id of the node on which Ray has placed an actor."""
         return self._found[actor][2]
 
+    @property
+    def by_node(self) -> dict[str, list[str]]:
+        """id of a node -> the actors of the layout there now: when a node is lost, Ray puts its bundles elsewhere."""
+        there = {group.id: nodes_of(group) for group in self._groups}
+        actors: dict[str, list[str]] = {}
+        for actor, (group, index, _) in self._found.items():
+            if node := there[group.id].get(index):
+                actors.setdefault(node, []).append(actor)
+        return actors
+
     def spot_of(self, actor: str) -> tuple[PlacementGroupSchedulingStrategy, float, float]:
         """Where an actor goes, and its CPUs and GPUs."""
         group, index, _ = self._found[actor]
@@ -132,3 +142,9 @@ class Placed:
         """Gives all of it back."""
         while self._groups:
             remove_placement_group(self._groups.pop())
+
+
+def nodes_of(group: PlacementGroup) -> dict[int, str]:
+    """Index of each bundle of a group that is placed -> id of its node."""
+    nodes: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
+    return nodes

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,14 +15,21 @@ from cluster.reporting.logs import LOGGER
 LOCK = "lock"  # the file that a running process holds; it stays, and means nothing without a process
 
 
-def make_run_folder(name: str, base: Path) -> Path:
+def make_run_folder(name: str, base: Path, taken: Callable[[str], bool] = lambda name: False) -> Path:
     """A new folder under `base`; a number is added where the name is taken, so nothing is overwritten.
+
+    Args:
+        name: of the run.
+        base: may be made, too.
+        taken: whether a name is taken elsewhere.
 
     Raises:
         ConfigError: it cannot be made, or written to.
     """
     for number in range(1, 10_000):
         folder = base / (name if number == 1 else f"{name}-{number}")
+        if taken(folder.name):
+            continue
         try:
             folder.mkdir(parents=True)
         except FileExistsError:

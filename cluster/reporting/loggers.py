@@ -18,6 +18,8 @@ from cluster.reporting.logs import LOGGER
 
 TENSORBOARD = "tensorboard"  # which the run writes itself
 PACKAGES = {"wandb": "wandb", "mlflow": "mlflow-skinny", "trackio": "trackio"}  # name -> what pip installs
+# No client reports on its own use, as Ray and vLLM do not.
+SILENT = {"WANDB_ERROR_REPORTING": "false", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_HUB_DISABLE_TELEMETRY": "1"}
 FOLDER = "loggers"  # in a run's: what each logger keeps from one start of the run to the next, and what it printed
 CLOSE_SECONDS = 20.0  # for all loggers together to take the last steps
 
@@ -111,7 +113,7 @@ class LoggerProcess:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+                env=SILENT | os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
                 start_new_session=True,  # Ctrl-C is for the run, which then asks its loggers to end
             )
 

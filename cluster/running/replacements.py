@@ -49,6 +49,10 @@ class Places(Protocol):
         """Whether all of the layout is placed."""
         ...
 
+    async def furnish(self) -> None:
+        """Has nodes that have come since the start fetch what their actors read."""
+        ...
+
     def create_generator(self, place: str) -> GeneratorClient:
         """A generator in a place whose last one has been killed; it is not started yet."""
         ...
@@ -202,6 +206,7 @@ class Replacements:
 
     async def _started(self, place: str) -> GeneratorClient:
         """A new generator whose engine runs, ready for a sync; or one that is dead, as it did not start."""
+        await self._places.furnish()
         generator = self._places.create_generator(place)
         try:
             while True:

@@ -73,6 +73,9 @@ class Cluster:
         self.others: list[Pulse] = []
         self._faults = faults or []
 
+    async def furnish(self) -> None:
+        pass
+
     def create_generator(self, place: str) -> Any:
         number = sum(one.name.startswith(place) for one in self.made)
         fault = self._faults.pop(0) if self._faults else ("", "")

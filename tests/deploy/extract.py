@@ -1,7 +1,7 @@
 """Makes the extracts in tests/data/schemas from what KubeRay and SkyPilot publish.
 
-    python -m tests.deploy.extract kuberay FOLDER    # a checkout of github.com/ray-project/kuberay
-    python -m tests.deploy.extract skypilot          # in an environment with the package skypilot
+python -m tests.deploy.extract kuberay FOLDER    # a checkout of github.com/ray-project/kuberay
+python -m tests.deploy.extract skypilot          # in an environment with the package skypilot
 """
 
 import importlib

@@ -18,7 +18,7 @@ def make_commands(folder: Path) -> None:
     """Makes `srun` and `scontrol`."""
     for name in ("srun", "scontrol"):
         made = folder / name
-        made.write_text(f"#!/bin/sh\nexec {sys.executable} {__file__} {name} {folder} \"$@\"\n", encoding="utf-8")
+        made.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {name} {folder} "$@"\n', encoding="utf-8")
         made.chmod(0o755)
 
 

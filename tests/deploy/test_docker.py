@@ -104,5 +104,7 @@ def test_what_is_let_in_is_enough_for_a_wheel_with_every_file_of_the_packages(tm
     (wheel,) = tmp_path.glob("*.whl")
     packed = set(zipfile.ZipFile(wheel).namelist())
     for package in ("actors", "cluster", "learner", "rewards"):
-        ours = [path for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".html") or path.name == "py.typed"]
+        ours = [
+            path for path in (ROOT / package).rglob("*") if path.suffix in (".py", ".html") or path.name == "py.typed"
+        ]
         assert [str(path.relative_to(ROOT)) for path in ours if str(path.relative_to(ROOT)) not in packed] == []

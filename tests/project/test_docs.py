@@ -26,7 +26,7 @@ CURRENT = [name for name in TEXTS if name not in ("CHANGELOG.md", "docs/glossary
 every_page = pytest.mark.parametrize("name", TEXTS)
 every_current_page = pytest.mark.parametrize("name", CURRENT)
 
-FILE_ENDINGS = ("py", "md", "toml", "jsonl", "json", "txt", "html", "parquet", "log", "safetensors")
+FILE_ENDINGS = ("py", "md", "toml", "jsonl", "json", "txt", "html", "parquet", "log", "safetensors", "yaml")
 SECTIONS = "|".join(RunConfig.model_fields)
 SETTING = re.compile(rf"(?<![\w./-])((?:{SECTIONS})(?:\.[a-z_]+)+)(?![\w.(])")
 KNOWN = {f"{section}.{setting}" for section, _, setting, _ in settings()}

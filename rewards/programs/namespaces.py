@@ -1,9 +1,11 @@
 """Why a machine or a container lets bubblewrap make no name spaces, by what the kernel tells of it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+_SETFCAP = 1 << 31  # a bit of the lines on capabilities, of linux/capability.h
 GENERAL = (
     "It needs version 0.7 or later and user name spaces, which nothing that was looked at forbids: compare bwrap "
     "--version, and try it outside of a container, or in one with --privileged"
@@ -42,7 +44,8 @@ def namespace_remedy(proc: Path = PROC) -> str:
         for switch in _SWITCHES
         if _text(proc / "sys" / switch.file) == switch.forbidding
     ]
-    if _is_filtered(proc):
+    status = dict(line.split(":", 1) for line in _text(proc / "self/status").splitlines() if ":" in line)
+    if status.get("Seccomp", "").strip() == "2":
         found.append(
             "A seccomp filter holds this process, as Docker's usual one, which refuses name spaces: start the "
             "container with --security-opt seccomp=unconfined, in Kubernetes seccompProfile: {type: Unconfined}."
@@ -53,12 +56,22 @@ def namespace_remedy(proc: Path = PROC) -> str:
             f"AppArmor's profile {profile.split()[0]} holds it, which may refuse mounts: start the container with "
             "--security-opt apparmor=unconfined, in Kubernetes appArmorProfile: {type: Unconfined}."
         )
-    return " ".join(found).removesuffix(".") or GENERAL
+    return " ".join([*found, *_of_capabilities(status)]).removesuffix(".") or GENERAL
 
 
-def _is_filtered(proc: Path) -> bool:
-    """Whether a filter of system calls is on this process."""
-    return any(line.split() == ["Seccomp:", "2"] for line in _text(proc / "self/status").splitlines())
+def _of_capabilities(status: Mapping[str, str]) -> list[str]:
+    """What is wrong with the capabilities of this process.
+
+    Args:
+        status: the lines of /proc/self/status by their names.
+    """
+    is_root = status.get("Uid", "1").split()[0] == "0"
+    held = int(status.get("CapPrm", "0"), 16)
+    if is_root and not held & _SETFCAP:
+        return ["Root without the capability SETFCAP can have no user name space: run as another user (--user 1000)."]
+    if held and not is_root:
+        return ["bubblewrap does not run with capabilities of a user who is not root: leave --cap-add out."]
+    return []
 
 
 def _text(file: Path) -> str:

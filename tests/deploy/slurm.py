@@ -1,4 +1,4 @@
-"""Stands in for Slurm on one machine: commands named `srun` and `scontrol` for a folder on PATH, and a job's environment.
+"""Stands in for Slurm on one machine: commands `srun` and `scontrol` in a folder on PATH, and a job's environment.
 
 `srun` runs its command once for each task with SLURM_PROCID set, as Slurm does on as many nodes, and hands signals on.
 """

@@ -65,7 +65,7 @@ def test_the_definitions_of_kuberay_take_every_resource(folder: str) -> None:
 
 
 def test_the_definitions_refuse_a_field_that_is_misspelt() -> None:
-    spec = copy.deepcopy(cluster_of("cluster"))
+    spec = copy.deepcopy(cluster_of("base"))
     spec["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]["imagePullPolice"] = "Always"
     spec["enableInTreeAutoscaling"] = "yes"
     assert len(problems(spec, "RayCluster")) == 2
@@ -126,7 +126,7 @@ def test_the_autoscaler_is_on_and_its_bounds_make_sense(folder: str) -> None:
         assert ("nvidia.com/gpu" in resources["limits"]) is (name in ("gpu", "spot"))
 
 
-@pytest.mark.parametrize(("folder", "gpus"), [("cluster", 8), ("64-gpus", 64)])
+@pytest.mark.parametrize(("folder", "gpus"), [("base", 8), ("64-gpus", 64)])
 def test_the_nodes_that_stay_have_as_many_gpus_as_the_sizes_say(folder: str, gpus: int) -> None:
     cluster = cluster_of(folder)
     (group,) = [one for one in cluster["workerGroupSpecs"] if one["groupName"] == "gpu"]
@@ -137,7 +137,7 @@ def test_the_nodes_that_stay_have_as_many_gpus_as_the_sizes_say(folder: str, gpu
 def test_ray_has_the_version_of_the_lock_files() -> None:
     for name in ("cpu", "gpu"):
         lock = (ROOT / f"deploy/requirements/{name}.txt").read_text(encoding="utf-8")
-        assert re.findall(r"^ray==(\S+)", lock, re.M) == [cluster_of("cluster")["rayVersion"]]
+        assert re.findall(r"^ray==(\S+)", lock, re.M) == [cluster_of("base")["rayVersion"]]
 
 
 def test_the_job_is_the_cluster_of_the_other_folder_with_the_persons_files_on_every_node() -> None:
@@ -145,7 +145,7 @@ def test_the_job_is_the_cluster_of_the_other_folder_with_the_persons_files_on_ev
     for pod in pods_of(cluster).values():
         pod["volumes"].remove(files)
         pod["containers"][0]["volumeMounts"].remove({"name": "job", "mountPath": "/job"})
-    assert cluster == cluster_of("cluster")
+    assert cluster == cluster_of("base")
     assert of_kind("job", "ConfigMap")["metadata"]["name"] == "winnow-job"
     assert "RayCluster" not in [one["kind"] for one in built(PLACE / "job")]
 

@@ -11,9 +11,17 @@ from rewards.programs.namespaces import GENERAL, namespace_remedy
 def proc(tmp_path: Path) -> Path:
     """The kernel's files on a machine that forbids nothing."""
     write(tmp_path, "sys/user/max_user_namespaces", "96365\n")
-    write(tmp_path, "self/status", "Name:\tpython\nNoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n")
+    write(tmp_path, "self/status", status())
     write(tmp_path, "self/attr/current", "unconfined\n")
     return tmp_path
+
+
+def status(user: int = 1000, capabilities: int = 0, seccomp: int = 0) -> str:
+    """What the kernel says of a process."""
+    return (
+        f"Name:\tpython\nUid:\t{user}\t{user}\t{user}\t{user}\nCapPrm:\t{capabilities:016x}\n"
+        f"NoNewPrivs:\t0\nSeccomp:\t{seccomp}\nSeccomp_filters:\t{seccomp // 2}\n"
+    )
 
 
 def write(proc: Path, name: str, text: str) -> None:
@@ -42,9 +50,18 @@ def test_a_switch_of_the_host_is_named_only_where_it_forbids(proc: Path, name: s
 
 
 def test_a_container_under_a_filter_and_a_profile_is_told_both_flags_of_docker_and_of_kubernetes(proc: Path) -> None:
-    write(proc, "self/status", "Name:\tpython\nSeccomp:\t2\nSeccomp_filters:\t1\n")
+    write(proc, "self/status", status(seccomp=2))
     write(proc, "self/attr/current", "docker-default (enforce)\n")
     said = namespace_remedy(proc)
     assert "--security-opt seccomp=unconfined, in Kubernetes seccompProfile: {type: Unconfined}" in said
     assert "AppArmor's profile docker-default holds it" in said
     assert "--security-opt apparmor=unconfined, in Kubernetes appArmorProfile: {type: Unconfined}" in said
+
+
+def test_capabilities_that_are_too_few_for_root_or_too_many_for_others_are_named(proc: Path) -> None:
+    write(proc, "self/status", status(user=0, capabilities=0))
+    assert "run as another user (--user 1000)" in namespace_remedy(proc)
+    write(proc, "self/status", status(user=0, capabilities=0x800405FB | 1 << 31))
+    assert namespace_remedy(proc) == GENERAL
+    write(proc, "self/status", status(user=1000, capabilities=1 << 21))
+    assert "leave --cap-add out" in namespace_remedy(proc)

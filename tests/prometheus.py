@@ -36,6 +36,7 @@ class Prometheus:
         config = yaml.safe_load((DASHBOARDS / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         (listing,) = config["scrape_configs"][0]["file_sd_configs"]
+        listing["refresh_interval"] = "1s"
         listing["files"] = [file.replace("/tmp/ray", str(ray_folder)) for file in listing["files"]]
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         rules = yaml.safe_load((DASHBOARDS / "alerts.yml").read_text())

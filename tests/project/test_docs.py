@@ -19,6 +19,7 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "examples").glob("**/*.md")),
+    *sorted((ROOT / "deploy").glob("**/*.md")),
 ]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 CURRENT = [name for name in TEXTS if name not in ("CHANGELOG.md", "docs/glossary.md")]  # these name old words too

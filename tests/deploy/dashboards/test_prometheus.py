@@ -1,4 +1,4 @@
-"""What Ray tells of a run, as a real Prometheus sees it that Ray tells what to scrape; Ray's provisioning of Grafana."""
+"""What Ray tells of a run, seen by a real Prometheus that hears from Ray whom to ask; how Ray provisions Grafana."""
 
 import shutil
 import tempfile
@@ -51,20 +51,19 @@ def until(look: Callable[[], Found], seconds: float = 120.0) -> Found:
 def test_prometheus_has_every_metric_under_its_name_data_for_every_panel_and_an_alert_and_nothing_after_the_end(
     session: Path, tmp_path: Path
 ) -> None:
+    shown = '{run="demo", __name__!~"ALERTS.*"}'
     writer = MetricsWriter(tmp_path, "demo")
     writer.write(LINE | {"bottleneck": "train", "dropped": {}})
     with Prometheus(tmp_path / "prometheus", session / RAYS) as prometheus:
-        until(lambda: len(prometheus.series('{run="demo"}')) == len(METRICS))
-        assert {f"ray_{name}" for name in METRICS} == {
-            each["metric"]["__name__"] for each in prometheus.series('{run="demo"}')
-        }
+        names = until(lambda: {each["metric"]["__name__"] for each in prometheus.series(shown)})
+        assert names == {f"ray_{name}" for name in METRICS}
         (accuracy,) = prometheus.series("ray_accuracy")
         assert float(accuracy["value"][1]) == 0.25
         assert prometheus.about("ray_seconds_train") == "Seconds of the learner's updates. Unit: s."
         until(lambda: not prometheus.without_data("demo"))
         until(lambda: prometheus.series('ALERTS{alertname="WinnowVerdictsAreLate", alertstate="firing", run="demo"}'))
         writer.close()
-        until(lambda: not prometheus.series('{run="demo", __name__!="ALERTS"}'))
+        until(lambda: not prometheus.series(shown))
 
 
 def test_rays_provisioning_leads_grafana_to_the_dashboard_and_to_prometheus(session: Path) -> None:

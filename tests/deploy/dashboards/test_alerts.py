@@ -85,6 +85,7 @@ def _firing(alert: str, *, of_a_node: bool) -> str:
     return "ALERTS{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
 
 
+@pytest.mark.slow
 @needs_promtool
 def test_each_alert_fires_on_metrics_that_go_wrong_and_none_on_those_of_a_sound_run(tmp_path: Path) -> None:
     cases = [case(alert, changed, alert) for alert, changed in WRONG.items()]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from cluster.config.errors import ConfigError
 from cluster.jobs.address import named_dashboard, reach
-from cluster.jobs.submission import RETRIES, Submission, of_run, of_run_file
 from cluster.reporting.terminal import say
 
 if TYPE_CHECKING:
     from cluster.jobs.client import JobClient
+    from cluster.jobs.submission import Submission
 
+RETRIES = 3  # tries more of a run, unless another number is asked for; none of one checkpoint
 AUTO = "auto"  # of --resume
 PYTHON = "python"
 ADDRESS = (
@@ -112,7 +113,9 @@ def _submit(options: argparse.Namespace) -> int:
     return 0 if options.detach else follow(client, job.id)
 
 
-def _submission(options: argparse.Namespace) -> Submission:
+def _submission(options: argparse.Namespace) -> "Submission":
+    from cluster.jobs.submission import is_checkpoint, of_run, of_run_file
+
     if options.retries is not None and options.retries < 0:
         raise ConfigError(f"--retries must be at least 0, got {options.retries}")
     if options.lock is not None and options.python != PYTHON:
@@ -124,10 +127,12 @@ def _submission(options: argparse.Namespace) -> Submission:
                 f"--resume takes the settings of the run itself, and those that change as section.key=value, got "
                 f"{others[0]!r}"
             )
-        return of_run(options.resume, items, options.retries)
+        retries = 0 if is_checkpoint(options.resume) else RETRIES
+        return of_run(options.resume, items, retries if options.retries is None else options.retries)
     if not options.config:
         raise ConfigError("winnow submit needs a run file, or --resume RUN for a run on the cluster that is to go on")
-    return of_run_file(Path(options.config), options.items, options.retries)
+    retries = RETRIES if options.retries is None else options.retries
+    return of_run_file(Path(options.config), options.items, retries)
 
 
 def _jobs(options: argparse.Namespace) -> int:

@@ -10,7 +10,6 @@ from cluster.config.run_config import RunConfig
 from cluster.jobs.named import ADDRESS
 from cluster.jobs.package import OWN
 
-RETRIES = 3  # tries more of a run, unless another number is asked for
 CHECKPOINTS = "checkpoints"  # the folder of a run in which its checkpoints lie
 
 
@@ -25,13 +24,13 @@ class Submission:
     texts: Mapping[str, str]  # files that are made for the job
 
 
-def of_run_file(file: Path, items: Sequence[str], retries: int | None) -> Submission:
+def of_run_file(file: Path, items: Sequence[str], retries: int) -> Submission:
     """A run that begins, or goes on where it has begun.
 
     Args:
         file: the run file.
         items: `section.key=value`.
-        retries: tries more on the cluster; None is the default.
+        retries: tries more on the cluster.
 
     Raises:
         ConfigError: anything wrong with the settings.
@@ -49,19 +48,19 @@ def of_run_file(file: Path, items: Sequence[str], retries: int | None) -> Submis
     return Submission(
         run=config.run.name,
         folder=f"{base.rstrip('/')}/{config.run.name}",
-        train=(sent, "--resume", "auto", "--retries", _retries(retries)),
+        train=(sent, "--resume", "auto", "--retries", str(retries)),
         config=config,
         texts={sent: to_toml(config)},
     )
 
 
-def of_run(run: str, items: Sequence[str], retries: int | None) -> Submission:
+def of_run(run: str, items: Sequence[str], retries: int) -> Submission:
     """A run on the cluster that goes on.
 
     Args:
         run: its folder there, or one of its checkpoints.
         items: `section.key=value`, settings that change.
-        retries: tries more; None is the default.
+        retries: tries more; 0 for a checkpoint.
 
     Raises:
         ConfigError: it can be no such folder; or its settings can be seen from here, and something is wrong with them.
@@ -71,14 +70,14 @@ def of_run(run: str, items: Sequence[str], retries: int | None) -> Submission:
             f"--resume takes the absolute path of a run on the cluster, or auto with a run file, got {run!r}"
         )
     path = PurePosixPath(run)
-    of_checkpoint = path.parent.name == CHECKPOINTS
+    of_checkpoint = is_checkpoint(run)
     if of_checkpoint and retries:
         raise ConfigError(
             f"--retries goes with the folder of a run, whose newest checkpoint every try takes, got {run}"
         )
     folder = path.parent.parent if of_checkpoint else path
     seen = (Path(folder) / CONFIG).is_file()
-    more = () if of_checkpoint else ("--retries", _retries(retries))
+    more = () if of_checkpoint else ("--retries", str(retries))
     return Submission(
         run=folder.name,
         folder=str(folder),
@@ -88,5 +87,6 @@ def of_run(run: str, items: Sequence[str], retries: int | None) -> Submission:
     )
 
 
-def _retries(asked: int | None) -> str:
-    return str(RETRIES if asked is None else asked)
+def is_checkpoint(run: str) -> bool:
+    """Whether a path is that of one checkpoint, not of a run."""
+    return PurePosixPath(run).parent.name == CHECKPOINTS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cluster.config.errors import ConfigError
 from cluster.jobs.address import named_dashboard, reach
-from cluster.jobs.submission import RETRIES, Submission, of_run, of_run_file
+from cluster.jobs.submission import RETRIES, Submission, locked, of_run, of_run_file
 from cluster.reporting.terminal import say
 
 if TYPE_CHECKING:
@@ -101,13 +101,15 @@ def _submit(options: argparse.Namespace) -> int:
     from cluster.jobs.gathering import gather
 
     submission = _submission(options)
+    if options.lock is not None:
+        submission = locked(submission, options.lock)
     client = _client(options)
     from cluster.jobs.follow import follow, where_to_look
     from cluster.jobs.sending import send
 
     with tempfile.TemporaryDirectory(prefix="winnow-job-") as made:
-        package = gather(submission, Path.cwd(), options.lock, Path(made) / "job.zip")
-        job = send(client, submission, package, options.python, locked=options.lock is not None)
+        package = gather(submission, Path.cwd(), Path(made) / "job.zip")
+        job = send(client, submission, package, options.python)
     say(f"{job.id} is sent: the run {job.run}, in {job.folder} on the cluster\n{where_to_look(client, job)}")
     return 0 if options.detach else follow(client, job.id)
 

@@ -102,13 +102,17 @@ def _submit(options: argparse.Namespace) -> int:
     from cluster.jobs.gathering import gather
 
     submission = _submission(options)
+    if options.lock is not None:
+        from cluster.jobs.submission import locked
+
+        submission = locked(submission, options.lock)
     client = _client(options)
     from cluster.jobs.follow import follow, where_to_look
     from cluster.jobs.sending import send
 
     with tempfile.TemporaryDirectory(prefix="winnow-job-") as made:
-        package = gather(submission, Path.cwd(), options.lock, Path(made) / "job.zip")
-        job = send(client, submission, package, options.python, locked=options.lock is not None)
+        package = gather(submission, Path.cwd(), Path(made) / "job.zip")
+        job = send(client, submission, package, options.python)
     say(f"{job.id} is sent: the run {job.run}, in {job.folder} on the cluster\n{where_to_look(client, job)}")
     return 0 if options.detach else follow(client, job.id)
 

@@ -1,10 +1,10 @@
-"""Gathers what travels with a run: a person's folder, winnow's own code, the settings, and perhaps a lock file."""
+"""Gathers what travels with a run: a person's folder, winnow's own code, and what is written for the job."""
 
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.jobs.named import on_nodes, travelling
-from cluster.jobs.package import LOCK_FILE, Package, mib, own_code, own_distribution, write_package
+from cluster.jobs.package import Package, mib, own_code, own_distribution, write_package
 from cluster.jobs.selection import Selection, select
 from cluster.jobs.submission import Submission
 from cluster.reporting.terminal import say
@@ -12,13 +12,12 @@ from cluster.reporting.terminal import say
 SHOWN = 8  # of what is left out
 
 
-def gather(submission: Submission, folder: Path, lock: Path | None, target: Path) -> Package:
+def gather(submission: Submission, folder: Path, target: Path) -> Package:
     """Packs what travels with a run, and says what that is.
 
     Args:
         submission: the run.
         folder: a person's, absolute; it is sent.
-        lock: a lock file that is sent too.
         target: the zip file that is written.
 
     Raises:
@@ -26,7 +25,7 @@ def gather(submission: Submission, folder: Path, lock: Path | None, target: Path
     """
     config = submission.config
     selection = select(folder, travelling(config, folder) if config else ())
-    code, texts = own_code(folder), {**submission.texts, **own_distribution(), **_lock_text(lock)}
+    code, texts = own_code(folder), {**submission.texts, **own_distribution()}
     if both := [name for name in code if name in selection.files]:
         raise ConfigError(
             f"{folder / both[0]} would lie where winnow's own {both[0]} travels: rename it, or submit from elsewhere"
@@ -50,13 +49,3 @@ def _sent(package: Package, selection: Selection, folder: Path) -> str:
         f"sends {package.files} files, {mib(package.bytes)}, packed {mib(package.packed)}: {folder} and winnow's own "
         f"code{without}"
     )
-
-
-def _lock_text(lock: Path | None) -> dict[str, str]:
-    if lock is None:
-        return {}
-    try:
-        return {LOCK_FILE: lock.read_text(encoding="utf-8")}
-    except (OSError, UnicodeDecodeError) as failure:
-        why = getattr(failure, "strerror", None) or failure
-        raise ConfigError(f"cannot read the lock file {lock} (--lock): {why}") from failure

@@ -18,7 +18,6 @@ from cluster.preparing.package_names import PACKAGES
 
 MIB = 2**20
 OWN = ".winnow"  # the folder of a job for what winnow adds
-LOCK_FILE = f"{OWN}/requirements.txt"
 # Ray's dashboard takes requests of 100 MiB, whatever is set; what it takes becomes a message to the head node.
 HTTP_LIMIT, MESSAGE, MESSAGE_LIMIT = 100 * MIB, "RAY_max_grpc_message_size", 512 * MIB
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the time of every file, so that equal content gives equal bytes

@@ -1,7 +1,8 @@
 """A run that is to be sent to a cluster: what its settings say, checked before anything is gathered or sent."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cluster.config.errors import ConfigError
@@ -21,7 +22,8 @@ class Submission:
     folder: str  # of the run, on the cluster
     train: tuple[str, ...]  # what follows `winnow train` on the cluster
     config: RunConfig | None  # None where the settings are on the cluster only
-    texts: Mapping[str, str]  # files that are made for the job
+    texts: Mapping[str, str]  # files that are written for the job: path in its folder -> text
+    lock: str = ""  # path in the job's folder of the lock file that Ray installs; "" for none
 
 
 def of_run_file(file: Path, items: Sequence[str], retries: int) -> Submission:
@@ -90,3 +92,19 @@ def of_run(run: str, items: Sequence[str], retries: int) -> Submission:
 def is_checkpoint(run: str) -> bool:
     """Whether a path is that of one checkpoint, not of a run."""
     return PurePosixPath(run).parent.name == CHECKPOINTS
+
+
+def locked(submission: Submission, file: Path) -> Submission:
+    """The run with a lock file, which travels under a name that its content gives: Ray keeps an environment for the
+    next job that asks for it by the same name.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        why = getattr(failure, "strerror", None) or failure
+        raise ConfigError(f"cannot read the lock file {file} (--lock): {why}") from failure
+    lock = f"{OWN}/requirements-{hashlib.sha256(text.encode()).hexdigest()[:16]}.txt"
+    return replace(submission, texts={**submission.texts, lock: text}, lock=lock)

@@ -1,5 +1,6 @@
 """Jobs are sent, followed, listed and stopped: against Ray's client as it answers."""
 
+import re
 import shlex
 import signal
 import sys
@@ -168,11 +169,16 @@ def test_a_run_goes_on_by_its_folder_or_a_checkpoint(ray: RayDouble, folder: Pat
 
 
 def test_a_lock_file_is_installed_from_the_jobs_folder(ray: RayDouble, folder: Path) -> None:
-    (folder / "lock.txt").write_text("a==1 --hash=sha256:0\n")
-    assert submit("--lock", "lock.txt", "--detach") == 0
-    pip = ray.sent[0]["runtime_env"]["pip"]
-    assert pip["packages"] == ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/.winnow/requirements.txt"]
-    assert {"--no-deps", "--require-hashes"} <= set(pip["pip_install_options"])
+    for text in ("a==1 --hash=sha256:0\n", "a==2 --hash=sha256:1\n", "a==1 --hash=sha256:0\n"):
+        (folder / "lock.txt").write_text(text)
+        assert submit("--lock", "lock.txt", "--detach") == 0
+    asked = [told["runtime_env"]["pip"] for told in ray.sent]
+    assert {"--no-deps", "--require-hashes"} <= set(asked[0]["pip_install_options"])
+    assert re.fullmatch(
+        r"-r \$\{RAY_RUNTIME_ENV_CREATE_WORKING_DIR\}/\.winnow/requirements-[0-9a-f]{16}\.txt", asked[0]["packages"][0]
+    )
+    # Ray keeps environments by these words, not by what stands in the file.
+    assert asked[0] == asked[2] != asked[1]
 
 
 @pytest.mark.parametrize(

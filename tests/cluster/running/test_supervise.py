@@ -1,5 +1,6 @@
 """The driver of a run is started again where it was killed, and only then."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from cluster.cli import main
 from cluster.running import supervise
 from cluster.running.supervise import ASKED
 
+ROOT = Path(__file__).parents[3]
 # A driver: writes that it was started, and what it does then.
 DRIVER = """
 import os, signal, sys, time
@@ -20,6 +22,7 @@ folder, ends = Path(sys.argv[1]), sys.argv[2].split(",")
 starts = len(list(folder.glob("start-*")))
 (folder / f"start-{starts}").touch()
 end = ends[min(starts, len(ends) - 1)]
+Path.cwd()
 if end == "waits":
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(143))
     (folder / "waits").touch()
@@ -29,6 +32,10 @@ if end.startswith("step"):
     state.mkdir(parents=True)
     (state / "run.json").touch()
     (state.parent / "complete").touch()
+    end = "killed"
+if end == "made anew":
+    Path.cwd().rename(folder / "old")
+    (folder / "current").mkdir()
     end = "killed"
 if end == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
@@ -47,8 +54,11 @@ sys.exit(supervise.supervise(command, Path(sys.argv[1]), int(sys.argv[3]), (0, 2
 
 
 def parent(folder: Path, ends: str, retries: int = 2) -> subprocess.Popen[str]:
+    current = folder / "current"
+    current.mkdir()
     words = [sys.executable, "-c", PARENT, str(folder), ends, str(retries)]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=current, env=env)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +69,9 @@ def parent(folder: Path, ends: str, retries: int = 2) -> subprocess.Popen[str]:
         ("3", 3, 1),
         ("killed", 128 + signal.SIGKILL, 3),
         ("step-1,killed,step-2,killed,0", 0, 5),
+        ("made anew,0", 0, 2),
     ],
-    ids=["goes on", "mistake", "starved", "in vain", "a newer checkpoint"],
+    ids=["goes on", "mistake", "starved", "in vain", "a newer checkpoint", "a new folder"],
 )
 def test_a_run_is_started_again_until_it_has_come_to_an_end(
     tmp_path: Path, ends: str, status: int, starts: int

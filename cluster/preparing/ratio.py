@@ -20,7 +20,7 @@ from cluster.preparing.memory import MemoryPlan
 
 OPERATIONS, BANDWIDTH = 1e15, 3.35e12  # of an H100 in bfloat16: a second, and bytes of its memory a second
 OPERATIONS_SHARE, BANDWIDTH_SHARE = 0.4, 0.6  # of them that learner and engines reach
-WORTH = 0.05  # of a step's seconds that another division must save before it is proposed
+SAVED = 0.05  # of a step's seconds that another division must save before it is proposed
 VERDICTS = 0.1  # of a step's seconds, beyond which waiting for verdicts alone is said
 
 
@@ -140,7 +140,7 @@ def ratio_line(config: RunConfig, work: Work, gpus: int, fits: Callable[[Divisio
         return division.seconds(work, width, turns=turns)
 
     ways = sorted(divisions(gpus, width, most), key=lambda way: (seconds(way), way.ranks))
-    better = (way for way in ways if seconds(way) < (1 - WORTH) * seconds(now))
+    better = (way for way in ways if seconds(way) < (1 - SAVED) * seconds(now))
     best = next((way for way in better if fits(way)), None)
     said = (
         f"ratio: {work.source} {work.sampling:.3g} GPU-seconds of sampling and {work.training:.3g} of training, "

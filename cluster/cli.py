@@ -114,6 +114,13 @@ def _add_running(commands: Commands) -> None:
         metavar="NODESxGPUSxGIB",
         help="with --plan: on a cluster that is not there, such as 8x8x80; the model's config.json is enough",
     )
+    train.add_argument(
+        "--from",
+        dest="earlier",
+        type=Path,
+        metavar="RUN",
+        help="with --plan: how an earlier run's stage times would divide the GPUs; without it an estimate does",
+    )
     compare = _add(
         commands,
         "compare",
@@ -352,12 +359,15 @@ def _train(options: argparse.Namespace) -> int:
     config = load_config(Path(options.config), options.items)
     if options.on and not options.plan:
         raise ConfigError(f"--on describes a cluster that is not there, got {options.on!r}: use it with --plan")
+    if options.earlier and not options.plan:
+        raise ConfigError(f"--from names an earlier run, got {str(options.earlier)!r}: use it with --plan")
     if options.plan:
         demand_token(config.cluster.address)
         from cluster.commands.plan import plan, plan_on
         from cluster.placement.imagined import ImaginedCluster
 
-        say(plan_on(config, ImaginedCluster.of(options.on)) if options.on else plan(config))
+        earlier = options.earlier
+        say(plan_on(config, ImaginedCluster.of(options.on), earlier) if options.on else plan(config, earlier))
         return 0
     demand_token(config.cluster.address)
     if options.retries:
@@ -388,7 +398,7 @@ def _resume(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--resume takes the settings of the run itself, and those that change as {SETTING}, got {others[0]!r}"
         )
-    if options.plan or options.on:
+    if options.plan or options.on or options.earlier:
         raise ConfigError("--plan shows a run that begins: use it with a run file, not with --resume")
     from cluster.preparing.storage import is_address
     from cluster.running.mirror import brought_here

@@ -46,6 +46,7 @@ class Bundle:
     node: str = ""  # on which it is planned; Ray may choose another one that it fits on
     site: Site = ANYWHERE  # its resources are those of each unit
     units: int = 1  # of actors that stay together: of one, or of a colocated pair
+    kind: Kind = "learner"  # of its actors, or of the first of a pair
 
     @property
     def resources(self) -> dict[str, float]:
@@ -260,6 +261,7 @@ class _Planner:
             node=node,
             site=stage.site,
             units=len(taken),
+            kind=stage.kind,
         )
         if not count:
             raise NoRoom(self._lack(bundle, stage.kind))
@@ -278,6 +280,13 @@ class _Planner:
         rooms = (int((left.get(name, 0.0) + ROUNDING) / need) for name, need in needs.items() if need)
         return max(0, min(rooms))
 
+    @property
+    def _may_share(self) -> bool:
+        """Whether generators could take turns with ranks on their GPUs."""
+        cluster = self._wanted.cluster
+        alike = cluster.tensor_parallel == 1 and cluster.most_generators == cluster.learner_ranks
+        return self._wanted.on_gpu and alike and not cluster.colocate
+
     def _lack(self, bundle: Bundle, kind: Kind) -> str:
         changes = {"verifiers": self._wanted.cluster.verifiers or 1, "nodes": {}}
         cluster = self._wanted.cluster.model_copy(update=changes)
@@ -291,6 +300,8 @@ class _Planner:
             f"{' with '.join(bundle.actors)} ({bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs on one node{where}). "
             f"There is: {in_words(self._nodes)}. "
             "Lower cluster.generators, cluster.tensor_parallel, cluster.learner_ranks or cluster.verifiers"
+            + ", or have generators and ranks share GPUs with cluster.colocate"
+            * self._may_share
         )
 
 

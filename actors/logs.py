@@ -1,6 +1,7 @@
 """What actors say of their work, each in its own log, which Ray's dashboard shows beside the actor."""
 
 import logging
+import sys
 
 import ray
 
@@ -12,7 +13,7 @@ def log_in_actor() -> None:
     the actor. Does nothing in a process that is no actor's."""
     if LOGGER.handlers or not (ray.is_initialized() and ray.get_runtime_context().get_actor_id()):
         return
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)

@@ -96,7 +96,7 @@ def _connected(address: str, folder: Path) -> Iterator[str]:
                 logging_level=logging.ERROR,
                 namespace=f"winnow-{folder.name}-{os.getpid()}",
                 # Ray's dashboard has a column for this name; what a submitted job was given goes before.
-                job_config=JobConfig(metadata={"job_name": folder.name, "run_folder": str(folder.resolve())}),
+                job_config=JobConfig(metadata={"job_name": folder.name, "winnow_folder": str(folder.resolve())}),
             )
     except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
         where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"

@@ -196,7 +196,7 @@ def test_a_submitted_job_shows_its_actors_outlives_its_driver_stops_with_a_check
             check=True,
         )
         names = {actor["name"] for actor in json.loads(listing.stdout)}
-        assert {"learner-rank-0", "generator-0", "verifier-0", "filter"} <= names
+        assert {"job/learner-rank-0", "job/generator-0", "job/verifier-0", "job/filter"} <= names
         job.wait_for(lambda: newest_checkpoint(run), seconds=600)
         kill_driver(run)
         job.wait_for(lambda: "learner ready" in job.output.partition("going on from")[2], seconds=600)

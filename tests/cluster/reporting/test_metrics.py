@@ -86,6 +86,7 @@ def test_every_name_of_the_table_stands_in_every_line() -> None:
     assert set(metrics) == set(METRICS) | {"bottleneck", "dropped"}
     assert (metrics["tokens_trained"], metrics["updates"], metrics["sync_gib_per_second"]) == (60, 6, 0.5)
     assert metrics["bottleneck"] == "generate"
+    assert (metrics["patience_spent"], metrics["disk_used"], metrics["step_ended_at"]) == (0.25, None, 1e9)
 
 
 def test_reward_and_accuracy_see_rejected_groups_and_no_failed_verdicts() -> None:

@@ -85,7 +85,9 @@ class ClusterSettings(Section):
     # Unset: one for each two CPUs that nobody else of the run has, at most 64; without GPUs one for each eight CPUs.
     verifiers: Verifiers | None = None  # verifier processes; unset: as many as the CPUs suggest
     colocate: bool = False  # generator i shares the GPU of learner rank i, and rests while that one trains
-    env: dict[str, str] = Field(default={})  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}
+    env: dict[str, str] = Field(
+        default={}
+    )  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}; no secrets
     wait_seconds: Annotated[float, Field(ge=0)] = 0.0  # on a cluster that grows: for nodes that are not there yet
     # Longer than the longest pass of an engine, which on the CPU may take minutes with a large model.
     silent_seconds: Annotated[float, Field(ge=1)] = (

@@ -89,12 +89,14 @@ class NodeFiles:
         Raises:
             ConfigError: a node lacks something.
         """
-        living = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        living = [node for node in ray.nodes() if node["Alive"]]
         if len(living) == 1:  # this machine, which has been looked at
             return
         looks = self._looks(places)
+        shown = {node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in living}
+        names = [shown.get(node, node) for node in looks]
         try:
-            found = dict(zip(looks, ray.get(list(looks.values()), timeout=FETCH_SECONDS), strict=True))
+            found = dict(zip(names, ray.get(list(looks.values()), timeout=FETCH_SECONDS), strict=True))
         except GetTimeoutError as failure:
             raise ConfigError(f"not all nodes had fetched models and data within {FETCH_SECONDS:g} s") from failure
         except RayError as failure:

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from hashlib import sha256
 from pathlib import Path
 
 from pyarrow import fs
@@ -62,7 +61,8 @@ def copy_of(address: str) -> Path:
     """Where the local copy of an address is, on each node: below WINNOW_CACHE, or ~/.cache/winnow."""
     scheme, _, rest = address.partition("://")
     parts = [part for part in rest.partition("?")[0].split("/") if part not in ("", ".", "..")]
-    return _cache().joinpath(scheme, *parts)
+    cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "winnow")
+    return cache.absolute().joinpath(scheme, *parts)
 
 
 def below(address: str, name: str) -> str:
@@ -93,7 +93,7 @@ def fetch(address: str, target: Path, *, weights: bool = True) -> Fetched:
         raise ConfigError(f"there is nothing at {address}")
     folder = target.parent if is_single(found, path) or _is_pattern(path) else target
     try:
-        with _stamps(folder, target) as stamps:
+        with _stamps(target) as stamps:
             wanted = [one for one in found if not _is_there(folder / one.name, one, stamps)]
 
             def get(one: Remote) -> None:
@@ -156,10 +156,6 @@ def upload(system: fs.FileSystem, local: Path, path: str) -> None:
                 sink.write(chunk)
 
 
-def _cache() -> Path:
-    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "winnow").absolute()
-
-
 def _is_pattern(path: str) -> bool:
     return any(letter in path.rpartition("/")[2] for letter in "*?[")
 
@@ -190,19 +186,18 @@ def _download(system: fs.FileSystem, one: Remote, file: Path) -> None:
 
 
 @contextmanager
-def _stamps(folder: Path, target: Path) -> Iterator[dict[str, str]]:
-    """The stamps of the files of a copy, which nobody else changes meanwhile; kept as they are in the end."""
-    root = _cache() / "stamps"
-    root.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = root / f"{sha256(str(target).encode()).hexdigest()[:32]}.json"
-    with file.with_suffix(".lock").open("a") as lock:
+def _stamps(target: Path) -> Iterator[dict[str, str]]:
+    """The stamps of the files of a copy, which nobody else changes meanwhile; kept as they are in the end. They lie
+    beside the copy, so that nodes which share its folder share them."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file = target.with_name(f".{target.name}.stamps")
+    with target.with_name(f".{target.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # also between threads of one process
         known: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
         try:
             yield known
         finally:
-            scratch = file.with_suffix(".new")
+            scratch = file.with_name(f"{file.name}.new")
             scratch.write_text(json.dumps(known))
             scratch.replace(file)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from actors.data.files import files_of
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, grading_config
 from cluster.preparing.copies import with_copies
@@ -79,6 +80,7 @@ def test_files_and_patterns_are_copied_under_their_names(place: tuple[str, Put])
     assert fetched(below(address, "*.jsonl")) == 14
     pattern = copy_of(below(address, "*.jsonl"))
     assert sorted(path.name for path in pattern.parent.glob(pattern.name)) == ["a.jsonl", "b.jsonl"]
+    assert [file.name for file in files_of(str(pattern))] == ["a.jsonl", "b.jsonl"]
 
 
 def test_a_file_that_is_gone_there_goes_here(place: tuple[str, Put]) -> None:
@@ -90,6 +92,7 @@ def test_a_file_that_is_gone_there_goes_here(place: tuple[str, Put]) -> None:
     system.delete_file(f"{path}/b.jsonl")
     fetched(address)
     assert [file.name for file in copy_of(address).iterdir()] == ["a.jsonl"]
+    assert files_of(str(copy_of(address))) == [copy_of(f"{address}/a.jsonl")]
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import Prepared, prepare
 from cluster.preparing.storage import is_address
 from cluster.preparing.world import write_world
-from cluster.reporting.logs import log_file
+from cluster.reporting.logs import LOGGER, log_file
 from cluster.reporting.outputs import ProgressLine
-from cluster.reporting.terminal import console, plain
+from cluster.reporting.terminal import console, plain, say
 from cluster.running.attempts import run_to_end
 from cluster.running.warmup import warm_up
 from learner.client import Learner
@@ -91,7 +91,9 @@ def _job(plan: ComparisonPlan, method: str, seed: int, folder: Path, memory: boo
         config = write_world(config, place, anew=not place.exists())
         config = config.model_copy(update={"world": config.world.model_copy(update={"name": ""})})
     return _Job(
-        prepared=prepare(config, memory), folder=folder / method_folder(method) / f"seed={seed}", start=place / "start"
+        prepared=prepare(config, memory, say if memory else LOGGER.debug),
+        folder=folder / method_folder(method) / f"seed={seed}",
+        start=place / "start",
     )
 
 

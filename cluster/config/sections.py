@@ -90,7 +90,9 @@ class ClusterSettings(Section):
     # Unset: one for each two CPUs that nobody else of the run has, at most 64; without GPUs one for each eight CPUs.
     verifiers: Verifiers | None = None  # verifier processes; unset: as many as the CPUs suggest
     colocate: bool = False  # generator i shares the GPU of learner rank i, and rests while that one trains
-    env: dict[str, str] = Field(default={})  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}
+    env: dict[str, str] = Field(
+        default={}
+    )  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}; no secrets
     # Such as {generator = {"ray.io/market-type" = "spot"}, learner = {"ray.io/accelerator-type" = "H100", fast = 1}}.
     nodes: dict[Kind, dict[str, str | float]] = Field(default={})  # that a kind of actor may be on: labels, resources
     wait_minutes: Annotated[float, Field(ge=0)] = 0.0  # for room in a cluster that others hold or that grows

@@ -3,7 +3,7 @@ are read there and sees the run folder; what a setting names by an address it fe
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from cluster.placement.layout import RANK
 from cluster.placement.nodes import by_problem
 from cluster.preparing.folders import LOCK
 from cluster.preparing.preflight import Prepared
-from cluster.preparing.storage import fetch
+from cluster.preparing.storage import Part, fetch
 from cluster.reporting.logs import LOGGER
 
 FETCH_SECONDS = 3600.0  # for the slowest node to fetch its models
@@ -31,7 +31,7 @@ class NodePath:
     setting: str  # that names it
     path: str
     address: str = ""  # of which it is the copy
-    weights: bool = True  # whether the weights of a model are read, too
+    part: Part = Part.ALL  # of a copy, what is read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ def look(paths: Sequence[NodePath], folder: RunFolder | None) -> Sight:
     for one in paths:
         try:
             if one.address:
-                fetched.append(f"{one.address}: {fetch(one.address, Path(one.path), weights=one.weights)}")
+                fetched.append(f"{one.address}: {fetch(one.address, Path(one.path), one.part)}")
             elif not Path(one.path).exists():
                 problems.append(
                     f"there is no {one.path} ({one.setting}): put it there too, or where all nodes see it, or name it "
@@ -89,12 +89,14 @@ class NodeFiles:
         Raises:
             ConfigError: a node lacks something.
         """
-        living = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        living = [node for node in ray.nodes() if node["Alive"]]
         if len(living) == 1:  # this machine, which has been looked at
             return
         looks = self._looks(places)
+        shown = {node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in living}
+        names = [shown.get(node, node) for node in looks]
         try:
-            found = dict(zip(looks, ray.get(list(looks.values()), timeout=FETCH_SECONDS), strict=True))
+            found = dict(zip(names, ray.get(list(looks.values()), timeout=FETCH_SECONDS), strict=True))
         except GetTimeoutError as failure:
             raise ConfigError(f"not all nodes had fetched models and data within {FETCH_SECONDS:g} s") from failure
         except RayError as failure:
@@ -129,9 +131,11 @@ class NodeFiles:
 
     def _paths(self) -> list[NodePath]:
         config = self._prepared.config
-        addresses = {copy.path: copy.address for copy in self._prepared.copies}
+        copies = {copy.path: copy for copy in self._prepared.copies}
         return [
-            NodePath(setting=setting, path=path, address=addresses.get(path, ""))
+            NodePath(setting=setting, path=path, address=copies[path].address, part=copies[path].part)
+            if path in copies
+            else NodePath(setting=setting, path=path)
             for setting, path in read_on_nodes(config).items()
         ]
 
@@ -163,7 +167,7 @@ def _as_read(path: NodePath, kinds: set[str]) -> NodePath:
     """Generators get the weights with the first sync."""
     if path.setting != "model.path" or LEARNER in kinds:
         return path
-    return NodePath(setting=path.setting, path=path.path, address=path.address, weights=False)
+    return replace(path, part=Part.CONFIG)
 
 
 def _holder_of(folder: Path) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cluster.config.errors import ConfigError
-from cluster.preparing.storage import copy_of, fetch, is_address
+from cluster.preparing.storage import Part, copy_of, fetch, is_address
 from rewards import Section
 
 Settings = TypeVar("Settings", bound=Section)
@@ -21,6 +21,7 @@ class Copy:
     setting: str
     address: str
     path: str  # the same on each node
+    part: Part = Part.ALL
 
 
 def with_copies(config: Settings, say: Callable[[str], None]) -> tuple[Settings, tuple[Copy, ...]]:
@@ -38,9 +39,10 @@ def with_copies(config: Settings, say: Callable[[str], None]) -> tuple[Settings,
         return config, ()
     for copy in copies:
         try:
-            say(f"{copy.address} ({copy.setting}): {fetch(copy.address, copy_of(copy.address))}, in {copy.path}")
+            came = fetch(copy.address, copy_of(copy.address), copy.part)
         except ConfigError as failure:
             raise ConfigError(f"{copy.setting}: {failure}") from failure
+        say(f"{copy.address} ({copy.setting}): {came}, in {copy.path}")
     places = {copy.address: copy.path for copy in copies}
     return type(config).model_validate(_replaced(config.model_dump(exclude_unset=True), places)), copies
 
@@ -55,7 +57,8 @@ def copies_of(config: Section) -> Iterator[Copy]:
             value = value.get(part, "") if isinstance(value, Mapping) else ""
         for address in value if isinstance(value, Mapping) else (value,):
             if isinstance(address, str) and is_address(address):
-                yield Copy(setting=".".join(path), address=address, path=str(copy_of(address)))
+                part = Part.ALL if path in DATA else Part.MODEL
+                yield Copy(setting=".".join(path), address=address, path=str(copy_of(address)), part=part)
 
 
 def _replaced(tree: Any, places: Mapping[str, str]) -> Any:

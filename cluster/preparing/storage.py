@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from fnmatch import fnmatchcase
-from hashlib import sha256
 from pathlib import Path
 
 from pyarrow import fs
@@ -22,7 +22,15 @@ ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)")
 OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")  # whose file systems pyarrow has itself
 CACHE = "WINNOW_CACHE"  # the variable that names the folder of local copies
 AT_ONCE, CHUNK = 8, 8 * 2**20  # files under way at a time; bytes read at a time
-WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf")
+SAFE, OTHERS = "*.safetensors", ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx")  # weights
+
+
+class Part(Enum):
+    """What of a folder is wanted."""
+
+    ALL = auto()
+    MODEL = auto()  # where there are weights in safetensors, no weights in other forms
+    CONFIG = auto()  # no weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +70,8 @@ def copy_of(address: str) -> Path:
     """Where the local copy of an address is, on each node: below WINNOW_CACHE, or ~/.cache/winnow."""
     scheme, _, rest = address.partition("://")
     parts = [part for part in rest.partition("?")[0].split("/") if part not in ("", ".", "..")]
-    return _cache().joinpath(scheme, *parts)
+    cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "winnow")
+    return cache.absolute().joinpath(scheme, *parts)
 
 
 def below(address: str, name: str) -> str:
@@ -71,14 +80,14 @@ def below(address: str, name: str) -> str:
     return f"{place.rstrip('/')}/{name}{sign}{options}"
 
 
-def fetch(address: str, target: Path, *, weights: bool = True) -> Fetched:
+def fetch(address: str, target: Path, part: Part = Part.ALL) -> Fetched:
     """Makes a local copy of a file, a folder, or the files of a pattern in the last part of an address, or brings it up
     to date. Processes that want the same copy wait for each other.
 
     Args:
         address: where the files are.
         target: `copy_of` it, or another place.
-        weights: False leaves those of a model out.
+        part: of a folder, what is wanted.
 
     Raises:
         ConfigError: there is nothing, or it cannot be read or written.
@@ -86,14 +95,14 @@ def fetch(address: str, target: Path, *, weights: bool = True) -> Fetched:
     began = time.monotonic()
     try:
         system, path = file_system(address)
-        found = [one for one in listed(system, path) if weights or not _is_weights(one)]
+        found = _wanted(listed(system, path), part)
     except Exception as failure:  # file systems raise what they like
         raise ConfigError(f"{address} cannot be read: {_reason(failure)}. {_keys(address)}") from failure
     if not found:
         raise ConfigError(f"there is nothing at {address}")
     folder = target.parent if is_single(found, path) or _is_pattern(path) else target
     try:
-        with _stamps(folder, target) as stamps:
+        with _stamps(target) as stamps:
             wanted = [one for one in found if not _is_there(folder / one.name, one, stamps)]
 
             def get(one: Remote) -> None:
@@ -102,7 +111,7 @@ def fetch(address: str, target: Path, *, weights: bool = True) -> Fetched:
 
             with ThreadPoolExecutor(AT_ONCE) as threads:
                 list(threads.map(get, wanted))
-            if weights:
+            if part is not Part.CONFIG:
                 for name in stamps.keys() - {one.name for one in found}:  # those that are no longer there
                     (folder / name).unlink(missing_ok=True)
                     del stamps[name]
@@ -156,16 +165,16 @@ def upload(system: fs.FileSystem, local: Path, path: str) -> None:
                 sink.write(chunk)
 
 
-def _cache() -> Path:
-    return Path(os.environ.get(CACHE) or Path.home() / ".cache" / "winnow").absolute()
-
-
 def _is_pattern(path: str) -> bool:
     return any(letter in path.rpartition("/")[2] for letter in "*?[")
 
 
-def _is_weights(one: Remote) -> bool:
-    return any(fnmatchcase(one.name, pattern) for pattern in WEIGHTS)
+def _wanted(found: list[Remote], part: Part) -> list[Remote]:
+    safe = [one for one in found if fnmatchcase(one.name, SAFE)]
+    left_out: set[str] = {one.name for one in safe} if part is Part.CONFIG else set()
+    if part is Part.CONFIG or (part is Part.MODEL and safe):
+        left_out |= {one.name for one in found if any(fnmatchcase(one.name, pattern) for pattern in OTHERS)}
+    return [one for one in found if one.name not in left_out]
 
 
 def _remote(system: fs.FileSystem, info: fs.FileInfo, name: str) -> Remote:
@@ -190,19 +199,18 @@ def _download(system: fs.FileSystem, one: Remote, file: Path) -> None:
 
 
 @contextmanager
-def _stamps(folder: Path, target: Path) -> Iterator[dict[str, str]]:
-    """The stamps of the files of a copy, which nobody else changes meanwhile; kept as they are in the end."""
-    root = _cache() / "stamps"
-    root.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = root / f"{sha256(str(target).encode()).hexdigest()[:32]}.json"
-    with file.with_suffix(".lock").open("a") as lock:
+def _stamps(target: Path) -> Iterator[dict[str, str]]:
+    """The stamps of the files of a copy, which nobody else changes meanwhile; kept as they are in the end. They lie
+    beside the copy, so that nodes which share its folder share them."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file = target.with_name(f".{target.name}.stamps")
+    with target.with_name(f".{target.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # also between threads of one process
         known: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
         try:
             yield known
         finally:
-            scratch = file.with_suffix(".new")
+            scratch = file.with_name(f"{file.name}.new")
             scratch.write_text(json.dumps(known))
             scratch.replace(file)
 

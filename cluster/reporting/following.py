@@ -98,7 +98,7 @@ def _write(file: Path, kept: Kept) -> None:
 
 
 def _first_line(failure: Exception) -> str:
-    return next(iter(str(failure).splitlines()), "")
+    return next(iter(str(failure).splitlines()), "").rstrip(".")
 
 
 def _wait_for_end(seconds: float) -> bool:

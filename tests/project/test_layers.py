@@ -16,6 +16,10 @@ HOMES = {
     "peft": ("learner/models/adapter.py",),
     "torch": ("actors/rollouts/engine.py", "actors/transfer/", "learner/", "rewards/models/scoring.py"),
     "ray": ("actors/", "learner/", "cluster/"),
+    "wandb": ("cluster/reporting/clients.py",),
+    "mlflow": ("cluster/reporting/clients.py",),
+    "trackio": ("cluster/reporting/clients.py",),
+    "fsspec": ("cluster/preparing/storage.py",),
 }
 # Which rooms of its own folder a room may import. Files that lie directly in a folder belong to no room: every room
 # may import them, and they may import every room.

@@ -11,7 +11,7 @@ from cluster.placement import sight
 from cluster.placement.sight import NodeFiles, NodePath, RunFolder, Sight, look, read_on_nodes
 from cluster.preparing.copies import Copy
 from cluster.preparing.folders import held
-from cluster.preparing.storage import copy_of
+from cluster.preparing.storage import Part, copy_of
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ class Prepared:
 
     def __init__(self, folder: Path) -> None:
         self.config = config_of({"model": {"path": "/copy"}, "data": {"path": "/d.jsonl"}})
-        self.copies = (Copy(setting="model.path", address="s3://b/m", path="/copy"),)
+        self.copies = (Copy(setting="model.path", address="s3://b/m", path="/copy", part=Part.MODEL),)
         self.folder = folder
 
 
@@ -114,9 +114,9 @@ def test_each_node_is_asked_for_what_its_actors_read_and_write(tmp_path: Path, m
     looked(
         files, {"a": ["learner-rank-0", "learner-rank-1"], "b": ["generator-0"], "c": ["verifier-0"], "d": ["filter"]}
     )
-    assert {node: [(path.address, path.weights) for path in paths] for node, (paths, _) in ray.asked.items()} == {
-        "a": [("s3://b/m", True)],
-        "b": [("s3://b/m", False)],
+    assert {node: [(path.address, path.part) for path in paths] for node, (paths, _) in ray.asked.items()} == {
+        "a": [("s3://b/m", Part.MODEL)],
+        "b": [("s3://b/m", Part.CONFIG)],
         "d": [],
     }
     assert {node for node, (_, folder) in ray.asked.items() if folder} == {"a", "d"}

@@ -9,10 +9,11 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from actors.data.files import files_of
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, grading_config
 from cluster.preparing.copies import with_copies
-from cluster.preparing.storage import below, copy_of, fetch, file_system, is_address, upload
+from cluster.preparing.storage import Part, below, copy_of, fetch, file_system, is_address, upload
 from tests.s3 import s3_bucket
 
 Put = Callable[[str, bytes], None]
@@ -43,9 +44,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
         memory.rm("/there", recursive=True)
 
 
-def fetched(address: str, **more: bool) -> int:
+def fetched(address: str, part: Part = Part.ALL) -> int:
     """Bytes that a look at an address fetches."""
-    return fetch(address, copy_of(address), **more).size
+    return fetch(address, copy_of(address), part).size
 
 
 def test_a_folder_is_copied_once_and_again_where_it_changed(place: tuple[str, Put]) -> None:
@@ -66,8 +67,19 @@ def test_the_copy_of_a_model_can_do_without_weights_until_they_are_read(place: t
     address, put = place
     put("config.json", b"{}")
     put("model.safetensors", b"1234")
-    assert [fetched(address, weights=False), fetched(address), fetched(address, weights=False)] == [2, 4, 0]
+    assert [fetched(address, part) for part in (Part.CONFIG, Part.MODEL, Part.CONFIG)] == [2, 4, 0]
     assert (copy_of(address) / "model.safetensors").is_file()
+
+
+def test_a_model_in_safetensors_comes_without_its_other_forms(place: tuple[str, Put]) -> None:
+    address, put = place
+    for name in ("config.json", "model.safetensors", "pytorch_model.bin", "original/consolidated.00.pth"):
+        put(name, b"12")
+    assert fetched(address, Part.MODEL) == 4
+    put("a/config.json", b"12")
+    put("a/pytorch_model.bin", b"12")
+    assert fetched(f"{address}/a", Part.MODEL) == 4
+    assert fetched(address) == 8  # of anything but a model, all
 
 
 def test_files_and_patterns_are_copied_under_their_names(place: tuple[str, Put]) -> None:
@@ -79,6 +91,7 @@ def test_files_and_patterns_are_copied_under_their_names(place: tuple[str, Put])
     assert fetched(below(address, "*.jsonl")) == 14
     pattern = copy_of(below(address, "*.jsonl"))
     assert sorted(path.name for path in pattern.parent.glob(pattern.name)) == ["a.jsonl", "b.jsonl"]
+    assert [file.name for file in files_of(str(pattern))] == ["a.jsonl", "b.jsonl"]
 
 
 def test_a_file_that_is_gone_there_goes_here(place: tuple[str, Put]) -> None:
@@ -90,6 +103,7 @@ def test_a_file_that_is_gone_there_goes_here(place: tuple[str, Put]) -> None:
     system.delete_file(f"{path}/b.jsonl")
     fetched(address)
     assert [file.name for file in copy_of(address).iterdir()] == ["a.jsonl"]
+    assert files_of(str(copy_of(address))) == [copy_of(f"{address}/a.jsonl")]
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from cluster.cli import main
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
@@ -263,3 +264,17 @@ def test_a_run_in_s3_is_brought_there_and_back(monkeypatch: pytest.MonkeyPatch, 
         checkpoint(folder, 3)
         Mirror(folder, address, str).bring()
         assert newest_at(address) == 3
+
+
+def test_the_command_line_goes_on_from_an_address(
+    mirror: Mirror, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--resume", "memory://runs/none"]) == 2
+    assert "there is no run with a complete checkpoint at memory://runs/none" in capsys.readouterr().err
+    (folder / "config.toml").write_text('[world]\nname = "addition"\n[run]\nfolder = "memory://runs"\nname = "demo"\n')
+    mirror.bring()
+    os.rename(folder, folder.with_name("of another machine"))
+    assert main(["train", "--resume", ADDRESS]) == 2  # what stands for the state of a run here is none
+    shown = capsys.readouterr()
+    assert "fetched in" in shown.out
+    assert f"{folder}/checkpoints/step-2/state" in shown.err

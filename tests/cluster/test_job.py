@@ -81,7 +81,7 @@ def cluster() -> Iterator[dict[str, int]]:
             start("--head", "--num-cpus=0", f"--temp-dir={folder}", **ports)
             wait_for(lambda: fetch(f"http://127.0.0.1:{ports['dashboard-port']}/api/version"), seconds=60)
             other = {"metrics-export-port": free_port(), "dashboard-agent-listen-port": free_port()}
-            # A folder of its own, as on another machine: nodes that share one make the job's folder anew under each other.
+            # A folder of its own, as on another machine: nodes that share one make the job's folder anew.
             start("--num-cpus=2", f"--address=127.0.0.1:{ports['port']}", f"--temp-dir={folder}/2", **other)
             for agent in (ports, other):
                 healthy = f"http://127.0.0.1:{agent['dashboard-agent-listen-port']}/api/local_raylet_healthz"

@@ -34,7 +34,7 @@ if end.startswith("step"):
     (state.parent / "complete").touch()
     end = "killed"
 if end == "made anew":
-    Path.cwd().rename(folder / "old")
+    Path.cwd().rmdir()
     (folder / "current").mkdir()
     end = "killed"
 if end == "killed":

@@ -78,7 +78,9 @@ class ClusterSettings(Section):
     colocate: bool = False  # generator i shares the GPU of learner rank i, and rests while that one trains
     env: dict[str, str] = Field(default={})  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}
     # Such as {generator = {"ray.io/market-type" = "spot"}, learner = {"ray.io/accelerator-type" = "H100", fast = 1}}.
-    nodes: dict[Kind, dict[str, str | float]] = Field(default={})  # that a kind of actor may be on: labels, resources
+    nodes: dict[Kind, dict[str, str | float]] = Field(
+        default={}
+    )  # for a kind of actor: their labels, resources it takes
     wait_minutes: Annotated[float, Field(ge=0)] = 0.0  # for room in a cluster that others hold or that grows
     # Longer than the longest pass of an engine, which on the CPU may take minutes with a large model.
     silent_seconds: Annotated[float, Field(ge=1)] = (

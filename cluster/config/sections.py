@@ -87,14 +87,16 @@ class ClusterSettings(Section):
     generators: int | str = 1  # vLLM engines; "2..16" starts with 2 and adds others while the cluster has room for them
     tensor_parallel: Annotated[int, Field(ge=1)] = 1  # GPUs of each engine
     learner_ranks: Annotated[int, Field(ge=1)] = 1  # ZeRO ranks, a GPU each
-    # Unset: one for each two CPUs that nobody else of the run has, at most 64; without GPUs one for each eight CPUs.
+    # Unset: one for each two CPUs that are left, at most 64, or 4 a generator up to 512; without GPUs one for each 8.
     verifiers: Verifiers | None = None  # verifier processes; unset: as many as the CPUs suggest
     colocate: bool = False  # generator i shares the GPU of learner rank i, and rests while that one trains
     env: dict[str, str] = Field(
         default={}
     )  # environment variables of all actors, {NCCL_SOCKET_IFNAME = "eth0"}; no secrets
     # Such as {generator = {"ray.io/market-type" = "spot"}, learner = {"ray.io/accelerator-type" = "H100", fast = 1}}.
-    nodes: dict[Kind, dict[str, str | float]] = Field(default={})  # that a kind of actor may be on: labels, resources
+    nodes: dict[Kind, dict[str, str | float]] = Field(
+        default={}
+    )  # for a kind of actor: their labels, resources it takes
     wait_minutes: Annotated[float, Field(ge=0)] = 0.0  # for room in a cluster that others hold or that grows
     # Longer than the longest pass of an engine, which on the CPU may take minutes with a large model.
     silent_seconds: Annotated[float, Field(ge=1)] = (

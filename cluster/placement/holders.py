@@ -3,11 +3,11 @@ placement groups; of actors, tasks and jobs its dashboard's server knows, which 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import ray
+from ray._private.worker import get_dashboard_url  # the server of the cluster that is joined; Ray says it nowhere else
 from ray.util.placement_group import placement_group_table
 from ray.util.state import list_actors, list_jobs, list_placement_groups, list_tasks
 from ray.util.state.exception import RayStateApiException
@@ -61,39 +61,41 @@ def _amounts(amounts: Mapping[str, float]) -> str:
 
 def _holdings() -> Iterator[Holding]:
     """Of placement groups, and of actors and tasks outside of them."""
-    jobs = _jobs()
-    owners = {group.placement_group_id: group.creator_job_id for group in _asked(list_placement_groups)}
+    said = _answers()
+    jobs = {job.job_id: _about(job.metadata or {}, job.submission_id, job.entrypoint) for job in said.jobs}
+    owners = {group.placement_group_id: group.creator_job_id for group in said.groups}
     for identity, group in placement_group_table().items():
         if group["state"] in ("CREATED", "RESCHEDULING"):
             who = _named(owners.get(identity, ""), jobs, str(group["name"]))
             for index, node in group["bundles_to_node_id"].items():
                 yield Holding(node=node, who=who, resources=group["bundles"][index])
-    tasks = _asked(list_tasks, filters=[("state", "=", "RUNNING"), ("type", "=", "NORMAL_TASK")])
-    for one in [*_asked(list_actors, filters=[("state", "=", "ALIVE")]), *tasks]:
+    for one in said.working:
         if not one.placement_group_id and one.required_resources and one.node_id:
             yield Holding(node=one.node_id, who=_named(one.job_id, jobs, ""), resources=one.required_resources)
 
 
-def _asked(question: Callable[..., list[Any]], **options: Any) -> list[Any]:
-    """What the dashboard's server answers; nothing where there is none."""
-    address = ray.get_runtime_context().gcs_address
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answers:
+    """What the dashboard's server knows, in Ray's own records; nothing where there is none."""
+
+    jobs: Sequence[Any] = ()
+    groups: Sequence[Any] = ()
+    working: Sequence[Any] = ()  # actors that live, and tasks that run
+
+
+def _answers() -> _Answers:
+    server = get_dashboard_url()
+    if not server:
+        return _Answers()
+    how: dict[str, Any] = {"address": f"http://{server.removeprefix('http://')}", "limit": MOST_LISTED}
+    how |= {"timeout": ANSWER_SECONDS, "detail": True, "raise_on_missing_output": False}
     try:
-        return question(
-            address=address,
-            limit=MOST_LISTED,
-            timeout=ANSWER_SECONDS,
-            detail=True,
-            raise_on_missing_output=False,
-            **options,
-        )
+        actors = list_actors(filters=[("state", "=", "ALIVE")], **how)
+        tasks = list_tasks(filters=[("state", "=", "RUNNING"), ("type", "=", "NORMAL_TASK")], **how)
+        return _Answers(jobs=list_jobs(**how), groups=list_placement_groups(**how), working=[*actors, *tasks])
     except (RayStateApiException, OSError, ValueError) as failure:
         LOGGER.debug("the dashboard's server does not say who holds the cluster: %s", failure)
-        return []
-
-
-def _jobs() -> dict[str, str]:
-    """Each job by its id, in words: the name that its metadata have, or its command."""
-    return {job.job_id: _about(job.metadata or {}, job.submission_id, job.entrypoint) for job in _asked(list_jobs)}
+        return _Answers()
 
 
 def _about(metadata: Mapping[str, str], submission: str | None, command: str | None) -> str:

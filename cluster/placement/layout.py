@@ -23,7 +23,8 @@ from cluster.placement.sites import ANYWHERE, Site, site_of
 # has too few cores for a whole one each.
 CPU_SHARES = {"learner": 0.4, "generator": 0.4, "verifier": 0.1, "filter": 0.1}
 WHOLE_CPUS = dict.fromkeys(CPU_SHARES, 1.0)
-MOST_VERIFIERS, MOST_EACH = 64, 4  # that are planned where nobody says how many: in all, or for each generator
+# Verifiers that are planned at most where nobody says how many: for each generator, with few of them, and in all.
+MOST_EACH, MOST_OF_FEW, MOST_VERIFIERS = 4, 64, 512
 CORES_EACH, LAPTOP_CORES_EACH = 2, 8  # CPUs for each verifier that is planned, with and without GPUs
 ROUNDING = 1e-6
 RANK = "learner-rank-"  # how the names of the learner's actors begin
@@ -228,7 +229,7 @@ class _Planner:
     def _planned_verifiers(self) -> int:
         """How many verifiers the CPUs suggest; the free ones on GPUs, where the others have a CPU each."""
         cluster, site = self._wanted.cluster, site_of(self._wanted.cluster, "verifier")
-        most = max(MOST_VERIFIERS, MOST_EACH * cluster.fewest_generators)
+        most = min(MOST_VERIFIERS, max(MOST_OF_FEW, MOST_EACH * cluster.fewest_generators))
         there = [name for name, node in self._nodes.items() if self._may_be_on(node, site)]
         if self._wanted.on_gpu:
             free = sum(self._left[name].get(CPU, 0.0) for name in there) - self._shares["filter"]

@@ -189,7 +189,7 @@ def test_a_small_machine_with_a_gpu_shares_its_cores_among_actors() -> None:
     assert layout.gpus == 1.0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(
     ranks=some.integers(1, 300),
     engines=some.integers(1, 200),
@@ -282,6 +282,24 @@ def test_whoever_may_be_on_few_nodes_is_placed_before_others_take_them() -> None
 def test_labels_select_nodes_as_in_ray(selector: str, value: str | None, allowed: bool) -> None:
     site = site_of(ClusterSettings(nodes={"generator": {"kind": selector}}), "generator")
     assert site.allows({"kind": value} if value else {}) is allowed
+
+
+def test_a_thousand_gpus_on_uneven_and_partly_taken_nodes_are_all_used() -> None:
+    free = [8.0, 4.0, 8.0, 6.0, 8.0] * 31
+    there = {
+        f"node-{index}": Node(
+            total={"CPU": 96.0, "GPU": 8.0}, free={"CPU": 96.0, "GPU": gpus}, labels=SPOT if index % 2 else {}
+        )
+        for index, gpus in enumerate(free)
+    }
+    spot = sum(gpus for index, gpus in enumerate(free) if index % 2)
+    cluster = ClusterSettings(
+        nodes={"generator": SPOT}, generators=int(spot) // 2, tensor_parallel=2, learner_ranks=int(sum(free) - spot)
+    )
+    layout = plan_layout(Wanted(cluster=cluster, on_gpu=True), there)
+    assert layout.gpus == sum(free) == 1054
+    assert layout.verifiers == 512
+    assert fits(layout, there)
 
 
 @settings(deadline=None)

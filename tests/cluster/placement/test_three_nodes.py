@@ -158,7 +158,9 @@ def test_an_elastic_generator_goes_where_generators_are_sent() -> None:
     assert [each["Labels"]["ray.io/market-type"] for each in ray.nodes() if each["NodeID"] == node] == ["spot"]
 
 
-def test_nodes_on_one_host_are_told_apart_and_what_is_free_of_each_is_said_with_who_holds_the_rest() -> None:
+def test_nodes_on_one_host_are_told_apart_and_what_is_free_of_each_is_said_with_who_holds_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     others = reserve([Bundle(actors=(), cpus=3.0, gpus=8.0)] * 2, "theirs")
     ray.get(others.ready())
     try:
@@ -169,6 +171,8 @@ def test_nodes_on_one_host_are_told_apart_and_what_is_free_of_each_is_said_with_
         assert said.count("0 of 8 GPUs and 37 of 40 CPUs free (job 01000000 ") == 1  # two nodes of which this holds
         assert "the run 'theirs': 8 GPUs and 3 CPUs) each" in said
         assert "5 of 5 GPUs" in said
+        monkeypatch.setattr("cluster.placement.holders.get_dashboard_url", lambda: "")
+        assert "free (the run 'theirs': 8 GPUs and 3 CPUs) each" in in_words(with_holders(nodes_there()))
         with pytest.raises(NoRoom, match=r"no room for learner-rank-5 .*the run 'theirs'"):
             plan_layout(Wanted(cluster=ClusterSettings(learner_ranks=8), on_gpu=True), nodes)
         taken = Placed(wanted(learner_ranks=8), "mine", say=(heard := list[str]()).append)

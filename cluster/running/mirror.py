@@ -129,6 +129,8 @@ class Mirror:
                 upload(self._system, self._folder / name, f"{self._path}/{name}")
                 there[name] = now[name]
             except FileNotFoundError:
+                if (self._folder / name).exists():
+                    raise  # it is the address that is not there
                 cut.add(_marker_of(name))
         _write(self._folder / SENT, there)
 

@@ -216,6 +216,17 @@ def test_a_run_whose_last_files_cannot_be_brought_ends_with_that(
     assert "no network" in failed.__notes__[0]
 
 
+def test_an_address_that_is_gone_is_not_taken_for_a_file_that_is(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*words: object) -> None:
+        raise FileNotFoundError("no such bucket")
+
+    monkeypatch.setattr(mirrors, "upload", gone)
+    with pytest.raises(FileNotFoundError, match="no such bucket"):
+        mirror.bring()
+
+
 def test_a_run_that_never_began_leaves_nothing_at_the_address(folder: Path, said: list[str]) -> None:
     with pytest.raises(ConfigError), mirrored(folder, run_at("memory://runs").run, said.append):
         raise ConfigError("the cluster is too small")

@@ -14,7 +14,7 @@ from cluster.placement.nodes import nodes_there
 from cluster.placement.sites import Site, site_of
 from cluster.reporting.logs import LOGGER
 
-LEAVE_SECONDS = 15.0  # that a run waits in any case for others to leave: one that has just ended is there a while
+LEAVE_SECONDS = 10.0  # that a run waits in any case for others to leave: one that has just ended is there a while
 SECONDS_BETWEEN = 5.0  # looks at the cluster
 SAID_EVERY = 30.0  # seconds between two sentences on what has changed, at least
 

@@ -17,8 +17,8 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from actors.errors import BrokenPart
 from cluster.config.errors import ConfigError
 from cluster.jobs.address import VARIABLES, Dashboard, refused_token
+from cluster.placement.metadata import FOLDER, RUN
 
-RUN, FOLDER = "winnow_run", "winnow_folder"  # keys of a job's metadata
 OVER = frozenset({"stopped", "succeeded", "failed"})
 RECONNECTS, LONGEST_PAUSE = 8, 30.0  # to a job's output when the connection is lost; seconds between two
 UNKNOWN, TAKEN = "does not exist", "already exists"  # in Ray's answers

@@ -12,6 +12,7 @@ from ray.util.placement_group import placement_group_table
 from ray.util.state import list_actors, list_jobs, list_placement_groups, list_tasks
 from ray.util.state.exception import RayStateApiException
 
+from cluster.placement.metadata import NAME, RUN
 from cluster.placement.node import CPU, GPU, Node, Nodes
 from cluster.reporting.logs import LOGGER
 
@@ -99,7 +100,7 @@ def _answers() -> _Answers:
 
 
 def _about(metadata: Mapping[str, str], submission: str | None, command: str | None) -> str:
-    named = next((metadata[key] for key in ("run", "job_name") if metadata.get(key, submission) != submission), "")
+    named = next((metadata[key] for key in (RUN, NAME) if metadata.get(key, submission) != submission), "")
     said = named or " ".join((command or "").split())
     shown = said if len(said) <= LONGEST else f"{said[:LONGEST]}..."
     return " ".join(part for part in (submission, f'"{shown}"' if shown else "") if part)

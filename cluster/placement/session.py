@@ -20,6 +20,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
 from cluster.placement.layout import Layout, Wanted, plan_layout, this_machine
+from cluster.placement.metadata import FOLDER, NAME, RUN
 from cluster.placement.node import GPU, Nodes
 from cluster.placement.nodes import gpu_memory, host_for, nodes_there
 from cluster.placement.orphans import named, no_orphans, orphans
@@ -96,7 +97,7 @@ def _connected(address: str, folder: Path) -> Iterator[str]:
                 logging_level=logging.ERROR,
                 namespace=f"winnow-{folder.name}-{os.getpid()}",
                 # Ray's dashboard has a column for this name; what a submitted job was given goes before.
-                job_config=JobConfig(metadata={"job_name": folder.name, "winnow_folder": str(folder.resolve())}),
+                job_config=JobConfig(metadata={NAME: folder.name, RUN: folder.name, FOLDER: str(folder.resolve())}),
             )
     except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
         where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"

@@ -48,7 +48,7 @@ class MetricsWriter:
         """
         append(self._folder / "metrics.jsonl", json.dumps(metrics))
         numbers = {name: float(metrics[name]) for name in METRICS if metrics[name] is not None}
-        self._gauges.set({name: value for name, value in numbers.items() if name not in self._now})
+        self._gauges.tell({name: value for name, value in numbers.items() if name not in self._now})
         if self._draws:
             self._draw(metrics["step"], numbers)
         self._loggers.look(metrics["step"])
@@ -73,14 +73,14 @@ class MetricsWriter:
         return events
 
     def now(self, numbers: Mapping[str, float]) -> None:
-        """Between two steps: how metrics stand that are known at any time. Ray alone shows them, and of the steps
-        nothing of them from then on: what a step counted is older, and a total that falls would look like a new run."""
+        """Between two steps, every few seconds: how metrics stand that are known at any time. Ray alone shows them, and
+        of the steps nothing of them from then on: what a step counted is older, and a total that falls would look like
+        a new run."""
         self._now |= set(numbers)
-        self._gauges.set(numbers)
+        self._gauges.tell(numbers)
 
     def close(self) -> None:
-        """Ends all files and loggers, and what Ray shows of the run."""
-        self._gauges.close()
+        """Ends all files and loggers."""
         self._loggers.close()
         if self._events is not None:
             with suppress(OSError):

@@ -23,7 +23,7 @@ from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
 from cluster.running.room import Room
 
-NOW_SECONDS = 10.0  # between two looks at what is known at any time, as often as Ray tells of it
+NOW_SECONDS = 5.0  # between two looks at what is known at any time; Ray tells of it every 10 s
 ASK_SECONDS = 10.0  # for verifiers to say how busy they were; one that is starting again says nothing
 
 
@@ -149,7 +149,7 @@ class Reporter:
         self._writer.write(metrics)
 
     async def _look(self) -> None:
-        """Tells of a run whose step lasts for hours, or for ever."""
+        """Keeps Ray told of the run, whose step may last for hours, or for ever."""
         while True:
             known = {"step_ended_at": self._step_ended_at, "generators": len(self._watched.generators.alive)}
             self._writer.now(group_metrics(self._watched.filter.counted()) | known)

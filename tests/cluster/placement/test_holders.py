@@ -16,7 +16,7 @@ def test_who_holds_most_of_a_node_is_named_first_and_the_rest_is_held_by_others(
 
 def test_a_job_is_named_by_its_metadata_or_its_command_and_a_run_of_winnow_by_its_group() -> None:
     assert _about({"job_name": "raysubmit_1"}, "raysubmit_1", "python  train.py") == 'raysubmit_1 "python train.py"'
-    assert _about({"run": "math", "job_name": "raysubmit_1"}, "raysubmit_1", "x") == 'raysubmit_1 "math"'
+    assert _about({"winnow_run": "math", "job_name": "raysubmit_1"}, "raysubmit_1", "x") == 'raysubmit_1 "math"'
     assert _about({}, None, "y" * 100) == f'"{"y" * 60}..."'
     assert _named("02", {"02": '"mine"'}, "winnow demo 0a1b2c3d") == "job 02 \"mine\" the run 'demo'"
     assert _named("", {}, "theirs") == "group 'theirs'"

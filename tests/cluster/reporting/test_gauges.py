@@ -1,5 +1,3 @@
-import math
-
 import pytest
 
 from cluster.reporting import gauges
@@ -34,10 +32,10 @@ def test_every_metric_is_described_by_its_sentence_and_its_unit() -> None:
     assert Shown.described["sync_gib_per_second"].endswith("over the seconds of sending. Unit: GiB/s.")
 
 
-def test_a_run_that_is_over_shows_no_number_and_another_one_goes_on() -> None:
+def test_what_is_not_told_anew_is_told_again_as_ray_forgets_it() -> None:
     one, other = Gauges("one"), Gauges("other")
-    one.set({"accuracy": 0.5})
-    other.set({"accuracy": 0.25})
-    one.close()
-    assert math.isnan(Shown.values["accuracy", "one"])
-    assert Shown.values["accuracy", "other"] == 0.25
+    one.tell({"accuracy": 0.5})
+    other.tell({"accuracy": 0.25})
+    Shown.values.clear()
+    one.tell({"loss": 1.0})
+    assert Shown.values == {("accuracy", "one"): 0.5, ("loss", "one"): 1.0}

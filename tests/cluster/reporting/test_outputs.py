@@ -46,7 +46,7 @@ def test_what_is_told_between_two_steps_is_not_set_back_by_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: dict[str, float] = {}
-    monkeypatch.setattr(Gauges, "set", lambda self, numbers: told.update(numbers))
+    monkeypatch.setattr(Gauges, "tell", lambda self, numbers: told.update(numbers))
     writer = MetricsWriter(tmp_path, "run")
     writer.now({"groups_kept": 70})
     writer.write(LINE | {"groups_kept": 64})

@@ -2,8 +2,10 @@
 
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -48,6 +50,24 @@ def until(look: Callable[[], Found], seconds: float = 120.0) -> Found:
     return found
 
 
+@contextmanager
+def going_on(writer: MetricsWriter) -> Iterator[None]:
+    """While it lasts Ray is told of a run again and again, as by a run that goes on."""
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(0.2):
+            writer.now({"generators": 2})
+
+    thread = threading.Thread(target=tell)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 def test_prometheus_has_every_metric_under_its_name_data_for_every_panel_and_an_alert_and_nothing_after_the_end(
     session: Path, tmp_path: Path
 ) -> None:
@@ -55,15 +75,17 @@ def test_prometheus_has_every_metric_under_its_name_data_for_every_panel_and_an_
     writer = MetricsWriter(tmp_path, "demo")
     writer.write(LINE | {"bottleneck": "train", "dropped": {}})
     with Prometheus(tmp_path / "prometheus", session / RAYS) as prometheus:
-        names = until(lambda: {each["metric"]["__name__"] for each in prometheus.series(shown)})
-        assert names == {f"ray_{name}" for name in METRICS}
-        (accuracy,) = prometheus.series("ray_accuracy")
-        assert float(accuracy["value"][1]) == 0.25
-        assert prometheus.about("ray_seconds_train") == "Seconds of the learner's updates. Unit: s."
-        until(lambda: not prometheus.without_data("demo"))
-        until(lambda: prometheus.series('ALERTS{alertname="WinnowVerdictsAreLate", alertstate="firing", run="demo"}'))
-        writer.close()
+        with going_on(writer):
+            names = until(lambda: {each["metric"]["__name__"] for each in prometheus.series(shown)})
+            assert names == {f"ray_{name}" for name in METRICS}
+            (accuracy,) = prometheus.series("ray_accuracy")
+            assert float(accuracy["value"][1]) == 0.25
+            assert prometheus.about("ray_seconds_train") == "Seconds of the learner's updates. Unit: s."
+            until(lambda: not prometheus.without_data("demo"))
+            alert = 'ALERTS{alertname="WinnowVerdictsAreLate", alertstate="firing", run="demo"}'
+            until(lambda: prometheus.series(alert))
         until(lambda: not prometheus.series(shown))
+    writer.close()
 
 
 def test_rays_provisioning_leads_grafana_to_the_dashboard_and_to_prometheus(session: Path) -> None:

@@ -61,22 +61,29 @@ finish() {
 }
 trap finish EXIT
 
+# Hands on that the command is to end; before it has started, that is the end.
+# shellcheck disable=SC2317 # it is called by the traps
+stop() {
+  if [ -z "$command" ]; then exit 143; fi
+  kill -TERM "$command" 2>/dev/null || true
+}
+command=
+limit=no
+trap 'limit=yes; stop' USR1
+trap stop TERM INT
+
 until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
   if ! kill -0 "$NODES" 2>/dev/null; then echo "ray.sh: Ray did not start" >&2; exit 1; fi
   sleep 0.5
 done
 
-"$@" &
-readonly COMMAND=$!
-limit=no
-# A shell runs a trap when what it waits for has ended, but for "wait", which a signal ends.
-trap 'limit=yes; kill -TERM "$COMMAND" 2>/dev/null || true' USR1
-trap 'kill -TERM "$COMMAND" 2>/dev/null || true' TERM INT
+(trap - INT && exec "$@") & # a shell has what it starts in the background ignore SIGINT
+command=$!
 status=0
-wait "$COMMAND" || status=$?
-while kill -0 "$COMMAND" 2>/dev/null; do # it was a signal that ended the wait: the command is writing its checkpoint
+wait "$command" || status=$?
+while kill -0 "$command" 2>/dev/null; do # it was a signal that ended the wait: the command is writing its checkpoint
   status=0
-  wait "$COMMAND" || status=$?
+  wait "$command" || status=$?
 done
 
 failed=no

@@ -17,16 +17,15 @@
 # time limit 15 minutes ahead (--signal, in seconds), writes its checkpoint, and the job is queued again; so it is where
 # the command fails, three times. A job that is cancelled, or whose command is done, stays ended.
 set -euo pipefail
-umask 077 # what is written here, the token's file among it, is for this user alone
 
 readonly TRIES=3                                # more, after a failure
 readonly PORT=$((20000 + SLURM_JOB_ID % 10000)) # of the cluster, its own for each job
 readonly WAIT=${WAIT:-600}                      # seconds for the head to start
 
-# The token is the one in ~/.ray/auth_token, which is made where there is none. It goes to the nodes in the environment,
-# which srun hands over, and stands on no command line.
+# The token is the one in ~/.ray/auth_token, which is made where there is none, for this user alone. It goes to the nodes
+# in the environment, which srun hands over, and stands on no command line.
 export RAY_AUTH_MODE=token
-RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(ray get-auth-token --generate)}
+RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(umask 077 && ray get-auth-token --generate)}
 export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
 
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")

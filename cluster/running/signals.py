@@ -50,6 +50,7 @@ def sigterm_interrupts() -> Iterator[None]:
         else:
             raise Terminated(signal.Signals(number))  # of a process that ignores Ctrl-C, as in a shell's background
 
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it in all that it starts, jobs among them
     before = _handlers(signal.SIGTERM, signal.SIGHUP)
     _set(dict.fromkeys(before, interrupt))
     try:

@@ -17,16 +17,15 @@
 # time limit 15 minutes ahead (--signal, in seconds), writes its checkpoint, and the job is queued again; so it is where
 # the command fails, three times. A job that is cancelled, or whose command is done, stays ended.
 set -euo pipefail
-umask 077 # what is written here, the token's file among it, is for this user alone
 
 readonly TRIES=3                                # more, after a failure
 readonly PORT=$((20000 + SLURM_JOB_ID % 10000)) # of the cluster, its own for each job
 readonly WAIT=${WAIT:-600}                      # seconds for the head to start
 
-# The token is the one in ~/.ray/auth_token, which is made where there is none. It goes to the nodes in the environment,
-# which srun hands over, and stands on no command line.
+# The token is the one in ~/.ray/auth_token, which is made where there is none, for this user alone. It goes to the nodes
+# in the environment, which srun hands over, and stands on no command line.
 export RAY_AUTH_MODE=token
-RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(ray get-auth-token --generate)}
+RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(umask 077 && ray get-auth-token --generate)}
 export RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
 
 mapfile -t HOSTS < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
@@ -61,22 +60,29 @@ finish() {
 }
 trap finish EXIT
 
+# Hands on that the command is to end; before it has started, that is the end.
+# shellcheck disable=SC2317 # it is called by the traps
+stop() {
+  if [ -z "$command" ]; then exit 143; fi
+  kill -TERM "$command" 2>/dev/null || true
+}
+command=
+limit=no
+trap 'limit=yes; stop' USR1
+trap stop TERM INT
+
 until ray health-check --address "$RAY_ADDRESS" >/dev/null 2>&1; do
   if ! kill -0 "$NODES" 2>/dev/null; then echo "ray.sh: Ray did not start" >&2; exit 1; fi
   sleep 0.5
 done
 
-"$@" &
-readonly COMMAND=$!
-limit=no
-# A shell runs a trap when what it waits for has ended, but for "wait", which a signal ends.
-trap 'limit=yes; kill -TERM "$COMMAND" 2>/dev/null || true' USR1
-trap 'kill -TERM "$COMMAND" 2>/dev/null || true' TERM INT
+(trap - INT && exec "$@") & # a shell has what it starts in the background ignore SIGINT
+command=$!
 status=0
-wait "$COMMAND" || status=$?
-while kill -0 "$COMMAND" 2>/dev/null; do # it was a signal that ended the wait: the command is writing its checkpoint
+wait "$command" || status=$?
+while kill -0 "$command" 2>/dev/null; do # it was a signal that ended the wait: the command is writing its checkpoint
   status=0
-  wait "$COMMAND" || status=$?
+  wait "$command" || status=$?
 done
 
 failed=no

@@ -6,6 +6,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def start(folder: Path, *command: str, tries: int = 0, wait: int = 60) -> "subpr
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where this test ignores it
     )
 
 
@@ -111,6 +113,12 @@ def test_a_failed_run_is_queued_again_three_times_and_a_mistake_never(
     job.communicate(timeout=60)
     assert job.returncode == status
     assert was_queued_again(commands) is again
+
+
+def test_the_command_does_not_ignore_an_interrupt_as_a_shells_background_does(commands: Path) -> None:
+    heard = "import signal; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    said, _ = start(commands, sys.executable, "-c", heard).communicate(timeout=60)
+    assert said == "True\n"
 
 
 def test_a_cluster_that_does_not_start_ends_the_job(commands: Path) -> None:

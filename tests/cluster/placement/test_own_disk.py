@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
@@ -19,11 +18,7 @@ from cluster.placement.sight import NodeFiles
 from cluster.preparing.copies import copies_of, with_copies
 from cluster.preparing.folders import held
 
-pytestmark = [
-    pytest.mark.ray,
-    # Ray's Cluster leaves a socket open until it is collected as garbage.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[3]
 RAY = Path(sys.executable).parent / "ray"
 PRIVATE = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
@@ -50,13 +45,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nodes(folder: Path, own_ray: None) -> Iterator[Nodes]:
     if subprocess.run([*PRIVATE, "true"], capture_output=True, check=False).returncode:
         pytest.skip("this user may not make a mount name space")
-    there = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    start = f"{RAY} start --address={there.address} --num-cpus=1 --block --disable-usage-stats"
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    address = ray.get_runtime_context().gcs_address
+    start = f"{RAY} start --address={address} --num-cpus=1 --block --disable-usage-stats"
     command = [*PRIVATE, f"mount -t tmpfs none {folder}/own && exec {start}"]
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     second = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, **silent)
     try:
-        ray.init(address=there.address, log_to_driver=False)
         until = time.monotonic() + 60
         while len(living := [node["NodeID"] for node in ray.nodes() if node["Alive"]]) < 2:
             assert time.monotonic() < until
@@ -65,10 +60,9 @@ def nodes(folder: Path, own_ray: None) -> Iterator[Nodes]:
         (other,) = set(living) - {first}
         yield Nodes(first=first, second=other, root=Path(f"/proc/{second.pid}/root"))
     finally:
-        ray.shutdown()
         second.terminate()
         second.wait(timeout=60)
-        there.shutdown()
+        ray.shutdown()
 
 
 class Prepared:

@@ -30,10 +30,13 @@ paper: env
 	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds 3 --name paper \
 		--title "From rejection sampling to Reinforce, in miniature"
 
+# Tests of one file share what they have started, so a file is run by one process.
+PROCESSES ?= 2
+PYTEST := .venv/bin/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile
 test: env
-	.venv/bin/python -m pytest -q --durations=15
-	.venv/bin/python -m pytest -q --durations=15 -m slow
-	.venv/bin/python -m pytest -q --durations=60 -m ray
+	$(PYTEST) --durations=15
+	$(PYTEST) --durations=15 -m slow
+	$(PYTEST) --durations=60 -m ray
 
 env: $(ENV)
 

@@ -92,7 +92,7 @@ class JobClient:
         """All runs that were sent to the cluster, the oldest first."""
         with self._in_words():
             found = self._client.list_jobs()
-        sent = (one for one in found if one.submission_id and RUN in (one.metadata or {}))  # not drivers that have joined
+        sent = (one for one in found if one.submission_id and RUN in (one.metadata or {}))  # no driver that joined
         return sorted((_job(one) for one in sent), key=lambda job: job.began)
 
     def job(self, job: str) -> Job:

@@ -2,19 +2,23 @@
 
 import json
 import os
+import secrets
 import sys
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.reporting.logs import LOGGER
 
 MODE = "RAY_AUTH_MODE"
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # that go before Ray's file
 ASK_SECONDS = 5.0  # for the dashboard to say what the cluster asks for
 
 
 def demand_token(address: str) -> None:
     """Has the cluster that is about to be started here refuse whoever does not know its token: RAY_AUTH_TOKEN where it
-    is set, else the one in a file of this user that Ray makes. RAY_AUTH_MODE in the environment goes before.
+    is set, else the one in Ray's file of this user. RAY_AUTH_MODE in the environment goes before.
 
     Call it before Ray is imported; after that, Ray's own default holds, which `check_token` checks.
 
@@ -23,6 +27,22 @@ def demand_token(address: str) -> None:
     """
     if not address and not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
         os.environ.setdefault(MODE, "token")
+        if os.environ[MODE] == "token" and not any(os.environ.get(name) for name in TOKENS):
+            keep_token(Path.home() / ".ray" / "auth_token")
+
+
+def keep_token(file: Path) -> None:
+    """Makes Ray's file of the token, where there is none, and has nobody but its owner read it: Ray itself makes one
+    that all users of the machine can read. A home that cannot be written is left to Ray, which says so."""
+    with suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            made = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            file.chmod(0o600)
+        else:
+            with open(made, "w", encoding="ascii") as out:
+                out.write(secrets.token_hex(32))
 
 
 def check_token() -> None:

@@ -3,10 +3,11 @@
 import http.server
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from cluster.placement.token import warn_without_token
+from cluster.placement.token import keep_token, warn_without_token
 
 
 @pytest.fixture
@@ -49,3 +50,20 @@ def test_a_dashboard_that_is_not_there_says_nothing(caplog: pytest.LogCaptureFix
     warn_without_token("127.0.0.1:9")
     warn_without_token("")
     assert caplog.text == ""
+
+
+def test_nobody_but_its_owner_reads_the_token(tmp_path: Path) -> None:
+    file = tmp_path / ".ray" / "auth_token"
+    keep_token(file)
+    token = file.read_text()
+    assert len(bytes.fromhex(token)) == 32
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o644)  # as Ray makes it
+    keep_token(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() == token
+
+
+def test_a_home_that_cannot_be_written_is_left_to_ray(tmp_path: Path) -> None:
+    (tmp_path / ".ray").write_text("")  # where a folder would have to be
+    keep_token(tmp_path / ".ray" / "auth_token")

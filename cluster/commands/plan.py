@@ -39,7 +39,7 @@ def plan(config: RunConfig, earlier: Path | None = None) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(write_world(config, Path(scratch)))
         if address := address_of(config):
-            with joined(address, Path(config.run.folder, config.run.name)):
+            with joined(address, config.run.name):
                 return _on_cluster(prepared, work)
         nodes = this_machine()
         layout = layout_for(config, nodes)

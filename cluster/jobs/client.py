@@ -17,7 +17,7 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 from actors.errors import BrokenPart
 from cluster.config.errors import ConfigError
 from cluster.jobs.address import VARIABLES, Dashboard, refused_token
-from cluster.placement.metadata import FOLDER, RUN
+from cluster.placement.metadata import FOLDER, NAME, RUN
 
 OVER = frozenset({"stopped", "succeeded", "failed"})
 RECONNECTS, LONGEST_PAUSE = 8, 30.0  # to a job's output when the connection is lost; seconds between two
@@ -85,7 +85,7 @@ class JobClient:
                 entrypoint=command,
                 submission_id=job,
                 runtime_env={"working_dir": str(package), **runtime},
-                metadata={RUN: run, FOLDER: folder},
+                metadata={NAME: run, RUN: run, FOLDER: folder},
             )
 
     def jobs(self) -> list[Job]:

@@ -71,19 +71,19 @@ def of_run(run: str, items: Sequence[str], retries: int) -> Submission:
         raise ConfigError(
             f"--resume takes the absolute path of a run on the cluster, or auto with a run file, got {run!r}"
         )
-    path = PurePosixPath(run)
     of_checkpoint = is_checkpoint(run)
     if of_checkpoint and retries:
         raise ConfigError(
             f"--retries goes with the folder of a run, whose newest checkpoint every try takes, got {run}"
         )
-    folder = path.parent.parent if of_checkpoint else path
+    run = run.rstrip("/")
+    folder = run.rsplit("/", 2)[0] if of_checkpoint else run
     seen = (Path(folder) / CONFIG).is_file()
     more = () if of_checkpoint else ("--retries", str(retries))
     return Submission(
-        run=folder.name,
-        folder=str(folder),
-        train=(*items, "--resume", run.rstrip("/"), *more),
+        run=PurePosixPath(folder).name,
+        folder=folder,
+        train=(*items, "--resume", run, *more),
         config=load_run(Path(folder), items)[1] if seen else None,
         texts={},
     )

@@ -30,7 +30,7 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.elastic import Unit, found_room
 from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.layout import RANK, Layout, judge_actor, scorer_actor
-from cluster.placement.nodes import check_nodes
+from cluster.placement.nodes import check_gpu_nodes
 from cluster.placement.placing import Placed, nodes_of
 from cluster.placement.reachable import ended
 from cluster.placement.sight import NodeFiles
@@ -88,9 +88,7 @@ def running_actors(prepared: Prepared, layout: Layout, label: str = "") -> Itera
         placed.place(PLACEMENT_SECONDS + config.cluster.seconds_to_wait)
         files = NodeFiles(prepared)
         files.check(placed.by_node)
-        computing = [bundle for bundle in layout.bundles if bundle.gpus or not layout.on_gpu]
-        hosts = {placed.node_of(actor) for bundle in computing for actor in bundle.actors}
-        check_nodes(config, hosts, on_gpu=layout.on_gpu)
+        check_gpu_nodes({placed.node_of(actor) for bundle in layout.bundles if bundle.gpus for actor in bundle.actors})
         factory = ActorFactory(placed, prepared, label, files)
         try:
             yield factory.create_all()

@@ -48,16 +48,16 @@ def ray_session(config: RunConfig, folder: Path | None = None) -> Iterator[tuple
         ConfigError: the cluster is too small, others hold it, or it cannot be reached.
         BrokenPart: the cluster has ended meanwhile.
     """
-    folder = folder or Path(config.run.folder, config.run.name)
+    run = folder.name if folder else config.run.name
     if address := address_of(config):
-        with joined(address, folder) as dashboard:
+        with joined(address, run, folder) as dashboard:
             warn_without_token(dashboard)
             demands = demand_of(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
             yield wait_for_room(partial(layout_for, config), demands, config.cluster.seconds_to_wait), dashboard
         return
     layout = layout_for(config, this_machine())
     _name_orphans()
-    with no_orphans(), _connected("", folder) as dashboard:
+    with no_orphans(), _connected("", run, folder) as dashboard:
         check_token()
         yield layout, dashboard
 
@@ -68,9 +68,13 @@ def address_of(config: RunConfig) -> str:
 
 
 @contextmanager
-def joined(address: str, folder: Path) -> Iterator[str]:
-    """Joins the cluster at an address; gives that of Ray's dashboard, which lists this process as a job with the name
-    of a folder.
+def joined(address: str, run: str, folder: Path | None = None) -> Iterator[str]:
+    """Joins the cluster at an address; gives that of Ray's dashboard, which lists this process as a job.
+
+    Args:
+        address: of the cluster.
+        run: the job's name there.
+        folder: of the run, where it has one.
 
     Raises:
         ConfigError: it cannot be reached.
@@ -78,26 +82,27 @@ def joined(address: str, folder: Path) -> Iterator[str]:
     """
     check_reachable(address)
     _name_orphans()
-    with _connected(address, folder) as dashboard:
+    with _connected(address, run, folder) as dashboard:
         yield dashboard
 
 
 @contextmanager
-def _connected(address: str, folder: Path) -> Iterator[str]:
+def _connected(address: str, run: str, folder: Path | None) -> Iterator[str]:
     """Connects this process with the cluster at an address, or with one of its own where that is ""; gives the address
-    of Ray's dashboard, which lists this process as a job with the name of a folder."""
+    of Ray's dashboard. The others are as for `joined`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
+    about = {NAME: run, RUN: run} | ({FOLDER: str(folder.resolve())} if folder else {})
     try:
         with our_signals():
             context = ray.init(
                 address=address or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                namespace=f"winnow-{folder.name}-{os.getpid()}",
+                namespace=f"winnow-{run}-{os.getpid()}",
                 # Ray's dashboard has a column for this name; what a submitted job was given goes before.
-                job_config=JobConfig(metadata={NAME: folder.name, RUN: folder.name, FOLDER: str(folder.resolve())}),
+                job_config=JobConfig(metadata=about),
             )
     except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
         where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"

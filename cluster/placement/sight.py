@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import RANK
-from cluster.placement.nodes import by_problem
+from cluster.placement.nodes import by_problem, living
 from cluster.preparing.folders import LOCK
 from cluster.preparing.preflight import Prepared
 from cluster.preparing.storage import Part, fetch
@@ -89,11 +89,10 @@ class NodeFiles:
         Raises:
             ConfigError: a node lacks something.
         """
-        living = [node for node in ray.nodes() if node["Alive"]]
-        if len(living) == 1:  # this machine, which has been looked at
+        shown = {node["NodeID"]: name for name, node in living().items()}
+        if len(shown) == 1:  # this machine, which has been looked at
             return
         looks = self._looks(places)
-        shown = {node["NodeID"]: f"{node['NodeManagerAddress']} ({node['NodeID'][:8]})" for node in living}
         names = [shown.get(node, node) for node in looks]
         try:
             found = dict(zip(names, ray.get(list(looks.values()), timeout=FETCH_SECONDS), strict=True))

@@ -84,7 +84,7 @@ def test_a_run_is_sent_with_its_files_settings_and_time_to_stop(
     assert submit("run.steps=7", "--detach") == 0
     command = "exec python -m cluster.cli train .winnow/mine.toml --resume auto --retries 3"
     assert (kept["submission_id"], kept["entrypoint"]) == ("mine-1", command)
-    assert kept["metadata"] == {"winnow_run": "mine", "winnow_folder": "/shared/runs/mine"}
+    assert kept["metadata"] == {"job_name": "mine", "winnow_run": "mine", "winnow_folder": "/shared/runs/mine"}
     assert kept["runtime_env"]["env_vars"] == {"RAY_JOB_STOP_WAIT_TIME_S": "900"}
     assert (folder / "job/grade.py").is_file()
     assert (folder / "job/cluster/cli.py").is_file()

@@ -1,19 +1,11 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from cluster.config.reading import config_of
 from cluster.config.sections import ClusterSettings
 from cluster.placement.layout import Wanted, plan_layout
 from cluster.placement.node import Node
-from cluster.placement.nodes import (
-    by_problem,
-    host_for,
-    look_at_node,
-    model_folders,
-    problems_of,
-)
+from cluster.placement.nodes import by_problem, host_for
 from cluster.preparing.machine import GIB, MachineFacts, obstacles
 
 SOUND = MachineFacts(
@@ -26,22 +18,6 @@ def test_a_problem_of_several_nodes_is_said_once_with_their_names() -> None:
     (said,) = by_problem({"a": SOUND, "b": bare, "c": bare}, obstacles)
     assert said.startswith("on b, c: there is no C compiler")
     assert by_problem({"a": SOUND}, obstacles) == []
-
-
-def test_a_node_without_a_model_is_named_with_the_setting_that_names_the_folder(tmp_path: Path) -> None:
-    reward = {"name": "both", "both": {"kind": "sum", "weights": {"model": 0.5, "judge": 0.5}}}
-    reward |= {"model": {"path": "/models/liking"}, "judge": {"path": "/models/judge"}}
-    tree = {"model": {"path": str(tmp_path)}, "data": {"path": "rows.jsonl"}, "reward": reward}
-    folders = model_folders(config_of(tree))
-    assert folders == {
-        "model.path": str(tmp_path),
-        "reward.judge.path": "/models/judge",
-        "reward.model.path": "/models/liking",
-    }
-    facts = look_at_node(folders)
-    assert facts.missing == ("/models/judge (reward.judge.path)", "/models/liking (reward.model.path)")
-    said = by_problem({"b": facts}, lambda each: problems_of(each, on_gpu=False))
-    assert said[0].startswith("on b: there is no model folder /models/judge (reward.judge.path)")
 
 
 @pytest.mark.parametrize(

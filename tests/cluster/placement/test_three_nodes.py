@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,8 +23,9 @@ from cluster.placement.elastic import Unit, found_room
 from cluster.placement.holders import with_holders
 from cluster.placement.layout import Bundle, Layout, NoRoom, Wanted, plan_layout
 from cluster.placement.node import emptied, in_words
-from cluster.placement.nodes import check_nodes, nodes_there
+from cluster.placement.nodes import nodes_there
 from cluster.placement.placing import Placed, reserve
+from cluster.placement.sight import NodeFiles
 from learner.types import free_port
 
 pytestmark = [
@@ -199,9 +201,15 @@ def test_actors_outside_of_groups_are_named_by_their_job() -> None:
 
 def test_a_node_that_does_not_have_the_model_ends_the_start(tmp_path: Path) -> None:
     tree = {"model": {"path": str(tmp_path)}, "data": {"path": "rows.jsonl"}}
-    hosts = [node["NodeID"] for node in ray.nodes()]
-    check_nodes(config_of(tree), hosts, on_gpu=False)
+    hosts = {node["NodeID"]: ["generator-0"] for node in ray.nodes()}
+    check_files(tree, hosts)
     tree["model"]["path"] = str(tmp_path / "missing")
-    with pytest.raises(ConfigError, match=r"on .*, .*: there is no model folder .*missing \(model\.path\)"):
-        check_nodes(config_of(tree), hosts, on_gpu=False)
-    check_nodes(config_of(tree), [], on_gpu=False)  # on a node that hosts nothing of the run it may be missing
+    with pytest.raises(ConfigError, match=r"on .*, .*: there is no .*missing \(model\.path\)"):
+        check_files(tree, hosts)
+    check_files(tree, {node: ["verifier-0"] for node in hosts})  # where nobody reads it it may be missing
+
+
+def check_files(tree: dict[str, Any], places: dict[str, list[str]]) -> None:
+    """Has nodes look whether they have what a run of these settings reads there."""
+    prepared: Any = SimpleNamespace(config=config_of(tree), copies=(), folder=None)
+    NodeFiles(prepared).check(places)

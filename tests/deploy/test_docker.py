@@ -1,6 +1,5 @@
 """The image is built from the lock files, holds what a node needs, and its user is not root."""
 
-import importlib.util
 import re
 import shutil
 import subprocess
@@ -47,7 +46,6 @@ def test_the_file_holds_known_instructions_and_every_command_can_be_read() -> No
         assert subprocess.run(["sh", "-n"], input=command, text=True, check=False).returncode == 0
 
 
-@pytest.mark.skipif(importlib.util.find_spec("dockerfile_parse") is None, reason="dockerfile-parse is not here")
 def test_another_parser_reads_the_same() -> None:
     from dockerfile_parse import DockerfileParser
 

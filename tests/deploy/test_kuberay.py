@@ -1,7 +1,6 @@
 """The manifests for KubeRay are what its operator and the API server take, and say what the pages say."""
 
 import copy
-import importlib.util
 import json
 import re
 import shlex
@@ -83,7 +82,6 @@ def test_kubectl_makes_the_same(folder: str) -> None:
 
 
 @every_folder
-@pytest.mark.skipif(importlib.util.find_spec("kubernetes") is None, reason="the package kubernetes is not here")
 def test_the_models_of_the_kubernetes_client_lose_nothing_of_a_pod(folder: str) -> None:
     from kubernetes.client import ApiClient
 

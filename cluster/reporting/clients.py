@@ -2,12 +2,15 @@
 environment (addresses, keys, projects, WANDB_MODE=offline) is its own, and no setting of a run."""
 
 import os
+import re
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+NAME = re.compile(r"[\w-]+", re.ASCII)  # of a setting
 PROJECT = "winnow"  # where the environment names none
 MOST_PARAMETERS, LONGEST_PARAMETER = 100, 500  # that every MLflow server takes: in one request, letters of a value
 
@@ -80,7 +83,10 @@ class MLflow:
         self.id = self._client.create_run(experiment, run_name=run.name).info.run_id
         parameters = [Param(key, str(value)[:LONGEST_PARAMETER]) for key, value in _flat(run.config)]
         for start in range(0, len(parameters), MOST_PARAMETERS):
-            self._client.log_batch(self.id, params=parameters[start : start + MOST_PARAMETERS])
+            try:
+                self._client.log_batch(self.id, params=parameters[start : start + MOST_PARAMETERS])
+            except Exception:  # the run is there, and its metrics count for more
+                traceback.print_exc()
 
     def log(self, numbers: Mapping[str, float]) -> None:
         from mlflow.entities import Metric
@@ -123,8 +129,10 @@ CLIENTS: dict[str, Callable[[LoggedRun], Client]] = {
 
 
 def _flat(tree: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings by their dotted names. A table whose keys are no names, such as the paths of data.path, is one
+    setting: servers take few characters in a name."""
     for key, value in tree.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and all(NAME.fullmatch(each) for each in value):
             yield from _flat(value, f"{before}{key}.")
         else:
-            yield f"{before}{key}", value
+            yield f"{before}{key}", str(dict(value)) if isinstance(value, Mapping) else value

@@ -1,25 +1,11 @@
 """Secrets are in no setting: settings stand in config.toml, in Ray's metadata and in loggers. What looks like one is
-refused where settings are read, and hidden in all that is said, wherever it came from."""
+refused where settings are read."""
 
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-HIDDEN = "<hidden>"
-SHORTEST = 8  # letters of the value of a variable that is hidden; shorter ones would hide words
-_WORDS = "(?:API_?KEYS?|KEYS?|TOKENS?|SECRETS?|PASSWORDS?|PASSWD|PASSPHRASE|CREDENTIALS?|SIGNATURE)"
-NAME = re.compile(rf"(?:.*[^a-z0-9])?{_WORDS}(?:[^a-z0-9].*)?", re.IGNORECASE)
-PLACE = re.compile(r".*_(?:FILE|PATH|DIR|URL|ID)|GOOGLE_APPLICATION_CREDENTIALS|SSH_AUTH_SOCK", re.IGNORECASE)
-# Secrets that show by their form: keys of OpenAI and Anthropic, tokens of Hugging Face, GitHub, GitLab and Slack, keys
-# of AWS and Google, JSON web tokens, private keys.
-FORM = re.compile(
-    r"\b(?:sk-(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{16,}|hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{30,}"
-    r"|glpat-[\w-]{16,}|xox[abprs]-[\w-]{10,}"
-    r"|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)|-----BEGIN [A-Z ]*PRIVATE KEY-----"
-)
-IN_ADDRESS = re.compile(r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+from actors.secrets import FORM, IN_ADDRESS, names_secret
 
 
 def secret_settings(tree: Mapping[str, Any]) -> list[str]:
@@ -30,19 +16,6 @@ def secret_settings(tree: Mapping[str, Any]) -> list[str]:
         for path, value in _leaves(tree)
         if (why := _why_secret(path, value))
     ]
-
-
-def hidden(text: str) -> str:
-    """A text with what looks like a secret, or is one in this process's environment, replaced by HIDDEN."""
-    for name, value in os.environ.items():
-        if len(value) >= SHORTEST and value in text and names_secret(name):
-            text = text.replace(value, HIDDEN)
-    return IN_ADDRESS.sub(HIDDEN, FORM.sub(HIDDEN, text))
-
-
-def names_secret(name: str) -> bool:
-    """Whether a variable or parameter of this name holds a secret, and not the place of one."""
-    return bool(NAME.fullmatch(name)) and not PLACE.fullmatch(name)
 
 
 def _why_secret(path: Sequence[str], value: str) -> str:

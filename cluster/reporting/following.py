@@ -1,6 +1,8 @@
 """The process of one logger: reads a run's metrics.jsonl as it grows and hands each step to the client. It ends when
-its standard input is closed, as it is when the run ends, however that ends."""
+its standard input is closed, as it is when the run ends, however that ends. What it and the client print lies in the
+run folder, which may be copied to an address: secrets in it are hidden."""
 
+import io
 import json
 import select
 import sys
@@ -10,8 +12,9 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
+from actors.secrets import hidden
 from cluster.config.reading import CONFIG
 from cluster.reporting.clients import CLIENTS, Client, LoggedRun
 from cluster.reporting.loggers import FOLDER
@@ -32,6 +35,15 @@ class Waits(Protocol):
     """How the process waits; gives whether the run has ended."""
 
     def __call__(self, seconds: float) -> bool: ...
+
+
+class HidingStream(io.TextIOWrapper):
+    """A stream without secrets; each must be written in one piece."""
+
+    def write(self, text: str) -> int:
+        """As every stream's."""
+        super().write(hidden(text))
+        return len(text)
 
 
 def follow(folder: Path, name: str, run: LoggedRun, waits: Waits, client_of: Callable[[LoggedRun], Client]) -> None:
@@ -58,6 +70,7 @@ def follow(folder: Path, name: str, run: LoggedRun, waits: Waits, client_of: Cal
                     if client is None:
                         client = client_of(run)
                         kept = Kept(id=client.id, step=kept.step)
+                        _write(file, kept)  # whatever becomes of this process, the run goes on there under its id
                     client.log({key: float(value) for key, value in line.items() if isinstance(value, int | float)})
                     kept = Kept(id=client.id, step=int(line["step"]))
                     _write(file, kept)
@@ -98,7 +111,7 @@ def _write(file: Path, kept: Kept) -> None:
 
 
 def _first_line(failure: Exception) -> str:
-    return next(iter(str(failure).splitlines()), "").rstrip(".")
+    return next(iter(hidden(str(failure)).splitlines()), "").rstrip(".")
 
 
 def _wait_for_end(seconds: float) -> bool:
@@ -106,8 +119,13 @@ def _wait_for_end(seconds: float) -> bool:
     return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
+def _hiding(stream: TextIO) -> TextIO:
+    return HidingStream(stream.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
 def main(name: str, folder: Path, shown: str, step: int) -> None:
     """Follows a run; see the arguments of `Loggers`."""
+    sys.stdout, sys.stderr = _hiding(sys.stdout), _hiding(sys.stderr)
     config = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))
     run = LoggedRun(id="", known=False, name=shown, folder=folder, config=config, step=step)
     follow(folder, name, run, _wait_for_end, CLIENTS[name])

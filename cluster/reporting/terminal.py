@@ -8,7 +8,7 @@ from typing import TextIO
 
 from rich.console import Console
 
-from cluster.config.secrets import hidden
+from actors.secrets import hidden
 
 # All that moves the cursor, begins an escape sequence, turns the direction of writing, breaks a line in unusual ways or
 # cannot be encoded; tabs and line ends stay.

@@ -6,6 +6,7 @@ import ray
 
 from actors import logs
 from actors.logs import LOGGER, log_in_actor
+from actors.secrets import HIDDEN
 
 
 @pytest.fixture
@@ -37,3 +38,18 @@ def test_an_actor_writes_each_line_once_with_its_time(monkeypatch: pytest.Monkey
     (line,) = stderr.getvalue().splitlines()
     assert line.endswith(" INFO holds version 3")
     assert line[:2] == "20"
+
+
+@pytest.mark.usefixtures("_an_actor")
+def test_an_actor_writes_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs.sys, "stderr", stderr := io.StringIO())
+    monkeypatch.setenv("JUDGE_API_KEY", "correct horse battery")
+    log_in_actor()
+    LOGGER.warning("refused: %s", "correct horse battery at https://me:pass@host")
+    try:
+        raise ValueError("correct horse battery")
+    except ValueError:
+        LOGGER.exception("failed")
+    assert "horse" not in stderr.getvalue()
+    assert f"refused: {HIDDEN} at https://{HIDDEN}@host" in stderr.getvalue()
+    assert f"ValueError: {HIDDEN}" in stderr.getvalue()

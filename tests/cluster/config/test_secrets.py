@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from actors.secrets import HIDDEN, hidden, names_secret
 from cluster.cli import main
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
-from cluster.config.secrets import HIDDEN, hidden, names_secret, secret_settings
+from cluster.config.secrets import secret_settings
 from cluster.reporting.logs import log_file
 from cluster.reporting.outputs import Display
 from cluster.reporting.terminal import say
@@ -71,6 +72,9 @@ def test_what_is_said_and_logged_holds_no_secret_of_the_environment(
     monkeypatch.setenv("SOME_TOKEN", "short")  # of which "short" is no reason to hide a word
     said = f"status 401: {SECRET} and {KEYS[0]} at https://me:pass@host, in short"
     assert hidden(said) == f"status 401: {HIDDEN} and {HIDDEN} at https://{HIDDEN}@host, in short"
+    assert (
+        hidden("at https://host/m?part=1&X-Amz-Signature=ab12.") == f"at https://host/m?part=1&X-Amz-Signature={HIDDEN}"
+    )
     with log_file(tmp_path), Display(steps=1) as display:
         say(said)
         display.say(said)

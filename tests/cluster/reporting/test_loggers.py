@@ -6,24 +6,41 @@ import logging
 import os
 import sqlite3
 import struct
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from unittest import mock
 
 import pytest
 
+from actors.secrets import HIDDEN
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG
 from cluster.reporting import following
-from cluster.reporting.clients import LoggedRun
+from cluster.reporting.clients import Client, LoggedRun, MLflow
 from cluster.reporting.following import follow
 from cluster.reporting.loggers import FOLDER, LoggerProcess, Loggers, check_loggers
 from cluster.reporting.metrics import METRICS
 from cluster.reporting.outputs import MetricsWriter
 
 LINE = dict.fromkeys(METRICS, 0.5) | {"accuracy": None, "bottleneck": "train", "dropped": {"deadline": 1}}
+SETTINGS = """
+[run]
+name = "run"
+note = "a note"
+[learner]
+lr = 1e-6
+[data.path]
+"/d/train-*.jsonl" = 1
+"s3://b/x.parquet" = 2
+"""
+SECRET = "correct horse battery"
+# As a client says where it was sent, with the password that it was given.
+REFUSED = f"API request to https://me:{SECRET}@host failed: {SECRET} is no password"
 NUMBERS = {name for name in METRICS if LINE[name] is not None}
 
 
@@ -35,10 +52,10 @@ def write(folder: Path, *steps: int) -> None:
 class Recorded:
     """A client that keeps what it gets, and fails as often as it is told."""
 
-    def __init__(self, failures: int = 0) -> None:
+    def __init__(self, failures: int = 0, failure: str = "no network\nand more") -> None:
         self.id, self.steps, self.names, self.closed = "", [], set(), False
         self.runs: list[LoggedRun] = []
-        self._failures = failures
+        self._failures, self._failure = failures, failure
 
     def __call__(self, run: LoggedRun) -> "Recorded":
         self.runs.append(run)
@@ -48,7 +65,7 @@ class Recorded:
     def log(self, numbers: Mapping[str, float]) -> None:
         if self._failures:
             self._failures -= 1
-            raise ConnectionError("no network\nand more")
+            raise ConnectionError(self._failure)
         self.names |= set(numbers)
         self.steps.append(int(numbers["step"]))
 
@@ -57,7 +74,11 @@ class Recorded:
 
 
 def followed(
-    folder: Path, client: Recorded, step: int = 0, looks: Iterator[Callable[[], Any]] | None = None
+    folder: Path,
+    client: Callable[[LoggedRun], Client],
+    step: int = 0,
+    looks: Iterator[Callable[[], Any]] | None = None,
+    config: Mapping[str, Any] = MappingProxyType({}),
 ) -> list[float]:
     """Follows a run to its end, with something done before each look at it; gives how long each wait was to be."""
     (folder / FOLDER).mkdir(exist_ok=True)
@@ -68,7 +89,7 @@ def followed(
         before = next(looks, None) if looks is not None else None
         return before is None or before() is True
 
-    run = LoggedRun(id="", known=False, name="run", folder=folder, config={}, step=step)
+    run = LoggedRun(id="", known=False, name="run", folder=folder, config=config, step=step)
     follow(folder, "wandb", run, waits, client)
     return waited
 
@@ -106,6 +127,27 @@ def test_a_step_that_fails_is_tried_again_and_none_is_lost(tmp_path: Path) -> No
     assert kept(tmp_path)["problem"] == ""
 
 
+def test_what_a_logger_keeps_of_a_failure_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    write(tmp_path, 1)
+    followed(tmp_path, Recorded(failures=1, failure=REFUSED))
+    said = kept(tmp_path)["problem"]
+    assert said.endswith(f"API request to https://{HIDDEN}@host failed: {HIDDEN} is no password")
+
+
+def test_a_run_is_known_by_its_id_from_when_the_logger_has_it(tmp_path: Path) -> None:
+    class Killed(Recorded):
+        def log(self, numbers: Mapping[str, float]) -> None:
+            raise KeyboardInterrupt
+
+    write(tmp_path, 1)
+    first, again = Killed(), Recorded()
+    with pytest.raises(KeyboardInterrupt):
+        followed(tmp_path, first)
+    followed(tmp_path, again)
+    assert [(run.id, run.known) for run in again.runs] == [(first.id, True)]
+
+
 def test_a_run_that_goes_on_is_the_same_run_there_and_tells_rewound_steps_again(tmp_path: Path) -> None:
     write(tmp_path, 1, 2, 3)
     first, again = Recorded(), Recorded()
@@ -127,6 +169,29 @@ def test_steps_that_a_logger_did_not_get_reach_it_when_the_run_goes_on(tmp_path:
     assert again.steps == [2, 3]
 
 
+def test_a_server_that_takes_no_parameter_has_one_run_with_the_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = mock.Mock(spec=["get_experiment_by_name", "create_run", "log_batch", "set_terminated"])
+    server.create_run.return_value.info.run_id = "mine"
+    taken = []
+
+    def log_batch(run: str, metrics: Sequence[Any] = (), params: Sequence[Any] = ()) -> None:
+        if params:
+            raise ValueError("INVALID_PARAMETER_VALUE")
+        taken.append(run)
+
+    server.log_batch.side_effect = log_batch
+    monkeypatch.setitem(sys.modules, "mlflow", mock.Mock(MlflowClient=lambda: server))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", mock.Mock())
+    write(tmp_path, 1, 2)
+    followed(tmp_path, MLflow, looks=iter([lambda: None] * 2), config={"run": {"name": "run"}})
+    assert server.create_run.call_count == 1
+    assert taken == ["mine", "mine"]
+    assert kept(tmp_path) == {"id": "mine", "step": 2, "problem": ""}
+    assert "INVALID_PARAMETER_VALUE" in capsys.readouterr().err
+
+
 def test_a_package_that_is_missing_is_said_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     check_loggers(["tensorboard"])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -145,7 +210,7 @@ def test_without_tensorboard_no_curves_are_written(tmp_path: Path) -> None:
 def folder(tmp_path: Path) -> Path:
     """Of a run with one step."""
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / CONFIG).write_text('[run]\nname = "run"\nnote = "a note"\n[learner]\nlr = 1e-6\n')
+    (tmp_path / "run" / CONFIG).write_text(SETTINGS)
     write(tmp_path / "run", 1)
     return tmp_path / "run"
 
@@ -198,6 +263,28 @@ def test_a_client_that_fails_is_named_once_with_its_reason(
     assert "the logger wandb has a problem: ValueError: no such key. It tries again" in caplog.text
     process.ask_to_end()
     process.end(time.monotonic() + 30)
+
+
+@pytest.mark.slow
+def test_what_a_client_prints_and_raises_lies_in_the_run_folder_without_secrets(
+    folder: Path, package: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", SECRET)
+    said = "import logging, os, sys\nprint('first', os.environ['WANDB_API_KEY'])\n"
+    said += "logging.error('second %s', os.environ['WANDB_API_KEY'])\n"
+    package(
+        f"{said}class Settings:\n  def __init__(self, **more): pass\ndef init(**more): raise ValueError({REFUSED!r})"
+    )
+    process = LoggerProcess("wandb", folder, "run", 0)
+    process.look(1)
+    wait_for((folder / FOLDER / "wandb.json").is_file)
+    process.ask_to_end()
+    process.end(time.monotonic() + 30)
+    printed = (folder / FOLDER / "wandb.log").read_text()
+    for line in (f"first {HIDDEN}", f"second {HIDDEN}", f"ValueError: API request to https://{HIDDEN}@host failed"):
+        assert line in printed
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        assert SECRET not in file.read_text(), file
 
 
 def logged(folder: Path, name: str, *steps: int, after: int = 0) -> None:
@@ -261,6 +348,7 @@ def test_mlflow_with_a_database_has_the_steps_and_goes_on_in_the_same_run(
     assert run.info.run_id == kept(folder, "mlflow")["id"]
     assert run.info.status == "FINISHED"
     assert run.data.params["learner.lr"] == "1e-06"
+    assert run.data.params["data.path"] == "{'/d/train-*.jsonl': 1, 's3://b/x.parquet': 2}"
     assert set(run.data.metrics) == NUMBERS
     assert [one.step for one in client.get_metric_history(run.info.run_id, "entropy")] == [1, 2, 3]
 

@@ -1,12 +1,13 @@
 """A run as a Ray job on two nodes, from a folder that is not the checkout: sent with `winnow submit`, seen under its
-names in Ray's state and metrics; it goes on where its driver is killed, stops with a checkpoint at Ctrl-C, and goes on
-from that."""
+names in Ray's state and metrics, with data for the dashboard where Prometheus is installed; it goes on where its driver is
+killed, stops with a checkpoint at Ctrl-C, and goes on from that."""
 
 import json
 import os
 import pty
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import pytest
 from cluster.preparing.folders import LOCK
 from cluster.running.checkpoints import newest_checkpoint
 from learner.types import free_port
+from tests.prometheus import Prometheus
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
@@ -59,9 +61,19 @@ def reward(response, reference, prompt):
 """
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
+# What the run of this test has none of: evaluations, and a second checker beside its own reward.
+UNTOLD = ("ray_eval_accuracy", "ray_verifier_disagreement")
+
 
 @pytest.fixture
-def cluster() -> Iterator[dict[str, int]]:
+def ray_folder() -> Iterator[Path]:
+    """For the files of the head node. Its path is short, as those of sockets must be."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def cluster(ray_folder: Path) -> Iterator[dict[str, int]]:
     """A Ray cluster of this test's own, ended by its process ids: a head node, which runs the driver and has no CPU for
     actors, and another one, which runs these. Gives the head's ports."""
     # The agent of a node takes its jobs; its usual port may be another session's.
@@ -76,21 +88,20 @@ def cluster() -> Iterator[dict[str, int]]:
         command += [f"--{name.replace('_', '-')}={port}" for name, port in ports.items()]
         nodes.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"))
 
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
-        try:
-            start("--head", "--num-cpus=0", f"--temp-dir={folder}", **ports)
-            wait_for(lambda: fetch(f"http://127.0.0.1:{ports['dashboard-port']}/api/version"), seconds=60)
-            other = {"metrics-export-port": free_port(), "dashboard-agent-listen-port": free_port()}
-            # A folder of its own, as on another machine: nodes that share one make the job's folder anew.
-            start("--num-cpus=2", f"--address=127.0.0.1:{ports['port']}", f"--temp-dir={folder}/2", **other)
-            for agent in (ports, other):
-                healthy = f"http://127.0.0.1:{agent['dashboard-agent-listen-port']}/api/local_raylet_healthz"
-                wait_for(lambda healthy=healthy: fetch(healthy), seconds=60)
-            yield ports
-        finally:
-            for node in reversed(nodes):
-                node.send_signal(signal.SIGTERM)
-                node.wait(timeout=60)
+    try:
+        start("--head", "--num-cpus=0", f"--temp-dir={ray_folder}", **ports)
+        wait_for(lambda: fetch(f"http://127.0.0.1:{ports['dashboard-port']}/api/version"), seconds=60)
+        other = {"metrics-export-port": free_port(), "dashboard-agent-listen-port": free_port()}
+        # A folder of its own, as on another machine: nodes that share one make the job's folder anew.
+        start("--num-cpus=2", f"--address=127.0.0.1:{ports['port']}", f"--temp-dir={ray_folder}/2", **other)
+        for agent in (ports, other):
+            healthy = f"http://127.0.0.1:{agent['dashboard-agent-listen-port']}/api/local_raylet_healthz"
+            wait_for(lambda healthy=healthy: fetch(healthy), seconds=60)
+        yield ports
+    finally:
+        for node in reversed(nodes):
+            node.send_signal(signal.SIGTERM)
+            node.wait(timeout=60)
 
 
 def fetch(url: str) -> str:
@@ -107,6 +118,14 @@ def accuracy_of(cluster: dict[str, int]) -> re.Match[str] | None:
     """The run's line on Ray's Prometheus endpoint."""
     text = fetch(f"http://127.0.0.1:{cluster['metrics-export-port']}/metrics")
     return re.search(r'^ray_accuracy\{.*run="job".*\} .*$', text, re.M)
+
+
+def wait_for_all_panels(prometheus: Prometheus, run: str, seconds: float) -> None:
+    """Until every query of the dashboard has data of a run, but for those that it cannot have."""
+    deadline = time.monotonic() + seconds
+    while lacking := [query for query in prometheus.without_data(run) if not any(name in query for name in UNTOLD)]:
+        assert time.monotonic() < deadline, f"no data after {seconds} s: {lacking}"
+        time.sleep(0.5)
 
 
 def wait_for(ready, seconds: float):
@@ -197,6 +216,9 @@ def test_a_submitted_job_shows_its_actors_outlives_its_driver_stops_with_a_check
         )
         names = {actor["name"] for actor in json.loads(listing.stdout)}
         assert {"job/learner-rank-0", "job/generator-0", "job/verifier-0", "job/filter"} <= names
+        if shutil.which("prometheus"):
+            with Prometheus(tmp_path / "prometheus", ray_folder) as prometheus:
+                wait_for_all_panels(prometheus, "job", seconds=300)
         job.wait_for(lambda: newest_checkpoint(run), seconds=600)
         kill_driver(run)
         job.wait_for(lambda: "learner ready" in job.output.partition("going on from")[2], seconds=600)

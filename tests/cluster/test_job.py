@@ -1,6 +1,6 @@
 """A run as a Ray job on two nodes, from a folder that is not the checkout: sent with `winnow submit`, seen under its
-names in Ray's state and metrics, with data for the dashboard where Prometheus is installed; it goes on where its driver is
-killed, stops with a checkpoint at Ctrl-C, and goes on from that."""
+names in Ray's state and metrics, with data for the dashboard where Prometheus is installed; it goes on where its driver
+is killed, stops with a checkpoint at Ctrl-C, and goes on from that."""
 
 import json
 import os

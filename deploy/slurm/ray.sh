@@ -21,6 +21,8 @@ set -euo pipefail
 readonly TRIES=3                                # more, after a failure
 readonly PORT=$((20000 + SLURM_JOB_ID % 10000)) # of the cluster, its own for each job
 readonly WAIT=${WAIT:-600}                      # seconds for the head to start
+# A line for each failure, beside the job's output.
+readonly FAILURES="${SLURM_JOB_NAME:-winnow}-$SLURM_JOB_ID.failures"
 
 # The token is the one in ~/.ray/auth_token, which is made where there is none, for this user alone. It goes to the nodes
 # in the environment, which srun hands over, and stands on no command line.
@@ -85,9 +87,15 @@ while kill -0 "$command" 2>/dev/null; do # it was a signal that ended the wait: 
   wait "$command" || status=$?
 done
 
-failed=no
-if [ "$status" = 1 ] || [ "$status" = 137 ]; then failed=yes; fi # 2: a mistake; 3: starved; both would come again
-if [ "$limit" = yes ] && [ "$status" != 0 ] || [ "$failed" = yes ] && [ "${SLURM_RESTART_COUNT:-0}" -lt "$TRIES" ]; then
+again=no
+if [ "$limit" = yes ] && [ "$status" != 0 ]; then
+  again=yes
+elif [ "$status" = 1 ] || [ "$status" = 137 ]; then # 2: a mistake; 3: starved; both would come again
+  # Slurm's own count has in it what came back after the time limit, a preemption or a lost node.
+  echo "$(date) status $status" >> "$FAILURES" || exit "$status"
+  if [ "$(wc -l < "$FAILURES")" -le "$TRIES" ]; then again=yes; fi
+fi
+if [ "$again" = yes ]; then
   echo "ray.sh: status $status, queued again"
   scontrol requeue "$SLURM_JOB_ID"
 fi

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ import yaml
 
 from cluster import cli
 from cluster.config.reading import load_config
+from cluster.placement.metadata import FOLDER, NAME, RUN
 from tests.deploy.kustomize import LOCAL, built
 
 ROOT = Path(__file__).parents[2]
@@ -150,10 +152,42 @@ def test_the_job_is_the_cluster_of_the_other_folder_with_the_persons_files_on_ev
 
 def test_each_try_of_the_job_goes_on_where_the_last_one_was() -> None:
     job = of_kind("job", "RayJob")["spec"]
-    read, rest = cli._parser().parse_known_args(shlex.split(job["entrypoint"])[1:])
+    wrapped = shlex.split(job["entrypoint"])
+    read, rest = cli._parser().parse_known_args(wrapped[wrapped.index("winnow") + 1 :])
     assert (str(read.resume), rest) == ("auto", [])
     assert job["backoffLimit"] > 0
     assert int(yaml.safe_load(job["runtimeEnvYAML"])["env_vars"]["RAY_JOB_STOP_WAIT_TIME_S"]) >= 600
+
+
+def test_the_command_of_the_job_means_the_same_to_the_shell_that_submits_it_and_to_that_of_the_head() -> None:
+    assert re.fullmatch(r"[A-Za-z0-9 /._=-]+", of_kind("job", "RayJob")["spec"]["entrypoint"])
+
+
+@pytest.mark.parametrize(("status", "told"), [(0, 0), (1, 1), (137, 137), (143, 143), (2, 0), (3, 0)])
+def test_a_mistake_or_a_run_that_starves_makes_no_other_cluster(tmp_path: Path, status: int, told: int) -> None:
+    for name, text in of_kind("job", "ConfigMap")["data"].items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "winnow").write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\nexit {status}\n')
+    (tmp_path / "winnow").chmod(0o755)
+    command = of_kind("job", "RayJob")["spec"]["entrypoint"].replace("/job/", f"{tmp_path}/")
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == told
+    assert (f"FAILED with status {status}" in done.stderr) is (status != told)
+    assert (tmp_path / "asked").read_text().startswith(f"train {tmp_path}/run.toml run.name=first")
+
+
+def test_winnow_finds_the_run_of_the_job_as_one_that_it_has_sent() -> None:
+    job = of_kind("job", "RayJob")["spec"]
+    said = dict(word.split("=", 1) for word in shlex.split(job["entrypoint"]) if "=" in word)
+    run, folder = said["run.name"], said["run.folder"]
+    assert job["metadata"] == {NAME: run, RUN: run, FOLDER: f"{folder}/{run}"}
+
+
+@every_folder
+def test_keys_come_from_a_secret_that_need_not_be_there(folder: str) -> None:
+    for pod in pods_of(cluster_of(folder)).values():
+        assert pod["containers"][0]["envFrom"] == [{"secretRef": {"name": "winnow-keys", "optional": True}}]
 
 
 def test_the_run_file_of_the_job_fits_onto_the_cluster() -> None:

@@ -1,5 +1,8 @@
-"""No file for deployment is without a page that says what it is for, and without a test that looks at it."""
+"""No file for deployment is without a page that says what it is for, and without a test that looks at it; the walk from
+bare machines to a run is whole."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -7,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 ROOMS = sorted(path.name for path in DEPLOY.iterdir() if path.is_dir())
+CLUSTERS = ("kuberay", "ray", "skypilot", "slurm")  # rooms that make a cluster
 every_room = pytest.mark.parametrize("room", ROOMS)
 
 
@@ -34,3 +38,26 @@ def test_the_page_of_a_room_names_every_file_or_its_folder(room: str) -> None:
 def test_tests_look_at_every_room(room: str) -> None:
     file, folder = ROOT / f"tests/deploy/test_{room}.py", ROOT / f"tests/deploy/{room}"
     assert file.is_file() or list(folder.glob("test_*.py"))
+
+
+def test_the_walk_is_one_block_that_bash_can_read_through_a_lost_node_to_a_run_that_goes_on() -> None:
+    walk = (ROOT / "docs/clusters.md").read_text(encoding="utf-8").split("```")[1]
+    assert subprocess.run(["bash", "-n"], input=walk, text=True, check=False).returncode == 0
+    steps = ("make env", "ray start --head", "--plan", "winnow submit", "ray stop", "winnow stop", "submit --resume")
+    places = [walk.find(step) for step in steps]
+    assert -1 not in places
+    assert places == sorted(places)
+
+
+def test_each_screenshot_is_shown_once_and_the_walk_shows_some() -> None:
+    pages = {page.name: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+    shown = {name: re.findall(r"\]\(images/([^)]+)\)", page) for name, page in pages.items()}
+    assert len(shown["clusters.md"]) > 1
+    assert sorted(name for names in shown.values() for name in names) == sorted(
+        path.name for path in (ROOT / "docs/images").iterdir()
+    )
+
+
+@pytest.mark.parametrize("page", ["docs/clusters.md", *(f"deploy/{room}/README.md" for room in CLUSTERS)])
+def test_every_kind_of_cluster_says_where_keys_come_from(page: str) -> None:
+    assert "`WANDB_API_KEY`" in (ROOT / page).read_text(encoding="utf-8")

@@ -52,6 +52,7 @@ def commands(tmp_path: Path) -> Path:
 def start(folder: Path, *command: str, tries: int = 0, wait: int = 60) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         ["bash", str(SCRIPT), *command],
+        cwd=folder,
         env=environment_of_job(folder, job=7, nodes=2, tries=tries) | {"WAIT": str(wait)},
         stdout=subprocess.PIPE,
         text=True,
@@ -103,16 +104,22 @@ def test_at_the_time_limit_the_command_saves_and_the_job_is_queued_again_but_not
     assert was_queued_again(commands) is again
 
 
-@pytest.mark.parametrize(
-    ("status", "tries", "again"), [(0, 0, False), (1, 0, True), (1, 3, False), (2, 0, False), (3, 0, False)]
-)
-def test_a_failed_run_is_queued_again_three_times_and_a_mistake_never(
-    commands: Path, status: int, tries: int, again: bool
-) -> None:
-    job = start(commands, "sh", "-c", f"exit {status}", tries=tries)
+@pytest.mark.parametrize(("status", "again"), [(0, False), (1, True), (137, True), (2, False), (3, False)])
+def test_a_failed_run_is_queued_again_and_a_mistake_never(commands: Path, status: int, again: bool) -> None:
+    job = start(commands, "sh", "-c", f"exit {status}")
     job.communicate(timeout=60)
     assert job.returncode == status
     assert was_queued_again(commands) is again
+
+
+def test_failures_are_counted_and_not_what_else_brought_the_job_back(commands: Path) -> None:
+    again = []
+    for tries in range(20, 24):  # queued again twenty times before, at the time limit
+        start(commands, "sh", "-c", "exit 1", tries=tries).communicate(timeout=60)
+        again.append(was_queued_again(commands))
+        (commands / REQUEUED).unlink(missing_ok=True)
+    assert again == [True, True, True, False]
+    assert len((commands / "winnow-7.failures").read_text().splitlines()) == 4
 
 
 def test_the_command_does_not_ignore_an_interrupt_as_a_shells_background_does(commands: Path) -> None:

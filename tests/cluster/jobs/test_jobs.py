@@ -100,7 +100,10 @@ def test_no_secret_of_this_machine_is_sent(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "the-token-of-this-user")
     monkeypatch.setenv("WANDB_API_KEY", "the-token-of-another-kind")
-    (folder / ".env").write_text("KEY=the-token-in-a-file")
+    (folder / "data").mkdir()
+    for name in (".env", ".env.local", "data/.env", "data/credentials.json"):
+        (folder / name).write_text("KEY=the-token-in-a-file")
+    (folder / "data/a.jsonl").write_text('{"prompt": "1 + 1 =", "answer": "2"}')
     packed = []
 
     def keep(**told: object) -> str:
@@ -110,8 +113,10 @@ def test_no_secret_of_this_machine_is_sent(
         return RayDouble.submit_job(ray, **told)
 
     monkeypatch.setattr(ray, "submit_job", keep)
-    assert submit() == 0
-    assert "the-token" not in str(ray.sent) + capsys.readouterr().out
+    assert submit("world.name=", "model.path=/m", "data.path=data") == 0
+    said = capsys.readouterr().out
+    assert "without .env, .env.local, data/.env, data/credentials.json" in said
+    assert "the-token" not in str(ray.sent) + said
     assert not any(b"the-token" in piece for piece in packed)
 
 

@@ -54,7 +54,7 @@ def compare(plan: ComparisonPlan) -> tuple[Path, int]:
         for job in jobs:  # the first method comes last, and is described
             first = job.prepared
         write_plan(plan, folder, [])
-        with ray_session(plan.first, folder) as (layout, dashboard), WarmActors(layout, folder.name) as actors:
+        with ray_session(plan.first, folder) as (layout, dashboard, _), WarmActors(layout, folder.name) as actors:
             terminal.print(plain(describe(settled(first, layout), layout)))
             terminal.print(f"Ray dashboard: http://{dashboard}")
             try:

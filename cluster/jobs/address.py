@@ -6,6 +6,7 @@ Imports no Ray, which reads whether to use a token when it is imported: `reach` 
 import http.client
 import json
 import os
+import shlex
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -13,13 +14,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cluster.config.errors import ConfigError
-from cluster.placement.token import MODE
+from cluster.placement.token import MODE, RAYS_FILE, TOKEN, TOKEN_FILE
 
 VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # in Ray's own order
 PORT = 8265  # of the dashboard, unless Ray was started with another one
 HERE = f"http://127.0.0.1:{PORT}"
 SECONDS = 15.0  # for the dashboard to answer
-TOKEN, TOKEN_FILE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 ASKS, REFUSES = 401, 403  # what Ray answers to a request without a token, and with a wrong one
 
 
@@ -64,7 +64,7 @@ def named_dashboard(address: str) -> Dashboard:
         raise ConfigError(f"{given!r} ({source}) names no host: name an address such as {HERE}")
     if not there and port is None:
         url = f"{url}:{PORT}"
-    return Dashboard(url=url.rstrip("/"), source=source, option=f" --address {address}" if address else "")
+    return Dashboard(url=url.rstrip("/"), source=source, option=f" --address {shlex.quote(address)}" if address else "")
 
 
 def reach(dashboard: Dashboard) -> None:
@@ -103,7 +103,7 @@ def refused_token() -> str:
     """Why a token that was sent was not taken, and what to do: the end of a sentence."""
     return (
         f"the token of {_token_at_hand() or 'this user'} is not that of the cluster. Set {TOKEN} to the cluster's, or "
-        "put that into ~/.ray/auth_token; whoever started the cluster knows it (`ray get-auth-token` on its head node)"
+        f"put that into {RAYS_FILE}; whoever started the cluster knows it (`ray get-auth-token` on its head node)"
     )
 
 
@@ -113,7 +113,7 @@ def _use_token(dashboard: Dashboard) -> None:
         raise ConfigError(f"{asks}, and {MODE}={os.environ[MODE]} has none sent: unset it, or set it to token")
     if not _token_at_hand():
         raise ConfigError(
-            f"{asks}, and there is none here: set {TOKEN}, or put it into ~/.ray/auth_token; whoever started the "
+            f"{asks}, and there is none here: set {TOKEN}, or put it into {RAYS_FILE}; whoever started the "
             "cluster knows it (`ray get-auth-token` on its head node)"
         )
     os.environ[MODE] = "token"
@@ -125,7 +125,7 @@ def _token_at_hand() -> str:
         return TOKEN
     if os.environ.get(TOKEN_FILE):
         return f"the file of {TOKEN_FILE}"
-    return "~/.ray/auth_token" if (Path.home() / ".ray/auth_token").is_file() else ""
+    return RAYS_FILE if Path(RAYS_FILE).expanduser().is_file() else ""
 
 
 def _not_ray(dashboard: Dashboard, why: str) -> str:

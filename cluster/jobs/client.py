@@ -21,7 +21,9 @@ from cluster.placement.metadata import FOLDER, NAME, RUN
 
 OVER = frozenset({"stopped", "succeeded", "failed"})
 RECONNECTS, LONGEST_PAUSE = 8, 30.0  # to a job's output when the connection is lost; seconds between two
-UNKNOWN, TAKEN = "does not exist", "already exists"  # in Ray's answers
+QUIET_SECONDS = 120.0  # without output, after which a connection is taken to be lost: Ray's client sends no heartbeat
+ANSWER_SECONDS = 60.0  # for the dashboard to take a connection, and to go on with an answer
+LOST = (aiohttp.ClientError, OSError, RuntimeError)  # what a connection that is lost raises
 
 
 class NameTaken(Exception):
@@ -47,6 +49,13 @@ class Job:
         return self.status in OVER
 
 
+class PatientClient(JobSubmissionClient):
+    """Ray's client, which would wait for ever for a dashboard that does not answer; this one does not."""
+
+    def _do_request(self, method: str, endpoint: str, **more: Any) -> Any:
+        return super()._do_request(method, endpoint, **{"timeout": ANSWER_SECONDS, **more})
+
+
 class JobClient:
     """The jobs of one cluster."""
 
@@ -61,7 +70,7 @@ class JobClient:
         for handler in logging.getLogger("ray").handlers:
             handler.setLevel(logging.WARNING)  # it tells of each package and each connection
         with self._in_words():
-            self._client = JobSubmissionClient(dashboard.url)
+            self._client = PatientClient(dashboard.url)
 
     def submit(
         self, job: str, command: str, package: Path, run: str, folder: str, runtime: Mapping[str, object]
@@ -81,12 +90,17 @@ class JobClient:
             BrokenPart: the cluster did not take it.
         """
         with self._in_words():
-            self._client.submit_job(
-                entrypoint=command,
-                submission_id=job,
-                runtime_env={"working_dir": str(package), **runtime},
-                metadata={NAME: run, RUN: run, FOLDER: folder},
-            )
+            try:
+                self._client.submit_job(
+                    entrypoint=command,
+                    submission_id=job,
+                    runtime_env={"working_dir": str(package), **runtime},
+                    metadata={NAME: run, RUN: run, FOLDER: folder},
+                )
+            except RuntimeError as failure:
+                if f"submission_id {job} already exists" in str(failure):
+                    raise NameTaken from failure
+                raise
 
     def jobs(self) -> list[Job]:
         """All runs that were sent to the cluster, the oldest first."""
@@ -129,20 +143,26 @@ class JobClient:
         """
         lost = 0
         while True:
-            at, why = 0, "the connection was closed"
+            at, quiet, why, over = 0, False, "", False
             try:
-                async for piece in self._client.tail_job_logs(job):
+                async for piece in _until_quiet(self._client.tail_job_logs(job)):
                     at += len(piece)
                     if at > seen:
                         yield piece[seen - at :]
-                        seen, lost = at, 0
-                if await asyncio.to_thread(self._is_over, job):
-                    return
-            except (aiohttp.ClientError, OSError, RuntimeError) as failure:
-                why = str(failure) or type(failure).__name__
-            lost += 1
+                        seen = at
+            except LOST as failure:
+                quiet = isinstance(failure, TimeoutError)
+                why = f"nothing came for {QUIET_SECONDS:g} s" if quiet else str(failure) or type(failure).__name__
+            try:
+                over = await asyncio.to_thread(self._is_over, job)
+            except LOST as failure:
+                at, quiet, why = 0, False, str(failure) or type(failure).__name__
+            if over and not why:
+                return
+            # A job that runs is followed as long as its output can be read, be there anything new in it or not.
+            lost = 0 if (at or quiet) and not over else lost + 1
             if lost > RECONNECTS:
-                raise BrokenPart(f"the output of {job} cannot be read any more: {why}")
+                raise BrokenPart(f"the output of {job} cannot be read any more: {why or 'the connection was closed'}")
             await asyncio.sleep(min(LONGEST_PAUSE, 2.0**lost))
 
     def _is_over(self, job: str) -> bool:
@@ -161,9 +181,22 @@ class JobClient:
                 f"the Ray cluster at {url} ({self.dashboard.source}) does not answer: {failure}"
             ) from failure
         except RuntimeError as failure:
-            if TAKEN in str(failure):
-                raise NameTaken from failure
             raise BrokenPart(f"the Ray cluster at {url} refused: {_short(failure)}") from failure
+
+
+async def _until_quiet(pieces: AsyncIterator[str]) -> AsyncIterator[str]:
+    """The pieces of an output.
+
+    Raises:
+        TimeoutError: none has come for QUIET_SECONDS.
+    """
+    while True:
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        yield piece
 
 
 def _short(failure: RuntimeError) -> str:

@@ -1,6 +1,7 @@
 """Follows a job's output to its end, and stops a job."""
 
 import asyncio
+import shlex
 import signal
 import sys
 from contextlib import suppress
@@ -66,7 +67,7 @@ def stop(client: JobClient, job: str, seen: int | None = None) -> int:
         say(f"{job} stops by itself; what it says: winnow logs {job}{client.dashboard.option}")
         return EXIT_OF_SIGNAL + signal.SIGINT
     found = client.job(job)
-    goes_on = f"winnow submit --resume {found.folder}{client.dashboard.option}"
+    goes_on = f"winnow submit --resume {shlex.quote(found.folder)}{client.dashboard.option}"
     say(f"{job} has ended: {found.status}. It goes on with: {goes_on}")
     return 0
 
@@ -78,7 +79,7 @@ def ended(client: JobClient, job: Job) -> int:
         say(f"{job.id} has ended: the run is in {job.folder} on the cluster")
         return 0
     if job.status == "stopped":
-        say(f"{job.id} was stopped. It goes on with: winnow submit --resume {job.folder}{option}")
+        say(f"{job.id} was stopped. It goes on with: winnow submit --resume {shlex.quote(job.folder)}{option}")
         return EXIT_OF_SIGNAL + signal.SIGTERM
     say(f"{job.id} failed{_why(job)}", file=sys.stderr)
     return job.exit_status or FAILED

@@ -42,7 +42,7 @@ def gather(submission: Submission, folder: Path, target: Path) -> Package:
 
 
 def _sent(package: Package, selection: Selection, folder: Path) -> str:
-    shown = [name for name in selection.left_out if name.count("/") <= 1][:SHOWN]
+    shown = sorted(selection.left_out, key=lambda name: name.rstrip("/").count("/"))[:SHOWN]
     rest = len(selection.left_out) - len(shown)
     without = f"; without {', '.join(shown)}" + (f" and {rest} more" if rest else "") if shown else ""
     return (

@@ -34,7 +34,8 @@ def table(client: JobClient, now: float) -> str:
 def _row(client: JobClient, job: Job, now: float) -> Sequence[str]:
     status = f"{job.status} ({job.exit_status})" if job.exit_status else job.status
     sent = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.began))
-    return (job.id, status, _step(client, job), sent, _duration((job.ended or now) - job.began), job.folder)
+    step = "-" if job.is_over else _step(client, job)  # Ray gives no end of an output, only all of it
+    return (job.id, status, step, sent, _duration((job.ended or now) - job.began), job.folder)
 
 
 def _step(client: JobClient, job: Job) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
+from cluster.jobs.selection import is_secret
 
 # Settings that name a file or folder which a run reads, beside those whose names end in "path" or "file".
 NAMES = frozenset({"stored", "databases"})
@@ -77,11 +78,18 @@ def _found(named: Named, folder: Path) -> list[Path]:
     whole = folder / path
     if whole.exists():
         return [whole]
-    if glob.has_magic(named.value) and (matches := sorted(folder.glob(named.value))):
-        return matches
+    if glob.has_magic(named.value):
+        found = sorted(folder.glob(named.value))
+        if matches := [one for one in found if not any(map(is_secret, _from(folder, one)))]:
+            return matches
     if named.setting.rpartition(".")[2] in MAYBE:
         return []
     raise ConfigError(
         f"{what} would travel with the job, and there is no such file or folder in {folder}: relative paths begin in "
         "the folder that you submit from. Give the absolute path that it has on the nodes, if it is there"
     )
+
+
+def _from(folder: Path, path: Path) -> list[Path]:
+    """A path below a folder, and all folders between the two."""
+    return [path, *(above for above in path.parents if above != folder and above.is_relative_to(folder))]

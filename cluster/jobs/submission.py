@@ -10,8 +10,10 @@ from cluster.config.reading import CONFIG, load_config, load_run, to_toml
 from cluster.config.run_config import RunConfig
 from cluster.jobs.named import ADDRESS
 from cluster.jobs.package import OWN
+from cluster.preparing.folders import CHECKPOINTS
+from cluster.preparing.storage import below
 
-CHECKPOINTS = "checkpoints"  # the folder of a run in which its checkpoints lie
+HERE = "cluster.address="  # a job runs on the cluster that it was sent to
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,19 +39,17 @@ def of_run_file(file: Path, items: Sequence[str], retries: int) -> Submission:
     Raises:
         ConfigError: anything wrong with the settings.
     """
-    config = load_config(file, items)
+    config = load_config(file, [*items, HERE])
     base = config.run.folder
     if not base.startswith("/") and not ADDRESS.match(base):
         raise ConfigError(
             f"run.folder = {base!r} would lie in the job's own folder on the cluster, which Ray removes: set it to a "
             "path that outlives the job and that all nodes see, such as run.folder=/shared/runs"
         )
-    # A job runs on the cluster that it was sent to.
-    config = config.model_copy(update={"cluster": config.cluster.model_copy(update={"address": ""})})
     sent = f"{OWN}/{file.name}"
     return Submission(
         run=config.run.name,
-        folder=f"{base.rstrip('/')}/{config.run.name}",
+        folder=below(base, config.run.name) if ADDRESS.match(base) else f"{base.rstrip('/')}/{config.run.name}",
         train=(sent, "--resume", "auto", "--retries", str(retries)),
         config=config,
         texts={sent: to_toml(config)},
@@ -76,14 +76,15 @@ def of_run(run: str, items: Sequence[str], retries: int) -> Submission:
         raise ConfigError(
             f"--retries goes with the folder of a run, whose newest checkpoint every try takes, got {run}"
         )
-    run = run.rstrip("/")
-    folder = run.rsplit("/", 2)[0] if of_checkpoint else run
+    place, options = _parted(run)
+    folder = place.rsplit("/", 2)[0] if of_checkpoint else place
     seen = (Path(folder) / CONFIG).is_file()
+    items = (*items, HERE)
     more = () if of_checkpoint else ("--retries", str(retries))
     return Submission(
         run=PurePosixPath(folder).name,
-        folder=folder,
-        train=(*items, "--resume", run, *more),
+        folder=folder + options,
+        train=(*items, "--resume", place + options, *more),
         config=load_run(Path(folder), items)[1] if seen else None,
         texts={},
     )
@@ -91,7 +92,14 @@ def of_run(run: str, items: Sequence[str], retries: int) -> Submission:
 
 def is_checkpoint(run: str) -> bool:
     """Whether a path is that of one checkpoint, not of a run."""
-    return PurePosixPath(run).parent.name == CHECKPOINTS
+    return PurePosixPath(_parted(run)[0]).parent.name == CHECKPOINTS
+
+
+def _parted(run: str) -> tuple[str, str]:
+    """The path of a run, without a slash at its end, and the options of its file system (`?...`), which only an address
+    may have."""
+    place, sign, options = run.partition("?") if ADDRESS.match(run) else (run, "", "")
+    return place.rstrip("/"), sign + options
 
 
 def locked(submission: Submission, file: Path) -> Submission:

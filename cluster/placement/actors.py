@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ class Pulse:
 
 
 @contextmanager
-def running_actors(prepared: Prepared, layout: Layout, label: str = "") -> Iterator[RunActors]:
+def running_actors(prepared: Prepared, layout: Layout, label: str = "", until: float = 0.0) -> Iterator[RunActors]:
     """All actors of a run, created but not yet started. They may serve other runs of the same shape after it, one at a
     time, and are gone when the context ends.
 
@@ -78,14 +79,16 @@ def running_actors(prepared: Prepared, layout: Layout, label: str = "") -> Itera
         layout: where its actors go.
         label: stands before their names in Ray, so that they are told from those of others on the cluster; unset, the
             run's name.
+        until: when the run gives up to wait for its resources, in seconds of time.monotonic; it waits for
+            PLACEMENT_SECONDS in any case.
 
     Raises:
         ConfigError: the cluster's resources are taken by others, or a node lacks what the run needs there.
     """
-    config, label = prepared.config, label or prepared.config.run.name
+    label = label or prepared.config.run.name
     placed = Placed(layout, label)
     try:
-        placed.place(PLACEMENT_SECONDS + config.cluster.seconds_to_wait)
+        placed.place(max(PLACEMENT_SECONDS, until - time.monotonic()))
         files = NodeFiles(prepared)
         files.check(placed.by_node)
         check_gpu_nodes({placed.node_of(actor) for bundle in layout.bundles if bundle.gpus for actor in bundle.actors})

@@ -108,7 +108,7 @@ class Placed:
             said, there = now, in_words(with_holders(nodes_there()))
             if now >= until:
                 raise ConfigError(
-                    f"{wanted}, and the cluster did not give them within {seconds:g} s. There is now: {there}. "
+                    f"{wanted}, and the cluster did not give them within {seconds:.0f} s. There is now: {there}. "
                     "cluster.wait_minutes is how long a run waits for others to leave, or for a cluster that grows"
                 )
             self._say(f"{wanted}, waiting for them since the cluster has not given them yet. There is now: {there}")

@@ -35,10 +35,11 @@ LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor
 
 
 @contextmanager
-def ray_session(config: RunConfig, folder: Path | None = None) -> Iterator[tuple[Layout, str]]:
+def ray_session(config: RunConfig, folder: Path | None = None) -> Iterator[tuple[Layout, str, float]]:
     """Joins the cluster, or starts Ray on this machine and ends it afterwards, whatever ends this process.
 
-    Gives the layout, which fits, and the address of Ray's dashboard.
+    Gives the layout, which fits, the address of Ray's dashboard, and until when the run may wait for what it wants of
+    the cluster (seconds of time.monotonic).
 
     Args:
         config: of the run.
@@ -53,13 +54,15 @@ def ray_session(config: RunConfig, folder: Path | None = None) -> Iterator[tuple
         with joined(address, run, folder) as dashboard:
             warn_without_token(dashboard)
             demands = demand_of(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
-            yield wait_for_room(partial(layout_for, config), demands, config.cluster.seconds_to_wait), dashboard
+            seconds = config.cluster.seconds_to_wait
+            until = time.monotonic() + seconds
+            yield wait_for_room(partial(layout_for, config), demands, seconds), dashboard, until
         return
     layout = layout_for(config, this_machine())
     _name_orphans()
     with no_orphans(), _connected("", run, folder) as dashboard:
         check_token()
-        yield layout, dashboard
+        yield layout, dashboard, time.monotonic()
 
 
 def address_of(config: RunConfig) -> str:

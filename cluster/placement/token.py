@@ -12,7 +12,8 @@ from cluster.config.errors import ConfigError
 from cluster.reporting.logs import LOGGER
 
 MODE = "RAY_AUTH_MODE"
-TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")  # that go before Ray's file
+TOKEN, TOKEN_FILE = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"  # the token, and a file of it: before Ray's own file
+RAYS_FILE = "~/.ray/auth_token"
 ASK_SECONDS = 5.0  # for the dashboard to say what the cluster asks for
 
 
@@ -27,8 +28,8 @@ def demand_token(address: str) -> None:
     """
     if not address and not os.environ.get("RAY_ADDRESS") and "ray" not in sys.modules:
         os.environ.setdefault(MODE, "token")
-        if os.environ[MODE] == "token" and not any(os.environ.get(name) for name in TOKENS):
-            keep_token(Path.home() / ".ray" / "auth_token")
+        if os.environ[MODE] == "token" and not os.environ.get(TOKEN) and not os.environ.get(TOKEN_FILE):
+            keep_token(Path(RAYS_FILE).expanduser())
 
 
 def keep_token(file: Path) -> None:

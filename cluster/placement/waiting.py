@@ -16,6 +16,9 @@ from cluster.reporting.logs import LOGGER
 
 LEAVE_SECONDS = 10.0  # that a run waits in any case for others to leave: one that has just ended is there a while
 SECONDS_BETWEEN = 5.0  # looks at the cluster
+# A cluster has one demand, the last that it was told, which lasts until the next: a run that ends its wait takes back
+# that of another, which so tells it again. A driver that is killed (SIGKILL) while it waits leaves its own until then.
+ASK_EVERY = 30.0  # seconds between two times that a run which waits asks for the same
 SAID_EVERY = 30.0  # seconds between two sentences on what has changed, at least
 
 
@@ -28,7 +31,8 @@ class Demand:
 
 
 def ask_to_grow(demands: Sequence[Demand]) -> None:
-    """Has the autoscaler, where there is one, keep nodes for all of this; none takes the demand back."""
+    """Has the autoscaler, where there is one, keep nodes for all of this, in place of what it was asked for before; no
+    demand takes that back."""
     labels = [dict(demand.labels) for demand in demands]
     request_resources(bundles=[dict(demand.resources) for demand in demands], bundle_label_selectors=labels)
 
@@ -55,7 +59,7 @@ def wait_for_room(
     Raises:
         NoRoom: the layout does not fit in time; it says what is wanted, what is there and who holds it.
     """
-    began, said_at, said, asked = time.monotonic(), 0.0, "", list[Demand]()
+    began, said_at, said, asked_at, asked = time.monotonic(), 0.0, "", 0.0, list[Demand]()
     try:
         while True:
             nodes = look()
@@ -68,8 +72,8 @@ def wait_for_room(
             if passed >= max(seconds, LEAVE_SECONDS * taken):
                 raise NoRoom(f"{lack_of(plan, held(nodes)) or lack}. {remedy(taken=taken)}")
             wanted = [*demands, *others_of(nodes)]
-            if seconds and wanted != asked:
-                asked = wanted
+            if seconds and (wanted != asked or time.monotonic() >= asked_at + ASK_EVERY):
+                asked_at, asked = time.monotonic(), wanted
                 ask(asked)
             if seconds and lack != said and (not said or time.monotonic() > said_at + SAID_EVERY):
                 said_at, said = time.monotonic(), lack

@@ -12,6 +12,7 @@ from cluster.config.reading import CONFIG, to_toml
 from cluster.config.run_config import RunConfig
 from cluster.reporting.logs import LOGGER
 
+CHECKPOINTS = "checkpoints"  # in a run folder, where its checkpoints lie
 LOCK = "lock"  # the file that a running process holds; it stays, and means nothing without a process
 
 

@@ -2,6 +2,7 @@
 brings to the address what changed there, the marker of each checkpoint last, so that it is complete there as here."""
 
 import json
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +13,10 @@ from typing import Self
 from actors.errors import BrokenPart
 from cluster.config.errors import ConfigError
 from cluster.config.sections import RunSettings
-from cluster.preparing.folders import LOCK
+from cluster.preparing.folders import CHECKPOINTS, LOCK
 from cluster.preparing.storage import below, copy_of, fetch, file_system, is_address, listed, upload
 from cluster.reporting.logs import LOGGER
-from cluster.running.checkpoints import CHECKPOINTS, newest_checkpoint, step_of
+from cluster.running.checkpoints import newest_checkpoint, step_of
 from learner.types import MARKER
 
 EVERY_SECONDS = 30.0  # from one look at the folder to the next
@@ -105,7 +106,7 @@ class Mirror:
             time.sleep(FIRST_WAIT * 2**tries if tries + 1 < LAST_TRIES else 0.0)
         raise CopyLost(
             f"the run is in {self._folder}, and what it wrote at last is not at {self._address}: {problem}. Copy "
-            f"it, or go on from the folder here: winnow train --resume {self._folder}"
+            f"it, or go on from the folder here: winnow train --resume {shlex.quote(str(self._folder))}"
         )
 
     def bring(self) -> None:

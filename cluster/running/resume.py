@@ -8,11 +8,11 @@ from cluster.config.changes import Change, changes
 from cluster.config.errors import ConfigError
 from cluster.config.reading import load_run
 from cluster.config.run_config import RunConfig
-from cluster.preparing.folders import LOCK
+from cluster.preparing.folders import CHECKPOINTS, LOCK
 from cluster.preparing.storage import below, is_address
 from cluster.reporting.terminal import say
 from cluster.running.calendar import Calendar
-from cluster.running.checkpoints import CHECKPOINTS, is_complete, newest_checkpoint, step_of
+from cluster.running.checkpoints import is_complete, newest_checkpoint, step_of
 from cluster.running.mirror import base_of, brought_here, newest_at
 from cluster.running.state import Counters
 from cluster.running.state_file import read_state

@@ -116,13 +116,14 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
     if checkpoint is None:
         write_config(config, folder)
     display.status("starting Ray")
-    with mirrored(folder, config.run, display.say) as mirror, ray_session(config, folder) as (layout, dashboard):
+    with mirrored(folder, config.run, display.say) as mirror, ray_session(config, folder) as session:
+        layout, dashboard, until = session
         prepared = settled_on_cluster(prepared, layout)
         if checkpoint is not None:
             check_inputs(read_state(checkpoint).inputs, inputs_of(prepared))
         display.say(describe(prepared, layout))
         display.say(f"Ray dashboard: http://{dashboard}")
-        with running_actors(prepared, layout, folder.name) as actors:
+        with running_actors(prepared, layout, folder.name, until) as actors:
             if checkpoint is not None:
                 write_config(config, folder)
                 if undone := rewind(folder, step_of(checkpoint)):

@@ -1,5 +1,6 @@
 """Ray's job client in one process, at its boundary: the answers that Ray gives, from jobs that a test scripts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,10 @@ class Script:
     exit_status: int | None = 0
     message: str = ""
     interrupted_after: int | None = None  # pieces, once
-    lost_after: int | None = None  # pieces, once
+    lost_after: int | None = None  # pieces, as often as the next says
+    losses: int = 1
+    silent_after: int | None = None  # pieces: from there on a connection brings nothing and stays, as often as losses
+    tails: int = 0  # connections to its output so far
 
 
 class RayDouble:
@@ -31,9 +35,12 @@ class RayDouble:
         self.scripts = list(scripts)
         self.script_of: dict[str, Script] = {}
         self.hidden: set[str] = set()  # ids that another person takes between the listing and the sending
+        self.refuses: str | None = None  # every job, in these words
 
     def submit_job(self, **told: Any) -> str:
         job = told["submission_id"]
+        if self.refuses:
+            raise RuntimeError(self.refuses.format(job=job))
         if job in self.hidden or job in self.details:
             self.hidden.discard(job)
             self._add(job, told, {"winnow_run": "x"})
@@ -71,12 +78,14 @@ class RayDouble:
 
     async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
         script = self.script_of[job]
+        script.tails += 1
         for number, piece in enumerate(script.pieces):
             if number == script.interrupted_after:
                 script.interrupted_after = None
                 raise KeyboardInterrupt
-            if number == script.lost_after:
-                script.lost_after = None
+            if number == script.silent_after and script.tails <= script.losses:
+                await asyncio.sleep(3600.0)
+            if number == script.lost_after and script.tails <= script.losses:
                 raise RuntimeError("WebSocket connection closed unexpectedly with close code 1006")
             yield piece
         over = {"status": script.status, "message": script.message, "driver_exit_code": script.exit_status}

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from cluster.config.errors import ConfigError
-from cluster.jobs.address import MODE, TOKEN, TOKEN_FILE, VARIABLES, named_dashboard, reach
+from cluster.jobs.address import VARIABLES, named_dashboard, reach
+from cluster.placement.token import MODE, TOKEN, TOKEN_FILE
 
 
 @pytest.fixture(autouse=True)

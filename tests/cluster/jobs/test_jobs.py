@@ -15,7 +15,8 @@ from ray.job_submission import JobStatus
 import cluster.jobs.client
 import cluster.jobs.commands
 from cluster.cli import main
-from cluster.config.reading import load_config
+from cluster.config.reading import load_config, load_run
+from cluster.jobs.client import RECONNECTS, PatientClient
 from tests.cluster.jobs.ray_double import FIRST, RayDouble, Script
 
 RUN = """
@@ -32,9 +33,10 @@ ADDRESS = "http://head:8265"
 def ray(monkeypatch: pytest.MonkeyPatch) -> RayDouble:
     double = RayDouble()
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")
-    monkeypatch.setattr(cluster.jobs.client, "JobSubmissionClient", lambda url: double)
+    monkeypatch.setattr(cluster.jobs.client, "PatientClient", lambda url: double)
     monkeypatch.setattr(cluster.jobs.commands, "reach", lambda dashboard: None)
     monkeypatch.setattr(cluster.jobs.client, "LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(cluster.jobs.client, "QUIET_SECONDS", 0.05)
     return double
 
 
@@ -100,7 +102,10 @@ def test_no_secret_of_this_machine_is_sent(
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "the-token-of-this-user")
     monkeypatch.setenv("WANDB_API_KEY", "the-token-of-another-kind")
-    (folder / ".env").write_text("KEY=the-token-in-a-file")
+    (folder / "data").mkdir()
+    for name in (".env", ".env.local", "data/.env", "data/credentials.json"):
+        (folder / name).write_text("KEY=the-token-in-a-file")
+    (folder / "data/a.jsonl").write_text('{"prompt": "1 + 1 =", "answer": "2"}')
     packed = []
 
     def keep(**told: object) -> str:
@@ -110,8 +115,10 @@ def test_no_secret_of_this_machine_is_sent(
         return RayDouble.submit_job(ray, **told)
 
     monkeypatch.setattr(ray, "submit_job", keep)
-    assert submit() == 0
-    assert "the-token" not in str(ray.sent) + capsys.readouterr().out
+    assert submit("world.name=", "model.path=/m", "data.path=data") == 0
+    said = capsys.readouterr().out
+    assert "without .env, .env.local, data/.env, data/credentials.json" in said
+    assert "the-token" not in str(ray.sent) + said
     assert not any(b"the-token" in piece for piece in packed)
 
 
@@ -154,18 +161,67 @@ def test_a_job_is_named_by_its_run_and_the_next_free_number(ray: RayDouble, fold
         assert submit("--detach") == 0
     ray.hidden.add("mine-3")
     assert submit("--detach") == 0
-    assert submit("--detach", 'run.name="ünder way"') == 0
-    assert [told["submission_id"] for told in ray.sent] == ["mine-1", "mine-2", "mine-4", "-nder-way-1"]
+    for run in ("ünder way", "_-x", "日本"):
+        assert submit("--detach", f'run.name="{run}"') == 0
+    ids = ["mine-1", "mine-2", "mine-4", "nder-way-1", "x-1", "run-1"]
+    assert [told["submission_id"] for told in ray.sent] == ids
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("status code 400: Job with submission_id {job} already exists.", "mine-1 to mine-20 that it does not list"),
+        ("status code 500: the package already exists", "refused: status code 500: the package already exists"),
+    ],
+)
+def test_a_cluster_that_takes_no_job_is_not_asked_for_ever(
+    words: str, said: str, ray: RayDouble, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray.refuses = words
+    assert submit("--detach") == 1
+    assert said in capsys.readouterr().err
 
 
 def test_a_run_goes_on_by_its_folder_or_a_checkpoint(ray: RayDouble, folder: Path) -> None:
     assert main(["submit", "--resume", "/shared/runs/mine", "run.note=a b", "--retries", "5", "--detach"]) == 0
     assert main(["submit", "--resume", "/shared/runs/mine/checkpoints/step-4", "--detach"]) == 0
     lines = [shlex.split(told["entrypoint"].removeprefix("exec "))[3:] for told in ray.sent]
-    assert lines[0] == ["train", "run.note=a b", "--resume", "/shared/runs/mine", "--retries", "5"]
-    assert lines[1] == ["train", "--resume", "/shared/runs/mine/checkpoints/step-4"]
+    assert lines[0] == ["train", "run.note=a b", "cluster.address=", "--resume", "/shared/runs/mine", "--retries", "5"]
+    assert lines[1] == ["train", "cluster.address=", "--resume", "/shared/runs/mine/checkpoints/step-4"]
     assert {told["metadata"]["winnow_folder"] for told in ray.sent} == {"/shared/runs/mine"}
     assert [told["submission_id"] for told in ray.sent] == ["mine-1", "mine-2"]
+
+
+def test_a_run_goes_on_where_it_is_sent_and_not_where_it_began(ray: RayDouble, folder: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    begun.mkdir()
+    (begun / "config.toml").write_text('world.name = "addition"\ncluster.address = "10.0.0.1:6379"\n')
+    assert main(["submit", "--resume", str(begun), "cluster.address=10.0.0.2:6379", "--detach"]) == 0
+    items = [word for word in shlex.split(ray.sent[0]["entrypoint"]) if "=" in word]
+    assert load_run(begun, items)[1].cluster.address == ""
+
+
+def test_the_options_of_an_address_stay_at_its_end(ray: RayDouble, folder: Path) -> None:
+    assert submit("--detach", "run.folder=s3://b/runs?endpoint_override=h") == 0
+    for run in ("runs/first?endpoint_override=h", "runs/first/checkpoints/step-4?endpoint_override=h/"):
+        assert main(["submit", "--resume", f"s3://b/{run}", "--detach"]) == 0
+    folders = [told["metadata"]["winnow_folder"].removeprefix("s3://b/runs/") for told in ray.sent]
+    assert folders == [f"{name}?endpoint_override=h" for name in ("mine", "first")] + ["first?endpoint_override=h/"]
+    assert [told["submission_id"] for told in ray.sent] == ["mine-1", "first-1", "first-2"]
+    words = shlex.split(ray.sent[2]["entrypoint"])
+    assert words[-2:] == ["--resume", "s3://b/runs/first/checkpoints/step-4?endpoint_override=h/"]
+
+
+def test_a_command_that_is_printed_can_be_typed(
+    ray: RayDouble, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray.scripts = [Script(status=JobStatus.STOPPED, exit_status=None), Script()]
+    assert submit("run.folder=/shared/my runs") == 143
+    assert submit("run.folder=/shared/my runs", "--detach") == 0
+    assert main(["stop", "mine-2", "--address", ADDRESS]) == 0
+    typed = [line.partition("It goes on with: ")[2] for line in capsys.readouterr().out.splitlines()]
+    words = ["winnow", "submit", "--resume", "/shared/my runs/mine", "--address", ADDRESS]
+    assert [shlex.split(line) for line in typed if line] == [words, words]
 
 
 def test_a_lock_file_is_installed_from_the_jobs_folder(ray: RayDouble, folder: Path) -> None:
@@ -199,6 +255,9 @@ def test_a_lock_file_is_installed_from_the_jobs_folder(ray: RayDouble, folder: P
         ),
         (Script(status=JobStatus.STOPPED, exit_status=None), 143, "It goes on with: winnow submit --resume /shared"),
         (Script(lost_after=1), 0, "has ended"),
+        (Script(lost_after=1, losses=RECONNECTS + 3), 0, "has ended"),
+        (Script(silent_after=0, losses=RECONNECTS + 3), 0, "has ended"),
+        (Script(silent_after=2, losses=2), 0, "has ended"),
     ],
 )
 def test_the_output_is_followed_to_its_end_once(
@@ -249,7 +308,7 @@ def test_runs_are_listed_and_stopped_by_their_ids(
     assert main(["jobs", "--address", ADDRESS]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["job", "status", "step", "sent", "for", "run", "folder"]
-    assert (lines[1][:3], lines[1][5:]) == (["mine-1", "succeeded", "1/4"], ["10", "min", "/shared/runs/mine"])
+    assert (lines[1][:3], lines[1][5:]) == (["mine-1", "succeeded", "-"], ["10", "min", "/shared/runs/mine"])
     assert (lines[2][:3], lines[2][5:]) == (["mine-2", "running", "1/4"], ["2", "h", "00", "min", "/shared/runs/mine"])
     with monkeypatch.context() as patch:
         patch.setattr(ray, "get_job_logs", raising(RuntimeError("status code 500: the node is gone")))
@@ -264,6 +323,40 @@ def test_runs_are_listed_and_stopped_by_their_ids(
     assert ray.stopped == ["mine-2"]
     assert main(["stop", "mine-9"]) == main(["logs", "mine-9"]) == 2
     assert "there is no job 'mine-9' of winnow's" in capsys.readouterr().err
+
+
+def test_output_that_nobody_can_read_any_more_is_given_up(
+    ray: RayDouble, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray.scripts = [Script(lost_after=0, losses=1000)]
+    assert submit() == 1
+    assert "the output of mine-1 cannot be read any more: WebSocket connection closed" in capsys.readouterr().err
+    assert ray.script_of["mine-1"].tails == RECONNECTS + 1
+
+
+def test_a_job_that_has_ended_is_not_waited_for_where_its_output_ends_nowhere(
+    ray: RayDouble, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ray.scripts = [Script(silent_after=1, losses=1000)]
+    assert submit("--detach") == 0
+    ray.details["mine-1"] = ray.details["mine-1"].model_copy(update={"status": JobStatus.SUCCEEDED})
+    assert main(["logs", "mine-1"]) == 1
+    assert "the output of mine-1 cannot be read any more: nothing came for 0.05 s" in capsys.readouterr().err
+
+
+def test_a_dashboard_that_takes_a_question_and_never_answers_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = {}
+
+    def request(method: str, url: str, **told: object) -> None:
+        asked.update(told)
+        raise ConnectionError
+
+    monkeypatch.setattr("requests.request", request)
+    with pytest.raises(ConnectionError):
+        PatientClient("http://127.0.0.1:1")
+    assert asked["timeout"] == cluster.jobs.client.ANSWER_SECONDS
 
 
 def test_a_wrong_token_and_a_cluster_that_is_gone_are_one_sentence(

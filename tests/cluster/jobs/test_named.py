@@ -37,6 +37,15 @@ def test_relative_paths_travel_and_absolute_ones_and_addresses_do_not(tmp_path: 
     assert found(tmp_path, reward={"name": "mine", "mine": {"kind": "own", "file": "grade.py"}}) == ["grade.py"]
 
 
+def test_a_pattern_names_no_file_of_keys(tmp_path: Path) -> None:
+    for name in ("data/a.jsonl", "data/.env", ".ssh/config"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    assert found(tmp_path, data={"path": "data/*"}) == ["data/a.jsonl"]
+    assert found(tmp_path, data={"path": "*/*"}) == ["data/a.jsonl"]
+    assert found(tmp_path, data={"path": "data/.env"}) == ["data/.env"]
+
+
 def test_a_chat_template_may_be_a_file_or_a_name(tmp_path: Path) -> None:
     assert found(tmp_path, data={"path": "/d", "chat_template": "tool_use"}) == []
     (tmp_path / "mine.jinja").write_text("")

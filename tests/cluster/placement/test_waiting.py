@@ -72,6 +72,16 @@ def test_a_cluster_that_grows_is_asked_once_and_waited_for_and_the_demand_taken_
     assert "There is: head: 4 of 4 CPUs free; a: 8 of 8 GPUs and 16 of 16 CPUs free" in said[1]
 
 
+def test_a_run_that_waits_asks_again_as_another_may_have_taken_its_demand_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.placement.waiting.ASK_EVERY", 0.0)
+    head = {"head": Node.unused({"CPU": 4.0})}
+    there = Changing(head, head, head, {**head, "a": FREE})
+    assert gpus(there, wait_minutes=60.0) == 2
+    assert len(there.asked) == 4
+    assert there.asked[0] == there.asked[1] == there.asked[2] != []
+    assert there.asked[3] == []
+
+
 def test_a_cluster_that_others_hold_is_waited_for_with_what_they_hold_asked_for_besides(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -1,5 +1,6 @@
 """What a person reads, and which exit status a script gets, when a run ends before its last step."""
 
+import shlex
 import signal
 from pathlib import Path
 
@@ -78,3 +79,9 @@ def test_a_job_goes_on_as_a_job(run: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert how_to_go_on(run).endswith(f"what goes on from it: winnow train --resume {run}")
     monkeypatch.setenv(JOB, "{}")
     assert how_to_go_on(run).endswith(f"what goes on from it: winnow submit --resume {run}")
+
+
+def test_the_way_on_can_be_typed(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "my run", 1)
+    words = shlex.split(how_to_go_on(tmp_path / "my run").partition("from it: ")[2])
+    assert words[1:] == ["train", "--resume", str(tmp_path / "my run")]

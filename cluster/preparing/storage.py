@@ -4,7 +4,6 @@ local copies of them, which are complete when `fetch` returns and are not fetche
 import fcntl
 import json
 import os
-import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,6 @@ from pyarrow import fs
 
 from cluster.config.errors import ConfigError
 
-ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)")
 OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")  # whose file systems pyarrow has itself
 CACHE = "WINNOW_CACHE"  # the variable that names the folder of local copies
 AT_ONCE, CHUNK = 8, 8 * 2**20  # files under way at a time; bytes read at a time
@@ -59,11 +57,6 @@ class Fetched:
     @property
     def _count(self) -> str:
         return "1 file" if self.files == 1 else f"{self.files} files"
-
-
-def is_address(path: str) -> bool:
-    """Whether a path is an address, of whatever kind."""
-    return ADDRESS.fullmatch(path) is not None
 
 
 def copy_of(address: str) -> Path:
@@ -122,7 +115,9 @@ def fetch(address: str, target: Path, part: Part = Part.ALL) -> Fetched:
 
 def file_system(address: str) -> tuple[fs.FileSystem, str]:
     """The file system of an address, and the path in it."""
-    scheme = address.partition("://")[0]
+    scheme, sign, rest = address.partition("://")
+    scheme = scheme.lower()
+    address = f"{scheme}{sign}{rest}"
     if scheme in OF_PYARROW:
         system, path = fs.FileSystem.from_uri(address)
         return system, path.rstrip("/")
@@ -224,5 +219,5 @@ def _keys(address: str) -> str:
     """Where a file system takes its keys from."""
     known = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "hf": "HF_TOKEN"}
     known |= dict.fromkeys(("gs", "gcs"), "GOOGLE_APPLICATION_CREDENTIALS")
-    names = known.get(address.partition("://")[0], "the variables of its file system")
+    names = known.get(address.partition("://")[0].lower(), "the variables of its file system")
     return f"What it asks for comes from the environment ({names}), never from the address"

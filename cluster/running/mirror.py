@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Self
 
 from actors.errors import BrokenPart
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.sections import RunSettings
 from cluster.preparing.folders import LOCK
-from cluster.preparing.storage import below, copy_of, fetch, file_system, is_address, listed, upload
+from cluster.preparing.storage import below, copy_of, fetch, file_system, listed, upload
 from cluster.reporting.logs import LOGGER
 from cluster.running.checkpoints import CHECKPOINTS, newest_checkpoint, step_of
 from learner.types import MARKER

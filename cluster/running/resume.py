@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.config.addresses import is_address
 from cluster.config.changes import Change, changes
 from cluster.config.errors import ConfigError
 from cluster.config.reading import load_run
 from cluster.config.run_config import RunConfig
 from cluster.preparing.folders import LOCK
-from cluster.preparing.storage import below, is_address
+from cluster.preparing.storage import below
 from cluster.reporting.terminal import say
 from cluster.running.calendar import Calendar
 from cluster.running.checkpoints import CHECKPOINTS, is_complete, newest_checkpoint, step_of

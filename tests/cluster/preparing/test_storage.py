@@ -10,10 +10,11 @@ import fsspec
 import pytest
 
 from actors.data.files import files_of
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, grading_config
 from cluster.preparing.copies import with_copies
-from cluster.preparing.storage import Part, below, copy_of, fetch, file_system, is_address, upload
+from cluster.preparing.storage import Part, below, copy_of, fetch, file_system, upload
 from tests.s3 import s3_bucket
 
 Put = Callable[[str, bytes], None]
@@ -148,7 +149,15 @@ def test_two_that_want_the_same_copy_fetch_it_once(place: tuple[str, Put]) -> No
 
 @pytest.mark.parametrize(
     ("path", "address"),
-    [("s3://bucket/x", True), ("memory://x", True), ("/models/x", False), ("runs", False), ("a/b://c", False)],
+    [
+        ("s3://bucket/x", True),
+        ("memory://x", True),
+        ("S3://bucket/x", True),
+        ("s3:/bucket/x", False),
+        ("/models/x", False),
+        ("runs", False),
+        ("a/b://c", False),
+    ],
 )
 def test_addresses_are_told_from_paths(path: str, address: bool) -> None:
     assert is_address(path) == address

@@ -2,8 +2,10 @@
 local copies of them, which are complete when `fetch` returns and are not fetched again while nothing changed."""
 
 import fcntl
+import hashlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -60,11 +62,16 @@ class Fetched:
 
 
 def copy_of(address: str) -> Path:
-    """Where the local copy of an address is, on each node: below WINNOW_CACHE, or ~/.cache/winnow."""
+    """Where the local copy of an address is, on each node: below WINNOW_CACHE, or ~/.cache/winnow. What lies in one
+    folder of one store has one folder there; a pattern has its own, so that it matches nothing that others fetched."""
     scheme, _, rest = address.partition("://")
-    parts = [part for part in rest.partition("?")[0].split("/") if part not in ("", ".", "..")]
+    place, _, options = rest.partition("?")
+    *above, name = [part for part in place.split("/") if part not in ("", ".", "..")] or ["root"]
+    told_apart = ["/".join(above), *sorted(options.split("&")), name if _is_pattern(name) else ""]
+    digest = hashlib.sha256("\n".join(told_apart).encode()).hexdigest()[:12]
+    shown = re.sub(r"[^\w.-]", "_", above[-1] if above else "")[:40]
     cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "winnow")
-    return cache.absolute().joinpath(scheme, *parts)
+    return cache.absolute() / scheme.lower() / f"{shown}-{digest}" / name
 
 
 def below(address: str, name: str) -> str:

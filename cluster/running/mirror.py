@@ -34,7 +34,9 @@ class CopyLost(BrokenPart):
 
 def base_of(settings: RunSettings) -> Path:
     """The local folder in which run folders are made."""
-    return copy_of(settings.folder) if is_address(settings.folder) else Path(settings.folder)
+    if not is_address(settings.folder):
+        return Path(settings.folder)
+    return copy_of(below(settings.folder, "any")).parent
 
 
 def is_taken(settings: RunSettings, name: str) -> bool:

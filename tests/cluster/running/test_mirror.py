@@ -240,7 +240,7 @@ def test_a_name_that_is_taken_at_the_address_gets_a_number(mirror: Mirror, tmp_p
     settings = run_at("memory://runs").run
     made = make_run_folder("demo", tmp_path / "elsewhere", lambda name: is_taken(settings, name))
     assert made.name == "demo-2"
-    assert base_of(settings) == copy_of("memory://runs")
+    assert base_of(settings) / "demo" == copy_of(ADDRESS)
 
 
 def test_resume_auto_begins_where_no_checkpoint_is_complete_at_the_address(mirror: Mirror, folder: Path) -> None:

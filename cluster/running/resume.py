@@ -14,7 +14,7 @@ from cluster.preparing.storage import below
 from cluster.reporting.terminal import say
 from cluster.running.calendar import Calendar
 from cluster.running.checkpoints import CHECKPOINTS, is_complete, newest_checkpoint, step_of
-from cluster.running.mirror import base_of, brought_here, newest_at
+from cluster.running.mirror import base_of, bring_begun
 from cluster.running.state import Counters
 from cluster.running.state_file import read_state
 
@@ -58,8 +58,8 @@ def find_started(config: RunConfig) -> tuple[Path, Continuation | None]:
         ConfigError: a setting is another one than the run was started with, and cannot change; or the folder is no
             run's.
     """
-    if is_address(config.run.folder) and newest_at(address := below(config.run.folder, config.run.name)) is not None:
-        brought_here(address, say)
+    if is_address(config.run.folder):
+        bring_begun(below(config.run.folder, config.run.name), say)
     folder = (base_of(config.run) / config.run.name).resolve()
     checkpoint = newest_checkpoint(folder)
     if checkpoint is None:

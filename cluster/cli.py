@@ -400,7 +400,7 @@ def _resume(options: argparse.Namespace) -> int:
         )
     if options.plan or options.on or options.earlier:
         raise ConfigError("--plan shows a run that begins: use it with a run file, not with --resume")
-    from cluster.preparing.storage import is_address
+    from cluster.config.addresses import is_address
     from cluster.running.mirror import brought_here
 
     there = is_address(options.resume)

@@ -16,6 +16,7 @@ from actors.errors import BrokenPart, Starved
 from cluster.comparing.comparison import method_folder
 from cluster.comparing.plan import STARTS, ComparisonPlan, write_plan
 from cluster.comparing.results import write_results
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe
@@ -23,7 +24,6 @@ from cluster.placement.session import ray_session, settled
 from cluster.placement.warm import WarmActors
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import Prepared, prepare
-from cluster.preparing.storage import is_address
 from cluster.preparing.world import write_world
 from cluster.reporting.logs import LOGGER, log_file
 from cluster.reporting.outputs import ProgressLine

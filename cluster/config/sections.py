@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from cluster.config.addresses import is_address
 from rewards.settings import Section
 
 # Environment variables of the actors that winnow sets itself, each for a reason that stands where it is set.
@@ -64,11 +65,11 @@ class RunSettings(Section):
     def _is_a_path(cls, value: str) -> str:
         if not value or not value.isprintable():
             raise ValueError(f"must be a folder without line breaks and control characters, got {value!r}")
-        if value.startswith(READ_ONLY):
+        if value.lower().startswith(READ_ONLY):
             raise ValueError(
                 f"must be a folder, or the address of one that can be written to (s3://, gs://), got {value!r}"
             )
-        return value.rstrip("/") if "://" in value else value
+        return value.rstrip("/") if is_address(value) else value
 
 
 Verifiers = Annotated[int, Field(ge=1)]

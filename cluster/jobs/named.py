@@ -2,11 +2,11 @@
 
 import glob
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.jobs.selection import is_secret
@@ -14,7 +14,6 @@ from cluster.jobs.selection import is_secret
 # Settings that name a file or folder which a run reads, beside those whose names end in "path" or "file".
 NAMES = frozenset({"stored", "databases"})
 MAYBE = frozenset({"chat_template", "prompt"})  # name a file, or something else
-ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)  # how s3://bucket/key begins, also where a slash is lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +26,7 @@ class Named:
 
 def named_files(config: RunConfig) -> list[Named]:
     """What the settings of a run name to be read, in their order; addresses such as s3://bucket/key are left out."""
-    return [named for named in _named_in(config.model_dump(), "") if named.value and not ADDRESS.match(named.value)]
+    return [named for named in _named_in(config.model_dump(), "") if named.value and not is_address(named.value)]
 
 
 def travelling(config: RunConfig, folder: Path) -> list[Path]:

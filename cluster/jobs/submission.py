@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, load_config, load_run, to_toml
 from cluster.config.run_config import RunConfig
-from cluster.jobs.named import ADDRESS
 from cluster.jobs.package import OWN
 from cluster.preparing.folders import CHECKPOINTS
 from cluster.preparing.storage import below
@@ -41,7 +41,7 @@ def of_run_file(file: Path, items: Sequence[str], retries: int) -> Submission:
     """
     config = load_config(file, [*items, HERE])
     base = config.run.folder
-    if not base.startswith("/") and not ADDRESS.match(base):
+    if not base.startswith("/") and not is_address(base):
         raise ConfigError(
             f"run.folder = {base!r} would lie in the job's own folder on the cluster, which Ray removes: set it to a "
             "path that outlives the job and that all nodes see, such as run.folder=/shared/runs"
@@ -67,7 +67,7 @@ def of_run(run: str, items: Sequence[str], retries: int) -> Submission:
     Raises:
         ConfigError: it can be no such folder; or its settings can be seen from here, and something is wrong with them.
     """
-    if not run.startswith("/") and not ADDRESS.match(run):
+    if not run.startswith("/") and not is_address(run):
         raise ConfigError(
             f"--resume takes the absolute path of a run on the cluster, or auto with a run file, got {run!r}"
         )

@@ -2,7 +2,8 @@
 are read there and sees the run folder; what a setting names by an address it fetches, once."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cluster.preparing.storage import Part, fetch
 from cluster.reporting.logs import LOGGER
 
 FETCH_SECONDS = 3600.0  # for the slowest node to fetch its models
+LOOKS, PAUSE = 5, 1.0  # for a run folder that has just been made: file systems show it to other nodes later; seconds
 LEARNER, GENERATOR, FILTER = RANK.rstrip("-"), "generator", "filter"  # how the places of a layout are called
 
 
@@ -64,7 +66,7 @@ def look(paths: Sequence[NodePath], folder: RunFolder | None) -> Sight:
                 )
         except ConfigError as failure:
             problems.append(f"{one.setting}: {failure}")
-    if folder is not None and _holder_of(Path(folder.path)) != folder.holder:
+    if folder is not None and not _sees(folder):
         problems.append(
             f"the run folder {folder.path} is not the one that the driver sees, and learner ranks and the filter write "
             "into it: set run.folder to a folder on a file system that all nodes share; where it is an address, set "
@@ -78,7 +80,7 @@ class NodeFiles:
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self._looked: dict[str, set[str]] = {}  # id of a node -> kinds of the actors that it looked for
+        self._looked: dict[str, set[str]] = {}  # id of a node -> kinds of the actors for which it has all
 
     def check(self, places: Mapping[str, Iterable[str]]) -> None:
         """Before actors start.
@@ -91,6 +93,8 @@ class NodeFiles:
         """
         shown = {node["NodeID"]: name for name, node in living().items()}
         if len(shown) == 1:  # this machine, which has been looked at
+            for node, names in places.items():
+                self._note(node, _kinds(names))
             return
         looks = self._looks(places)
         names = [shown.get(node, node) for node in looks]
@@ -104,22 +108,26 @@ class NodeFiles:
             LOGGER.info("%s", said)
         if problems := by_problem(found, lambda sight: sight.problems):
             raise ConfigError("; ".join(problems))
+        for node in looks:
+            self._note(node, _kinds(places[node]))
 
     async def furnish(self, places: Mapping[str, Iterable[str]]) -> None:
-        """While the run goes on: for nodes that have come since, or get other actors now. What one lacks is said."""
-        looks = self._looks(places) if self._looked else {}
-        for node, sight in zip(looks, await asyncio.gather(*looks.values(), return_exceptions=True), strict=True):
-            if isinstance(sight, BaseException) or sight.problems:
-                LOGGER.warning("on %s: %s", node, sight if isinstance(sight, BaseException) else sight.problems[0])
+        """While the run goes on: for nodes that have come since, or get other actors now. What one lacks is said, and
+        looked for again the next time."""
+        looks = self._looks(places)
+        for node, problem in zip(looks, await asyncio.gather(*map(_problem_in, looks.values())), strict=True):
+            if problem:
+                LOGGER.warning("on %s: %s", node, problem)
+            else:
+                self._note(node, _kinds(places[node]))
 
     def _looks(self, places: Mapping[str, Iterable[str]]) -> dict[str, Any]:
-        """The looks under way, by the id of the node."""
+        """The looks under way, by the id of the node; for nodes that have not all yet that their actors need."""
         task, looks = ray.remote(look), {}
         for node, names in places.items():
-            kinds = {name.rpartition("-")[0] or name for name in names}
+            kinds = _kinds(names)
             if kinds <= self._looked.get(node, set()):
                 continue
-            self._looked[node] = kinds
             folder = self._folder() if kinds & {LEARNER, FILTER} else None
             wanted = [path for path in self._paths() if _is_read(path, kinds)]
             if wanted or folder:
@@ -127,6 +135,9 @@ class NodeFiles:
                 wanted = [_as_read(path, kinds) for path in wanted]
                 looks[node] = task.options(num_cpus=0, scheduling_strategy=strategy).remote(wanted, folder)
         return looks
+
+    def _note(self, node: str, kinds: set[str]) -> None:
+        self._looked[node] = self._looked.get(node, set()) | kinds
 
     def _paths(self) -> list[NodePath]:
         config = self._prepared.config
@@ -155,6 +166,22 @@ def read_on_nodes(config: RunConfig) -> dict[str, str]:
     return {setting: path for setting, path in own.items() if path}
 
 
+async def _problem_in(look: Awaitable[Sight]) -> str:
+    """What came of a look that went wrong; "" where it went well."""
+    try:
+        sight = await asyncio.wait_for(look, FETCH_SECONDS)
+    except TimeoutError:
+        return f"models and data were not fetched within {FETCH_SECONDS:g} s"
+    except RayError as failure:
+        return str(failure)
+    return "; ".join(sight.problems)
+
+
+def _kinds(names: Iterable[str]) -> set[str]:
+    """The kinds of actors in places of these names."""
+    return {name.rpartition("-")[0] or name for name in names}
+
+
 def _is_read(path: NodePath, kinds: set[str]) -> bool:
     """Whether a path is read where actors of these kinds are: verifiers, judges and scorers read what rewards name."""
     if path.setting.partition(".")[0] == "reward":
@@ -167,6 +194,15 @@ def _as_read(path: NodePath, kinds: set[str]) -> NodePath:
     if path.setting != "model.path" or LEARNER in kinds:
         return path
     return replace(path, part=Part.CONFIG)
+
+
+def _sees(folder: RunFolder) -> bool:
+    """Whether this node has the run folder that the driver has, maybe after a while."""
+    for looks in range(LOOKS):
+        time.sleep(PAUSE if looks else 0.0)
+        if _holder_of(Path(folder.path)) == folder.holder:
+            return True
+    return False
 
 
 def _holder_of(folder: Path) -> str:

@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
-from cluster.preparing.storage import Part, copy_of, fetch, is_address
+from cluster.preparing.storage import Part, copy_of, fetch
 from rewards import Section
 
 Settings = TypeVar("Settings", bound=Section)

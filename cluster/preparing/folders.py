@@ -4,7 +4,7 @@ import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
@@ -74,6 +74,8 @@ def held(folder: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
+        with suppress(OSError):  # of a file system that has no such thing
+            os.fsync(lock.fileno())  # other nodes read it soon
         yield
 
 

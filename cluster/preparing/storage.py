@@ -2,6 +2,7 @@
 local copies of them, which are complete when `fetch` returns and are not fetched again while nothing changed."""
 
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -18,7 +19,6 @@ from pyarrow import fs
 
 from cluster.config.errors import ConfigError
 
-ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)")
 OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")  # whose file systems pyarrow has itself
 CACHE = "WINNOW_CACHE"  # the variable that names the folder of local copies
 AT_ONCE, CHUNK = 8, 8 * 2**20  # files under way at a time; bytes read at a time
@@ -61,17 +61,17 @@ class Fetched:
         return "1 file" if self.files == 1 else f"{self.files} files"
 
 
-def is_address(path: str) -> bool:
-    """Whether a path is an address, of whatever kind."""
-    return ADDRESS.fullmatch(path) is not None
-
-
 def copy_of(address: str) -> Path:
-    """Where the local copy of an address is, on each node: below WINNOW_CACHE, or ~/.cache/winnow."""
+    """Where the local copy of an address is, on each node: below WINNOW_CACHE, or ~/.cache/winnow. What lies in one
+    folder of one store has one folder there; a pattern has its own, so that it matches nothing that others fetched."""
     scheme, _, rest = address.partition("://")
-    parts = [part for part in rest.partition("?")[0].split("/") if part not in ("", ".", "..")]
+    place, _, options = rest.partition("?")
+    *above, name = [part for part in place.split("/") if part not in ("", ".", "..")] or ["root"]
+    told_apart = ["/".join(above), *sorted(options.split("&")), name if _is_pattern(name) else ""]
+    digest = hashlib.sha256("\n".join(told_apart).encode()).hexdigest()[:12]
+    shown = re.sub(r"[^\w.-]", "_", above[-1] if above else "")[:40]
     cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "winnow")
-    return cache.absolute().joinpath(scheme, *parts)
+    return cache.absolute() / scheme.lower() / f"{shown}-{digest}" / name
 
 
 def below(address: str, name: str) -> str:
@@ -122,7 +122,9 @@ def fetch(address: str, target: Path, part: Part = Part.ALL) -> Fetched:
 
 def file_system(address: str) -> tuple[fs.FileSystem, str]:
     """The file system of an address, and the path in it."""
-    scheme = address.partition("://")[0]
+    scheme, sign, rest = address.partition("://")
+    scheme = scheme.lower()
+    address = f"{scheme}{sign}{rest}"
     if scheme in OF_PYARROW:
         system, path = fs.FileSystem.from_uri(address)
         return system, path.rstrip("/")
@@ -224,5 +226,5 @@ def _keys(address: str) -> str:
     """Where a file system takes its keys from."""
     known = {"s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "hf": "HF_TOKEN"}
     known |= dict.fromkeys(("gs", "gcs"), "GOOGLE_APPLICATION_CREDENTIALS")
-    names = known.get(address.partition("://")[0], "the variables of its file system")
+    names = known.get(address.partition("://")[0].lower(), "the variables of its file system")
     return f"What it asks for comes from the environment ({names}), never from the address"

@@ -61,6 +61,12 @@ def test_what_is_missing_or_outside_is_refused_with_its_setting(tmp_path: Path) 
         found(tmp_path, data={"path": "*.jsonl"})
 
 
+def test_an_address_is_one_here_where_it_is_one_for_the_run(tmp_path: Path) -> None:
+    assert found(tmp_path, model={"path": "S3://bucket/m"}) == []
+    with pytest.raises(ConfigError, match=r"model\.path = 's3:/bucket/m' would travel .* no such file"):
+        found(tmp_path, model={"path": "s3:/bucket/m"})
+
+
 def test_an_absolute_path_into_the_folder_is_noticed(tmp_path: Path) -> None:
     inside = str(tmp_path / "a.jsonl")
     assert on_nodes(run(data={"path": inside}), tmp_path) == [Named(setting="data.path", value=inside)]

@@ -10,10 +10,11 @@ import fsspec
 import pytest
 
 from actors.data.files import files_of
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, grading_config
 from cluster.preparing.copies import with_copies
-from cluster.preparing.storage import Part, below, copy_of, fetch, file_system, is_address, upload
+from cluster.preparing.storage import Part, below, copy_of, fetch, file_system, upload
 from tests.s3 import s3_bucket
 
 Put = Callable[[str, bytes], None]
@@ -103,7 +104,29 @@ def test_a_file_that_is_gone_there_goes_here(place: tuple[str, Put]) -> None:
     system.delete_file(f"{path}/b.jsonl")
     fetched(address)
     assert [file.name for file in copy_of(address).iterdir()] == ["a.jsonl"]
-    assert files_of(str(copy_of(address))) == [copy_of(f"{address}/a.jsonl")]
+    assert files_of(str(copy_of(address))) == [copy_of(address) / "a.jsonl"]
+
+
+def test_a_copy_has_nothing_that_others_fetched_and_that_is_gone_since(place: tuple[str, Put]) -> None:
+    address, put = place
+    pattern = below(address, "*.jsonl")
+    put("a.jsonl", b"1")
+    put("b.jsonl", b"2")
+    for one in (address, below(address, "b.jsonl"), below(address, "b*.jsonl")):
+        fetched(one)
+    system, path = file_system(address)
+    system.delete_file(f"{path}/b.jsonl")
+    fetched(pattern)
+    fetched(address)
+    assert [file.name for file in files_of(str(copy_of(pattern)))] == ["a.jsonl"]
+    assert [file.name for file in files_of(str(copy_of(address)))] == ["a.jsonl"]
+
+
+def test_stores_that_differ_in_options_alone_have_a_copy_each() -> None:
+    options = ("", "?endpoint_override=one", "?endpoint_override=two", "?endpoint_override=two&scheme=http")
+    assert len({copy_of(f"s3://bucket/m{more}") for more in options}) == 4
+    assert copy_of("s3://bucket/m?a=1&b=2") == copy_of("S3://bucket/m/?b=2&a=1")
+    assert copy_of("s3://bucket") != copy_of("s3://bucket/bucket")
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
@@ -148,7 +171,15 @@ def test_two_that_want_the_same_copy_fetch_it_once(place: tuple[str, Put]) -> No
 
 @pytest.mark.parametrize(
     ("path", "address"),
-    [("s3://bucket/x", True), ("memory://x", True), ("/models/x", False), ("runs", False), ("a/b://c", False)],
+    [
+        ("s3://bucket/x", True),
+        ("memory://x", True),
+        ("S3://bucket/x", True),
+        ("s3:/bucket/x", False),
+        ("/models/x", False),
+        ("runs", False),
+        ("a/b://c", False),
+    ],
 )
 def test_addresses_are_told_from_paths(path: str, address: bool) -> None:
     assert is_address(path) == address

@@ -17,8 +17,9 @@ from cluster.preparing import storage
 from cluster.preparing.folders import LOCK, make_run_folder
 from cluster.preparing.storage import copy_of
 from cluster.running import mirror as mirrors
+from cluster.running.attempts import BEFORE_ALL
 from cluster.running.checkpoints import complete_checkpoints, newest_checkpoint, prune
-from cluster.running.mirror import CopyLost, Mirror, base_of, brought_here, is_taken, mirrored, newest_at
+from cluster.running.mirror import CopyLost, Mirror, base_of, brought_here, is_taken, mirrored, names_at, newest_in
 from cluster.running.resume import find_started
 from cluster.running.rewinding import rewind
 from tests.s3 import s3_bucket
@@ -33,6 +34,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(mirrors, "FIRST_WAIT", 0.0)
     yield
     MEMORY.store.clear()
+
+
+def newest_at(address: str) -> int | None:
+    return newest_in(names_at(address))
 
 
 def put(folder: Path, name: str, text: str = "x") -> None:
@@ -216,6 +221,47 @@ def test_a_run_whose_last_files_cannot_be_brought_ends_with_that(
     assert "no network" in failed.__notes__[0]
 
 
+def test_a_run_that_is_interrupted_ends_at_once_and_says_what_brings_the_rest(
+    folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploading, forever = threading.Event(), threading.Event()
+    monkeypatch.setattr(mirrors, "EVERY_SECONDS", 0.01)
+    monkeypatch.setattr(mirrors, "LEAVE_SECONDS", 0.01)
+    monkeypatch.setattr(mirrors, "upload", lambda *words: (uploading.set(), forever.wait(60)))
+    hurried = KeyboardInterrupt()
+    try:
+        with suppress(KeyboardInterrupt), mirrored(folder, run_at("memory://runs").run, said.append) as go:
+            go()
+            assert uploading.wait(30)
+            raise hurried
+        assert not forever.is_set()
+        assert hurried.__notes__ == [
+            f"the copy of the run at {ADDRESS} is behind the run folder, as it was ended at once; going on from "
+            f"{folder} brings the rest"
+        ]
+    finally:
+        forever.set()
+
+
+def test_an_interrupt_while_the_last_files_are_brought_ends_that(
+    folder: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[object] = []
+
+    def interrupted(*words: object) -> None:
+        tries.append(words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mirrors, "upload", interrupted)
+    with (
+        pytest.raises(KeyboardInterrupt) as end,
+        mirrored(folder, run_at("memory://runs").run, said.append) as go,
+    ):
+        go()
+    assert len(tries) == 1
+    assert "brings the rest" in end.value.__notes__[0]
+
+
 def test_an_address_that_is_gone_is_not_taken_for_a_file_that_is(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,7 +286,7 @@ def test_a_name_that_is_taken_at_the_address_gets_a_number(mirror: Mirror, tmp_p
     settings = run_at("memory://runs").run
     made = make_run_folder("demo", tmp_path / "elsewhere", lambda name: is_taken(settings, name))
     assert made.name == "demo-2"
-    assert base_of(settings) == copy_of("memory://runs")
+    assert base_of(settings) / "demo" == copy_of(ADDRESS)
 
 
 def test_resume_auto_begins_where_no_checkpoint_is_complete_at_the_address(mirror: Mirror, folder: Path) -> None:
@@ -248,6 +294,50 @@ def test_resume_auto_begins_where_no_checkpoint_is_complete_at_the_address(mirro
     mirror.bring()
     os.rename(folder, folder.with_name("of another machine"))
     assert find_started(run_at("memory://runs")) == (folder, None)
+
+
+def test_a_try_without_a_checkpoint_is_moved_to_undone_at_the_address_too(mirror: Mirror, folder: Path) -> None:
+    mirror.bring()
+    MEMORY.rm("/runs/demo/checkpoints/step-2/complete")  # as if the machine was lost before it came
+    before = there()
+    os.rename(folder, folder.with_name("of another machine"))
+    find_started(run_at("memory://runs"))
+    rewind(folder, BEFORE_ALL)
+    Mirror(folder, ADDRESS, str).bring()
+    moved = {"metrics.jsonl", "trajectories/step-1/groups.parquet"}
+    moved |= {f"checkpoints/step-2/{name}" for name in ("model.safetensors", "state/run.json")}
+    assert {f"undone/1/{name}": before[name] for name in moved} | {"config.toml": "x", "metrics.jsonl": ""} == there()
+
+
+def test_a_folder_is_left_where_the_address_has_what_came_from_it_and_fetched_where_another_wrote_there(
+    mirror: Mirror, folder: Path
+) -> None:
+    (folder / "checkpoints/step-2/complete").unlink()
+    mirror.bring()
+    put(folder, "metrics.jsonl", '{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    find_started(run_at("memory://runs"))
+    assert (folder / "metrics.jsonl").read_text().count("step") == 3
+    MEMORY.pipe("/runs/demo/trajectories/step-4/groups.parquet", b"of another machine")
+    find_started(run_at("memory://runs"))
+    assert (folder / "trajectories/step-4/groups.parquet").is_file()
+    assert (folder.with_name("demo.replaced-1") / "metrics.jsonl").read_text().count("step") == 3
+
+
+def test_what_others_put_at_the_address_stays(mirror: Mirror, folder: Path) -> None:
+    MEMORY.pipe("/runs/demo/mine", b"x")
+    MEMORY.pipe("/runs/demo/metrics.jsonl", b"older")
+    mirror.bring()
+    assert there()["mine"] == "x"
+    assert there()["metrics.jsonl"].count("step") == 2
+    (folder / "metrics.jsonl").unlink()
+    mirror.bring()
+    assert set(there()) & {"mine", "metrics.jsonl"} == {"mine"}
+
+
+def test_an_address_that_holds_something_else_than_a_run_is_refused() -> None:
+    MEMORY.pipe("/runs/demo/photo.png", b"x")
+    with pytest.raises(ConfigError, match="memory://runs/demo is there, and not the folder of a run"):
+        find_started(run_at("memory://runs"))
 
 
 @pytest.mark.parametrize("address", ["hf://datasets/me/runs", "https://host/runs"])

@@ -49,7 +49,7 @@ def of_run_file(file: Path, items: Sequence[str], retries: int) -> Submission:
     sent = f"{OWN}/{file.name}"
     return Submission(
         run=config.run.name,
-        folder=below(base, config.run.name) if ADDRESS.match(base) else f"{base.rstrip('/')}/{config.run.name}",
+        folder=below(base, config.run.name) if is_address(base) else f"{base.rstrip('/')}/{config.run.name}",
         train=(sent, "--resume", "auto", "--retries", str(retries)),
         config=config,
         texts={sent: to_toml(config)},
@@ -98,7 +98,7 @@ def is_checkpoint(run: str) -> bool:
 def _parted(run: str) -> tuple[str, str]:
     """The path of a run, without a slash at its end, and the options of its file system (`?...`), which only an address
     may have."""
-    place, sign, options = run.partition("?") if ADDRESS.match(run) else (run, "", "")
+    place, sign, options = run.partition("?") if is_address(run) else (run, "", "")
     return place.rstrip("/"), sign + options
 
 

@@ -95,7 +95,7 @@ def soak(folder: Path, steps: int) -> list[Sample]:
     try:
         while driver.status is None:
             time.sleep(SECONDS_BETWEEN)
-            if step := driver.step:
+            if 0 < (step := driver.step) < steps:  # after the last one the actors end
                 held = {part: asdict(each) for part, each in held_by(driver.family, driver.pid).items()}
                 with suppress(RpcError):  # Ray may have ended meanwhile, with the run
                     store = store or Store.of(driver)

@@ -193,7 +193,7 @@ def kill_driver(run: Path) -> None:
 
 
 def test_a_submitted_job_shows_its_actors_outlives_its_driver_stops_with_a_checkpoint_and_goes_on(
-    cluster: dict[str, int], tmp_path: Path
+    cluster: dict[str, int], ray_folder: Path, tmp_path: Path
 ) -> None:
     mine, run = tmp_path / "mine", tmp_path / "shared/job"
     write_folder(mine, graded=tmp_path / "graded.txt", runs=run.parent)

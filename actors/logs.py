@@ -2,8 +2,7 @@
 
 import logging
 import sys
-
-import ray
+from typing import Any
 
 from actors.secrets import hidden
 
@@ -21,7 +20,8 @@ class HidingFormatter(logging.Formatter):
 def log_in_actor() -> None:
     """Has everything that winnow says in this process written to its stderr, with the time and without secrets: Ray
     keeps it as the log of the actor. Does nothing in a process that is no actor's."""
-    if LOGGER.handlers or not (ray.is_initialized() and ray.get_runtime_context().get_actor_id()):
+    ray: Any = sys.modules.get("ray")  # every actor's process has it; trials on GPUs do without
+    if not ray or LOGGER.handlers or not (ray.is_initialized() and ray.get_runtime_context().get_actor_id()):
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(HidingFormatter("%(asctime)s %(levelname)s %(message)s"))

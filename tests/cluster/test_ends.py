@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from cluster.preparing.storage import copy_of
 from tests.runs import ROOT, SHORT, metrics_of
 
 pytestmark = pytest.mark.ray
@@ -142,7 +143,8 @@ def start(folder: Path, own_ray: None) -> Iterator[Callable[..., LiveRun]]:
 
 def local(folder: Path) -> Path:
     """The folder in which a run writes whose address is below a folder."""
-    return folder / "cache" / "file" / folder.relative_to("/") / "runs" / "demo"
+    copy = copy_of(f"file://{folder}/runs/demo")
+    return folder / "cache" / "file" / copy.parent.name / copy.name
 
 
 def steps(folder: Path) -> int:

@@ -34,12 +34,12 @@ class Verifier:
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""
         with self._busy():
-            return told(self._grader.grade(questions))
+            return _with_losses_logged(self._grader.grade(questions))
 
     def grade_group(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once."""
         with self._busy():
-            return told(self._grader.grade_group(questions))
+            return _with_losses_logged(self._grader.grade_group(questions))
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -67,7 +67,7 @@ class Verifier:
         self._grader.close()
 
 
-def told(verdicts: list[Verdict]) -> list[Verdict]:
+def _with_losses_logged(verdicts: list[Verdict]) -> list[Verdict]:
     """The same verdicts; those that are none are counted in the actor's log."""
     if lost := [verdict for verdict in verdicts if not verdict.outcome.scored]:
         reasons = Counter(verdict.outcome.value for verdict in lost)

@@ -1,4 +1,6 @@
-"""What .gitignore and .rayignore leave out, by the rules of gitignore(5)."""
+"""What .gitignore and .rayignore leave out, by the rules of gitignore(5). The library for it, pathspec, which Ray uses
+too, would send files that git leaves out: below a folder that `!folder/` takes back, and those of `[[:alpha:]]`.
+"""
 
 import re
 from collections.abc import Sequence

@@ -53,6 +53,12 @@ def test_another_parser_reads_the_same() -> None:
     assert [one["instruction"] for one in read if one["instruction"] != "COMMENT"] == [name for name, _ in SAID]
 
 
+def test_what_only_tests_use_is_not_in_the_image() -> None:
+    (command,) = [words for words in all_of("RUN") if "pip uninstall" in words]
+    taken_out = command.partition("pip uninstall -y")[2].split()
+    assert taken_out == [re.split("[<>=]", one)[0] for one in PROJECT["project"]["optional-dependencies"]["test"]]
+
+
 def test_packages_come_from_the_lock_file_by_hash_and_torch_has_the_version_that_make_takes() -> None:
     (locked,) = [words for words in all_of("RUN") if "lock.txt" in words]
     assert "--no-deps --require-hashes -r /tmp/lock.txt" in locked

@@ -5,7 +5,7 @@
 # make lock    resolves the lock files anew (needs uv)
 # make verify-bench the verifiers: cases right, programs passed, attacks stopped, throughput
 # make gpu-test what needs GPUs, a report in runs/gpu-test/ (PYTHON_GPU=python3 takes what is installed, without make env)
-# make faults  more than a hundred faults into real runs, within the hour: a table in runs/faults/ (FAULTS="--short": seven)
+# make faults  more than a hundred faults into real runs, an hour or more: a table in runs/faults/ (FAULTS="--short": seven)
 # make soak    a thousand steps: what memory, file handles and threads gain, in runs/soak/ (SOAK="--steps 200" is shorter)
 # make bench   all benchmarks, 45 minutes on two idle cores: runs/bench/report.html (BENCH="--quick" only tries them)
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
@@ -30,10 +30,13 @@ paper: env
 	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds 3 --name paper \
 		--title "From rejection sampling to Reinforce, in miniature"
 
+# Tests of one file share what they have started, so a file is run by one process.
+PROCESSES ?= 2
+PYTEST := .venv/bin/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile
 test: env
-	.venv/bin/python -m pytest -q --durations=15
-	.venv/bin/python -m pytest -q --durations=15 -m slow
-	.venv/bin/python -m pytest -q --durations=60 -m ray
+	$(PYTEST) --durations=15
+	$(PYTEST) --durations=15 -m slow
+	$(PYTEST) --durations=60 -m ray
 
 env: $(ENV)
 

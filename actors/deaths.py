@@ -109,7 +109,8 @@ def _death(failure: RayError, part: str, *, lines: bool) -> str:
     """An actor whose process is gone: which, where, why, and its last lines."""
     said = str(failure)
     fields = dict(_FIELD.findall(said))
-    place = Place(name=fields.get("name", part), pid=fields.get("pid", ""), ip=fields.get("ip", ""))
+    name = fields.get("name", part).rpartition("/")[2]  # without the run's, which stands before it in Ray
+    place = Place(name=name, pid=fields.get("pid", ""), ip=fields.get("ip", ""))
     if "creation task" in said:
         return f"{place} did not start: {_last_exception(said)}"
     log = place.log() if lines else ""

@@ -3,6 +3,7 @@
 vLLM is imported by `actors.rollouts.engine` alone, and that only by `start_engine`.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from actors.errors import EngineDied
+from actors.logs import LOGGER
 from actors.settings import RolloutSettings
 from actors.types import EngineSpec, Finish, Purpose
 
@@ -79,11 +81,15 @@ def start_engine(spec: EngineSpec) -> "Engine":
     from actors.rollouts.engine import Engine
     from actors.rollouts.last_lines import with_last_lines
 
+    began = time.monotonic()
+    LOGGER.info("vLLM's engine starts with %s, sequences of %d tokens at most", spec.model, spec.max_model_len)
     try:
-        return Engine(spec)
+        engine = Engine(spec)
     except Exception as failure:  # vLLM raises many kinds
         reason = f"vLLM's engine does not start with the model {spec.model}: {type(failure).__name__}: {failure}"
         raise EngineDied(with_last_lines(reason)) from None
+    LOGGER.info("the engine runs, after %.0f s", time.monotonic() - began)
+    return engine
 
 
 def sampling_for(purpose: Purpose, rollout: RolloutSettings) -> Sampling:

@@ -8,6 +8,7 @@ WinnowError
 │   ├── ActorDied      its process is gone; a run goes on without a generator as long as one is left
 │   ├── ClusterEnded   Ray's head node is gone, and with it every actor
 │   ├── NoAnswer       it hangs: a generator is killed then, and counts as one that died
+│   │   └── Hangs      it answers, and says itself that it gets on no more
 │   └── ObjectsLost    what it was to be handed is gone with the node that held it
 ├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
 ├── Unpackable         a group holds something that Arrow cannot store
@@ -53,6 +54,10 @@ class ClusterEnded(BrokenPart):
 
 class NoAnswer(BrokenPart):
     """An actor has not answered in time; its process may still be there."""
+
+
+class Hangs(NoAnswer):
+    """An actor answers, but what it does should have ended long before; the message names it and says since when."""
 
 
 class ObjectsLost(BrokenPart):

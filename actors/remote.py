@@ -1,7 +1,6 @@
 """How clients wait for remote actors: never without end, and Ray's errors become those of `actors.errors`."""
 
 import asyncio
-import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,13 +10,13 @@ from ray.exceptions import ObjectLostError, RayError
 from actors.deadlines import LONGEST
 from actors.deaths import GONE, told
 from actors.errors import ActorDied, BrokenPart, EngineDied, NoAnswer, ObjectsLost, Starved
+from actors.logs import LOGGER
 
 if TYPE_CHECKING:
     import ray
     from ray.actor import ActorHandle
 
 Reply = TypeVar("Reply")
-LOGGER = logging.getLogger("winnow")
 PULSE = "pulse"  # concurrency group of signs of life; of actors whose methods block
 PULSE_THREAD = {PULSE: 1}  # its threads, for Ray
 LOOK_SECONDS = 5.0  # between two looks at whether a reply has come, at most

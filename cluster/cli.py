@@ -7,21 +7,20 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
+from cluster.jobs.commands import add_job_commands
 from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
 
-if TYPE_CHECKING:
-    from cluster.config.run_config import RunConfig
-
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
 EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 SETTING = "section.key=value"
-AUTO = Path("auto")  # of --resume
+AUTO = "auto"  # of --resume
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -54,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_grading(commands)
     _add_showing(commands)
     _add_doctor(commands)
+    add_job_commands(partial(_add, commands), SETTING)
     return parser
 
 
@@ -96,17 +96,16 @@ def _add_running(commands: Commands) -> None:
     train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
     train.add_argument(
         "--resume",
-        type=Path,
         metavar="RUN|auto",
-        help="instead of a run file: the folder of a run that goes on from its newest checkpoint, or one checkpoint; "
-        "auto, with a run file: whichever is right, begin the run of that name or have it go on",
+        help="instead of a run file: the folder of a run, or its address, that goes on from its newest checkpoint, or "
+        "one checkpoint; auto, with a run file: whichever is right, begin the run of that name or have it go on",
     )
     train.add_argument(
         "--retries",
         type=int,
         default=0,
         metavar="N",
-        help="with --resume auto: how often the run goes on by itself where it was killed or a part of it failed (0)",
+        help="with --resume: how often the run goes on by itself where it was killed or a part of it failed (0)",
     )
     train.add_argument("--plan", action="store_true", help="print sizes, layout and memory, start nothing")
     train.add_argument(
@@ -114,6 +113,13 @@ def _add_running(commands: Commands) -> None:
         default="",
         metavar="NODESxGPUSxGIB",
         help="with --plan: on a cluster that is not there, such as 8x8x80; the model's config.json is enough",
+    )
+    train.add_argument(
+        "--from",
+        dest="earlier",
+        type=Path,
+        metavar="RUN",
+        help="with --plan: how an earlier run's stage times would divide the GPUs; without it an estimate does",
     )
     compare = _add(
         commands,
@@ -172,7 +178,7 @@ def _add_grading(commands: Commands) -> None:
         help="check data before training on it",
         description="Lengths, template and references, each through its own verifier; bad rows by file and line.",
     )
-    check.add_argument("data", type=Path, metavar="DATA|CONFIG.toml", help="a data file, or a run file")
+    check.add_argument("data", metavar="DATA|CONFIG.toml", help="a data file, or its address, or a run file")
     check.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as data.answer_column=solution")
     label = _add(
         commands,
@@ -292,12 +298,12 @@ def _check(options: argparse.Namespace) -> int:
     from cluster.preparing.graders import Graders
 
     config: RunConfig | GradingConfig
-    if options.data.suffix == ".toml":
-        config = load_config(options.data, options.items)
+    if options.data.endswith(".toml"):
+        config = load_config(Path(options.data), options.items)
         if not config.data.path:
             raise ConfigError(f"{options.data} sets no data.path: there is nothing to check")
     else:
-        config = grading_config(options.items, data=str(options.data))
+        config = grading_config(options.items, data=options.data)
     with Graders() as graders:
         bad = check_data(config, say, graders)
     return EXIT_MISTAKE if bad else 0
@@ -315,7 +321,7 @@ def _label(options: argparse.Namespace) -> int:
         raise ConfigError(f"--completions must be at least 1, got {options.completions}")
     if not config.model.path:
         raise ConfigError("winnow label needs model.path=FOLDER: the model that completes the steps")
-    on_cpu = not any(resources["GPU"] for resources in this_machine().values())
+    on_cpu = not any(node.has("GPU") for node in this_machine().values())
     done = label_file(options.steps, config, options.out, completions=options.completions, on_cpu=on_cpu)
     say(f"done: {done.rows} rows with labels in {options.out}")
     return EXIT_MISTAKE if done.left_out else 0
@@ -344,8 +350,8 @@ def _train(options: argparse.Namespace) -> int:
     from cluster.config.reading import load_config
 
     auto = options.resume == AUTO
-    if options.retries < 0 or (options.retries and not auto):
-        raise ConfigError(f"--retries goes with --resume auto and is at least 0, got {options.retries}")
+    if options.retries < 0 or (options.retries and options.resume is None):
+        raise ConfigError(f"--retries goes with --resume and is at least 0, got {options.retries}")
     if options.resume is not None and not auto:
         return _resume(options)
     if not options.config:
@@ -353,16 +359,21 @@ def _train(options: argparse.Namespace) -> int:
     config = load_config(Path(options.config), options.items)
     if options.on and not options.plan:
         raise ConfigError(f"--on describes a cluster that is not there, got {options.on!r}: use it with --plan")
+    if options.earlier and not options.plan:
+        raise ConfigError(f"--from names an earlier run, got {str(options.earlier)!r}: use it with --plan")
     if options.plan:
         demand_token(config.cluster.address)
         from cluster.commands.plan import plan, plan_on
         from cluster.placement.imagined import ImaginedCluster
 
-        say(plan_on(config, ImaginedCluster.of(options.on)) if options.on else plan(config))
+        earlier = options.earlier
+        say(plan_on(config, ImaginedCluster.of(options.on), earlier) if options.on else plan(config, earlier))
         return 0
     demand_token(config.cluster.address)
     if options.retries:
-        return _supervise(options, config)
+        from cluster.running.resume import find_started
+
+        return _supervise(options, find_started(config)[0])
     from cluster.running.train import train, train_or_resume
 
     folder = train_or_resume(config) if auto else train(config)
@@ -370,13 +381,12 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
-def _supervise(options: argparse.Namespace, config: "RunConfig") -> int:
-    from cluster.running.resume import find_started
+def _supervise(options: argparse.Namespace, folder: Path) -> int:
     from cluster.running.supervise import ASKED, supervise
 
     command = [sys.executable, "-m", "cluster.cli", *options.words, "--retries", "0"]
     final = (0, EXIT_MISTAKE, EXIT_STARVED, *(EXIT_OF_SIGNAL + number for number in ASKED))
-    return supervise(command, find_started(config)[0], options.retries, final)
+    return supervise(command, folder, options.retries, final)
 
 
 def _resume(options: argparse.Namespace) -> int:
@@ -388,12 +398,22 @@ def _resume(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"--resume takes the settings of the run itself, and those that change as {SETTING}, got {others[0]!r}"
         )
-    if options.plan or options.on:
+    if options.plan or options.on or options.earlier:
         raise ConfigError("--plan shows a run that begins: use it with a run file, not with --resume")
-    run = options.resume.resolve()
+    from cluster.config.addresses import is_address
+    from cluster.running.mirror import brought_here
+
+    there = is_address(options.resume)
+    run = (brought_here(options.resume, say) if there else Path(options.resume)).resolve()
     folder = run.parent.parent if run.parent.name == "checkpoints" else run
     config = load_run(folder, items)[1]
     demand_token(config.cluster.address)
+    if options.retries:
+        if folder != run:
+            raise ConfigError(
+                f"--retries goes with the folder of a run, whose newest checkpoint every try takes, got {run}"
+            )
+        return _supervise(options, folder)
     from cluster.running.train import resume
 
     say(_where_to_look(resume(run, items), adapted=config.learner.adapter.rank > 0))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import ray
 
+from actors.logs import LOGGER, log_in_actor
 from actors.remote import PULSE_THREAD
 from learner.batches.types import RankPlan
 from learner.types import (
@@ -49,6 +50,7 @@ class LearnerRank:
     """
 
     def __init__(self, rank: int, ranks: int, threads: int) -> None:
+        log_in_actor()
         self._place, self._threads = Place(rank=rank, ranks=ranks), threads
         self._door: socket.socket | None = None  # at which rank 0 waits for the others
         self._session: WarmUpSession | TrainingSession | None = None
@@ -71,6 +73,8 @@ class LearnerRank:
             torch.set_num_threads(self._threads)
             join_learners(self._place, address, port, self._door)
             self._door = None
+            place = self._place
+            LOGGER.info("rank %d of %d has met the others, on %d threads", place.rank, place.ranks, self._threads)
 
     def open_warm_up(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         """Opens a warm-up of the policy in a model folder."""
@@ -78,6 +82,7 @@ class LearnerRank:
 
         self.close_session()
         self._session = WarmUpSession(self._place, spec, path, schedule)
+        LOGGER.info("a warm-up of %s begins", path)
 
     def warm_up(self, updates: int) -> UpdateStats:
         """Some supervised updates; the stats are of the last."""
@@ -92,8 +97,10 @@ class LearnerRank:
         from learner.session import TrainingSession
 
         self.close_session()
-        self._session = session = TrainingSession(self._place, spec, path, schedule)
-        return session.opened
+        self._session = TrainingSession(self._place, spec, path, schedule)
+        opened = self._session.opened
+        LOGGER.info("a training of %s begins: %d parameters", path, opened.parameters)
+        return opened
 
     @ray.method(concurrency_group=PACKING)
     def prepare(self, plan: RankPlan, *groups: pa.Buffer) -> None:
@@ -103,7 +110,10 @@ class LearnerRank:
 
     def train(self) -> list[UpdateStats]:
         """One step on what was prepared."""
-        return self._training().train()
+        stats = self._training().train()
+        tokens, last = sum(each.tokens for each in stats), stats[-1]
+        LOGGER.info("%d updates on %d tokens, gradient %.3g in the last", len(stats), tokens, last.grad_norm)
+        return stats
 
     def save(self) -> LearnerState:
         """What the trainer remembers beyond weights and optimizers."""
@@ -112,10 +122,13 @@ class LearnerRank:
     def restore(self, state: LearnerState, folder: Path) -> None:
         """Goes on from what was saved, by `save` and by `save_checkpoint` into this folder."""
         self._training().restore(state, folder)
+        LOGGER.info("goes on from %s", folder)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights to the generators."""
-        return self._published().publish(version, receivers)
+        sent = self._published().publish(version, receivers)
+        LOGGER.info("version %d is sent: %.4g MiB in %.3g s", version, sent.size / 2**20, sent.seconds)
+        return sent
 
     def probe(self, tokens: Sequence[int]) -> list[float]:
         """Log-probabilities of a fixed text under the current weights, temperature 1."""
@@ -125,6 +138,7 @@ class LearnerRank:
         """Has the policy written as a Hugging Face folder, in training with all that this rank needs to go on; returns
         when it is copied."""
         self._opened().save_checkpoint(folder)
+        LOGGER.info("a checkpoint is copied, and is written to %s", folder)
 
     @ray.method(concurrency_group=WAITING)
     def finish_checkpoint(self) -> Written:

@@ -1,8 +1,8 @@
 """Keeps tests off the network, counts cases of tables, and holds what lives on between tests with the real parts."""
 
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Generator, Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,22 @@ CASES = pytest.StashKey[int]()
 def pytest_collection_finish(session: pytest.Session) -> None:
     cases = (getattr(getattr(item, "obj", None), "table_cases", 0) for item in session.items)
     session.config.stash[CASES] = sum(cases)
+    if (output := getattr(session.config, "workeroutput", None)) is not None:  # one of several processes
+        output["cases"] = session.config.stash[CASES]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What a test printed or logged is text that can be sent to another process, whatever the test tried."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """Each of the processes has collected all cases."""
+    node.config.stash[CASES] = getattr(node, "workeroutput", {}).get("cases", 0)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

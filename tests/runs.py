@@ -12,6 +12,7 @@ from actors.errors import Starved
 from cluster.config.reading import load_config
 from cluster.config.run_config import RunConfig
 from cluster.placement.layout import Layout
+from cluster.placement.node import Node
 from cluster.placement.session import layout_for, settled
 from cluster.placement.warm import WarmActors
 from cluster.preparing.folders import make_run_folder, write_config
@@ -102,7 +103,7 @@ class Runs:
     def _actors_for(self, config: RunConfig) -> WarmActors:
         if not ray.is_initialized():
             ray.init(address="local", num_cpus=CPUS, include_dashboard=False, log_to_driver=False)
-        layout = layout_for(config, {"here": {"CPU": float(CPUS), "GPU": 0.0}})
+        layout = layout_for(config, {"here": Node.unused({"CPU": float(CPUS)})})
         if self._warm is None or layout != self._layout:
             if self._warm is not None:
                 self._warm.end()

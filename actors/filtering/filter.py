@@ -8,6 +8,7 @@ whose process is gone is replaced by a new one that is told of the run again.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from actors.filtering.ledger import LedgerState
 from actors.filtering.recorder import Recorder
 from actors.filtering.rules import DropRule
 from actors.filtering.siblings import refusal, refused_rows
+from actors.logs import LOGGER, log_in_actor
 from actors.types import GroupRef, PromptVisit, Summary
 
 
@@ -55,6 +57,7 @@ class LedgerReport:
 
     counts: dict[str, int]  # running totals under their metric names
     drops: dict[str, int]  # dropped groups by reason
+    patience_spent: float  # groups in a row that were rejected or lost, as a share of filter.patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +86,12 @@ class FilterSession:
         self.recorder = Recorder(spec.trajectories, step, takes_over, partial(refused_rows, drop=spec.drop))
         self._drop_rule = spec.drop
         self._held: dict[int, pa.Buffer] = {}  # accepted groups that are not trained on
+        self._offered = Counter[str]()  # groups since the last step, by what became of them
 
     def offer(self, summaries: Sequence[Summary], groups: Sequence[pa.Buffer]) -> Offered:
         """As `Filter.offer`."""
         reasons = tuple(refusal(summary, self._drop_rule) for summary in summaries)
+        self._offered.update(reason or "kept" for reason in reasons)
         for summary, group, reason in zip(summaries, groups, reasons, strict=True):
             if reason:
                 self.recorder.write([group], reason)
@@ -106,11 +111,18 @@ class FilterSession:
         """As `Filter.let_go`."""
         self.recorder.write([self._held.pop(group) for group in ids if group in self._held], why)
 
+    def close_step(self, step: int) -> None:
+        """As `Filter.close_step`."""
+        self.recorder.close_step(step)
+        LOGGER.info("step %d is on disk; groups since the one before it: %s", step, dict(self._offered))
+        self._offered.clear()
+
 
 class Filter:
     """Ray actor between verifiers and learner. It serves one run after another; `begin` opens each."""
 
     def __init__(self) -> None:
+        log_in_actor()
         self._session: FilterSession | None = None
 
     async def begin(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
@@ -150,7 +162,7 @@ class Filter:
 
     async def close_step(self, step: int) -> None:
         """Closes the file of the step: whatever was refused or let go before is on disk then."""
-        await asyncio.to_thread(self._run.recorder.close_step, step)
+        await asyncio.to_thread(self._run.close_step, step)
 
     async def close(self, step: int) -> None:
         """As `close_step`, at the end of a run. A group that is refused or let go after it is written at once."""

@@ -139,7 +139,8 @@ class RunGroups:
 
     def report(self) -> LedgerReport:
         """What the ledger has counted; looks whether every group is in exactly one place."""
-        return LedgerReport(counts=self._ledger.counts(), drops=self._ledger.drops())
+        ledger = self._ledger
+        return LedgerReport(counts=ledger.counts(), drops=ledger.drops(), patience_spent=ledger.patience_spent)
 
     @property
     def waiting(self) -> dict[int, OfferedGroup]:

@@ -69,6 +69,11 @@ class Ledger:
         """Groups that are being sampled or graded."""
         return len(self._admitted) - len(self._buffered)
 
+    @property
+    def patience_spent(self) -> float:
+        """Groups in a row that were rejected or lost, as a share of those after which the run ends."""
+        return self._lost_in_a_row / self._patience
+
     def admit(self, count: int) -> range:
         """Dispatches `count` groups and gives their ids.
 

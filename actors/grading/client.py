@@ -9,8 +9,8 @@ from ray.exceptions import ObjectLostError
 
 from actors.deadlines import CALL, START
 from actors.deaths import GONE, told
-from actors.errors import BrokenVerifier, VerifierDied
-from actors.remote import answer, pulse
+from actors.errors import BrokenVerifier, Hangs, VerifierDied
+from actors.remote import answer
 from rewards import Question, RewardResult, Task, Verdict
 
 Conversation = Sequence[Mapping[str, str]]  # messages with `role` and `content`, as chat templates take them
@@ -42,8 +42,14 @@ class VerifierClient:
         return await _verdicts(self.handle.grade_group.remote(questions), self.name)
 
     async def alive(self) -> None:
-        """Returns when the verifier's process is there, also while it grades; waits where Ray is starting it again."""
-        await answer(pulse(self.handle, blocks=True), self.name, "to be there again", START)
+        """Returns when the verifier's process is there, also while it grades; waits where Ray is starting it again.
+
+        Raises:
+            Hangs: what it was asked should have been graded, or given up, long before.
+        """
+        overdue: float = await answer(self.handle.overdue_seconds.remote(), self.name, "to be there again", START)
+        if overdue:
+            raise Hangs(f"{self.name} hangs: its grading is over its time by {overdue:.0f} s")
 
     async def busy_seconds(self) -> float:
         """Seconds that the verifier has spent on questions since its process started."""

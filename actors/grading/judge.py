@@ -11,6 +11,7 @@ from actors.deaths import GONE
 from actors.engines import Sampler, Sampling, Watched, start_engine
 from actors.errors import EngineDied
 from actors.grading.client import Conversation, JudgeClient
+from actors.logs import log_in_actor
 from actors.remote import cause_of
 from actors.types import EngineSpec
 from rewards import START_OF_MODEL_SECONDS, Budget, Case, JudgeSettings, Outcome, RewardResult
@@ -30,6 +31,7 @@ class JudgeModel:
     can be killed and started again any time, and so can its engine."""
 
     def __init__(self, spec: EngineSpec) -> None:
+        log_in_actor()
         self._spec = spec
         self._engine: Watched | None = None
 

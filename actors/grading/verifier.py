@@ -1,15 +1,20 @@
 """The verifier: the Ray actor around a grader."""
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 import ray
 
 from actors.grading.judge import ask_judge
 from actors.grading.scorer import ask_scorer
+from actors.logs import LOGGER, log_in_actor
 from actors.remote import PULSE
 from rewards import Grader, Question, Remote, Verdict
+
+BESIDE_GRADING = 10.0  # seconds that a call of the grader takes besides waiting for its workers, at most
 
 
 class Verifier:
@@ -18,7 +23,9 @@ class Verifier:
     def __init__(self, judges: Mapping[str, str], scorers: Mapping[str, str] | None = None) -> None:
         """`judges` has the name of the judge actor of each reward that the run hosts a language model for, `scorers`
         that of the scorer actor of each reward whose model has a GPU of its own."""
+        log_in_actor()
         self._busy_seconds = 0.0
+        self._asked_at: float | None = None  # when the call in hand began, on the clock of time.monotonic
         hosted: dict[str, Remote] = {name: partial(ask_judge, judges) for name in judges}
         if scorers:
             hosted |= {name: partial(ask_scorer, scorers) for name in scorers}
@@ -26,19 +33,29 @@ class Verifier:
 
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""
-        started = time.monotonic()
-        try:
-            return self._grader.grade(questions)
-        finally:
-            self._busy_seconds += time.monotonic() - started
+        with self._busy():
+            return _with_losses_logged(self._grader.grade(questions))
 
     def grade_group(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once."""
-        started = time.monotonic()
+        with self._busy():
+            return _with_losses_logged(self._grader.grade_group(questions))
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._asked_at = began = time.monotonic()
         try:
-            return self._grader.grade_group(questions)
+            yield
         finally:
-            self._busy_seconds += time.monotonic() - started
+            self._asked_at = None
+            self._busy_seconds += time.monotonic() - began
+
+    @ray.method(concurrency_group=PULSE)
+    def overdue_seconds(self) -> float:
+        """A sign of life: for how long the call in hand should have been done with; 0 where nothing hangs."""
+        if (asked_at := self._asked_at) is None:
+            return 0.0
+        return max(0.0, time.monotonic() - max(asked_at, self._grader.due) - BESIDE_GRADING)
 
     @ray.method(concurrency_group=PULSE)
     def busy_seconds(self) -> float:
@@ -48,3 +65,11 @@ class Verifier:
     def stop(self) -> None:
         """Ends the worker processes."""
         self._grader.close()
+
+
+def _with_losses_logged(verdicts: list[Verdict]) -> list[Verdict]:
+    """The same verdicts; those that are none are counted in the actor's log."""
+    if lost := [verdict for verdict in verdicts if not verdict.outcome.scored]:
+        reasons = Counter(verdict.outcome.value for verdict in lost)
+        LOGGER.warning("%d of %d responses have no verdict: %s", len(lost), len(verdicts), dict(reasons))
+    return verdicts

@@ -24,7 +24,7 @@ class GeneratorClient:
     def __init__(self, name: str, handle: ActorHandle[Any]) -> None:
         """`name` is the actor's, for messages."""
         self.name, self.handle = name, handle
-        self._rollout_seconds = LONGEST  # for a group; the run says how long it may take
+        self._timeout = LONGEST  # for a group, in seconds; the run says how long it may take
         self._death: ActorDied | None = None  # what was found out about it once, for all groups in its hands
 
     async def created(self, seconds: float) -> None:
@@ -37,7 +37,7 @@ class GeneratorClient:
 
     async def begin(self, run: SamplingSpec) -> None:
         """Opens a run; what is still being sampled for the last one is given up."""
-        self._rollout_seconds = run.rollout.timeout_seconds + BESIDE_ROLLOUT
+        self._timeout = run.rollout.timeout_seconds
         await answer(self.handle.begin.remote(run), self.name, "to open a run", START)  # it may have to start first
 
     async def alive(self) -> None:
@@ -53,11 +53,14 @@ class GeneratorClient:
         """
         reply: tuple[Awaitable[Summary], GroupRef] = self.handle.rollout.remote(request)
         try:
-            return await within(self._rollout_seconds, reply[0], self.name, ""), reply[1]
+            return await within(self._timeout + BESIDE_ROLLOUT, reply[0], self.name, ""), reply[1]
         except RayError as failure:
             cause = cause_of(failure)
             if isinstance(cause, TimeoutError):
-                raise TimeoutError(f"{self.name}: {failure}") from failure
+                raise TimeoutError(
+                    f"{self.name} was not done with it after {self._timeout:g} s (rollout.timeout_seconds): its "
+                    "sampling or its verdicts took longer"
+                ) from failure
             if isinstance(cause, Unpackable):
                 raise RolloutFailed(UNPACKABLE, str(cause)) from failure
             if self._death is not None:

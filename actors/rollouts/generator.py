@@ -12,6 +12,7 @@ from actors.arrow import packed
 from actors.engines import Sampler, start_engine
 from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
+from actors.logs import LOGGER, log_in_actor
 from actors.rollouts.rollout import RolloutSession
 from actors.types import EngineSpec, HeldWeights, RolloutRequest, SamplingSpec, Summary
 
@@ -31,6 +32,7 @@ class Generator:
 
     def __init__(self, spec: EngineSpec, verifiers: Sequence[ActorHandle[Any]]) -> None:
         """`verifiers` are the handles of the actors that grade responses."""
+        log_in_actor()
         self._spec = spec
         self._verifiers = [VerifierClient(verifier) for verifier in verifiers]
         self._engine: Engine | None = None
@@ -48,6 +50,7 @@ class Generator:
         if self._session is not None:
             await self._session.close()
         self._session = RolloutSession(run, VerifierQueue(self._verifiers))
+        LOGGER.info("a run begins, graded by %d verifiers", len(self._verifiers))
 
     @ray.method(num_returns=2)
     async def rollout(self, request: RolloutRequest) -> tuple[Summary, pa.Buffer]:
@@ -97,6 +100,7 @@ class Generator:
 
     async def finish_weight_update(self, version: str) -> None:
         await self._started.finish_weight_update(version)
+        LOGGER.info("holds the weights of version %s", version)
 
     async def give_up_weight_update(self) -> None:
         await self._started.give_up_weight_update()

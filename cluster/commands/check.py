@@ -18,6 +18,7 @@ from actors.settings import DataSettings
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig, RunConfig
+from cluster.preparing.copies import with_copies
 from cluster.preparing.data import heldout_data
 from cluster.preparing.graders import Graders, progress
 from cluster.preparing.models import load_tokenizer
@@ -51,6 +52,7 @@ def check_data(config: GradingConfig | RunConfig, say: Say, graders: Graders) ->
     Raises:
         ConfigError: a file cannot be read at all.
     """
+    config, _ = with_copies(config, say)
     tokenizer = load_tokenizer(Path(config.model.path)) if config.model.path else None
     try:
         bad, rows = _check_prompts(config, config.data, tokenizer, say, graders)

@@ -1,42 +1,97 @@
 """`winnow train --plan`: what a run would do and where, without starting anything."""
 
-import os
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe, layout_lines, run_lines
+from cluster.placement.holders import with_holders
 from cluster.placement.imagined import ImaginedCluster
 from cluster.placement.layout import this_machine
-from cluster.placement.nodes import host_for
-from cluster.placement.session import layout_for, ray_session, settled, settled_config, settled_on_cluster
-from cluster.preparing.memory import checked_memory, memory_lines
-from cluster.preparing.preflight import prepare
+from cluster.placement.node import GPU, Nodes, emptied
+from cluster.placement.nodes import host_for, nodes_there
+from cluster.placement.session import address_of, joined, layout_for, settled, settled_config, settled_on_cluster
+from cluster.placement.waiting import lack_of
+from cluster.preparing.memory import MemoryPlan, checked_memory, memory_lines
+from cluster.preparing.preflight import Prepared, prepare
+from cluster.preparing.ratio import Division, Work, estimated_work, ratio_line, work_of_run
 from cluster.preparing.world import write_world
 
 PROMPT_TOKENS = 1024  # that are counted for a prompt where prompts are not read
 
 
-def plan(config: RunConfig) -> str:
+def plan(config: RunConfig, earlier: Path | None = None) -> str:
     """Sizes, layout and memory in words; checks everything that a run checks before Ray starts. Of a cluster
     (`cluster.address`) the nodes are asked what they have.
+
+    Args:
+        config: the run.
+        earlier: folder of a run whose stage times say how GPUs should be divided; None makes an estimate.
 
     Raises:
         ConfigError: the run could not start on this machine, or on the cluster.
     """
+    work = work_of_run(earlier) if earlier else None
     with tempfile.TemporaryDirectory() as scratch:
         prepared = prepare(write_world(config, Path(scratch)))
-        if config.cluster.address or os.environ.get("RAY_ADDRESS"):
-            with ray_session(config) as (layout, _):
-                return describe(settled_on_cluster(prepared, layout), layout)
-        layout = layout_for(config, this_machine())
-        return describe(settled(prepared, layout), layout)
+        if address := address_of(config):
+            with joined(address, config.run.name):
+                return _on_cluster(prepared, work)
+        nodes = this_machine()
+        layout = layout_for(config, nodes)
+        prepared = settled(prepared, layout)
+        return "\n".join([describe(prepared, layout), *_ratio(prepared.config, prepared.memory, nodes, work)])
 
 
-def plan_on(config: RunConfig, place: ImaginedCluster) -> str:
+def _on_cluster(prepared: Prepared, work: Work | None) -> str:
+    """On what is free of the cluster that is joined; on all of it where others hold what the run wants."""
+    nodes = with_holders(nodes_there())
+    lack = lack_of(partial(layout_for, prepared.config), nodes)
+    there = emptied(nodes) if lack else nodes
+    layout = layout_for(prepared.config, there)
+    prepared = settled_on_cluster(prepared, layout)
+    lines = [describe(prepared, layout), *_ratio(prepared.config, prepared.memory, there, work)]
+    if lack:
+        lines.append(f"not now, as others hold a part of it (cluster.wait_minutes waits for them): {lack}")
+    return "\n".join(lines)
+
+
+def _ratio(config: RunConfig, plan: MemoryPlan | None, nodes: Nodes, work: Work | None) -> list[str]:
+    """How GPUs would be divided best; nothing of that without GPUs, and where all of them do both.
+
+    Args:
+        config: the run, settled.
+        plan: its memory.
+        nodes: on which it is planned.
+        work: of a step; None makes an estimate.
+    """
+    layout = layout_for(config, nodes)
+    work = work or (estimated_work(config, plan) if layout.on_gpu and config.samples else None)
+    if work is None or not (layout.on_gpu and config.samples) or config.cluster.colocate:
+        return []
+
+    def fits(way: Division) -> bool:
+        cluster = config.cluster.model_copy(update={"generators": way.generators, "learner_ranks": way.ranks})
+        other = config.model_copy(update={"cluster": cluster})
+        try:
+            divided = layout_for(other, nodes)
+            if plan is not None:
+                memory = replace(plan.memory, host=host_for(divided, nodes))
+                checked_memory(other, memory, plan.tokens)
+        except ConfigError:
+            return False
+        return True
+
+    others = sum(bundle.gpus for bundle in layout.bundles if bundle.kind in ("judge", "scorer"))
+    gpus = sum(int(node.free.get(GPU, 0.0)) for node in nodes.values()) - int(others)
+    return [ratio_line(config, work, gpus, fits)]
+
+
+def plan_on(config: RunConfig, place: ImaginedCluster, earlier: Path | None = None) -> str:
     """The same for a cluster that is not there. Of the model config.json is enough, and data is not read.
 
     Raises:
@@ -61,5 +116,6 @@ def plan_on(config: RunConfig, place: ImaginedCluster) -> str:
         *run_lines(config, layout),
         *layout_lines(config, layout),
         *memory_lines(memory, config),
+        *_ratio(config, memory, place.resources, work_of_run(earlier) if earlier else None),
     ]
     return "\n".join(lines)

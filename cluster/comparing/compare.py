@@ -16,6 +16,7 @@ from actors.errors import BrokenPart, Starved
 from cluster.comparing.comparison import method_folder
 from cluster.comparing.plan import STARTS, ComparisonPlan, write_plan
 from cluster.comparing.results import write_results
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe
@@ -24,9 +25,9 @@ from cluster.placement.warm import WarmActors
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import Prepared, prepare
 from cluster.preparing.world import write_world
-from cluster.reporting.logs import log_file
+from cluster.reporting.logs import LOGGER, log_file
 from cluster.reporting.outputs import ProgressLine
-from cluster.reporting.terminal import console, plain
+from cluster.reporting.terminal import console, plain, say
 from cluster.running.attempts import run_to_end
 from cluster.running.warmup import warm_up
 from learner.client import Learner
@@ -40,6 +41,11 @@ def compare(plan: ComparisonPlan) -> tuple[Path, int]:
     Raises:
         ConfigError: a method cannot start; nothing has run then.
     """
+    if is_address(plan.first.run.folder):
+        raise ConfigError(
+            f"run.folder = {plan.first.run.folder!r} is an address, and the runs of a comparison are read as files: "
+            "set run.folder to a folder, and copy it when the comparison is done"
+        )
     folder = make_run_folder(plan.name, Path(plan.first.run.folder))
     terminal = console()
     try:
@@ -48,7 +54,7 @@ def compare(plan: ComparisonPlan) -> tuple[Path, int]:
         for job in jobs:  # the first method comes last, and is described
             first = job.prepared
         write_plan(plan, folder, [])
-        with ray_session(plan.first) as (layout, dashboard), WarmActors(layout) as actors:
+        with ray_session(plan.first, folder) as (layout, dashboard, _), WarmActors(layout, folder.name) as actors:
             terminal.print(plain(describe(settled(first, layout), layout)))
             terminal.print(f"Ray dashboard: http://{dashboard}")
             try:
@@ -85,7 +91,9 @@ def _job(plan: ComparisonPlan, method: str, seed: int, folder: Path, memory: boo
         config = write_world(config, place, anew=not place.exists())
         config = config.model_copy(update={"world": config.world.model_copy(update={"name": ""})})
     return _Job(
-        prepared=prepare(config, memory), folder=folder / method_folder(method) / f"seed={seed}", start=place / "start"
+        prepared=prepare(config, memory, say if memory else LOGGER.debug),
+        folder=folder / method_folder(method) / f"seed={seed}",
+        start=place / "start",
     )
 
 

@@ -11,7 +11,7 @@ from cluster.config.run_config import RunConfig
 # other settings stay: what was trained so far, and what waits to be trained, came about by them.
 CHANGEABLE = (
     *("run.note", "run.steps", "run.tokens", "run.seconds"),
-    *("run.checkpoint_every", "run.keep_checkpoints", "run.restarts"),
+    *("run.checkpoint_every", "run.keep_checkpoints", "run.restarts", "run.loggers"),
     *("cluster.*", "generator.*", "sync.*", "eval.*"),
     *("data.path", "data.path.*", "data.stored"),  # the files may have moved; whether they are the same is looked at
     *(

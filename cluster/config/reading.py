@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from cluster.config.errors import ConfigError
 from cluster.config.renamed import renamed_settings
 from cluster.config.run_config import GradingConfig, RunConfig
+from cluster.config.secrets import secret_settings
 from rewards import KINDS, Section
 
 UNION_WORDS = {  # how pydantic names what a setting may be, and what we call it
@@ -185,8 +186,8 @@ def config_of(tree: dict[str, Any]) -> RunConfig:
 
 
 def _validated(kind: type[Settings], tree: dict[str, Any]) -> Settings:
-    if renamed := renamed_settings(tree):
-        raise ConfigError("\n".join(renamed))
+    if problems := secret_settings(tree) or renamed_settings(tree):
+        raise ConfigError("\n".join(problems))
     try:
         return kind.model_validate(tree)
     except ValidationError as failure:

@@ -5,6 +5,7 @@ from typing import Any
 
 # old name -> new name, or several with " or " between
 SETTINGS: dict[str, str] = {
+    "cluster.wait_seconds": "cluster.wait_minutes",
     "data.overlong_share": "data.too_long_share",
     "filter.keep": "filter.drop",
     "objective.kl": "objective.kl_estimator",
@@ -26,6 +27,7 @@ SETTINGS: dict[str, str] = {
     "reward.unsandboxed": "reward.code.unsandboxed",
     "rollout.longest_first": "rollout.longest_prompts_first",
 }
+UNITS = {"cluster.wait_seconds": 60.0}  # old setting -> how many of its units are one of the new setting's
 SUBSECTIONS = ("reward.model",)  # names that are a section now; only another value under them is the old setting
 # setting -> old value -> new value
 VALUES: dict[str, dict[str, str]] = {
@@ -56,6 +58,8 @@ def renamed_settings(tree: Mapping[str, Any], before: str = "") -> list[str]:
     for key, value in tree.items():
         name = before + key
         new_value = VALUES.get(name, {}).get(value, value) if isinstance(value, str) else value
+        if name in UNITS and isinstance(value, int | float):
+            new_value = value / UNITS[name]
         section = isinstance(value, Mapping) and (name in SUBSECTIONS or "kind" in value)
         if (name in SETTINGS and not section) or new_value is not value:
             written = "" if new_value is value else f" = {new_value!r}"

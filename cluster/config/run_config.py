@@ -186,6 +186,11 @@ class RunConfig(Section):
                 "cluster.colocate needs one single-GPU generator for each learner rank, got "
                 f"{cluster.generators} generators of {cluster.tensor_parallel} GPUs and {cluster.learner_ranks} ranks"
             )
+        if cluster.colocate and cluster.nodes.get("learner") != cluster.nodes.get("generator"):
+            raise ValueError(
+                "cluster.colocate puts each generator beside a learner rank: cluster.nodes must say the same of both, "
+                f"got {cluster.nodes.get('learner')} and {cluster.nodes.get('generator')}"
+            )
         if cluster.colocate and self.sync.in_flight == "keep":
             raise ValueError(
                 'sync.in_flight = "keep" goes on with the keys and values of old weights, which engines forget with '

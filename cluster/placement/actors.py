@@ -1,4 +1,4 @@
-"""Starts the actors of a run in one placement group, and ends them. Names are what the Ray dashboard shows."""
+"""Starts the actors of a run where Ray has placed them, and ends them. Names are what the Ray dashboard shows."""
 
 import itertools
 import os
@@ -11,12 +11,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.util.placement_group import (
-    PlacementGroup,
-    placement_group,
-    placement_group_table,
-    remove_placement_group,
-)
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from actors.deadlines import START
@@ -32,21 +27,20 @@ from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import ALONE_SHARE
 from actors.types import EngineSpec
-from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.placement.elastic import Unit, found_room, is_placed
+from cluster.placement.elastic import Unit, found_room
 from cluster.placement.environment import NO_GPU, environment, learner_environment
 from cluster.placement.layout import RANK, Layout, judge_actor, scorer_actor
-from cluster.placement.nodes import check_nodes
+from cluster.placement.nodes import check_gpu_nodes
+from cluster.placement.placing import Placed, nodes_of
 from cluster.placement.reachable import ended
+from cluster.placement.sight import NodeFiles
 from cluster.preparing.preflight import Prepared
-from cluster.reporting.logs import LOGGER
 from learner.actor import THREADS, LearnerRank
 from learner.client import Learner, LearnerClient
 from learner.transfer import choose_backend
 
 PLACEMENT_SECONDS = 30.0  # to get the resources of a run from a cluster that others use too
-SAID_EVERY = 10.0  # seconds between two sentences that a run waits for its resources
 SPARE_CALLS = 16  # calls that an actor takes at the same time beside those of groups: syncs, reports, probes
 # For engines and graders to end their processes before their actors are killed: on GPUs, graphs and communicators too.
 STOP_SECONDS, GPU_STOP_SECONDS = 10.0, 60.0
@@ -76,20 +70,29 @@ class Pulse:
 
 
 @contextmanager
-def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
+def running_actors(prepared: Prepared, layout: Layout, label: str = "", until: float = 0.0) -> Iterator[RunActors]:
     """All actors of a run, created but not yet started. They may serve other runs of the same shape after it, one at a
     time, and are gone when the context ends.
+
+    Args:
+        prepared: the run.
+        layout: where its actors go.
+        label: stands before their names in Ray, so that they are told from those of others on the cluster; unset, the
+            run's name.
+        until: when the run gives up to wait for its resources, in seconds of time.monotonic; it waits for
+            PLACEMENT_SECONDS in any case.
 
     Raises:
         ConfigError: the cluster's resources are taken by others, or a node lacks what the run needs there.
     """
-    group = placement_group([bundle.resources for bundle in layout.bundles], strategy="PACK")
+    label = label or prepared.config.run.name
+    placed = Placed(layout, label)
     try:
-        _wait_for(group, layout, PLACEMENT_SECONDS + prepared.config.cluster.wait_seconds)
-        nodes = _nodes_of(group, len(layout.bundles))
-        hosts = {node for node, bundle in zip(nodes, layout.bundles, strict=True) if bundle.gpus or not layout.on_gpu}
-        check_nodes(prepared.config, hosts, on_gpu=layout.on_gpu)
-        factory = ActorFactory(group, layout, layout.places(nodes), prepared)
+        placed.place(max(PLACEMENT_SECONDS, until - time.monotonic()))
+        files = NodeFiles(prepared)
+        files.check(placed.by_node)
+        check_gpu_nodes({placed.node_of(actor) for bundle in layout.bundles if bundle.gpus for actor in bundle.actors})
+        factory = ActorFactory(placed, prepared, label, files)
         try:
             yield factory.create_all()
         finally:
@@ -97,19 +100,19 @@ def running_actors(prepared: Prepared, layout: Layout) -> Iterator[RunActors]:
                 factory.end_all()
     finally:
         if not ended():  # else there is nobody to ask, for which Ray would wait for a minute, and end this process then
-            remove_placement_group(group)
+            placed.remove()
 
 
 class ActorFactory:
     """Creates the actors of a run in their bundles, and ends them."""
 
-    def __init__(self, group: PlacementGroup, layout: Layout, places: Sequence[int], prepared: Prepared) -> None:
-        """`places` has for each bundle of the layout the index of that of the group which takes its place."""
-        config = prepared.config
-        self._group, self._layout, self._prepared, self._config = group, layout, prepared, config
+    def __init__(self, placed: Placed, prepared: Prepared, label: str, files: NodeFiles) -> None:
+        """`label` stands before the names of actors in Ray; `files` are those that nodes read."""
+        config, layout = prepared.config, placed.layout
+        self._placed, self._layout, self._prepared, self._config = placed, layout, prepared, config
+        self._label, self._files = label, files
         self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
         self._env = environment(config, self._backend, on_gpu=layout.on_gpu)
-        self._places = places
         self._calls = calls_at_once(config)
         self._handles: dict[str, ActorHandle[Any]] = {}
         self._stoppable: list[ActorHandle[Any]] = []  # those with processes that Ray does not know
@@ -154,7 +157,7 @@ class ActorFactory:
     @property
     def is_whole(self) -> bool:
         """Whether all of the layout is placed: after the loss of a node Ray looks for another one."""
-        return is_placed(self._group)
+        return self._placed.is_whole
 
     def create_generator(self, place: str) -> GeneratorClient:
         """A generator in a place whose last one, if there was one, has been killed; it is not started yet."""
@@ -164,13 +167,20 @@ class ActorFactory:
         handle = self._create(Generator, name, engine, verifiers, place=place, max_concurrency=self._calls)
         return GeneratorClient(name, handle)
 
+    async def furnish(self) -> None:
+        """Has nodes that have come since the start fetch what their actors read."""
+        places = self._placed.by_node
+        for name, room in self._rooms.items():
+            places.setdefault(nodes_of(room)[0], []).extend((name, f"{name}-verifier-0"))
+        await self._files.furnish(places)
+
     async def room(self) -> str:
         """Waits until the cluster has room for one elastic generator and its verifiers; gives its place."""
-        group = await found_room(Unit.like(self._layout, len(self.fixed)))
+        unit = Unit.like(self._layout, len(self.fixed))
+        group = await found_room(unit, self._label)
         numbers = itertools.count(len(self.fixed))
         place = next(name for number in numbers if (name := f"generator-{number}") not in self._rooms)
         self._rooms[place] = group
-        unit = Unit.like(self._layout, len(self.fixed))
         self._create_verifiers(place, [f"{place}-verifier-{self._made[place]}-{i}" for i in range(unit.verifiers)])
         return place
 
@@ -183,21 +193,36 @@ class ActorFactory:
     def pulses(self) -> list[Pulse]:
         """Of all actors but the generators, which are watched where they are replaced."""
         ranks = [self._now[f"{RANK}{rank}"] for rank in range(self._config.cluster.learner_ranks)]
-        verifiers = [verifier.name for verifier in self.verifiers]
         return [
             *(self._pulse(name, blocks=True) for name in ranks),
             self._pulse(self._now["filter"], blocks=False),
-            *(self._pulse(name, blocks=True, again=True) for name in [*verifiers, *self._scorers.values()]),
+            *(self._pulse(verifier.name, verifier.alive, again=True) for verifier in self.verifiers),
+            *(self._pulse(name, blocks=True, again=True) for name in self._scorers.values()),
             # a judge that Ray has started anew starts its engine when it is asked, and answers nobody meanwhile
             *(self._pulse(name, blocks=False, again=True, seconds=START) for name in self._judges.values()),
         ]
 
-    def _pulse(self, name: str, *, blocks: bool, again: bool = False, seconds: float = 0.0) -> Pulse:
-        """`blocks`: see `actors.remote.pulse`; `again`: whether Ray starts it again."""
+    def _pulse(
+        self,
+        name: str,
+        ask: Callable[[], Awaitable[object]] | None = None,
+        *,
+        blocks: bool = False,
+        again: bool = False,
+        seconds: float = 0.0,
+    ) -> Pulse:
+        """
+        Args:
+            name: of the actor.
+            ask: for a sign of life; None looks only whether its process is there.
+            blocks: see `actors.remote.pulse`.
+            again: whether Ray starts it again.
+            seconds: without a sign of life, at least.
+        """
         handle = self._handles[name]
         return Pulse(
             name=name,
-            ask=lambda: pulse(handle, blocks=blocks),
+            ask=ask or (lambda: pulse(handle, blocks=blocks)),
             end=lambda: ray.kill(handle, no_restart=not again),
             seconds=seconds,
         )
@@ -238,7 +263,7 @@ class ActorFactory:
         """The verifiers of an elastic generator; those of "" serve all others."""
         clients = []
         for name in names:
-            hosted = dict(self._judges), dict(self._scorers)
+            hosted = self._named_in_ray(self._judges), self._named_in_ray(self._scorers)
             handle = self._create(Verifier, name, *hosted, place=place, groups=PULSE_THREAD, max_restarts=-1)
             clients.append(VerifierClient(handle, name))
         self._verifiers[place] = clients
@@ -293,7 +318,7 @@ class ActorFactory:
 
         Args:
             kind: its class.
-            name: in Ray.
+            name: in Ray, behind the label.
             arguments: of its constructor.
             place: name of its place in the layout, or of that of the elastic generator that it belongs to; unset: its
                 own.
@@ -303,7 +328,7 @@ class ActorFactory:
         strategy, cpus, gpus = self._spot(kind, place or name)
         remote: Any = ray.remote  # its annotations know nothing of concurrency groups
         actor = remote(concurrency_groups=groups or {})(kind).options(
-            name=name,
+            name=self._name_in_ray(name),
             num_cpus=cpus,
             num_gpus=gpus,
             scheduling_strategy=strategy,
@@ -316,14 +341,20 @@ class ActorFactory:
             self._stoppable.append(handle)
         return handle
 
+    def _name_in_ray(self, name: str) -> str:
+        return f"{self._label}/{name}"
+
+    def _named_in_ray(self, actors: Mapping[str, str]) -> dict[str, str]:
+        """reward name -> name in Ray of the actor that is hosted for it."""
+        return {reward: self._name_in_ray(name) for reward, name in actors.items()}
+
     def _spot(self, kind: type, place: str) -> tuple[PlacementGroupSchedulingStrategy, float, float]:
         """Where an actor goes, and its CPUs and GPUs."""
         if room := self._rooms.get(place):
             unit = Unit.like(self._layout, len(self.fixed))
             cpus, gpus = unit.generator if kind is Generator else unit.verifier
             return PlacementGroupSchedulingStrategy(room, 0), cpus, gpus
-        bundle = self._places[self._layout.bundle_of(place)]
-        return PlacementGroupSchedulingStrategy(self._group, bundle), *self._layout.share_of(place)
+        return self._placed.spot_of(place)
 
     def _own_environment(self, kind: type, gpus: float) -> dict[str, str]:
         if not gpus:
@@ -345,25 +376,3 @@ def learner_threads(config: RunConfig) -> int:
     if config.rollout.max_staleness:
         cores -= config.cluster.fewest_generators
     return max(1, cores // config.cluster.learner_ranks)
-
-
-def _nodes_of(group: PlacementGroup, count: int) -> list[str]:
-    """For each bundle of a group that is there, the id of its node."""
-    nodes: dict[int, str] = placement_group_table(group)["bundles_to_node_id"]
-    return [nodes[index] for index in range(count)]
-
-
-def _wait_for(
-    group: PlacementGroup, layout: Layout, seconds: float, say: Callable[[str], None] = LOGGER.warning
-) -> None:
-    wanted = f"the layout wants {layout.cpus:g} CPUs and {layout.gpus:g} GPUs"
-    until = time.monotonic() + seconds
-    while not group.wait(min(SAID_EVERY, max(0.0, until - time.monotonic()))):
-        free = ray.available_resources()
-        there = f"Free now: {free.get('CPU', 0.0):g} CPUs and {free.get('GPU', 0.0):g} GPUs"
-        if time.monotonic() >= until:
-            raise ConfigError(
-                f"{wanted}, and the cluster did not give them within {seconds:g} s. {there}. Other jobs hold the rest, "
-                "or part of a node on which the run wants more; where the cluster grows, raise cluster.wait_seconds"
-            )
-        say(f"{wanted}, waiting for them since the cluster has not given them yet. {there}")

@@ -1,5 +1,6 @@
 """The plan of a run in words, printed before it starts."""
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from cluster.config.run_config import RunConfig
@@ -55,15 +56,17 @@ def layout_lines(config: RunConfig, layout: Layout) -> list[str]:
 
 def bundle_lines(layout: Layout) -> list[str]:
     """A line for each bundle, or for several of one kind and size that follow each other."""
-    lines = []
-    for (kind, cpus, gpus), alike in groupby(layout.bundles, key=lambda b: (_kinds(b), b.cpus, b.gpus)):
+    lines, several = [], len({bundle.node for bundle in layout.bundles}) > 1
+    for (kind, cpus, gpus, _), alike in groupby(layout.bundles, key=lambda b: (_kinds(b), b.cpus, b.gpus, b.site)):
         bundles = list(alike)
         first, last, pair = bundles[0].actors, bundles[-1].actors, " + " in kind
         span = " + ".join(first) if pair else _span(first[0], first[-1])
         if len(bundles) > 1:
             span = f"{span} to {' + '.join(last)}" if pair else _span(first[0], last[-1])
         many = f", {len(bundles)} times" if len(bundles) > 1 else ""
-        lines.append(f"  {span:<32} {cpus:g} CPUs, {gpus:g} GPUs{many}")
+        where = _where(bundles) if several else ""
+        only = f", only with {first_site}" if (first_site := str(bundles[0].site)) else ""
+        lines.append(f"  {span:<32} {cpus:g} CPUs, {gpus:g} GPUs{many}{where}{only}")
     return lines
 
 
@@ -74,7 +77,7 @@ def _elastic_lines(config: RunConfig, layout: Layout) -> list[str]:
     if not (more and config.samples):
         return []
     unit = Unit.like(layout, cluster.fewest_generators)
-    takes = ", ".join(f"{unit.resources.get(kind, 0.0):g} {kind}s" for kind in ("CPU", "GPU"))
+    takes = ", ".join(f"{unit.bundle.resources.get(kind, 0.0):g} {kind}s" for kind in ("CPU", "GPU"))
     verifiers = f"{unit.verifiers} verifier{'s' if unit.verifiers > 1 else ''}"
     return [
         f"  while the cluster has room, up to {more} generators more, each with {verifiers} on one node: {takes} each"
@@ -83,6 +86,11 @@ def _elastic_lines(config: RunConfig, layout: Layout) -> list[str]:
 
 def _kinds(bundle: Bundle) -> str:
     return " + ".join(dict.fromkeys(name.rpartition("-")[0] for name in bundle.actors))
+
+
+def _where(bundles: Sequence[Bundle]) -> str:
+    nodes = dict.fromkeys(bundle.node for bundle in bundles)
+    return f", on {len(nodes)} nodes" if len(nodes) > 1 else f", on {next(iter(nodes))}"
 
 
 def _span(first: str, last: str) -> str:

@@ -7,9 +7,11 @@ import asyncio
 import math
 from dataclasses import dataclass
 
-from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-from cluster.placement.layout import Layout
+from cluster.placement.layout import Bundle, Layout
+from cluster.placement.placing import is_placed, reserve
+from cluster.placement.sites import Site
 
 SECONDS_BETWEEN = 2.0  # looks at whether the cluster has given a bundle
 
@@ -21,6 +23,7 @@ class Unit:
     generator: tuple[float, float]  # CPUs and GPUs
     verifier: tuple[float, float]
     verifiers: int  # so that there are as many for each generator as in the layout
+    site: Site  # of the generator: its verifiers come and go with its node
 
     @classmethod
     def like(cls, layout: Layout, generators: int) -> "Unit":
@@ -29,19 +32,19 @@ class Unit:
             generator=layout.share_of("generator-0"),
             verifier=layout.share_of("verifier-0"),
             verifiers=math.ceil(layout.verifiers / generators),
+            site=layout.bundle_of("generator-0").site,
         )
 
     @property
-    def resources(self) -> dict[str, float]:
-        """In Ray's words."""
-        cpus = self.generator[0] + self.verifiers * self.verifier[0]
-        gpus = self.generator[1]
-        return {name: round(amount, 3) for name, amount in (("CPU", cpus), ("GPU", gpus)) if amount}
+    def bundle(self) -> Bundle:
+        """What it takes of one node."""
+        cpus = round(self.generator[0] + self.verifiers * self.verifier[0], 3)
+        return Bundle(actors=("generator",), cpus=cpus, gpus=self.generator[1], site=self.site)
 
 
-async def found_room(unit: Unit) -> PlacementGroup:
+async def found_room(unit: Unit, label: str) -> PlacementGroup:
     """Waits until the cluster has room for a unit; one that can grow is asked to by that."""
-    group = placement_group([unit.resources], strategy="STRICT_PACK")
+    group = reserve([unit.bundle], label, "STRICT_PACK")
     try:
         while not is_placed(group):
             await asyncio.sleep(SECONDS_BETWEEN)
@@ -49,8 +52,3 @@ async def found_room(unit: Unit) -> PlacementGroup:
         remove_placement_group(group)
         raise
     return group
-
-
-def is_placed(group: PlacementGroup) -> bool:
-    """Whether all bundles of a group are on living nodes."""
-    return str(placement_group_table(group)["state"]) == "CREATED"

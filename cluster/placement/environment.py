@@ -22,7 +22,7 @@ def environment(config: RunConfig, backend: str, *, on_gpu: bool) -> dict[str, s
         backend: of weight transfer, a key of `learner.transfer.BACKENDS`.
         on_gpu: whether learner and engines have GPUs.
     """
-    env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "INFO"}
     if on_gpu:
         env["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1" if BACKENDS[backend].pickles else "0"
         env["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"  # a fork of a Ray actor, with its threads, may hang

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from cluster.config.errors import ConfigError
-from cluster.placement.layout import Nodes
+from cluster.placement.node import Node, Nodes
 from cluster.preparing.memory import GPU, Memory, beside_the_store
 
 FORM = re.compile(
@@ -54,7 +54,7 @@ class ImaginedCluster:
         """In the words in which layouts are made; "memory" as Ray has it, beside its object store."""
         memory = float(beside_the_store(self.ram * 2**30))
         node = {"CPU": float(self.cpus), "GPU": float(self.gpus), "memory": memory}
-        return {f"node {number}": node for number in range(self.nodes)}
+        return {f"node {number}": Node.unused(node) for number in range(self.nodes)}
 
     @property
     def memory(self) -> Memory:

@@ -1,5 +1,5 @@
-"""Which bundle hosts what: computed as a value, printed by `--plan`, checked against what a cluster has, tested for
-sizes that nobody here owns. One Ray placement group holds all bundles of a run.
+"""Which bundle hosts what: computed as a value from what a cluster has free, printed by `--plan`, tested for sizes that
+nobody here owns.
 
 On GPUs a bundle is all ranks, or all engines, of one node: whatever talks much stays together, and no engine lies
 across nodes. A colocated pair has a bundle of its own, as Ray would not keep two halves of one GPU together otherwise.
@@ -8,24 +8,33 @@ across nodes. A colocated pair has a bundle of its own, as Ray would not keep tw
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from cluster.config.errors import ConfigError
-from cluster.config.sections import ClusterSettings
+from cluster.config.sections import ClusterSettings, Kind
+from cluster.placement.node import CPU, GPU, Node, Nodes, in_words
+from cluster.placement.sites import ANYWHERE, Site, site_of
 
 # Without GPUs the stages take turns on the same cores, so each asks for a part of one; also where a machine with GPUs
 # has too few cores for a whole one each.
 CPU_SHARES = {"learner": 0.4, "generator": 0.4, "verifier": 0.1, "filter": 0.1}
 WHOLE_CPUS = dict.fromkeys(CPU_SHARES, 1.0)
-MOST_VERIFIERS = 64  # that are planned where nobody says how many
+# Verifiers that are planned at most where nobody says how many: for each generator, with few of them, and in all.
+MOST_EACH, MOST_OF_FEW, MOST_VERIFIERS = 4, 64, 512
 CORES_EACH, LAPTOP_CORES_EACH = 2, 8  # CPUs for each verifier that is planned, with and without GPUs
 ROUNDING = 1e-6
 RANK = "learner-rank-"  # how the names of the learner's actors begin
 
-Nodes = Mapping[str, Mapping[str, float]]  # node name -> {"CPU": ..., "GPU": ...}
-ENDLESS: Nodes = {"": {"CPU": 1e6, "GPU": 1e6}}  # room for any layout, to say what it takes in all
+# Room for any layout, to say what it takes in all.
+ENDLESS: Nodes = {"": Node.unused({CPU: 1e6, GPU: 1e6})}
+
+
+class NoRoom(ConfigError):
+    """A layout does not fit on the nodes that there are, or on what is free of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,11 +44,24 @@ class Bundle:
     actors: tuple[str, ...]
     cpus: float
     gpus: float
+    node: str = ""  # on which it is planned; Ray may choose another one that it fits on
+    site: Site = ANYWHERE  # its resources are those of each unit
+    units: int = 1  # of actors that stay together: of one, or of a colocated pair
+    kind: Kind = "learner"  # of its actors, or of the first of a pair
 
     @property
     def resources(self) -> dict[str, float]:
         """In Ray's words."""
-        return {name: amount for name, amount in (("CPU", self.cpus), ("GPU", self.gpus)) if amount}
+        custom = ((name, self.units * amount) for name, amount in self.site.resources)
+        return {name: amount for name, amount in ((CPU, self.cpus), (GPU, self.gpus), *custom) if amount}
+
+    @property
+    def apart(self) -> "tuple[Bundle, ...]":
+        """A bundle for each unit."""
+        size = len(self.actors) // self.units
+        share = replace(self, cpus=round(self.cpus / self.units, 3), gpus=self.gpus / self.units, units=1)
+        starts = range(0, len(self.actors), size)
+        return tuple(replace(share, actors=self.actors[start : start + size]) for start in starts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +71,6 @@ class Layout:
     bundles: tuple[Bundle, ...]
     on_gpu: bool
     verifiers: int  # how many there are
-    pairs: int = 0  # of the first bundles, how many hold a learner rank with the generator that shares its GPU
 
     @property
     def cpus(self) -> float:
@@ -64,24 +85,40 @@ class Layout:
         """How many learner ranks each bundle holds."""
         return tuple(sum(actor.startswith(RANK) for actor in bundle.actors) for bundle in self.bundles)
 
-    def bundle_of(self, actor: str) -> int:
-        """Index of the bundle that an actor lives in."""
-        return next(index for index, bundle in enumerate(self.bundles) if actor in bundle.actors)
+    @property
+    def parts(self) -> tuple[tuple[Bundle, ...], ...]:
+        """Successive bundles of one site, each part to be placed when those before it are: whoever may be on few nodes
+        goes first, as Ray would let others fill these."""
+        return tuple(tuple(part) for _, part in groupby(self.bundles, key=lambda bundle: bundle.site))
 
     def share_of(self, actor: str) -> tuple[float, float]:
         """(CPUs, GPUs) of one actor within its bundle."""
-        bundle = self.bundles[self.bundle_of(actor)]
+        bundle = self.bundle_of(actor)
         return bundle.cpus / len(bundle.actors), bundle.gpus / len(bundle.actors)
 
-    def places(self, nodes: Sequence[str]) -> tuple[int, ...]:
-        """For each bundle the index of the one that it should take the place of, so that pairs with successive numbers
-        lie on one node. Ray may have spread bundles of the same size in any way.
+    def bundle_of(self, actor: str) -> Bundle:
+        """The bundle that an actor lives in."""
+        return next(bundle for bundle in self.bundles if actor in bundle.actors)
 
-        Args:
-            nodes: for each bundle, the node on which Ray has put it.
-        """
-        pairs = range(self.pairs)
-        return (*sorted(pairs, key=lambda index: nodes[index]), *range(self.pairs, len(self.bundles)))
+
+def places(bundles: Sequence[Bundle], nodes: Sequence[str]) -> tuple[int, ...]:
+    """For each bundle the index of the one that it should take the place of, so that those with successive numbers lie
+    on one node, the first on the node that has most of them. Ray may have spread bundles of one size in any way.
+
+    Args:
+        bundles: of one site.
+        nodes: for each bundle, the node on which Ray has put it.
+    """
+    alike: dict[tuple[float, float], list[int]] = {}
+    for index, bundle in enumerate(bundles):
+        alike.setdefault((bundle.cpus, bundle.gpus), []).append(index)
+    found = list(range(len(bundles)))
+    for members in alike.values():
+        count = Counter(nodes[index] for index in members)
+        ordered = sorted(members, key=lambda index: (-count[nodes[index]], nodes[index]))
+        for index, place in zip(members, ordered, strict=True):
+            found[index] = place
+    return tuple(found)
 
 
 def judge_actor(reward: str) -> str:
@@ -108,16 +145,28 @@ def plan_layout(wanted: Wanted, nodes: Nodes) -> Layout:
     """The layout of a run on these nodes.
 
     Raises:
-        ConfigError: it does not fit.
+        NoRoom: it does not fit.
     """
     if not wanted.on_gpu:
         return _Planner(wanted, nodes, CPU_SHARES).layout()
     try:
         return _Planner(wanted, nodes, WHOLE_CPUS).layout()
-    except ConfigError as lack:
-        with suppress(ConfigError):
+    except NoRoom as lack:
+        with suppress(NoRoom):
             return _Planner(wanted, nodes, CPU_SHARES).layout()
         raise lack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    """Actors of one kind that are placed together."""
+
+    kind: Kind
+    units: tuple[tuple[str, ...], ...]  # actors that stay together
+    cpus: float  # of each unit
+    gpus: float
+    site: Site
+    together: bool  # whether as many as a node takes share a bundle
 
 
 class _Planner:
@@ -125,112 +174,141 @@ class _Planner:
 
     def __init__(self, wanted: Wanted, nodes: Nodes, shares: Mapping[str, float]) -> None:
         self._wanted, self._nodes, self._shares = wanted, nodes, shares
-        self._left = {name: (has.get("CPU", 0.0), has.get("GPU", 0.0)) for name, has in nodes.items()}
+        self._left = {name: dict(node.free) for name, node in nodes.items()}
         self._bundles: list[Bundle] = []
 
     def layout(self) -> Layout:
         """All bundles: learner ranks, generators, judges, scorers, verifiers, filter.
 
-        What is wider than a GPU finds its place first, since it fits into fewer gaps; then the rest of the GPUs, and
-        what has none.
+        Who may be on few nodes finds its place first, and then what is wider than a GPU, since it fits into fewer gaps;
+        then the rest of the GPUs, and what has none.
         """
-        cluster, gpu, cpus = self._wanted.cluster, float(self._wanted.on_gpu), self._shares
+        for stage in sorted(self._gpu_stages(), key=lambda stage: self._choice(stage.site)):
+            self._put_all(stage)
+        count = self._wanted.cluster.verifiers or self._planned_verifiers()
+        self._put_all(self._stage("verifier", [f"verifier-{index}" for index in range(count)], 0.0))
+        self._put_all(self._stage("filter", ["filter"], 0.0))
+        return Layout(bundles=tuple(self._bundles), on_gpu=self._wanted.on_gpu, verifiers=count)
+
+    def _gpu_stages(self) -> Iterator[_Stage]:
+        """Those that have GPUs where there are any."""
+        cluster, gpu = self._wanted.cluster, float(self._wanted.on_gpu)
         width = gpu * cluster.tensor_parallel
-        ranks = [f"{RANK}{rank}" for rank in range(cluster.learner_ranks)]
-        engines = [f"generator-{index}" for index in range(cluster.fewest_generators)]
-        judges = [judge_actor(reward) for reward in self._wanted.judges]
-        scorers = [scorer_actor(reward) for reward in self._wanted.scorers]
-        pairs = len(engines) if cluster.colocate and self._wanted.on_gpu else 0
-        if pairs:
-            for pair in zip(ranks, engines, strict=True):
-                self._put([pair], cpus["learner"] + cpus["generator"], gpu)
-            self._each(judges, cpus["generator"], width)
-        elif width > 1:
-            self._together(engines, cpus["generator"], width)
-            self._each(judges, cpus["generator"], width)
-            self._together(ranks, cpus["learner"], gpu)
+        names = [f"{RANK}{rank}" for rank in range(cluster.learner_ranks)]
+        ranks = self._stage("learner", names, gpu, together=True)
+        names = [f"generator-{index}" for index in range(cluster.fewest_generators)]
+        engines = self._stage("generator", names, width, together=True)
+        if engines.units and cluster.colocate and self._wanted.on_gpu:
+            units = tuple((*rank, *engine) for rank, engine in zip(ranks.units, engines.units, strict=True))
+            both = [(name, 2 * amount) for name, amount in ranks.site.resources]
+            site = replace(ranks.site, resources=tuple(both))
+            yield replace(ranks, units=units, cpus=ranks.cpus + engines.cpus, site=site, together=False)
         else:
-            self._together(ranks, cpus["learner"], gpu)
-            self._together(engines, cpus["generator"], width)
-            self._each(judges, cpus["generator"], width)
-        self._each(scorers, cpus["generator"], gpu)
-        free = sum(left for left, _ in self._left.values()) - cpus["filter"]
-        count = cluster.verifiers or self._planned_verifiers(free)
-        self._each([f"verifier-{index}" for index in range(count)], cpus["verifier"], 0.0)
-        self._each(["filter"], cpus["filter"], 0.0)
-        return Layout(bundles=tuple(self._bundles), on_gpu=self._wanted.on_gpu, verifiers=count, pairs=pairs)
+            yield from (engines, ranks) if width > 1 else (ranks, engines)
+        yield self._stage("judge", [judge_actor(reward) for reward in self._wanted.judges], width)
+        yield self._stage("scorer", [scorer_actor(reward) for reward in self._wanted.scorers], gpu)
 
-    def _planned_verifiers(self, free: float) -> int:
+    def _stage(self, kind: Kind, actors: Sequence[str], gpus: float, *, together: bool = False) -> _Stage:
+        """`together` holds on GPUs: without them each actor has a bundle."""
+        return _Stage(
+            kind=kind,
+            units=tuple((actor,) for actor in actors),
+            cpus=self._shares.get(kind, self._shares["generator"]),
+            gpus=gpus,
+            site=site_of(self._wanted.cluster, kind),
+            together=together and gpus > 0,
+        )
+
+    def _choice(self, site: Site) -> int:
+        """How many nodes an actor may be on."""
+        return sum(self._may_be_on(node, site) for node in self._nodes.values())
+
+    def _may_be_on(self, node: Node, site: Site) -> bool:
+        return site.allows(node.labels) and all(node.has(name) for name, _ in site.resources)
+
+    def _planned_verifiers(self) -> int:
         """How many verifiers the CPUs suggest; the free ones on GPUs, where the others have a CPU each."""
+        cluster, site = self._wanted.cluster, site_of(self._wanted.cluster, "verifier")
+        most = min(MOST_VERIFIERS, max(MOST_OF_FEW, MOST_EACH * cluster.fewest_generators))
+        there = [name for name, node in self._nodes.items() if self._may_be_on(node, site)]
         if self._wanted.on_gpu:
-            return max(1, min(MOST_VERIFIERS, int(free) // CORES_EACH))
-        cores = sum(has.get("CPU", 0.0) for has in self._nodes.values())
-        return max(1, min(MOST_VERIFIERS, int(cores) // LAPTOP_CORES_EACH))
+            free = sum(self._left[name].get(CPU, 0.0) for name in there) - self._shares["filter"]
+            return max(1, min(most, int(free) // CORES_EACH))
+        cores = sum(self._nodes[name].free.get(CPU, 0.0) for name in there)
+        return max(1, min(most, int(cores) // LAPTOP_CORES_EACH))
 
-    def _each(self, actors: Sequence[str], cpus: float, gpus: float) -> None:
-        """A bundle for each."""
-        for actor in actors:
-            self._put([(actor,)], cpus, gpus)
-
-    def _together(self, actors: Sequence[str], cpus: float, gpus: float) -> None:
-        """A bundle for as many as a node takes; without GPUs one for each."""
-        if not gpus:
-            self._each(actors, cpus, gpus)
-            return
-        left = list(actors)
+    def _put_all(self, stage: _Stage) -> None:
+        left = stage.units
         while left:
-            taken = self._put([(actor,) for actor in left], cpus, gpus)
-            left = left[taken:]
+            left = left[self._put(stage, left if stage.together else left[:1]) :]
 
-    def _put(self, units: Sequence[tuple[str, ...]], cpus: float, gpus: float) -> int:
+    def _put(self, stage: _Stage, units: Sequence[tuple[str, ...]]) -> int:
         """One bundle with as many of the units as fit on one node, and how many that are: the node that takes all and
         is the fullest of these, else the one that takes most.
 
-        Args:
-            units: the actors that have these CPUs and GPUs together.
-            cpus: of each unit.
-            gpus: of each unit.
-
         Raises:
-            ConfigError: no node has room for one.
+            NoRoom: no node has room for one.
         """
-        rooms = {name: self._room(name, cpus, gpus) for name in self._left}
+        needs = {CPU: stage.cpus, GPU: stage.gpus, **dict(stage.site.resources)}
+        rooms = {name: self._room(name, needs) for name, node in self._nodes.items() if stage.site.allows(node.labels)}
         enough = [name for name, room in rooms.items() if room >= len(units)]
-        node = min(enough, key=lambda name: self._left[name][::-1]) if enough else max(rooms, key=rooms.__getitem__)
-        count = min(rooms[node], len(units))
-        actors = tuple(actor for unit in units[: max(1, count)] for actor in unit)
-        bundle = Bundle(actors=actors, cpus=round(max(1, count) * cpus, 3), gpus=max(1, count) * gpus)
+        node = min(enough, key=self._fullness) if enough else max(rooms, key=rooms.__getitem__, default="")
+        count = min(rooms.get(node, 0), len(units))
+        taken = units[: max(1, count)]
+        bundle = Bundle(
+            actors=tuple(actor for unit in taken for actor in unit),
+            cpus=round(len(taken) * stage.cpus, 3),
+            gpus=len(taken) * stage.gpus,
+            node=node,
+            site=stage.site,
+            units=len(taken),
+            kind=stage.kind,
+        )
         if not count:
-            raise ConfigError(self._lack(bundle))
+            raise NoRoom(self._lack(bundle, stage.kind))
         self._bundles.append(bundle)
-        left_cpus, left_gpus = self._left[node]
-        self._left[node] = left_cpus - bundle.cpus, left_gpus - bundle.gpus
+        for name, amount in bundle.resources.items():
+            self._left[node][name] -= amount
         return count
 
-    def _room(self, node: str, cpus: float, gpus: float) -> int:
-        """How many units fit on a node."""
-        left_cpus, left_gpus = self._left[node]
-        rooms = [int((left_cpus + ROUNDING) / cpus)]
-        if gpus:
-            rooms.append(int((left_gpus + ROUNDING) / gpus))
+    def _fullness(self, node: str) -> tuple[float, float]:
+        left = self._left[node]
+        return left.get(GPU, 0.0), left.get(CPU, 0.0)
+
+    def _room(self, node: str, needs: Mapping[str, float]) -> int:
+        """How many units that need this fit on a node."""
+        left = self._left[node]
+        rooms = (int((left.get(name, 0.0) + ROUNDING) / need) for name, need in needs.items() if need)
         return max(0, min(rooms))
 
-    def _lack(self, bundle: Bundle) -> str:
-        cluster = self._wanted.cluster.model_copy(update={"verifiers": self._wanted.cluster.verifiers or 1})
+    @property
+    def _may_share(self) -> bool:
+        """Whether generators could take turns with ranks on their GPUs."""
+        cluster = self._wanted.cluster
+        alike = cluster.tensor_parallel == 1 and cluster.most_generators == cluster.learner_ranks
+        return self._wanted.on_gpu and alike and not cluster.colocate
+
+    def _lack(self, bundle: Bundle, kind: Kind) -> str:
+        changes = {"verifiers": self._wanted.cluster.verifiers or 1, "nodes": {}}
+        cluster = self._wanted.cluster.model_copy(update=changes)
         whole = _Planner(replace(self._wanted, cluster=cluster), ENDLESS, self._shares).layout()
-        nodes = self._nodes.items()
-        has = "; ".join(f"{name}: {there.get('CPU', 0):g} CPUs, {there.get('GPU', 0):g} GPUs" for name, there in nodes)
+        where = ""
+        if str(bundle.site):
+            count = f"{self._choice(bundle.site)} of {len(self._nodes)} nodes"
+            where = f", as cluster.nodes has it for {kind} only where there is {bundle.site}: {count}"
         return (
             f"the layout wants {whole.cpus:g} CPUs and {whole.gpus:g} GPUs, but there is no room for "
-            f"{' with '.join(bundle.actors)} ({bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs on one node). "
-            f"Available: {has}. "
+            f"{' with '.join(bundle.actors)} ({bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs on one node{where}). "
+            f"There is: {in_words(self._nodes)}. "
             "Lower cluster.generators, cluster.tensor_parallel, cluster.learner_ranks or cluster.verifiers"
+            + ", or have generators and ranks share GPUs with cluster.colocate"
+            * self._may_share
         )
 
 
-def this_machine() -> dict[str, dict[str, float]]:
+def this_machine() -> Nodes:
     """What Ray would find on this machine."""
-    return {"this machine": {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(_count_gpus())}}
+    return {"this machine": Node.unused({CPU: float(len(os.sched_getaffinity(0))), GPU: float(_count_gpus())})}
 
 
 def _count_gpus() -> int:

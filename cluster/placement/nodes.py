@@ -1,35 +1,35 @@
-"""The nodes of a Ray cluster: what they have, waiting for more of them, and whether those with GPUs can run winnow."""
+"""The nodes of a Ray cluster: what they have, and whether those with GPUs can run winnow."""
 
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.autoscaler.sdk import request_resources
+from ray._private.state import available_resources_per_node  # Ray says nowhere else what is free of each node
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.errors import ConfigError
-from cluster.config.run_config import RunConfig
-from cluster.placement.layout import Layout, Nodes, Wanted
-from cluster.preparing.machine import MachineFacts, look_at_machine, obstacles, warnings_of
+from cluster.placement.layout import Layout
+from cluster.placement.node import Node, Nodes
+from cluster.preparing.machine import look_at_machine, obstacles, warnings_of
 from cluster.preparing.memory import GPU, Host, Memory, this_machine_memory
 from cluster.reporting.logs import LOGGER
 
 Fact = TypeVar("Fact")
 LOOK_SECONDS = 60.0  # for all nodes to say what they have: the first task on a node starts a process there
-SECONDS_BETWEEN = 5.0  # looks at a cluster that grows
 
 
 def nodes_there() -> Nodes:
-    """The living nodes of the cluster, by name."""
-    return {name: node["Resources"] for name, node in _living().items()}
+    """The living nodes of the cluster, with what is free of them now."""
+    free = available_resources_per_node()
+    return {
+        name: Node(total=node["Resources"], free=free.get(node["NodeID"], {}), labels=node["Labels"])
+        for name, node in living().items()
+    }
 
 
-def _living() -> dict[str, dict[str, Any]]:
+def living() -> dict[str, dict[str, Any]]:
     """What Ray knows of each living node, by its address, and by its id too where several have one address."""
     known = [node for node in ray.nodes() if node["Alive"]]
     count = Counter(node["NodeManagerAddress"] for node in known)
@@ -37,71 +37,6 @@ def _living() -> dict[str, dict[str, Any]]:
         node["NodeManagerAddress"] + (f" ({node['NodeID'][:8]})" if count[node["NodeManagerAddress"]] > 1 else ""): node
         for node in known
     }
-
-
-def wait_for_nodes(
-    plan: Callable[[Nodes], Layout],
-    bundles: list[dict[str, float]],
-    seconds: float,
-    look: Callable[[], Nodes] = nodes_there,
-    ask: Callable[[list[dict[str, float]]], None] = lambda bundles: request_resources(bundles=bundles),
-) -> Layout:
-    """The layout on the nodes of the cluster. One that is too small is asked to grow, and waited for.
-
-    Args:
-        plan: gives the layout on some nodes, or raises ConfigError.
-        bundles: what the cluster is asked to make room for, as `demand` has it.
-        seconds: to wait, at most.
-        look: gives the nodes that are there.
-        ask: has the autoscaler make room for bundles; none takes the demand back.
-
-    Raises:
-        ConfigError: the layout does not fit in time; it says what is wanted and what is there.
-    """
-    until, said = time.monotonic() + seconds, ""
-    try:
-        while True:
-            try:
-                return plan(look())
-            except ConfigError as lack:
-                if time.monotonic() >= until:
-                    raise
-                if not said:
-                    ask(bundles)
-                if said != str(lack):  # another node is there
-                    said = str(lack)
-                    LOGGER.warning("waiting for the cluster to grow, at most %g s: %s", seconds, said)
-            time.sleep(min(SECONDS_BETWEEN, max(0.0, until - time.monotonic())))
-    finally:
-        if said:
-            ask([])
-
-
-def demand(wanted: Wanted) -> list[dict[str, float]]:
-    """What an autoscaler is asked to make room for: an engine, a rank or a verifier each, as nobody knows its nodes."""
-    cluster = wanted.cluster
-    if not wanted.on_gpu:
-        return [{"CPU": 1.0}] * (cluster.fewest_generators + cluster.learner_ranks)
-    engines = (0 if cluster.colocate else cluster.fewest_generators) + len(wanted.judges)
-    return [
-        *[{"GPU": 1.0, "CPU": 1.0}] * (cluster.learner_ranks + len(wanted.scorers)),
-        *[{"GPU": float(cluster.tensor_parallel), "CPU": 1.0}] * engines,
-        *[{"CPU": 1.0}] * (cluster.verifiers or 1),
-    ]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFacts:
-    """What a node says of itself."""
-
-    machine: MachineFacts
-    missing: tuple[str, ...]  # folders of models that it does not have
-
-
-def look_at_node(folders: Mapping[str, str]) -> NodeFacts:
-    """The facts of the node on which this runs; `folders` has a model folder by the setting that names it."""
-    missing = tuple(f"{folder} ({setting})" for setting, folder in folders.items() if not Path(folder).is_dir())
-    return NodeFacts(machine=look_at_machine(), missing=missing)
 
 
 def gpu_memory() -> Memory:
@@ -131,30 +66,27 @@ def host_for(layout: Layout, nodes: Nodes) -> Host:
         layout: that fits on the nodes.
         nodes: with Ray's resource "memory": what a node has for processes, beside the object store.
     """
-    sizes = [int(has.get("memory", 0)) for has in nodes.values() if has.get("GPU")]
+    sizes = [int(node.total.get("memory", 0)) for node in nodes.values() if node.has("GPU")]
     even = -(-sum(layout.ranks) // max(1, len(sizes)))
     return Host(size=max(sizes) if sizes and all(sizes) else 0, ranks=max(even, *layout.ranks))
 
 
-def check_nodes(config: RunConfig, hosts: Collection[str], *, on_gpu: bool) -> None:
-    """Has the nodes of a run look at themselves, and says what only some runs trip over.
+def check_gpu_nodes(hosts: Collection[str]) -> None:
+    """Has the nodes with GPUs of a run look at themselves, and says what only some runs trip over.
 
     Args:
-        config: the run.
         hosts: ids of the nodes on which learner and engines will be.
-        on_gpu: whether these get GPUs.
 
     Raises:
-        ConfigError: one of them does not have a model, cannot run vLLM's kernels, or has too old a driver.
+        ConfigError: one of them cannot run vLLM's kernels, or has too old a driver.
     """
-    nodes, task, folders = _living(), ray.remote(look_at_node), model_folders(config)
+    task = ray.remote(look_at_machine)
     looks = {
         name: task.options(
             num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(folders)
-        for name, node in nodes.items()
-        # A single node without GPUs is this machine, which has been looked at.
-        if node["NodeID"] in hosts and (on_gpu or len(nodes) > 1)
+        ).remote()
+        for name, node in living().items()
+        if node["NodeID"] in hosts
     }
     try:
         found = dict(zip(looks, ray.get(list(looks.values()), timeout=LOOK_SECONDS), strict=True))
@@ -163,27 +95,10 @@ def check_nodes(config: RunConfig, hosts: Collection[str], *, on_gpu: bool) -> N
         return
     except RayError as failure:
         raise ConfigError(f"a node cannot run winnow; is it installed there? {failure}") from failure
-    if on_gpu:
-        for problem in by_problem(found, lambda facts: warnings_of(facts.machine)):
-            LOGGER.warning("%s", problem)
-    if problems := by_problem(found, lambda facts: problems_of(facts, on_gpu=on_gpu)):
+    for problem in by_problem(found, warnings_of):
+        LOGGER.warning("%s", problem)
+    if problems := by_problem(found, obstacles):
         raise ConfigError("; ".join(problems))
-
-
-def model_folders(config: RunConfig) -> dict[str, str]:
-    """The folders that actors on any node read: by the setting that names each."""
-    hosted = {f"reward.{name}.path": folder for name, folder in config.hosted_judges.items()}
-    scored = {f"reward.{name}.path": getattr(of, "path", "") for name, of in config.hosted_scorers(True).items()}
-    own = {"model.path": config.model.path, "learner.tuned_path": config.learner.tuned_path}
-    return {setting: folder for setting, folder in {**own, **hosted, **scored}.items() if folder}
-
-
-def problems_of(facts: NodeFacts, *, on_gpu: bool) -> list[str]:
-    """Why a run cannot have actors on a node."""
-    missing = [
-        f"there is no model folder {folder}: put it there too, or where all nodes see it" for folder in facts.missing
-    ]
-    return [*missing, *(obstacles(facts.machine) if on_gpu else [])]
 
 
 def by_problem(found: Mapping[str, Fact], say: Callable[[Fact], Sequence[str]]) -> list[str]:

@@ -6,22 +6,27 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayError
+from ray.job_config import JobConfig
 
 from actors.errors import ActorDied, BrokenPart, ClusterEnded
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.config.travel import backend_problem
-from cluster.placement.layout import Layout, Nodes, Wanted, plan_layout, this_machine
-from cluster.placement.nodes import demand, gpu_memory, host_for, nodes_there, wait_for_nodes
+from cluster.placement.layout import Layout, Wanted, plan_layout, this_machine
+from cluster.placement.metadata import FOLDER, NAME, RUN
+from cluster.placement.node import GPU, Nodes
+from cluster.placement.nodes import gpu_memory, host_for, nodes_there
 from cluster.placement.orphans import named, no_orphans, orphans
 from cluster.placement.reachable import check_reachable, ended
-from cluster.placement.token import check_token
+from cluster.placement.token import check_token, warn_without_token
+from cluster.placement.waiting import demand_of, wait_for_room
 from cluster.preparing.memory import checked_memory
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.logs import LOGGER
@@ -30,44 +35,77 @@ LOOKS, SECONDS_BETWEEN = 5, 2.0  # at the head node of a cluster, after an actor
 
 
 @contextmanager
-def ray_session(config: RunConfig) -> Iterator[tuple[Layout, str]]:
+def ray_session(config: RunConfig, folder: Path | None = None) -> Iterator[tuple[Layout, str, float]]:
     """Joins the cluster, or starts Ray on this machine and ends it afterwards, whatever ends this process.
 
-    Gives the layout, which fits, and the address of Ray's dashboard.
+    Gives the layout, which fits, the address of Ray's dashboard, and until when the run may wait for what it wants of
+    the cluster (seconds of time.monotonic).
+
+    Args:
+        config: of the run.
+        folder: of the run, or of several that share the session; Ray's dashboard shows its name and place.
 
     Raises:
-        ConfigError: the cluster is smaller than the layout wants, or cannot be reached.
+        ConfigError: the cluster is too small, others hold it, or it cannot be reached.
         BrokenPart: the cluster has ended meanwhile.
     """
-    address = config.cluster.address or os.environ.get("RAY_ADDRESS", "")
-    if address:
-        check_reachable(address)
-    else:
-        layout = layout_for(config, this_machine())
+    run = folder.name if folder else config.run.name
+    if address := address_of(config):
+        with joined(address, run, folder) as dashboard:
+            warn_without_token(dashboard)
+            demands = demand_of(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
+            seconds = config.cluster.seconds_to_wait
+            until = time.monotonic() + seconds
+            yield wait_for_room(partial(layout_for, config), demands, seconds), dashboard, until
+        return
+    layout = layout_for(config, this_machine())
     _name_orphans()
-    with nullcontext() if address else no_orphans(), _connected(address) as dashboard:
-        if address:
-            bundles = demand(wanted_of(config, on_gpu=config.cluster.device != "cpu"))
-            layout = wait_for_nodes(partial(layout_for, config), bundles, config.cluster.wait_seconds)
-        else:
-            check_token()
-        yield layout, dashboard
+    with no_orphans(), _connected("", run, folder) as dashboard:
+        check_token()
+        yield layout, dashboard, time.monotonic()
+
+
+def address_of(config: RunConfig) -> str:
+    """Of the cluster that a run joins; "" where Ray is started on this machine."""
+    return config.cluster.address or os.environ.get("RAY_ADDRESS", "")
 
 
 @contextmanager
-def _connected(address: str) -> Iterator[str]:
+def joined(address: str, run: str, folder: Path | None = None) -> Iterator[str]:
+    """Joins the cluster at an address; gives that of Ray's dashboard, which lists this process as a job.
+
+    Args:
+        address: of the cluster.
+        run: the job's name there.
+        folder: of the run, where it has one.
+
+    Raises:
+        ConfigError: it cannot be reached.
+        BrokenPart: it has ended meanwhile.
+    """
+    check_reachable(address)
+    _name_orphans()
+    with _connected(address, run, folder) as dashboard:
+        yield dashboard
+
+
+@contextmanager
+def _connected(address: str, run: str, folder: Path | None) -> Iterator[str]:
     """Connects this process with the cluster at an address, or with one of its own where that is ""; gives the address
-    of Ray's dashboard."""
+    of Ray's dashboard. The others are as for `joined`."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of groups in flight when a run ends
+    about = {NAME: run, RUN: run} | ({FOLDER: str(folder.resolve())} if folder else {})
     try:
         with our_signals():
             context = ray.init(
                 address=address or "local",
                 log_to_driver=False,
                 logging_level=logging.ERROR,
-                namespace=f"winnow-{os.getpid()}",
+                namespace=f"winnow-{run}-{os.getpid()}",
+                # Ray's dashboard has a column for this name; what a submitted job was given goes before.
+                job_config=JobConfig(metadata=about),
             )
     except (ConnectionError, ValueError, RuntimeError, RayError) as failure:
         where = f"the cluster at {address!r} (cluster.address or RAY_ADDRESS)" if address else "Ray on this machine"
@@ -146,12 +184,13 @@ def layout_for(config: RunConfig, nodes: Nodes) -> Layout:
 
     Args:
         config: the run.
-        nodes: what is there: node name -> {"CPU": ..., "GPU": ...}.
+        nodes: what is there; whether there are GPUs is asked of all, and the layout is made on what is free.
 
     Raises:
-        ConfigError: it does not fit, or wants a GPU where there is none.
+        NoRoom: it does not fit.
+        ConfigError: it wants a GPU where there is none.
     """
-    has_gpus = any(resources.get("GPU") for resources in nodes.values())
+    has_gpus = any(node.has(GPU) for node in nodes.values())
     on_gpu = config.cluster.device == "gpu" or (config.cluster.device == "auto" and has_gpus)
     if problem := backend_problem(config.sync.backend, colocate=config.cluster.colocate, on_gpu=on_gpu):
         raise ConfigError(problem)

@@ -17,8 +17,9 @@ SPARE_TOKENS = 32  # that engines allow beyond the longest sequence of their fir
 class WarmActors:
     """The running actors of a layout, kept between runs. A context manager: its end is theirs."""
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+    def __init__(self, layout: Layout, label: str = "") -> None:
+        """`label`: as of `running_actors`."""
+        self._layout, self._label = layout, label
         self._stack = ExitStack()
         self._actors: RunActors | None = None
         self._shape: dict[str, Any] = {}
@@ -44,7 +45,7 @@ class WarmActors:
             self._shape, self._calls = shape, calls
             self._max_model_len = min(prepared.max_model_len + SPARE_TOKENS, prepared.positions)
             roomy = replace(prepared, max_model_len=self._max_model_len)
-            self._actors = self._stack.enter_context(running_actors(roomy, self._layout))
+            self._actors = self._stack.enter_context(running_actors(roomy, self._layout, self._label))
         return self._actors
 
     def end(self) -> None:

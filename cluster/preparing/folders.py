@@ -3,8 +3,8 @@
 import fcntl
 import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
@@ -12,17 +12,25 @@ from cluster.config.reading import CONFIG, to_toml
 from cluster.config.run_config import RunConfig
 from cluster.reporting.logs import LOGGER
 
+CHECKPOINTS = "checkpoints"  # in a run folder, where its checkpoints lie
 LOCK = "lock"  # the file that a running process holds; it stays, and means nothing without a process
 
 
-def make_run_folder(name: str, base: Path) -> Path:
+def make_run_folder(name: str, base: Path, taken: Callable[[str], bool] = lambda name: False) -> Path:
     """A new folder under `base`; a number is added where the name is taken, so nothing is overwritten.
+
+    Args:
+        name: of the run.
+        base: may be made, too.
+        taken: whether a name is taken elsewhere.
 
     Raises:
         ConfigError: it cannot be made, or written to.
     """
     for number in range(1, 10_000):
         folder = base / (name if number == 1 else f"{name}-{number}")
+        if taken(folder.name):
+            continue
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
@@ -66,6 +74,8 @@ def held(folder: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         lock.flush()
+        with suppress(OSError):  # of a file system that has no such thing
+            os.fsync(lock.fileno())  # other nodes read it soon
         yield
 
 

@@ -4,6 +4,7 @@ sentence and not a killed process."""
 import shutil
 import subprocess
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
@@ -19,6 +20,9 @@ from cluster.preparing.budget import (
     learner_budget,
 )
 from cluster.preparing.host import host_memory
+
+if TYPE_CHECKING:
+    from learner.models.sizes import ModelSizes
 
 GPU = "a GPU"  # the place of a learner rank's memory
 HERE = "this machine"
@@ -50,6 +54,8 @@ class MemoryPlan:
     learner: Budget  # of one rank
     host: tuple[Term, ...] = ()  # of all learner ranks of a node in the memory of the CPU; none without GPUs
     engine: EngineBudget | None  # of one GPU of an engine; None on the CPU, and where nothing is sampled
+    sizes: "ModelSizes | None" = None  # of the policy
+    tokens: int = 0  # of the longest prompt and response together
     masks_because: str = ""  # why the model cannot have varlen attention, where the device has it
 
 
@@ -115,6 +121,8 @@ def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> Memo
         learner=budget,
         host=host_terms(config, sizes, budget, ranks) if on_gpu else (),
         engine=engine_budget(config, sizes, device) if on_gpu and config.samples else None,
+        sizes=sizes,
+        tokens=sequence_tokens,
         masks_because=masks,
     )
 

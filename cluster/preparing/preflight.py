@@ -1,7 +1,7 @@
 """Everything that can be found out before Ray starts: models, rewards, memory, data, lengths."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,9 +13,12 @@ from actors.types import Prompt
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
+from cluster.preparing.copies import Copy, with_copies
 from cluster.preparing.data import PreparedData, prepare_data
 from cluster.preparing.memory import MemoryPlan, checked_memory, this_machine_memory
 from cluster.preparing.models import check_adapter, check_ids, check_policy, load_tokenizer
+from cluster.reporting.loggers import check_loggers
+from cluster.reporting.terminal import say
 from learner.methods.choices import Need
 from rewards.programs.code import CodeSettings
 from rewards.programs.sandbox import sandbox_problem
@@ -44,18 +47,24 @@ class Prepared:
     judge_lengths: Mapping[str, int]  # reward -> most tokens of a question to its hosted judge and the answer
     control: tuple[int, ...]  # tokens of the reward quantiles, the best first, where the algorithm asks for them
     memory: MemoryPlan | None = None  # of this machine; None is unknown, as on a cluster, which is asked later
+    copies: tuple[Copy, ...] = ()  # of what settings name by an address; their paths stand in `config`
+    folder: Path | None = None  # of the run, where it has one yet
 
 
-def prepare(config: RunConfig, memory: bool = True) -> Prepared:
-    """Reads and checks model folders and data, and whether the learner's models fit into memory.
+def prepare(config: RunConfig, memory: bool = True, say: Callable[[str], None] = say) -> Prepared:
+    """Reads and checks model folders and data, and whether the learner's models fit into memory. What settings name by
+    an address is fetched first.
 
     Args:
         config: the run.
         memory: False where memory has been checked before.
+        say: is told what was fetched.
 
     Raises:
         ConfigError: something is missing or does not fit; the message says what to do.
     """
+    check_loggers(config.run.loggers)
+    config, copies = with_copies(config, say)
     positions = _check_policy(config)
     adapter = config.learner.adapter
     judge_lengths = _check_rewards(config)
@@ -86,6 +95,7 @@ def prepare(config: RunConfig, memory: bool = True) -> Prepared:
         judge_lengths=judge_lengths,
         control=control,
         memory=plan,
+        copies=copies,
     )
 
 

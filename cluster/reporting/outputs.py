@@ -1,15 +1,14 @@
-"""What a run leaves behind and shows: metrics.jsonl, TensorBoard events, Ray's metrics, and the terminal."""
+"""What a run leaves behind and shows: metrics.jsonl, TensorBoard events, Ray's metrics, loggers, and the terminal."""
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from ray.util.metrics import Gauge
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -18,6 +17,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from actors.disk import append
+from cluster.reporting.gauges import Gauges
+from cluster.reporting.loggers import TENSORBOARD, Loggers
 from cluster.reporting.logs import LOGGER, SHOWN
 from cluster.reporting.metrics import METRICS
 from cluster.reporting.terminal import console, plain
@@ -26,12 +27,18 @@ from cluster.reporting.terminal import console, plain
 class MetricsWriter:
     """Writes each step's metrics to every place that shows them, under the same names."""
 
-    def __init__(self, folder: Path, run: str, step: int = 0) -> None:
-        """`step` is the one that the run goes on from: what is in the folder of later ones counts no more."""
+    def __init__(self, folder: Path, run: str, step: int = 0, loggers: Sequence[str] = (TENSORBOARD,)) -> None:
+        """
+        Args:
+            folder: of the run.
+            run: its name in Ray's metrics and in loggers.
+            step: that it goes on from: what is in the folder of later ones counts no more.
+            loggers: of `run.loggers`.
+        """
         self._folder, self._step = folder, step
+        self._draws, self._loggers = TENSORBOARD in loggers, Loggers(loggers, folder, run, step)
         self._events: EventFileWriter | None = None  # made with the first step, and anew where it could not write
-        self._gauges = {name: Gauge(name, description=text, tag_keys=("run",)) for name, text in METRICS.items()}
-        self._run = run
+        self._gauges, self._now = Gauges(run), set[str]()  # metrics that `now` has told of
 
     def write(self, metrics: Mapping[str, Any]) -> None:
         """One step.
@@ -41,15 +48,19 @@ class MetricsWriter:
         """
         append(self._folder / "metrics.jsonl", json.dumps(metrics))
         numbers = {name: float(metrics[name]) for name in METRICS if metrics[name] is not None}
-        for name, value in numbers.items():
-            self._gauges[name].set(value, tags={"run": self._run})
+        self._gauges.tell({name: value for name, value in numbers.items() if name not in self._now})
+        if self._draws:
+            self._draw(metrics["step"], numbers)
+        self._loggers.look(metrics["step"])
+
+    def _draw(self, step: int, numbers: Mapping[str, float]) -> None:
         values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
         try:
             self._events = self._events or self._opened()
-            self._events.add_event(Event(wall_time=time.time(), step=metrics["step"], summary=Summary(value=values)))
+            self._events.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
             self._events.flush()
         except OSError as failure:
-            LOGGER.warning("TensorBoard lacks step %s, which metrics.jsonl has: %s", metrics["step"], failure)
+            LOGGER.warning("TensorBoard lacks step %s, which metrics.jsonl has: %s", step, failure)
             self._events = None
 
     def _opened(self) -> EventFileWriter:
@@ -61,8 +72,16 @@ class MetricsWriter:
         self._step = 0
         return events
 
+    def now(self, numbers: Mapping[str, float]) -> None:
+        """Between two steps, every few seconds: how metrics stand that are known at any time. Ray alone shows them, and
+        of the steps nothing of them from then on: what a step counted is older, and a total that falls would look like
+        a new run."""
+        self._now |= set(numbers)
+        self._gauges.tell(numbers)
+
     def close(self) -> None:
-        """Ends all files."""
+        """Ends all files and loggers."""
+        self._loggers.close()
         if self._events is not None:
             with suppress(OSError):
                 self._events.close()

@@ -8,14 +8,17 @@ from typing import TextIO
 
 from rich.console import Console
 
+from actors.secrets import hidden
+
 # All that moves the cursor, begins an escape sequence, turns the direction of writing, breaks a line in unusual ways or
 # cannot be encoded; tabs and line ends stay.
 _STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 def plain(text: str) -> str:
-    """The text with every character that would steer a terminal as its escape sequence, such as \\x1b."""
-    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), text.replace("\r\n", "\n"))
+    """The text with every character that would steer a terminal as its escape sequence, such as \\x1b, and without
+    secrets."""
+    return _STEERS.sub(lambda found: found[0].encode("unicode_escape").decode(), hidden(text).replace("\r\n", "\n"))
 
 
 def say(text: str, file: TextIO | None = None) -> None:

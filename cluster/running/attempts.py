@@ -72,6 +72,7 @@ async def run_to_end(
             display.say(f"what the run had done after that is in {undone}")
         if prepared.stored is not None and stored:
             prepared.stored.restore(stored)
+        await actors.places.furnish()
         actors.learner.renew()
         await _out_of_the_sync(actors.generators, prepared.config.sync.timeout_seconds, display)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from actors.errors import BrokenPart
 from cluster.config.sections import RunSettings
+from cluster.preparing.folders import CHECKPOINTS
 from cluster.reporting.logs import LOGGER
 from cluster.running.state import RunState
 from cluster.running.state_file import RUN, write_state
@@ -20,7 +21,7 @@ from learner.client import Learner
 from learner.types import MARKER, STATE
 from learner.writing import mark_complete, on_disk
 
-CHECKPOINTS, EVALUATIONS = "checkpoints", "evals.jsonl"
+EVALUATIONS = "evals.jsonl"
 GIB = 2**30
 
 

@@ -1,11 +1,14 @@
 """What a person is told at the end of a run that has not reached its last step."""
 
+import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from actors.errors import BrokenPart, Starved
 from cluster.running.checkpoints import newest_checkpoint
+from cluster.running.signals import JOB
 
 
 def how_to_go_on(folder: Path) -> str:
@@ -14,7 +17,8 @@ def how_to_go_on(folder: Path) -> str:
     newest = newest_checkpoint(folder)
     if newest is None:
         return "no checkpoint is complete, so there is nothing to go on from"
-    return f"the checkpoint {newest} is complete; what goes on from it: winnow train --resume {folder}"
+    command = f"winnow {'submit' if JOB in os.environ else 'train'} --resume {shlex.quote(str(folder))}"
+    return f"the checkpoint {newest} is complete; what goes on from it: {command}"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from typing import Any, Protocol, TypeVar
 
 from actors.deadlines import ROOM
-from actors.errors import BrokenPart, NoAnswer
+from actors.errors import BrokenPart, Hangs, NoAnswer
 from actors.pool import GeneratorPool
 from actors.remote import within
 from actors.rollouts.client import GeneratorClient
@@ -47,6 +47,10 @@ class Places(Protocol):
     @property
     def is_whole(self) -> bool:
         """Whether all of the layout is placed."""
+        ...
+
+    async def furnish(self) -> None:
+        """Has nodes that have come since the start fetch what their actors read."""
         ...
 
     def create_generator(self, place: str) -> GeneratorClient:
@@ -202,6 +206,7 @@ class Replacements:
 
     async def _started(self, place: str) -> GeneratorClient:
         """A new generator whose engine runs, ready for a sync; or one that is dead, as it did not start."""
+        await self._places.furnish()
         generator = self._places.create_generator(place)
         try:
             while True:
@@ -245,10 +250,12 @@ class Replacements:
     ) -> None:
         """
         Raises:
-            NoAnswer: there was none.
+            NoAnswer: there was none, or the actor says itself that it hangs.
         """
         try:
             await within(seconds, sign, name, "a sign of life", excused)
+        except Hangs:
+            raise
         except NoAnswer:
             raise NoAnswer(f"{name} hangs: no sign of life within {seconds:g} s (cluster.silent_seconds)") from None
 

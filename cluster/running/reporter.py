@@ -1,6 +1,7 @@
 """Tells how a run gets on: metrics of each step to all places that show them, and sentences to the terminal and log."""
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from actors.types import Summary
 from cluster.config.run_config import RunConfig
 from cluster.reporting.hints import Hints
 from cluster.reporting.logs import LOGGER
-from cluster.reporting.metrics import Clock, FilterReport, step_metrics, where_the_time_went
+from cluster.reporting.metrics import Clock, FilterReport, group_metrics, step_metrics, where_the_time_went
 from cluster.reporting.outputs import MetricsWriter, Progress
 from cluster.reporting.steps import TrainedStep
 from cluster.running.room import Room
 
+NOW_SECONDS = 5.0  # between two looks at what is known at any time; Ray tells of it every 10 s
 ASK_SECONDS = 10.0  # for verifiers to say how busy they were; one that is starting again says nothing
 
 
@@ -60,8 +62,10 @@ class Reporter:
         """`run` is the run's name in Ray's metrics, `step` the one that it goes on from, and `restarts` how many
         learners were lost before."""
         self._config, self._watched, self._display, self._restarts = config, watched, display, restarts
-        self._writer = MetricsWriter(folder, run, step)
+        self._folder, self._writer = folder, MetricsWriter(folder, run, step, config.run.loggers)
+        self._looking: asyncio.Task[None] | None = None  # at what is known between two steps
         self._began = self._step_began = time.monotonic()
+        self._step_ended_at = time.time()  # or training began
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers that were alive, until the last report
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
         self._failure_shown = False
@@ -72,6 +76,8 @@ class Reporter:
         """The clock of training starts, after so many seconds of it where the run goes on."""
         self._step_began = time.monotonic()
         self._began = self._step_began - seconds
+        self._step_ended_at = time.time()
+        self._looking = asyncio.create_task(self._look())
 
     @property
     def seconds(self) -> float:
@@ -135,16 +141,27 @@ class Reporter:
 
     def close(self) -> None:
         """Ends all files."""
+        if self._looking is not None:
+            self._looking.cancel()
         self._writer.close()
 
     async def _write(self, metrics: Mapping[str, Any]) -> None:
         self._writer.write(metrics)
 
+    async def _look(self) -> None:
+        """Keeps Ray told of the run, whose step may last for hours, or for ever."""
+        while True:
+            known = {"step_ended_at": self._step_ended_at, "generators": len(self._watched.generators.alive)}
+            self._writer.now(group_metrics(self._watched.filter.counted()) | known)
+            await asyncio.sleep(NOW_SECONDS)
+
     async def _clock(self, done: TrainedStep, updates: int, eval_accuracy: float | None) -> Clock:
         (generators, verifiers), now = await self._watched.busy_seconds(), time.monotonic()
+        self._step_ended_at = time.time()
         busy, spent = (generators, sum(verifiers)), now - self._step_began
         clock = Clock(
             wall=now - self._began,
+            ended_at=self._step_ended_at,
             other=spent - (done.seconds_wait + done.seconds_train + done.seconds_sync),
             step=spent,
             busy_generators=(busy[0] - self._busy[0]) / spent / max(1, self._watched.generators.wanted),
@@ -155,6 +172,16 @@ class Reporter:
             updates=updates,
             restarts=self._restarts,
             eval_accuracy=eval_accuracy,
+            disk_used=_share_used(self._folder),
         )
         self._step_began, self._busy = now, busy
         return clock
+
+
+def _share_used(folder: Path) -> float | None:
+    """Of the disk on which a folder is, as far as this user may use it."""
+    try:
+        disk = shutil.disk_usage(folder)
+    except OSError:
+        return None
+    return 1 - disk.free / (disk.used + disk.free)

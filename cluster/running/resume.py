@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.config.addresses import is_address
 from cluster.config.changes import Change, changes
 from cluster.config.errors import ConfigError
 from cluster.config.reading import load_run
 from cluster.config.run_config import RunConfig
-from cluster.preparing.folders import LOCK
+from cluster.preparing.folders import CHECKPOINTS, LOCK
+from cluster.preparing.storage import below
+from cluster.reporting.terminal import say
 from cluster.running.calendar import Calendar
-from cluster.running.checkpoints import CHECKPOINTS, is_complete, newest_checkpoint, step_of
+from cluster.running.checkpoints import is_complete, newest_checkpoint, step_of
+from cluster.running.mirror import base_of, bring_begun
 from cluster.running.state import Counters
 from cluster.running.state_file import read_state
 
@@ -54,7 +58,9 @@ def find_started(config: RunConfig) -> tuple[Path, Continuation | None]:
         ConfigError: a setting is another one than the run was started with, and cannot change; or the folder is no
             run's.
     """
-    folder = (Path(config.run.folder) / config.run.name).resolve()
+    if is_address(config.run.folder):
+        bring_begun(below(config.run.folder, config.run.name), say)
+    folder = (base_of(config.run) / config.run.name).resolve()
     checkpoint = newest_checkpoint(folder)
     if checkpoint is None:
         if folder.exists() and not (folder / LOCK).is_file():

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from cluster.running.checkpoints import CHECKPOINTS, EVALUATIONS, step_of
+from cluster.preparing.folders import CHECKPOINTS
+from cluster.running.checkpoints import EVALUATIONS, step_of
 
 METRICS, TRAJECTORIES = "metrics.jsonl", "trajectories"
 UNDONE = "undone"

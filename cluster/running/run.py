@@ -271,7 +271,7 @@ class Run:
         state = await self.state.save() if self._calendar.saves(step, last) else None
         # behind the state, so that a run that goes on from it has every response on disk that the state counts
         await self.room.wait_for(partial(self._actors.filter.close_step, step))
-        report = FilterReport(counts=ledger.counts, drops=ledger.drops, graded=graded)
+        report = FilterReport(ledger=ledger, graded=graded)
         return StepEnd(report=report, last=last, state=state)
 
     async def publish(self, version: int) -> SyncReport:

@@ -50,6 +50,7 @@ def sigterm_interrupts() -> Iterator[None]:
         else:
             raise Terminated(signal.Signals(number))  # of a process that ignores Ctrl-C, as in a shell's background
 
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it in all that it starts, jobs among them
     before = _handlers(signal.SIGTERM, signal.SIGHUP)
     _set(dict.fromkeys(before, interrupt))
     try:
@@ -126,8 +127,8 @@ def said_at(number: signal.Signals, in_hand: str) -> str:
     """
     seconds = os.environ.get(JOB_WAIT, JOB_SECONDS) if JOB in os.environ and number == signal.SIGTERM else ""
     hurry = (
-        f". Ray kills a stopped job {seconds} s after it asked ({JOB_WAIT}; where a step and a checkpoint take longer, "
-        f"""submit with --runtime-env-json '{{"env_vars": {{"{JOB_WAIT}": "600"}}}}')"""
+        f". Ray kills a stopped job {seconds} s after it asked; where a step and a checkpoint take longer, set "
+        f"{JOB_WAIT} where you call winnow submit"
         if seconds
         else ". Once more ends it at once"
     )

@@ -1,4 +1,4 @@
-"""`winnow train --resume auto --retries N`: a process that starts the run in another one, and starts it again where
+"""`winnow train --resume … --retries N`: a process that starts the run in another one, and starts it again where
 that one was killed or a part of the run failed.
 
 Nothing else starts a driver anew by itself: a Ray job runs its command once, whatever happens to it.
@@ -57,13 +57,15 @@ class _Driver:
     def __init__(self, command: Sequence[str]) -> None:
         self.asked = threading.Event()  # whether a signal has asked to end
         self._command = list(command)
+        # By its name: Ray may make the folder of a job anew, where several of its nodes on one machine share a session.
+        self._folder = Path.cwd()
         self._process: subprocess.Popen[bytes] | None = None
         for number in ASKED:
             signal.signal(number, self._pass_on)
 
     def run(self) -> int:
         """Starts it and waits until it has ended; its exit status."""
-        self._process = subprocess.Popen(self._command, preexec_fn=_end_with_parent)
+        self._process = subprocess.Popen(self._command, cwd=self._folder, preexec_fn=_end_with_parent)
         status = self._process.wait()
         return 128 - status if status < 0 else status
 

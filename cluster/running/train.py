@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
@@ -19,6 +21,7 @@ from cluster.running.attempts import BEFORE_ALL, run_to_end
 from cluster.running.checkpoints import step_of
 from cluster.running.ending import telling_how_to_go_on
 from cluster.running.inputs import check_inputs, inputs_of
+from cluster.running.mirror import base_of, is_taken, mirrored
 from cluster.running.resume import Continuation, find_continuation, find_started
 from cluster.running.rewinding import rewind
 from cluster.running.state_file import read_state
@@ -36,7 +39,10 @@ def train(config: RunConfig) -> Path:
 
     Of all of them, and of a KeyboardInterrupt, the message or a note says what there is to go on from.
     """
-    folder = make_run_folder(config.run.name, Path(config.run.folder))
+    return _train_new(config, make_run_folder(config.run.name, base_of(config.run), partial(is_taken, config.run)))
+
+
+def _train_new(config: RunConfig, folder: Path) -> Path:
     try:
         with held(folder), log_file(folder), telling_how_to_go_on(folder), Display(config.run.steps) as display:
             _train_in(folder, config, display)
@@ -73,7 +79,7 @@ def train_or_resume(config: RunConfig) -> Path:
     if found is not None:
         return _go_on(found)
     if not folder.exists():
-        return train(config)
+        return _train_new(config, make_run_folder(config.run.name, base_of(config.run)))
     with held(folder), log_file(folder), telling_how_to_go_on(folder), Display(config.run.steps) as display:
         if undone := rewind(folder, BEFORE_ALL):
             display.say(f"no checkpoint is complete: the run begins anew. What it had done is in {undone}")
@@ -94,6 +100,8 @@ def _go_on(found: Continuation) -> Path:
                 f"{found.config.run.steps}, run.tokens = {found.config.run.tokens}, run.seconds = "
                 f"{found.config.run.seconds:g}). To train on, set run.steps=N"
             )
+            with mirrored(folder, found.config.run, display.say) as mirror:
+                mirror()  # what could not be brought when the run ended
             return folder
         display.say(f"going on from {found.checkpoint}")
         _train_in(folder, found.config, display, found.checkpoint)
@@ -104,19 +112,21 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
     if checkpoint is None:
         display.say(f"run folder: {folder}")
     config = write_world(config, folder, anew=checkpoint is None)
-    prepared = prepare(config)
+    prepared = replace(prepare(config, say=display.say), folder=folder)
     if checkpoint is None:
         write_config(config, folder)
     display.status("starting Ray")
-    with ray_session(config) as (layout, dashboard):
+    with mirrored(folder, config.run, display.say) as mirror, ray_session(config, folder) as session:
+        layout, dashboard, until = session
         prepared = settled_on_cluster(prepared, layout)
         if checkpoint is not None:
             check_inputs(read_state(checkpoint).inputs, inputs_of(prepared))
         display.say(describe(prepared, layout))
         display.say(f"Ray dashboard: http://{dashboard}")
-        with running_actors(prepared, layout) as actors:
+        with running_actors(prepared, layout, folder.name, until) as actors:
             if checkpoint is not None:
                 write_config(config, folder)
                 if undone := rewind(folder, step_of(checkpoint)):
                     display.say(f"what the run had done after its checkpoint is in {undone}")
+            mirror()
             asyncio.run(run_to_end(prepared, actors, folder, display, checkpoint))

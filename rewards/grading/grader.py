@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ from rewards.verdict import Case, Outcome, RewardResult, Verdict
 WORKER = "import sys; from rewards.grading.worker import main; main(sys.argv[1:])"
 START_SECONDS = 120.0  # a worker imports its libraries
 START_OF_MODEL_SECONDS = 600.0  # a worker loads a model
+ASKED_TWICE = 2  # a model elsewhere, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ class Grader:
         self._workers: dict[Place, _Worker] = {}
         self._turn = threading.Lock()
         self.replaced = 0  # workers that were killed or died
+        self.due = 0.0  # when whoever is being asked has answered or is given up, on the clock of time.monotonic
 
     def grade(self, questions: Sequence[Question]) -> list[Verdict]:
         """One verdict per question, in order. No question is taken for another one's sibling.
@@ -136,8 +139,10 @@ class Grader:
         """The results of one reward that is no combination."""
         reward = REWARDS[section.kind]
         if name in self._hosted:
+            self._waits(ASKED_TWICE * (START_OF_MODEL_SECONDS + budget.seconds * len(cases)))
             return self._hosted[name](name, cases, section, budget)
         if reward.place is Place.REMOTE:
+            self._waits(ASKED_TWICE * budget.seconds * len(cases))
             return reward.grade(cases, section, budget)
         grouped = siblings and reward.wants_group is not None and reward.wants_group(section)
         together = grouped or reward.place is Place.MODELS
@@ -156,15 +161,27 @@ class Grader:
         memory_mib, loading = (0, START_OF_MODEL_SECONDS) if place is Place.MODELS else (task.budget.memory_mib, 0.0)
         left = list(task.batches)
         while left:
+            self._waits(START_SECONDS)
             worker = self._worker(place, memory_mib)
             worker.send(replace(task, batches=list(left)))
             answer: list[RewardResult] | _Lost = []
-            while left and isinstance(answer := worker.receive(loading + task.budget.seconds * len(left[0])), list):
+            while left and isinstance(answer := self._received(worker, loading, task.budget, left[0]), list):
                 left.pop(0)
                 yield answer
             if isinstance(answer, _Lost):
                 blames = REWARDS[task.settings.kind].blames and task.ask is not Ask.CHECK
                 yield [self._lost(place, task.name, answer, blames=blames)] * len(left.pop(0))
+
+    def _received(
+        self, worker: "_Worker", loading: float, budget: Budget, batch: Sequence[Case]
+    ) -> "list[RewardResult] | _Lost":
+        seconds = loading + budget.seconds * len(batch)
+        self._waits(seconds)
+        return worker.receive(seconds)
+
+    def _waits(self, seconds: float) -> None:
+        """From now on somebody is waited for, so long at most."""
+        self.due = time.monotonic() + seconds
 
     def _worker(self, place: Place, memory_mib: int) -> "_Worker":
         worker = self._workers.get(place)

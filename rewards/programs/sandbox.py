@@ -34,6 +34,7 @@ from signal import SIGKILL, SIGXCPU
 from types import CodeType, TracebackType
 from typing import IO, Any, Self
 
+from rewards.programs.namespaces import namespace_remedy
 from rewards.programs.seccomp import refusing_filter
 
 _READY = b"ready\n"
@@ -302,12 +303,8 @@ def sandbox_problem() -> str:
                 return ""
     except (OSError, RuntimeError) as failure:
         said, errors = "", str(failure)
-    reason = (errors or said or "it says nothing").splitlines()[-1]
-    return (
-        f"bubblewrap does not work here: {reason}. It needs version 0.7 or later and user "
-        "name spaces: on the host sysctl kernel.unprivileged_userns_clone=1 and, on Ubuntu, "
-        "kernel.apparmor_restrict_unprivileged_userns=0; for a container --privileged"
-    )
+    reason = (errors or said or "it says nothing").splitlines()[-1].rstrip(".")
+    return f"bubblewrap does not work here: {reason}. {namespace_remedy()}"
 
 
 @cache

@@ -23,7 +23,7 @@ WORDS = """The actor died unexpectedly before finishing this task.
 \tclass_name: LearnerRank
 \tactor_id: 0f1e
 \tpid: 4711
-\tname: learner-rank-1
+\tname: demo/learner-rank-1
 \tnamespace: winnow-1
 \tip: 10.0.0.9
 The actor is dead because its worker process has died. Worker exit type: %s"""

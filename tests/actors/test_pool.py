@@ -5,7 +5,9 @@ from collections import Counter
 from typing import Any, ClassVar
 
 import pytest
+from ray.exceptions import RayTaskError
 
+import actors.rollouts.client
 from actors.errors import ActorDied, BrokenPart, RolloutFailed, Unpackable
 from actors.pool import GeneratorPool
 from actors.rollouts.client import GeneratorClient
@@ -82,7 +84,7 @@ async def test_asking_how_busy_the_generators_were_changes_nothing() -> None:
     assert generators.busy_seconds() == done  # nobody had a group since
 
 
-async def test_a_group_that_comes_late_is_counted_once() -> None:
+async def test_a_group_that_comes_late_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     replies: list[asyncio.Future[Any]] = []
 
     class Handle:
@@ -98,7 +100,8 @@ async def test_a_group_that_comes_late_is_counted_once() -> None:
 
     handle: Any = Handle()
     generator = GeneratorClient("generator-0", handle)
-    generator._rollout_seconds = 0.05
+    generator._timeout = 0.05
+    monkeypatch.setattr(actors.rollouts.client, "BESIDE_ROLLOUT", 0.0)
     some = pool(generator)
     bringing = asyncio.create_task(some.rollout(REQUEST))
     while len(replies) < 2:
@@ -206,3 +209,20 @@ async def test_a_prompt_that_kills_every_engine_ends_after_four_deaths_and_takes
     assert "4 generators died of it, at last: a.3: killed" in str(found[13])
     assert Mortal.born == 5
     assert Mortal.brought == dict.fromkeys([*range(13), *range(14, 20)], 1)  # each is counted once
+
+
+async def test_a_group_that_is_not_done_in_time_is_said_in_our_words() -> None:
+    class Handle:
+        rollout = begin = property(lambda self: self)
+
+        def remote(self, *_: Any) -> Any:
+            late = asyncio.get_running_loop().create_future()
+            late.set_exception(RayTaskError("Generator.rollout", "a traceback", TimeoutError()))
+            return late, "no arrays"
+
+    handle: Any = Handle()
+    generator = GeneratorClient("generator-0", handle)
+    generator._timeout = 20.0
+    said = r"^generator-0 was not done with it after 20 s \(rollout.timeout_seconds\): its sampling or its verdicts"
+    with pytest.raises(TimeoutError, match=said):
+        await generator.rollout(REQUEST)

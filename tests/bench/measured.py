@@ -154,7 +154,7 @@ class BenchActors:
 @contextmanager
 def bench_actors(config: RunConfig, folder: Path) -> Iterator[BenchActors]:
     """Actors that can serve this run and others of its shape (see `cluster.placement.warm`)."""
-    with ray_session(config) as (layout, _), running_actors(settled(_prepared(config), layout), layout) as actors:
+    with ray_session(config) as (layout, *_), running_actors(settled(_prepared(config), layout), layout) as actors:
         yield BenchActors(actors=actors, layout=layout, folder=folder)
 
 

@@ -1,10 +1,13 @@
-"""A run as an ordinary Ray job: submitted with `ray job submit`, seen under its names in Ray's state and metrics; it
-goes on where its driver is killed, and `ray job stop` leaves a checkpoint to go on from."""
+"""A run as a Ray job on two nodes, from a folder that is not the checkout: sent with `winnow submit`, seen under its
+names in Ray's state and metrics, with data for the dashboard where Prometheus is installed; it goes on where its driver
+is killed, stops with a checkpoint at Ctrl-C, and goes on from that."""
 
 import json
 import os
+import pty
 import re
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,32 +23,85 @@ import pytest
 from cluster.preparing.folders import LOCK
 from cluster.running.checkpoints import newest_checkpoint
 from learner.types import free_port
+from tests.prometheus import Prometheus
 
 pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
-RAY = str(Path(sys.executable).parent / "ray")
+BIN = Path(sys.executable).parent
+RAY = str(BIN / "ray")
+WINNOW = (sys.executable, "-m", "cluster.cli")
+DEMO = """
+[world]
+name = "addition"
+digits = 1
+
+[model]
+dtype = "float32"
+
+[reward]
+name = "own"
+own.file = "grade.py"
+
+[rollout]
+groups_per_step = 8
+group_size = 8
+max_new_tokens = 48
+
+[filter]
+drop = "none"
+"""
+GRADE = """
+import helper
+import rewards
+
+def reward(response, reference, prompt):
+    with open({!r}, "a") as file:
+        print(rewards.__file__, file=file)
+    return helper.score(response, reference)
+"""
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+
+# What the run of this test has none of: evaluations, and a second checker beside its own reward.
+UNTOLD = ("ray_eval_accuracy", "ray_verifier_disagreement")
 
 
 @pytest.fixture
-def cluster() -> Iterator[dict[str, int]]:
-    """A Ray cluster of this test's own, ended by its process id."""
+def ray_folder() -> Iterator[Path]:
+    """For the files of the head node. Its path is short, as those of sockets must be."""
+    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def cluster(ray_folder: Path) -> Iterator[dict[str, int]]:
+    """A Ray cluster of this test's own, ended by its process ids: a head node, which runs the driver and has no CPU for
+    actors, and another one, which runs these. Gives the head's ports."""
     # The agent of a node takes its jobs; its usual port may be another session's.
     names = ("port", "dashboard-port", "metrics-export-port", "dashboard-agent-listen-port")
     ports = {name: free_port() for name in names}
-    with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as folder:
-        command = [RAY, "start", "--head", "--block", "--num-cpus=2", "--disable-usage-stats", f"--temp-dir={folder}"]
-        command += [f"--{name}={port}" for name, port in ports.items()]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        head = subprocess.Popen(command, env=os.environ | TOKEN, **quiet)
-        try:
-            wait_for(lambda: fetch(f"http://127.0.0.1:{ports['dashboard-port']}/api/version"), seconds=60)
-            agent = f"http://127.0.0.1:{ports['dashboard-agent-listen-port']}/api/local_raylet_healthz"
-            wait_for(lambda: fetch(agent), seconds=60)
-            yield ports
-        finally:
-            head.send_signal(signal.SIGTERM)
-            head.wait(timeout=60)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env |= TOKEN | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    nodes = []
+
+    def start(*words: str, **ports: int) -> None:
+        command = [RAY, "start", "--block", "--disable-usage-stats", *words]
+        command += [f"--{name.replace('_', '-')}={port}" for name, port in ports.items()]
+        nodes.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"))
+
+    try:
+        start("--head", "--num-cpus=0", f"--temp-dir={ray_folder}", **ports)
+        wait_for(lambda: fetch(f"http://127.0.0.1:{ports['dashboard-port']}/api/version"), seconds=60)
+        other = {"metrics-export-port": free_port(), "dashboard-agent-listen-port": free_port()}
+        # A folder of its own, as on another machine: nodes that share one make the job's folder anew.
+        start("--num-cpus=2", f"--address=127.0.0.1:{ports['port']}", f"--temp-dir={ray_folder}/2", **other)
+        for agent in (ports, other):
+            healthy = f"http://127.0.0.1:{agent['dashboard-agent-listen-port']}/api/local_raylet_healthz"
+            wait_for(lambda healthy=healthy: fetch(healthy), seconds=60)
+        yield ports
+    finally:
+        for node in reversed(nodes):
+            node.send_signal(signal.SIGTERM)
+            node.wait(timeout=60)
 
 
 def fetch(url: str) -> str:
@@ -64,6 +120,14 @@ def accuracy_of(cluster: dict[str, int]) -> re.Match[str] | None:
     return re.search(r'^ray_accuracy\{.*run="job".*\} .*$', text, re.M)
 
 
+def wait_for_all_panels(prometheus: Prometheus, run: str, seconds: float) -> None:
+    """Until every query of the dashboard has data of a run, but for those that it cannot have."""
+    deadline = time.monotonic() + seconds
+    while lacking := [query for query in prometheus.without_data(run) if not any(name in query for name in UNTOLD)]:
+        assert time.monotonic() < deadline, f"no data after {seconds} s: {lacking}"
+        time.sleep(0.5)
+
+
 def wait_for(ready, seconds: float):
     """The first true value of `ready`, asked twice a second."""
     deadline = time.monotonic() + seconds
@@ -77,9 +141,14 @@ class Job:
     """A submitted job, and the process that follows its output, which ends with this context."""
 
     def __init__(self, command: list[str], env: dict[str, str], folder: Path) -> None:
-        self._log = folder / "job.log"
+        self._log = folder.parent / "job.log"
+        self._keyboard, terminal = pty.openpty()
+        env = env | {"PYTHONPATH": str(ROOT)}
         with self._log.open("w") as out:
-            self.process = subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, cwd=folder)
+            self.process = subprocess.Popen(
+                command, env=env, stdin=terminal, stdout=out, stderr=subprocess.STDOUT, cwd=folder
+            )
+        os.close(terminal)
 
     def __enter__(self) -> "Job":
         return self
@@ -87,6 +156,13 @@ class Job:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
+        os.close(self._keyboard)
+
+    def interrupt_and_answer(self, answer: str) -> None:
+        """Ctrl-C, and what a person types when asked."""
+        self.process.send_signal(signal.SIGINT)
+        self.wait_for(lambda: "s stops the job" in self.output, seconds=60)
+        os.write(self._keyboard, f"{answer}\n".encode())
 
     @property
     def output(self) -> str:
@@ -99,6 +175,13 @@ class Job:
         return found
 
 
+def winnow(*words: str, env: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A command of winnow's, called in a folder by a person without a terminal."""
+    env = env | {"PYTHONPATH": str(ROOT)}
+    quiet = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True}
+    return subprocess.run([*WINNOW, *words], env=env, cwd=folder, timeout=300, **quiet)
+
+
 def steps_of(run: Path) -> list[int]:
     file = run / "metrics.jsonl"
     return [json.loads(line)["step"] for line in file.read_text().splitlines()] if file.is_file() else []
@@ -109,38 +192,64 @@ def kill_driver(run: Path) -> None:
     os.kill(int((run / LOCK).read_text().split()[1]), signal.SIGKILL)
 
 
-def test_a_submitted_job_shows_its_actors_outlives_its_driver_and_stops_with_a_checkpoint(
-    cluster: dict[str, int], tmp_path: Path
+def test_a_submitted_job_shows_its_actors_outlives_its_driver_stops_with_a_checkpoint_and_goes_on(
+    cluster: dict[str, int], ray_folder: Path, tmp_path: Path
 ) -> None:
-    environment = json.dumps({"env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": "300"}})
-    command = [RAY, "job", "submit", "--submission-id=a-run", "--runtime-env-json", environment]
-    command += ["--working-dir", str(ROOT), "--", sys.executable, "-m", "cluster.cli", "train"]
-    command += ["deploy/runs/demo.toml", "run.name=job", f"run.folder={tmp_path}", "warmup.updates=0", "run.steps=999"]
-    command += ["rollout.groups_per_step=8", "world.digits=1", "run.checkpoint_every=1", "filter.drop=none"]
-    command += ["--resume", "auto", "--retries", "1"]
-    env = os.environ | TOKEN | {"RAY_ADDRESS": f"http://127.0.0.1:{cluster['dashboard-port']}"}
-    with Job(command, env, tmp_path) as job:
+    mine, run = tmp_path / "mine", tmp_path / "shared/job"
+    write_folder(mine, graded=tmp_path / "graded.txt", runs=run.parent)
+    address = f"http://127.0.0.1:{cluster['dashboard-port']}"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
+    refused = winnow("jobs", "--address", address, env=env | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}, folder=mine)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "the token of RAY_AUTH_TOKEN is not that of the cluster" in refused.stderr
+    env |= {"RAY_AUTH_TOKEN": TOKEN["RAY_AUTH_TOKEN"], "RAY_ADDRESS": address}
+    with Job([*WINNOW, "submit", "mine.toml", "run.name=job", "--retries", "1"], env, mine) as job:
         seen = job.wait_for(lambda: accuracy_of(cluster), seconds=600)
         assert 0 <= float(seen.group().split()[-1]) <= 1
         listing = subprocess.run(
-            [RAY, "list", "actors", "--format", "json"], env=env, capture_output=True, text=True, timeout=60, check=True
+            [RAY, "list", "actors", "--format", "json"],
+            env=env | TOKEN,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
         )
         names = {actor["name"] for actor in json.loads(listing.stdout)}
-        assert {"learner-rank-0", "generator-0", "verifier-0", "filter"} <= names
-        job.wait_for(lambda: newest_checkpoint(tmp_path / "job"), seconds=600)
-        kill_driver(tmp_path / "job")
+        assert {"job/learner-rank-0", "job/generator-0", "job/verifier-0", "job/filter"} <= names
+        if shutil.which("prometheus"):
+            with Prometheus(tmp_path / "prometheus", ray_folder) as prometheus:
+                wait_for_all_panels(prometheus, "job", seconds=300)
+        job.wait_for(lambda: newest_checkpoint(run), seconds=600)
+        kill_driver(run)
         job.wait_for(lambda: "learner ready" in job.output.partition("going on from")[2], seconds=600)
-        reached = len(steps_of(tmp_path / "job"))
-        job.wait_for(lambda: len(steps_of(tmp_path / "job")) > reached, seconds=600)
-        subprocess.run([RAY, "job", "stop", "a-run"], env=env, capture_output=True, timeout=600, check=True)
+        reached = len(steps_of(run))
+        job.wait_for(lambda: len(steps_of(run)) > reached, seconds=600)
+        shown = winnow("jobs", env=env, folder=mine).stdout.splitlines()[1].split()
+        assert shown[:2] == ["job-1", "running"]
+        assert re.fullmatch(r"\d+/999", shown[2])
+        job.interrupt_and_answer("s")
         job.process.wait(timeout=600)
         output = job.output
-    steps = steps_of(tmp_path / "job")
+    steps = steps_of(run)
     assert steps == list(range(1, len(steps) + 1))
-    checkpoint = tmp_path / f"job/checkpoints/step-{steps[-1]}"
+    checkpoint = run / f"checkpoints/step-{steps[-1]}"
     assert (checkpoint / "complete").is_file(), output
-    assert "Ray kills a stopped job 300 s after it asked" in output
+    assert "Ray kills a stopped job 900 s after it asked" in output
     assert f"winnow: stopped as asked: the checkpoint {checkpoint} is complete" in output
-    assert f"winnow train --resume {tmp_path / 'job'}" in output
+    assert f"It goes on with: winnow submit --resume {run}" in output
     assert output.count("the driver was killed (SIGKILL). The run goes on in 5 s: try 1 of at most 1") == 1
     assert "SIGTERM received" not in output  # Ray's stacks
+    # What graded was the person's file and the code that was sent, on the node that is not the head.
+    assert "/runtime_resources/working_dir_files/" in (tmp_path / "graded.txt").read_text().splitlines()[-1]
+    again = winnow("submit", "--resume", str(run), f"run.steps={steps[-1]}", env=env, folder=mine)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert f"nothing is left to do: the run has trained {steps[-1]} steps" in again.stdout
+    assert "job-2 has ended" in again.stdout
+
+
+def write_folder(folder: Path, graded: Path, runs: Path) -> None:
+    """A person's folder, which is not the checkout: a run file, a reward of their own and a module beside it."""
+    folder.mkdir()
+    (folder / "mine.toml").write_text(f"{DEMO}\n[run]\nfolder = {str(runs)!r}\nsteps = 999\ncheckpoint_every = 1\n")
+    (folder / "helper.py").write_text("def score(response, reference):\n    return response == reference\n")
+    (folder / "grade.py").write_text(GRADE.format(str(graded)))

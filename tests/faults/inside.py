@@ -90,8 +90,8 @@ def _in_engine(module: ModuleType) -> None:
     engine.generate = generating
 
 
-def _in_verifier(module: ModuleType) -> None:
-    verifier: Any = module.Verifier
+def _in_grader(module: ModuleType) -> None:
+    grader: Any = module.Grader
 
     def hanging(grade: Callable[..., Any]) -> Callable[..., Any]:
         def grading(self: Any, questions: Any) -> Any:
@@ -101,14 +101,14 @@ def _in_verifier(module: ModuleType) -> None:
 
         return grading
 
-    verifier.grade, verifier.grade_group = hanging(verifier.grade), hanging(verifier.grade_group)
+    grader.grade, grader.grade_group = hanging(grader.grade), hanging(grader.grade_group)
 
 
 PLACES = {
     "actors.transfer.gloo": _in_transfer,
     "learner.sending": _in_sending,
     "actors.rollouts.engine": _in_engine,
-    "actors.grading.verifier": _in_verifier,
+    "rewards.grading.grader": _in_grader,
 }
 
 

@@ -41,11 +41,14 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of the run, beside those of the small
     "eval": {"every": 50, "prompts": 8, "samples": 1},
     "cluster": {"device": "cpu", "generators": 1, "verifiers": 1, "learner_ranks": 2},
 }
+# Caches of others, each full soon with these: what they hold is no leak, and would hide one. By themselves Ray's head
+# keeps records of 100,000 tasks, and oneDNN in an engine 1,024 kernels, one for each number of tokens in a pass.
+CACHES = {"RAY_task_events_max_num_task_in_gcs": "1000", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 STORE = "object store"
 # Most that may be added in 100 steps, which is GROUPS * 100 trained groups and as many that are rejected: MiB of memory
 # of an actor or the driver (a KiB for each group is 1), MiB of Ray's own processes, MiB of the store, handles, threads.
 BOUNDS = {"memory": 1.0, "files": 0.5, "threads": 0.5}
-RAYS_MEMORY = 4.0  # Ray's own processes keep records of tasks, up to a number that a soak does not reach
+RAYS_MEMORY = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +87,7 @@ def soak(folder: Path, steps: int) -> list[Sample]:
     settings = {**SETTINGS, "run": SETTINGS["run"] | {"steps": steps}}
     settings["eval"] = SETTINGS["eval"] | {"path": str(folder / "world" / "prompts.jsonl"), "rows": "-100:"}
     write_run_file(folder / "soak.toml", run_file(folder / "world", "soak", folder, **settings))
+    os.environ |= CACHES
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # as the driver has it; Ray reads it when it is imported
     driver = Driver(folder / "soak.toml", folder / "soak", folder / "armed")
     driver.start()
@@ -91,7 +95,7 @@ def soak(folder: Path, steps: int) -> list[Sample]:
     try:
         while driver.status is None:
             time.sleep(SECONDS_BETWEEN)
-            if step := driver.step:
+            if 0 < (step := driver.step) < steps:  # after the last one the actors end
                 held = {part: asdict(each) for part, each in held_by(driver.family, driver.pid).items()}
                 with suppress(RpcError):  # Ray may have ended meanwhile, with the run
                     store = store or Store.of(driver)

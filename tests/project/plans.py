@@ -32,7 +32,8 @@ How far the numbers can be trusted:
   PyTorch's meta device, and `tests/learner/test_memory.py` compares the sum with what a real engine allocates on the
   CPU.
 * `context` of a learner rank, `a pass` and `besides` of an engine are guesses, and no plan here was tried on a GPU.
-* A plan says nothing about speed.
+* The last line says how generators and ranks would share the GPUs best, and why: by the stage times of an earlier run
+  (`--from RUN`), else by arithmetic alone, with no measurement behind it. It is a proposal; nothing sets it.
 
 The three plans below are of the run files in `deploy/runs/` and a model with the sizes of Qwen2.5-7B; long lines are
 folded. `python -m tests.project.plans` writes them anew.

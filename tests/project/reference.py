@@ -89,7 +89,8 @@ def _differing(row: Algorithm) -> list[str]:
 
 
 def _metrics() -> str:
-    return _table(("metric", "is"), ((f"`{name}`", _shown(sentence)) for name, sentence in METRICS.items()))
+    rows = ((f"`{name}`", metric.unit, _shown(metric.about)) for name, metric in METRICS.items())
+    return _table(("metric", "unit", "is"), rows)
 
 
 def _rewards() -> str:

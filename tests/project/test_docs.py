@@ -19,13 +19,14 @@ PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
     *sorted((ROOT / "examples").glob("**/*.md")),
+    *sorted((ROOT / "deploy").glob("**/*.md")),
 ]
 TEXTS = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 CURRENT = [name for name in TEXTS if name not in ("CHANGELOG.md", "docs/glossary.md")]  # these name old words too
 every_page = pytest.mark.parametrize("name", TEXTS)
 every_current_page = pytest.mark.parametrize("name", CURRENT)
 
-FILE_ENDINGS = ("py", "md", "toml", "jsonl", "json", "txt", "html", "parquet", "log", "safetensors")
+FILE_ENDINGS = ("py", "md", "toml", "jsonl", "json", "txt", "html", "parquet", "log", "safetensors", "yaml")
 SECTIONS = "|".join(RunConfig.model_fields)
 SETTING = re.compile(rf"(?<![\w./-])((?:{SECTIONS})(?:\.[a-z_]+)+)(?![\w.(])")
 KNOWN = {f"{section}.{setting}" for section, _, setting, _ in settings()}

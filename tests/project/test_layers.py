@@ -16,6 +16,10 @@ HOMES = {
     "peft": ("learner/models/adapter.py",),
     "torch": ("actors/rollouts/engine.py", "actors/transfer/", "learner/", "rewards/models/scoring.py"),
     "ray": ("actors/", "learner/", "cluster/"),
+    "wandb": ("cluster/reporting/clients.py",),
+    "mlflow": ("cluster/reporting/clients.py",),
+    "trackio": ("cluster/reporting/clients.py",),
+    "fsspec": ("cluster/preparing/storage.py",),
 }
 # Which rooms of its own folder a room may import. Files that lie directly in a folder belong to no room: every room
 # may import them, and they may import every room.
@@ -40,6 +44,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "preparing": ("config", "reporting"),
         "placement": ("config", "preparing", "reporting"),
         "running": ("config", "placement", "preparing", "reporting"),
+        "jobs": ("config", "placement", "preparing", "reporting", "running"),
         "commands": ("config", "preparing", "placement", "reporting"),
         "comparing": ("config", "placement", "preparing", "reporting", "running"),
     },

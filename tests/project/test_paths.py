@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+TEXTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "deploy").rglob("*.md")])
 TOPS = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")}
 MADE = ("runs/", "shared/", ".venv")  # folders that the commands make or that the data lie in
 

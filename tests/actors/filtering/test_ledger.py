@@ -80,6 +80,16 @@ def test_patience_counts_rejections_in_a_row_and_says_what_the_groups_were_like(
         book.reject(next(ids), "all_wrong", 0.0)
 
 
+def test_patience_is_spent_by_groups_in_a_row_and_comes_back_with_one_that_is_kept() -> None:
+    book = ledger(groups_per_step=4, patience=4)
+    first, second, third, _ = book.admit(4)
+    book.reject(first, "all_wrong", 0.0)
+    book.drop(second, "timeout")
+    assert book.patience_spent == 0.5
+    book.accept(third)
+    assert book.patience_spent == 0.0
+
+
 def test_groups_without_verdicts_and_dropped_ones_use_up_patience_too() -> None:
     book = ledger(groups_per_step=8, patience=3)
     ids = iter(book.admit(8))

@@ -1,12 +1,18 @@
 import asyncio
+import threading
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 import actors.grading.queue
-from actors.errors import BrokenPart, BrokenVerifier, VerifierDied
+import actors.grading.verifier
+from actors.errors import BrokenPart, BrokenVerifier, Hangs, VerifierDied
+from actors.grading.client import VerifierClient
 from actors.grading.queue import TRIES, VerifierQueue
-from rewards import Case, Outcome, Question, RewardSettings, Verdict
+from actors.grading.verifier import Verifier
+from rewards import Case, Grader, Outcome, Question, RewardSettings, Verdict
+from tests.doubles import InProcess
 
 
 def question(response: str) -> Question:
@@ -164,3 +170,45 @@ async def test_siblings_that_are_graded_together_have_a_call_of_their_own() -> N
     assert calls == [["7", "1"], ["2", "7"]]
     assert [v.outcome is Outcome.CORRECT for v in [*single, *siblings]] == [True, False, False, True]
     queue.close()
+
+
+def until(ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_verifier_says_itself_when_its_grading_is_over_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actors.grading.verifier, "BESIDE_GRADING", 0.05)
+    verifier, goes_on = Verifier({}), threading.Event()
+    monkeypatch.setattr(verifier._grader, "grade", lambda questions: goes_on.wait(60) and graded(questions))
+    assert verifier.overdue_seconds() == 0  # it is asked nothing
+    asked = threading.Thread(target=verifier.grade, args=([question("7")],))
+    asked.start()
+    until(lambda: verifier.overdue_seconds() > 0)
+    verifier._grader.due = time.monotonic() + 60  # somebody is waited for who has time until then
+    assert verifier.overdue_seconds() == 0
+    verifier._grader.due = 0.0
+    assert verifier.overdue_seconds() > 0
+    goes_on.set()
+    asked.join()
+    assert verifier.overdue_seconds() == 0
+
+
+async def test_a_verifier_that_hangs_is_an_error_with_its_name() -> None:
+    class Late:
+        def overdue_seconds(self) -> float:
+            return 3.0
+
+    with pytest.raises(Hangs, match="verifier-0 hangs: its grading is over its time by 3 s"):
+        await VerifierClient(InProcess(Late()), "verifier-0").alive()
+
+
+def test_a_grader_knows_when_whoever_it_asks_has_answered_or_is_given_up() -> None:
+    grader = Grader()
+    began = time.monotonic()
+    (verdict,) = grader.grade([question("7")])
+    grader.close()
+    assert verdict.outcome is Outcome.CORRECT
+    assert began + RewardSettings().seconds <= grader.due <= time.monotonic() + RewardSettings().seconds

@@ -5,10 +5,11 @@ import pytest
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
+from cluster.placement.node import Node
 from cluster.placement.session import layout_for
 
-GPUS = {"node": {"CPU": 32.0, "GPU": 8.0}}
-CORES = {"node": {"CPU": 8.0}}
+GPUS = {"node": Node.unused({"CPU": 32.0, "GPU": 8.0})}
+CORES = {"node": Node.unused({"CPU": 8.0})}
 
 
 def run(backend: str = "auto", **cluster: object) -> RunConfig:

@@ -3,8 +3,9 @@ from cluster.config.sections import ClusterSettings
 from cluster.placement.description import bundle_lines, layout_lines
 from cluster.placement.elastic import Unit
 from cluster.placement.layout import Wanted, plan_layout
+from cluster.placement.node import Node
 
-NODES = {f"node-{index}": {"CPU": 96.0, "GPU": 8.0} for index in range(2)}
+NODES = {f"node-{index}": Node.unused({"CPU": 96.0, "GPU": 8.0}) for index in range(2)}
 
 
 def lines(settings: ClusterSettings, **more: tuple[str, ...]) -> list[str]:
@@ -14,11 +15,11 @@ def lines(settings: ClusterSettings, **more: tuple[str, ...]) -> list[str]:
 
 def test_bundles_of_one_kind_and_size_have_one_line() -> None:
     assert lines(ClusterSettings(learner_ranks=10, generators=3, tensor_parallel=2, verifiers=64)) == [
-        "generator-0 to generator-2 3 CPUs, 6 GPUs",
-        "learner-rank-0 to learner-rank-7 8 CPUs, 8 GPUs",
-        "learner-rank-8 to learner-rank-9 2 CPUs, 2 GPUs",
-        "verifier-0 to verifier-63 1 CPUs, 0 GPUs, 64 times",
-        "filter 1 CPUs, 0 GPUs",
+        "generator-0 to generator-2 3 CPUs, 6 GPUs, on node-0",
+        "learner-rank-0 to learner-rank-7 8 CPUs, 8 GPUs, on node-1",
+        "learner-rank-8 to learner-rank-9 2 CPUs, 2 GPUs, on node-0",
+        "verifier-0 to verifier-63 1 CPUs, 0 GPUs, 64 times, on node-1",
+        "filter 1 CPUs, 0 GPUs, on node-1",
     ]
 
 
@@ -34,10 +35,10 @@ def test_pairs_that_share_a_gpu_are_shown_as_pairs() -> None:
 
 def test_what_a_run_adds_while_it_goes_on_has_a_line_of_its_own() -> None:
     config = config_of({"world": {"name": "addition"}, "cluster": {"generators": "2..16", "verifiers": 5}})
-    nodes = {"node": {"CPU": 96.0, "GPU": 8.0}}
+    nodes = {"node": Node.unused({"CPU": 96.0, "GPU": 8.0})}
     layout = plan_layout(Wanted(cluster=config.cluster, on_gpu=True), nodes)
     assert [bundle.actors for bundle in layout.bundles][1] == ("generator-0", "generator-1")
     assert layout_lines(config, layout)[-1] == (
         "  while the cluster has room, up to 14 generators more, each with 3 verifiers on one node: 4 CPUs, 1 GPUs each"
     )
-    assert Unit.like(layout, 2).resources == {"CPU": 4.0, "GPU": 1.0}
+    assert Unit.like(layout, 2).bundle.resources == {"CPU": 4.0, "GPU": 1.0}

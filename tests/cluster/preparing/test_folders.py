@@ -52,6 +52,14 @@ with held(Path({str(tmp_path)!r})):
         assert f"process {os.getpid()} on" in (tmp_path / "lock").read_text()
 
 
+def test_who_holds_a_folder_is_on_disk_for_other_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append((tmp_path / "lock").read_text()))
+    with held(tmp_path):
+        assert synced == [(tmp_path / "lock").read_text()]
+    assert f"process {os.getpid()} on" in synced[0]
+
+
 def test_a_run_into_a_file_ends_with_status_2_and_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

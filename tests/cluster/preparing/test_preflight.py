@@ -41,6 +41,21 @@ def test_prompts_are_tokenized_and_the_context_is_sized_before_anything_starts(w
     assert len(prepared.probe) == 64
 
 
+def test_a_model_and_data_at_addresses_are_the_same_run(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WINNOW_CACHE", str(tmp_path))
+    named = {"model": {"path": f"file://{world}/model"}, "data": {"path": f"file://{world}/prompts.jsonl"}}
+    there, here = prepare(config(world, **named)), prepare(config(world))
+    assert [prompt.tokens.tolist() for prompt in there.prompts] == [prompt.tokens.tolist() for prompt in here.prompts]
+    assert [(copy.setting, copy.path) for copy in there.copies] == [
+        ("model.path", there.config.model.path),
+        ("data.path", there.config.data.path),
+    ]
+    assert Path(there.config.model.path).is_relative_to(tmp_path)
+    assert capsys.readouterr().out.count(" fetched in ") == 2
+
+
 @pytest.mark.parametrize(
     ("sections", "message"),
     [

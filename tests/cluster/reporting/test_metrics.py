@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from actors.filtering.filter import LedgerReport
 from actors.types import Episodes, Summary, Times
 from cluster.config.run_config import RunConfig
 from cluster.reporting.metrics import (
@@ -52,12 +53,20 @@ def line(graded: list, batch: list) -> dict:
     )
     names = ("dispatched", "kept", "trained", "all_correct", "all_wrong", "failed", "dropped", "in_flight", "buffered")
     counts = {f"groups_{name}": 1 for name in names}
-    report = FilterReport(counts=counts, drops={"timeout": 1}, graded=graded)
+    report = FilterReport(ledger=LedgerReport(counts=counts, drops={"timeout": 1}, patience_spent=0.25), graded=graded)
     return step_metrics(
         done,
         report,
         Clock(
-            wall=9.0, other=1.0, updates=6, step=8.0, busy_generators=0.5, busy_verifiers=0.1, generators=1, verifiers=2
+            wall=9.0,
+            ended_at=1e9,
+            other=1.0,
+            updates=6,
+            step=8.0,
+            busy_generators=0.5,
+            busy_verifiers=0.1,
+            generators=1,
+            verifiers=2,
         ),
     )
 
@@ -77,6 +86,7 @@ def test_every_name_of_the_table_stands_in_every_line() -> None:
     assert set(metrics) == set(METRICS) | {"bottleneck", "dropped"}
     assert (metrics["tokens_trained"], metrics["updates"], metrics["sync_gib_per_second"]) == (60, 6, 0.5)
     assert metrics["bottleneck"] == "generate"
+    assert (metrics["patience_spent"], metrics["disk_used"], metrics["step_ended_at"]) == (0.25, None, 1e9)
 
 
 def test_episodes_are_counted_where_there_are_any() -> None:

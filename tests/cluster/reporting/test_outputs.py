@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cluster.reporting.gauges import Gauges
 from cluster.reporting.metrics import METRICS
 from cluster.reporting.outputs import Display, MetricsWriter
 
@@ -39,3 +40,15 @@ def test_a_narrow_terminal_shows_the_most_telling_columns(monkeypatch: pytest.Mo
         assert set(wanted) <= set(display._columns_that_fit())
     monkeypatch.setattr(display._console, "_width", 80)
     assert "bottleneck" not in display._columns_that_fit()
+
+
+def test_what_is_told_between_two_steps_is_not_set_back_by_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: dict[str, float] = {}
+    monkeypatch.setattr(Gauges, "tell", lambda self, numbers: told.update(numbers))
+    writer = MetricsWriter(tmp_path, "run")
+    writer.now({"groups_kept": 70})
+    writer.write(LINE | {"groups_kept": 64})
+    assert (told["groups_kept"], told["entropy"]) == (70, 0.5)
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["groups_kept"] == 64

@@ -126,6 +126,13 @@ class Attempts:
         return end
 
 
+class OneNode:
+    """The places of a run on a node that has all files."""
+
+    async def furnish(self) -> None:
+        pass
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(restarts, "FIRST_PAUSE", 0.0)
@@ -141,7 +148,7 @@ async def course(
     prepared: Any = SimpleNamespace(
         config=config_of({"world": {"name": "addition"}, "run": {"restarts": most}}), stored=None
     )
-    actors: Any = SimpleNamespace(learner=learner, generators=GeneratorPool([]))
+    actors: Any = SimpleNamespace(learner=learner, generators=GeneratorPool([]), places=OneNode())
     display: Any = SimpleNamespace(say=said.append)
     await attempts.run_to_end(prepared, actors, tried.folder, display)
     return learner, said

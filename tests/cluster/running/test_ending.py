@@ -1,5 +1,6 @@
 """What a person reads, and which exit status a script gets, when a run ends before its last step."""
 
+import shlex
 import signal
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from actors.errors import ActorDied, Starved, Stopped
 from cluster import cli
 from cluster.running import train
 from cluster.running.ending import how_to_go_on, telling_how_to_go_on
-from cluster.running.signals import Terminated
+from cluster.running.signals import JOB, Terminated
 
 RUN_FILE = '[world]\nname = "addition"\n'
 
@@ -71,3 +72,16 @@ def test_each_end_has_its_sentence_its_exit_status_and_the_way_on(
 def test_a_run_without_a_complete_checkpoint_is_told_so(tmp_path: Path) -> None:
     checkpoint(tmp_path, 3, complete=False)
     assert how_to_go_on(tmp_path) == "no checkpoint is complete, so there is nothing to go on from"
+
+
+def test_a_job_goes_on_as_a_job(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(JOB, raising=False)
+    assert how_to_go_on(run).endswith(f"what goes on from it: winnow train --resume {run}")
+    monkeypatch.setenv(JOB, "{}")
+    assert how_to_go_on(run).endswith(f"what goes on from it: winnow submit --resume {run}")
+
+
+def test_the_way_on_can_be_typed(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "my run", 1)
+    words = shlex.split(how_to_go_on(tmp_path / "my run").partition("from it: ")[2])
+    assert words[1:] == ["train", "--resume", str(tmp_path / "my run")]

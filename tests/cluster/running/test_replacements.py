@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.errors import ActorDied, BrokenPart
+from actors.errors import ActorDied, BrokenPart, Hangs
 from actors.pool import GeneratorPool
 from actors.types import RolloutRequest, SamplingSpec
 from cluster.config.reading import config_of
@@ -72,6 +72,9 @@ class Cluster:
         self.left: list[str] = []
         self.others: list[Pulse] = []
         self._faults = faults or []
+
+    async def furnish(self) -> None:
+        pass
 
     def create_generator(self, place: str) -> Any:
         number = sum(one.name.startswith(place) for one in self.made)
@@ -294,6 +297,22 @@ async def test_whatever_else_gives_no_sign_of_life_is_ended_and_its_name_said() 
         "learner-rank-1 hangs: no sign of life within 0.3 s (cluster.silent_seconds): it is killed",
     ]
     assert beats[0] > 3
+
+
+async def test_an_actor_that_says_itself_that_it_hangs_is_ended_at_once() -> None:
+    cluster, ended = Cluster(), asyncio.Event()
+
+    async def say() -> None:
+        raise Hangs("verifier-0 hangs: its grading is over its time by 3 s")
+
+    cluster.others = [Pulse(name="verifier-0", ask=say, end=ended.set, seconds=3600.0)]
+    run = Run(cluster)
+
+    async def story() -> None:
+        await ended.wait()
+
+    await run.go(story)
+    assert run.said[0] == "verifier-0 hangs: its grading is over its time by 3 s: it is killed"
 
 
 async def test_a_learner_that_fails_in_a_sync_of_a_new_generator_ends_the_run() -> None:

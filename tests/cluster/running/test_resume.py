@@ -31,7 +31,8 @@ from tests.runs import ROOT, Runs, demo, metrics_of, responses_of
 pytestmark = pytest.mark.ray
 SECONDS = 300.0  # deadline of what takes a few
 # Metrics that are times, or depend on them.
-TIMES = ("seconds", "wall_", "busy_", "tokens_per", "tokens_trained_per", "sync_gib", "bottleneck", "verifier_queue")
+TIMES = ("seconds", "wall_", "step_ended", "busy_", "tokens_per", "tokens_trained_per", "sync_gib", "bottleneck")
+TIMES += ("verifier_queue", "disk_used")  # what the machine does meanwhile
 
 
 def stored_run(folder: Path, steps: int, **run: Any) -> RunConfig:

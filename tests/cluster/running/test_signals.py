@@ -112,6 +112,15 @@ def test_notes_of_an_interrupt_reach_whoever_hears_of_the_end() -> None:
     assert ended.value.__notes__ == ["what goes on"]
 
 
+def test_a_job_in_which_ray_has_blocked_ctrl_c_hears_that_it_is_to_end() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        with pytest.raises(Terminated), sigterm_interrupts():
+            told_to_end()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def test_a_job_is_told_how_long_ray_lets_it_live(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Once more ends it at once" in said_at(signal.SIGTERM, "")
     monkeypatch.setenv(signals.JOB, "{}")

@@ -1,5 +1,6 @@
 """The driver of a run is started again where it was killed, and only then."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
+from cluster.running import supervise
 from cluster.running.supervise import ASKED
 
+ROOT = Path(__file__).parents[3]
 # A driver: writes that it was started, and what it does then.
 DRIVER = """
 import os, signal, sys, time
@@ -19,6 +22,7 @@ folder, ends = Path(sys.argv[1]), sys.argv[2].split(",")
 starts = len(list(folder.glob("start-*")))
 (folder / f"start-{starts}").touch()
 end = ends[min(starts, len(ends) - 1)]
+Path.cwd()
 if end == "waits":
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(143))
     (folder / "waits").touch()
@@ -28,6 +32,10 @@ if end.startswith("step"):
     state.mkdir(parents=True)
     (state / "run.json").touch()
     (state.parent / "complete").touch()
+    end = "killed"
+if end == "made anew":
+    Path.cwd().rmdir()
+    (folder / "current").mkdir()
     end = "killed"
 if end == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
@@ -46,8 +54,11 @@ sys.exit(supervise.supervise(command, Path(sys.argv[1]), int(sys.argv[3]), (0, 2
 
 
 def parent(folder: Path, ends: str, retries: int = 2) -> subprocess.Popen[str]:
+    current = folder / "current"
+    current.mkdir()
     words = [sys.executable, "-c", PARENT, str(folder), ends, str(retries)]
-    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=current, env=env)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +69,9 @@ def parent(folder: Path, ends: str, retries: int = 2) -> subprocess.Popen[str]:
         ("3", 3, 1),
         ("killed", 128 + signal.SIGKILL, 3),
         ("step-1,killed,step-2,killed,0", 0, 5),
+        ("made anew,0", 0, 2),
     ],
-    ids=["goes on", "mistake", "starved", "in vain", "a newer checkpoint"],
+    ids=["goes on", "mistake", "starved", "in vain", "a newer checkpoint", "a new folder"],
 )
 def test_a_run_is_started_again_until_it_has_come_to_an_end(
     tmp_path: Path, ends: str, status: int, starts: int
@@ -91,5 +103,22 @@ def test_who_asks_the_supervisor_to_end_asks_the_run(tmp_path: Path) -> None:
 
 def test_retries_are_for_runs_that_can_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "any.toml", "--retries", "3"]) == 2
-    assert "--retries goes with --resume auto" in capsys.readouterr().err
+    assert "--retries goes with --resume" in capsys.readouterr().err
     assert signal.SIGTERM in ASKED
+
+
+def test_a_run_that_is_named_by_its_folder_is_started_again_from_its_newest_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.toml").write_text('[world]\nname = "addition"\n')
+    checkpoint = tmp_path / "checkpoints/step-3"
+    checkpoint.mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr(supervise, "supervise", lambda *what: asked.append(what) or 7)
+    words = ["train", "--resume", str(tmp_path), "run.steps=9", "--retries", "2"]
+    assert main(words) == 7
+    command, folder, retries, _ = asked.pop()
+    assert command == [sys.executable, "-m", "cluster.cli", *words, "--retries", "0"]
+    assert (folder, retries) == (tmp_path, 2)
+    assert main(["train", "--resume", str(checkpoint), "--retries", "2"]) == 2
+    assert "whose newest checkpoint every try takes" in capsys.readouterr().err

@@ -96,6 +96,7 @@ BEHAVIOURS: dict[str, Behaviour] = {
     "lost": lost_once,
     "broken": lambda handler, body: handler.reply(500, b"boom " + b"x" * 1000),
     "refused": lambda handler, body: handler.reply(401, b'{"error": "no such key"}'),
+    "echo": lambda handler, body: handler.reply(401, f"who is {handler.headers['Authorization']}?".encode()),
     "hang": hang,
     "drip": drip,
     "garbage": lambda handler, body: handler.reply(200, b"<html>not json</html>"),
@@ -146,6 +147,14 @@ def test_the_key_of_the_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setenv("OPENAI_API_KEY", "abc")
         assert ask(server.url, "m", questions("q"), 30) == ["to q"]
         assert server.asked[0][1]["Authorization"] == "Bearer abc"
+
+
+def test_a_key_that_the_endpoint_repeats_is_in_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    with endpoint(monkeypatch) as server:
+        monkeypatch.setenv("OPENAI_API_KEY", "correct-horse")
+        (failure,) = ask(server.url, "m", questions("echo"), 30)
+    assert isinstance(failure, Failure)
+    assert "who is Bearer <key>?" in failure.why
 
 
 @pytest.mark.parametrize("behaviour", ["busy", "lost"])

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rewards.programs.inside import Gone, decode, encode
+from rewards.programs.namespaces import namespace_remedy
 from rewards.programs.sandbox import Box, Program, follow, sandbox_problem
 from rewards.programs.seccomp import refusing_filter
 from tests.tables import each
@@ -401,7 +402,8 @@ def test_a_bubblewrap_that_fails_is_quoted(tmp_path: Path) -> None:
     failing = tmp_path / "bwrap"
     failing.write_text("#!/bin/sh\necho 'bwrap: Creating new namespace failed' >&2\nexit 1\n")
     failing.chmod(0o755)
-    assert "does not work here: bwrap: Creating new namespace failed. It needs" in sandbox_problem()
+    problem = sandbox_problem()
+    assert problem == f"bubblewrap does not work here: bwrap: Creating new namespace failed. {namespace_remedy()}"
 
 
 def test_without_bubblewrap_limits_and_refusals_hold() -> None:

@@ -12,7 +12,7 @@ from cluster.config.run_config import RunConfig
 from cluster.jobs.selection import is_secret
 
 # Settings that name a file or folder which a run reads, beside those whose names end in "path" or "file".
-NAMES = frozenset({"stored", "databases"})
+NAMES = frozenset({"stored", "databases", "environment"})
 MAYBE = frozenset({"chat_template", "prompt"})  # name a file, or something else
 
 

@@ -89,6 +89,12 @@ ROWS: Mapping[str, Sequence[Panel]] = {
             unit="s",
         ),
     ),
+    "Episodes of an environment": (
+        of("Turns of an episode", "turns_mean"),
+        of("Time of an episode", "episode_seconds"),
+        of("Calls of tools", "tool_calls"),
+        of("Tokens of others than the policy", "tokens_user", "tokens_tool"),
+    ),
     "Sampler against learner": (
         of("Staleness", "staleness_mean", "staleness_max"),
         of("Mismatch", "mismatch_kl"),

@@ -23,10 +23,7 @@ def meeting_address() -> str:
 
 def listen(address: str) -> socket.socket:
     """A socket that listens on a free port of this address alone; `open_store` takes it over."""
-    door = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
-    door.bind((address, 0))
-    door.listen()
-    return door
+    return socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET)
 
 
 def port_of(door: socket.socket) -> int:

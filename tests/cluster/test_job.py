@@ -1,6 +1,6 @@
 """A run as a Ray job on two nodes, from a folder that is not the checkout: sent with `winnow submit`, seen under its
 names in Ray's state and metrics, with data for the dashboard where Prometheus is installed; it goes on where its driver
-is killed, stops with a checkpoint at Ctrl-C, and goes on from that."""
+is killed and where its node is lost and another one comes, stops with a checkpoint at Ctrl-C, and goes on from that."""
 
 import json
 import os
@@ -16,8 +16,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.preparing.folders import LOCK
@@ -61,8 +63,11 @@ def reward(response, reference, prompt):
 """
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
-# What the run of this test has none of: evaluations, and a second checker beside its own reward.
-UNTOLD = ("ray_eval_accuracy", "ray_verifier_disagreement")
+# What the run of this test has none of: evaluations, a second checker, episodes of an environment.
+UNTOLD = (
+    *("ray_eval_accuracy", "ray_verifier_disagreement", "ray_turns_mean", "ray_episode_seconds", "ray_tool_calls"),
+    *("ray_tokens_user", "ray_tokens_tool"),
+)
 
 
 @pytest.fixture
@@ -72,36 +77,67 @@ def ray_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture
-def cluster(ray_folder: Path) -> Iterator[dict[str, int]]:
-    """A Ray cluster of this test's own, ended by its process ids: a head node, which runs the driver and has no CPU for
-    actors, and another one, which runs these. Gives the head's ports."""
-    # The agent of a node takes its jobs; its usual port may be another session's.
-    names = ("port", "dashboard-port", "metrics-export-port", "dashboard-agent-listen-port")
-    ports = {name: free_port() for name in names}
-    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    env |= TOKEN | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    nodes = []
+class TwoNodes:
+    """A Ray cluster of a test's own, ended by its process ids: a head node, which runs the driver and has no CPU for
+    actors, and another one, which runs these."""
 
-    def start(*words: str, **ports: int) -> None:
-        command = [RAY, "start", "--block", "--disable-usage-stats", *words]
-        command += [f"--{name.replace('_', '-')}={port}" for name, port in ports.items()]
-        nodes.append(subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"))
+    def __init__(self, folder: Path) -> None:
+        """Starts both. `folder` is for the files of the nodes."""
+        # The agent of a node takes its jobs; its usual port may be another session's.
+        names = ("port", "dashboard-port", "metrics-export-port", "dashboard-agent-listen-port")
+        self.ports = {name: free_port() for name in names}  # of the head
+        self._folder, self._nodes = folder, list[subprocess.Popen[bytes]]()
+        try:
+            self._start("--head", "--num-cpus=0", f"--temp-dir={folder}", **self.ports)
+            wait_for(lambda: fetch(f"http://127.0.0.1:{self.ports['dashboard-port']}/api/version"), seconds=60)
+            self.add_node()
+            self._wait_for_agent(self.ports)
+        except BaseException:
+            self.close()
+            raise
 
-    try:
-        start("--head", "--num-cpus=0", f"--temp-dir={ray_folder}", **ports)
-        wait_for(lambda: fetch(f"http://127.0.0.1:{ports['dashboard-port']}/api/version"), seconds=60)
-        other = {"metrics-export-port": free_port(), "dashboard-agent-listen-port": free_port()}
+    def add_node(self) -> None:
+        """Starts a node for actors, and waits until it is there."""
+        ports = {"metrics-export-port": free_port(), "dashboard-agent-listen-port": free_port()}
         # A folder of its own, as on another machine: nodes that share one make the job's folder anew.
-        start("--num-cpus=2", f"--address=127.0.0.1:{ports['port']}", f"--temp-dir={ray_folder}/2", **other)
-        for agent in (ports, other):
-            healthy = f"http://127.0.0.1:{agent['dashboard-agent-listen-port']}/api/local_raylet_healthz"
-            wait_for(lambda healthy=healthy: fetch(healthy), seconds=60)
-        yield ports
-    finally:
-        for node in reversed(nodes):
+        files = f"--temp-dir={self._folder}/{len(self._nodes)}"
+        self._start("--num-cpus=2", f"--address=127.0.0.1:{self.ports['port']}", files, **ports)
+        self._wait_for_agent(ports)
+
+    def lose_node(self) -> None:
+        """Kills all that runs on the newest node at once, as a machine that is switched off."""
+        node = psutil.Process(self._nodes[-1].pid)
+        for process in (node, *node.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def close(self) -> None:
+        """Ends all nodes."""
+        for node in reversed(self._nodes):
             node.send_signal(signal.SIGTERM)
             node.wait(timeout=60)
+
+    def _start(self, *words: str, **ports: int) -> None:
+        env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        env |= TOKEN | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+        command = [RAY, "start", "--block", "--disable-usage-stats", *words]
+        command += [f"--{name}={port}" for name, port in ports.items()]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._nodes.append(subprocess.Popen(command, env=env, cwd="/", **quiet))
+
+    @staticmethod
+    def _wait_for_agent(ports: dict[str, int]) -> None:
+        healthy = f"http://127.0.0.1:{ports['dashboard-agent-listen-port']}/api/local_raylet_healthz"
+        wait_for(lambda: fetch(healthy), seconds=60)
+
+
+@pytest.fixture
+def cluster(ray_folder: Path) -> Iterator[TwoNodes]:
+    nodes = TwoNodes(ray_folder)
+    try:
+        yield nodes
+    finally:
+        nodes.close()
 
 
 def fetch(url: str) -> str:
@@ -109,14 +145,15 @@ def fetch(url: str) -> str:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return answer.read().decode()
     except urllib.error.HTTPError as refusal:  # it answers, if only to ask for a token
-        return str(refusal.code)
+        with refusal:
+            return str(refusal.code)
     except OSError:
         return ""
 
 
-def accuracy_of(cluster: dict[str, int]) -> re.Match[str] | None:
+def accuracy_of(cluster: TwoNodes) -> re.Match[str] | None:
     """The run's line on Ray's Prometheus endpoint."""
-    text = fetch(f"http://127.0.0.1:{cluster['metrics-export-port']}/metrics")
+    text = fetch(f"http://127.0.0.1:{cluster.ports['metrics-export-port']}/metrics")
     return re.search(r'^ray_accuracy\{.*run="job".*\} .*$', text, re.M)
 
 
@@ -192,12 +229,12 @@ def kill_driver(run: Path) -> None:
     os.kill(int((run / LOCK).read_text().split()[1]), signal.SIGKILL)
 
 
-def test_a_submitted_job_shows_its_actors_outlives_its_driver_stops_with_a_checkpoint_and_goes_on(
-    cluster: dict[str, int], ray_folder: Path, tmp_path: Path
+def test_a_submitted_job_shows_its_actors_outlives_its_driver_and_its_node_stops_with_a_checkpoint_and_goes_on(
+    cluster: TwoNodes, ray_folder: Path, tmp_path: Path
 ) -> None:
     mine, run = tmp_path / "mine", tmp_path / "shared/job"
     write_folder(mine, graded=tmp_path / "graded.txt", runs=run.parent)
-    address = f"http://127.0.0.1:{cluster['dashboard-port']}"
+    address = f"http://127.0.0.1:{cluster.ports['dashboard-port']}"
     env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {"HOME": str(tmp_path)}
     refused = winnow("jobs", "--address", address, env=env | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}, folder=mine)
     assert (refused.returncode, refused.stdout) == (2, "")
@@ -227,6 +264,10 @@ def test_a_submitted_job_shows_its_actors_outlives_its_driver_stops_with_a_check
         shown = winnow("jobs", env=env, folder=mine).stdout.splitlines()[1].split()
         assert shown[:2] == ["job-1", "running"]
         assert re.fullmatch(r"\d+/999", shown[2])
+        cluster.lose_node()
+        reached = len(steps_of(run))
+        cluster.add_node()
+        job.wait_for(lambda: len(steps_of(run)) > reached + 1, seconds=600)
         job.interrupt_and_answer("s")
         job.process.wait(timeout=600)
         output = job.output

@@ -24,6 +24,7 @@ GroupRef: TypeAlias = "ray.ObjectRef[pa.Buffer]"  # to the packed record batch o
 
 POLICY = "policy"  # the seat of the policy where an environment names no other
 WHY = 300  # characters of a reason that a summary carries
+SAMPLE = 100  # characters of a prompt and of a response that it carries
 
 
 class Finish(StrEnum):
@@ -179,6 +180,23 @@ class SiblingSet:
         return len(self.scored) >= min(2, self.size)
 
 
+class Sample(NamedTuple):
+    """A response for a person to look at, in one line."""
+
+    prompt: str  # its end
+    response: str  # its beginning
+    outcome: Outcome
+
+    @classmethod
+    def of(cls, group: Group, place: int) -> "Sample":
+        """The response at a place of the group's trajectories."""
+        asked, said = group.prompt.question or group.prompt.text, group.trajectories[place].text
+        prompt, response = " ".join(asked[-2 * SAMPLE :].split()), " ".join(said[: 2 * SAMPLE].split())
+        prompt = prompt if len(prompt) <= SAMPLE else f"…{prompt[-SAMPLE:]}"
+        response = response if len(response) <= SAMPLE else f"{response[:SAMPLE]}…"
+        return cls(prompt, response, group.verdicts[place].outcome)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """What the filter, the ledger and the driver know of a group; the arrays stay in the object store."""
@@ -202,6 +220,7 @@ class Summary:
     unread: int = 0  # responses about which a judge gave no verdict that can be read
     siblings: tuple[int, ...] = ()  # number of the set of siblings of each of the G responses; none: all are siblings
     episodes: Episodes | None = None  # None where the policy is asked single questions
+    sample: Sample | None = None  # its first response
 
     @property
     def sets(self) -> list[SiblingSet]:
@@ -250,6 +269,7 @@ class Summary:
             unread=sum(verdict.unread for verdict in verdicts),
             siblings=_sets([group.trajectories[place].siblings for place in last]),
             episodes=episodes,
+            sample=Sample.of(group, last[0]),
         )
 
 

@@ -18,7 +18,7 @@ from cluster.placement.warm import WarmActors
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
-from cluster.reporting.outputs import Display
+from cluster.reporting.display import Display
 from cluster.running.attempts import run_to_end
 from cluster.running.resume import find_continuation
 from cluster.running.rewinding import rewind

@@ -23,6 +23,7 @@ from cluster.preparing.data import heldout_data
 from cluster.preparing.graders import Graders, progress
 from cluster.preparing.models import load_tokenizer
 from cluster.preparing.references import bad_references, right_without_answer
+from cluster.reporting.words import counted
 from rewards import REWARDS, Case, Outcome, Question
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _check_prompts(
     for path, found in read_data(data, config.reward.name, bad.append).items():
         rows += found
         files = len(files_of(path))
-        say(f"{path}: {len(found)} rows" + f" in {files} files" * (files > 1))
+        say(f"{path}: {counted(len(found), 'row')}" + f" in {files} files" * (files > 1))
     if bad:
         say(f"rows that cannot be read: {len(bad)}")
     if not rows:

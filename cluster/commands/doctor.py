@@ -15,6 +15,7 @@ from cluster.commands.checks.gpus import this_machines_gpus
 from cluster.commands.checks.table import HEAVY, LIGHT, RUN, TOTAL_SECONDS
 from cluster.commands.checks.types import State, Subject
 from cluster.reporting.terminal import console, say
+from cluster.reporting.words import counted
 
 LABEL = 8  # letters for the state, in front of each line
 NAME = 14  # letters for the name
@@ -74,7 +75,7 @@ def _broken(first: str, text: str, width: int) -> list[str]:
 def conclusion(states: Sequence[State], gpus: int) -> str:
     """The last line."""
     wrongs, notes = states.count(State.WRONG), states.count(State.NOTE)
-    where = f"on {gpus} GPU{'s' * (gpus > 1)}" if gpus else "on the CPU"
+    where = f"on {counted(gpus, 'GPU')}" if gpus else "on the CPU"
     if wrongs:
         return f"no run works here before what is marked WRONG ({wrongs}) is mended"
     said = "1 note above says" if notes == 1 else f"{notes} notes above say"

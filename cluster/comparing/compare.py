@@ -25,8 +25,8 @@ from cluster.placement.warm import WarmActors
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import Prepared, prepare
 from cluster.preparing.world import write_world
+from cluster.reporting.display import ProgressLine
 from cluster.reporting.logs import LOGGER, log_file
-from cluster.reporting.outputs import ProgressLine
 from cluster.reporting.terminal import console, plain, say
 from cluster.running.attempts import run_to_end
 from cluster.running.warmup import warm_up

@@ -8,6 +8,7 @@ from cluster.jobs.package import Package, mib, own_code, own_distribution, write
 from cluster.jobs.selection import Selection, select
 from cluster.jobs.submission import Submission
 from cluster.reporting.terminal import say
+from cluster.reporting.words import counted
 
 SHOWN = 8  # of what is left out
 
@@ -46,6 +47,7 @@ def _sent(package: Package, selection: Selection, folder: Path) -> str:
     rest = len(selection.left_out) - len(shown)
     without = f"; without {', '.join(shown)}" + (f" and {rest} more" if rest else "") if shown else ""
     return (
-        f"sends {package.files} files, {mib(package.bytes)}, packed {mib(package.packed)}: {folder} and winnow's own "
+        f"sends {counted(package.files, 'file')}, {mib(package.bytes)}, packed {mib(package.packed)}: {folder} and "
+        "winnow's own "
         f"code{without}"
     )

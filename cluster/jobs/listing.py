@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from actors.errors import BrokenPart
 from cluster.jobs.client import Job, JobClient
 
-STEP = re.compile(r"^step (\d+/\d+):", re.MULTILINE)  # as a run that has no terminal prints it
+STEP = re.compile(r"^ *[\d:]+  step (\d+/\d+):", re.MULTILINE)  # as a run that has no terminal prints it
 HEADINGS = ("job", "status", "step", "sent", "for", "run folder")
 DAY, HOUR, MINUTE = 86400, 3600, 60
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from cluster.config.errors import ConfigError
 from cluster.preparing.package_names import PACKAGES
+from cluster.reporting.words import counted
 
 MIB = 2**20
 OWN = ".winnow"  # the folder of a job for what winnow adds
@@ -119,7 +120,8 @@ def _check(file: Path, sizes: Mapping[str, int]) -> None:
     folders = ", ".join(f"{name} {mib(size)}" for name, size in tops.most_common(NAMED))
     largest = ", ".join(f"{name} {mib(size)}" for name, size in Counter(sizes).most_common(NAMED))
     raise ConfigError(
-        f"{len(sizes)} files of {mib(sum(sizes.values()))} would be sent with the job, more than the {mib(limit())} "
+        f"{counted(len(sizes), 'file')} of {mib(sum(sizes.values()))} would be sent with the job, more than the "
+        f"{mib(limit())} "
         f"that Ray takes, packed. The largest folders: {folders}. The largest files: {largest}. {_ADVICE}; large data "
         "and models belong where every node sees them, named by an absolute path"
     )

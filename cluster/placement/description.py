@@ -8,6 +8,7 @@ from cluster.placement.elastic import Unit
 from cluster.placement.layout import Bundle, Layout
 from cluster.preparing.memory import memory_lines
 from cluster.preparing.preflight import Prepared
+from cluster.reporting.words import counted
 from learner.methods.formula import objective_line
 from learner.settings import LearnerSettings
 
@@ -15,10 +16,11 @@ from learner.settings import LearnerSettings
 def describe(prepared: Prepared, layout: Layout) -> str:
     """The plan of a run in words: sizes, where everything goes, and what it holds of memory there."""
     config = prepared.config
-    lines = [f"{len(prepared.stored)} stored groups"] if prepared.stored is not None else []
+    lines = [counted(len(prepared.stored), "stored group")] if prepared.stored is not None else []
     lines.append(
-        f"{len(prepared.prompts)} prompts of at most {max(p.tokens.size for p in prepared.prompts)} tokens"
-        + (f", {prepared.left_out} longer ones left out" if prepared.left_out else "")
+        f"{counted(len(prepared.prompts), 'prompt')} of at most "
+        f"{counted(max(p.tokens.size for p in prepared.prompts), 'token')}"
+        + (f", {counted(prepared.left_out, 'longer one')} left out" if prepared.left_out else "")
     )
     lines += run_lines(config, layout)
     if config.learner.adapter.rank:
@@ -31,24 +33,25 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
     rollout, learner, cluster, passes = config.rollout, config.learner, config.cluster, config.algorithm.passes
     updates, again = config.run.steps * learner.updates_per_step * passes, bool(config.model.checkpointing)
     return [
-        f"{rollout.groups_per_step} groups x {rollout.group_size} responses = "
-        f"{rollout.groups_per_step * rollout.group_size} responses a step, over {cluster.learner_ranks} learner "
-        f"ranks at ZeRO {learner.zero_stage}, in {learner.updates_per_step} updates of micro-batches "
-        f"of {learner.micro_batch_tokens} tokens" + (f", {passes} passes" if passes > 1 else ""),
-        f"{config.run.steps} steps = {updates} optimizer updates of "
-        f"{learner.algorithm}, at most {rollout.max_staleness} versions stale: "
-        f"{(rollout.max_staleness + 1) * rollout.groups_per_step} groups at a time",
+        f"{counted(rollout.groups_per_step, 'group')} x {counted(rollout.group_size, 'response')} = "
+        f"{counted(rollout.groups_per_step * rollout.group_size, 'response')} a step, over "
+        f"{counted(cluster.learner_ranks, 'learner rank')} at ZeRO {learner.zero_stage}, in "
+        f"{counted(learner.updates_per_step, 'update')} of micro-batches of {learner.micro_batch_tokens} tokens"
+        + (f", {passes} passes" if passes > 1 else ""),
+        f"{counted(config.run.steps, 'step')} = {counted(updates, 'optimizer update')} of {learner.algorithm}, at most "
+        f"{counted(rollout.max_staleness, 'version')} stale: "
+        f"{counted((rollout.max_staleness + 1) * rollout.groups_per_step, 'group')} at a time",
         f"learner and generators compute in {config.model.dtype}, "
         + ("on GPUs" if layout.on_gpu else "on CPUs")
         + f"; attention by {config.model.attention}, activations {'computed again' * again or 'kept'}"
-        + f"; learning rate {learner.lr:g}, risen over {learner.lr_warmup} updates",
+        + f"; learning rate {learner.lr:g}, risen over {counted(learner.lr_warmup, 'update')}",
         f"objective: {objective_line(config.algorithm)}",
     ]
 
 
 def layout_lines(config: RunConfig, layout: Layout) -> list[str]:
     """Where everything goes."""
-    lines = [f"{layout.cpus:g} CPUs and {layout.gpus:g} GPUs:"]
+    lines = [f"{counted(layout.cpus, 'CPU')} and {counted(layout.gpus, 'GPU')}:"]
     if config.cluster.colocate and config.samples:
         lines.append("  generators rest while the learner ranks beside them train")
     return [*lines, *bundle_lines(layout), *_elastic_lines(config, layout)]
@@ -66,7 +69,7 @@ def bundle_lines(layout: Layout) -> list[str]:
         many = f", {len(bundles)} times" if len(bundles) > 1 else ""
         where = _where(bundles) if several else ""
         only = f", only with {first_site}" if (first_site := str(bundles[0].site)) else ""
-        lines.append(f"  {span:<32} {cpus:g} CPUs, {gpus:g} GPUs{many}{where}{only}")
+        lines.append(f"  {span:<32} {counted(cpus, 'CPU')}, {counted(gpus, 'GPU')}{many}{where}{only}")
     return lines
 
 
@@ -77,10 +80,11 @@ def _elastic_lines(config: RunConfig, layout: Layout) -> list[str]:
     if not (more and config.samples):
         return []
     unit = Unit.like(layout, cluster.fewest_generators)
-    takes = ", ".join(f"{unit.bundle.resources.get(kind, 0.0):g} {kind}s" for kind in ("CPU", "GPU"))
-    verifiers = f"{unit.verifiers} verifier{'s' if unit.verifiers > 1 else ''}"
+    takes = ", ".join(counted(unit.bundle.resources.get(kind, 0.0), kind) for kind in ("CPU", "GPU"))
+    verifiers = counted(unit.verifiers, "verifier")
     return [
-        f"  while the cluster has room, up to {more} generators more, each with {verifiers} on one node: {takes} each"
+        f"  while the cluster has room, up to {counted(more, 'generator')} more, each with {verifiers} on one node: "
+        f"{takes} each"
     ]
 
 

@@ -18,6 +18,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.sections import ClusterSettings, Kind
 from cluster.placement.node import CPU, GPU, Node, Nodes, in_words
 from cluster.placement.sites import ANYWHERE, Site, site_of
+from cluster.reporting.words import counted
 
 # Without GPUs the stages take turns on the same cores, so each asks for a part of one; also where a machine with GPUs
 # has too few cores for a whole one each.
@@ -297,8 +298,9 @@ class _Planner:
             count = f"{self._choice(bundle.site)} of {len(self._nodes)} nodes"
             where = f", as cluster.nodes has it for {kind} only where there is {bundle.site}: {count}"
         return (
-            f"the layout wants {whole.cpus:g} CPUs and {whole.gpus:g} GPUs, but there is no room for "
-            f"{' with '.join(bundle.actors)} ({bundle.cpus:g} CPUs and {bundle.gpus:g} GPUs on one node{where}). "
+            f"the layout wants {counted(whole.cpus, 'CPU')} and {counted(whole.gpus, 'GPU')}, but there is no room for "
+            f"{' with '.join(bundle.actors)} ({counted(bundle.cpus, 'CPU')} and {counted(bundle.gpus, 'GPU')} on one "
+            f"node{where}). "
             f"There is: {in_words(self._nodes)}. "
             "Lower cluster.generators, cluster.tensor_parallel, cluster.learner_ranks or cluster.verifiers"
             + ", or have generators and ranks share GPUs with cluster.colocate"

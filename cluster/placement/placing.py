@@ -14,6 +14,7 @@ from cluster.placement.layout import Bundle, Layout, places
 from cluster.placement.node import in_words
 from cluster.placement.nodes import nodes_there
 from cluster.reporting.logs import LOGGER
+from cluster.reporting.words import counted
 
 SAID_EVERY = 10.0  # seconds between two sentences that a run waits for its resources
 SECONDS_BETWEEN = 0.2  # looks at whether Ray has placed a group
@@ -96,7 +97,7 @@ class Placed:
 
     def _wait(self, group: PlacementGroup, until: float, seconds: float, *, gives_up: bool) -> bool:
         """Whether Ray has placed a group; one that `gives_up` is not waited for where there is no room for it."""
-        wanted = f"the layout wants {self._layout.cpus:g} CPUs and {self._layout.gpus:g} GPUs"
+        wanted = f"the layout wants {counted(self._layout.cpus, 'CPU')} and {counted(self._layout.gpus, 'GPU')}"
         said = time.monotonic()
         while not group.wait(min(SECONDS_BETWEEN, max(0.0, until - time.monotonic()))):
             stats = placement_group_table(group)["stats"]

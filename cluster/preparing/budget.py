@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from cluster.config.run_config import RunConfig
+from cluster.reporting.words import counted
 from learner.methods.choices import SideModelKind
 from learner.settings import REDUCE_BUCKET, SHARD_BYTES
 
@@ -196,7 +197,7 @@ class _Sharding:
     def _over(self, from_stage: int) -> str:
         if self._ranks == 1:
             return ""
-        return f", over {self._ranks} ranks" if self._stage >= from_stage else ", on every rank"
+        return f", over {counted(self._ranks, 'rank')}" if self._stage >= from_stage else ", on every rank"
 
     def frozen_terms(self) -> Iterable[Term]:
         """Of the models that are only asked."""

@@ -17,6 +17,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.preparing.budget import width_of
 from cluster.preparing.memory import MemoryPlan
+from cluster.reporting.words import counted
 
 OPERATIONS, BANDWIDTH = 1e15, 3.35e12  # of an H100 in bfloat16: a second, and bytes of its memory a second
 OPERATIONS_SHARE, BANDWIDTH_SHARE = 0.4, 0.6  # of them that learner and engines reach
@@ -159,4 +160,4 @@ def ratio_line(config: RunConfig, work: Work, gpus: int, fits: Callable[[Divisio
 
 
 def _words(division: Division) -> str:
-    return f"{division.generators} generators and {division.ranks} ranks"
+    return f"{counted(division.generators, 'generator')} and {counted(division.ranks, 'rank')}"

@@ -18,6 +18,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from cluster.config.errors import ConfigError
+from cluster.reporting.words import counted
 
 OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")  # whose file systems pyarrow has itself
 CACHE = "WINNOW_CACHE"  # the variable that names the folder of local copies
@@ -58,7 +59,7 @@ class Fetched:
 
     @property
     def _count(self) -> str:
-        return "1 file" if self.files == 1 else f"{self.files} files"
+        return counted(self.files, "file")
 
 
 def copy_of(address: str) -> Path:

@@ -1,17 +1,12 @@
-"""What a run leaves behind and shows: metrics.jsonl, TensorBoard events, Ray's metrics, loggers, and the terminal."""
+"""Where the metrics of a run go: metrics.jsonl, TensorBoard events, Ray's metrics and loggers."""
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any
 
-from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -19,9 +14,8 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from actors.disk import append
 from cluster.reporting.gauges import Gauges
 from cluster.reporting.loggers import TENSORBOARD, Loggers
-from cluster.reporting.logs import LOGGER, SHOWN
+from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import METRICS
-from cluster.reporting.terminal import console, plain
 
 
 class MetricsWriter:
@@ -85,136 +79,3 @@ class MetricsWriter:
         if self._events is not None:
             with suppress(OSError):
                 self._events.close()
-
-
-_COLUMNS: dict[str, Callable[[Mapping[str, Any]], str]] = {  # heading -> how a step shows it, the most telling first
-    "step": lambda m: f"{m['step']}",
-    "accuracy": lambda m: _number(m["accuracy"], ".3f"),
-    "kept": lambda m: f"{m['groups_kept']}",
-    "all correct": lambda m: f"{m['groups_all_correct']}",
-    "all wrong": lambda m: f"{m['groups_all_wrong']}",
-    "wait s": lambda m: f"{m['seconds_wait']:.1f}",
-    "train s": lambda m: f"{m['seconds_train']:.1f}",
-    "sync s": lambda m: f"{m['seconds_sync']:.1f}",
-    "entropy": lambda m: _number(m["entropy"], ".3f"),
-    "lag": lambda m: f"{m['staleness_max']}",
-    "probe gap": lambda m: f"{m['probe_gap']:.0e}",
-    "reward": lambda m: _number(m["reward_mean"], "+.2f"),
-    "bottleneck": lambda m: m["bottleneck"],
-}
-
-
-class Progress(Protocol):
-    """Whoever is told how a run gets on."""
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-
-    def status(self, text: str) -> None:
-        """What goes on until the next step."""
-
-    def step(self, metrics: Mapping[str, Any]) -> None:
-        """A finished step, by the names of `METRICS`."""
-
-
-class Display:
-    """The progress of a run: a live table on a terminal, a line per step elsewhere."""
-
-    def __init__(self, steps: int, rows: int = 12) -> None:
-        self._steps, self._rows = steps, rows
-        self._console = console(soft_wrap=False)
-        self._live: Live | None = None
-        self._seen: list[Mapping[str, Any]] = []
-        self._status = ""
-
-    def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._live = Live(console=self._console, refresh_per_second=4, transient=False)
-            self._live.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if self._live is not None:
-            self._live.stop()
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        SHOWN.info("%s", text)
-        with suppress(OSError):  # the file or terminal behind stdout is full or gone: no reason to end a run
-            self._console.print(plain(text), soft_wrap=True)
-
-    def status(self, text: str) -> None:
-        """What is going on until the next step: under the table on a terminal, a line elsewhere."""
-        self._status = plain(text)
-        if self._live is None:
-            self.say(text)
-        else:
-            SHOWN.info("%s", text)
-            self._live.update(self._table())
-
-    def step(self, metrics: Mapping[str, Any]) -> None:
-        """A finished step."""
-        self._seen.append(metrics)
-        self._status = ""
-        cells = (f"{name} {show(metrics)}" for name, show in _COLUMNS.items() if name != "step")
-        line = f"step {metrics['step']}/{self._steps}: {', '.join(cells)}"
-        if self._live is None:
-            self.say(line)
-        else:
-            SHOWN.info("%s", line)
-            self._live.update(self._table())
-
-    def _table(self) -> Table | str:
-        if not self._seen:
-            return self._status
-        done = self._seen[-1]["step"]
-        table = Table(title=f"step {done} of {self._steps}", caption=self._status or None)
-        shown = self._columns_that_fit()
-        for heading in shown:
-            table.add_column(heading, justify="right", no_wrap=True)
-        for metrics in self._seen[-self._rows :]:
-            table.add_row(*(_COLUMNS[heading](metrics) for heading in shown))
-        return table
-
-    def _columns_that_fit(self) -> list[str]:
-        ends = accumulate(max(len(heading), len("0.000")) + 3 for heading in _COLUMNS)
-        return [heading for heading, end in zip(_COLUMNS, ends, strict=True) if end < self._console.width]
-
-
-class ProgressLine:
-    """The progress of one run among many: a line that is written over on a terminal, and one that stays at its end."""
-
-    def __init__(self, console: Console, name: str) -> None:
-        self._console, self._name = console, name
-        self._began = time.monotonic()
-        self._last: Mapping[str, Any] = {}
-
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        SHOWN.info("%s: %s", self._name, text)
-        self._console.print(plain(f"{self._name}: {text}"))
-
-    def status(self, text: str) -> None:
-        """What is going on; only a terminal shows it."""
-        if self._console.is_terminal:
-            line = plain(f"{self._name}: {text}".replace("\n", " "))
-            self._console.print(line[: self._console.width - 1].ljust(self._console.width - 1), end="\r")
-
-    def step(self, metrics: Mapping[str, Any]) -> None:
-        """A finished step."""
-        self._last = metrics
-        self.status(f"step {metrics['step']}, accuracy {_number(metrics['accuracy'], '.3f')}")
-
-    def done(self) -> None:
-        """The run has ended well."""
-        last = self._last
-        shown = f"held-out accuracy {_number(last['eval_accuracy'], '.3f')}, {last['step']} steps"
-        self.say(f"{shown}, {time.monotonic() - self._began:.0f} s".ljust(60))
-
-    def failed(self, why: str) -> None:
-        """The run has broken."""
-        self.say(f"failed: {why}")
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

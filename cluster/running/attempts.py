@@ -13,8 +13,8 @@ from actors.pool import GeneratorPool
 from actors.remote import within
 from cluster.placement.actors import RunActors
 from cluster.preparing.preflight import Prepared
+from cluster.reporting.display import Progress
 from cluster.reporting.logs import LOGGER
-from cluster.reporting.outputs import Progress
 from cluster.running.checkpoints import newest_checkpoint, step_of
 from cluster.running.restarts import Restarts, what_was_lost
 from cluster.running.rewinding import rewind

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from actors.errors import BrokenPart
 from actors.types import HeldWeights, WeightSums
+from cluster.reporting.words import counted
 
 FLOAT32_GAP = 1e-3  # nats; two implementations of the same float32 weights differ by less on every token
 MEAN_GAP, LARGEST_GAP = 0.05, 1.0  # nats; in lower precision the mean over the probe's tokens, and any one of them
@@ -107,4 +108,4 @@ def _differing(sums: WeightSums, others: WeightSums) -> list[str]:
 
 
 def _count(groups: Sequence[str]) -> str:
-    return f"{len(groups)} group{'s' if len(groups) != 1 else ''} of weights"
+    return f"{counted(len(groups), 'group')} of weights"

@@ -31,6 +31,10 @@ MOST_SAID = 300  # characters of the reason for a loss that the terminal shows
 GIVES_WAY = 60.0  # seconds that a part of the layout is without room before an elastic generator makes some
 
 
+def _nobody(name: str) -> None:
+    """Is told the name of a generator."""
+
+
 class Places(Protocol):
     """Where generators come and go; `cluster.placement.actors.ActorFactory` is the real one."""
 
@@ -102,15 +106,23 @@ class Replacements:
         self._growing = asyncio.Lock()  # held by who looks for room for an elastic generator
         self._barren = 0  # elastic generators in a row that ended without having brought a group
 
-    async def start(self) -> None:
+    async def start(self, ready: Callable[[str], None] = _nobody) -> None:
         """Has the generators that are there start for the run. One that fails is replaced later on, where another one
         does not, or where it has worked before.
+
+        Args:
+            ready: is told the name of each that has started.
 
         Raises:
             BrokenPart: all failed, and none has worked before: more of them would fail too.
         """
         generators = list(self._pool.running.values())
-        found = await asyncio.gather(*(self._begin(each) for each in generators), return_exceptions=True)
+
+        async def begin(generator: GeneratorClient) -> None:
+            await self._begin(generator)
+            ready(generator.name)
+
+        found = await asyncio.gather(*map(begin, generators), return_exceptions=True)
         failures = {one: end for one, end in zip(generators, found, strict=True) if isinstance(end, BaseException)}
         hopeless = len(failures) == len(generators) and not any(self._pool.finished[one.name] for one in failures)
         for generator, failure in failures.items():

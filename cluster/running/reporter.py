@@ -16,11 +16,13 @@ from actors.pool import GeneratorPool
 from actors.remote import within
 from actors.types import Summary
 from cluster.config.run_config import RunConfig
+from cluster.reporting.display import Progress
 from cluster.reporting.hints import Hints
 from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import Clock, FilterReport, group_metrics, step_metrics, where_the_time_went
-from cluster.reporting.outputs import MetricsWriter, Progress
+from cluster.reporting.outputs import MetricsWriter
 from cluster.reporting.steps import TrainedStep
+from cluster.reporting.words import counted
 from cluster.running.room import Room
 
 NOW_SECONDS = 5.0  # between two looks at what is known at any time; Ray tells of it every 10 s
@@ -70,6 +72,8 @@ class Reporter:
         self._seconds_of_steps: list[dict[str, float]] = []  # the metrics that begin with "seconds_", of each step
         self._failure_shown = False
         self._lost_shown: set[str] = set()  # reasons for which groups could not be produced
+        self._doing = ""  # what the learner does; "" while it waits for groups
+        self._blank_explained = False  # that a step may have no accuracy
         self._hints = Hints(config.learner)
 
     def begin(self, seconds: float = 0.0) -> None:
@@ -106,10 +110,22 @@ class Reporter:
                 f"rollout.max_staleness = {self._config.rollout.max_staleness}: this is a mistake in winnow"
             )
         await self._watched.room.wait_for(partial(self._write, metrics))
-        self._display.step(metrics)
+        self._display.step(metrics, _sample(report.graded or done.batch.summaries, done.step))
+        if metrics["accuracy"] is None and not self._blank_explained:
+            self._blank_explained = True
+            self._display.say(
+                f"step {done.step} has no accuracy: no response was graded since the step before, as its groups were "
+                "there already (rollout.max_staleness). It is blank for such steps"
+            )
         for hint in self._hints.after(metrics):
             self._display.say(hint)
         self._seconds_of_steps.append({name: metrics[name] for name in metrics if name.startswith("seconds_")})
+
+    def doing(self, what: str) -> None:
+        """What the learner does from now on, such as "training on step 3"; "" where it waits for groups."""
+        self._doing = what
+        if what:
+            self._display.status(what, line=False)
 
     def show_failure(self, graded: Sequence[Summary]) -> None:
         """The first failure of a verifier in full, once; after that the counters tell."""
@@ -151,9 +167,20 @@ class Reporter:
     async def _look(self) -> None:
         """Keeps Ray told of the run, whose step may last for hours, or for ever."""
         while True:
+            ledger = self._watched.filter.counted()
+            self._display.status(self._doing or self._waits_for(ledger.counts), line=False)
             known = {"step_ended_at": self._step_ended_at, "generators": len(self._watched.generators.alive)}
-            self._writer.now(group_metrics(self._watched.filter.counted()) | known)
+            self._writer.now(group_metrics(ledger) | known)
             await asyncio.sleep(NOW_SECONDS)
+
+    def _waits_for(self, counts: Mapping[str, int]) -> str:
+        wanted, pool = self._config.rollout.groups_per_step, self._watched.generators
+        alive = f"{len(pool.alive)} of {counted(pool.wanted, 'generator')}" if pool.wanted else "stored groups"
+        return (
+            f"waiting for groups: {min(wanted, counts['groups_buffered'])} of {wanted} accepted, "
+            f"{counts['groups_in_flight']} being sampled or graded by {alive}, {counts['groups_all_correct']} all "
+            f"correct and {counts['groups_all_wrong']} all wrong so far"
+        )
 
     async def _clock(self, done: TrainedStep, updates: int, eval_accuracy: float | None) -> Clock:
         (generators, verifiers), now = await self._watched.busy_seconds(), time.monotonic()
@@ -176,6 +203,14 @@ class Reporter:
         )
         self._step_began, self._busy = now, busy
         return clock
+
+
+def _sample(graded: Sequence[Summary], step: int) -> str:
+    """A response of a step to look at: the prompt's end, the response's beginning and its outcome."""
+    if not graded:
+        return ""
+    sample = graded[step % len(graded)].sample
+    return f"{sample.prompt} → {sample.response} ({sample.outcome})" if sample is not None else ""
 
 
 def _share_used(folder: Path) -> float | None:

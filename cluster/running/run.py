@@ -13,9 +13,9 @@ from actors.filtering.filter import AcceptedBatch
 from actors.types import GroupRef, Summary
 from cluster.placement.actors import RunActors
 from cluster.preparing.preflight import Prepared
+from cluster.reporting.display import Progress
 from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import FilterReport
-from cluster.reporting.outputs import Progress
 from cluster.reporting.steps import SyncReport, TrainedStep
 from cluster.running.calendar import Calendar
 from cluster.running.checkpoints import Checkpoints, complete_checkpoints, step_of
@@ -34,6 +34,7 @@ from cluster.running.specs import filter_spec, learner_spec, sampling_spec, scor
 from cluster.running.state import Counters, RunState, ScoreHistory, StateOwners
 from cluster.running.state_file import read_state
 from cluster.running.turns import Turns
+from cluster.running.waiting import Waiting
 from cluster.running.warmup import warm_up
 from learner.types import MARKER, UpdateStats
 
@@ -252,6 +253,7 @@ class Run:
         async with self.publisher.training():
             await self.turns.of_learner()
             self._training = True
+            self.reporter.doing(f"training on step {self.counters.step + 1}")
             stats = await self._actors.learner.train()
             await self.turns.of_engines()
         await self._actors.filter.trained()
@@ -276,6 +278,7 @@ class Run:
 
     async def publish(self, version: int) -> SyncReport:
         """Brings the learner's weights to all generators, and tells the filter."""
+        self.reporter.doing(f"bringing the weights of step {version} to the generators")
         report = await self.publisher.publish(version, self._prepared.probe)
         await self._actors.filter.publish(version)
         LOGGER.debug(
@@ -294,10 +297,12 @@ class Run:
         assert end is not None  # the step has been trained
         self.reporter.show_failure(end.report.graded)
         if end.state is not None:
+            self.reporter.doing(f"writing the checkpoint of step {done.step}")
             await self.checkpoints.save(end.state)
         due = self._calendar.evaluates(done.step, end.last)
         accuracy = await self.stop.unless_asked(self._evaluate()) if due else None
         await self.reporter.step(done, end.report, self.counters.updates, accuracy)
+        self.reporter.doing("")
         self.checkpoints.complete(self.reporter.seconds)
         if end.last:
             self.reporter.say_where_the_time_went()
@@ -306,20 +311,21 @@ class Run:
     async def _start(self) -> None:
         """Engines start while the learner warms up; the first that fails ends the start. On shared GPUs engines start
         first: what another process takes or frees meanwhile they would count as their own."""
-        self._display.status("starting the generators and the learner")
         actors, config = self._actors, self._config
+        waiting = Waiting(self._display, "the learner", *actors.generators.running, *actors.scorers)
         await actors.learner.join()
         await actors.filter.begin(filter_spec(config, self._folder), self._display.say)
         self._begun = True
-        starts = [self.replacements.start(), *(judge.start() for judge in actors.judges)]
-        starts += [actors.scorers[task.name].start(task) for task in scorer_tasks(config, list(actors.scorers))]
+        starts = [self.replacements.start(waiting.over), *(judge.start() for judge in actors.judges)]
+        for task in scorer_tasks(config, list(actors.scorers)):
+            starts.append(waiting.until(task.name, actors.scorers[task.name].start(task)))
         if self.turns.shared:
             await asyncio.gather(*starts)
             await self.turns.of_learner()
-            await self._start_learner()
+            await waiting.until("the learner", self._start_learner())
             await self.turns.of_engines()
         else:
-            await asyncio.gather(*starts, self._start_learner())
+            await asyncio.gather(*starts, waiting.until("the learner", self._start_learner()))
 
     async def _start_learner(self) -> None:
         """Warms the model up, where that is asked for, and loads what the warm-up made."""
@@ -332,13 +338,20 @@ class Run:
         opened = await learner.open_training(learner_spec(config), start, training_schedule(config))
         for note in opened.notes:
             self._display.say(note)
-        millions = f"{opened.parameters / 1e6:.3g} million parameters"
-        self._display.status(f"learner ready: {millions}; waiting for the generators")
+        self._display.say(f"learner ready: {opened.parameters / 1e6:.3g} million parameters")
 
     async def _evaluate(self) -> float:
         step = self.counters.step
-        self._display.status(f"evaluating after step {step}")
-        return await self.evaluator.run(step, self.counters.tokens, self.reporter.seconds)
+        what = f"evaluating after step {step}"
+        self.reporter.doing(what)
+
+        def advance(done: int, prompts: int) -> None:
+            self._display.advance(what, done, prompts)
+
+        found = await self.evaluator.run(step, self.counters.tokens, self.reporter.seconds, advance)
+        self._display.say(found.line)
+        self.reporter.doing("")
+        return found.accuracy
 
     def _say_stopping(self, number: signal.Signals) -> None:
         self._display.say(said_at(number, how_to_go_on(self._folder)))

@@ -15,8 +15,8 @@ from cluster.placement.session import ray_session, settled_on_cluster
 from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
+from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
-from cluster.reporting.outputs import Display
 from cluster.running.attempts import BEFORE_ALL, run_to_end
 from cluster.running.checkpoints import step_of
 from cluster.running.ending import telling_how_to_go_on
@@ -123,6 +123,7 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
             check_inputs(read_state(checkpoint).inputs, inputs_of(prepared))
         display.say(describe(prepared, layout))
         display.say(f"Ray dashboard: http://{dashboard}")
+        display.status("starting the processes of the actors")
         with running_actors(prepared, layout, folder.name, until) as actors:
             if checkpoint is not None:
                 write_config(config, folder)

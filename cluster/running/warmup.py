@@ -5,7 +5,7 @@ from pathlib import Path
 
 from actors.errors import BrokenPart
 from cluster.config.run_config import RunConfig
-from cluster.reporting.outputs import Progress
+from cluster.reporting.display import Progress
 from cluster.running.specs import learner_spec, warmup_schedule
 from learner.client import Learner
 from learner.writing import mark_complete
@@ -24,7 +24,7 @@ async def warm_up(learner: Learner, config: RunConfig, target: Path, display: Pr
     for done in range(0, updates, UPDATES_PER_LINE):
         count = min(UPDATES_PER_LINE, updates - done)
         stats = await learner.warm_up(count)
-        display.status(f"warm-up: update {done + count} of {updates}, loss {stats.loss:.3f}")
+        display.advance("warm-up, updates", done + count, updates, f"loss {stats.loss:.3f}")
     shutil.rmtree(target, ignore_errors=True)  # of a warm-up that was cut short
     await learner.save_checkpoint(target)
     if problem := (await learner.finish_checkpoint()).problem:

@@ -20,7 +20,7 @@ from cluster.placement.actors import RunActors, running_actors
 from cluster.placement.layout import Layout
 from cluster.placement.session import ray_session, settled
 from cluster.preparing.preflight import Prepared, prepare
-from cluster.reporting.outputs import ProgressLine
+from cluster.reporting.display import ProgressLine
 from cluster.reporting.steps import StepDone
 from cluster.running.loop import Stages
 from cluster.running.run import Run

@@ -11,8 +11,8 @@ from cluster.cli import main
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.secrets import secret_settings
+from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
-from cluster.reporting.outputs import Display
 from cluster.reporting.terminal import say
 
 WORLD = {"world": {"name": "addition"}}

@@ -14,7 +14,9 @@ FIRST = 1_700_000_000_000  # milliseconds since 1970, when the first job was sen
 class Script:
     """What becomes of a job."""
 
-    pieces: list[str] = field(default_factory=lambda: ["run folder: /shared/runs/mine\n", "step 1/4: accuracy 0.5\n"])
+    pieces: list[str] = field(
+        default_factory=lambda: ["run folder: /shared/runs/mine\n", "   1:02  step 1/4: accuracy 0.5\n"]
+    )
     status: JobStatus = JobStatus.SUCCEEDED
     exit_status: int | None = 0
     message: str = ""

@@ -18,18 +18,18 @@ def test_bundles_of_one_kind_and_size_have_one_line() -> None:
         "generator-0 to generator-2 3 CPUs, 6 GPUs, on node-0",
         "learner-rank-0 to learner-rank-7 8 CPUs, 8 GPUs, on node-1",
         "learner-rank-8 to learner-rank-9 2 CPUs, 2 GPUs, on node-0",
-        "verifier-0 to verifier-63 1 CPUs, 0 GPUs, 64 times, on node-1",
-        "filter 1 CPUs, 0 GPUs, on node-1",
+        "verifier-0 to verifier-63 1 CPU, 0 GPUs, 64 times, on node-1",
+        "filter 1 CPU, 0 GPUs, on node-1",
     ]
 
 
 def test_pairs_that_share_a_gpu_are_shown_as_pairs() -> None:
     shared = lines(ClusterSettings(colocate=True, learner_ranks=2, generators=2, verifiers=1), judges=("safe",))
     assert shared == [
-        "learner-rank-0 + generator-0 to learner-rank-1 + generator-1 2 CPUs, 1 GPUs, 2 times",
-        "judge-safe 1 CPUs, 1 GPUs",
-        "verifier-0 1 CPUs, 0 GPUs",
-        "filter 1 CPUs, 0 GPUs",
+        "learner-rank-0 + generator-0 to learner-rank-1 + generator-1 2 CPUs, 1 GPU, 2 times",
+        "judge-safe 1 CPU, 1 GPU",
+        "verifier-0 1 CPU, 0 GPUs",
+        "filter 1 CPU, 0 GPUs",
     ]
 
 
@@ -39,6 +39,6 @@ def test_what_a_run_adds_while_it_goes_on_has_a_line_of_its_own() -> None:
     layout = plan_layout(Wanted(cluster=config.cluster, on_gpu=True), nodes)
     assert [bundle.actors for bundle in layout.bundles][1] == ("generator-0", "generator-1")
     assert layout_lines(config, layout)[-1] == (
-        "  while the cluster has room, up to 14 generators more, each with 3 verifiers on one node: 4 CPUs, 1 GPUs each"
+        "  while the cluster has room, up to 14 generators more, each with 3 verifiers on one node: 4 CPUs, 1 GPU each"
     )
     assert Unit.like(layout, 2).bundle.resources == {"CPU": 4.0, "GPU": 1.0}

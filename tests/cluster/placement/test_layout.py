@@ -156,7 +156,7 @@ def test_a_run_that_samples_nothing_has_learner_ranks_alone_also_where_gpus_woul
 
 
 def test_a_tensor_parallel_engine_never_spans_nodes() -> None:
-    with pytest.raises(ConfigError, match=r"no room for generator-0 \(1 CPUs and 16 GPUs on one node\)"):
+    with pytest.raises(ConfigError, match=r"no room for generator-0 \(1 CPU and 16 GPUs on one node\)"):
         on_gpus(4, ClusterSettings(tensor_parallel=16))
 
 

@@ -27,8 +27,11 @@ async def test_an_evaluation_asks_the_same_every_time_and_writes_what_it_found(t
         file=tmp_path / "e.jsonl",
         room=Room(print),
     )
-    assert await evaluator.run(0, 0, 0.0) == 0.5
-    assert await evaluator.run(4, 900, 12.5) == 0.5
+    assert (await evaluator.run(0, 0, 0.0)).accuracy == 0.5
+    advanced: list[tuple[int, int]] = []
+    found = await evaluator.run(4, 900, 12.5, lambda done, prompts: advanced.append((done, prompts)))
+    assert found.line == "held-out accuracy after step 4: 0.500 (2 of 4 responses to 2 prompts)"
+    assert advanced == [(1, 2), (2, 2)]
     assert pool.requests[:2] == pool.requests[2:]
     assert all(request.responses == 3 and request.purpose is Purpose.EVALUATION for request in pool.requests)
     lines = [json.loads(line) for line in (tmp_path / "e.jsonl").read_text().splitlines()]

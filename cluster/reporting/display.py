@@ -116,7 +116,7 @@ class Display:
     def advance(self, what: str, done: int, total: int, note: str = "") -> None:
         """How far something has got; a line for it where there is no terminal, every few seconds."""
         if self._bar is None or self._bar.what != what:
-            self._bar = _Bar(what, self._told if self._live is None else 0.0)
+            self._bar = _Bar(what, done, self._told if self._live is None else 0.0)
         bar = self._bar
         bar.done, bar.total, bar.note = done, total, note
         if done == total or time.monotonic() - bar.told >= LINE_SECONDS:
@@ -147,9 +147,10 @@ class Display:
         while not self._over.wait(min(1.0, self._quiet / 4)):
             if self._told != told:
                 quiet, told = self._quiet, self._told
-            doing = self._bar.line() if self._bar else self._status
+            bar, since = self._bar, self._since
+            doing = f"at {bar.line()}" if bar is not None else self._status
             if doing and time.monotonic() - self._told >= quiet and not self._over.is_set():
-                self.say(f"still {doing} (for {clock(time.monotonic() - self._since)})")
+                self.say(f"still {doing} (for {clock(time.monotonic() - (bar.began if bar else since))})")
                 quiet, told = min(LONGEST_QUIET, 2 * quiet), self._told
 
     def _left(self) -> float:
@@ -245,8 +246,8 @@ class ProgressLine:
 class _Bar:
     """How far something has got that takes long."""
 
-    def __init__(self, what: str, told: float) -> None:
-        self.what, self.told, self.began = what, told, time.monotonic()
+    def __init__(self, what: str, first: int, told: float) -> None:
+        self.what, self.first, self.told, self.began = what, first, told, time.monotonic()
         self.done, self.total, self.note = 0, 0, ""
 
     def line(self) -> str:
@@ -255,9 +256,10 @@ class _Bar:
 
     def left(self) -> str:
         """The time to its end, once there is a pace."""
-        if not 0 < self.done < self.total:
+        if not self.first < self.done < self.total:
             return ""
-        return f"{clock((time.monotonic() - self.began) / self.done * (self.total - self.done))} left"
+        pace = (time.monotonic() - self.began) / (self.done - self.first)
+        return f"{clock(pace * (self.total - self.done))} left"
 
 
 def _bar(what: str, done: int, total: int, note: str) -> RenderableType:

@@ -112,6 +112,7 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
     if checkpoint is None:
         display.say(f"run folder: {folder}")
     config = write_world(config, folder, anew=checkpoint is None)
+    display.status("reading the model's config, the tokenizer and the data")
     prepared = replace(prepare(config, say=display.say), folder=folder)
     if checkpoint is None:
         write_config(config, folder)

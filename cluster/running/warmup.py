@@ -21,6 +21,7 @@ async def warm_up(learner: Learner, config: RunConfig, target: Path, display: Pr
     """
     updates = config.warmup.updates
     await learner.open_warm_up(learner_spec(config), Path(config.model.path), warmup_schedule(config))
+    display.advance("warm-up, updates", 0, updates)
     for done in range(0, updates, UPDATES_PER_LINE):
         count = min(UPDATES_PER_LINE, updates - done)
         stats = await learner.warm_up(count)

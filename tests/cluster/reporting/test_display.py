@@ -82,8 +82,8 @@ def test_what_takes_long_says_how_far_it_is(
         now[0] += 4.0
         display.advance("warm-up, updates", done, 8, "loss 0.1")
     assert [line.partition("warm-up")[2] for line in capsys.readouterr().out.splitlines()] == [
-        ", updates: 3 of 8, loss 0.1, 0:13 left",
-        ", updates: 6 of 8, loss 0.1, 0:06 left",
+        ", updates: 3 of 8, loss 0.1, 0:20 left",
+        ", updates: 6 of 8, loss 0.1, 0:08 left",
         ", updates: 8 of 8, loss 0.1",
     ]
 
@@ -109,6 +109,7 @@ def test_a_terminal_shows_table_bars_and_clock(monkeypatch: pytest.MonkeyPatch) 
     display._console.width = 100
     display.step(LINE | {"accuracy": 0.1}, "3+4= → \x1b[2J7 (correct)")
     display.step(LINE | {"step": 4, "accuracy": 0.9})
+    display.advance("evaluating after step 4", 0, 12)
     display.advance("evaluating after step 4", 3, 12)
     with display._console.capture() as shown:
         display._console.print(display._shown())

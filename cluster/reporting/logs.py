@@ -28,6 +28,8 @@ def log_to_terminal(verbose: bool) -> None:
     terminal.setLevel(logging.DEBUG if verbose else logging.WARNING)
     terminal.addFilter(lambda record: record.name != SHOWN.name)
     LOGGER.setLevel(logging.DEBUG)
+    # transformers loads DeepSpeed in the driver too, where no accelerator is used: that it found none is no news
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "Setting accelerator" not in record.getMessage())
 
 
 class LogFile(logging.FileHandler):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from cluster.config.errors import ConfigError
 from cluster.placement.node import Node, Nodes
 from cluster.preparing.memory import GPU, Memory, beside_the_store
+from cluster.reporting.words import counted
 
 FORM = re.compile(
     r"(?:(?P<nodes>\d+)x)?(?P<gpus>\d+)x(?P<gib>\d+(?:\.\d+)?)(?:,cpus=(?P<cpus>\d+))?(?:,ram=(?P<ram>\d+))?"
@@ -64,4 +65,4 @@ class ImaginedCluster:
     def __str__(self) -> str:
         nodes = f"{self.nodes} nodes, each" if self.nodes > 1 else "a node"
         ram = f" and {self.ram} GiB of memory" if self.ram else ""
-        return f"{nodes} with {self.gpus} GPUs of {self.gib:g} GiB and {self.cpus} CPUs{ram}"
+        return f"{nodes} with {counted(self.gpus, 'GPU')} of {self.gib:g} GiB and {counted(self.cpus, 'CPU')}{ram}"

@@ -78,7 +78,7 @@ class Seat:
         form: str = AUTO,
         seconds: float = 30.0,
         memory_mib: int = 2048,
-        longest: int = 4000,
+        max_characters: int = 4000,
     ) -> None:
         """Offers tools to the policy, before the conversation begins. What it calls of them is in `Turn.calls`.
 
@@ -89,12 +89,12 @@ class Seat:
                 none; else "json", "hermes", "qwen3_coder", "mistral" or "llama".
             seconds: most that a call of these may take.
             memory_mib: most memory of the process in which one runs.
-            longest: most characters of a result that the policy reads.
+            max_characters: most of a result that the policy reads.
         """
         self._refuse_misuse()
         if self._turns:
             raise self._misuse("offers tools when the conversation has begun: offer them before the first turn")
-        limits = Limits(seconds=seconds, memory_mib=memory_mib, longest=longest)
+        limits = Limits(seconds=seconds, memory_mib=memory_mib, max_characters=max_characters)
         try:
             self._toolbox = self._toolbox.plus(tools, form, limits, self._episode.means.file)
         except ValueError as problem:
@@ -245,7 +245,7 @@ class Seat:
             left = left if max_tokens is None else min(left, max_tokens)
             if left > 0:
                 if means.chat is not None:
-                    self._keep(messages, role, ids.size)
+                    self._keep(messages, role, ids.size, 1 if isinstance(said, str | Task) else len(said))
                 turn = await self._sampled(stream, ids, left)
                 if not self._streams or stream is not self._streams[-1]:
                     self._streams.append(stream)
@@ -299,12 +299,12 @@ class Seat:
         message = Message("user", task.question) if task is not None else said[0]
         return chat.opening(chat.system if self._system is None else self._system, message, tools, before)
 
-    def _keep(self, said: Sequence[Message], role: str, tokens: int) -> None:
-        """What is said will be answered: it is part of the conversation."""
+    def _keep(self, said: Sequence[Message], role: str, tokens: int, texts: int) -> None:
+        """What is said, in so many texts, will be answered: it is part of the conversation."""
         episode, speaker = self._episode, role if self._streams else OPENING
         episode.said[speaker] = episode.said.get(speaker, 0) + tokens
         if self._streams:
-            episode.calls += len(said) if role == TOOL else 0
+            episode.calls += texts if role == TOOL else 0
             self._messages += (self._last, *said)
 
     async def _sampled(self, stream: Stream, said: np.ndarray, most: int) -> Turn:

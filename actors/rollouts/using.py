@@ -13,8 +13,9 @@ from actors.rollouts.episode import Misuse
 from actors.rollouts.lines import failure_in
 from actors.rollouts.offers import AUTO
 from actors.tools.calls import Calls, call_id
-from actors.tools.functions import apart as functions_apart
-from actors.tools.tool import Kind, Limits, Result, Tool, by_name, failed, failure, result_of, schema_of
+from actors.tools.functions import away
+from actors.tools.schemas import schema_of
+from actors.tools.tool import Kind, Limits, Result, Tool, by_name, failed, failure, result_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -50,12 +51,13 @@ class Toolbox:
         Raises:
             ValueError: one is no tool, or has a name that another has.
         """
-        kinds = [Waits(each, limits) for each in offered if hasattr(each, "start") and hasattr(each, "bounded")]
-        functions = [each for each in offered if not hasattr(each, "start")]
-        tools = [
-            Tool(schema=schema_of(each), limits=limits, work=functions_apart(each, file) or each) for each in functions
-        ]
-        return Toolbox(tools=by_name([*self.tools.values(), *tools]), waits=(*self.waits, *kinds), form=form)
+        tools, waits = list(self.tools.values()), self.waits
+        for each in offered:
+            if isinstance(each, Kind) and not isinstance(each, type):
+                waits += (Waits(each, limits),)
+            else:
+                tools.append(Tool(schema=schema_of(each), limits=limits, work=away(each, file) or each))
+        return Toolbox(tools=by_name(tools), waits=waits, form=form)
 
     async def ready(self, runner: ToolRunner) -> "Toolbox":
         """The same with what the ready tools offer.
@@ -80,15 +82,15 @@ async def called_here(tool: Tool, call: Call, file: str) -> Result:
     ended when its time is over."""
     function: Any = tool.work
     try:
-        async with asyncio.timeout(tool.limits.seconds):
+        async with asyncio.timeout(tool.limits.seconds) as clock:
             value = function(**call.arguments)
-            return result_of(await value if inspect.isawaitable(value) else value, tool.limits.longest)
-    except TimeoutError:
-        return failure(f"{tool.name} took longer than {tool.limits.seconds:g} s")
+            return result_of(await value if inspect.isawaitable(value) else value, tool.limits.max_characters)
     except Misuse:
         raise
     except Exception as problem:  # a person's function, whatever it breaks with
-        return failed(problem, tool.name, tool.limits.longest, failure_in(problem, file))
+        if isinstance(problem, TimeoutError) and clock.expired():
+            return failure(f"{tool.name} took longer than {tool.limits.seconds:g} s")
+        return failed(problem, tool.name, tool.limits.max_characters, failure_in(problem, file))
 
 
 class Apart(NamedTuple):
@@ -111,7 +113,8 @@ def told(texts: Sequence[str], calls: Sequence[Call], chat: Chat, *, offered: bo
     if len(calls) != len(texts):
         calls = [Call(id=call_id(number), name=TOOL) for number in range(len(texts))]
     if offered and chat.results is Results.BY_USER:
-        return [Message("user", "\n".join(f"{c.name or TOOL}: {text}" for c, text in zip(calls, texts, strict=True)))]
+        lines = "\n".join(f"{call.name or TOOL}: {text}" for call, text in zip(calls, texts, strict=True))
+        return [Message("user", lines if chat.chats else f"\n{lines}\n")]
     return [Message(TOOL, text, result_of=call) for call, text in zip(calls, texts, strict=True)]
 
 

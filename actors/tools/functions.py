@@ -45,7 +45,7 @@ class RunningFunction:
         return self._function(**arguments)
 
 
-def apart(function: Callable[..., Any], file: str) -> Function | None:
+def away(function: Callable[..., Any], file: str) -> Function | None:
     """The function for a process of its own; None where it belongs to an episode: it is a coroutine, a method, or
     defined inside another function.
 

@@ -69,7 +69,7 @@ class RunningMcp:
         except Exception as problem:  # the package raises many kinds, and groups of them
             raise Spoiled(f"{name} failed: {problem}") from problem
         texts = [part.text if part.type == "text" else f"[{part.type}]" for part in given.content]
-        text = shortened("\n".join(texts), limits.longest)
+        text = shortened("\n".join(texts), limits.max_characters)
         if given.is_error:
             return failure(text or f"{name} failed")
         return Result(text=text) if text else failure(f"{name} returned nothing")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.tools.formats import Schema
-from actors.tools.tool import Limits, ToolFailure, schema, shortened
+from actors.tools.schemas import schema
+from actors.tools.tool import Limits, ToolFailure, shortened
 from rewards.programs.sandbox import Box, Program, follow, sandbox_problem
 
 ABOUT = (
@@ -45,7 +46,7 @@ class RunningPython:
 
     def __init__(self, kind: Python) -> None:
         self._bare = kind.unsandboxed
-        self.schemas: Sequence[Schema] = (schema(kind.name, ABOUT, code=("string", "the program")),)
+        self.schemas: Sequence[Schema] = (schema(kind.name, ABOUT, code="the program"),)
 
     def call(self, name: str, arguments: Mapping[str, Any], limits: Limits) -> str:
         """What a program prints.
@@ -57,12 +58,12 @@ class RunningPython:
         box = Box(
             cpu_seconds=math.ceil(limits.seconds),
             memory_mib=min(limits.memory_mib, MOST_MEMORY),
-            output_bytes=max(OUTPUT_PER_CHARACTER * limits.longest, 2**16),
+            output_bytes=max(OUTPUT_PER_CHARACTER * limits.max_characters, 2**16),
             bare=self._bare,
         )
         with Program(("inside", "inside_script"), {"source": str(arguments["code"])}, box) as program:
             in_time = follow([program], program, deadline)
-            said = shortened(program.output.decode(errors="replace"), limits.longest)
+            said = shortened(program.output.decode(errors="replace"), limits.max_characters)
             if not in_time:
                 raise ToolFailure(f"the program took longer than {limits.seconds:g} s. It printed: {said or 'nothing'}")
             if program.excess or program.flooded:

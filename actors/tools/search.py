@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.tools.formats import Schema
-from actors.tools.tool import Limits, schema
+from actors.tools.schemas import schema
+from actors.tools.tool import Limits
 
 ABOUT = "Searches a collection of {count} documents and gives the {results} that fit the words of a query best."
 
@@ -49,7 +50,7 @@ class RunningSearch:
         self._index = bm25s.BM25()
         self._index.index(bm25s.tokenize(self._documents, show_progress=False), show_progress=False)
         about = ABOUT.format(count=len(self._documents), results=self._results)
-        self.schemas: Sequence[Schema] = (schema(kind.name, about, query=("string", "words to look for")),)
+        self.schemas: Sequence[Schema] = (schema(kind.name, about, query="words to look for"),)
 
     def call(self, name: str, arguments: Mapping[str, Any], limits: Limits) -> str:
         """The documents that fit best, the best first; each gets an equal share of what the policy reads."""
@@ -58,7 +59,7 @@ class RunningSearch:
         query = bm25s.tokenize(str(arguments["query"]), show_progress=False)
         places, scores = self._index.retrieve(query, k=self._results, show_progress=False)
         best = [int(place) for place, score in zip(places[0], scores[0], strict=True) if score > 0]
-        share = max(1, limits.longest // max(1, len(best)) - 20)
+        share = max(1, limits.max_characters // max(1, len(best)) - 20)
         found = (self._documents[place] for place in best)
         return (
             "\n".join(f"[{number}] {text[:share]}" for number, text in enumerate(found, start=1)) or "(nothing found)"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from actors.tools.formats import Schema
-from actors.tools.tool import Limits, ToolFailure, schema
+from actors.tools.schemas import schema
+from actors.tools.tool import Limits, ToolFailure
 from rewards.queries.databases import SQLITE_SUFFIXES, Database, QueryError, QueryTimeout, find_database
 from rewards.queries.databases import Limits as QueryLimits
 from rewards.queries.results import Result
@@ -52,7 +53,7 @@ class RunningSql:
             f"Runs one SELECT query in the dialect of {dialect} and gives the first {kind.rows} rows of its result. "
             f"The tables: {listed}"
         )
-        self.schemas: Sequence[Schema] = (schema(kind.name, about, query=("string", "the query")),)
+        self.schemas: Sequence[Schema] = (schema(kind.name, about, query="the query"),)
 
     def call(self, name: str, arguments: Mapping[str, Any], limits: Limits) -> str:
         """The rows of a result, a line each.

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from actors.tools.formats import Schema
 
@@ -24,7 +24,7 @@ class Limits:
 
     seconds: float
     memory_mib: int  # of the process that it runs in
-    longest: int  # characters of what the policy reads of its result
+    max_characters: int  # of what the policy reads of its result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class Running(Protocol):
         ...
 
 
+@runtime_checkable
 class Kind(Protocol):
     """Tools that run in processes of their own. It travels there, and is equal where they are the same."""
 
@@ -87,71 +88,45 @@ class Tool:
         return str(self.schema["function"]["name"])
 
 
-def schema_of(function: Callable[..., Any]) -> Schema:
-    """What a policy is told of a function, from its signature and docstring.
-
-    Raises:
-        ValueError: they do not say enough.
-    """
-    from transformers.utils.chat_template_utils import get_json_schema
-
-    if not callable(function):
-        raise ValueError(f"{function!r:.80} is no tool: give a function, or one of actors.tools")
-    try:
-        schema: Schema = get_json_schema(function)
-    except Exception as failure:  # transformers raises several kinds
-        raise ValueError(
-            f"{failure}. A tool's docstring says what it does, and under 'Args:' one line for each argument; each "
-            "argument has a type"
-        ) from None
-    schema["function"].pop("return", None)
-    return schema
-
-
-def schema(name: str, description: str, **arguments: tuple[str, str]) -> Schema:
-    """That of a ready tool; each argument with its type in JSON and a description. All are needed."""
-    properties = {argument: {"type": kind, "description": about} for argument, (kind, about) in arguments.items()}
-    parameters = {"type": "object", "properties": properties, "required": list(arguments)}
-    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
-
-
 def failure(why: str, full: str = "") -> Result:
     """A call that gave no result, with a sentence for the policy and, in full, what a person should know."""
     return Result(text=f"Error: {why}", failed=True, why=full[:MOST_WHY])
 
 
-def result_of(value: Any, longest: int) -> Result:
+def result_of(value: Any, max_characters: int) -> Result:
     """What a tool gave, as a text: a text as it is, other values as JSON."""
     if isinstance(value, Result):
         return value
     if isinstance(value, str):
-        return Result(text=shortened(value, longest))
+        return Result(text=shortened(value, max_characters))
     if value is None:
         return failure("the tool returned nothing", "it returned None; it must return a text, or what JSON can hold")
     try:
-        return Result(text=shortened(json.dumps(value, ensure_ascii=False), longest))
+        return Result(text=shortened(json.dumps(value, ensure_ascii=False), max_characters))
     except (TypeError, ValueError, RecursionError):
         why = f"the tool returned no text, but an object of the type {type(value).__name__}"
         return failure(why, f"{why}; it must return a text, or what JSON can hold")
 
 
-def failed(problem: Exception, name: str, longest: int, full: str) -> Result:
+def failed(problem: Exception, name: str, max_characters: int, full: str) -> Result:
     """What becomes of an exception in a tool.
 
     Args:
         problem: what it raised.
         name: the tool's.
-        longest: most characters of the text.
+        max_characters: most characters of the text.
         full: the traceback.
     """
     if isinstance(problem, ToolFailure):
-        return replace(failure(shortened(str(problem), longest)), spoiled=isinstance(problem, Spoiled))
-    return failure(shortened(f"{name} failed: {type(problem).__name__}: {problem}", longest), full)
+        return replace(failure(shortened(str(problem), max_characters)), spoiled=isinstance(problem, Spoiled))
+    return failure(shortened(f"{name} failed: {type(problem).__name__}: {problem}", max_characters), full)
 
 
-def shortened(text: str, longest: int) -> str:
+def shortened(text: str, max_characters: int) -> str:
     """The beginning of a text that is too long, with a line that says so."""
-    return text if len(text) <= longest else f"{text[:longest]}\n[the first {longest} of {len(text)} characters]"
+    if len(text) <= max_characters:
+        return text
+    return f"{text[:max_characters]}\n[the first {max_characters} of {len(text)} characters]"
 
 
 def by_name(tools: Sequence[Tool]) -> dict[str, Tool]:

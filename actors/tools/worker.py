@@ -58,10 +58,10 @@ def called(running: Running, work: Work) -> Result:
     """What a call gives; whatever it breaks with is a text."""
     limits = work.limits
     try:
-        return result_of(running.call(work.name, work.arguments, limits), limits.longest)
+        return result_of(running.call(work.name, work.arguments, limits), limits.max_characters)
     except MemoryError:
         return failure(f"{work.name} needed more than {limits.memory_mib} MiB of memory")
     except SystemExit:
         return failure(f"{work.name} ended its own process")
     except Exception as problem:  # a person's function, whatever it breaks with
-        return failed(problem, work.name, limits.longest, traceback.format_exc(limit=-8))
+        return failed(problem, work.name, limits.max_characters, traceback.format_exc(limit=-8))

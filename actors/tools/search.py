@@ -71,21 +71,22 @@ def _read(path: Path, column: str) -> list[str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
         raise ValueError(f"the corpus {path} cannot be read: {failure}") from None
-    if path.suffix != ".jsonl":
-        documents = [line for line in lines if line.strip()]
-    else:
-        documents = [_text(json.loads(line), column) for line in lines if line.strip()]
-    if not documents:
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not numbered:
         raise ValueError(f"the corpus {path} holds no documents")
-    return documents
+    if path.suffix != ".jsonl":
+        return [line for _, line in numbered]
+    return [_text(f"the corpus {path}, line {number}", line, column) for number, line in numbered]
 
 
-def _text(row: Any, column: str) -> str:
+def _text(place: str, line: str, column: str) -> str:
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError) as failure:
+        raise ValueError(f"{place} is no JSON: {failure}") from None
     if isinstance(row, str):
         return row
     if not isinstance(row, dict) or not isinstance(row.get(column), str):
-        raise ValueError(
-            f"each line of the corpus is a text, or an object with a text {column!r}; got {str(row)[:80]!r}"
-        )
+        raise ValueError(f"{place} must be a text, or an object with a text {column!r}, got {line[:80]!r}")
     title = row.get("title")
-    return f"{title}: {row[column]}" if isinstance(title, str) and title else row[column]
+    return f"{title}: {row[column]}" if isinstance(title, str) and title else str(row[column])

@@ -48,15 +48,16 @@ class RunningSearch:
         self._documents = _read(Path(kind.corpus), kind.column)
         self._results = min(kind.results, len(self._documents))
         self._index = bm25s.BM25()
-        self._index.index(bm25s.tokenize(self._documents, show_progress=False), show_progress=False)
+        words = _words(self._documents)
+        if not any(words.ids):
+            raise ValueError(f"the corpus {kind.corpus} holds no words")
+        self._index.index(words, show_progress=False)
         about = ABOUT.format(count=len(self._documents), results=self._results)
         self.schemas: Sequence[Schema] = (schema(kind.name, about, query="words to look for"),)
 
     def call(self, name: str, arguments: Mapping[str, Any], limits: Limits) -> str:
         """The documents that fit best, the best first; each gets an equal share of what the policy reads."""
-        import bm25s
-
-        query = bm25s.tokenize(str(arguments["query"]), show_progress=False)
+        query = _words([str(arguments["query"])])
         places, scores = self._index.retrieve(query, k=self._results, show_progress=False)
         best = [int(place) for place, score in zip(places[0], scores[0], strict=True) if score > 0]
         share = max(1, limits.max_characters // max(1, len(best)) - 20)
@@ -64,6 +65,13 @@ class RunningSearch:
         return (
             "\n".join(f"[{number}] {text[:share]}" for number, text in enumerate(found, start=1)) or "(nothing found)"
         )
+
+
+def _words(texts: list[str]) -> Any:
+    """The words of texts in whatever language, each stretch of letters and digits, as bm25s takes them."""
+    import bm25s
+
+    return bm25s.tokenize(texts, token_pattern=r"\w+", stopwords=[], show_progress=False)
 
 
 def _read(path: Path, column: str) -> list[str]:

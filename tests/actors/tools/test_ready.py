@@ -224,6 +224,7 @@ def test_what_cannot_be_used_says_why_before_anybody_calls_it(kind: Kind, proble
         ('"a"\n{"title": "b"}', "odd.jsonl, line 2 must be a text, or an object with a text 'text', got "),
         ('"a"\n\n{', "odd.jsonl, line 3 is no JSON: "),
         ("[1]", "odd.jsonl, line 1 must be a text"),
+        ('"?!"', "odd.jsonl holds no words"),
         ("\udcff", "odd.jsonl cannot be read: "),
     ],
 )

@@ -11,6 +11,7 @@ from actors.tools.tool import Kind, Result
 from actors.tools.worker import Ready, Work
 
 TRIES = 3  # of a call, each by a verifier that was alive when it was asked
+SECONDS_BETWEEN = 1.0  # before another try
 
 
 class RunsTools(Protocol):
@@ -60,7 +61,7 @@ class ToolRunner:
                 why = str(failure)
                 if not isinstance(failure, VerifierDied):
                     break
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(SECONDS_BETWEEN)
             finally:
                 self._busy[place] -= 1
         return Result(text="", failed=True, why=why, broken=True)

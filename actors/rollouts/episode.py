@@ -15,6 +15,7 @@ from actors.engines import Sampler, Sampling
 from actors.grading.tools import ToolRunner
 from actors.rollouts.chat import Chat
 from actors.rollouts.offers import Offers
+from actors.rollouts.serving.endpoint import Endpoint
 from actors.rollouts.stream import Whose
 from actors.types import Finish, Prompt, Trajectory
 from rewards import Case, Outcome, Verdict
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from actors.rollouts.talk import Seat
 
 Grade = Callable[[str, Case], Awaitable[Verdict]]  # (name of the reward, response) -> verdict
+OPENING = "opening"  # who has said what a stream begins with
 PLAYED: ContextVar["Episode | None"] = ContextVar("PLAYED", default=None)  # the episode that a task of asyncio is of
 
 
@@ -55,6 +57,7 @@ class Means:
     chat: Chat | None = None  # None where prompts are asked as they are
     offers: Offers | None = None  # of tools, where there is a chat
     runner: ToolRunner | None = None  # the same
+    endpoint: Endpoint | None = None  # by which agents ask; the same
     max_turns: int = 1  # that all seats together may sample
     max_tokens: int | None = None  # of a stream, beside what the engine holds
     file: str = ""  # of the environment, where it is a person's own
@@ -111,6 +114,17 @@ class Episode:
         for episode in self.all:
             episode.failure = episode.failure or why
 
+    def count(self, speaker: str, tokens: int, results: int = 0) -> None:
+        """Something was said that nobody trains on.
+
+        Args:
+            speaker: the role of who said it; OPENING where a conversation began.
+            tokens: of it.
+            results: how many results of tools it was.
+        """
+        self.said[speaker] = self.said.get(speaker, 0) + tokens
+        self.calls += results
+
     def close(self, found: Any = None) -> None:
         """Nothing is said in it any more. A turn that is still being sampled is a failure.
 
@@ -150,7 +164,10 @@ class Episode:
         ]
 
     def forget(self) -> None:
-        """Lets go of the seats, which hold it in turn: what refers to itself costs Python a search to free."""
+        """Lets go of the seats, which hold it in turn: what refers to itself costs Python a search to free. Nothing is
+        behind their addresses any more."""
+        for seat in self.seats.values():
+            seat.shut()
         self.seats.clear()
 
     @property

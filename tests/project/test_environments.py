@@ -9,7 +9,9 @@ from rewards import Outcome
 from tests.environments import Paper, played, row
 
 PAGE = (Path(__file__).parents[2] / "docs/environments.md").read_text(encoding="utf-8")
-SHOWN = re.findall(r"^```python\n(.*?)^```", PAGE, re.S | re.M)
+AGENT = "# agent.py\n"  # what a program of somebody else's begins with
+BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.S | re.M)
+SHOWN = [code for code in BLOCKS if not code.startswith(AGENT)]
 
 
 def says(shown: str) -> str:
@@ -31,6 +33,7 @@ async def test_each_environment_of_the_page_plays_to_its_end(
 ) -> None:
     assert len(SHOWN[number].splitlines()) < 20
     code = re.sub(r', system="[^"]*"', "", SHOWN[number])  # the tokenizer of this test has no chat template
+    (tmp_path / "agent.py").write_text(next(code for code in BLOCKS if code.startswith(AGENT)))
     engine = Paper(says)
     graded = await played(tmp_path / "mine.py", code, engine, size=2, prompt=row(engine.tokenizer, "2+3?"))
     assert graded.summary.failure == ""
@@ -39,4 +42,5 @@ async def test_each_environment_of_the_page_plays_to_its_end(
 
 def test_the_page_shows_every_kind_that_there_is() -> None:
     kinds = {'role="tool"': "tool", "random.Random(task.seed)": "game", "talk.seat(": "seats", "talk.solve(": "made"}
+    kinds |= {"talk.agent(": "agent", "talk.url": "address"}
     assert [kind for sign, kind in kinds.items() if not any(sign in code for code in SHOWN)] == []

@@ -104,7 +104,7 @@ def shown(observation: Any) -> str:
     return str(observation)
 
 
-def text_of(text: Any, show: Callable[[Any], str]) -> str:
+def text_of(text: Any, show: Callable[..., Any]) -> str:
     """What `show` gave, which must be text.
 
     Raises:

@@ -3,5 +3,6 @@
 from actors.rollouts.others.game import from_game
 from actors.rollouts.others.made_data import MadeData
 from actors.rollouts.others.steps import from_steps
+from actors.rollouts.others.tool_class import from_class
 
-__all__ = ["MadeData", "from_game", "from_steps"]
+__all__ = ["MadeData", "from_class", "from_game", "from_steps"]

@@ -61,6 +61,11 @@ class Instance:
         finally:
             self._calls.put(None)
 
+    @property
+    def kind(self) -> type:
+        """Its class."""
+        return type(self._made)
+
     def has(self, method: str) -> bool:
         """Whether it has such a method."""
         return callable(getattr(self._made, method, None))

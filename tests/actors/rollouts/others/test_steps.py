@@ -169,9 +169,9 @@ async def test_a_line_of_another_file_is_named_where_the_environment_lies_there(
 
 async def test_an_environment_that_hangs_is_named_with_its_line_ended_and_closed(tmp_path: Path) -> None:
     text = walk().replace("self.place += ", "while True: pass\n        self.place += ")
-    group = await streams(tmp_path / "mine.py", text, Paper(["left"]), rollout={"episode_seconds": 0.2})
+    group = await streams(tmp_path / "mine.py", text, Paper(["left"]), rollout={"episode_seconds": 1.0})
     (verdict,) = group.verdicts
-    assert verdict.why == "mine.py, line 9, in step: the episode took longer than rollout.episode_seconds = 0.2"
+    assert verdict.why == "mine.py, line 9, in step: the episode took longer than rollout.episode_seconds = 1"
     for _ in range(500):
         if closed(tmp_path):
             break

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from actors.settings import DataSettings
 from rewards import Outcome
-from tests.environments import Paper, streams
+from tests.environments import Paper, row, streams
+from tests.tokenizers import CHATML, letters
 
 pytestmark = pytest.mark.others
 ABSENT = "no environment with the packages of others: make others-env"
@@ -224,3 +226,70 @@ def test_the_questions_of_reasoning_gym_are_written_and_their_answers_get_one(tm
         for wrong in ("", "no idea", "[[1, 2]]", "7"):
             assert 0.0 <= data.reward(f"<answer>{wrong}</answer>", reference, "") <= 1.0, (made, wrong)
     assert unanswered == {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
+
+
+# --------------------------------------------------------------------------------------------------- verifiers
+
+TASKSET = """
+import openai
+import verifiers.v1 as vf
+
+
+class Sum(vf.TaskData):
+    answer: str
+
+
+class SumTask(vf.Task[Sum]):
+    @vf.reward
+    async def right(self, trace) -> float:
+        return float(self.data.answer in trace.last_reply)
+
+
+class Sums(vf.Taskset[SumTask]):
+    def load(self):
+        for number in range(5):
+            yield SumTask(Sum(prompt=f"{number}+2?", answer=str(number + 2)), self.config.task)
+
+
+class Asks(vf.Harness[vf.HarnessConfig]):
+    EXECUTES_CODE = NEEDS_CONTAINER = False
+
+    async def launch(self, ctx, trace, runtime, endpoint, secret, mcp_urls, data, **more):
+        client = openai.AsyncOpenAI(base_url=endpoint, api_key=secret)
+        messages = [{"role": "user", "content": data.prompt}]
+        for again in ("Are you sure?", ""):
+            reply = await client.chat.completions.create(model=ctx.model, messages=messages)
+            messages += [{"role": "assistant", "content": reply.choices[0].message.content}]
+            messages += [{"role": "user", "content": again}]
+        return vf.ProgramResult(exit_code=0, stdout="", stderr="")
+
+
+__all__ = ["Asks", "Sums"]
+"""
+VERIFIERS = """
+import verifiers.v1 as vf
+from actors.rollouts.others import VerifiersEnvironment
+
+agent = {"runtime": {"type": "subprocess"}}
+environment = VerifiersEnvironment(
+    lambda: vf.SingleAgentEnv(vf.SingleAgentEnvConfig(taskset={"id": "NAME"}, agent=agent))
+)
+play = environment.play
+"""
+
+
+async def test_a_taskset_of_verifiers_is_played_by_its_own_agent(tmp_path: Path) -> None:
+    pytest.importorskip("verifiers.v1", reason=ABSENT)
+    (tmp_path / "sums_of_a_test.py").write_text(TASKSET)
+    engine = Paper(lambda shown: "it is 5" if "sure" in shown else "hm", tokenizer=letters())
+    text, prompt = VERIFIERS.replace("NAME", "sums_of_a_test"), row(engine.tokenizer, reference="3")
+    data = DataSettings(chat_template=str(tmp_path / "chat.jinja"))
+    (tmp_path / "chat.jinja").write_text(CHATML)
+    group = await streams(
+        tmp_path / "mine.py", text, engine, size=3, prompt=prompt, data=data, rollout={"episode_seconds": 20.0}
+    )
+    assert [verdict.score for verdict in group.verdicts] == [1.0] * 3, group.verdicts[0].why
+    assert [engine.read(trajectory.tokens) for trajectory in group.trajectories] == [
+        "<|im_start|>user\n3+2?<|im_end|>\n<|im_start|>assistant\nhm<|im_end|>\n"
+        "<|im_start|>user\nAre you sure?<|im_end|>\n<|im_start|>assistant\nit is 5"
+    ] * 3

@@ -1,6 +1,7 @@
 """Environments around an engine of paper, which says what a test has written for it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,19 +105,25 @@ async def played(
 async def streams(file: Path, code: str, engine: Paper, **more: Any) -> Group:
     """The same, of which every trained token must be one that the engine sampled, in the place where it did."""
     group = (await played(file, code, engine, **more)).group
-    for trajectory in group.trajectories:
-        assert_sampled(trajectory.tokens.tolist(), trajectory.sampled.tolist(), engine)
+    assert_sampled(group, engine)
     return group
 
 
-def assert_sampled(tokens: list[int], sampled: list[bool], engine: Paper) -> None:
-    """Every stretch of sampled tokens is a turn of the engine, behind exactly what it was shown then."""
-    turns = {(tuple(shown), tuple(said)) for shown, said in zip(engine.shown, engine.said, strict=True)}
+def assert_sampled(group: Group, engine: Paper) -> None:
+    """Every stretch of sampled tokens is a turn of the engine, behind exactly what it was shown then, and no turn is
+    in the group a second time."""
+    turns = Counter((tuple(shown), tuple(said)) for shown, said in zip(engine.shown, engine.said, strict=True))
+    found = Counter(turn for one in group.trajectories for turn in turns_in(one.tokens.tolist(), one.sampled.tolist()))
+    assert found <= turns
+
+
+def turns_in(tokens: list[int], sampled: list[bool]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Each stretch of sampled tokens, with all that stands before it."""
     place = 0
     while place < len(tokens):
         if not sampled[place]:
             place += 1
             continue
         end = next((n for n in range(place, len(tokens)) if not sampled[n]), len(tokens))
-        assert (tuple(tokens[:place]), tuple(tokens[place:end])) in turns
+        yield tuple(tokens[:place]), tuple(tokens[place:end])
         place = end

@@ -203,7 +203,10 @@ class Conversations:
 
     def _offer(self, asked: Asked) -> Offer | None:
         offers = self._episode.means.offers
-        return offers.of(asked.tools) if asked.tools and offers is not None else None
+        try:
+            return offers.of(asked.tools) if asked.tools and offers is not None else None
+        except (DataError, ValueError) as problem:
+            raise Refused(str(problem), param="tools") from None
 
     def _turn(self, completion: Completion, asked: Asked, offer: Offer | None) -> tuple[Turn, Message]:
         """What the policy said: for the agent, whose texts to stop at are cut off, and for the chat template."""
@@ -214,7 +217,8 @@ class Conversations:
             return turn, Message(ASSISTANT, text)
         try:
             found = taken_apart(ids, tokenizer, offer.calls, asked.calls_so_far, cut=finish is Finish.LENGTH)
-        except Exception:  # schemas of tools are the agent's, with references that may lead nowhere
+        except Exception as failure:  # schemas of tools are the agent's, with references that may lead nowhere
+            self._tell("tools", f"A call of an agent's tools is not read: {type(failure).__name__}: {failure}")
             return turn, Message(ASSISTANT, text)
         if not found.calls or not all(call.name for call in found.calls):  # one that cannot be read stays text
             return turn, Message(ASSISTANT, text)
@@ -223,16 +227,18 @@ class Conversations:
 
     def _tell_of(self, asked: Asked) -> None:
         """Tells the log of what an agent wants otherwise than the run samples."""
-        means = self._episode.means
         for name, value in asked.tuned.items():
-            own = getattr(means.sampling, name, None)
-            if value != own and means.endpoint is not None:
-                like = "" if own is None else f", {name} = {own:g}"
-                means.endpoint.tell_once(
+            own = getattr(self._episode.means.sampling, name, None)
+            if value != own:
+                self._tell(
                     f"tuned {name}",
                     f"An agent asks for {name} = {str(value)[:80]}, which is not followed: what is trained is sampled "
-                    f"as the run samples{like}",
+                    "as the run samples" + ("" if own is None else f", {name} = {own:g}"),
                 )
+
+    def _tell(self, kind: str, text: str) -> None:
+        if self._episode.means.endpoint is not None:
+            self._episode.means.endpoint.tell_once(kind, text)
 
     def _seed(self, shown: Sequence[int]) -> int:
         """The sampling seed of a turn. What is shown decides on it, so that conversations at once may come in any

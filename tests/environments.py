@@ -1,5 +1,6 @@
 """Environments around an engine of paper, which says what a test has written for it."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,9 @@ from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
 from actors.rollouts.rollout import GradedGroup, RolloutSession
 from actors.settings import DataSettings, RolloutSettings
+from actors.tools.bench import Bench
+from actors.tools.tool import Kind, Result
+from actors.tools.worker import Ready, Work
 from actors.types import Finish, Group, Prompt, Purpose, RolloutRequest, SamplingSpec
 from rewards import Outcome, Question, RewardSettings, Verdict
 from tests.doubles import InProcess, Letters
@@ -59,7 +63,16 @@ class Paper:
 
 
 class Equal:
-    """A verifier: a response that holds the reference is right."""
+    """A verifier: a response that holds the reference is right. It runs tools in real processes."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+
+    async def tools(self, kind: Kind, memory_mib: int) -> Ready:
+        return await asyncio.to_thread(self.bench.ready, kind, memory_mib)
+
+    async def use(self, work: Work) -> Result:
+        return await asyncio.to_thread(self.bench.use, work)
 
     async def grade(self, questions: list[Question]) -> list[Verdict]:
         right = [question.case.reference in question.case.response for question in questions]
@@ -92,7 +105,8 @@ async def played(
     run = SamplingSpec(
         seed=0, rollout=settings, reward=reward or RewardSettings(), greedy=False, data=data or DataSettings()
     )
-    session = RolloutSession(run, VerifierQueue([VerifierClient(InProcess(Equal()))]))
+    verifier = Equal()
+    session = RolloutSession(run, VerifierQueue([VerifierClient(InProcess(verifier))]))
     if blocked_seconds is not None and session._apart is not None:
         session._apart._seconds = blocked_seconds
     request = RolloutRequest(group=0, prompt=prompt or row(engine.tokenizer), visit=0, purpose=purpose)
@@ -100,6 +114,7 @@ async def played(
         return await session.rollout(engine, request)
     finally:
         await session.close()
+        verifier.bench.close()
 
 
 async def streams(file: Path, code: str, engine: Paper, **more: Any) -> Group:

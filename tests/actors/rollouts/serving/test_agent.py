@@ -100,7 +100,7 @@ def alive(pid: int) -> bool:
 CHILD = """
 import os, subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session={own})
-print(child.pid, flush=True)
+open("pid", "w").write(str(child.pid))
 {then}
 """
 
@@ -109,15 +109,12 @@ print(child.pid, flush=True)
     ("own", "then"), [(False, ""), (False, "time.sleep(60)"), (True, "time.sleep(60)"), (False, "os._exit(3)")]
 )
 async def test_what_an_agent_starts_ends_with_it(own: bool, then: str, tmp_path: Path) -> None:
-    pid = tmp_path / "pid"
-    code = CHILD.format(own=own, then=then).replace(
-        "print(child.pid, flush=True)", f"open({str(pid)!r}, 'w').write(str(child.pid))"
-    )
+    code = CHILD.format(own=own, then=then)
     try:
         await run_agent([sys.executable, "-c", code], {}, tmp_path, 1.5)
     except AgentFailed:
         assert then
-    assert not alive(int(pid.read_text()))
+    assert not alive(int((tmp_path / "pid").read_text()))
 
 
 async def test_an_agent_that_is_given_up_ends(tmp_path: Path) -> None:

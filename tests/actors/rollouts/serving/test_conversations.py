@@ -23,6 +23,12 @@ b = await ask("one", a, "two")
 c = await ask("one", a, "two", b, "three")
 return 1.0
 """
+OWN_TURNS = """
+async def play(task, talk):
+    for text in ("one", "two", "three"):
+        await talk(text)
+    return 1.0
+"""
 
 
 class Apart(Paper):
@@ -58,10 +64,9 @@ async def test_a_conversation_that_goes_on_is_one_stream(tmp_path: Path) -> None
 
 @every_family
 async def test_it_is_the_stream_that_an_environment_of_ones_own_has(name: str, tmp_path: Path) -> None:
-    own = 'async def play(task, talk):\n    for text in ("one", "two", "three"):\n        await talk(text)\n    return 1.0'
     says = [f"a{ENDS[name]}", f"b{CUT}", "c"]
     engines = [Paper(list(says), family(name)) for _ in range(2)]
-    first = await streams(tmp_path / "own.py", own, engines[0])
+    first = await streams(tmp_path / "own.py", OWN_TURNS, engines[0])
     second = await streams(tmp_path / "mine.py", agent(TURNS), engines[1])
     assert texts(first, engines[0]) == texts(second, engines[1])
 
@@ -70,10 +75,10 @@ async def test_it_is_the_stream_that_an_environment_of_ones_own_has(name: str, t
 async def test_what_was_sampled_is_never_tokenized_again(name: str, tmp_path: Path) -> None:
     tokenizer = family(name)
     tokenizer.add_tokens(["xa"])
-    (a,), *said = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("xa", "x", "a"))
+    (whole,), (x,), (a,) = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("xa", "x", "a"))
     (only,) = (await streams(tmp_path / "mine.py", agent(TURNS), Apart(["xa"] * 3, tokenizer))).trajectories
-    assert a not in only.tokens
-    assert only.tokens[only.sampled].tolist() == sum(said, []) * 3
+    assert whole not in only.tokens
+    assert only.tokens[only.sampled].tolist() == [x, a] * 3
 
 
 async def test_two_who_go_on_from_the_same_turn_share_its_tokens_and_train_them_once(tmp_path: Path) -> None:
@@ -180,8 +185,7 @@ async def test_who_goes_on_from_a_turn_while_somebody_else_does_has_a_stream_of_
 async def test_a_template_that_leaves_thoughts_out_begins_new_streams(tmp_path: Path) -> None:
     says = ["<think>hm</think>a<|im_end|>", "<think>so</think>b<|im_end|>", "c<|im_end|>"]
     engines = [Paper(list(says), family("qwen")) for _ in range(2)]
-    own = 'async def play(task, talk):\n    for text in ("one", "two", "three"):\n        await talk(text)\n    return 1.0'
-    first = await streams(tmp_path / "own.py", own, engines[0])
+    first = await streams(tmp_path / "own.py", OWN_TURNS, engines[0])
     second = await streams(tmp_path / "mine.py", agent(TURNS), engines[1])
     assert texts(first, engines[0]) == texts(second, engines[1])
     assert len(second.trajectories) == 3

@@ -26,8 +26,9 @@ from tests.tokenizers import family
 async def test_an_answer_has_what_clients_read(tmp_path: Path) -> None:
     body = """
 answer = await client.chat.completions.create(
-    model="any", messages=[{"role": "user", "content": [{"type": "text", "text": "on"}, {"type": "text", "text": "e"}]}],
-    logprobs=True, seed=7, user="me", metadata={"a": "b"}, parallel_tool_calls=False, store=None, reasoning_effort="low",
+    model="any",
+    messages=[{"role": "user", "content": [{"type": "text", "text": "on"}, {"type": "text", "text": "e"}]}],
+    logprobs=True, seed=7, user="me", metadata={"a": "b"}, parallel_tool_calls=False, reasoning_effort="low",
 )
 (choice,) = answer.choices
 assert (answer.model, answer.object, choice.index) == ("any", "chat.completion", 0)
@@ -97,7 +98,8 @@ async def play(task, talk):
     return {"white": 1.0, "black": -1.0, "policy": 0.5}
 """
     group = await streams(tmp_path / "mine.py", code, Paper(list("abcd")))
-    assert [(one.seat, one.text, verdict.score) for one, verdict in zip(group.trajectories, group.verdicts, strict=True)] == [
+    rows = zip(group.trajectories, group.verdicts, strict=True)
+    assert [(one.seat, one.text, verdict.score) for one, verdict in rows] == [
         ("policy", "d", 0.5), ("white", "a", 1.0), ("black", "b", -1.0)
     ]  # fmt: skip
 
@@ -265,9 +267,9 @@ async def test_what_the_engine_raises_is_no_failure_of_the_agent(tmp_path: Path)
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("talk.url\nawait talk('x')", r"line 11, in play: asks the seat 'policy', which an agent asks by its address"),
-        ("await talk('x')\ntalk.url", r"line 11, in play: takes the address of the seat 'policy', which has spoken"),
-        ("await talk.agent(['true'])\nreturn 1.0", r"line 4, in play: returned before a seat that is trained had spoken"),
+        ("talk.url\nawait talk('x')", "line 11, in play: asks the seat 'policy', which an agent asks by its address"),
+        ("await talk('x')\ntalk.url", "line 11, in play: takes the address of the seat 'policy', which has spoken"),
+        ("await talk.agent(['true'])\nreturn 1.0", "line 4, in play: returned before a seat that is trained had"),
     ],
 )  # fmt: skip
 async def test_what_an_environment_may_not_do_with_an_address(body: str, why: str, tmp_path: Path) -> None:
@@ -384,7 +386,7 @@ async def test_a_request_that_cannot_be_followed_is_refused_with_its_field(
         (b"[" * 100_000, 413, "larger than any conversation"),
         (b"[" * 60_000, 400, "is not JSON"),
         (b"5", 400, "must be a JSON object"),
-        (b'{"messages": [{"role": "user", "content": "' + b"x" * 10_000_000 + b'"}]}', 413, "larger than any conversation"),
+        (b'{"messages": "' + b"x" * 10_000_000 + b'"}', 413, "larger than any conversation"),
         (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', 200, ""),
     ],
     ids=lambda value: str(value)[:20],
@@ -421,8 +423,8 @@ async def test_other_paths_and_other_keys_are_refused(caplog: pytest.LogCaptureF
 
 async def test_a_server_that_is_closed_answers_nobody() -> None:
     async with served(Echo()) as (session, (url,)):
-        async with session.post(f"{url}/chat/completions", json={"messages": [USER]}) as answer:
-            assert answer.status == 200
+        answer = await session.post(f"{url}/chat/completions", json={"messages": [USER]})
+        assert answer.status == 200
     async with aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.post(f"{url}/chat/completions", json={"messages": [USER]})

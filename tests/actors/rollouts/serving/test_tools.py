@@ -22,7 +22,8 @@ SEARCH: dict[str, Any] = {
 }
 CALLS = {  # how each family of models writes a call, with blanks as no template would write them
     "hermes": '<tool_call>\n{"name":  "search", "arguments": {"text": "x"}}\n</tool_call><|im_end|>',
-    "qwen3_coder": "<tool_call>\n<function=search>\n<parameter=text>\nx\n</parameter>\n</function>\n</tool_call><|im_end|>",
+    "qwen3_coder": "<tool_call>\n<function=search>\n<parameter=text>\nx\n</parameter>\n</function>\n</tool_call>"
+    "<|im_end|>",
     "llama": '{"name":  "search", "parameters": {"text": "x"}}<|eot|>',
     "mistral": '[TOOL_CALLS][{"name":  "search", "arguments": {"text": "x"}}]</s>',
 }

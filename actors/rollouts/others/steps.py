@@ -12,7 +12,8 @@ from actors.rollouts.others.instance import Instance, Make, accepts
 
 if TYPE_CHECKING:
     from actors.rollouts.episode import Task
-    from actors.rollouts.talk import Play, Talk, Turn
+    from actors.rollouts.stream import Turn
+    from actors.rollouts.talk import Play, Talk
 
 NAMES = ("observation", "observations", "reward", "done", "terminated", "truncated")
 SEEDS = 2**31  # what all libraries take

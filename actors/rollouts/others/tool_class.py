@@ -28,8 +28,7 @@ def from_class(
     max_characters: int = 4000,
 ) -> "Play":
     """An environment of winnow's from a class with `reset(**row) -> str | None` and `get_reward() -> float`, whose
-    other public methods are tools. Their docstrings say what they do, and under "Args:" what they take. A coroutine runs
-    in the event loop of the episodes, any other method in the thread of its object.
+    other public methods are tools. Their docstrings say what they do, and under "Args:" what they take.
 
     `reset` is given `prompt`, and `answer` or the columns of `data.answer_column`: all of them or those that it names,
     and `seed` where it names that. Without `get_reward` the run's reward grades the episode.

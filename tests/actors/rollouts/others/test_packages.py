@@ -1,6 +1,7 @@
 """The packages of other projects themselves, in an environment that has them: `make others-env others-test`."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from tests.environments import Paper, row, streams
 from tests.tokenizers import CHATML, letters
 
 pytestmark = pytest.mark.others
+ROOT = Path(__file__).parents[4]
 ABSENT = "no environment with the packages of others: make others-env"
 
 # --------------------------------------------------------------------------------------------------- gymnasium
@@ -52,7 +54,7 @@ play = from_steps(
 
 async def test_a_lake_of_gymnasiums_is_crossed(tmp_path: Path) -> None:
     pytest.importorskip("gymnasium", reason=ABSENT)
-    engine = Paper("east down down right right down right".split())
+    engine = Paper(["east", "down", "down", "right", "right", "down", "right"])
     (verdict,) = (await streams(tmp_path / "mine.py", LAKE, engine)).verdicts
     assert (verdict.score, verdict.why) == (1.0, "the score of the environment")
     shown = engine.read(engine.shown[1])
@@ -255,12 +257,12 @@ class Asks(vf.Harness[vf.HarnessConfig]):
     EXECUTES_CODE = NEEDS_CONTAINER = False
 
     async def launch(self, ctx, trace, runtime, endpoint, secret, mcp_urls, data, **more):
-        client = openai.AsyncOpenAI(base_url=endpoint, api_key=secret)
         messages = [{"role": "user", "content": data.prompt}]
-        for again in ("Are you sure?", ""):
-            reply = await client.chat.completions.create(model=ctx.model, messages=messages)
-            messages += [{"role": "assistant", "content": reply.choices[0].message.content}]
-            messages += [{"role": "user", "content": again}]
+        async with openai.AsyncOpenAI(base_url=endpoint, api_key=secret) as client:
+            for again in ("Are you sure?", ""):
+                reply = await client.chat.completions.create(model=ctx.model, messages=messages)
+                messages += [{"role": "assistant", "content": reply.choices[0].message.content}]
+                messages += [{"role": "user", "content": again}]
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 
 
@@ -293,3 +295,101 @@ async def test_a_taskset_of_verifiers_is_played_by_its_own_agent(tmp_path: Path)
         "<|im_start|>user\n3+2?<|im_end|>\n<|im_start|>assistant\nhm<|im_end|>\n"
         "<|im_start|>user\nAre you sure?<|im_end|>\n<|im_start|>assistant\nit is 5"
     ] * 3
+
+
+async def test_what_a_taskset_raises_fails_the_episode_with_its_traceback(tmp_path: Path) -> None:
+    pytest.importorskip("verifiers.v1", reason=ABSENT)
+    (tmp_path / "broken_sums_of_a_test.py").write_text(TASKSET.replace("self.data.answer in", "self.data.wrong in"))
+    engine = Paper(lambda shown: "hm", tokenizer=letters())
+    text, prompt = VERIFIERS.replace("NAME", "broken_sums_of_a_test"), row(engine.tokenizer, reference="3")
+    (verdict,) = (await streams(tmp_path / "mine.py", text, engine, prompt=prompt)).verdicts
+    assert verdict.outcome is Outcome.ERROR
+    assert "task SumTask scoring: AttributeError: 'Sum' object has no attribute 'wrong'" in verdict.why
+    assert 'broken_sums_of_a_test.py", line 13, in right' in verdict.why
+
+
+# --------------------------------------------------------------------------------------------------------- TRL
+
+COUNTS = '''
+import json
+from actors.rollouts.others import from_class
+
+
+class Counts:
+    def reset(self, **row):
+        self.total = 0
+        self._tell("reset", sorted(row))
+        return " Begin at 0."
+
+    def add(self, number: int) -> int:
+        """Adds to the total.
+
+        Args:
+            number: what is added.
+        """
+        self.total += number
+        return self.total
+
+    def get_reward(self) -> float:
+        self._tell("reward", self.total)
+        return float(self.total)
+
+    def _tell(self, method, what):
+        with open(__file__ + ".calls", "a") as file:
+            print(json.dumps([method, what]), file=file)
+
+
+play = from_class(Counts)
+'''
+TRAINS = """
+import sys
+from pathlib import Path
+
+import trl
+from datasets import Dataset
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from mine import Counts
+from tests.tokenizers import letters
+
+control = ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>")
+tokenizer = letters(control=control)
+tokenizer.pad_token, tokenizer.eos_token = "</s>", "<|im_end|>"
+tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates/qwen3.jinja").read_text()
+sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
+heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096}
+row = {"prompt": [{"role": "user", "content": "2+3?"}], "answer": "5"}
+trainer = trl.GRPOTrainer(
+    model=Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokenizer), **sizes, **heads)),
+    processing_class=tokenizer,
+    environment_factory=Counts,
+    train_dataset=Dataset.from_list([row, row]),
+    args=trl.GRPOConfig(
+        output_dir=sys.argv[1], max_steps=1, per_device_train_batch_size=2, num_generations=2, max_completion_length=8,
+        report_to="none", use_cpu=True, bf16=False, save_strategy="no",
+    ),
+)
+print("tools", [tool.__name__ for tool in trainer.tools])
+trainer.train()
+"""
+
+
+async def test_the_class_that_trl_trains_with_is_played_here(tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason=ABSENT)
+    (tmp_path / "mine.py").write_text(COUNTS)
+    (tmp_path / "trains.py").write_text(TRAINS)
+    around = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "TRL_EXPERIMENTAL_SILENCE": "1"}
+    trained = subprocess.run(
+        [sys.executable, "-W", "ignore", tmp_path / "trains.py", tmp_path / "out"],
+        capture_output=True, text=True, timeout=300, env=around,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert "tools ['add']" in trained.stdout
+    calls = tmp_path / "mine.py.calls"
+    by_trl = [json.loads(line) for line in calls.read_text().splitlines()]
+    calls.unlink()
+    engine = Paper(lambda shown: "done", tokenizer=letters())
+    await streams(tmp_path / "mine.py", COUNTS, engine, size=2)
+    here = [json.loads(line) for line in calls.read_text().splitlines()]
+    assert sorted(map(str, here)) == sorted(map(str, by_trl))
+    assert re.findall(r'"name": "(\w+)", "desc', engine.read(engine.shown[0])) == ["add"]

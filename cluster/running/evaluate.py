@@ -2,16 +2,38 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.disk import append
 from actors.errors import RolloutFailed
 from actors.pool import GeneratorPool
 from actors.types import Prompt, Purpose, RolloutRequest
+from cluster.preparing.data import benchmark_of
 from cluster.running.room import Room
 from rewards import Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The responses of several groups that have a score."""
+
+    responses: int
+    correct: int
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[Outcome]]) -> "Scored":
+        """Of groups with these outcomes."""
+        outcomes = [outcome for group in groups for outcome in group if outcome.scored]
+        return cls(responses=len(outcomes), correct=sum(outcome is Outcome.CORRECT for outcome in outcomes))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the correct ones; 0 without any."""
+        return self.correct / max(1, self.responses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,21 +60,27 @@ class Evaluator:
             RolloutRequest(group=number, prompt=prompt, visit=0, purpose=Purpose.EVALUATION, responses=self.samples)
             for number, prompt in enumerate(self.prompts)
         ]
+        began = time.monotonic()
         graded = await asyncio.gather(*(self._outcomes(request) for request in requests))
-        outcomes = [outcome for group in graded for outcome in group if outcome.scored]
-        correct = sum(outcome is Outcome.CORRECT for outcome in outcomes)
-        accuracy = correct / max(1, len(outcomes))
-        line = {
+        every = Scored.of(graded)
+        line: dict[str, Any] = {
             "step": step,
             "tokens": tokens,
             "wall_seconds": wall_seconds,
+            "seconds": time.monotonic() - began,
             "prompts": len(requests),
-            "responses": len(outcomes),
-            "correct": correct,
-            "accuracy": accuracy,
+            "responses": every.responses,
+            "correct": every.correct,
+            "accuracy": every.accuracy,
         }
+        names = [benchmark_of(prompt.id) for prompt in self.prompts]
+        if any(names):
+            line["benchmarks"] = {
+                name: Scored.of([group for own, group in zip(names, graded, strict=True) if own == name]).accuracy
+                for name in dict.fromkeys(names)
+            }
         await self.room.wait_for(lambda: asyncio.to_thread(append, self.file, json.dumps(line)))
-        return accuracy
+        return every.accuracy
 
     async def _outcomes(self, request: RolloutRequest) -> tuple[Outcome, ...]:
         try:

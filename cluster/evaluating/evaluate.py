@@ -22,7 +22,7 @@ from cluster.evaluating.against import RESULT, read_evaluation
 from cluster.evaluating.answers import Answered, recorded_groups
 from cluster.evaluating.progress import Told
 from cluster.evaluating.result import Evaluation, write_result
-from cluster.evaluating.sampling import Work, answer_prompts, look_again, requests_for
+from cluster.evaluating.sampling import Work, look_again, requests_for, start_and_answer
 from cluster.evaluating.subject import Subject, evaluation_config, find_subject
 from cluster.evaluating.table import result_lines
 from cluster.evaluating.words import Words
@@ -170,7 +170,7 @@ def _answer_all(
         display.say("\n".join(bundle_lines(layout)))
         display.say(f"Ray dashboard: http://{dashboard}")
         with sampling_actors(settled_here, layout, evaluation.folder.name, until) as actors:
-            asyncio.run(answer_prompts(actors, settled_here.config, work, told))
+            asyncio.run(start_and_answer(actors, settled_here.config, work, told))
 
 
 def _plan(evaluation: Evaluation, dtype: str) -> list[str]:

@@ -38,7 +38,7 @@ class Work:
     done: Callable[[Answered], None]  # is told of each prompt
 
 
-async def answer_prompts(actors: SamplingActors, config: RunConfig, work: Work, told: Told) -> None:
+async def start_and_answer(actors: SamplingActors, config: RunConfig, work: Work, told: Told) -> None:
     """Starts the engines, then samples, grades and records every group; returns when all are done.
 
     Raises:
@@ -50,23 +50,37 @@ async def answer_prompts(actors: SamplingActors, config: RunConfig, work: Work, 
     await asyncio.gather(*starts)
     queue = VerifierQueue(actors.places.verifiers)
     try:
-        await _answer(actors.generators, queue, config, work, told)
+        await answer_prompts(actors.generators, queue, config, work, told)
     finally:
         queue.close()
 
 
 async def look_again(config: RunConfig, work: Work, told: Told) -> None:
-    """As `answer_prompts`, where nothing is left to sample and no model is to be asked."""
-    await _answer(GeneratorPool([]), VerifierQueue([]), config, work, told)
+    """As `start_and_answer`, where nothing is left to sample and no model is to be asked."""
+    await answer_prompts(GeneratorPool([]), VerifierQueue([]), config, work, told)
 
 
-async def _answer(pool: GeneratorPool, queue: VerifierQueue, config: RunConfig, work: Work, told: Told) -> None:
+async def answer_prompts(
+    pool: GeneratorPool, verifiers: VerifierQueue, config: RunConfig, work: Work, told: Told
+) -> None:
+    """Samples, grades and records every group on generators that run.
+
+    Args:
+        pool: of the generators.
+        verifiers: ask the models of rewards.
+        config: the run, settled.
+        work: what is to be done.
+        told: is told of each prompt.
+
+    Raises:
+        BrokenPart: no generator is left.
+    """
     with Graders() as graders:
         look = SecondLook(
             settings=config.reward,
             environment=config.rollout.environment,
             models=list(config.scoring_models),
-            verifiers=queue,
+            verifiers=verifiers,
             graders=graders,
         )
         await _Sampler(pool, look, work, told, at_once=_at_once(config)).go()

@@ -141,6 +141,7 @@ def evaluation_config(subject: Subject, words: Words, samples: int | None) -> Ru
     evaluation.setdefault("prompts", EVERY_PROMPT)
     tree["model"] = {**tree.get("model", {}), "path": subject.model}
     tree.pop("world", None)
+    tree["warmup"] = {**tree.get("warmup", {}), "updates": 0}
     data = tree.setdefault("data", {})
     for key in ("stored", "stored_share"):
         data.pop(key, None)

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from actors.filtering.own import known_rules
 from actors.filtering.rules import RULES, DropRule
@@ -185,14 +185,59 @@ class RolloutSettings(Section):
         return value
 
 
+class Benchmark(Section):
+    """One of several files of held-out prompts. What is unset is that of the data."""
+
+    path: Annotated[str, Field(min_length=1)]
+    rows: str = ""
+    prompt_column: str = ""
+    answer_column: str | tuple[str, ...] | dict[str, str] = ""
+    template: str = ""
+
+    @field_validator("rows")
+    @classmethod
+    def _is_a_slice(cls, value: str) -> str:
+        return check_rows(value)
+
+    @field_validator("template")
+    @classmethod
+    def _has_the_prompt(cls, value: str) -> str:
+        if value and "{prompt}" not in value:
+            raise ValueError(f"must contain {{prompt}}, got {value!r}")
+        return value
+
+
+def _as_benchmark(value: object) -> object:
+    return {"path": value} if isinstance(value, str) else value
+
+
+Files = str | dict[str, Annotated[Benchmark, BeforeValidator(_as_benchmark)]]
+BENCHMARK_NAME = re.compile(r"[\w-]{1,64}")
+
+
 class EvalSettings(Section):
     """Evaluation on held-out prompts by the run's own generators."""
 
     every: Annotated[int, Field(ge=0)] = 0  # steps between evaluations, besides the first and the last; 0 is never
-    path: str = ""  # as data.path, with its columns; unset: data.path; with a built-in world this is its own file
-    rows: str = ""  # which rows of it, as data.rows
+    # Several: {math500 = "m.jsonl", minerva = {path = "n.jsonl", prompt_column = "question"}}. A built-in world has its
+    # own file.
+    path: Files = ""  # as data.path, with its columns, or a table of several by name; unset: data.path
+    rows: str = ""  # which rows of each, as data.rows
     prompts: Annotated[int, Field(ge=1)] = 128  # how many of the first of these
     samples: Annotated[int, Field(ge=1)] = 4  # responses to each, at rollout.temperature
+
+    @property
+    def benchmarks(self) -> dict[str, Benchmark]:
+        """The files that have names; none where there is one file."""
+        return self.path if isinstance(self.path, dict) else {}
+
+    @field_validator("path")
+    @classmethod
+    def _has_names(cls, value: str | dict[str, Benchmark]) -> str | dict[str, Benchmark]:
+        wrong = [name for name in value if not BENCHMARK_NAME.fullmatch(name)] if isinstance(value, dict) else []
+        if wrong:
+            raise ValueError(f"must have names of letters, digits, - and _, got {wrong[0]!r}")
+        return value
 
     @field_validator("rows")
     @classmethod

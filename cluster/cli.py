@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from cluster.evaluating.commands import add_eval_command
 from cluster.jobs.commands import add_job_commands
 from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
@@ -30,11 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     options.words = sys.argv[1:] if arguments is None else arguments
-    unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
+    names_files = getattr(options, "items_are_files", False)
+    fits = [("=" in item or names_files) and not item.startswith("-") for item in rest]
+    unknown = rest if "items" not in options else [item for item, ok in zip(rest, fits, strict=True) if not ok]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest:
-        options.items += rest  # settings that stand behind an option
+        options.items += rest  # that stand behind an option
     never_fail_to_encode()
     log_to_terminal(options.verbose)
     if others := other_packages(Path.cwd()):
@@ -53,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_grading(commands)
     _add_showing(commands)
     _add_doctor(commands)
+    add_eval_command(partial(_add, commands), SETTING)
     add_job_commands(partial(_add, commands), SETTING)
     return parser
 

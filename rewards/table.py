@@ -9,10 +9,20 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
-from rewards.answers.mathematics import check_math, math
+from rewards.answers.mathematics import check_math, math, math_said
 from rewards.answers.names import check_names, names
 from rewards.answers.reference import the_answer
-from rewards.answers.text import check_choice, check_exact, check_number, choice, exact, number
+from rewards.answers.text import (
+    check_choice,
+    check_exact,
+    check_number,
+    choice,
+    choice_said,
+    exact,
+    exact_said,
+    number,
+    number_said,
+)
 from rewards.format import FormatSettings, format_reward, length_reward
 from rewards.models.judges import JudgeSettings, check_judge, judge
 from rewards.models.scoring import ModelSettings, ProcessSettings, check_model, check_process, model, process
@@ -45,6 +55,9 @@ class Reward(Generic[S]):
     check_settings: Callable[[S], None] | None = None  # raises ValueError, beginning with the name of a setting
     place: Place = Place.CONFINED
     echoes: bool = False  # whether the reference is itself a right response
+    # The answer of a response, which may be put in the place of a reference to find out who answered the same; None: a
+    # response holds no such thing.
+    said: Callable[[str], str | None] | None = None
     graded: bool = False  # whether rewards lie between 0 and 1, whatever the settings
     gives_spans: bool = False  # whether it may give span rewards
     nothing: str = ""  # a response that does nothing, which no reference may find right
@@ -53,7 +66,12 @@ class Reward(Generic[S]):
     wants_group: Callable[[S], bool] | None = None  # whether siblings are to be graded together; None: never
 
 
-def answer(about: str, grade_one: Callable[[Case], RewardResult], check: Callable[[str], None]) -> Reward[Any]:
+def answer(
+    about: str,
+    grade_one: Callable[[Case], RewardResult],
+    check: Callable[[str], None],
+    said: Callable[[str], str | None],
+) -> Reward[Any]:
     """The row of a reward of a final answer. An answer that is there and wrong gets the reward `partial`, so that it
     is better than none. arXiv 2401.08967 (ReFT), which has 0.1."""
 
@@ -67,6 +85,7 @@ def answer(about: str, grade_one: Callable[[Case], RewardResult], check: Callabl
         grade=grade,
         check=lambda reference, settings, budget: check(the_answer(reference)),
         echoes=True,
+        said=said,
     )
 
 
@@ -75,10 +94,11 @@ REWARDS: dict[str, Reward[Any]] = {
         "The final answer equals the reference as text; case, articles and punctuation around it aside.",
         exact,
         check_exact,
+        exact_said,
     ),
-    "choice": answer("The letter chosen is the reference's.", choice, check_choice),
-    "number": answer("The final number has the value of the reference's.", number, check_number),
-    "math": answer("The final answer equals the reference as mathematics.", math, check_math),
+    "choice": answer("The letter chosen is the reference's.", choice, check_choice, choice_said),
+    "number": answer("The final number has the value of the reference's.", number, check_number, number_said),
+    "math": answer("The final answer equals the reference as mathematics.", math, check_math, math_said),
     "names": Reward(
         about="F-beta of the names listed, such as files to change, against the reference's list.",
         settings=KindSettings,

@@ -19,7 +19,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig, RunConfig
 from cluster.preparing.copies import with_copies
-from cluster.preparing.data import heldout_data
+from cluster.preparing.data import heldout_sets
 from cluster.preparing.graders import Graders, progress
 from cluster.preparing.models import load_tokenizer
 from cluster.preparing.references import bad_references, right_without_answer
@@ -59,9 +59,10 @@ def check_data(config: GradingConfig | RunConfig, say: Say, graders: Graders) ->
         bad, rows = _check_prompts(config, config.data, tokenizer, say, graders)
         if isinstance(config, RunConfig):
             if config.eval.path or config.eval.rows:
-                more, heldout = _check_prompts(config, heldout_data(config), tokenizer, say, graders)
-                bad += more
-                say(f"held-out prompts that are trained on, too: {_shared(rows, heldout)} of {len(heldout)}")
+                for data in heldout_sets(config).values():
+                    more, heldout = _check_prompts(config, data, tokenizer, say, graders)
+                    bad += more
+                    say(f"held-out prompts that are trained on, too: {_shared(rows, heldout)} of {len(heldout)}")
             if config.warmup.path:
                 bad += _check_worked(config, tokenizer, say)
     except DataError as failure:

@@ -3,6 +3,7 @@
 Every mistake that can be seen without the cluster is a `ConfigError` before anything starts.
 """
 
+import copy
 import difflib
 import re
 import tomllib
@@ -66,6 +67,34 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     for override in overrides:
         _override(tree, override)
     return config_of(tree)
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings of a run as a tree, as they were resolved when it began.
+
+    Raises:
+        ConfigError: the folder holds no run.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        raise ConfigError(f"{folder} is not the folder of a run: there is no {CONFIG} in it")
+    return _read(file)
+
+
+def layered(tree: dict[str, Any], files: Sequence[Path], overrides: Sequence[str]) -> dict[str, Any]:
+    """A tree of settings with run files put over it, and overrides over these; unchecked.
+
+    Raises:
+        ConfigError: a file or an override cannot be read.
+    """
+    found = copy.deepcopy(tree)
+    for file in files:
+        for section, values in _read(file).items():
+            both = isinstance(values, dict) and isinstance(found.get(section), dict)
+            found[section] = _merged(found[section], values) if both else values
+    for override in overrides:
+        _override(found, override)
+    return found
 
 
 def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, RunConfig]:

@@ -65,10 +65,27 @@ class RunConfig(Section):
         generator, learner = self.generator.on_device(on_gpu, self.cluster.colocate), self.learner.on_device(on_gpu)
         return self.model_copy(update={"model": model, "generator": generator, "learner": learner})
 
+    def without_learner(self) -> Self:
+        """The run as `winnow eval` has it: nothing is trained, and engines have their GPUs alone."""
+        cluster = self.cluster.model_copy(update={"learner_ranks": 0, "colocate": False})
+        return self.model_copy(update={"cluster": cluster})
+
     @property
     def samples(self) -> bool:
         """Whether responses are sampled at all: for training, for evaluation or for both."""
-        return not self.data.stored or self.data.stored_share < 1.0 or self.eval.every > 0
+        return not self.data.stored or self.data.stored_share < 1.0 or self.eval.every > 0 or not self.trains
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a learner; see `without_learner`."""
+        return self.cluster.learner_ranks > 0
+
+    @property
+    def scoring_models(self) -> dict[str, ScoringSettings]:
+        """The rewards from a model that the run file has a section for, by name; `winnow eval` picks responses by
+        them."""
+        sections = self.reward.sections.items()
+        return {name: settings for name, settings in sections if isinstance(settings, ScoringSettings)}
 
     @property
     def hosted_judges(self) -> dict[str, str]:
@@ -98,6 +115,8 @@ class RunConfig(Section):
 
     def _used_rewards(self) -> dict[str, KindSettings]:
         used = self.reward.leaves(self.reward.name) if self.samples else {}
+        if not self.trains:
+            used = {**used, **self.scoring_models}
         return {**used, **self.reward.sections} if used and self.data.reward_column else used
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 from ray.actor import ActorHandle
@@ -46,17 +46,26 @@ SPARE_CALLS = 16  # calls that an actor takes at the same time beside those of g
 STOP_SECONDS, GPU_STOP_SECONDS = 10.0, 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunActors:
-    """The running actors, each behind its client."""
+Actors = TypeVar("Actors")
 
-    learner: Learner
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingActors:
+    """The running actors that sample and grade, each behind its client."""
+
     generators: GeneratorPool
     judges: tuple[JudgeClient, ...]
     scorers: Mapping[str, ScorerClient]  # by the name of the reward
+    places: "ActorFactory"  # where generators come and go, and what else is looked after
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunActors(SamplingActors):
+    """All actors of a training run."""
+
+    learner: Learner
     filter: FilterClient
     backend: str  # how weights travel between learner and generators
-    places: "ActorFactory"  # where generators come and go, and what else is looked after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,9 +81,28 @@ class Pulse:
 @contextmanager
 def running_actors(prepared: Prepared, layout: Layout, label: str = "", until: float = 0.0) -> Iterator[RunActors]:
     """All actors of a run, created but not yet started. They may serve other runs of the same shape after it, one at a
-    time, and are gone when the context ends.
+    time, and are gone when the context ends. Arguments and errors are those of `_placed_actors`."""
+    with _placed_actors(ActorFactory.create_all, prepared, layout, label, until) as actors:
+        yield actors
+
+
+@contextmanager
+def sampling_actors(
+    prepared: Prepared, layout: Layout, label: str = "", until: float = 0.0
+) -> Iterator[SamplingActors]:
+    """As `running_actors`, of a run that trains nothing: engines read the weights of `model.path` when they start."""
+    with _placed_actors(ActorFactory.create_sampling, prepared, layout, label, until) as actors:
+        yield actors
+
+
+@contextmanager
+def _placed_actors(
+    create: Callable[["ActorFactory"], Actors], prepared: Prepared, layout: Layout, label: str, until: float
+) -> Iterator[Actors]:
+    """The actors that a factory creates in the layout.
 
     Args:
+        create: what the factory is asked for.
         prepared: the run.
         layout: where its actors go.
         label: stands before their names in Ray, so that they are told from those of others on the cluster; unset, the
@@ -94,7 +122,7 @@ def running_actors(prepared: Prepared, layout: Layout, label: str = "", until: f
         check_gpu_nodes({placed.node_of(actor) for bundle in layout.bundles if bundle.gpus for actor in bundle.actors})
         factory = ActorFactory(placed, prepared, label, files)
         try:
-            yield factory.create_all()
+            yield create(factory)
         finally:
             if not ended():
                 factory.end_all()
@@ -111,7 +139,9 @@ class ActorFactory:
         config, layout = prepared.config, placed.layout
         self._placed, self._layout, self._prepared, self._config = placed, layout, prepared, config
         self._label, self._files = label, files
-        self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
+        self._backend = ""  # weights come from the folder
+        if config.trains:
+            self._backend = choose_backend(config.sync.backend, on_gpu=layout.on_gpu, colocate=config.cluster.colocate)
         self._env = environment(config, self._backend, on_gpu=layout.on_gpu)
         self._calls = calls_at_once(config)
         self._handles: dict[str, ActorHandle[Any]] = {}
@@ -125,16 +155,26 @@ class ActorFactory:
 
     def create_all(self) -> RunActors:
         """Every actor of the layout."""
+        sampling = self.create_sampling()
+        return RunActors(
+            learner=LearnerClient(self._create_ranks),
+            generators=sampling.generators,
+            judges=sampling.judges,
+            scorers=sampling.scorers,
+            filter=FilterClient(self._create_filter),
+            backend=self._backend,
+            places=self,
+        )
+
+    def create_sampling(self) -> SamplingActors:
+        """The actors that sample and grade."""
         self._judges, self._scorers = self._create_judges(), self._create_scorers()
         self._create_verifiers("", [f"verifier-{index}" for index in range(self._layout.verifiers)])
         generators = [self.create_generator(place) for place in self.fixed]
-        return RunActors(
-            learner=LearnerClient(self._create_ranks),
+        return SamplingActors(
             generators=GeneratorPool(generators),
             judges=tuple(JudgeClient(self._handles[name], name) for name in self._judges.values()),
             scorers={reward: ScorerClient(self._handles[name], name) for reward, name in self._scorers.items()},
-            filter=FilterClient(self._create_filter),
-            backend=self._backend,
             places=self,
         )
 
@@ -366,7 +406,7 @@ def calls_at_once(config: RunConfig) -> int:
     """Calls that a generator, a judge and the filter take at the same time: one for every group that may be in flight
     and for every prompt of an evaluation, and some to spare."""
     slots = (config.rollout.max_staleness + 1) * config.rollout.groups_per_step
-    return slots + config.eval.prompts + SPARE_CALLS
+    return slots + config.eval.prompts * max(1, len(config.eval.benchmarks)) + SPARE_CALLS
 
 
 def learner_threads(config: RunConfig) -> int:

@@ -19,12 +19,12 @@ def environment(config: RunConfig, backend: str, *, on_gpu: bool) -> dict[str, s
 
     Args:
         config: the run, its dtype settled.
-        backend: of weight transfer, a key of `learner.transfer.BACKENDS`.
+        backend: of weight transfer, a key of `learner.transfer.BACKENDS`; "" where no weights travel.
         on_gpu: whether learner and engines have GPUs.
     """
     env = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "INFO"}
     if on_gpu:
-        env["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1" if BACKENDS[backend].pickles else "0"
+        env["VLLM_ALLOW_INSECURE_SERIALIZATION"] = "1" if backend and BACKENDS[backend].pickles else "0"
         env["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"  # a fork of a Ray actor, with its threads, may hang
         env |= FLOAT32 if config.model.dtype == "float32" else {}
     else:

@@ -132,7 +132,8 @@ class NodeFiles:
             wanted = [path for path in self._paths() if _is_read(path, kinds)]
             if wanted or folder:
                 strategy = NodeAffinitySchedulingStrategy(node, soft=False)
-                wanted = [_as_read(path, kinds) for path in wanted]
+                if self._prepared.config.trains:
+                    wanted = [_as_read(path, kinds) for path in wanted]
                 looks[node] = task.options(num_cpus=0, scheduling_strategy=strategy).remote(wanted, folder)
         return looks
 

@@ -56,10 +56,20 @@ def copies_of(config: Section) -> Iterator[Copy]:
         value: Any = tree
         for part in path:
             value = value.get(part, "") if isinstance(value, Mapping) else ""
-        for address in value if isinstance(value, Mapping) else (value,):
-            if isinstance(address, str) and is_address(address):
+        for address in _texts(value):
+            if is_address(address):
                 part = Part.ALL if path in DATA else Part.MODEL
                 yield Copy(setting=".".join(path), address=address, path=str(copy_of(address)), part=part)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The text that a setting is, or all in its table: paths are keys of `data.path` and values of `eval.path`."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from _texts(inner)
 
 
 def _replaced(tree: Any, places: Mapping[str, str]) -> Any:

@@ -55,7 +55,10 @@ def prepare_data(
     try:
         loaded = _prompts(config, config.data, tokenizer, max_prompt_tokens, before)
         prompts, shares = loaded.prompts, loaded.shares
-        heldout = _heldout(config, tokenizer, max_prompt_tokens, before) if config.eval.every else ()
+        heldout: tuple[Prompt, ...] = ()
+        if config.eval.every:
+            sets = load_heldout(config, tokenizer, max_prompt_tokens, before)
+            heldout = tuple(prompt for each in sets.values() for prompt in each.prompts)
         stored = None
         if config.data.stored:
             stored = _usable(config, read_stored(config.data, tokenizer, config.run.seed, before))
@@ -93,17 +96,46 @@ def _prompts(
     return loaded
 
 
-def heldout_data(config: RunConfig) -> DataSettings:
-    """The data of the evaluation: its own file or the run's, with the run's columns."""
-    return config.data.model_copy(update={"path": config.eval.path or config.data.path, "rows": config.eval.rows})
+def heldout_sets(config: RunConfig) -> dict[str, DataSettings]:
+    """The data of the evaluation by name: benchmarks, or with the name "" its one file, or the run's own."""
+    own, rows = config.data, config.eval.rows
+    if not config.eval.benchmarks:
+        return {"": own.model_copy(update={"path": config.eval.path or own.path, "rows": rows})}
+    return {
+        name: own.model_copy(
+            update={
+                "path": one.path,
+                "rows": one.rows or rows,
+                "prompt_column": one.prompt_column or own.prompt_column,
+                "answer_column": one.answer_column or own.answer_column,
+                "template": one.template or own.template,
+            }
+        )
+        for name, one in config.eval.benchmarks.items()
+    }
 
 
-def _heldout(
+def benchmark_of(prompt_id: str) -> str:
+    """The name of the file that a held-out prompt is of; "" where the evaluation has one file."""
+    return prompt_id.removeprefix("eval/").rpartition("/")[0]
+
+
+def load_heldout(
     config: RunConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int, before: tuple[int, ...]
-) -> tuple[Prompt, ...]:
-    """The first `eval.prompts` held-out prompts, with ids of their own."""
-    loaded = _prompts(config, heldout_data(config), tokenizer, max_prompt_tokens, before)
-    return tuple(replace(prompt, id=f"eval/{prompt.id}") for prompt in loaded.prompts[: config.eval.prompts])
+) -> dict[str, LoadedPrompts]:
+    """The first `eval.prompts` prompts of each file of the evaluation, with ids of their own, by its name.
+
+    Raises:
+        ConfigError: a reference cannot be graded against.
+        DataError: a file or a row cannot be used; it is named.
+    """
+    found = {}
+    for name, data in heldout_sets(config).items():
+        loaded = _prompts(config, data, tokenizer, max_prompt_tokens, before)
+        before_id = f"eval/{name}/" if name else "eval/"
+        prompts = (replace(prompt, id=before_id + prompt.id) for prompt in loaded.prompts[: config.eval.prompts])
+        found[name] = replace(loaded, prompts=tuple(prompts))
+    return found
 
 
 def _usable(config: RunConfig, stored: StoredGroups) -> StoredGroups:

@@ -49,6 +49,14 @@ class Graders:
         """One verdict per sibling of each group, in order; siblings are graded together."""
         return self._shared_out(groups, lambda grader, asked: [grader.grade_group(group) for group in asked])
 
+    def answers(
+        self, name: str, groups: Sequence[Sequence[str]], settings: RewardSettings
+    ) -> Iterator[list[int | None] | None]:
+        """Which responses of each group give the same answer, as `Grader.answers` says it; in order."""
+        return self._shared_out(
+            groups, lambda grader, asked: [grader.answers(name, responses, settings) for responses in asked]
+        )
+
     def problems(self, name: str, references: Sequence[str], settings: RewardSettings) -> Iterator[str]:
         """What is wrong with each reference, "" where responses can be graded against it; in order."""
         return self._shared_out(references, lambda grader, asked: grader.problems(name, asked, settings))

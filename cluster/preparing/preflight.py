@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors.data.prompts import LoadedPrompts
 from actors.data.stored import StoredGroups
 from actors.errors import DataError
 from actors.rollouts.chat import Chat
@@ -14,7 +15,8 @@ from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.copies import Copy, with_copies
-from cluster.preparing.data import PreparedData, prepare_data
+from cluster.preparing.data import PreparedData, load_heldout, prepare_data
+from cluster.preparing.graders import Graders
 from cluster.preparing.memory import MemoryPlan, checked_memory, this_machine_memory
 from cluster.preparing.models import check_adapter, check_ids, check_policy, load_tokenizer
 from cluster.reporting.loggers import check_loggers
@@ -99,13 +101,59 @@ def prepare(config: RunConfig, memory: bool = True, say: Callable[[str], None] =
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedEvaluation:
+    """Benchmarks and a model to answer them, both checked."""
+
+    prepared: Prepared  # without prompts to train on
+    sets: Mapping[str, LoadedPrompts]  # by the name of the benchmark, "" where there is one file
+
+
+def prepare_evaluation(config: RunConfig, say: Callable[[str], None] = say) -> PreparedEvaluation:
+    """As `prepare`, of a run without its learner: reads and checks the model, and the data of the evaluation.
+
+    Raises:
+        ConfigError: something is missing or does not fit; the message says what to do.
+    """
+    config, copies = with_copies(config, say)
+    config = config.without_learner()
+    positions = _check_policy(config)
+    judge_lengths = _check_rewards(config)
+    _check_scoring_models(config)
+    tokenizer = load_tokenizer(Path(config.model.path))
+    control = _control_tokens(config, tokenizer)
+    try:
+        sets = load_heldout(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
+    except DataError as failure:
+        raise ConfigError(str(failure)) from failure
+    heldout = tuple(prompt for each in sets.values() for prompt in each.prompts)
+    check_ids(tokenizer, heldout, Path(config.model.path))
+    data = PreparedData(prompts=(), shares=(), left_out=0, heldout=heldout, stored=None)
+    prepared = Prepared(
+        config=config,
+        prompts=(),
+        shares=(),
+        left_out=0,
+        heldout=heldout,
+        stored=None,
+        max_model_len=_conversation_tokens(config, tokenizer, data, positions),
+        positions=positions,
+        adapter_parameters=0,
+        probe=(),
+        judge_lengths=judge_lengths,
+        control=control,
+        copies=copies,
+    )
+    return PreparedEvaluation(prepared=prepared, sets=sets)
+
+
 def _check_policy(config: RunConfig) -> int:
     """The most tokens that the policy can hold; its folder and that of a tuned policy have been checked."""
     check_policy(Path(config.model.path), "model.path")
     positions = positions_of(Path(config.model.path))
     if config.samples:
         check_shards(Path(config.model.path), config.cluster.tensor_parallel, "model.path")
-    if config.learner.tuned_path:
+    if config.learner.tuned_path and config.trains:
         check_policy(Path(config.learner.tuned_path), "learner.tuned_path")
     if positions <= config.rollout.max_new_tokens:
         raise ConfigError(
@@ -130,7 +178,7 @@ def _conversation_tokens(
         keeps = Chat(config.data, tokenizer).keeps
     except DataError as problem:
         raise ConfigError(str(problem)) from problem
-    if config.algorithm.credit.pairs and not keeps:
+    if config.trains and config.algorithm.credit.pairs and not keeps:
         raise ConfigError(
             f"learner.algorithm = {config.learner.algorithm!r} trains on pairs of whole responses, and the chat "
             "template shows past turns otherwise than they were, so that a response has several streams: set "
@@ -157,6 +205,15 @@ def _check_rewards(config: RunConfig) -> dict[str, int]:
     for reward, folder in config.hosted_judges.items():
         check_shards(Path(folder), config.cluster.tensor_parallel, f"reward.{reward}.path")
     return {reward: min(positions_of(Path(folder)), JUDGE_TOKENS) for reward, folder in config.hosted_judges.items()}
+
+
+def _check_scoring_models(config: RunConfig) -> None:
+    """Whether the models that the responses of an evaluation are picked by can be read."""
+    with Graders(1) as graders:
+        for name in config.scoring_models:
+            (problem,) = graders.problems(name, [""], config.reward)
+            if problem:
+                raise ConfigError(problem)
 
 
 def _probe(data: PreparedData) -> tuple[int, ...]:

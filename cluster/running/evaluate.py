@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from actors.disk import append
 from actors.errors import RolloutFailed
 from actors.pool import GeneratorPool
 from actors.types import Prompt, Purpose, RolloutRequest
+from cluster.preparing.data import benchmark_of
 from cluster.reporting.words import counted
 from cluster.running.room import Room
 from rewards import Outcome
@@ -20,25 +23,39 @@ def _nobody(done: int, prompts: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """The responses of several groups that have a score."""
+
+    responses: int
+    correct: int
+
+    @classmethod
+    def of(cls, groups: Sequence[Sequence[Outcome]]) -> "Scored":
+        """Of groups with these outcomes."""
+        outcomes = [outcome for group in groups for outcome in group if outcome.scored]
+        return cls(responses=len(outcomes), correct=sum(outcome is Outcome.CORRECT for outcome in outcomes))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the correct ones; 0 without any."""
+        return self.correct / max(1, self.responses)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
     """What an evaluation found."""
 
     step: int
     prompts: int
-    responses: int  # that were judged
-    correct: int  # of these
-
-    @property
-    def accuracy(self) -> float:
-        """Over all judged responses."""
-        return self.correct / max(1, self.responses)
+    scored: Scored
 
     @property
     def line(self) -> str:
         """A line for a person."""
+        found = self.scored
         return (
-            f"held-out accuracy after step {self.step}: {self.accuracy:.3f} ({self.correct} of "
-            f"{counted(self.responses, 'response')} to {counted(self.prompts, 'prompt')})"
+            f"held-out accuracy after step {self.step}: {found.accuracy:.3f} ({found.correct} of "
+            f"{counted(found.responses, 'response')} to {counted(self.prompts, 'prompt')})"
         )
 
 
@@ -69,7 +86,7 @@ class Evaluator:
             RolloutRequest(group=number, prompt=prompt, visit=0, purpose=Purpose.EVALUATION, responses=self.samples)
             for number, prompt in enumerate(self.prompts)
         ]
-        done = 0
+        began, done = time.monotonic(), 0
 
         async def outcomes_of(request: RolloutRequest) -> tuple[Outcome, ...]:
             nonlocal done
@@ -79,18 +96,23 @@ class Evaluator:
             return found
 
         graded = await asyncio.gather(*map(outcomes_of, requests))
-        outcomes = [outcome for group in graded for outcome in group if outcome.scored]
-        correct = sum(outcome is Outcome.CORRECT for outcome in outcomes)
-        found = Evaluated(step=step, prompts=len(requests), responses=len(outcomes), correct=correct)
-        line = {
+        found = Evaluated(step=step, prompts=len(requests), scored=Scored.of(graded))
+        line: dict[str, Any] = {
             "step": step,
             "tokens": tokens,
             "wall_seconds": wall_seconds,
-            "prompts": found.prompts,
-            "responses": found.responses,
-            "correct": found.correct,
-            "accuracy": found.accuracy,
+            "seconds": time.monotonic() - began,
+            "prompts": len(requests),
+            "responses": found.scored.responses,
+            "correct": found.scored.correct,
+            "accuracy": found.scored.accuracy,
         }
+        names = [benchmark_of(prompt.id) for prompt in self.prompts]
+        if any(names):
+            line["benchmarks"] = {
+                name: Scored.of([group for own, group in zip(names, graded, strict=True) if own == name]).accuracy
+                for name in dict.fromkeys(names)
+            }
         await self.room.wait_for(lambda: asyncio.to_thread(append, self.file, json.dumps(line)))
         return found
 

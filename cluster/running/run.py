@@ -351,7 +351,7 @@ class Run:
         found = await self.evaluator.run(step, self.counters.tokens, self.reporter.seconds, advance)
         self._display.say(found.line)
         self.reporter.doing("")
-        return found.accuracy
+        return found.scored.accuracy
 
     def _say_stopping(self, number: signal.Signals) -> None:
         self._display.say(said_at(number, how_to_go_on(self._folder)))

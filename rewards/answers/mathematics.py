@@ -85,6 +85,12 @@ def math(case: Case) -> RewardResult:
     return RewardResult(outcome=Outcome.WRONG, why=why, parts=parts)
 
 
+def math_said(response: str) -> str | None:
+    """The final answer of a response, in boxes; None where it holds none."""
+    said = final(response)
+    return None if said is None else ", ".join(rf"\boxed{{{text}}}" for text in said.texts)
+
+
 def check_math(reference: str) -> None:
     """Makes sure that a response could be correct against the reference.
 

@@ -73,6 +73,25 @@ _SEVERAL = re.compile(  # a letter with another one beside it is no choice
 _REFUTED = re.compile(r"\**\s+(?:is|are|was)\s+(?:incorrect|wrong|false|not)\b", re.IGNORECASE)
 
 
+def exact_said(response: str) -> str | None:
+    """What a response says, as `exact` compares it; None where it holds no answer."""
+    said = _inner(response)
+    return _plain(said) or None if said is not None else None
+
+
+def choice_said(response: str) -> str | None:
+    """The letter that a response chooses; None where it chooses none."""
+    said = _inner(response)
+    letter = None if said is None else _chosen(said)
+    return None if said is None or letter is None or _is_one_of_several(said, letter) else letter
+
+
+def number_said(response: str) -> str | None:
+    """The final number of a response, as a fraction; None where there is none."""
+    said = _said_number(response)
+    return None if said is None else str(said)
+
+
 def exact(case: Case) -> RewardResult:
     """Correct when the response equals the reference as text.
 
@@ -111,10 +130,7 @@ def choice(case: Case) -> RewardResult:
         ValueError: the reference does not begin with a letter.
     """
     wanted = _wanted_letter(case.reference)
-    said = _inner(case.response)
-    letter = None if said is None else _chosen(said)
-    if said is not None and letter is not None and _is_one_of_several(said, letter):
-        letter = None
+    letter = choice_said(case.response)
     if letter is None:
         return RewardResult(outcome=Outcome.UNPARSABLE, why="no letter found where the final answer should be")
     if letter == wanted:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from rewards.grading.comparing import ANSWER
 from rewards.grading.process import START_SECONDS, Lost, Process
 from rewards.grading.worker import Ask, Task
 from rewards.reward_settings import RewardSettings
@@ -106,6 +107,29 @@ class Grader:
                     right = result.outcome is Outcome.CORRECT
                     found[number] = found[number] or ("" if right else result.why)
         return found
+
+    def answers(self, name: str, responses: Sequence[str], settings: RewardSettings) -> list[int | None] | None:
+        """Which responses to one prompt give the same answer, by the reward's own reading.
+
+        Args:
+            name: of a reward whose row has `said`.
+            responses: to one prompt.
+            settings: of all rewards.
+
+        Returns:
+            For each response the number of its answer among the different ones, None where it gives none; or None as a
+            whole where that could not be found out within reward.seconds for each response.
+        """
+        cases = [Case(response=response, reference="") for response in responses]
+        task = Task(name=name, settings=settings.of(name), budget=settings.budget, batches=[cases], ask=Ask.COMPARE)
+        with self._turn:
+            (results,) = self._answers(Place.CONFINED, task)
+        numbers = [result.parts.get(ANSWER) for result in results]
+        if any(
+            number is None and r.outcome is not Outcome.UNPARSABLE for number, r in zip(numbers, results, strict=True)
+        ):
+            return None
+        return [None if number is None else int(number) for number in numbers]
 
     def close(self) -> None:
         """Ends the workers."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from rewards.grading.comparing import compared
 from rewards.grading.serving import bound_cpu, serve
 from rewards.settings import Budget, KindSettings
 from rewards.table import REWARDS, Place
@@ -16,6 +17,7 @@ class Ask(StrEnum):
 
     GRADE = "grade"  # a result for each case, alone
     GRADE_GROUP = "grade group"  # a result for each sibling of one prompt, which may be compared
+    COMPARE = "compare"  # which responses to one prompt give the same answer
     CHECK = "check"  # whether responses can be graded against the references: correct or wrong
 
 
@@ -49,6 +51,8 @@ def answered(task: Task, cases: Sequence[Case]) -> list[RewardResult]:
     try:
         if task.ask is Ask.CHECK:
             return [_checked(task, case) for case in cases]
+        if task.ask is Ask.COMPARE:
+            return compared(cases, task.settings, task.budget)
         if task.ask is Ask.GRADE_GROUP and reward.grade_group is not None:
             return reward.grade_group(cases, task.settings, task.budget)
         return reward.grade(cases, task.settings, task.budget)

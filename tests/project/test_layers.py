@@ -56,6 +56,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "jobs": ("config", "placement", "preparing", "reporting", "running"),
         "commands": ("config", "preparing", "placement", "reporting"),
         "comparing": ("config", "placement", "preparing", "reporting", "running"),
+        "evaluating": ("commands", "config", "placement", "preparing", "reporting", "running"),
     },
 }
 HEAVY = "'torch', 'vllm', 'ray', 'transformers', 'sympy', 'math_verify', 'duckdb', 'httpx'"

@@ -1,0 +1,1 @@
+"""`winnow eval`: a model or a run answers benchmarks, and what can be said of it with which certainty."""

@@ -39,17 +39,19 @@ class Evaluator:
             for number, prompt in enumerate(self.prompts)
         ]
         graded = await asyncio.gather(*(self._outcomes(request) for request in requests))
-        outcomes = [outcome for group in graded for outcome in group if outcome.scored]
-        correct = sum(outcome is Outcome.CORRECT for outcome in outcomes)
-        accuracy = correct / max(1, len(outcomes))
+        scored = [[outcome for outcome in group if outcome.scored] for group in graded]
+        by_prompt = [[group.count(Outcome.CORRECT), len(group)] for group in scored]
+        correct, judged = (sum(counts) for counts in zip(*by_prompt, strict=True))
+        accuracy = correct / max(1, judged)
         line = {
             "step": step,
             "tokens": tokens,
             "wall_seconds": wall_seconds,
             "prompts": len(requests),
-            "responses": len(outcomes),
+            "responses": judged,
             "correct": correct,
             "accuracy": accuracy,
+            "by_prompt": by_prompt,  # of each prompt how many responses are correct, and how many were judged
         }
         await self.room.wait_for(lambda: asyncio.to_thread(append, self.file, json.dumps(line)))
         return accuracy

@@ -144,7 +144,9 @@ def _add_running(commands: Commands) -> None:
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each method (3)")
     compare.add_argument("--name", default="compare", help="name of the folder")
     compare.add_argument("--title", default="", help="title of the page")
-    compare.add_argument("--plan", action="store_true", help="print what would be run, and how they differ; start nothing")
+    compare.add_argument(
+        "--plan", action="store_true", help="print what would be run, and how they differ; start nothing"
+    )
     compare.add_argument(
         "--from",
         dest="earlier",

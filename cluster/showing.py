@@ -36,10 +36,12 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         _metrics,
         kept="nothing was changed",
         help="explain the metrics",
-        description="Prints what each metric of a run is: of which sample, by which estimator, a mean or a maximum over "
-        "what.",
+        description="Prints what each metric of a run is: of which sample, by which estimator, a mean or a maximum "
+        "over what.",
     )
-    metrics.add_argument("names", nargs="*", metavar="NAME", help="only these, or those of a group, with what they are for")
+    metrics.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these, or those of a group, with what they are for"
+    )
     look = add(
         "look",
         _look,
@@ -60,10 +62,12 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         _report,
         kept="nothing was written",
         help="write the report of runs, or of a comparison",
-        description="Writes one page about a run or several, finished or not; of a comparison's folder its page, tables "
-        "and charts anew.",
+        description="Writes one page about a run or several, finished or not; of a comparison's folder its page, "
+        "tables and charts anew.",
     )
-    report.add_argument("folders", type=Path, nargs="+", metavar="RUN|FOLDER", help="folders of runs, or a comparison's")
+    report.add_argument(
+        "folders", type=Path, nargs="+", metavar="RUN|FOLDER", help="folders of runs, or a comparison's"
+    )
     report.add_argument(
         "--out", type=Path, metavar="FILE", help=f"the page (RUN/{REPORT} of one run, {REPORT} of several)"
     )

@@ -1,7 +1,7 @@
 """`winnow look`: groups of a run as plain text, chosen by what a person asks for."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,9 +53,7 @@ def look(folder: Path, asked: Asked, say: Callable[[str], None]) -> int:
 
 
 def _chosen(trajectories: Trajectories, asked: Asked, width: int) -> list[str]:
-    found = trajectories.chosen(
-        asked.how, asked.most, step=asked.step, outcome=asked.outcome, prompt=asked.prompt
-    )
+    found = trajectories.chosen(asked.how, asked.most, step=asked.step, outcome=asked.outcome, prompt=asked.prompt)
     return [group_text(group, width, whole=asked.whole) for group in trajectories.groups(found)]
 
 

@@ -40,6 +40,8 @@ def _write(folder: Path, why: str) -> None:
     except (OSError, ValueError, subprocess.TimeoutExpired) as failure:
         problem = f"{type(failure).__name__}: {failure}" if isinstance(failure, OSError) else str(failure)
     else:
-        problem = "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        problem = (
+            "" if done.returncode == 0 else (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        )
     if problem:
         LOGGER.warning("the run has no report; what writes it: winnow report %s. The reason: %s", folder, problem)

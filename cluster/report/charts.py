@@ -2,6 +2,8 @@
 the reader's light or dark theme, here for files."""
 
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,47 +67,81 @@ class Axes:
     x_form: str = "~s"
     log: bool = False  # whether y is logarithmic
     zero: bool = False  # whether y begins at 0
+    low: float | None = None  # ends of y, beyond which nothing is drawn; unset, what the points ask for
+    high: float | None = None
 
 
 def line_chart(
-    lines: Sequence[Line], axes: Axes, *, dots: bool = False, colours: Mapping[str, str] | None = None
+    lines: Sequence[Line],
+    axes: Axes,
+    *,
+    dots: bool = False,
+    marks: Sequence[Line] = (),
+    colours: Mapping[str, str] | None = None,
+    dashed: bool = True,
+    in_sequence: bool = False,
 ) -> Spec:
-    """Lines, with bands where points have intervals.
+    """Lines, with bands where points have intervals. A click on a name of the legend shows it alone.
 
     Args:
         lines: at least one point in all.
         axes: what stands at them.
-        dots: whether every point is a mark; else only a line's only point is.
+        dots: whether every point is a dot; else only a line's only point is.
+        marks: dots of their own, such as what a line is the mean of.
         colours: colour of names, `@c0` and so on; unset, in the sequence of lines.
+        dashed: whether parts have dashes of their own; else they look alike.
+        in_sequence: whether points are joined as they follow each other, and not by x.
     """
     names, parts = _distinct(line.name for line in lines), _distinct(line.part for line in lines)
-    values = [_value(line, point) for line in lines for point in line.points]
+    picked = {"condition": {"param": "pick", "value": 1}, "value": 0.12}
     encoding = {
         "x": _x(axes),
         "y": _y(axes),
         "color": _colour(names, colours or {}),
+        **({"detail": {"field": "part"}} if len(parts) > 1 else {}),
+        **({"opacity": picked} if len(names) > 1 else {}),
         "tooltip": _tooltips(axes, named=len(names) > 1, parted=len(parts) > 1),
     }
-    if len(parts) > 1:
-        encoding["strokeDash"] = {
-            "field": "part",
-            "type": "nominal",
-            "title": None,
-            "scale": {"domain": parts, "range": [DASHES[place % len(DASHES)] for place in range(len(parts))]},
-        }
-    alone = [line for line in lines if len(line.points) == 1]
+    dashes = _dashes(names, parts, dashed)
+    line = {"type": "line", "strokeWidth": 2, "clip": True}
     layers: list[dict[str, Any]] = []
-    if any(point.low is not None for line in lines for point in line.points):
+    if any(point.low is not None for each in lines for point in each.points):
         layers.append(_band(encoding))
-    layers.append({"mark": {"type": "line", "interpolate": "linear", "strokeWidth": 2}, "encoding": encoding})
-    dot = {"type": "point", "filled": True, "size": 45 if dots or alone else 90}
-    layers.append(
-        {
-            "mark": {**dot, "opacity": 1 if dots or alone else 0},
-            "encoding": {key: value for key, value in encoding.items() if key != "strokeDash"},
-        }
-    )
+    layers.append({"mark": line, "encoding": encoding | dashes, **({"params": [PICK]} if len(names) > 1 else {})})
+    if marks:
+        own = [_value(each, point) for each in marks for point in each.points]
+        layers.append({"data": {"values": own}, "mark": DOT | {"size": 22}, "encoding": encoding})
+    else:
+        seen = dots or any(len(each.points) == 1 for each in lines)
+        dot = DOT | ({"size": 45} if seen else {"size": 90, "opacity": 0})
+        hidden = {} if seen else {"opacity": {"value": 0}}
+        layers.append({"mark": dot, "encoding": encoding | hidden})
+    values = [_value(each, point) for each in lines for point in each.points]
+    if axes.log:
+        encoding["y"]["axis"] = {"format": ".0e", "values": _powers([value["y"] for value in values])}
+    if axes.zero and not any(value["y"] for value in values):
+        encoding["y"]["scale"] = {"domain": [0, 1]}  # a line at 0 lies at the bottom
+    if in_sequence:
+        values = [{**value, "place": place} for place, value in enumerate(values)]
+        layers[0]["encoding"] = {**layers[0]["encoding"], "order": {"field": "place", "type": "quantitative"}}
     return {"data": {"values": values}, "layer": layers}
+
+
+PICK = {"name": "pick", "select": {"type": "point", "fields": ["name"]}, "bind": "legend"}
+DOT = {"type": "point", "filled": True}
+
+
+def _dashes(names: Sequence[str], parts: Sequence[str], dashed: bool) -> dict[str, Any]:
+    """The dashes of parts or, where colours come round again, of names."""
+    if len(parts) > 1 and dashed:
+        field, domain, chosen = "part", list(parts), [DASHES[place % len(DASHES)] for place in range(len(parts))]
+    elif len(names) > len(COLOURS):
+        field, domain = "name", list(names)
+        chosen = [DASHES[place // len(COLOURS) % len(DASHES)] for place in range(len(names))]
+    else:
+        return {}
+    scale = {"domain": domain, "range": chosen}
+    return {"strokeDash": {"field": field, "type": "nominal", "title": None, "scale": scale}}
 
 
 def _band(encoding: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +155,12 @@ def _band(encoding: Mapping[str, Any]) -> dict[str, Any]:
             "y": {**y, "field": "low"},
             "y2": {"field": "high"},
             "color": encoding["color"],
-            **({"detail": {"field": "part"}} if "strokeDash" in encoding else {}),
+            **{key: encoding[key] for key in ("detail",) if key in encoding},
+            **(
+                {"opacity": {"condition": {"param": "pick", "value": 0.16}, "value": 0.02}}
+                if "opacity" in encoding
+                else {}
+            ),
         },
     }
 
@@ -160,6 +201,19 @@ def stacked_chart(
     return {"data": {"values": values}, "mark": mark, "encoding": encoding}
 
 
+def bar_chart(lines: Sequence[Line], axes: Axes) -> Spec:
+    """A bar along x for each line, as long as its first point's y."""
+    names = _distinct(line.name for line in lines)
+    bar = {
+        "y": {"field": "name", "type": "nominal", "sort": names, "title": None, "axis": {"labelLimit": 200}},
+        "x": _y(axes),
+        "color": {**_colour(names, {}), "legend": None},
+        "tooltip": _tooltips(axes, named=True, parted=False)[1:],
+    }
+    values = [_value(line, line.points[0]) for line in lines]
+    return {"data": {"values": values}, "mark": {"type": "bar"}, "encoding": bar, "height": {"step": 26}}
+
+
 def interval_chart(lines: Sequence[Line], axes: Axes, colours: Mapping[str, str]) -> Spec:
     """A row for each line: its first point with an interval, and the others as small marks, all along x.
 
@@ -169,11 +223,9 @@ def interval_chart(lines: Sequence[Line], axes: Axes, colours: Mapping[str, str]
         colours: colour of each name.
     """
     names = _distinct(line.name for line in lines)
-    values = [
-        _value(line, point) | {"main": place == 0} for line in lines for place, point in enumerate(line.points)
-    ]
+    values = [_value(line, point) | {"main": place == 0} for line in lines for place, point in enumerate(line.points)]
     row = {"field": "name", "type": "nominal", "sort": names, "title": None, "axis": {"grid": True, "labelLimit": 150}}
-    along = {**_y(axes), "scale": {"zero": False, "nice": True}}
+    along = {**_y(axes), "scale": {"zero": False, "nice": True}, "axis": {"format": axes.form, "tickCount": 8}}
     base = {"y": row, "color": {**_colour(names, colours), "legend": None}}
     tooltip = {"tooltip": _tooltips(axes, named=True, parted=False)[1:]}
     main = {"transform": [{"filter": "datum.main"}]}
@@ -233,7 +285,13 @@ def as_svg(spec: Spec, about: str) -> str:
     for name, (light, _) in NAMED.items():
         text = text.replace(f'"@{name}"', f'"{light}"')
     whole = {"width": WIDTH, "height": HEIGHT, **json.loads(text)}
-    return str(vl_convert.vegalite_to_svg(whole))
+    return _numbered_anew(str(vl_convert.vegalite_to_svg(whole)))
+
+
+def _numbered_anew(svg: str) -> str:
+    """The ids of clips count up over all charts of a process: here over those of one."""
+    names = {name: f"clip{place}" for place, name in enumerate(dict.fromkeys(re.findall(r"clip\d+", svg)))}
+    return re.sub(r"clip\d+", lambda found: names[found[0]], svg)
 
 
 CONFIG: dict[str, Any] = {  # of all charts; the page adds what depends on its width
@@ -258,7 +316,7 @@ CONFIG: dict[str, Any] = {  # of all charts; the page adds what depends on its w
         "symbolStrokeWidth": 3,
         "symbolSize": 90,
         "labelLimit": 220,
-        "columns": 4,
+        "symbolOpacity": 1,
     },
 }
 
@@ -286,11 +344,17 @@ def _x(axes: Axes) -> dict[str, Any]:
 
 
 def _y(axes: Axes) -> dict[str, Any]:
-    axis = {"format": axes.form} if axes.form else {}
-    if axes.log:
-        axis = {"format": ".0e", "tickCount": 4}
+    axis: dict[str, Any] = {"format": axes.form} if axes.form else {}
     scale: dict[str, Any] = {"type": "log"} if axes.log else {"zero": axes.zero}
+    if axes.low is not None and axes.high is not None:
+        scale = {"domain": [axes.low, axes.high], "nice": False}
     return {"field": "y", "type": "quantitative", "title": axes.y or None, "scale": scale, "axis": axis}
+
+
+def _powers(values: Sequence[float]) -> list[float]:
+    """The powers of ten around some numbers above 0."""
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    return [10.0**power for power in range(low, high + 1)]
 
 
 def _colour(names: Sequence[str], colours: Mapping[str, str]) -> dict[str, Any]:

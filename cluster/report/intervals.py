@@ -42,12 +42,12 @@ def _independent(by_prompt: Sequence[Sequence[int]]) -> float:
     least one for each prompt and at most all.
 
     Args:
-        by_prompt: (correct, judged) of each prompt.
+        by_prompt: (correct, scored) of each prompt.
     """
-    told = [(correct, judged) for correct, judged in by_prompt if judged]
-    responses, prompts = sum(judged for _, judged in told), len(told)
+    told = [(correct, scored) for correct, scored in by_prompt if scored]
+    responses, prompts = sum(scored for _, scored in told), len(told)
     mean = sum(correct for correct, _ in told) / responses
-    squares = sum((correct - mean * judged) ** 2 for correct, judged in told)
+    squares = sum((correct - mean * scored) ** 2 for correct, scored in told)
     if prompts < 2 or not squares:
         return float(prompts)
     variance = squares * prompts / (prompts - 1) / responses**2

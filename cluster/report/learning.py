@@ -22,8 +22,8 @@ def reward(runs: Runs) -> Section | None:
         [metric("reward_mean", BEFORE), metric("reward_trained", AFTER)],
         Axes(y="mean score"),
         what="the mean score of all responses",
-        note="Before the filter: all responses that were judged since the last step (reward_mean). After it: those of the "
-        "groups that were trained on (reward_trained).",
+        note="Before the filter: all responses that were judged since the last step (reward_mean). After it: those of "
+        "the groups that were trained on (reward_trained).",
     )
 
 
@@ -36,9 +36,9 @@ def accuracy(runs: Runs) -> Section | None:
         [metric("accuracy", BEFORE), after],
         Axes(y="share correct", form=".0%"),
         what="the share of correct responses",
-        note="Before the filter: all responses that were judged since the last step (accuracy). After it: the responses "
-        "that were trained on, counted in the trajectories. A filter that drops what is all correct or all wrong holds "
-        "the second near the middle, however much is learned.",
+        note="Before the filter: all responses that were judged since the last step (accuracy). After it: the "
+        "responses that were trained on, counted in the trajectories. A filter that drops what is all correct or all "
+        "wrong holds the second near the middle, however much is learned.",
     )
 
 
@@ -60,15 +60,13 @@ def evaluation(runs: Runs) -> Section | None:
             lines.append(Line(name="held-out accuracy" if runs.is_one else name, points=points))
     if not lines:
         return None
-    sentence = " ".join(_evaluated(name, run, alone=runs.is_one) for name, run in runs.pairs if run.evals)
+    sentence = "\n".join(_evaluated(name, run, alone=runs.is_one) for name, run in runs.pairs if run.evals)
     columns = ["step", "accuracy", "95 % interval", "correct", "responses", "prompts"]
     kept = set(thinned(range(len(rows))))
     return Section(
         title="Evaluation",
         sentence=sentence,
-        charts=[
-            Chart(spec=line_chart(lines, Axes(y="held-out accuracy", form=".0%"), dots=True), about=sentence)
-        ],
+        charts=[Chart(spec=line_chart(lines, Axes(y="held-out accuracy", form=".0%"), dots=True), about=sentence)],
         tables=[
             Table(
                 title=f"Table of {counted(len(kept), 'evaluation')}",
@@ -76,9 +74,9 @@ def evaluation(runs: Runs) -> Section | None:
                 rows=[row for place, row in enumerate(rows) if place in kept],
             )
         ],
-        note="The same held-out prompts and seeds each time. Bands are 95 % intervals (Wilson's, for as many independent "
-        "responses as the differences between prompts leave): what other prompts of this kind would have shown. They "
-        "say nothing of what another seed of training would have brought.",
+        note="The same held-out prompts and seeds each time. Bands are 95 % intervals (Wilson's, for as many "
+        "independent responses as the differences between prompts leave): what other prompts of this kind would have "
+        "shown. They say nothing of what another seed of training would have brought.",
     )
 
 
@@ -98,7 +96,7 @@ def _evaluated(name: str, run: RunData, *, alone: bool) -> str:
 
 
 def _with_interval(line: Mapping[str, Any], interval: tuple[float, float]) -> str:
-    return f"{share(line['accuracy'])} ({share(round(interval[0], 3))} to {share(round(interval[1], 3))})"
+    return f"{share(line['accuracy'])} ({share(interval[0])} to {share(interval[1])})"
 
 
 def _paired(first: Mapping[str, Any], last: Mapping[str, Any]) -> str:
@@ -134,7 +132,8 @@ def kl(runs: Runs) -> Section | None:
         [metric("kl_start")],
         Axes(y="nats per token", zero=True),
         what="the KL divergence from the starting policy",
-        note="The k3 estimate of KL(policy || starting policy) on a sample of the tokens that were trained on (kl_start).",
+        note="The k3 estimate of KL(policy || starting policy) on a sample of the tokens that were trained on "
+        "(kl_start).",
     )
 
 
@@ -176,60 +175,44 @@ def staleness(runs: Runs) -> Section | None:
         "Staleness",
         [metric("staleness_mean", "mean"), metric("staleness_max", "largest")],
         Axes(y="versions", zero=True),
-        note="Versions between the weights that sampled a group's oldest token and those that it trained: the mean over "
-        "the step's groups, and the largest.",
+        note="Versions between the weights that sampled a group's oldest token and those that it trained: the mean "
+        "over the step's groups, and the largest.",
     )
     return None if section is None else _said(section, lead)
 
 
 def mismatch(runs: Runs) -> Section | None:
-    """Whether sampler and learner compute the same."""
-    section = line_section(
+    """Whether sampler and learner compute the same on what is trained on."""
+    return line_section(
         runs,
         "Mismatch",
         [metric("mismatch_kl")],
         Axes(y="nats per token", form=".1~e", zero=True),
         what="the divergence of the sampler from the learner",
         more=_capped(runs),
-        note="The k3 estimate of KL(sampler || learner) over the tokens that were trained on, at the start of the step "
-        "(mismatch_kl): rounding alone gives next to nothing in float32 and up to about 0.01 in bfloat16; staleness adds "
-        "to it. The probe compares log-probabilities on one text after each sync.",
-    )
-    probe = line_section(
-        runs, "Probe", [metric("probe_gap", "largest gap"), metric("probe_gap_mean", "mean gap")], Axes(log=True)
-    )
-    if section is None or probe is None:
-        return section
-    return Section(
-        title=section.title,
-        sentence=section.sentence,
-        charts=[_titled(section, "KL(sampler || learner)"), *_positive_probe(runs)],
-        tables=[*section.tables, Table(title="Probe", columns=probe.tables[0].columns, rows=probe.tables[0].rows)],
-        note=section.note,
-        is_wide=True,
+        note="The k3 estimate of KL(sampler || learner at the start of the step) over the tokens that were trained on "
+        "(mismatch_kl). Rounding alone gives next to nothing in float32 and up to about 0.01 in bfloat16; staleness "
+        "adds to it.",
     )
 
 
-def _positive_probe(runs: Runs) -> list[Chart]:
-    """The probe's gaps on a logarithmic axis, which holds no zeros."""
+def probe(runs: Runs) -> Section | None:
+    """Whether generators and learner compute the same after a sync."""
 
-    def above_zero(reads: Reads) -> Reads:
-        return lambda run: [(x, y if y else None) for x, y in reads(run)]
+    def above_zero(name: str, shown: str) -> Measure:
+        measure = metric(name, shown)
+        return Measure(name=shown, reads=lambda run: [(x, y or None) for x, y in measure.reads(run)])
 
-    measures = [metric("probe_gap", "largest gap"), metric("probe_gap_mean", "mean gap")]
-    section = line_section(
+    return line_section(
         runs,
         "Probe",
-        [Measure(name=each.name, reads=above_zero(each.reads)) for each in measures],
+        [above_zero("probe_gap", "largest gap"), above_zero("probe_gap_mean", "mean gap")],
         Axes(y="nats", log=True),
         what="the largest gap of the probe",
+        note="Difference of log-probabilities between a generator and the learner on one text after each sync, over "
+        "its tokens (probe_gap, probe_gap_mean). In float32 it stays below 0.001, or the run ends; in lower precision "
+        "it jumps by rounding, and its mean stays below 0.05.",
     )
-    return [_titled(section, "Probe after each sync")] if section else []
-
-
-def _titled(section: Section, title: str) -> Chart:
-    (chart,) = section.charts
-    return Chart(spec=chart.spec, about=section.sentence, title=title)
 
 
 def _capped(runs: Runs) -> str:

@@ -9,10 +9,19 @@
       typeof value === "string" && /^@\w+$/.test(value) ? style.getPropertyValue("--" + value.slice(1)).trim() : value));
   };
   const narrow = (place) => place.clientWidth < 480;
+  // How many names of a legend fit side by side: as many as have room for the longest.
+  const columns = (tree, room) => {
+    let longest = 4;
+    JSON.stringify(tree, (key, value) => {
+      if (key === "domain" && Array.isArray(value) && typeof value[0] === "string") longest = Math.max(longest, ...value.map((name) => name.length));
+      return value;
+    });
+    return Math.max(1, Math.min(8, Math.floor((room - 70) / (7 * Math.min(longest, 30) + 30))));
+  };
   const draw = async (place) => {
     const spec = {width: "container", height: 230, background: null, autosize: {type: "fit-x", contains: "padding"}, ...coloured(told.charts[place.id])};
     const config = coloured(told.config);
-    config.legend = {...config.legend, columns: narrow(place) ? 2 : 4, labelLimit: narrow(place) ? 130 : 220};
+    config.legend = {...config.legend, columns: columns(spec, place.clientWidth)};
     const download = {export: {svg: true, png: true}, source: false, compiled: false, editor: false};
     const file = (document.title + "-" + place.closest("section").id).replace(/[^\w-]+/g, "-");
     place.drawnNarrow = narrow(place);

@@ -79,7 +79,8 @@ def read_run(folder: Path, *, has_ended: bool = False, why_ended: str = "") -> R
         raise ConfigError(f"there is no folder {folder}: name the folder of a run, such as runs/demo")
     if not (folder / CONFIG).is_file() and not (folder / "metrics.jsonl").is_file():
         raise ConfigError(
-            f"{folder} is not the folder of a run: it holds neither {CONFIG} nor metrics.jsonl. Name one such as runs/demo"
+            f"{folder} is not the folder of a run: it holds neither {CONFIG} nor metrics.jsonl. Name one such as "
+            "runs/demo"
         )
     tree = _tree(folder / CONFIG)
     settings = _settings(folder)
@@ -188,7 +189,7 @@ def _why_ended(log: Sequence[str]) -> str:
     behind = log[ends[-1] + 1 :]
     closing = [place for place, line in enumerate(behind) if line.startswith("  ")]
     why = behind[closing[-1] + 1] if closing and closing[-1] + 1 < len(behind) else ""
-    return why.rpartition(".")[2] if re.fullmatch(r"[\w.]+", why) else why
+    return why.rpartition(".")[2] if re.fullmatch(r"[\w.]+", why) else re.sub(r"^(?:\w+\.)+[A-Z]\w+: ", "", why)
 
 
 def _said(steps: Sequence[Line], settings: RunConfig | None, log: Sequence[str]) -> list[str]:
@@ -200,11 +201,11 @@ def _said(steps: Sequence[Line], settings: RunConfig | None, log: Sequence[str])
             whole = {"kl_start": None, "step": "?", **line}
             found = hints.after(whole) if hints else list(alerts(whole).values())
             said |= dict.fromkeys(found)
-    for line in log:
-        if warned := _WARNING.match(line):
+    for logged in log:
+        if warned := _WARNING.match(logged):
             said[warned[1]] = None
-        elif "no response was correct in the last" in line:
-            said[line.partition("winnow.shown: ")[2] or line] = None
+        elif "no response was correct in the last" in logged:
+            said[logged.partition("winnow.shown: ")[2] or logged] = None
     shown = [plain(each) for each in said]
     left = len(shown) - MOST_SAID
     return shown[:MOST_SAID] + ([f"and {left} more in {LOG_FILE}"] if left > 0 else [])

@@ -12,7 +12,7 @@ from cluster.report.intervals import accuracy_interval
 from cluster.report.page import Figure, Page, Section, Table, write_page
 from cluster.report.run_data import RunData, State, named_apart, read_run
 from cluster.report.series import Runs
-from cluster.report.words import counted, duration, ends, listed, number, share
+from cluster.report.words import counted, duration, ends, listed, number, share, short
 from cluster.reporting.terminal import plain
 
 REPORT = "report.html"
@@ -28,6 +28,7 @@ SECTIONS = (
     learning.kl,
     learning.staleness,
     learning.mismatch,
+    learning.probe,
     working.checkers,
     working.episodes,
     working.changes,
@@ -90,8 +91,8 @@ def _figures(run: RunData) -> list[Figure]:
         figures.append(
             Figure(
                 name="held-out accuracy",
-                value=share(round(last["accuracy"], 3)),
-                note=f"{note}95 %: {share(round(interval[0], 3))} to {share(round(interval[1], 3))}",
+                value=share(last["accuracy"]),
+                note=f"{note}95 %: {share(interval[0])} to {share(interval[1])}",
             )
         )
     for name, shown in (("accuracy", "training accuracy"), ("reward_mean", "mean score")):
@@ -103,16 +104,10 @@ def _figures(run: RunData) -> list[Figure]:
         figures.append(Figure(name="tokens generated", value=short(tokens), note=f"{short(trained)} trained on"))
         speeds = [value for value in run.column("tokens_per_second") if value]
         if speeds:
-            figures.append(Figure(name="tokens a second", value=number(sum(speeds) / len(speeds)), note="mean of the steps"))
+            figures.append(
+                Figure(name="tokens a second", value=number(sum(speeds) / len(speeds)), note="mean of the steps")
+            )
     return figures
-
-
-def short(count: float) -> str:
-    """A large count in three digits. Example: short(12500) is "12.5k" """
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if count >= 0.9995 * size:
-            return f"{count / size:.3g}{letter}"
-    return f"{count:.0f}"
 
 
 def _settings(runs: Runs) -> Section:
@@ -125,7 +120,10 @@ def _settings(runs: Runs) -> Section:
             for key, value in flat[0].items()
             if value != default.get(key, "") and key not in ("run.name", "run.folder")
         ]
-        columns, sentence = ["setting", "this run", "default"], f"{counted(len(rows), 'setting')} differ from the default."
+        columns, sentence = (
+            ["setting", "this run", "default"],
+            f"{counted(len(rows), 'setting')} differ from the default.",
+        )
         if len(rows) == 1:
             sentence = "1 setting differs from the default."
     else:

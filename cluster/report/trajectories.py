@@ -1,5 +1,5 @@
-"""What the trajectories of a run tell, asked of their Parquet files by DuckDB. Texts in them come from a model: they are
-given as they are, and whoever shows them sees to it that they do no harm."""
+"""What the trajectories of a run tell, asked of their Parquet files by DuckDB. Texts in them come from a model: they
+are given as they are, and whoever shows them sees to it that they do no harm."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ COLUMNS = {
     "continues": "BOOLEAN",
 }
 NEEDED = ("step", "group", "prompt_id", "response", "outcome", "score", "rejected")
+_ABSENT = {"VARCHAR": "''"}  # what stands for a column that a file lacks
 # Groups with what their responses came to.
 GROUPS = """
     SELECT "group", min(step) AS step, min(prompt_id) AS prompt_id, avg(score) AS score,
@@ -166,7 +167,11 @@ class Trajectories:
         )
         return [
             StepResponses(
-                step=step, outcomes=dict(outcomes), correct_trained=correct, tokens_accepted=accepted, tokens_trained=own
+                step=step,
+                outcomes=dict(outcomes),
+                correct_trained=correct,
+                tokens_accepted=accepted,
+                tokens_trained=own,
             )
             for step, outcomes, correct, accepted, own in told
         ]
@@ -245,7 +250,9 @@ class Trajectories:
         if lacking := [column for column in NEEDED if column not in relation.columns]:
             raise ValueError(f"{self._folder} is not of a run: its files lack {', '.join(lacking)}")
         columns = ", ".join(
-            f'"{column}"::{kind} AS "{column}"' if column in relation.columns else f'NULL::{kind} AS "{column}"'
+            f'"{column}"::{kind} AS "{column}"'
+            if column in relation.columns
+            else f'{_ABSENT.get(kind, "NULL")}::{kind} AS "{column}"'
             for column, kind in COLUMNS.items()
         )
         relation.project(columns).create_view(name)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+NEAR = 0.02  # share of itself by which a measure has to move for that to be said
 FEW = 10  # steps up to which a run's beginning and end are one step each, and above which they are a tenth of it
 
 
@@ -24,7 +25,8 @@ def share(value: float | None) -> str:
     """A share as a percentage. Example: share(0.125) is "12.5 %"; "" where there is none."""
     if value is None or not math.isfinite(value):
         return ""
-    return f"{100 * value:.3g} %" if 0 < abs(value) < 0.1 or value != round(value, 2) else f"{100 * value:.0f} %"
+    percent = 100 * value
+    return f"{percent:.2g} %" if 0 < abs(percent) < 0.95 else f"{percent:.1f}".removesuffix(".0") + " %"
 
 
 def duration(seconds: float) -> str:
@@ -73,5 +75,15 @@ def trend(what: str, values: Sequence[float | None], unit: str = "") -> str:
     verb = "rose" if last > first else "fell"
     if number(first) == number(last):
         return f"{name} was {number(first)}{unit} at the beginning and at the end."
+    if abs(last - first) <= NEAR * max(abs(first), abs(last)):
+        return f"{name} stayed near {number(last)}{unit} (from {number(first)} at the beginning)."
     where = ("in the first step", "in the last") if size == 1 else (f"in the first {size} steps", f"in the last {size}")
     return f"{name} {verb} from {number(first)} {where[0]} to {number(last)}{unit} {where[1]}."
+
+
+def short(count: float) -> str:
+    """A large count in three digits. Example: short(12500) is "12.5k" """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{letter}"
+    return f"{count:.0f}"

@@ -42,18 +42,19 @@ def ledger(runs: Runs) -> Section | None:
         largest = max(largest, size)
         sentence = _fates(run)
         sentences.append(sentence if runs.is_one else f"{name}: {sentence}")
-        spec = stacked_chart(lines, Axes(y="groups", zero=True), {shown: colour for shown, colour in LEDGER.values()})
+        spec = stacked_chart(lines, Axes(y="groups", zero=True), dict(LEDGER.values()))
         charts.append(Chart(spec=spec, about=sentence, title="" if runs.is_one else name))
         tables.append(_table("" if runs.is_one else name, gained))
     if not charts:
         return None
     return Section(
         title="Ledger",
-        sentence=" ".join(sentences),
+        sentence="\n".join(sentences),
         charts=charts,
         tables=tables,
-        note="Groups by what became of them, in the step in which it was known: accepted by the filter, rejected because "
-        "every response was correct or none was, failed because fewer than two had a verdict, or dropped for another "
+        note="Groups by what became of them, in the step in which it was known: accepted by the filter, rejected "
+        "because every response was correct or none was, failed because fewer than two had a verdict, or dropped for "
+        "another "
         f"reason. {averaging(largest)}".strip(),
         is_wide=len(charts) > 1,
     )
@@ -75,10 +76,10 @@ def _fates(run: RunData) -> str:
     ended = sum(totals.values())
     if not ended:
         return "No group was graded yet."
-    parts = [f"{count:,} {shown} ({share(round(count / ended, 3))})" for shown, count in totals.items() if count]
+    parts = [f"{count:,} {shown} ({share(count / ended)})" for shown, count in totals.items() if count]
     last = run.steps[-1].get("dropped")
-    reasons = [f"{plain(str(why))}: {count}" for why, count in last.items()] if isinstance(last, dict) else []
-    why = f" Reasons for drops: {listed(reasons)}." if reasons else ""
+    reasons = [f"{plain(str(why))}: {number(count)}" for why, count in last.items()] if isinstance(last, dict) else []
+    why = f" Drops by reason: {listed(reasons)}." if reasons else ""
     return f"Of {counted(ended, 'group')}, {listed(parts)}.{why}"
 
 
@@ -100,11 +101,12 @@ def stages(runs: Runs) -> Section | None:
         return None
     return Section(
         title="Time of the stages",
-        sentence=" ".join(sentences),
+        sentence="\n".join(sentences),
         charts=charts,
         tables=tables,
         note="How the learner's time in each step divides: waiting for responses (generate), for verdicts alone "
-        "(verify), training, syncing weights, and the rest. The stage that took longest, the bottleneck of the step, is "
+        "(verify), training, syncing weights, and the rest. The stage that took longest, the bottleneck of the step, "
+        "is "
         f"in full colour. {averaging(largest)}".strip(),
         is_wide=True,
     )
@@ -127,7 +129,7 @@ def _bottleneck(run: RunData, spent: Mapping[str, Mapping[float, float]]) -> str
     whole = sum(totals.values()) or 1.0
     worst = max(totals, key=totals.__getitem__)
     steps = Counter(str(line.get("bottleneck")) for line in run.steps)
-    shares = ", ".join(f"{stage} {share(round(seconds / whole, 2))}" for stage, seconds in totals.items())
+    shares = ", ".join(f"{stage} {share(seconds / whole)}" for stage, seconds in totals.items())
     return (
         f"Most of {duration(whole)} went to {worst}, which was the bottleneck in {steps.get(worst, 0)} of "
         f"{counted(len(run.steps), 'step')} ({shares}). To shorten it, {REMEDIES[worst]}."
@@ -145,7 +147,7 @@ def outcomes(runs: Runs) -> Section | None:
         largest = max(largest, size)
         totals = {outcome: int(sum(steps.values())) for outcome, steps in counts.items()}
         whole = sum(totals.values())
-        told = [f"{count:,} {outcome} ({share(round(count / whole, 3))})" for outcome, count in totals.items() if count]
+        told = [f"{count:,} {outcome} ({share(count / whole)})" for outcome, count in totals.items() if count]
         sentence = f"Of {counted(whole, 'response')}, {listed(told)}."
         sentences.append(sentence if runs.is_one else f"{name}: {sentence}")
         spec = stacked_chart(lines, Axes(y="share of responses", form=".0%"), OUTCOMES, share=True)
@@ -155,11 +157,11 @@ def outcomes(runs: Runs) -> Section | None:
         return None
     return Section(
         title="Verdicts",
-        sentence=" ".join(sentences),
+        sentence="\n".join(sentences),
         charts=charts,
         tables=tables,
-        note="Unparsable: no answer was found, scored like a wrong one. Late: the response made its own grading take too "
-        "long, scored like a wrong one. Timeout and error: there is no verdict, and nothing is learned from it. "
+        note="Unparsable: no answer was found, scored like a wrong one. Late: the response made its own grading take "
+        "too long, scored like a wrong one. Timeout and error: there is no verdict, and nothing is learned from it. "
         f"{averaging(largest)}".strip(),
         is_wide=len(charts) > 1,
     )
@@ -189,8 +191,8 @@ def checkers(runs: Runs) -> Section | None:
         [metric("verifier_disagreement", "second checker"), _unless_zero("judge_unread", "judge unread")],
         Axes(y="share of responses", form=".1%", zero=True),
         what="the share of responses that a second, cheap checker judges otherwise",
-        note="Where it is high, read responses that they differ about (`winnow look`): one of the two is wrong. Known of "
-        "rewards with a second checker only.",
+        note="Where it is high, read responses that they differ about (`winnow look`): one of the two is wrong. Known "
+        "of rewards with a second checker only.",
     )
 
 
@@ -221,11 +223,16 @@ def changes(runs: Runs) -> Section | None:
             sentences.append(f"{before}{told.lacking}.")
         elif not told.visited_twice:
             sentences.append(f"{before}no prompt was sampled in two steps yet, so none can be compared.")
+        elif not told.changes:
+            sentences.append(
+                f"{before}{counted(told.visited_twice, 'prompt was', 'prompts were')} sampled in two steps or more, "
+                "and none had another score the last time than the first."
+            )
         else:
             better = sum((change.last.score or 0) > (change.first.score or 0) for change in told.changes)
             sentences.append(
-                f"{before}{counted(told.visited_twice, 'prompt was', 'prompts were')} sampled in two steps or more; of the "
-                f"{len(told.changes)} that changed most, {better} went better the last time than the first."
+                f"{before}{counted(told.visited_twice, 'prompt was', 'prompts were')} sampled in two steps or more; of "
+                f"the {len(told.changes)} that changed most, {better} went better the last time than the first."
             )
         for change in told.changes if runs.is_one else told.changes[:2]:
             cards.append(
@@ -240,12 +247,14 @@ def changes(runs: Runs) -> Section | None:
                     ],
                 )
             )
-    sentence = " ".join(sentences)
+    sentence = "\n".join(sentences)
     return Section(
         title="Groups that changed most",
         sentence=sentence[:1].upper() + sentence[1:],
         cards=cards,
-        note="By the mean score of a prompt's group, the first time that it was sampled against the last." if cards else "",
+        note="By the mean score of a prompt's group, the first time that it was sampled against the last."
+        if cards
+        else "",
         is_wide=True,
     )
 

@@ -1,6 +1,6 @@
 """The metrics: every name with its unit, its group, what it is a mean or a maximum of, and what it is good for.
 
-metrics.jsonl, TensorBoard, Ray's metrics, loggers, the report, `winnow metrics` and docs/metrics.md all read this table.
+metrics.jsonl, TensorBoard, Ray's metrics, loggers, `winnow metrics` and docs/metrics.md all read this table.
 """
 
 from enum import StrEnum
@@ -82,7 +82,8 @@ METRICS: dict[str, Metric] = {
     ),
     "accuracy": Metric(
         "share",
-        "Share of correct responses among all that were judged since the last step, those of rejected groups among them.",
+        "Share of correct responses among all that were judged since the last step, those of rejected groups among "
+        "them.",
         _R,
         'With rollout.choose = "likely-mixed" or rollout.first_stage it is of the prompts that were chosen: only '
         "eval_accuracy is of the data.",
@@ -164,13 +165,11 @@ METRICS: dict[str, Metric] = {
     ),
     "turns_mean": Metric(
         "turns",
-        "Mean over the episodes since the last step of the turns that they asked for; null without rollout.environment, "
-        "as the four that follow.",
+        "Mean over the episodes since the last step of the turns that they asked for; null without "
+        "rollout.environment, as the four that follow.",
         _E,
     ),
-    "episode_seconds": Metric(
-        "s", "Mean time of an episode since the last step, from its beginning to its score.", _E
-    ),
+    "episode_seconds": Metric("s", "Mean time of an episode since the last step, from its beginning to its score.", _E),
     "tool_calls": Metric("calls", "Texts of tools that environments gave to the policy since the last step.", _E),
     "tokens_user": Metric(
         "tokens",
@@ -178,9 +177,7 @@ METRICS: dict[str, Metric] = {
         "conversations; not trained on.",
         _E,
     ),
-    "tokens_tool": Metric(
-        "tokens", "Tokens of what tools said to the policy since the last step; not trained on.", _E
-    ),
+    "tokens_tool": Metric("tokens", "Tokens of what tools said to the policy since the last step; not trained on.", _E),
     "response_tokens_mean": Metric(
         "tokens",
         "Mean length over all responses generated since the last step, in sampled tokens.",
@@ -216,24 +213,25 @@ METRICS: dict[str, Metric] = {
     ),
     "kl_start": Metric(
         "nats per token",
-        "Estimate (k3, at most 10 for a token) of KL(policy || starting policy): mean over the trained tokens in one row "
-        "in 8 of each rank's first micro-batch of an update, then mean over the step's updates; null where "
+        "Estimate (k3, at most 10 for a token) of KL(policy || starting policy): mean over the trained tokens in one "
+        "row in 8 of each rank's first micro-batch of an update, then mean over the step's updates; null where "
         "learner.drift is off.",
         _Y,
         "How far training went. A sample of tokens: its last digits jump from step to step.",
     ),
     "clip_fraction": Metric(
         "share",
-        "Share of the trained tokens whose ratio left the clip range, mean over the step's updates; 0 where an update's "
-        "ratio is 1 by construction.",
+        "Share of the trained tokens whose ratio left the clip range, mean over the step's updates; 0 where an "
+        "update's ratio is 1 by construction.",
         _Y,
-        "What is clipped teaches nothing more. Above about 0.2 steps are large: lower learner.lr or take fewer updates.",
+        "What is clipped teaches nothing more. Above about 0.2 steps are large: lower learner.lr or take fewer "
+        "updates.",
     ),
     "ratio_p99": Metric(
         "ratio",
-        "99th percentile over the trained tokens of 1 + |ratio - 1|, ratio of the policy to the one that the algorithm's "
-        "ratio is against (at the start of the step, or the sampler's); the largest over the step's updates and the "
-        "learner's ranks.",
+        "99th percentile over the trained tokens of 1 + |ratio - 1|, ratio of the policy to the one that the "
+        "algorithm's ratio is against (at the start of the step, or the sampler's); the largest over the step's "
+        "updates and the learner's ranks.",
         _Y,
         "1 means that the policy did not move within the step. 1.3 means that one token in 100 is at least 30 % more "
         "likely or less.",
@@ -263,8 +261,8 @@ METRICS: dict[str, Metric] = {
     ),
     "probe_gap": Metric(
         "nats",
-        "Largest difference between a generator's and the learner's log-probability of a token of the probe text, after "
-        "the step's sync, over tokens and generators.",
+        "Largest difference between a generator's and the learner's log-probability of a token of the probe text, "
+        "after the step's sync, over tokens and generators.",
         _M,
         "Whether generators and learner compute the same. In float32 it stays below 1e-3, or the run ends. In lower "
         "precision it jumps by rounding alone: look at the mean.",
@@ -293,9 +291,7 @@ METRICS: dict[str, Metric] = {
     "busy_generators": Metric(
         "share", "Share of the step in which a generator had a group in hand, mean over generators.", _C
     ),
-    "busy_verifiers": Metric(
-        "share", "Share of the step that a verifier spent on responses, mean over verifiers.", _C
-    ),
+    "busy_verifiers": Metric("share", "Share of the step that a verifier spent on responses, mean over verifiers.", _C),
     "busy_learner": Metric("share", "Share of the step that the learner spent on updates.", _C),
     "verifier_queue": Metric(
         "responses",
@@ -304,8 +300,8 @@ METRICS: dict[str, Metric] = {
     ),
     "seconds_generate": Metric(
         "s",
-        "Seconds from a group's dispatch to the end of its longest response: mean over the groups graded since the last "
-        "step.",
+        "Seconds from a group's dispatch to the end of its longest response: mean over the groups graded since the "
+        "last step.",
         _C,
         "Of groups, which overlap: it is no part of the step's time.",
     ),

@@ -1,4 +1,4 @@
-"""How a step's metrics are made from what its stages reported; what each means is in `cluster.reporting.metric_table`."""
+"""How a step's metrics are made from what its stages reported; what each is says `cluster.reporting.metric_table`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -41,14 +41,14 @@ class Evaluator:
         graded = await asyncio.gather(*(self._outcomes(request) for request in requests))
         scored = [[outcome for outcome in group if outcome.scored] for group in graded]
         by_prompt = [[group.count(Outcome.CORRECT), len(group)] for group in scored]
-        correct, judged = (sum(counts) for counts in zip(*by_prompt, strict=True))
-        accuracy = correct / max(1, judged)
+        correct, responses = (sum(counts) for counts in zip(*by_prompt, strict=True))
+        accuracy = correct / max(1, responses)
         line = {
             "step": step,
             "tokens": tokens,
             "wall_seconds": wall_seconds,
             "prompts": len(requests),
-            "responses": judged,
+            "responses": responses,
             "correct": correct,
             "accuracy": accuracy,
             "by_prompt": by_prompt,  # of each prompt how many responses are correct, and how many were judged

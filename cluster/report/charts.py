@@ -94,7 +94,7 @@ def line_chart(
     """
     names, parts = _distinct(line.name for line in lines), _distinct(line.part for line in lines)
     picked = {"condition": {"param": "pick", "value": 1}, "value": 0.12}
-    encoding = {
+    encoding: dict[str, Any] = {
         "x": _x(axes),
         "y": _y(axes),
         "color": _colour(names, colours or {}),

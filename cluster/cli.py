@@ -17,6 +17,7 @@ from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
+from cluster.showing import add_showing_commands
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
 EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_running(commands)
     _add_grading(commands)
-    _add_showing(commands)
+    add_showing_commands(partial(_add, commands))
     _add_doctor(commands)
     add_eval_command(partial(_add, commands), SETTING)
     add_job_commands(partial(_add, commands), SETTING)
@@ -147,6 +148,16 @@ def _add_running(commands: Commands) -> None:
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each method (3)")
     compare.add_argument("--name", default="compare", help="name of the folder")
     compare.add_argument("--title", default="", help="title of the page")
+    compare.add_argument(
+        "--plan", action="store_true", help="print what would be run, and how they differ; start nothing"
+    )
+    compare.add_argument(
+        "--from",
+        dest="earlier",
+        type=Path,
+        metavar="RUN",
+        help="with --plan: an earlier run, whose speed says how long a budget of tokens takes",
+    )
     merge = _add(
         commands,
         "merge",
@@ -199,28 +210,6 @@ def _add_grading(commands: Commands) -> None:
     label.add_argument("--completions", type=int, default=8, metavar="N", help="to sample behind each step (8)")
 
 
-def _add_showing(commands: Commands) -> None:
-    algorithms = _add(
-        commands,
-        "algorithms",
-        _algorithms,
-        kept="nothing was changed",
-        help="list the algorithms",
-        description="Prints each algorithm with its objective and its source.",
-    )
-    algorithms.add_argument("names", nargs="*", metavar="NAME", help="only these")
-    algorithms.add_argument("--file", default="", metavar="FILE", help="a Python file with algorithms of your own")
-    report = _add(
-        commands,
-        "report",
-        _report,
-        kept="nothing was written",
-        help="write a comparison's table and page anew",
-        description="Reads a comparison's folder, finished or not, and writes table.md and report.html in it.",
-    )
-    report.add_argument("folder", type=Path, metavar="FOLDER")
-
-
 def _add_doctor(commands: Commands) -> None:
     doctor = _add(
         commands,
@@ -236,26 +225,9 @@ def _add_doctor(commands: Commands) -> None:
     doctor.add_argument("--json", action="store_true", help="a line of JSON for each check")
 
 
-def _algorithms(options: argparse.Namespace) -> int:
-    from cluster.config.errors import ConfigError
-    from learner.methods.algorithms import algorithm_of
-    from learner.methods.formula import objective_line
-    from learner.methods.own import known_algorithms
-
-    try:
-        known = known_algorithms(options.file)
-    except ValueError as problem:
-        raise ConfigError(f"--file: {problem}") from None
-    unknown = [name for name in options.names if name not in known]
-    if unknown:
-        raise ConfigError(f"there is no algorithm {unknown[0]!r}; there are {', '.join(known)}")
-    for name in options.names or known:
-        say(f"{name}\n    {known[name].about}\n    {objective_line(algorithm_of(name, table=known))}\n")
-    return 0
-
-
 def _compare(options: argparse.Namespace) -> int:
     from cluster.comparing.plan import plan_comparison
+    from cluster.comparing.plan_text import plan_text
     from cluster.config.errors import ConfigError
     from cluster.config.reading import load_methods
     from cluster.config.sections import check_folder_name
@@ -269,10 +241,16 @@ def _compare(options: argparse.Namespace) -> int:
     if options.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {options.seeds}")
     methods = load_methods(files, overrides, options.each or "")
-    demand_token(next(iter(methods.values())).cluster.address)
+    plan = plan_comparison(options.name, options.title or options.name, methods, options.seeds)
+    if options.earlier and not options.plan:
+        raise ConfigError(f"--from names an earlier run, got {str(options.earlier)!r}: use it with --plan")
+    if options.plan:
+        say(plan_text(plan, options.earlier))
+        return 0
+    demand_token(plan.first.cluster.address)
     from cluster.comparing.compare import compare
 
-    folder, failed = compare(plan_comparison(options.name, options.title or options.name, methods, options.seeds))
+    folder, failed = compare(plan)
     say(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
 
@@ -336,16 +314,6 @@ def _merge(options: argparse.Namespace) -> int:
 
     base = merge_folder(options.checkpoint, options.out, options.base)
     say(f"done: {options.out} holds {base} with {options.checkpoint} merged into it (from_pretrained)")
-    return 0
-
-
-def _report(options: argparse.Namespace) -> int:
-    from cluster.comparing.results import write_results
-    from cluster.config.errors import ConfigError
-
-    if not (options.folder / "compare.json").is_file():
-        raise ConfigError(f"{options.folder} is not the folder of a comparison: it holds no compare.json")
-    write_results(options.folder)
     return 0
 
 
@@ -478,9 +446,10 @@ def _where_to_look(folder: Path, adapted: bool) -> str:
         [
             f"done: {folder}",
             "look next at",
+            f"  the report    {folder / 'report.html'} (anew, or while it runs: winnow report {folder})",
             f"  metrics       {folder / 'metrics.jsonl'}",
             f"  curves        tensorboard --logdir {folder / 'tensorboard'}",
-            f"  every response, its verdict and why   {folder / 'trajectories'} (Parquet)",
+            f"  every response, its verdict and why   {folder / 'trajectories'} (Parquet; winnow look {folder})",
             f"  the model     {folder / 'checkpoints'} ({how})",
         ]
     )

@@ -166,7 +166,7 @@ class PolicyObjective:
             "tokens": live.sum(),
             "entropy": terms.entropy[live].sum(),
             "clipped": ((ratio < low) | (ratio > high)).sum(),
-            "mismatch_kl": (bounded_exp(gap) - 1.0 - gap).sum(),
+            "mismatch_kl": kl_estimate(KlEstimator.K3, -gap).clamp(min=0.0).sum(),  # below 0 by rounding only
             "capped": (bounded_exp(gap) > self._algorithm.mismatch_cap).sum(),
         }
 

@@ -74,7 +74,7 @@ class Comparison:
     missing: tuple[Absent, ...]
 
     def of(self, method: str) -> tuple[Run, ...]:
-        """The finished runs of an method, by seed."""
+        """The finished runs of a method, by seed."""
         return tuple(run for run in self.runs if run.method == method)
 
     @property
@@ -106,7 +106,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Curve:
-    """An method's measure over tokens spent, from where all its seeds have begun to where the first of them ends."""
+    """A method's measure over tokens spent, from where all its seeds have begun to where the first of them ends."""
 
     tokens: Array  # (n,), evenly spaced
     seeds: Array  # (seeds, n), each seed's values, interpolated linearly
@@ -116,7 +116,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """An method's line of the table. A baseline has `final` and `difference` only."""
+    """A method's line of the table. A baseline has `final` and `difference` only."""
 
     method: Method
     seeds: tuple[int, ...]  # seeds with a value
@@ -153,7 +153,7 @@ def read_comparison(folder: Path) -> Comparison:
 
 
 def method_folder(name: str) -> str:
-    """The folder of an method's runs."""
+    """The folder of a method's runs."""
     return name.replace("/", "-").replace(" ", "-")
 
 
@@ -271,6 +271,11 @@ def curve(comparison: Comparison, method: str, measure: str) -> Curve | None:
     return Curve(tokens=grid, seeds=seeds, mean=seeds.mean(axis=0), half=half_width(seeds) if len(seeds) > 1 else None)
 
 
+def evaluations(comparison: Comparison, method: str) -> list[Series]:
+    """Each finished run's held-out accuracy where it was evaluated."""
+    return [_held_out(run) for run in comparison.of(method)]
+
+
 def finals(comparison: Comparison, method: Method) -> dict[int, float]:
     """Each seed's held-out accuracy at the end; a baseline's is what the seed's runs measured before training."""
     if not method.baseline:
@@ -282,7 +287,7 @@ def finals(comparison: Comparison, method: Method) -> dict[int, float]:
 
 
 def rows(comparison: Comparison, reference: str | None = None) -> tuple[Row, ...]:
-    """The table, an method per row in the order of the plan; methods without a finished run have none."""
+    """The table, a method per row in the order of the plan; methods without a finished run have none."""
     chosen = comparison.reference if reference is None else reference
     against = next((finals(comparison, method) for method in comparison.methods if method.name == chosen), None)
     if against is None:

@@ -93,7 +93,7 @@ def write_plan(plan: ComparisonPlan, folder: Path, failed: Sequence[Mapping[str,
         {
             "name": method,
             "objective": objective_line(config.algorithm),
-            "changes": _differences(plan, config),
+            "changes": differences(plan, config),
             "baseline": False,
         }
         for method, config in plan.methods.items()
@@ -113,7 +113,7 @@ def write_plan(plan: ComparisonPlan, folder: Path, failed: Sequence[Mapping[str,
     (folder / "compare.json").write_text(json.dumps(tree, indent=2), encoding="utf-8")
 
 
-def _differences(plan: ComparisonPlan, config: RunConfig) -> dict[str, Any]:
+def differences(plan: ComparisonPlan, config: RunConfig) -> dict[str, Any]:
     """The settings of a method that are not the same in all methods."""
     trees = [_flat(other) for other in plan.methods.values()]
     mine = _flat(config)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ray.util.metrics import Gauge
 
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 
 RUN = "run"  # the tag that tells runs apart
 

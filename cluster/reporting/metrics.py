@@ -1,8 +1,8 @@
-"""The metrics: every name with its meaning, and how a step's numbers are made from what its stages reported."""
+"""How a step's metrics are made from what its stages reported; what each is says `cluster.reporting.metric_table`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,145 +11,6 @@ from actors.filtering.ledger import INTERRUPTED, UNPACKABLE
 from actors.types import Episodes, Summary
 from cluster.reporting.steps import TrainedStep
 from rewards import Outcome
-
-
-class Metric(NamedTuple):
-    """What a metric is."""
-
-    unit: str
-    about: str  # a sentence
-
-
-# The docs, Ray's metrics, TensorBoard and metrics.jsonl all read this table.
-METRICS: dict[str, Metric] = {
-    "step": Metric("steps", "Training steps so far."),
-    "version": Metric("version", "Version of the weights that the generators hold after the step."),
-    "updates": Metric("updates", "Optimizer updates so far."),
-    "wall_seconds": Metric("s", "Seconds since training began, the first evaluation among them."),
-    "step_ended_at": Metric("s since 1970", "When the step ended; before the first one, when training began."),
-    "reward_mean": Metric(
-        "score", "Mean score of all responses judged since the last step, rejected groups among them."
-    ),
-    "reward_trained": Metric("score", "Mean score of the responses in the groups trained on in this step."),
-    "accuracy": Metric("share", "Share of correct responses among all judged since the last step."),
-    "eval_accuracy": Metric(
-        "share", "Share of correct responses to the held-out prompts after the step, where it was evaluated."
-    ),
-    "groups_dispatched": Metric("groups", "Groups dispatched so far."),
-    "groups_kept": Metric("groups", "Groups accepted by the filter so far."),
-    "groups_trained": Metric("groups", "Groups trained on so far."),
-    "groups_all_correct": Metric("groups", "Groups rejected so far because every response was correct."),
-    "groups_all_wrong": Metric("groups", "Groups rejected so far because no response was correct."),
-    "groups_failed": Metric("groups", "Groups so far in which fewer than two responses could be judged."),
-    "groups_dropped": Metric("groups", "Groups dropped so far for other reasons, such as a deadline."),
-    "groups_unpackable": Metric(
-        "groups", "Of these, groups that hold something that cannot be stored; the log says what."
-    ),
-    "groups_interrupted": Metric(
-        "groups",
-        "Of these, groups that were being sampled or graded when the run was saved that went on from there; their "
-        "prompts were dispatched again.",
-    ),
-    "groups_in_flight": Metric("groups", "Groups being sampled or graded now."),
-    "groups_buffered": Metric("groups", "Accepted groups that wait for training now."),
-    "patience_spent": Metric(
-        "share", "Share of filter.patience that is spent now: groups in a row that were rejected or lost, over it."
-    ),
-    "responses_unparsable": Metric(
-        "responses", "Responses without an answer since the last step; scored like wrong ones."
-    ),
-    "responses_timeout": Metric(
-        "responses", "Responses without a verdict since the last step: the verifier took too long."
-    ),
-    "responses_error": Metric(
-        "responses", "Responses without a verdict since the last step: the verifier or the environment failed."
-    ),
-    "timeout_share": Metric(
-        "share", "Share of responses since the last step whose grading took too long, scored or not."
-    ),
-    "judge_unread": Metric(
-        "share", "Share of responses since the last step about which a judge said nothing that can be read."
-    ),
-    "verifier_disagreement": Metric(
-        "share", "Share of responses that a second, cheap checker judges otherwise, since the last step."
-    ),
-    "generators": Metric("generators", "Generators that are alive after the step."),
-    "verifiers": Metric("processes", "Verifier processes that are alive after the step."),
-    "restarts": Metric("learners", "Learners that were lost and replaced by a new one, since the driver started."),
-    "verifier_queue": Metric(
-        "responses", "Most responses of a generator that waited for a free verifier at one time since the last step."
-    ),
-    "responses_truncated": Metric("responses", "Responses cut at rollout.max_new_tokens since the last step."),
-    "response_tokens_mean": Metric("tokens", "Mean length in tokens of the responses generated since the last step."),
-    "response_tokens_kept": Metric(
-        "tokens", "Mean length in tokens of the responses in groups trained on in this step."
-    ),
-    "turns_mean": Metric(
-        "turns",
-        "Mean number of turns that an episode since the last step asked for; null without rollout.environment, as the "
-        "four that follow.",
-    ),
-    "episode_seconds": Metric("s", "Mean time of an episode since the last step, from its beginning to its score."),
-    "tool_calls": Metric("calls", "Texts of tools that environments gave to the policy since the last step."),
-    "tool_failures": Metric(
-        "calls", "Calls of tools without a result since the last step: not readable, wrong, or the tool failed."
-    ),
-    "tokens_user": Metric(
-        "tokens",
-        "Tokens of what users and other seats said to the policy since the last step, behind the beginnings of "
-        "conversations; not trained on.",
-    ),
-    "tokens_tool": Metric("tokens", "Tokens of what tools said to the policy since the last step; not trained on."),
-    "tokens_generated": Metric(
-        "tokens", "Tokens sampled for training since the last step; stored groups count as if sampled."
-    ),
-    "tokens_trained": Metric("tokens", "Tokens trained on in this step."),
-    "tokens_padding": Metric("tokens", "Padding tokens in the learner's forward passes of this step."),
-    "sequences_per_row": Metric(
-        "sequences", "Sequences in a row of the learner's micro-batches; 1 where the model cannot be packed."
-    ),
-    "staleness_mean": Metric(
-        "versions", "Mean over trained groups of how many versions their oldest token is behind the learner."
-    ),
-    "staleness_max": Metric("versions", "Largest such lag in this step."),
-    "entropy": Metric("nats", "Mean entropy of the policy's next-token distribution over trained tokens."),
-    "kl_start": Metric(
-        "nats per token",
-        "Estimate (k3) of KL(policy || starting policy) on a sample of each update; null where learner.drift is off.",
-    ),
-    "clip_fraction": Metric("share", "Share of trained tokens whose ratio left the clip range."),
-    "ratio_p99": Metric("ratio", "99th percentile of 1 + |ratio - 1|, policy against policy at the start of the step."),
-    "mismatch_kl": Metric("nats per token", "Estimate of KL(sampler || learner) over trained tokens."),
-    "mismatch_capped": Metric(
-        "share", "Share of trained tokens whose learner/sampler ratio lies above objective.mismatch_cap."
-    ),
-    "probe_gap": Metric(
-        "nats", "Largest difference of log-probabilities between generators and learner on the probe text."
-    ),
-    "probe_gap_mean": Metric("nats", "Mean of these differences over the tokens of the probe text, worst generator."),
-    "probe_doubts": Metric("syncs", "Syncs so far after which the probe was out of bounds."),
-    "loss": Metric("loss", "The objective that was minimised, mean over the step's updates."),
-    "grad_norm": Metric("norm", "Norm of the gradient before clipping, mean over the step's updates."),
-    "lr": Metric("rate", "Learning rate of the step's last update."),
-    "tokens_per_second": Metric("tokens/s", "Tokens sampled for training over the seconds of the step."),
-    "tokens_trained_per_second": Metric("tokens/s", "Tokens trained on over the seconds of the step."),
-    "busy_generators": Metric(
-        "share", "Share of the step in which a generator had a group in hand, mean over generators."
-    ),
-    "busy_verifiers": Metric("share", "Share of the step that a verifier spent on responses, mean over verifiers."),
-    "busy_learner": Metric("share", "Share of the step that the learner spent on updates."),
-    "seconds_generate": Metric("s", "Mean seconds from a group's dispatch to the end of its longest response."),
-    "seconds_verify": Metric("s", "Mean over groups of the longest wait of a response for its verdict."),
-    "seconds_wait": Metric("s", "Seconds that the learner waited for a batch."),
-    "seconds_wait_verify": Metric(
-        "s", "Of these, the seconds in which all responses were there and only verdicts were missing."
-    ),
-    "seconds_train": Metric("s", "Seconds of the learner's updates."),
-    "seconds_sync": Metric("s", "Seconds in which new weights were brought to the generators and proved."),
-    "seconds_other": Metric("s", "Seconds of the step in none of these: checkpoints, evaluations and reports."),
-    "disk_used": Metric("share", "Share of the disk of the run folder that is in use; null where it cannot be seen."),
-    "sync_gib_per_second": Metric("GiB/s", "Weights sent in the sync over the seconds of sending."),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from actors.disk import append
 from cluster.reporting.gauges import Gauges
 from cluster.reporting.loggers import TENSORBOARD, Loggers
 from cluster.reporting.logs import LOGGER
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 
 
 class MetricsWriter:
@@ -48,7 +48,9 @@ class MetricsWriter:
         self._loggers.look(metrics["step"])
 
     def _draw(self, step: int, numbers: Mapping[str, float]) -> None:
-        values = [Summary.Value(tag=name, simple_value=value) for name, value in numbers.items()]
+        values = [
+            Summary.Value(tag=f"{METRICS[name].group}/{name}", simple_value=value) for name, value in numbers.items()
+        ]
         try:
             self._events = self._events or self._opened()
             self._events.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))

@@ -97,6 +97,7 @@ class Evaluator:
 
         graded = await asyncio.gather(*map(outcomes_of, requests))
         found = Evaluated(step=step, prompts=len(requests), scored=Scored.of(graded))
+        each = [Scored.of([group]) for group in graded]
         line: dict[str, Any] = {
             "step": step,
             "tokens": tokens,
@@ -106,6 +107,7 @@ class Evaluator:
             "responses": found.scored.responses,
             "correct": found.scored.correct,
             "accuracy": found.scored.accuracy,
+            "by_prompt": [[one.correct, one.responses] for one in each],
         }
         names = [benchmark_of(prompt.id) for prompt in self.prompts]
         if any(names):

@@ -15,6 +15,7 @@ from cluster.placement.session import ray_session, settled_on_cluster
 from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare
 from cluster.preparing.world import write_world
+from cluster.report.at_end import report_at_end
 from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
 from cluster.running.attempts import BEFORE_ALL, run_to_end
@@ -117,8 +118,11 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
     if checkpoint is None:
         write_config(config, folder)
     display.status("starting Ray")
-    with mirrored(folder, config.run, display.say) as mirror, ray_session(config, folder) as session:
-        layout, dashboard, until = session
+    with (
+        mirrored(folder, config.run, display.say) as mirror,
+        report_at_end(folder),
+        ray_session(config, folder) as (layout, dashboard, until),
+    ):
         prepared = settled_on_cluster(prepared, layout)
         if checkpoint is not None:
             check_inputs(read_state(checkpoint).inputs, inputs_of(prepared))

@@ -1,18 +1,13 @@
-"""The page of the benchmarks, in the look of a comparison's page: every target beside the figure that was reached."""
+"""The page of the benchmarks, of the parts of winnow's own pages: every target beside the figure that was reached."""
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
-from cluster.comparing.page import COLOURS, STYLE, _colour, _svg
-from tests.bench.figures import Chart, part_of
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+import cluster.report.page as pages
+from cluster.report.charts import Axes, Line, Point, Spec, bar_chart, line_chart
+from tests.bench.figures import Chart, Figure, Part, part_of
 
 
 def write_page(results: Sequence[Mapping[str, Any]], machine: str, path: Path) -> None:
@@ -23,23 +18,44 @@ def write_page(results: Sequence[Mapping[str, Any]], machine: str, path: Path) -
         machine: in words.
         path: of the page.
     """
-    from matplotlib import rc_context
+    parts = [(result, part_of(result["part"]) if result["part"] else None) for result in results]
+    judged = [figure.met for _, part in parts if part for figure in part.figures if figure.met is not None]
+    page = pages.Page(
+        title="winnow: benchmarks",
+        lead=[
+            f"On {machine}. Ratios are taken within one run of these benchmarks; absolute figures are of this machine "
+            f"only. {sum(judged)} of {len(judged)} targets are reached."
+        ],
+        warnings=[f"{result['name']}: {result['problem']}" for result, _ in parts if result["problem"]],
+        warning_title="Not all parts ended well.",
+        sections=[_section(result, part) for result, part in parts],
+    )
+    pages.write_page(page, path)
 
-    here = FileSystemLoader(Path(__file__).parent)
-    page = Environment(loader=here, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    parts = [(r["name"], r["about"], part_of(r["part"]) if r["part"] else None, r["problem"]) for r in results]
-    judged = [figure.met for _, _, part, _ in parts if part for figure in part.figures if figure.met is not None]
-    with rc_context(STYLE):
-        text = page.get_template("page.html").render(
-            parts=parts,
-            machine=machine,
-            colours=COLOURS,
-            met=sum(judged),
-            targets=len(judged),
-            number=number,
-            draw=draw,
-        )
-    path.write_text(text, encoding="utf-8")
+
+def _section(result: Mapping[str, Any], part: Part | None) -> pages.Section:
+    told = [result["about"], *(part.remarks if part else [])]
+    figures = [_row(figure) for figure in part.figures] if part else []
+    columns = ["figure", "reached", "target", "", "how it came about"]
+    return pages.Section(
+        title=result["name"],
+        sentence="\n".join(told),
+        charts=[
+            pages.Chart(spec=spec_of(chart), about=chart.title, title=chart.title)
+            for chart in (part.charts if part else ())
+        ],
+        tables=[pages.Table(title="Figures", columns=columns, rows=figures, is_open=True, is_text=True)]
+        if figures
+        else [],
+        is_wide=True,
+    )
+
+
+def _row(figure: Figure) -> list[str]:
+    most = "at most" if figure.most else "at least"
+    target = "" if figure.target is None else f"{most} {number(figure.target)}"
+    met = {None: "", True: "reached", False: "falls short"}[figure.met]
+    return [figure.name, f"{number(figure.reached)} {figure.unit}".strip(), target, met, figure.note]
 
 
 def number(value: float) -> str:
@@ -49,33 +65,13 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def draw(chart: Chart) -> Markup:
-    """The chart as an SVG that follows the reader's theme."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.0, 3.2))
-    axes = figure.add_axes((0.12, 0.15, 0.85, 0.8))
-    (_bars if chart.bars else _lines)(axes, chart)
-    return _svg(figure, chart.title)
-
-
-def _lines(axes: "Axes", chart: Chart) -> None:
-    for place, (name, line) in enumerate(chart.lines.items()):
-        if line:
-            x, y = zip(*line, strict=True)
-            axes.plot(x, y, color=_colour(place), marker="o" if len(x) < 9 else None, ms=4, lw=1.7, label=name)
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel(chart.x)
-    axes.set_ylabel(chart.y)
-    axes.legend(frameon=False, labelcolor="linecolor")
-
-
-def _bars(axes: "Axes", chart: Chart) -> None:
-    names = list(chart.lines)
-    for place, name in enumerate(names):
-        axes.barh(place, chart.lines[name][0][1], color=_colour(place), height=0.6)
-        axes.text(0, place + 0.42, name, va="center", fontsize=7)
-    axes.set_yticks([])
-    axes.set_ylim(len(names) - 0.4, -0.6)
-    axes.set_xlabel(chart.y)
-    axes.grid(axis="x")
+def spec_of(chart: Chart) -> Spec:
+    """The chart's specification."""
+    if chart.bars:
+        rows = [Line(name=name, points=[Point(x=0, y=points[0][1])]) for name, points in chart.lines.items()]
+        return bar_chart(rows, Axes(y=chart.y, zero=True))
+    lines = [
+        Line(name=name, points=[Point(x=x, y=y) for x, y in points]) for name, points in chart.lines.items() if points
+    ]
+    few = all(len(line.points) < 9 for line in lines)
+    return line_chart(lines, Axes(x=chart.x, y=chart.y, zero=True), dots=few)

@@ -79,8 +79,7 @@ def test_the_page_shows_every_target_with_the_figure_that_was_reached(tmp_path: 
     assert "slow &lt;b&gt;engine&lt;/b&gt;" in text
     assert "Async loses here" in text
     assert "not there" in text
-    assert text.count("<svg") == 2
-    assert "http://" not in text.replace("http://www.w3.org", "").replace("http://purl.org", "")
+    assert text.count('class="chart"') == 2
 
 
 def test_every_part_stands_on_the_page_measured_or_not(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.reporting.gauges import RUN
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 
 FILE = Path(__file__).parents[2] / "deploy/dashboards/winnow.json"
 WIDTH, HEIGHT = 8, 7  # of a panel; Grafana's rows are 24 wide

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from cluster.config.run_config import RunConfig
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS, MetricGroup
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.formula import objective_line
 from rewards import KINDS, REWARDS
@@ -89,8 +89,12 @@ def _differing(row: Algorithm) -> list[str]:
 
 
 def _metrics() -> str:
-    rows = ((f"`{name}`", metric.unit, _shown(metric.about)) for name, metric in METRICS.items())
-    return _table(("metric", "unit", "is"), rows)
+    return "\n\n".join(f"### {group}\n\n{group.about}\n\n{_metrics_of(group).rstrip()}" for group in MetricGroup)
+
+
+def _metrics_of(group: MetricGroup) -> str:
+    mine = {name: metric for name, metric in METRICS.items() if metric.group is group}
+    return _table(("metric", "unit", "is"), ((f"`{name}`", m.unit, _shown(m.line)) for name, m in mine.items()))
 
 
 def _rewards() -> str:

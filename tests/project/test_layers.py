@@ -50,12 +50,13 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "cluster": {
         "config": (),
         "reporting": ("config",),
+        "report": ("config", "reporting"),
         "preparing": ("config", "reporting"),
         "placement": ("config", "preparing", "reporting"),
-        "running": ("config", "placement", "preparing", "reporting"),
+        "running": ("config", "placement", "preparing", "report", "reporting"),
         "jobs": ("config", "placement", "preparing", "reporting", "running"),
-        "commands": ("config", "preparing", "placement", "reporting"),
-        "comparing": ("config", "placement", "preparing", "reporting", "running"),
+        "commands": ("config", "preparing", "placement", "report", "reporting"),
+        "comparing": ("config", "placement", "preparing", "report", "reporting", "running"),
         "evaluating": ("commands", "config", "placement", "preparing", "reporting", "running"),
     },
 }

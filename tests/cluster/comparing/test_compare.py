@@ -73,7 +73,8 @@ def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
     plan = json.loads((folder / "compare.json").read_text())
     assert plan["methods"][1]["changes"] == {"learner.algorithm": "raft++"}
     assert "| raft++ |" in (folder / "table.md").read_text()
-    assert "<svg" in (folder / "report.html").read_text()
+    assert 'class="chart"' in (folder / "report.html").read_text()
+    assert all((folder / name).is_file() for name in ("table.md", "table.csv", "table.tex", "charts/results.svg"))
     assert "4/4 grpo, seed 1: held-out accuracy" in capsys.readouterr().out
 
 

@@ -1,3 +1,4 @@
+import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,8 @@ from cluster.comparing.comparison import (
     rows,
     student_t,
 )
-from cluster.comparing.table import markdown_table, terminal_table, tokens_text
+from cluster.comparing.table import csv_table, latex_table, markdown_table, terminal_table
+from cluster.report.words import short
 
 BASE = {"name": "base", "objective": "not trained", "changes": {}, "baseline": True}
 
@@ -197,7 +199,7 @@ def test_a_measure_without_numbers_has_no_curve(tmp_path: Path) -> None:
     add_run(tmp_path, "raft", 0, (0.2, 0.5), [step(number, kl_start=None) for number in range(1, 11)])
     comparison = read_comparison(tmp_path)
     assert curve(comparison, "raft", "kl_start") is None
-    assert "| 0.500 | 0.350 | 1.000 → 0.300 | - | 75% | - | 80 / 100 |" in markdown_table(comparison)
+    assert "| 0.500 | 0.350 | 1.000 → 0.300 |  | 75% |  | 80 / 100 |" in markdown_table(comparison)
 
 
 def test_runs_that_did_not_finish_are_named_and_not_counted(tmp_path: Path) -> None:
@@ -253,8 +255,8 @@ def test_the_markdown_table_is_what_a_readme_shows(tmp_path: Path) -> None:
         "| method | accuracy at the end | at half the budget | entropy start → end | KL from start | groups kept "
         "| difference to raft | tokens trained / generated |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        "| base | 0.300 ± 0.248 | - | - | - | - | -0.300 ± 0.000 | - |",
-        "| raft | 0.600 ± 0.248 | 0.400 ± 0.000 | 1.000 → 0.300 | 0.080 | 75% | - | 80 / 100 |",
+        "| base | 0.300 ± 0.248 |  |  |  |  | -0.300 ± 0.000 |  |",
+        "| raft | 0.600 ± 0.248 | 0.400 ± 0.000 | 1.000 → 0.300 | 0.080 | 75% |  | 80 / 100 |",
         "| grpo | 0.800 ± 0.657 | 0.400 ± 0.000 | 1.000 → 0.300 | 0.080 | 75% | +0.200 ± 0.430 | 80 / 100 |",
     ]
 
@@ -270,9 +272,32 @@ def test_the_terminal_shows_the_same_numbers_and_what_is_missing(tmp_path: Path)
 
 def test_folders_and_counts_are_short_and_safe() -> None:
     assert method_folder("raft / pos only") == "raft---pos-only"
-    told = [tokens_text(count) for count in (0, 999, 12_345, 999_600, 1_250_000, 3e9)]
+    told = [short(count) for count in (0, 999, 12_345, 999_600, 1_250_000, 3e9)]
     assert told == ["0", "999", "12.3k", "1M", "1.25M", "3G"]
 
 
 def value_at(line: Curve, tokens: float) -> float:
     return float(np.interp(tokens, line.tokens, line.mean))
+
+
+def test_the_table_for_other_programs_has_every_seed(tmp_path: Path) -> None:
+    told = list(csv.DictReader(io.StringIO(csv_table(two_methods(tmp_path)))))
+    assert [row["method"] for row in told] == ["base", "raft", "grpo"]
+    assert {row["reference"] for row in told} == {"raft"}
+    assert (told[1]["seeds"], told[1]["final_values"]) == ("0 1 2", "0.5 0.6 0.7")
+    assert float(told[1]["final_mean"]) == pytest.approx(0.6)
+    assert float(told[1]["final_half"]) == pytest.approx(0.248, abs=1e-3)
+    assert (told[0]["entropy_end_mean"], told[1]["difference_mean"]) == ("", "")
+
+
+def test_the_table_for_a_paper_has_no_letter_that_latex_reads_otherwise(tmp_path: Path) -> None:
+    plan(tmp_path, [BASE, method("raft_100%"), method(r"a\b{c}")], seeds=[0])
+    for name in ("raft_100%", r"a\b{c}"):
+        add_run(tmp_path, name, 0, (0.2, 0.5))
+    text = latex_table(read_comparison(tmp_path))
+    assert text.startswith("\\begin{tabular}{lrrrrrrr}\n\\toprule\nmethod & ")
+    assert r"difference to raft\_100\%" in text
+    assert r"a\textbackslash{}b\{c\} & 0.500 & " in text
+    assert r"$\to$" in text
+    assert all(line.endswith(r"\\") for line in text.splitlines() if "&" in line)
+    assert len({line.replace(r"\&", "").count("&") for line in text.splitlines() if "&" in line}) == 1

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from cluster.reporting.display import Display
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 from cluster.reporting.words import clock, counted, sparkline
 from tests.tables import each
 

@@ -2,7 +2,7 @@ import pytest
 
 from cluster.reporting import gauges
 from cluster.reporting.gauges import Gauges
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 
 
 class Shown:

@@ -24,7 +24,7 @@ from cluster.reporting import following
 from cluster.reporting.clients import Client, LoggedRun, MLflow
 from cluster.reporting.following import follow
 from cluster.reporting.loggers import FOLDER, LoggerProcess, Loggers, check_loggers
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 from cluster.reporting.outputs import MetricsWriter
 
 LINE = dict.fromkeys(METRICS, 0.5) | {"accuracy": None, "bottleneck": "train", "dropped": {"deadline": 1}}

@@ -7,8 +7,8 @@ import pytest
 from actors.filtering.filter import LedgerReport
 from actors.types import Episodes, Summary, Times
 from cluster.config.run_config import RunConfig
+from cluster.reporting.metric_table import METRICS
 from cluster.reporting.metrics import (
-    METRICS,
     REMEDIES,
     Clock,
     FilterReport,

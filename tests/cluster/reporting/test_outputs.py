@@ -6,13 +6,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cluster.reporting.display import Display
 from cluster.reporting.gauges import Gauges
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 from cluster.reporting.outputs import MetricsWriter
 
 LINE = dict.fromkeys(METRICS, 0.5) | {"step": 3, "accuracy": None, "bottleneck": "train", "dropped": {}}
 
 
-def test_a_step_stands_in_the_file_and_in_tensorboard_under_the_same_names(tmp_path: Path) -> None:
+def test_a_step_stands_in_the_file_and_in_the_groups_of_tensorboard_under_the_same_names(tmp_path: Path) -> None:
     writer = MetricsWriter(tmp_path, "run")
     writer.write(LINE)
     writer.close()
@@ -20,8 +20,9 @@ def test_a_step_stands_in_the_file_and_in_tensorboard_under_the_same_names(tmp_p
     assert json.loads(line) == LINE
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == set(METRICS) - {"accuracy"}  # a number that there is not is left out
-    assert [(event.step, event.value) for event in events.Scalars("entropy")] == [(3, 0.5)]
+    tags = {f"{metric.group}/{name}" for name, metric in METRICS.items()}
+    assert set(events.Tags()["scalars"]) == tags - {"reward/accuracy"}  # a number that there is not is left out
+    assert [(event.step, event.value) for event in events.Scalars("policy/entropy")] == [(3, 0.5)]
 
 
 def test_without_a_terminal_each_step_is_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from cluster.cli import main
 from cluster.reporting.display import Display, ProgressLine
 from cluster.reporting.logs import LOGGER, log_file
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 from cluster.reporting.terminal import console, plain, say
 from tests.tables import each
 

@@ -44,6 +44,7 @@ async def test_an_evaluation_asks_the_same_every_time_and_writes_what_it_found(t
         "responses": 4,
         "correct": 2,
         "accuracy": 0.5,
+        "by_prompt": [[1, 2], [1, 2]],
     }
 
 

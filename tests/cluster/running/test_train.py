@@ -13,7 +13,7 @@ from actors.errors import Starved
 from actors.filtering.ledger import check_conservation
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, load_config
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 from cluster.running.train import train
 from tests.kills import kills
 from tests.runs import ROOT, Runs, demo, metrics_of, responses_of

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.reporting.metrics import ALERTS, METRICS
+from cluster.reporting.metric_table import METRICS
+from cluster.reporting.metrics import ALERTS
 from cluster.running.proof import MEAN_GAP
 from tests.project.reference import ROOT
 

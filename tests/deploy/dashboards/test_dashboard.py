@@ -1,6 +1,6 @@
 from collections import Counter
 
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 from tests.project import dashboards
 from tests.project.dashboards import dashboard, named_in, panels
 

@@ -13,7 +13,7 @@ import pytest
 import ray
 import yaml
 
-from cluster.reporting.metrics import METRICS
+from cluster.reporting.metric_table import METRICS
 from cluster.reporting.outputs import MetricsWriter
 from learner.types import free_port
 from tests.prometheus import DASHBOARDS, Prometheus, needs_prometheus

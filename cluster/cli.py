@@ -215,6 +215,25 @@ def _add_showing(commands: Commands) -> None:
         description="Reads a comparison's folder, finished or not, and writes table.md and report.html in it.",
     )
     report.add_argument("folder", type=Path, metavar="FOLDER")
+    rollouts = _add(
+        commands,
+        "rollouts",
+        _rollouts,
+        kept="nothing was changed",
+        help="browse every response of a run",
+        description="Serves a page on this machine: search every response, see a group side by side, a response token "
+        "by token, and what became of a prompt over the steps. The run may be going on. For example: winnow rollouts "
+        "runs/demo",
+    )
+    rollouts.add_argument("run_folder", metavar="RUN", help="the folder of a run, or a copy of it")
+    rollouts.add_argument("--port", type=int, metavar="P", help="of the page; 0 is any free one (8642, or the next)")
+    rollouts.add_argument(
+        "--host", default="127.0.0.1", metavar="H", help="to listen at, with a token in the URL (this machine only)"
+    )
+    rollouts.add_argument("--no-browser", action="store_true", help="print the URL and open no browser")
+    rollouts.add_argument(
+        "--tokenizer", type=Path, metavar="FOLDER", help="with a tokenizer.json, where the run's model is not here"
+    )
 
 
 def _add_doctor(commands: Commands) -> None:
@@ -342,6 +361,20 @@ def _report(options: argparse.Namespace) -> int:
     if not (options.folder / "compare.json").is_file():
         raise ConfigError(f"{options.folder} is not the folder of a comparison: it holds no compare.json")
     write_results(options.folder)
+    return 0
+
+
+def _rollouts(options: argparse.Namespace) -> int:
+    from cluster.browsing.folder import run_folder
+    from cluster.config.errors import ConfigError
+
+    if options.port is not None and not 0 <= options.port < 2**16:
+        raise ConfigError(f"--port must be a number from 0 to {2**16 - 1}, got {options.port}")
+    run = run_folder(options.run_folder)
+    from cluster.browsing.serve import Place, serve
+
+    place = Place(host=options.host, port=options.port, browser=not options.no_browser)
+    serve(run, place, say, options.tokenizer)
     return 0
 
 

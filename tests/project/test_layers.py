@@ -40,6 +40,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "cluster": {
         "config": (),
+        "browsing": ("config",),
         "reporting": ("config",),
         "preparing": ("config", "reporting"),
         "placement": ("config", "preparing", "reporting"),

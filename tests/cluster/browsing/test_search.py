@@ -1,5 +1,6 @@
 """Filters, and which groups are found by them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ from tests.cluster.browsing.made import HOSTILE, group_of_texts, looked_at, writ
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def search(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Search]:
     """Three steps with a group each, and one with everything that is hostile."""
     hostile = group_of_texts(list(HOSTILE.values()), [None] * len(HOSTILE), id=40, asked="</script> ÄRGER 100%")
-    return write_run(
+    run = write_run(
         tmp_path_factory.mktemp("run"),
         {
             1: [(group_of_texts(["so 5", "So Six"], [1.0, -1.0], id=10), "")],
@@ -24,12 +25,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             4: [(hostile, "failed")],
         },
     )
-
-
-def found(run: Path, **query: Any) -> list[int]:
-    asked = {name: value if isinstance(value, list) else [value] for name, value in query.items()}
     with looked_at(run_folder(str(run))) as (index, _):
-        return [row["group"] for row in Search(index).groups(filters_of(asked), 0)["page"]]
+        yield Search(index)
+
+
+def found(search: Search, **query: Any) -> list[int]:
+    asked = {name: value if isinstance(value, list) else [value] for name, value in query.items()}
+    return [row["group"] for row in search.groups(filters_of(asked), 0)["page"]]
 
 
 @pytest.mark.parametrize(
@@ -59,19 +61,19 @@ def found(run: Path, **query: Any) -> list[int]:
     ],
 )
 def test_filters_find_the_groups_that_have_a_response_which_fits(
-    run: Path, query: dict[str, Any], groups: list[int]
+    search: Search, query: dict[str, Any], groups: list[int]
 ) -> None:
-    assert found(run, **query) == groups
+    assert found(search, **query) == groups
 
 
 @pytest.mark.parametrize("text", [text for name, text in HOSTILE.items() if name not in ("empty", "lone surrogate")])
-def test_hostile_texts_are_found_by_themselves(run: Path, text: str) -> None:
-    assert found(run, q=text[:500]) == [40]
+def test_hostile_texts_are_found_by_themselves(search: Search, text: str) -> None:
+    assert found(search, q=text[:500]) == [40]
 
 
 @pytest.mark.parametrize("text", ["100_", "%", "ärger", "</SCRIPT>", "half \\udcff"])
-def test_signs_of_patterns_are_plain_letters_and_letters_match_in_any_case(run: Path, text: str) -> None:
-    assert found(run, q=text) == ([] if text == "100_" else [40])
+def test_signs_of_patterns_are_plain_letters_and_letters_match_in_any_case(search: Search, text: str) -> None:
+    assert found(search, q=text) == ([] if text == "100_" else [40])
 
 
 @pytest.mark.parametrize(
@@ -94,9 +96,8 @@ def test_ranges_are_open_where_an_end_is_missing() -> None:
     assert (filters.length, filters.version) == (Bounds(low=5), Bounds())
 
 
-def test_responses_that_fit_are_told_apart_from_their_siblings_and_shown_where_they_fit(run: Path) -> None:
-    with looked_at(run_folder(str(run))) as (index, _):
-        answer = Search(index).groups(filters_of({"q": ["six"]}), 0)
+def test_responses_that_fit_are_told_apart_from_their_siblings_and_shown_where_they_fit(search: Search) -> None:
+    answer = search.groups(filters_of({"q": ["six"]}), 0)
     assert (answer["groups"], answer["responses"]) == (1, 1)
     (row,) = answer["page"]
     assert [one["fits"] for one in row["responses"]] == [False, True]
@@ -116,9 +117,8 @@ def test_groups_come_in_pages_and_each_stands_in_one(tmp_path: Path) -> None:
         assert search.place(filters, 1000) is None
 
 
-def test_the_visits_of_a_prompt_come_by_step(run: Path) -> None:
-    with looked_at(run_folder(str(run))) as (index, _):
-        visits = Search(index).visits("2+3=")
+def test_the_visits_of_a_prompt_come_by_step(search: Search) -> None:
+    visits = search.visits("2+3=")
     assert [(visit["step"], visit["group"]) for visit in visits] == [(1, 10), (2, 20)]
     assert [[one["outcome"] for one in visit["responses"]] for visit in visits] == [
         ["correct", "wrong"],

@@ -41,7 +41,7 @@ function course(visits) {
     "div",
     { class: "course", role: "img", "aria-label": "share of correct responses: " + shares.map((share, at) => `step ${visits[at].step} ${Math.round(100 * share)} %`).join(", ") },
     ...visits.map((one, at) =>
-      el("a", { href: link({ ...away(), group: one.group }), title: `step ${one.step}: ${Math.round(100 * shares[at])} % correct` }, el("i", { class: `fill f${Math.round(10 * shares[at])}` }), el("span", { class: "quiet" }, String(one.step))),
+      el("a", { href: link({ ...away(), group: one.group }), title: `step ${one.step}: ${Math.round(100 * shares[at])} % correct` }, el("span", { class: "track" }, el("i", { class: `fill f${Math.round(10 * shares[at])}` })), el("span", { class: "quiet" }, String(one.step))),
     ),
   );
 }

@@ -13,6 +13,7 @@ const KEYS = [
   ["Esc", "back: token, response, group, search"],
   ["[  ]", "the same prompt at an earlier and a later step"],
   ["p", "this prompt, step by step"],
+  ["e", "all seats of the episode side by side"],
   ["1 … 5", "shade tokens by " + Object.values(SHADES).join(", ")],
   ["/", "search"],
   ["f", "filters"],
@@ -50,7 +51,7 @@ function actions(group) {
     if (moveToken(step) || !group) return;
     const most = group.responses.length - 1;
     const next = get("response") === "" ? (step > 0 ? 0 : most) : Number(get("response")) + step;
-    if (next >= 0 && next <= most) go({ response: String(next), view: "", at: "" });
+    if (next >= 0 && next <= most) go({ response: String(next), view: get("view") === "episode" ? "episode" : "", at: "" });
   };
   const toVisit = (step) => () => {
     const at = group ? group.visits.findIndex((one) => one.group === group.group) : -1;
@@ -68,13 +69,15 @@ function actions(group) {
     "?": () => byId("help").showModal(),
     f: () => (byId("filters").open = !byId("filters").open),
     p: () => group && go({ view: get("view") ? "" : "prompt", response: "", at: "" }),
+    e: () => inside && go({ view: get("view") === "episode" ? "" : "episode", at: "" }),
     r: (refresh) => refresh(),
     Enter: () => {
       if (get("group") === "") toGroup(0)();
       else if (!inside && group) go({ view: "", response: String(hitsOf(group.group)[0] ?? 0) });
     },
     Escape: () => {
-      const last = ["at", "response", "view", "group"].find((name) => get(name) !== "");
+      const places = get("response") === "" ? ["view", "group"] : ["at", "view", "response"];
+      const last = places.find((name) => get(name) !== "");
       if (last) go({ [last]: "" });
     },
   };

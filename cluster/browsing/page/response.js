@@ -11,26 +11,39 @@ export const SHADES = { logprob: "log-probability", version: "version", advantag
 const STEPS = [0.05, 0.2, 0.5, 1, 2, 4]; // −log p at which the shade becomes deeper
 const HUES = 6;
 
-let current = null; // the response that is drawn
+let open = []; // what is drawn: the response of the URL first, then those of its episode that stand beside it
 
 export function drawResponse(group, run) {
   const number = Number(get("response"));
   const one = group.responses[number];
   if (!one) return [el("p", { class: "problem" }, `Group ${group.group} has ${count(group.responses.length, "response")}.`)];
-  const view = { group, one, run, blocks: el("div", { class: "talk" }), legend: el("div", { class: "legend" }), detail: el("div", { class: "detail", hidden: true, "aria-live": "polite" }), data: null, last: null, turns: 0, spans: [] };
-  current = view;
+  const others = get("view") === "episode" ? companions(group, one) : [];
+  const detail = el("div", { class: "detail", hidden: true, "aria-live": "polite" });
+  open = [one, ...others].map((each) => viewOf(group, each, run, detail));
+  const legend = el("div", { class: "legend" });
+  open[0].legend = legend;
+  open.forEach((view) => fetchPage(view, 0));
+  const columns = others.length
+    ? el("div", { class: "episode" }, ...open.map((view) => el("div", {}, el("h2", {}, shown(view.one.seat)), el("p", { class: "line wrap" }, verdict(view.one), worth(view.one), ...facts(view.one)), view.one.why ? el("p", { class: "why" }, shown(view.one.why)) : null, view.blocks)))
+    : open[0].blocks;
+  return [head(open[0]), el("div", { class: "bar-of-shades" }, shades(), legend), columns, detail];
+}
+
+const companions = (group, one) => group.responses.filter((each) => several(group) && each.episode === one.episode && each.number !== one.number);
+
+function viewOf(group, one, run, detail) {
+  const view = { group, one, run, detail, blocks: el("div", { class: "talk" }), legend: null, data: null, last: null, turns: 0, spans: [] };
   view.blocks.addEventListener("pointerover", (event) => tell(view, event.target.closest?.(".t")));
-  view.blocks.addEventListener("pointerleave", () => tell(view, pinned(view)));
+  view.blocks.addEventListener("pointerleave", () => tell(open[0], pinned(open[0])));
   view.blocks.addEventListener("click", (event) => {
     const token = event.target.closest?.(".t");
-    if (token && !String(getSelection())) go({ at: get("at") === token.dataset.i ? "" : token.dataset.i }, { replace: true });
+    if (view === open[0] && token && !String(getSelection())) go({ at: get("at") === token.dataset.i ? "" : token.dataset.i }, { replace: true });
   });
-  fetchPage(view, 0);
-  return [head(view), el("div", { class: "bar-of-shades" }, shades(), view.legend), view.blocks, view.detail];
+  return view;
 }
 
 function head({ group, one, run }) {
-  const seats = group.responses.filter((each) => each.episode === one.episode && each.number !== one.number && several(group));
+  const seats = companions(group, one);
   return el(
     "div",
     { class: "head" },
@@ -43,7 +56,7 @@ function head({ group, one, run }) {
     one.why ? el("p", { class: "why full" }, shown(one.why)) : null,
     parts(one),
     one.rejected ? el("p", { class: "quiet full" }, shown(whyNot(one.rejected))) : null,
-    seats.length ? el("p", { class: "full line wrap" }, el("span", { class: "quiet" }, `also in episode ${one.episode}:`), ...seats.map((each) => el("a", { class: "button", href: link({ ...away(), group: group.group, response: each.number }) }, shown(each.seat), ` (${each.number})`))) : null,
+    seats.length ? el("p", { class: "full line wrap" }, el("span", { class: "quiet" }, `also in episode ${one.episode}:`), ...seats.map((each) => el("a", { class: "button", href: link({ ...away(), group: group.group, response: each.number }) }, shown(each.seat), ` (${each.number})`)), el("a", { class: "button", href: link({ view: get("view") === "episode" ? "" : "episode", at: "" }) }, get("view") === "episode" ? "this seat alone" : "side by side")) : null,
     one.spans.length ? spans(one) : null,
     el("details", { class: "full" }, el("summary", { class: "quiet" }, "prompt and reference"), folded(group.prompt, 1500), el("p", { class: "quiet" }, "reference"), folded(group.reference, 700)),
   );
@@ -70,7 +83,7 @@ function shades() {
 async function fetchPage(view, from) {
   try {
     const page = await ask(`api/groups/${view.group.group}/responses/${view.one.number}?from=${from}`);
-    if (current !== view) return;
+    if (!open.includes(view)) return;
     view.blocks.querySelector(".more")?.remove();
     if (page.tokens) addTokens(view, page);
     else addText(view, page);
@@ -112,7 +125,7 @@ function openBlock(view, i) {
   const newStream = i > 0 && data.streams[i] !== data.streams[i - 1];
   if (newStream) view.blocks.append(el("p", { class: "note" }, "The chat template shows the past otherwise from here on: the conversation goes on in a new stream."));
   const seat = one.seat === "policy" ? "policy" : `${one.seat} (the policy)`;
-  const title = data.sampled[i] ? (one.turns > 1 ? `${seat}, turn ${++view.turns}` : `${seat}`) : i === 0 || newStream ? "prompt" : "said to the policy";
+  const title = data.sampled[i] ? (one.turns > 1 ? `${seat}, turn ${++view.turns}` : `${seat}`) : i && !newStream ? "said to the policy" : one.seat === "policy" ? "prompt" : `said to ${one.seat}`;
   view.last = el("div", { class: "tokens" });
   view.blocks.append(block(title, data.sampled[i] ? "own" : "said", view.last));
 }
@@ -134,10 +147,7 @@ function lines(text) {
 // The class of each token for the chosen shade, and what the legend says.
 function shade(view) {
   const { data, one } = view;
-  if (!data) {
-    view.legend.replaceChildren();
-    return;
-  }
+  if (!data) return;
   const kind = get("shade") || "logprob";
   const versions = [...new Set(data.versions.filter((version, i) => data.sampled[i] && version >= 0))].sort((a, b) => a - b);
   const largest = Math.max(...view.group.responses.map((each) => Math.abs(each.advantage ?? 0)), 1e-12);
@@ -152,7 +162,7 @@ function shade(view) {
     const rewarded = data.rewards.length && data.rewards[i] !== null ? " rewarded" : "";
     token.className = "t " + (data.sampled[i] ? classOf(i) : "") + rewarded;
   });
-  view.legend.replaceChildren(...legend(view, kind, versions));
+  view.legend?.replaceChildren(...legend(view, kind, versions));
 }
 
 const isTrained = (one) => !one.rejected && one.score !== null;
@@ -204,6 +214,7 @@ function percent(p) {
 }
 
 function show(view, scroll) {
+  if (view !== open[0]) return;
   for (const token of view.blocks.querySelectorAll(".pinned")) token.classList.remove("pinned");
   const token = get("at") ? pinned(view) : null;
   token?.classList.add("pinned");
@@ -213,18 +224,21 @@ function show(view, scroll) {
 
 // When only shade or token have changed, what is drawn stays.
 export function redraw(group) {
-  if (!current || current.group !== group || String(current.one.number) !== get("response")) return false;
+  const first = open[0];
+  if (!first || first.group !== group || String(first.one.number) !== get("response") || !first.blocks.isConnected) return false;
   const chosen = get("shade") || "logprob";
-  Object.keys(SHADES).forEach((name, at) => current.blocks.parentElement?.querySelectorAll(".bar-of-shades .chip")[at]?.setAttribute("aria-pressed", String(name === chosen)));
-  shade(current);
-  show(current, false);
-  return Boolean(current.blocks.parentElement);
+  const chips = document.querySelectorAll(".bar-of-shades .chip");
+  Object.keys(SHADES).forEach((name, at) => chips[at]?.setAttribute("aria-pressed", String(name === chosen)));
+  open.forEach(shade);
+  show(first, false);
+  return true;
 }
 
 export function moveToken(step) {
-  if (!get("at") || !current?.spans.length) return false;
-  const next = Math.min(Math.max(Number(get("at")) + step, 0), current.spans.length - 1);
+  const first = open[0];
+  if (!get("at") || !first?.spans.length) return false;
+  const next = Math.min(Math.max(Number(get("at")) + step, 0), first.spans.length - 1);
   go({ at: String(next) }, { replace: true });
-  current.spans[next].scrollIntoView({ block: "nearest" });
+  first.spans[next].scrollIntoView({ block: "nearest" });
   return true;
 }

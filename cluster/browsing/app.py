@@ -1,5 +1,5 @@
-"""The page and what it asks for, over HTTP. Nothing is written. Every text of the run leaves as JSON, which the page shows
-as text, never as markup."""
+"""The page and what it asks for, over HTTP. Nothing is written. Every text of the run leaves as JSON, which the page
+shows as text, never as markup."""
 
 import hmac
 import ipaddress

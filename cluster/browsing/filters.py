@@ -15,7 +15,6 @@ NUMBERS = {  # name in the URL -> condition on responses for its lower and its u
     "length": ("tokens >= ?", "tokens <= ?"),
 }
 CHOICES = {"outcome": "outcome", "rejected": "rejected", "seat": "seat", "finish": "finish"}  # to columns
-ESCAPED = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 MOST_TEXT = 1000  # characters that are searched for
 
 
@@ -66,14 +65,13 @@ class Filters:
             parts.append('"group" IN (SELECT "group" FROM groups WHERE prompt_id = ?)')
             values.append(self.prompt)
         if self.text:
-            pattern = f"%{self.text.translate(ESCAPED)}%"
             places = {
-                "response": "response ILIKE ? ESCAPE '\\'",
-                "prompt": '"group" IN (SELECT "group" FROM groups WHERE prompt ILIKE ? ESCAPE \'\\\')',
+                "response": "contains(lower(response), lower(?))",
+                "prompt": '"group" IN (SELECT "group" FROM groups WHERE contains(lower(prompt), lower(?)))',
             }
             asked = [condition for place, condition in places.items() if self.where in ("both", place)]
             parts.append(f"({' OR '.join(asked)})")
-            values += [pattern] * len(asked)
+            values += [self.text] * len(asked)
         return " AND ".join(parts), values
 
 

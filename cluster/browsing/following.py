@@ -62,7 +62,7 @@ class Following:
 
     def look(self) -> None:
         """Brings the index up to what is in the folder now; the newest steps first."""
-        there = dict(_files_in(self._folder))
+        there, changes = dict(_files_in(self._folder)), self._index.changes
         self._files = len(there)
         for file in [file for file in self._seen if file not in there]:
             self._index.remove(self._seen.pop(file).number)
@@ -72,6 +72,8 @@ class Following:
             before = self._seen.get(file)
             if before is None or before.stamp != stamp:
                 self._read(file, stamp, before)
+        if self._index.changes != changes:
+            self._index.settle()
         self._complete = True
 
     def _read(self, file: Path, stamp: tuple[int, int], before: Seen | None) -> None:

@@ -85,6 +85,10 @@ class Index:
         self.files.pop(number, None)
         self.changes += 1
 
+    def settle(self) -> None:
+        """Compresses what was taken in, so that no question has to wait for it."""
+        self.cursor().execute("CHECKPOINT")
+
     def close(self) -> None:
         """Closes DuckDB's file."""
         self._connection.close()

@@ -75,7 +75,9 @@ def said(text: str, *, version: int = 0, seat: str = "policy", before: Sequence[
 def group_of_texts(texts: Sequence[str], scores: Sequence[float | None], *, id: int = 0, asked: str = "2+3=") -> Group:
     """A group with these responses."""
     ends = {None: Outcome.TIMEOUT, 1.0: Outcome.CORRECT}
-    verdicts = [Verdict(outcome=ends.get(score, Outcome.WRONG), score=score, why=f"because {score}") for score in scores]
+    verdicts = [
+        Verdict(outcome=ends.get(score, Outcome.WRONG), score=score, why=f"because {score}") for score in scores
+    ]
     return Group(
         id=id,
         prompt=replace(prompt(f"p{id}"), text=asked, question=asked),

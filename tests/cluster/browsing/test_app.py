@@ -18,7 +18,6 @@ from tests.cluster.browsing.made import (
     byte_tokenizer,
     group_of_texts,
     page_of,
-    said,
     write_run,
 )
 
@@ -99,7 +98,9 @@ def test_what_is_not_there_is_said(page: TestClient, path: str, status: int, sai
     assert (answer.status_code, said in answer.json()["problem"]) == (status, True)
 
 
-@pytest.mark.parametrize("path", ["/", "/main.js", "/style.css", "/icon.svg", "/api/run", "/nothing", "/api/groups?step=x"])
+@pytest.mark.parametrize(
+    "path", ["/", "/main.js", "/style.css", "/icon.svg", "/api/run", "/nothing", "/api/groups?step=x"]
+)
 def test_every_answer_forbids_foreign_scripts_frames_and_guessing_of_types(page: TestClient, path: str) -> None:
     headers = page.get(path).headers
     policy = headers["content-security-policy"]
@@ -235,5 +236,3 @@ def test_every_file_of_the_page_is_linked_by_another_one() -> None:
 def test_answers_hold_no_number_that_json_lacks(page: TestClient) -> None:
     for path in ("/api/run", "/api/groups", "/api/groups/40", "/api/groups/40/responses/0"):
         json.loads(page.get(path).text, parse_constant=lambda name: pytest.fail(name))
-
-

@@ -49,5 +49,5 @@ def test_the_newest_checkpoint_is_asked_first_and_what_is_broken_is_passed_over(
 
 
 def test_a_folder_that_a_person_gives_must_hold_one(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--tokenizer .*cannot be read"):
+    with pytest.raises(ConfigError, match=r"--tokenizer .*cannot be read"):
         token_texts(RUN, tmp_path)

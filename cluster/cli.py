@@ -509,7 +509,7 @@ def _where_to_look(folder: Path, adapted: bool) -> str:
             "look next at",
             f"  metrics       {folder / 'metrics.jsonl'}",
             f"  curves        tensorboard --logdir {folder / 'tensorboard'}",
-            f"  every response, its verdict and why   {folder / 'trajectories'} (Parquet)",
+            f"  every response, its verdict and why   winnow rollouts {folder}",
             f"  the model     {folder / 'checkpoints'} ({how})",
         ]
     )

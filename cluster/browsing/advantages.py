@@ -91,6 +91,6 @@ def advantages_of(group: Group, rejected: Sequence[str], crediting: Crediting) -
     )
     credits = iter(np.nan_to_num(plan.ranks[0].shares[0].groups[0].credits or ()).tolist())
     scores = [group.verdicts[places.start].score for places in group.responses]
-    worth = [None if score is None else next(credits) for score in scores]
-    values = tuple(None if why else value for value, why in zip(worth, rejected, strict=True))
+    of_scored = [None if score is None else next(credits) for score in scores]
+    values = tuple(None if why else value for value, why in zip(of_scored, rejected, strict=True))
     return Advantages(values=values, why=crediting.why)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, cast, get_args
 
 Where = Literal["both", "prompt", "response"]
-Sorting = Literal["newest", "oldest", "longest", "shortest", "mixed"]
+Sorting = Literal["newest-first", "oldest-first", "longest-first", "shortest-first", "mixed-first"]
 TRAINED = "trained"  # how the page names what was not rejected
 NUMBERS = {  # name in the URL -> condition on responses for its lower and its upper bound
     "step": ("step >= ?", "step <= ?"),
@@ -45,7 +45,7 @@ class Filters:
     rejected: tuple[str, ...] = ()  # reasons; "" is that of responses that were trained on
     seat: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
-    sort: Sorting = "newest"
+    sort: Sorting = "newest-first"
 
     def conditions(self) -> tuple[str, list[Any]]:
         """(an SQL condition on the table `responses`, the values for its question marks)."""

@@ -21,11 +21,11 @@ EXCERPT = 220  # characters of a text in a list
 BEFORE = 60  # of these, in front of what was searched for
 KEPT = 16  # searches whose groups are remembered, so that further pages cost nothing
 SORTED = {
-    "newest": 'step DESC, "group" DESC',
-    "oldest": 'step, "group"',
-    "longest": 'max(tokens) DESC, "group"',
-    "shortest": 'min(tokens), "group"',
-    "mixed": 'count(DISTINCT score) DESC, step DESC, "group" DESC',
+    "newest-first": 'step DESC, "group" DESC',
+    "oldest-first": 'step, "group"',
+    "longest-first": 'max(tokens) DESC, "group"',
+    "shortest-first": 'min(tokens), "group"',
+    "mixed-first": 'coalesce(var_pop(score), 0) DESC, step DESC, "group" DESC',
 }
 
 

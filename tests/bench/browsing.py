@@ -82,10 +82,10 @@ def questions(steps: int) -> dict[str, list[str]]:
         ],
         "a letter, which every response has": [f"groups?q={one}" for one in "aeioubd"[:ROUNDS]],
         "a word of wrong, trained responses, longest first": [
-            f"groups?q={one}&outcome=wrong&rejected=trained&sort=longest" for one in words[-ROUNDS:]
+            f"groups?q={one}&outcome=wrong&rejected=trained&sort=longest-first" for one in words[-ROUNDS:]
         ],
         "a step, an outcome and a length": [f"groups?step={one}&outcome=correct&length=100.." for one in at],
-        "everything, most mixed first": [f"groups?sort=mixed&score={-2 - one}.." for one in range(ROUNDS)],
+        "everything, most mixed first": [f"groups?sort=mixed-first&score={-2 - one}.." for one in range(ROUNDS)],
         "a group": [f"groups/{SIZE * one}" for one in at],
     }
 

@@ -130,7 +130,7 @@ export function card(one, group, place = {}) {
     "article",
     { class: "card " + known(one.outcome), "data-number": one.number },
     el("a", { class: "cover", href, "aria-label": `response ${one.number}` }),
-    el("header", { class: "line wrap" }, el("b", {}, `${one.number}`), verdict(one), worth(one), el("span", { class: "gap" }), ...facts(one)),
+    el("header", { class: "line wrap" }, el("b", {}, `${one.number}`), verdict(one), adv(one), el("span", { class: "gap" }), ...facts(one)),
     one.why ? el("p", { class: "why" }, shown(one.why, "")) : null,
     parts(one),
     cut(one),
@@ -147,9 +147,9 @@ export function verdict(one) {
   );
 }
 
-export function worth(one) {
+export function adv(one) {
   if (one.advantage === null) return null;
-  const name = one.advantage > 0 ? "worth up" : one.advantage < 0 ? "worth down" : "worth";
+  const name = one.advantage > 0 ? "adv up" : one.advantage < 0 ? "adv down" : "adv";
   return el("span", { class: name, title: "advantage" }, "adv " + signed(one.advantage));
 }
 

@@ -30,6 +30,7 @@ export function drawHistory(group, run) {
       el("span", { class: "quiet" }, `${count(visits.length, "group")}, steps ${visits[0].step} to ${visits.at(-1).step}`),
     ),
     el("div", { class: "prompt" }, folded(group.question || group.prompt, 700)),
+    el("p", { class: "quiet small" }, "share of correct responses, by step"),
     course(visits),
     box,
   ];

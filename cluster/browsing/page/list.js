@@ -8,7 +8,7 @@ import { shown } from "./text.js";
 
 const WORDS = { outcome: "outcome", rejected: "fate", seat: "seat", finish: "ended" };
 const RANGES = [["step", "step", 1], ["score", "score", "any"], ["version", "version", 1], ["length", "tokens", 1]];
-const SORTS = { newest: "newest step first", oldest: "oldest step first", longest: "longest response first", shortest: "shortest response first", mixed: "mixed scores first" };
+const SORTS = { "newest-first": "newest step first", "oldest-first": "oldest step first", "longest-first": "longest response first", "shortest-first": "shortest response first", "mixed-first": "mixed scores first" };
 const PLACES = { both: "prompt or response", prompt: "prompt", response: "response" };
 
 let rows = []; // the groups that are shown
@@ -136,7 +136,7 @@ function drawChoices(run) {
     el(
       "div",
       { class: "line wrap" },
-      select("sort", SORTS, "newest", "sort by"),
+      select("sort", SORTS, "newest-first", "sort by"),
       select("where", PLACES, "both", "search in"),
       get("prompt") ? chip("prompt " + get("prompt"), true, () => go({ prompt: "" })) : null,
       active || get("q") ? el("button", { type: "button", class: "plain", onclick: () => go(cleared()) }, "clear all") : null,

@@ -3,7 +3,7 @@
 import { ask } from "./api.js";
 import { bars } from "./bars.js";
 import { count, decimal, el, signed } from "./dom.js";
-import { facts, folded, parts, verdict, whyNot, worth } from "./group.js";
+import { facts, folded, parts, verdict, whyNot, adv } from "./group.js";
 import { away, get, go, link } from "./state.js";
 import { shown } from "./text.js";
 
@@ -24,7 +24,7 @@ export function drawResponse(group, run) {
   open[0].legend = legend;
   open.forEach((view) => fetchPage(view, 0));
   const columns = others.length
-    ? el("div", { class: "episode" }, ...open.map((view) => el("div", {}, el("h2", {}, shown(view.one.seat)), el("p", { class: "line wrap" }, verdict(view.one), worth(view.one), ...facts(view.one)), view.one.why ? el("p", { class: "why" }, shown(view.one.why)) : null, view.blocks)))
+    ? el("div", { class: "episode" }, ...open.map((view) => el("div", {}, el("h2", {}, shown(view.one.seat)), el("p", { class: "line wrap" }, verdict(view.one), adv(view.one), ...facts(view.one)), view.one.why ? el("p", { class: "why" }, shown(view.one.why)) : null, view.blocks)))
     : open[0].blocks;
   return [head(open[0]), el("div", { class: "bar-of-shades" }, shades(), legend), columns, detail];
 }
@@ -52,7 +52,7 @@ function head({ group, one, run }) {
     el("span", { class: "quiet" }, `step ${group.step}`),
     el("span", { class: "gap" }),
     bars(group.responses, run, (each) => link({ ...away(), group: group.group, response: each.number }), one.number),
-    el("div", { class: "line wrap full" }, verdict(one), worth(one), ...facts(one), one.logprob === null ? null : el("span", { class: "quiet", title: "mean log-probability of its tokens" }, `log p ${decimal(one.logprob, 3)} in the mean`)),
+    el("div", { class: "line wrap full" }, verdict(one), adv(one), ...facts(one), one.logprob === null ? null : el("span", { class: "quiet", title: "mean log-probability of its tokens" }, `log p ${decimal(one.logprob, 3)} in the mean`)),
     one.why ? el("p", { class: "why full" }, shown(one.why)) : null,
     parts(one),
     one.rejected ? el("p", { class: "quiet full" }, shown(whyNot(one.rejected))) : null,

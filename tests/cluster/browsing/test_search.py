@@ -38,8 +38,8 @@ def found(search: Search, **query: Any) -> list[int]:
     ("query", "groups"),
     [
         ({}, [40, 30, 20, 10]),
-        ({"sort": "oldest"}, [10, 20, 30, 40]),
-        ({"sort": "mixed"}, [10, 30, 20, 40]),
+        ({"sort": "oldest-first"}, [10, 20, 30, 40]),
+        ({"sort": "mixed-first"}, [10, 30, 20, 40]),
         ({"step": "2"}, [20]),
         ({"step": "2..3"}, [30, 20]),
         ({"step": "..1"}, [10]),
@@ -81,7 +81,7 @@ def test_signs_of_patterns_are_plain_letters_and_letters_match_in_any_case(searc
     [
         ({"step": "x"}, "step must be a number or a range"),
         ({"score": "1..nan"}, "score must be"),
-        ({"sort": "best"}, "sort must be one of newest"),
+        ({"sort": "best"}, "sort must be one of newest-first"),
         ({"where": "why"}, "where must be one of both"),
     ],
 )

@@ -25,7 +25,7 @@ from cluster.config.errors import ConfigError
 
 PORT = 8642
 TRIED = 20  # ports, from PORT on, where a person names none
-LOOPBACK = "127.0.0.1"
+ACCESS = "access"  # the parameter of the URL that holds the token; what is called a token is hidden when it is printed
 END_SECONDS = 1  # that answers under way are waited for
 
 
@@ -52,7 +52,7 @@ def serve(run: RunFolder, place: Place, say: Callable[[str], None], tokenizer: P
     """
     texts = token_texts(run, tokenizer)
     with listening(place) as listener, browsed_folder(run) as (index, following):
-        token = "" if _is_loopback(place.host) else secrets.token_urlsafe(24)
+        token = "" if _is_loopback(place.host) else secrets.token_hex(16)
         app = app_for(
             Browsed(run=run, index=index, following=following, texts=texts, crediting=crediting_of(run)), token
         )
@@ -132,7 +132,7 @@ def _is_loopback(host: str) -> bool:
 
 def _url(host: str, port: int, token: str) -> str:
     shown = socket.gethostname() if host in ("0.0.0.0", "::", "") else f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{shown}:{port}/" + (f"?{ACCESS}={token}" if token else "")
 
 
 def _has_screen() -> bool:

@@ -5,7 +5,7 @@ import { get } from "./state.js";
 export class Problem extends Error {}
 
 export async function ask(path, signal) {
-  const headers = get("token") ? { "x-winnow-token": get("token") } : {};
+  const headers = get("access") ? { "x-winnow-token": get("access") } : {};
   let answer;
   try {
     answer = await fetch(path, { headers, signal });

@@ -50,7 +50,7 @@ function welcome() {
     el(
       "div",
       { class: "welcome" },
-      el("p", {}, "Choose a group on the left, or press ", el("kbd", {}, "j"), ". ", el("kbd", {}, "?"), " shows all keys."),
+      !run.responses && run.complete ? el("p", {}, "There are no responses yet. They appear at the end of a step, and this page shows them then.") : el("p", {}, "Choose a group on the left, or press ", el("kbd", {}, "j"), ". ", el("kbd", {}, "?"), " shows all keys."),
       outcomes.length ? el("p", { class: "line wrap" }, ...outcomes, el("a", { class: "button", href: link({ ...cleared(), sort: "mixed-first", rejected: "trained" }) }, "trained, most mixed first"), el("a", { class: "button", href: link({ ...cleared(), sort: "longest-first" }) }, "longest")) : null,
       el("p", { class: "quiet small" }, run.texts),
       el("p", { class: "quiet small" }, run.advantages),

@@ -137,7 +137,7 @@ def test_a_page_for_others_gives_data_only_to_those_who_have_its_token(folder: P
     with page_of(folder, token="secret", host="http://node7:8642") as page:
         assert page.get("/").status_code == 200  # nothing of the run is in it
         assert page.get("/api/run").status_code == 401
-        assert page.get("/api/run?token=secret").status_code == 401
+        assert page.get("/api/run?access=secret").status_code == 401
         assert page.get("/api/run", headers={"x-winnow-token": "secreT"}).status_code == 401
         assert page.get("/api/run", headers={"x-winnow-token": "s\xe9cret".encode("latin-1")}).status_code == 401
         assert page.get("/api/run", headers={"x-winnow-token": "secret"}).json()["groups"] == 3

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.browsing import serve
 from cluster.browsing.folder import run_folder
 from cluster.browsing.serve import Place, listening
 from cluster.config.errors import ConfigError
+from cluster.reporting.terminal import plain
 from tests.cluster.browsing.made import group_of_texts, write_run
 
 ROOT = Path(__file__).parents[3]
@@ -73,6 +75,18 @@ def test_a_host_that_is_unknown_is_said() -> None:
         listening(Place(host="no.such.invalid", port=0, browser=False)),
     ):
         pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "node7", "::1"])
+def test_the_url_is_printed_with_its_token(host: str) -> None:
+    url = serve._url(host, 8642, "a" * 32)
+    assert url.endswith(f":8642/?access={'a' * 32}")
+    assert plain(url) == url
+
+
+@pytest.mark.parametrize(("host", "own"), [("127.0.0.1", True), ("localhost", True), ("::1", True), ("0.0.0.0", False)])
+def test_only_loopback_is_this_machine_alone(host: str, own: bool) -> None:
+    assert serve._is_loopback(host) is own
 
 
 @pytest.mark.slow

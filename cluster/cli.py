@@ -449,7 +449,7 @@ def _where_to_look(folder: Path, adapted: bool) -> str:
             f"  the report    {folder / 'report.html'} (anew, or while it runs: winnow report {folder})",
             f"  metrics       {folder / 'metrics.jsonl'}",
             f"  curves        tensorboard --logdir {folder / 'tensorboard'}",
-            f"  every response, its verdict and why   {folder / 'trajectories'} (Parquet; winnow look {folder})",
+            f"  every response, its verdict and why   winnow rollouts {folder} (in the terminal: winnow look {folder})",
             f"  the model     {folder / 'checkpoints'} ({how})",
         ]
     )

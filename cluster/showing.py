@@ -1,4 +1,4 @@
-"""The commands that show something and change nothing: `algorithms`, `metrics`, `look` and `report`. Imports nothing
+"""The commands that show something and change nothing: `algorithms`, `metrics`, `look`, `rollouts` and `report`. Imports nothing
 heavy before it must."""
 
 import argparse
@@ -21,7 +21,7 @@ WAYS = {  # how `look` chooses -> what that is
 
 
 def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
-    """Adds the four commands; `add` makes the parser of one from its name and what it runs."""
+    """Adds the commands; `add` makes the parser of one from its name and what it runs."""
     algorithms = add(
         "algorithms",
         _algorithms,
@@ -57,6 +57,24 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     look.add_argument("--outcome", default="", metavar="NAME", help="only groups with a response that ended so: error")
     look.add_argument("--prompt", default="", metavar="ID", help="only groups of this prompt")
     look.add_argument("--whole", action="store_true", help="whole texts, not cut to the terminal's width")
+    rollouts = add(
+        "rollouts",
+        _rollouts,
+        kept="nothing was changed",
+        help="browse every response of a run",
+        description="Serves a page on this machine: search every response, see a group side by side, a response token "
+        "by token, and what became of a prompt over the steps. The run may be going on. For example: winnow rollouts "
+        "runs/demo",
+    )
+    rollouts.add_argument("run_folder", metavar="RUN", help="the folder of a run, or a copy of it")
+    rollouts.add_argument("--port", type=int, metavar="P", help="of the page; 0 is any free one (8642, or the next)")
+    rollouts.add_argument(
+        "--host", default="127.0.0.1", metavar="H", help="to listen at, with a token in the URL (this machine only)"
+    )
+    rollouts.add_argument("--no-browser", action="store_true", help="print the URL and open no browser")
+    rollouts.add_argument(
+        "--tokenizer", type=Path, metavar="FOLDER", help="with a tokenizer.json, where the run's model is not here"
+    )
     report = add(
         "report",
         _report,
@@ -116,6 +134,19 @@ def _look(options: argparse.Namespace) -> int:
         whole=options.whole,
     )
     look(options.folder, asked, say)
+    return 0
+
+
+def _rollouts(options: argparse.Namespace) -> int:
+    from cluster.browsing.folder import run_folder
+
+    if options.port is not None and not 0 <= options.port < 2**16:
+        raise ConfigError(f"--port must be a number from 0 to {2**16 - 1}, got {options.port}")
+    run = run_folder(options.run_folder)
+    from cluster.browsing.serve import Place, serve
+
+    place = Place(host=options.host, port=options.port, browser=not options.no_browser)
+    serve(run, place, say, options.tokenizer)
     return 0
 
 

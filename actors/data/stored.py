@@ -123,7 +123,7 @@ def read_stored(
                 f"{file} (data.stored) is not a whole Parquet file (cut, or a pointer of Git LFS): {failure}"
             ) from failure
         if set(SCHEMA.names) - set(ADDED) <= set(table.column_names):
-            groups += _own(_completed(table), before)
+            groups += _own(completed(table, list(ADDED)), before)
         else:
             groups += [_adopted(group, before) for group in _foreign(file, table, data, tokenizer)]
     if not groups:
@@ -131,11 +131,12 @@ def read_stored(
     return StoredGroups(groups, seed)
 
 
-def _completed(table: pa.Table) -> pa.Table:
-    """The table with the columns of `ADDED` that its run did not write yet."""
-    for name, value in ADDED.items():
+def completed(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with those of these columns of `ADDED` that its run did not write yet."""
+    for name in names:
         if name not in table.column_names:
-            table = table.append_column(SCHEMA.field(name), pa.array([value] * table.num_rows, SCHEMA.field(name).type))
+            field = SCHEMA.field(name)
+            table = table.append_column(field, pa.array([ADDED[name]] * table.num_rows, field.type))
     return table
 
 

@@ -49,6 +49,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "cluster": {
         "config": (),
+        "browsing": ("config",),
         "reporting": ("config",),
         "report": ("config", "reporting"),
         "preparing": ("config", "reporting"),

@@ -1,0 +1,119 @@
+"""Runs as they lie on disk, made by the recorder that real runs have, without a run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.testclient import TestClient
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from actors.arrow import packed
+from actors.filtering.recorder import Recorder
+from actors.types import Finish, Group, Trajectory
+from cluster.browsing.advantages import crediting_of
+from cluster.browsing.app import Browsed, app_for
+from cluster.browsing.folder import RunFolder, run_folder
+from cluster.browsing.following import Following
+from cluster.browsing.serve import browsed_folder
+from cluster.browsing.texts import token_texts
+from rewards import Outcome, Verdict
+from tests.builders import prompt
+
+CONFIG = """
+[learner]
+algorithm = "grpo"
+[reward]
+wrong = -1.0
+correct = 1.0
+[rollout]
+max_new_tokens = 8
+"""
+# What a response may hold, none of which may reach a terminal, a page or a query as anything but text.
+HOSTILE = {
+    "markup": "</script><img src=x onerror=alert(1)><b>bold</b>",
+    "terminal": "\x1b[31mred\x1b[0m\x07",
+    "bidi": "safe\u202e txet\u2066\u2069",
+    "nul": "before\x00after",
+    "long line": "x" * 200_000,
+    "lone surrogate": "half \udcff",
+    "sql": "'; DROP TABLE responses; --",
+    "pattern": "100%_\\",
+    "empty": "",
+}
+
+
+def byte_tokenizer(file: Path) -> Path:
+    """A tokenizer of bytes, as those of Qwen and Llama 3 are at their core; id = place in the sorted alphabet."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE({letter: place for place, letter in enumerate(alphabet)}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    core.save(str(file))
+    return file
+
+
+def said(text: str, *, version: int = 0, seat: str = "policy", before: Sequence[int] = (1, 2, 3)) -> Trajectory:
+    """A trajectory of one turn, three tokens long."""
+    tokens = np.array([*before, 10, 11, 12], np.int32)
+    sampled = np.arange(tokens.size) >= len(before)
+    return Trajectory(
+        tokens=tokens,
+        sampled=sampled,
+        logprobs=np.where(sampled, -0.5, 0.0).astype(np.float32),
+        versions=np.where(sampled, version, -1).astype(np.int32),
+        finish=Finish.STOP,
+        text=text,
+        seat=seat,
+        siblings=seat,
+    )
+
+
+def group_of_texts(texts: Sequence[str], scores: Sequence[float | None], *, id: int = 0, asked: str = "2+3=") -> Group:
+    """A group with these responses."""
+    ends = {None: Outcome.TIMEOUT, 1.0: Outcome.CORRECT}
+    verdicts = [
+        Verdict(outcome=ends.get(score, Outcome.WRONG), score=score, why=f"because {score}") for score in scores
+    ]
+    return Group(
+        id=id,
+        prompt=replace(prompt(f"p{id}"), text=asked, question=asked),
+        trajectories=tuple(said(text, version=id) for text in texts),
+        verdicts=tuple(verdicts),
+    )
+
+
+def write_run(folder: Path, groups: Mapping[int, Sequence[tuple[Group, str]]], config: str = CONFIG) -> Path:
+    """A run folder: of each step the groups, and why each was rejected."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if config:
+        (folder / "config.toml").write_text(config)
+    recorder = Recorder(folder / "trajectories")
+    for step, members in sorted(groups.items()):
+        for group, rejected in members:
+            recorder.write([packed(group)], rejected)
+        recorder.close_step(step)
+    recorder.abandon()
+    return folder
+
+
+@contextmanager
+def looked_at(run: RunFolder) -> Iterator[tuple[Any, Following]]:
+    """The index of a run, when its folder has been looked at once."""
+    with browsed_folder(run) as (index, following):
+        following.look()
+        yield index, following
+
+
+@contextmanager
+def page_of(folder: Path, token: str = "", host: str = "http://localhost:8642") -> Iterator[TestClient]:
+    """What answers for a run, as a browser asks it."""
+    run = run_folder(str(folder))
+    with looked_at(run) as (index, following):
+        browsed = Browsed(
+            run=run, index=index, following=following, texts=token_texts(run), crediting=crediting_of(run)
+        )
+        yield TestClient(app_for(browsed, token), base_url=host, raise_server_exceptions=True)

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from cluster.commands.first import add_first_commands
+from cluster.commands.pages import Page, complete, example_of, paragraph
 from cluster.jobs.commands import add_job_commands
 from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
@@ -28,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted,
     143 and 129 ended by SIGTERM and SIGHUP."""
     parser = _parser()
+    complete(parser)
     options, rest = parser.parse_known_args(arguments)
     options.words = sys.argv[1:] if arguments is None else arguments
     unknown = [item for item in rest if item.startswith("-") or "=" not in item or "items" not in options]
@@ -44,11 +47,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="winnow", description="Reinforcement learning of language models on checkable rewards."
+        prog="winnow",
+        formatter_class=Page,
+        description="Reinforcement learning of language models on checkable rewards.",
+        epilog=example_of("winnow init MODEL_FOLDER train.jsonl -o my.toml\nwinnow train my.toml"),
     )
     parser.add_argument("--version", action="version", version=f"winnow {version()}")
     parser.add_argument("--verbose", action="store_true", help="say on stderr what goes on, and show tracebacks")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_first_commands(partial(_add, commands), SETTING)
     _add_running(commands)
     _add_grading(commands)
     _add_showing(commands)
@@ -66,7 +73,14 @@ def version() -> str:
 
 
 def _add(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], *, kept: str, help: str, description: str
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    kept: str,
+    help: str,
+    description: str,
+    example: str = "",
 ) -> argparse.ArgumentParser:
     """A command.
 
@@ -77,8 +91,10 @@ def _add(
         kept: what is said to be safe when a person interrupts it.
         help: a few words for the list of commands.
         description: a sentence for its own help.
+        example: a command line, or several, for the end of its help.
     """
-    parser = commands.add_parser(name, help=help, description=description)
+    page = {"description": paragraph(description), "epilog": example_of(example)}
+    parser = commands.add_parser(name, help=help, formatter_class=Page, **page)
     parser.set_defaults(run=run, kept=kept)
     return parser
 

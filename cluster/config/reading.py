@@ -46,10 +46,22 @@ def grading_config(overrides: Sequence[str], data: str = "") -> GradingConfig:
     Raises:
         ConfigError: anything wrong with them.
     """
-    tree: dict[str, Any] = {"data": {"path": data}} if data else {}
+    tree = tree_of(overrides)
+    if data:
+        tree.setdefault("data", {}).setdefault("path", data)
+    return _validated(GradingConfig, tree)
+
+
+def tree_of(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings of a command line alone, section by section, not checked.
+
+    Raises:
+        ConfigError: one is no `section.key=value`.
+    """
+    tree: dict[str, Any] = {}
     for override in overrides:
         _override(tree, override)
-    return _validated(GradingConfig, tree)
+    return tree
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from cluster.commands.first import add_first_commands
 from cluster.commands.pages import Page, complete, example_of, paragraph
+from cluster.config.own_runs import DEMO
 from cluster.jobs.commands import add_job_commands
 from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"winnow {version()}")
     parser.add_argument("--verbose", action="store_true", help="say on stderr what goes on, and show tracebacks")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     add_first_commands(partial(_add, commands), SETTING)
     _add_running(commands)
     _add_grading(commands)
@@ -93,13 +94,27 @@ def _add(
         description: a sentence for its own help.
         example: a command line, or several, for the end of its help.
     """
-    page = {"description": paragraph(description), "epilog": example_of(example)}
-    parser = commands.add_parser(name, help=help, formatter_class=Page, **page)
+    parser = commands.add_parser(
+        name, help=help, formatter_class=Page, description=paragraph(description), epilog=example_of(example)
+    )
     parser.set_defaults(run=run, kept=kept)
     return parser
 
 
 def _add_running(commands: Commands) -> None:
+    demo = _add(
+        commands,
+        "demo",
+        _train,
+        kept="metrics and trajectories so far are kept",
+        help="teach a tiny model to add, on this machine",
+        description="The whole pipeline on a laptop's CPU, without a model or data of your own: a tiny model learns to "
+        "add in about ten minutes. It is deploy/runs/demo.toml.",
+        example="winnow demo\nwinnow demo run.steps=5",
+    )
+    demo.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the demo's")
+    demo.add_argument("--plan", action="store_true", help="print sizes, layout and memory, start nothing")
+    demo.set_defaults(config=str(DEMO), resume=None, retries=0, on="", earlier=None)
     train = _add(
         commands,
         "train",
@@ -107,6 +122,7 @@ def _add_running(commands: Commands) -> None:
         kept="metrics and trajectories so far are kept",
         help="train a model",
         description="Trains a model as a run file says.",
+        example="winnow train my.toml run.steps=50\nwinnow train my.toml --plan\nwinnow train --resume runs/my",
     )
     train.add_argument("config", nargs="?", default="", metavar="CONFIG.toml", help="the run file")
     train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
@@ -144,6 +160,7 @@ def _add_running(commands: Commands) -> None:
         kept="what has finished is kept",
         help="compare methods over seeds",
         description="Runs several run files with several seeds and one budget each; writes a table and a page.",
+        example="winnow compare my.toml --each learner.algorithm=grpo,reinforce-rej --seeds 3",
     )
     compare.add_argument(
         "items",
@@ -167,6 +184,7 @@ def _add_running(commands: Commands) -> None:
         help="merge an adapter checkpoint into its model",
         description="Writes the whole model of a checkpoint that holds an adapter (learner.adapter), as a Hugging Face "
         "folder.",
+        example="winnow merge runs/my/checkpoints/step-200 --out merged",
     )
     merge.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="an adapter folder")
     merge.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the model goes; a new folder")
@@ -181,6 +199,7 @@ def _add_grading(commands: Commands) -> None:
         kept="the rows graded so far are written",
         help="grade the responses of a file",
         description="Grades each row (reward, response, reference), and says how many ended how.",
+        example="winnow grade cases.jsonl --out graded.jsonl reward.name=math",
     )
     grade.add_argument("cases", type=Path, metavar="CASES.jsonl")
     grade.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as reward.name=math")
@@ -193,6 +212,7 @@ def _add_grading(commands: Commands) -> None:
         kept="nothing was changed",
         help="check data before training on it",
         description="Lengths, template and references, each through its own verifier; bad rows by file and line.",
+        example="winnow check my.toml\nwinnow check train.jsonl data.answer_column=solution reward.name=math",
     )
     check.add_argument("data", metavar="DATA|CONFIG.toml", help="a data file, or its address, or a run file")
     check.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as data.answer_column=solution")
@@ -204,6 +224,7 @@ def _add_grading(commands: Commands) -> None:
         help="label reasoning steps by rollouts",
         description="Completes each step of each response several times and writes how many completions were right, to "
         "train a process reward model on (arXiv 2312.08935).",
+        example="winnow label steps.jsonl --out labelled.jsonl model.path=MODEL reward.name=math",
     )
     label.add_argument("steps", type=Path, metavar="STEPS.jsonl", help="rows of prompt, steps and reference")
     label.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as model.path=MODEL reward.name=math")
@@ -219,6 +240,7 @@ def _add_showing(commands: Commands) -> None:
         kept="nothing was changed",
         help="list the algorithms",
         description="Prints each algorithm with its objective and its source.",
+        example="winnow algorithms grpo dapo",
     )
     algorithms.add_argument("names", nargs="*", metavar="NAME", help="only these")
     algorithms.add_argument("--file", default="", metavar="FILE", help="a Python file with algorithms of your own")
@@ -229,6 +251,7 @@ def _add_showing(commands: Commands) -> None:
         kept="nothing was written",
         help="write a comparison's table and page anew",
         description="Reads a comparison's folder, finished or not, and writes table.md and report.html in it.",
+        example="winnow report runs/compare",
     )
     report.add_argument("folder", type=Path, metavar="FOLDER")
 
@@ -242,6 +265,7 @@ def _add_doctor(commands: Commands) -> None:
         help="say what will not work on this machine, and why",
         description="Tries what runs are made of on this machine: packages, compiler, sandbox, memory, disk, Ray, GPUs "
         "and their links, an engine beside a learner. With a run file, whether that run can start. Two minutes.",
+        example="winnow doctor my.toml",
     )
     doctor.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml", help="a run file, to look at it too")
     doctor.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")

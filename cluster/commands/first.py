@@ -8,7 +8,6 @@ from cluster.commands.pages import SHELLS, shell_code
 from cluster.reporting.terminal import say
 
 
-
 def add_first_commands(add: Callable[..., argparse.ArgumentParser], setting: str) -> None:
     """Adds the commands.
 

@@ -8,17 +8,23 @@ import textwrap
 from collections.abc import Iterable
 
 WIDTH = 80  # letters of a line at most
+COMMAND = 12  # letters for the name of a command
 SHELLS = ("bash", "zsh", "fish")
 _ASKED = "_ARGCOMPLETE"  # the variable by which a shell asks
 
 
 class Page(argparse.RawDescriptionHelpFormatter):
-    """Help at 80 columns at most. Description and example stand as they are written; options need no repetition of the
-    value behind their short name."""
+    """Help at 80 columns at most: description and example as they are written, a line for each command, and no value
+    twice where an option has a short name."""
 
     def __init__(self, prog: str) -> None:
         width = min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns)
-        super().__init__(prog, max_help_position=18, width=width)
+        super().__init__(prog, max_help_position=24, width=width)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if not isinstance(action, argparse._SubParsersAction):
+            return super()._format_action(action)
+        return "".join(f"  {command.dest:<{COMMAND}}{command.help}\n" for command in action._choices_actions)
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or action.nargs == 0:

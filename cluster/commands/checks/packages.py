@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from cluster.commands.checks.types import Finding, Subject, Told, note, ok, wrong
+from cluster.preparing.machine import install_command
 
 ROOT = Path(__file__).parents[3]
 OURS = "winnow-rl"
@@ -33,15 +34,15 @@ def examine_packages(subject: Subject, told: Told) -> Finding:
     if other in installed and ENGINES[profile] not in installed:
         has = f"this environment has {other} and this machine {'GPUs' if subject.visible else 'no GPU'}"
         if profile == "gpu":
-            return wrong(f"{has}: neither engine nor learner would use them", f"make env PROFILE={profile}")
-        return wrong(f"{has}: vLLM cannot start", f"make env PROFILE={profile}; or see whether `nvidia-smi -L` works")
+            return wrong(f"{has}: neither engine nor learner would use them", install_command(profile))
+        return wrong(f"{has}: vLLM cannot start", f"{install_command(profile)}; or see whether `nvidia-smi -L` works")
     found = compared(requirements(profile), installed)
     if found.missing:
-        return wrong(f"not installed: {', '.join(found.missing)}", f"make env PROFILE={profile}")
+        return wrong(f"not installed: {', '.join(found.missing)}", install_command(profile))
     if found.others:
         return note(
             f"not the tested versions: {', '.join(found.others)}",
-            f"make env PROFILE={profile}, or run the tests with these (make test)",
+            f"{install_command(profile)}, or run the tests with these (make test)",
         )
     return ok(", ".join(f"{name} {installed[name]}" for name in SHOWN if name in installed))
 

@@ -3,18 +3,18 @@
 import re
 import tomllib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from actors.data.files import BadRow, FileRow, files_of, read_files
 from actors.data.reading import DataRow, data_row
 from actors.errors import DataError
-from cluster.commands.drafting.columns import Reading, columns_of, first_solution, options_beside, readings
+from cluster.commands.drafting.columns import FINAL, Reading, columns_of, first_solution, options_beside, readings
 from cluster.commands.drafting.fitting import Machine, fit, machine
 from cluster.commands.drafting.lengths import MEASURED, Lengths, measure, new_tokens, template_for
 from cluster.commands.drafting.splits import Split, is_held_out, split, training_path
-from cluster.commands.drafting.trial import ENOUGH, FINAL, TRIED, Trial, places_of, spread, trials
+from cluster.commands.drafting.trial import ENOUGH, TRIED, Trial, places_of, spread, trials
 from cluster.commands.drafting.writing import Line, written
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, grading_config, tree_of
@@ -185,8 +185,6 @@ def _answers(looked: Looked, rows: Sequence[DataRow]) -> list[str]:
 
 
 def _with_template(reading: Reading, template: str) -> Reading:
-    from dataclasses import replace
-
     return replace(reading, data=reading.data.model_copy(update={"template": template}))
 
 
@@ -258,9 +256,7 @@ def _length_lines(lengths: Lengths, looked: Looked, place: Machine) -> list[Line
     return lines
 
 
-def _machine_lines(
-    lines: Sequence[Line], place: Machine, lengths: Lengths, rows: int, model: str
-) -> list[Line]:
+def _machine_lines(lines: Sequence[Line], place: Machine, lengths: Lengths, rows: int, model: str) -> list[Line]:
     tree = _tree(lines)
     tree["model"]["path"] = model
     longest = min(lengths.longest, lengths.positions - tree["rollout"]["max_new_tokens"])
@@ -270,8 +266,13 @@ def _machine_lines(
 
 def _eval_lines(held: Split, place: Machine, plain: bool) -> list[Line]:
     if not (held.eval_path or held.eval_rows):
-        return [Line(section="eval", why=f"no eval.every is set: {held.why}. Without evaluation nothing tells how "
-                     "good the policy is on prompts that it was not trained on")]
+        return [
+            Line(
+                section="eval",
+                why=f"no eval.every is set: {held.why}. Without evaluation nothing tells how "
+                "good the policy is on prompts that it was not trained on",
+            )
+        ]
     lines = [Line(section="eval", key="every", value=20, why="steps; it costs as much sampling as it has responses")]
     if held.eval_path:
         lines.append(Line(section="eval", key="path", value=held.eval_path, why=held.why))
@@ -287,7 +288,8 @@ def _run_lines(wanted: Wanted, lines: Sequence[Line], rows: int, place: Machine)
     groups = next(line.value for line in lines if line.key == "groups_per_step")
     most = MOST_STEPS if place.on_gpu else MOST_STEPS_ON_CPU
     steps = min(most, max(FEWEST_STEPS, PASSES * rows // groups))
-    why = f"{groups} prompts a step: {steps * groups / rows:.2g} times the {rows} rows, and more where groups are rejected"
+    passes = f"{steps * groups / rows:.2g} times the {rows} rows"
+    why = f"{groups} prompts a step: {passes}, and more where groups are rejected"
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", wanted.file.stem).strip(".-") or "run"
     return [
         Line(section="run", key="name", value=name, why="of the folder in runs/"),
@@ -313,8 +315,8 @@ def _tree(lines: Sequence[Line]) -> dict[str, dict[str, Any]]:
 
 
 def _with_asked(lines: Sequence[Line], tree: dict[str, Any], *, complete: bool = False) -> list[Line]:
-    """The lines with what the command line asks for in place of what was found; the rest of it behind, if `complete`."""
-    asked = {name: value for name, value in _flat(tree)}
+    """The lines with what the command line asks for in place of what was found; with `complete`, the rest behind."""
+    asked = dict(_flat(tree))
     why = "as asked for on the command line"
     kept = []
     for line in lines:
@@ -342,7 +344,8 @@ def _said(looked: Looked, lengths: Lengths, place: Machine, held: Split) -> tupl
     best = looked.best
     lines = [
         f"{looked.path}: {len(looked.rows)} rows",
-        f"prompt   {_named(best.reading.data.prompt_column)}, {lengths.median} tokens in the median, at most {lengths.longest}",
+        f"prompt   {_named(best.reading.data.prompt_column)}: {lengths.median} tokens in the median, at most "
+        f"{lengths.longest}",
         f"answer   {best.reading.about}",
         f"reward   {best}",
         f"held out {held.why}",
@@ -386,6 +389,6 @@ def write_draft(wanted: Wanted, *, force: bool, say: Callable[[str], None]) -> D
     for line in made.said:
         say(line)
     say(f"written: {wanted.file}, every line with its reason. Next:")
-    for command in (f"winnow check {wanted.file}", f"winnow train {wanted.file} --plan{on}", f"winnow train {wanted.file}"):
-        say(f"  {command}")
+    for command in ("check {}", f"train {{}} --plan{on}", "train {}"):
+        say(f"  winnow {command.format(wanted.file)}")
     return made

@@ -50,9 +50,7 @@ class Trial:
         return f"{self.reward} finds {self.accepted} of {self.tried} {what} right"
 
 
-def trials(
-    found: Sequence[Reading], rows: Sequence[FileRow], tree: Mapping[str, Any], graders: Graders
-) -> list[Trial]:
+def trials(found: Sequence[Reading], rows: Sequence[FileRow], tree: Mapping[str, Any], graders: Graders) -> list[Trial]:
     """All trials that were worth one, the best first. Tests and queries go before answers, as they say more.
 
     Args:
@@ -108,9 +106,7 @@ def _trial(reading: Reading, settings: RewardSettings, rows: Sequence[FileRow], 
     )
 
 
-def _read(
-    reading: Reading, reward: str, rows: Sequence[FileRow]
-) -> tuple[list[tuple[DataRow, FileRow]], list[BadRow]]:
+def _read(reading: Reading, reward: str, rows: Sequence[FileRow]) -> tuple[list[tuple[DataRow, FileRow]], list[BadRow]]:
     """(the rows that can be read, each also as it is in the file; the others)."""
     read, bad = list[tuple[DataRow, FileRow]](), list[BadRow]()
     for row in rows:
@@ -138,9 +134,7 @@ def _wrong(good: Sequence[tuple[DataRow, str]], settings: RewardSettings, grader
     """The rows whose right response is not found right; rows without one are not asked about."""
     asked = [(row, response) for row, response in good if response]
     questions = [
-        Question(
-            reward=settings.name, case=Case(response=response, reference=row.reference), settings=settings
-        )
+        Question(reward=settings.name, case=Case(response=response, reference=row.reference), settings=settings)
         for row, response in asked
     ]
     verdicts = graders.grade(questions)
@@ -164,7 +158,7 @@ def fits(reward: str, references: Sequence[str]) -> bool:
 
 
 def looks_like(reward: str, reference: str) -> bool:
-    """Whether a reference has the form that a reward of final answers reads as it is meant. Grading alone does not tell:
+    """Whether a reference has the form that a reward of final answers is meant for. Grading alone does not tell that:
     `number` finds a number in almost every text, and `exact` takes any text for itself."""
     answer = final_part(reference)
     if reward == "choice":

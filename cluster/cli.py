@@ -224,7 +224,7 @@ def _add_grading(commands: Commands) -> None:
         help="label reasoning steps by rollouts",
         description="Completes each step of each response several times and writes how many completions were right, to "
         "train a process reward model on (arXiv 2312.08935).",
-        example="winnow label steps.jsonl --out labelled.jsonl model.path=MODEL reward.name=math",
+        example="winnow label steps.jsonl --out labels.jsonl model.path=MODEL reward.name=math",
     )
     label.add_argument("steps", type=Path, metavar="STEPS.jsonl", help="rows of prompt, steps and reference")
     label.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as model.path=MODEL reward.name=math")

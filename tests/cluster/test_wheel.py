@@ -72,7 +72,8 @@ def test_nothing_that_the_packages_hold_is_missing_in_the_wheel(unpacked: Path) 
 @pytest.mark.slow
 def test_the_commands_of_a_wheel_run_from_any_folder(winnow, unpacked: Path) -> None:
     version = winnow("--version")
-    assert version.stdout.startswith("winnow ") and "checkout" not in version.stdout
+    assert version.stdout.startswith("winnow ")
+    assert "checkout" not in version.stdout
     plan = winnow("demo", "--plan")
     assert plan.returncode == 0, plan.stderr
     assert "64 groups x 8 responses = 512 responses a step" in plan.stdout

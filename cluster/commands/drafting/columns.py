@@ -92,22 +92,27 @@ def _prompts(rows: Sequence[FileRow], given: DataSettings) -> Iterator[DataSetti
         cells = [cell_at(row.cells, name) for row in rows]
         turns = [_turns(cell) for cell in cells]
         if all(turns):
-            yield from _conversations(given, name, turns)
+            yield from _conversations(given, name, turns, _content_key(cells[0]))
         elif all(isinstance(cell, str) for cell in cells if cell is not None) and not any(turns):
             yield given.model_copy(update={"prompt_column": _with_neighbours(rows, name)})
 
 
-def _conversations(given: DataSettings, name: str, turns: Sequence[Sequence[str]]) -> Iterator[DataSettings]:
+def _conversations(given: DataSettings, name: str, turns: Sequence[Sequence[str]], key: str) -> Iterator[DataSettings]:
     """Prompts that are messages. Where every row ends with what the assistant says, that is the answer, and what comes
     before it must be one message of the user and at most one of the system."""
     if not all(roles[-1] == "assistant" for roles in turns):
         yield given.model_copy(update={"prompt_column": name})
     elif all(roles == ["user", "assistant"] for roles in turns):
-        answered = {"prompt_column": f"{name}.0.content", "answer_column": f"{name}.1.content"}
+        answered = {"prompt_column": f"{name}.0.{key}", "answer_column": f"{name}.1.{key}"}
         yield given.model_copy(update=answered)
     elif all(roles == ["system", "user", "assistant"] for roles in turns):
-        columns = {"system_column": f"{name}.0.content", "prompt_column": f"{name}.1.content"}
-        yield given.model_copy(update={**columns, "answer_column": f"{name}.2.content"})
+        columns = {"system_column": f"{name}.0.{key}", "prompt_column": f"{name}.1.{key}"}
+        yield given.model_copy(update={**columns, "answer_column": f"{name}.2.{key}"})
+
+
+def _content_key(cell: Any) -> str:
+    """What the messages of a cell call what was said."""
+    return "value" if isinstance(cell, Sequence) and "value" in cell[0] else "content"
 
 
 def _turns(cell: Any) -> list[str]:

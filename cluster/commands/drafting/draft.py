@@ -14,7 +14,7 @@ from cluster.commands.drafting.columns import FINAL, Reading, columns_of, first_
 from cluster.commands.drafting.fitting import Machine, fit, machine
 from cluster.commands.drafting.lengths import MEASURED, Lengths, measure, new_tokens, template_for
 from cluster.commands.drafting.splits import Split, is_held_out, split, training_path
-from cluster.commands.drafting.trial import ENOUGH, TRIED, Trial, places_of, spread, trials
+from cluster.commands.drafting.trial import ENOUGH, TRIED, Trial, evenly, places_of, trials
 from cluster.commands.drafting.writing import Line, written
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, grading_config, tree_of
@@ -113,7 +113,7 @@ def _look(config: GradingConfig, wanted: Wanted) -> Looked:
         raise ConfigError(f"{problem}{several}") from problem
     if not rows:
         raise ConfigError(f"{path} holds no row that can be read" + (f": {unread[0]}" if unread else ""))
-    sample = spread(rows, TRIED)
+    sample = evenly(rows, TRIED)
     found = readings(sample, config.data, folder)
     if not found:
         raise ConfigError(_nothing_to_read(path, sample, wanted))
@@ -167,7 +167,7 @@ def _nothing_fits(path: str, rows: Sequence[FileRow], made: Sequence[Trial], fou
 def _usable(looked: Looked) -> list[DataRow]:
     """Rows over the whole file as the best reading has them, without those that it cannot read."""
     rows = []
-    for row in spread(looked.rows, MEASURED):
+    for row in evenly(looked.rows, MEASURED):
         try:
             rows.append(data_row(row, looked.best.reading.data, looked.best.reward))
         except ValueError:
@@ -178,7 +178,7 @@ def _usable(looked: Looked) -> list[DataRow]:
 def _answers(looked: Looked, rows: Sequence[DataRow]) -> list[str]:
     """Worked answers, whose lengths tell how long responses are: solutions, else references of final answers."""
     names = (*looked.best.reading.solutions, "solution", "rationale", "reasoning", "worked_solution")
-    solutions = [first_solution(row, names) for row in spread(looked.rows, MEASURED)]
+    solutions = [first_solution(row, names) for row in evenly(looked.rows, MEASURED)]
     if any(solutions):
         return [text for text in solutions if text]
     return [row.reference for row in rows] if looked.best.reward in FINAL else []
@@ -246,7 +246,7 @@ def _length_lines(lengths: Lengths, looked: Looked, place: Machine) -> list[Line
     new, why = new_tokens(lengths, place.on_gpu)
     prompts = (
         f"prompts have {lengths.median} tokens in the median, {lengths.high} at the 99th percentile and at most "
-        f"{lengths.longest}"
+        f"{lengths.most}"
     )
     lines = [Line(section="rollout", key="max_new_tokens", value=new, why=f"{why}. {prompts}")]
     if (share := lengths.too_long(new)) > looked.best.reading.data.too_long_share:
@@ -259,7 +259,7 @@ def _length_lines(lengths: Lengths, looked: Looked, place: Machine) -> list[Line
 def _machine_lines(lines: Sequence[Line], place: Machine, lengths: Lengths, rows: int, model: str) -> list[Line]:
     tree = _tree(lines)
     tree["model"]["path"] = model
-    longest = min(lengths.longest, lengths.positions - tree["rollout"]["max_new_tokens"])
+    longest = min(lengths.most, lengths.positions - tree["rollout"]["max_new_tokens"])
     found = fit(tree, place, longest + tree["rollout"]["max_new_tokens"], rows)
     return [_line(name, value, found.why[name]) for name, value in found.settings.items()]
 
@@ -345,7 +345,7 @@ def _said(looked: Looked, lengths: Lengths, place: Machine, held: Split) -> tupl
     lines = [
         f"{looked.path}: {len(looked.rows)} rows",
         f"prompt   {_named(best.reading.data.prompt_column)}: {lengths.median} tokens in the median, at most "
-        f"{lengths.longest}",
+        f"{lengths.most}",
         f"answer   {best.reading.about}",
         f"reward   {best}",
         f"held out {held.why}",

@@ -40,6 +40,11 @@ class Machine:
         return sum(int(node.free.get(GPUS, 0.0)) for node in self.nodes.values())
 
     @property
+    def knows_host(self) -> bool:
+        """Whether it is known how much memory the CPU has beside GPUs; without, nothing is moved there."""
+        return not self.imagined or any(node.total.get("memory", 0) for node in self.nodes.values())
+
+    @property
     def on_gpu(self) -> bool:
         """Whether it has any."""
         return self.gpus > 0
@@ -111,13 +116,11 @@ def _ways(place: Machine, rows: int) -> Iterator[dict[str, Any]]:
         tight = {**common, **divided, "learner.micro_batch_tokens": TOKENS[-1]}
         if place.gpus > 1:
             yield {**tight, "learner.zero_stage": 3}
-        yield {**tight, "learner.zero_stage": 2, "learner.offload": "optimizer"}
+        if place.knows_host:
+            yield {**tight, "learner.zero_stage": 2, "learner.offload": "optimizer"}
         yield {**tight, **_adapted()}
-    for divided in _divisions(place.gpus):
-        yield {
-            **{**common, **divided, "learner.micro_batch_tokens": TOKENS[-1]},
-            **{"learner.zero_stage": 3, "learner.offload": "weights"},
-        }
+        if place.knows_host:
+            yield {**tight, "learner.zero_stage": 3, "learner.offload": "weights"}
 
 
 def _divisions(gpus: int) -> Iterator[dict[str, Any]]:

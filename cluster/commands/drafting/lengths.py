@@ -38,7 +38,7 @@ class Lengths:
 
     median: int  # of prompts
     high: int  # their 99th percentile
-    longest: int
+    most: int
     worked: int  # 99th percentile of worked answers; 0 where answers are short
     positions: int  # most tokens that the model holds
     sizes: tuple[int, ...]  # of every prompt
@@ -84,7 +84,7 @@ def measure(
     return Lengths(
         median=int(np.median(sizes)),
         high=int(np.quantile(sizes, 0.99)),
-        longest=max(sizes),
+        most=max(sizes),
         worked=worked,
         positions=positions_of(model),
         sizes=tuple(sizes),

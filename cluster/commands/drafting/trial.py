@@ -17,8 +17,8 @@ from rewards.queries.sql import variants
 
 TRIED, TRIED_PROGRAMS = 400, 40  # rows, spread over the file; programs take a sandbox each
 ENOUGH = 0.9  # share of the rows that must be accepted
-WORTH = 0.3  # share of the references that must look like an answer of a kind for it to be tried
-LONGEST = {"number": 40, "math": 200, "exact": 60}  # letters of an answer that stands alone
+ENOUGH_ALIKE = 0.3  # share of the references that must look like an answer of a kind for it to be tried
+MOST_LETTERS = {"number": 40, "math": 200, "exact": 60}  # letters of an answer that stands alone
 WORDS = 10  # of a text that is compared word by word
 _BEHIND = re.compile(r".*####\s*(.+?)\s*\Z", re.DOTALL)
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{(.+)\}", re.DOTALL)
@@ -73,7 +73,7 @@ def trials(found: Sequence[Reading], rows: Sequence[FileRow], tree: Mapping[str,
     return sorted(made, key=lambda trial: -trial.share)  # equal ones stay in order: columns, then the strictest reward
 
 
-def spread(rows: Sequence[FileRow], most: int) -> list[FileRow]:
+def evenly(rows: Sequence[FileRow], most: int) -> list[FileRow]:
     """At most so many of the rows, evenly from all over."""
     step = max(1.0, len(rows) / most)
     return [rows[int(number * step)] for number in range(min(most, len(rows)))]
@@ -82,7 +82,7 @@ def spread(rows: Sequence[FileRow], most: int) -> list[FileRow]:
 def _trial(reading: Reading, settings: RewardSettings, rows: Sequence[FileRow], graders: Graders) -> Trial | None:
     """None where the references do not look like what the reward reads, so that accepting them would mean nothing."""
     reward = settings.name
-    chosen = spread(rows, TRIED_PROGRAMS if reward == "code" else TRIED)
+    chosen = evenly(rows, TRIED_PROGRAMS if reward == "code" else TRIED)
     read, bad = _read(reading, reward, chosen)
     if not fits(reward, [row.reference for row, _ in read]) or (reward in FINAL and _are_places(reading, chosen)):
         return None
@@ -153,8 +153,8 @@ def fits(reward: str, references: Sequence[str]) -> bool:
     if not references or reward not in FINAL:
         return bool(references)
     if reward == "math":
-        return sum(bool(_FORMULA.search(final_part(text))) for text in references) >= WORTH * len(references)
-    return sum(looks_like(reward, text) for text in references) >= WORTH * len(references)
+        return sum(bool(_FORMULA.search(final_part(text))) for text in references) >= ENOUGH_ALIKE * len(references)
+    return sum(looks_like(reward, text) for text in references) >= ENOUGH_ALIKE * len(references)
 
 
 def looks_like(reward: str, reference: str) -> bool:
@@ -167,8 +167,8 @@ def looks_like(reward: str, reference: str) -> bool:
         return bool(_NUMBER.fullmatch(answer))
     if reward == "exact":  # compares whole texts, so that a marker in the reference does not help
         answer = the_answer(reference).strip()
-        return len(answer.split()) <= WORDS and 0 < len(answer) <= LONGEST["exact"] and "\n" not in answer
-    return 0 < len(answer) <= LONGEST["math"] and "\n" not in answer
+        return len(answer.split()) <= WORDS and 0 < len(answer) <= MOST_LETTERS["exact"] and "\n" not in answer
+    return 0 < len(answer) <= MOST_LETTERS["math"] and "\n" not in answer
 
 
 def final_part(reference: str) -> str:

@@ -66,7 +66,7 @@ def draft(wanted: Wanted, say: Callable[[str], None]) -> Draft:
 
     Args:
         wanted: what is asked for.
-        say: is told of copies that were fetched.
+        say: is told what is done now, and of copies that were fetched.
 
     Raises:
         ConfigError: the model or the data cannot be used, or nothing fits; the message says what to do.
@@ -75,14 +75,17 @@ def draft(wanted: Wanted, say: Callable[[str], None]) -> Draft:
     ours = [item for item in wanted.items if item.partition(".")[0] in GradingConfig.model_fields]
     asked = grading_config([*ours, f'model.path="{wanted.model}"'], data=wanted.data)
     here, _ = with_copies(asked, say)
+    say(f"looking at {wanted.model}")
     check_policy(Path(here.model.path), "MODEL")
     tokenizer = load_tokenizer(Path(here.model.path), "MODEL")
+    say(f"reading {wanted.data}, and trying rewards on it")
     looked = _look(here, wanted)
     reading = looked.best.reading
     rows = _usable(looked)
     template, why = template_for(looked.best.reward, rows, tokenizer)
     if "template" not in asked.data.model_fields_set:
         reading = _with_template(reading, template)
+    say("measuring lengths, and what fits the machine")
     answers = _answers(looked, rows)
     lengths = measure(reading.data, rows, answers, tokenizer, Path(here.model.path))
     place = machine(wanted.on)
@@ -91,7 +94,7 @@ def draft(wanted: Wanted, say: Callable[[str], None]) -> Draft:
     lines = _with_asked(lines, tree)
     held = split(looked.path, len(looked.rows), reading.data)
     lines += _machine_lines(lines, place, lengths, len(looked.rows), here.model.path)
-    lines += _eval_lines(held, place, wanted.data == looked.path or not held.eval_path)
+    lines += _eval_lines(held, place)
     lines = _with_asked([*_run_lines(wanted, lines, len(looked.rows), place), *lines], tree, complete=True)
     text = written(_about(wanted, place), lines)
     config_of(tomllib.loads(text))
@@ -264,7 +267,7 @@ def _machine_lines(lines: Sequence[Line], place: Machine, lengths: Lengths, rows
     return [_line(name, value, found.why[name]) for name, value in found.settings.items()]
 
 
-def _eval_lines(held: Split, place: Machine, plain: bool) -> list[Line]:
+def _eval_lines(held: Split, place: Machine) -> list[Line]:
     if not (held.eval_path or held.eval_rows):
         return [
             Line(
@@ -386,7 +389,7 @@ def write_draft(wanted: Wanted, *, force: bool, say: Callable[[str], None]) -> D
     wanted.file.parent.mkdir(parents=True, exist_ok=True)
     wanted.file.write_text(made.text, encoding="utf-8")
     on = f" --on {wanted.on}" if wanted.on else ""
-    for line in made.said:
+    for line in ("", *made.said, ""):
         say(line)
     say(f"written: {wanted.file}, every line with its reason. Next:")
     for command in ("check {}", f"train {{}} --plan{on}", "train {}"):

@@ -40,7 +40,8 @@ class DataSettings(Section):
     # table, each with its weight: shares of the prompts that are dealt, such as {"a.jsonl" = 3, "b.jsonl" = 1}.
     path: str | dict[str, Annotated[float, Field(gt=0)]] = ""
     rows: str = ""  # which rows of each path, as start:end; from the end with a minus; unset: all
-    prompt_column: str = "prompt"  # text or chat messages; dots reach into objects, as in "extra.question"
+    # Text or chat messages; dots reach into objects, as in "extra.question". Several columns are joined by blank lines.
+    prompt_column: str | tuple[str, ...] = "prompt"
     # Several columns become one JSON object, as "code" and "sql" want it; a table renames, {query = "SQL"}.
     answer_column: str | tuple[str, ...] | dict[str, str] = "answer"
     reward_column: str = ""  # where each row names its own reward; unset: reward.name for all
@@ -77,7 +78,7 @@ class DataSettings(Section):
         last = [column.rpartition(".")[2] for column in columns]
         return {name if last.count(name) == 1 else column: column for name, column in zip(last, columns, strict=True)}
 
-    @field_validator("answer_column")
+    @field_validator("prompt_column", "answer_column")
     @classmethod
     def _names_a_column(cls, value: str | tuple[str, ...] | dict[str, str]) -> str | tuple[str, ...] | dict[str, str]:
         if not value:

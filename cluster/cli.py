@@ -11,6 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from cluster.commands.first import add_first_commands
+from cluster.commands.pages import Page, complete, example_of, paragraph
+from cluster.config.own_runs import DEMO
 from cluster.evaluating.commands import add_eval_command
 from cluster.jobs.commands import add_job_commands
 from cluster.placement.token import demand_token
@@ -30,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives the exit status: 0 done, 1 a part failed, 2 a mistake, 3 starved, 130 interrupted,
     143 and 129 ended by SIGTERM and SIGHUP."""
     parser = _parser()
+    complete(parser)
     options, rest = parser.parse_known_args(arguments)
     options.words = sys.argv[1:] if arguments is None else arguments
     names_files = getattr(options, "items_are_files", False)
@@ -48,11 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="winnow", description="Reinforcement learning of language models on checkable rewards."
+        prog="winnow",
+        formatter_class=Page,
+        description="Reinforcement learning of language models on checkable rewards.",
+        epilog=example_of("winnow init MODEL_FOLDER train.jsonl -o my.toml\nwinnow train my.toml"),
     )
     parser.add_argument("--version", action="version", version=f"winnow {version()}")
     parser.add_argument("--verbose", action="store_true", help="say on stderr what goes on, and show tracebacks")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
+    add_first_commands(partial(_add, commands), SETTING)
     _add_running(commands)
     _add_grading(commands)
     add_showing_commands(partial(_add, commands))
@@ -71,7 +79,14 @@ def version() -> str:
 
 
 def _add(
-    commands: Commands, name: str, run: Callable[[argparse.Namespace], int], *, kept: str, help: str, description: str
+    commands: Commands,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    kept: str,
+    help: str,
+    description: str,
+    example: str = "",
 ) -> argparse.ArgumentParser:
     """A command.
 
@@ -82,13 +97,29 @@ def _add(
         kept: what is said to be safe when a person interrupts it.
         help: a few words for the list of commands.
         description: a sentence for its own help.
+        example: a command line, or several, for the end of its help.
     """
-    parser = commands.add_parser(name, help=help, description=description)
+    parser = commands.add_parser(
+        name, help=help, formatter_class=Page, description=paragraph(description), epilog=example_of(example)
+    )
     parser.set_defaults(run=run, kept=kept)
     return parser
 
 
 def _add_running(commands: Commands) -> None:
+    demo = _add(
+        commands,
+        "demo",
+        _train,
+        kept="metrics and trajectories so far are kept",
+        help="teach a tiny model to add, on this machine",
+        description="The whole pipeline on a laptop's CPU, without a model or data of your own: a tiny model learns to "
+        "add in about ten minutes. It is deploy/runs/demo.toml.",
+        example="winnow demo\nwinnow demo run.steps=5",
+    )
+    demo.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the demo's")
+    demo.add_argument("--plan", action="store_true", help="print sizes, layout and memory, start nothing")
+    demo.set_defaults(config=str(DEMO), resume=None, retries=0, on="", earlier=None)
     train = _add(
         commands,
         "train",
@@ -96,6 +127,7 @@ def _add_running(commands: Commands) -> None:
         kept="metrics and trajectories so far are kept",
         help="train a model",
         description="Trains a model as a run file says.",
+        example="winnow train my.toml run.steps=50\nwinnow train my.toml --plan\nwinnow train --resume runs/my",
     )
     train.add_argument("config", nargs="?", default="", metavar="CONFIG.toml", help="the run file")
     train.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")
@@ -133,6 +165,7 @@ def _add_running(commands: Commands) -> None:
         kept="what has finished is kept",
         help="compare methods over seeds",
         description="Runs several run files with several seeds and one budget each; writes a table and a page.",
+        example="winnow compare my.toml --each learner.algorithm=grpo,reinforce-rej --seeds 3",
     )
     compare.add_argument(
         "items",
@@ -166,6 +199,7 @@ def _add_running(commands: Commands) -> None:
         help="merge an adapter checkpoint into its model",
         description="Writes the whole model of a checkpoint that holds an adapter (learner.adapter), as a Hugging Face "
         "folder.",
+        example="winnow merge runs/my/checkpoints/step-200 --out merged",
     )
     merge.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="an adapter folder")
     merge.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the model goes; a new folder")
@@ -180,6 +214,7 @@ def _add_grading(commands: Commands) -> None:
         kept="the rows graded so far are written",
         help="grade the responses of a file",
         description="Grades each row (reward, response, reference), and says how many ended how.",
+        example="winnow grade cases.jsonl --out graded.jsonl reward.name=math",
     )
     grade.add_argument("cases", type=Path, metavar="CASES.jsonl")
     grade.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as reward.name=math")
@@ -192,6 +227,7 @@ def _add_grading(commands: Commands) -> None:
         kept="nothing was changed",
         help="check data before training on it",
         description="Lengths, template and references, each through its own verifier; bad rows by file and line.",
+        example="winnow check my.toml\nwinnow check train.jsonl data.answer_column=solution reward.name=math",
     )
     check.add_argument("data", metavar="DATA|CONFIG.toml", help="a data file, or its address, or a run file")
     check.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as data.answer_column=solution")
@@ -203,6 +239,7 @@ def _add_grading(commands: Commands) -> None:
         help="label reasoning steps by rollouts",
         description="Completes each step of each response several times and writes how many completions were right, to "
         "train a process reward model on (arXiv 2312.08935).",
+        example="winnow label steps.jsonl --out labels.jsonl model.path=MODEL reward.name=math",
     )
     label.add_argument("steps", type=Path, metavar="STEPS.jsonl", help="rows of prompt, steps and reference")
     label.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as model.path=MODEL reward.name=math")
@@ -219,6 +256,7 @@ def _add_doctor(commands: Commands) -> None:
         help="say what will not work on this machine, and why",
         description="Tries what runs are made of on this machine: packages, compiler, sandbox, memory, disk, Ray, GPUs "
         "and their links, an engine beside a learner. With a run file, whether that run can start. Two minutes.",
+        example="winnow doctor my.toml",
     )
     doctor.add_argument("config", type=Path, nargs="?", metavar="CONFIG.toml", help="a run file, to look at it too")
     doctor.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the file's")

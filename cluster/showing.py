@@ -28,6 +28,7 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         kept="nothing was changed",
         help="list the algorithms",
         description="Prints each algorithm with its objective and its source.",
+        example="winnow algorithms grpo dapo",
     )
     algorithms.add_argument("names", nargs="*", metavar="NAME", help="only these")
     algorithms.add_argument("--file", default="", metavar="FILE", help="a Python file with algorithms of your own")
@@ -38,6 +39,7 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="explain the metrics",
         description="Prints what each metric of a run is: of which sample, by which estimator, a mean or a maximum "
         "over what.",
+        example="winnow metrics mismatch_kl",
     )
     metrics.add_argument(
         "names", nargs="*", metavar="NAME", help="only these, or those of a group, with what they are for"
@@ -48,6 +50,7 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         kept="nothing was changed",
         help="print groups of a run",
         description="Prints groups of a run with prompt, responses, verdicts and why; while it runs, too.",
+        example="winnow look runs/demo --worst 5",
     )
     look.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run")
     ways = look.add_mutually_exclusive_group()
@@ -63,8 +66,8 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         kept="nothing was changed",
         help="browse every response of a run",
         description="Serves a page on this machine: search every response, see a group side by side, a response token "
-        "by token, and what became of a prompt over the steps. The run may be going on. For example: winnow rollouts "
-        "runs/demo",
+        "by token, and what became of a prompt over the steps. The run may be going on.",
+        example="winnow rollouts runs/demo",
     )
     rollouts.add_argument("run_folder", metavar="RUN", help="the folder of a run, or a copy of it")
     rollouts.add_argument("--port", type=int, metavar="P", help="of the page; 0 is any free one (8642, or the next)")
@@ -82,6 +85,7 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         help="write the report of runs, or of a comparison",
         description="Writes one page about a run or several, finished or not; of a comparison's folder its page, "
         "tables and charts anew.",
+        example="winnow report runs/demo",
     )
     report.add_argument(
         "folders", type=Path, nargs="+", metavar="RUN|FOLDER", help="folders of runs, or a comparison's"

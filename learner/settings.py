@@ -79,10 +79,10 @@ class LearnerSettings(Section):
     algorithm: str = "reinforce-rej"  # a key of learner.methods.algorithms.ALGORITHMS, or of ALGORITHMS in `file`
     file: str = ""  # a Python file with algorithms of your own
     updates_per_step: Annotated[int, Field(ge=1)] = 1  # optimizer updates that share one batch of groups
-    lr: Annotated[float, Field(gt=0)] = 1e-6
+    lr: Annotated[float, Field(gt=0)] = 1e-6  # learning rate of AdamW
     lr_end: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of lr at the last update, approached linearly
     lr_warmup: Annotated[int, Field(ge=0)] = 10  # updates over which lr rises from zero, as the optimizer is new
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01  # of AdamW, on all weights
     grad_clip: Annotated[float, Field(gt=0)] = 1.0  # largest norm of the whole gradient
     micro_batch_tokens: Annotated[int, Field(ge=1)] = 8192  # tokens of one forward and backward pass on a rank
     logit_chunk: Annotated[int, Field(ge=1)] = 1024  # tokens whose logits exist at the same time
@@ -248,10 +248,10 @@ def _check_credit(algorithm: Algorithm, name: str, objective: ObjectiveSettings)
 class WarmupSettings(Section):
     """Supervised fine-tuning on worked answers, before any reinforcement learning. Off with 0 updates."""
 
-    updates: Annotated[int, Field(ge=0)] = 0
+    updates: Annotated[int, Field(ge=0)] = 0  # of the optimizer; 0 is no warm-up
     path: str = ""  # .jsonl or .parquet; with a built-in world this is the world's own file
-    prompt_column: str = "prompt"
-    response_column: str = "response"
+    prompt_column: str = "prompt"  # text or chat messages, as of [data]
+    response_column: str = "response"  # the worked answer
     batch: Annotated[int, Field(ge=1)] = 64  # worked answers in an update
-    lr: Annotated[float, Field(gt=0)] = 1e-5
+    lr: Annotated[float, Field(gt=0)] = 1e-5  # learning rate of AdamW in the warm-up
     lr_end: Annotated[float, Field(ge=0, le=1)] = 0.1  # share of lr at the last update

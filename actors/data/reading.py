@@ -15,6 +15,7 @@ from actors.errors import DataError
 from actors.settings import DataSettings
 
 INDEX = re.compile(r"-?[0-9]{1,9}")
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,29 @@ def read_data(data: DataSettings, reward: str, refuse: Refuse = first_ends) -> d
     return found
 
 
+def data_row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
+    """What a row of a file asks and what its answer is.
+
+    Args:
+        row: of a file.
+        data: its columns.
+        reward: of a row that does not name its own.
+
+    Raises:
+        ValueError: it cannot be used.
+    """
+    answer = cell_at(row.cells, data.answer_column) if isinstance(data.answer_column, str) else None
+    system = cell_at(row.cells, data.system_column) if data.system_column else None
+    return DataRow(
+        place=row.place,
+        prompt=asked_of(row, data.prompt_column),
+        system="" if system is None else _of_column(data.system_column, system),
+        reward=text_in(row, data.reward_column) if data.reward_column else reward,
+        reference=_reference(row, data),
+        parts=_parts(answer),
+    )
+
+
 def read_worked(path: str, prompt_column: str, response_column: str, refuse: Refuse = first_ends) -> list[WorkedRow]:
     """The rows of a file of worked answers.
 
@@ -75,12 +99,15 @@ def read_worked(path: str, prompt_column: str, response_column: str, refuse: Ref
     return rows
 
 
-def asked_of(row: FileRow, column: str) -> Asked:
-    """The prompt in a column: chat messages, or a text.
+def asked_of(row: FileRow, column: str | Sequence[str]) -> Asked:
+    """The prompt in a column: chat messages, or a text; of several columns, the texts of those that hold any, joined by
+    blank lines.
 
     Raises:
         ValueError: there is neither.
     """
+    if not isinstance(column, str):
+        return _joined(row, column)
     cell = cell_at(row.cells, column)
     messages = written_messages(cell) if isinstance(cell, str) else messages_in(cell)
     if messages is None:
@@ -95,6 +122,18 @@ def asked_of(row: FileRow, column: str) -> Asked:
     if messages[-1].role == "user" and not messages[-1].content.strip():
         raise ValueError(f"has in column {column!r} a user's message without text")
     return messages
+
+
+def _joined(row: FileRow, columns: Sequence[str]) -> str:
+    """The texts of several columns. A list of texts, such as the options of a question, becomes lines with letters."""
+    texts = []
+    for column in columns:
+        cell = cell_at(row.cells, column)
+        if isinstance(cell, list | tuple) and 0 < len(cell) <= len(LETTERS) and all(isinstance(o, str) for o in cell):
+            cell = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, cell, strict=False))
+        if cell is not None and (text := _of_column(column, cell)).strip():
+            texts.append(text)
+    return "\n\n".join(texts) if texts else text_in(row, columns[0])
 
 
 def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:
@@ -211,23 +250,10 @@ def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[Da
     rows = []
     for row in places[start:end]:
         try:
-            rows.append(_row(row, data, reward))
+            rows.append(data_row(row, data, reward))
         except ValueError as problem:
             refuse(BadRow(place=row.place, problem=str(problem)))
     return rows
-
-
-def _row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
-    answer = cell_at(row.cells, data.answer_column) if isinstance(data.answer_column, str) else None
-    system = cell_at(row.cells, data.system_column) if data.system_column else None
-    return DataRow(
-        place=row.place,
-        prompt=asked_of(row, data.prompt_column),
-        system="" if system is None else _of_column(data.system_column, system),
-        reward=text_in(row, data.reward_column) if data.reward_column else reward,
-        reference=_reference(row, data),
-        parts=_parts(answer),
-    )
 
 
 def _reference(row: FileRow, data: DataSettings) -> str:

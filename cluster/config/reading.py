@@ -15,6 +15,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from cluster.config.errors import ConfigError
+from cluster.config.own_runs import own_run
 from cluster.config.renamed import renamed_settings
 from cluster.config.run_config import GradingConfig, RunConfig
 from cluster.config.secrets import secret_settings
@@ -47,10 +48,22 @@ def grading_config(overrides: Sequence[str], data: str = "") -> GradingConfig:
     Raises:
         ConfigError: anything wrong with them.
     """
-    tree: dict[str, Any] = {"data": {"path": data}} if data else {}
+    tree = tree_of(overrides)
+    if data:
+        tree.setdefault("data", {}).setdefault("path", data)
+    return _validated(GradingConfig, tree)
+
+
+def tree_of(overrides: Sequence[str]) -> dict[str, Any]:
+    """The settings of a command line alone, section by section, not checked.
+
+    Raises:
+        ConfigError: one is no `section.key=value`.
+    """
+    tree: dict[str, Any] = {}
     for override in overrides:
         _override(tree, override)
-    return _validated(GradingConfig, tree)
+    return tree
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -123,6 +136,7 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, Ru
 
 
 def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
+    path = own_run(path)
     if not path.is_file():
         raise ConfigError(f"there is no run file {path}")
     try:
@@ -189,7 +203,7 @@ def load_methods(paths: Sequence[Path], overrides: Sequence[str], each: str = ""
     Raises:
         ConfigError: anything wrong with them, or a name twice.
     """
-    files = [file for path in paths for file in (_run_files(path) if path.is_dir() else [path])]
+    files = [file for path in map(own_run, paths) for file in (_run_files(path) if path.is_dir() else [path])]
     if each:
         key, equals, values = each.partition("=")
         if len(files) != 1 or not equals or not values:

@@ -38,7 +38,7 @@ class RunSettings(Section):
     name: str = "run"  # of the folder; a number is added where it exists
     note: str = ""  # a sentence that stands beside the run in a comparison
     folder: str = "runs"  # where run folders are made; an address (s3://, gs://) gets a copy of the local one
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of sampling, of the order of prompts, of a built-in world
     steps: Annotated[int, Field(ge=1)] = 100  # training steps, each on rollout.groups_per_step accepted groups
     tokens: Annotated[int, Field(ge=0)] = 0  # end after the step in which so many tokens have been sampled; 0 is never
     seconds: Annotated[float, Field(ge=0)] = 0.0  # end after the step in which so many seconds have passed; 0 is never

@@ -38,6 +38,7 @@ def add_job_commands(add: Callable[..., argparse.ArgumentParser], setting: str) 
         help="send a run to a Ray cluster as a job",
         description="Sends a run to a Ray cluster as a job, with the current folder and winnow's own code, and follows "
         "its output. The run begins, or goes on where run.folder/run.name holds a checkpoint.",
+        example="winnow submit my.toml run.folder=/shared/runs --address http://HEAD:8265",
     )
     submit.add_argument("config", nargs="?", default="", metavar="CONFIG.toml", help="the run file")
     submit.add_argument("items", nargs="*", metavar=setting, help="settings that replace the file's")
@@ -72,6 +73,7 @@ def add_job_commands(add: Callable[..., argparse.ArgumentParser], setting: str) 
         kept="nothing was changed",
         help="list the runs on a Ray cluster",
         description="Prints a table of winnow's jobs on a cluster, the newest last: status, step and how long.",
+        example="winnow jobs --address http://HEAD:8265",
     )
     _add_address(jobs)
     logs = add(
@@ -80,6 +82,7 @@ def add_job_commands(add: Callable[..., argparse.ArgumentParser], setting: str) 
         kept="the job goes on",
         help="print a job's output and follow it",
         description="Prints what a job has printed, and follows it to its end. The exit status is that of the run.",
+        example="winnow logs my-20260101-120000",
     )
     stop = add(
         "stop",
@@ -88,6 +91,7 @@ def add_job_commands(add: Callable[..., argparse.ArgumentParser], setting: str) 
         help="stop a job, with a checkpoint",
         description="Asks a job to stop at its next safe point, with a checkpoint, and waits for it; says how the run "
         "goes on.",
+        example="winnow stop my-20260101-120000",
     )
     for command in (logs, stop):
         command.add_argument("job", metavar="JOB", help="its id, as `winnow jobs` shows it")

@@ -33,10 +33,16 @@ class MachineFacts:
     used: tuple[int, ...] = ()  # bytes of each GPU that somebody holds
 
 
+def install_command(profile: str) -> str:
+    """What brings the packages of a profile, "cpu" or "gpu": in a checkout by make, else by pip."""
+    checkout = (Path(__file__).parents[2] / "Makefile").is_file()
+    return f"make env PROFILE={profile}" if checkout else f'pip install "winnow-rl[{profile}]"'
+
+
 def driver_problem(drivers: Sequence[str], cuda: str) -> str:
     """Whether the driver is too old for the CUDA that torch was built with."""
     if drivers and not cuda:
-        return "torch is a build without CUDA, which sees no GPU: install the GPU profile (make env PROFILE=gpu)"
+        return f"torch is a build without CUDA, which sees no GPU: install the GPU profile ({install_command('gpu')})"
     wanted = OLDEST_DRIVER.get(_main(cuda), 0)
     if old := sorted({version for version in drivers if _main(version) < wanted}):
         return (

@@ -5,23 +5,20 @@
 Such a part stands between two lines, `<!-- from the code: NAME -->` and `<!-- end -->`.
 """
 
-import ast
-import inspect
 import re
 import sys
-import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel
 
-from cluster.config.run_config import RunConfig
+from cluster.config.described import about_section, described
 from cluster.reporting.metric_table import METRICS, MetricGroup
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.formula import objective_line
-from rewards import KINDS, REWARDS
+from rewards import REWARDS
 
 ROOT = Path(__file__).parents[2]
 _PART = re.compile(r"(<!-- from the code: (\w+) -->\n).*?(<!-- end -->)", re.S)
@@ -35,26 +32,6 @@ def written(text: str) -> str:
 def parts_in(text: str) -> list[str]:
     """The names of a page's parts from the code."""
     return [name for _, name, _ in _PART.findall(text)]
-
-
-def settings() -> Iterator[tuple[str, type[BaseModel], str, Any]]:
-    """(section, its class, setting, pydantic's field) of everything that a run file may hold, in order."""
-    yield from _settings_of(RunConfig, "")
-    for kind, section in KINDS.items():
-        yield from _settings_of(section, f"reward.{kind}.")
-
-
-def _settings_of(kind: type[BaseModel], before: str) -> Iterator[tuple[str, type[BaseModel], str, Any]]:
-    for name, field in kind.model_fields.items():
-        inner = _section_in(field.annotation)
-        if inner is not None:
-            yield from _settings_of(inner, f"{before}{name}.")
-        else:
-            yield before.rstrip("."), kind, name, field
-
-
-def _section_in(annotation: Any) -> type[BaseModel] | None:
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
 
 # ------------------------------------------------------------------------------------------------- the parts
@@ -105,14 +82,13 @@ def _settings() -> str:
     """A table for each class of settings; sections of one class, such as the rewards of answers, share theirs."""
     sections: dict[type[BaseModel], list[str]] = {}
     rows: dict[type[BaseModel], dict[str, tuple[str, ...]]] = {}
-    for section, kind, name, field in settings():
-        if section not in sections.setdefault(kind, []):
-            sections[kind].append(section)
-        of_the_row = _comments(Algorithm).get(name, "") if section == "objective" else ""
-        meaning = field.description or _comments(kind).get(name) or of_the_row
-        default = "required" if field.is_required() else _value(field.get_default(call_default_factory=True))
-        if name != "kind":  # the page says it once, for all rewards
-            rows.setdefault(kind, {})[name] = (f"`{name}`", _kind(field.annotation), default, _shown(meaning))
+    for row in described():
+        if row.section not in sections.setdefault(row.owner, []):
+            sections[row.owner].append(row.section)
+        default = "required" if row.required else f"`{row.default}`" if row.default else ""
+        if row.key != "kind":  # the page says it once, for all rewards
+            cells = (f"`{row.key}`", _shown(row.kind), _shown(default), _shown(row.about))
+            rows.setdefault(row.owner, {})[row.key] = cells
     return "\n".join(
         f"## {', '.join(f'[{section}]' for section in sections[kind])}\n\n{_about(kind)}"
         f"{_table(('setting', 'kind', 'default', 'is'), found.values())}"
@@ -122,7 +98,7 @@ def _settings() -> str:
 
 def _about(kind: type[BaseModel]) -> str:
     """What a class of settings says of itself, without the names of the sections that it begins with."""
-    text = re.sub(r"^(\[[\w.]+\](, |: |\.$)?)+", "", " ".join((kind.__doc__ or "").split()))
+    text = re.sub(r"^(\[[\w.]+\](, |: |\.$)?)+", "", about_section(kind))
     return f"{_shown(text[:1].upper() + text[1:])}\n\n" if text else ""
 
 
@@ -152,47 +128,6 @@ def _value(value: Any) -> str:
     if value is None or value in ((), {}):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else '`""`'
-
-
-def _kind(annotation: Any) -> str:
-    """A type in words."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _kind(get_args(annotation)[0])
-    if origin is Literal:
-        return ", ".join('`""`' if value == "" else f"`{value}`" for value in get_args(annotation) if value is not None)
-    if origin in (tuple, list):
-        return f"list of {_kind(get_args(annotation)[0])}"
-    if origin is dict:
-        return "table"
-    if origin is Union or type(annotation).__name__ == "UnionType":
-        return " or ".join(_kind(part) for part in get_args(annotation) if part is not type(None))
-    return {str: "text", int: "whole number", float: "number", bool: "true, false"}.get(annotation, str(annotation))
-
-
-def _comments(kind: type) -> dict[str, str]:
-    """Field of a class -> the comment behind it, or the text below it; those of its bases too."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if base.__module__.partition(".")[0] not in ("actors", "cluster", "learner", "rewards"):
-            continue
-        source = textwrap.dedent(inspect.getsource(base))
-        lines, body = source.splitlines(), ast.parse(source).body[0]
-        statements = body.body if isinstance(body, ast.ClassDef) else []
-        for number, node in enumerate(statements):
-            if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-                continue
-            said = [_behind(line) for line in lines[node.lineno - 1 : (node.end_lineno or node.lineno)]]
-            below = statements[number + 1] if number + 1 < len(statements) else None
-            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                said.append(str(below.value.value))
-            found[node.target.id] = " ".join(filter(None, said))
-    return found
-
-
-def _behind(line: str) -> str:
-    """The comment at the end of a line; "" without one."""
-    return line.rpartition("  # ")[2].strip() if "  # " in line else ""
 
 
 def main() -> int:

@@ -12,8 +12,9 @@ import yaml
 from pydantic import BaseModel
 
 from cluster import cli
+from cluster.config.described import settings
 from cluster.config.run_config import RunConfig
-from tests.project.reference import PARTS, ROOT, parts_in, settings, written
+from tests.project.reference import PARTS, ROOT, parts_in, written
 
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),

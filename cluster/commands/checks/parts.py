@@ -10,6 +10,7 @@ from cluster.config.errors import ConfigError
 from cluster.placement.orphans import no_orphans
 from cluster.placement.reachable import check_reachable
 from cluster.placement.token import demand_token
+from cluster.preparing.machine import install_command
 
 LINK_MIB = 256  # of the tensor that is broadcast between GPUs
 SLOW = 2.0  # GB/s between GPUs of one machine; PCI Express gives ten times as much, a detour over the host less
@@ -63,7 +64,9 @@ def examine_computing(subject: Subject, told: Told) -> Finding:
     from learner.checks.numerics import cuda_problem, multiply
 
     if problem := cuda_problem():
-        return wrong(f"torch cannot use the GPU: {problem}", "make env PROFILE=gpu; a newer driver where it says so")
+        return wrong(
+            f"torch cannot use the GPU: {problem}", f"{install_command('gpu')}; a newer driver where it says so"
+        )
     found = multiply("cuda")
     said = f"a product in bfloat16 is off by {found.error:.1e} of its terms (bound {found.bound:.1e})"
     if found.error > found.bound:

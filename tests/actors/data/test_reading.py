@@ -405,3 +405,14 @@ def test_every_tried_file_is_read_or_named(tmp_path: Path) -> None:
             with pytest.raises(DataError, match=wanted):
                 rows_in(tried / name, **data)
     assert len(list(read_files(str(tried / "struct_time.parquet")))) > 0
+
+
+def test_a_prompt_of_several_columns_is_joined_by_blank_lines_and_options_get_letters(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [
+        {"body": "Two pears.", "question": "How many?", "options": ["one", "two"], "answer": "B"},
+        {"body": "", "question": "Which?", "options": None, "answer": "A"},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = rows_in(file, prompt_column=["body", "question", "options"])
+    assert [asked for asked, _ in found] == ["Two pears.\n\nHow many?\n\nA. one\nB. two", "Which?"]

@@ -3,9 +3,9 @@
 import pytest
 
 from cluster.config.changes import CHANGEABLE, REASONS, Change, changes
+from cluster.config.described import settings
 from cluster.config.reading import config_of, load_run, to_toml
 from cluster.config.run_config import RunConfig
-from tests.project.reference import settings
 
 BASE = {"model": {"path": "m"}, "data": {"path": "d.jsonl"}}
 

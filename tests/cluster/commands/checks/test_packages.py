@@ -8,7 +8,13 @@ from packaging.requirements import Requirement
 
 from cluster.commands.checks import packages
 from cluster.commands.checks.gpus import Gpu, Gpus
-from cluster.commands.checks.packages import compared, examine_packages, installed_versions, requirements
+from cluster.commands.checks.packages import (
+    compared,
+    examine_packages,
+    installed_versions,
+    other_builds,
+    requirements,
+)
 from cluster.commands.checks.types import Finding, State, Subject
 
 HERE = Subject(runs=Path("runs"), gpus=Gpus(found=()), visible=0)
@@ -64,3 +70,17 @@ def test_packages_of_this_environment_are_found_under_their_plain_names() -> Non
     found = installed_versions()
     assert found["pydantic"][:1].isdigit()
     assert all(name == packages.plain_name(name) for name in found)
+
+
+def test_neighbours_of_torch_that_pip_brought_for_another_device_are_named() -> None:
+    mixed = {"torch": "2.13.0+cpu", "torchvision": "0.28.0", "torchaudio": "2.11.1+cpu"}
+    assert other_builds(mixed) == ["torchvision 0.28.0"]
+    assert other_builds({"torch": "2.13.0+cpu"}) == []
+    assert other_builds({"torch": "2.13.0+cu130", "torchvision": "0.28.0"}) == []
+    assert other_builds({"torch": "2.13.0", "torchvision": "0.28.0+cpu"}) == ["torchvision 0.28.0+cpu"]
+
+
+def test_mixed_builds_are_wrong_and_said_with_the_command_that_mends_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = found_with({"torch": "2.13.0+cpu", "torchvision": "0.28.0"}, monkeypatch)
+    assert found.state is State.WRONG
+    assert "pip uninstall torchvision" in found.remedy

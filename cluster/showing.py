@@ -1,5 +1,5 @@
-"""The commands that show something and change nothing: `algorithms`, `metrics`, `look`, `rollouts` and `report`. Imports nothing
-heavy before it must."""
+"""The commands that show something and change nothing: `algorithms`, `metrics`, `look`, `rollouts` and `report`.
+Imports nothing heavy before it must."""
 
 import argparse
 from collections.abc import Callable

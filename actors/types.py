@@ -273,7 +273,7 @@ class Summary:
             unread=sum(verdict.unread for verdict in verdicts),
             siblings=_sets([group.trajectories[place].siblings for place in last]),
             episodes=episodes,
-            sample=Sample.of(group, last[0]),
+            sample=Sample.of(group, last[0]) if last else None,
         )
 
 

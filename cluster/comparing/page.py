@@ -208,7 +208,10 @@ def _over_tokens(comparison: Comparison, measure: str) -> Section | None:
         title=title,
         sentence=sentence,
         charts=[
-            Chart(spec=line_chart(lines, axes, marks=evaluated, colours=_drawn(comparison)), about=f"{title}. {sentence}")
+            Chart(
+                spec=line_chart(lines, axes, marks=evaluated, colours=_drawn(comparison)),
+                about=f"{title}. {sentence}",
+            )
         ],
         tables=[_table(comparison, known)],
         note=f"{about} {mean}{seen}{bands}".strip(),

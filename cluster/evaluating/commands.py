@@ -21,6 +21,7 @@ def add_eval_command(add: Callable[..., argparse.ArgumentParser], setting: str) 
         help="evaluate a model or a run",
         description="Has a model, or a checkpoint of a run, answer benchmarks with the run's own generators and "
         "verifiers: avg@k, pass@k, majority and best of k with intervals, and which prompts turned.",
+        example="winnow eval MODEL test.jsonl --samples 16 reward.name=math\nwinnow eval runs/my --samples 4",
     )
     command.add_argument(
         "what",

@@ -32,7 +32,7 @@ from cluster.placement.session import ray_session, settled
 from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare_evaluation
 from cluster.reporting.logs import log_file
-from cluster.reporting.outputs import Display
+from cluster.reporting.display import Display
 
 TRAJECTORIES = "trajectories"  # in the folder of an evaluation, as in that of a run
 NO_WORDS = Words.of(())

@@ -89,13 +89,13 @@ def test_run_files_and_pages_are_found_by_the_paths_of_the_documents(winnow, tmp
     found = winnow("train", "deploy/runs/gsm8k.toml", "--plan", "model.path=nowhere", "data.path=nowhere.jsonl")
     assert "there is no model folder nowhere" in found.stderr
     code = (
-        "from pathlib import Path\nimport cluster, cluster.comparing.page\n"
+        "from pathlib import Path\nimport cluster, cluster.report.page\n"
         "from cluster.config.reading import load_config, load_methods\nfrom cluster.jobs.package import own_code\n"
         "assert len(load_methods([Path('deploy/runs/paper')], [])) == 10\n"
         "names = own_code(Path.cwd())\n"
-        "assert {'cluster/comparing/page.html', 'cluster/runs/demo.toml', 'actors/__init__.py'} <= set(names)\n"
+        "assert {'cluster/report/page.html', 'cluster/runs/demo.toml', 'actors/__init__.py'} <= set(names)\n"
         f"assert Path(cluster.__file__).is_relative_to({str(unpacked)!r}), cluster.__file__\n"
-        "assert Path(cluster.comparing.page.__file__).with_name('page.html').is_file()\n"
+        "assert Path(cluster.report.page.__file__).with_name('page.html').is_file()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(unpacked), "PYTHONSAFEPATH": "1"}
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)

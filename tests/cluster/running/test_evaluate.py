@@ -51,5 +51,5 @@ async def test_an_evaluation_asks_the_same_every_time_and_writes_what_it_found(t
 async def test_several_benchmarks_have_an_accuracy_each(tmp_path: Path) -> None:
     prompts = [prompt("eval/easy/0"), prompt("eval/hard/0"), prompt("eval/hard/1")]
     evaluator = Evaluator(pool=Pool(), prompts=prompts, samples=3, file=tmp_path / "e.jsonl", room=Room(print))
-    assert await evaluator.run(0, 0, 0.0) == 0.5
+    assert (await evaluator.run(0, 0, 0.0)).scored.accuracy == 0.5
     assert json.loads((tmp_path / "e.jsonl").read_text())["benchmarks"] == {"easy": 0.5, "hard": 0.5}

@@ -43,7 +43,7 @@ def test_what_winnow_pins_is_read_from_its_own_project_file() -> None:
 def found_with(versions: dict[str, str], monkeypatch: pytest.MonkeyPatch, gpus: int = 0) -> Finding:
     pins = {one.name: str(one.specifier).removeprefix("==") for one in requirements("gpu" if gpus else "cpu")}
     there = {packages.plain_name(name): pin if pin[:1].isdigit() else "99" for name, pin in pins.items()}
-    there |= {"pydantic": "2.12"} | versions
+    there |= {"pydantic": "2.12", "mcp": "2.3"} | versions
     monkeypatch.setattr(packages, "installed_versions", lambda: {n: v for n, v in there.items() if v})
     return examine_packages(dataclasses.replace(HERE, gpus=Gpus(found=(GPU,) * gpus), visible=gpus), lambda _: None)
 

@@ -21,6 +21,7 @@ class Host:
     """A verifier that answers when it may, or fails."""
 
     name: str = "host"
+    problem: str = ""
     fails: list[Exception] = field(default_factory=list)
     calls: int = 0
     go: asyncio.Event = field(default_factory=asyncio.Event)
@@ -29,7 +30,7 @@ class Host:
         self.calls += 1
         if self.fails:
             raise self.fails.pop(0)
-        return Ready(problem=self.name)
+        return Ready(schemas=({"type": self.name},), problem=self.problem)
 
     async def use(self, work: Work) -> Result:
         self.calls += 1
@@ -75,8 +76,11 @@ async def test_a_call_that_a_verifier_refused_is_not_tried_again() -> None:
 async def test_what_a_tool_offers_is_asked_once() -> None:
     hosts = [Host("a", fails=[VerifierDied("gone")]), Host("b")]
     runner = ToolRunner(hosts)
-    assert [(await runner.ready(KIND, 1024)).problem for _ in range(3)] == ["b"] * 3
+    found = await asyncio.gather(*(runner.ready(KIND, 1024) for _ in range(3)))
+    assert [ready.schemas for ready in found] == [({"type": "b"},)] * 3
     assert [host.calls for host in hosts] == [1, 1]
+    broken = Host(problem="no file")
+    assert [(await ToolRunner([broken]).ready(KIND, 1024)).problem for _ in range(2)] == ["no file"] * 2
     dead = ToolRunner([Host(fails=[VerifierDied("gone")])])
     assert (await dead.ready(KIND, 1024)).problem == "gone"
 

@@ -11,6 +11,7 @@ from actors.tools.tool import Kind, Result
 from actors.tools.worker import Ready, Work
 
 TRIES = 3  # of a call, each by a verifier that was alive when it was asked
+SECONDS_BETWEEN = 1.0  # before another try
 
 
 class RunsTools(Protocol):
@@ -32,21 +33,16 @@ class ToolRunner:
         self._verifiers = verifiers
         self._busy = Counter[int]()  # calls under way at each of them
         self._ready: dict[tuple[Kind, int], Ready] = {}
+        self._asking = asyncio.Lock()
         self._told = set[str]()  # tools whose failure has been logged
 
     async def ready(self, kind: Kind, memory_mib: int) -> Ready:
-        """What a kind of tools offers, or why it cannot be used; asked once."""
-        key = (kind, memory_mib)
-        if key not in self._ready:
-            for verifier in self._verifiers:
-                try:
-                    self._ready[key] = await verifier.tools(kind, memory_mib)
-                    break
-                except BrokenVerifier as failure:
-                    problem = str(failure)
-            else:
-                return Ready(problem=problem)
-        return self._ready[key]
+        """What a kind of tools offers, which is asked once, or why it cannot be used."""
+        async with self._asking:
+            found = self._ready.get((kind, memory_mib)) or await self._asked(kind, memory_mib)
+            if not found.problem:
+                self._ready[kind, memory_mib] = found
+            return found
 
     async def use(self, work: Work) -> Result:
         """What a call gives. One whose verifier died is tried again by another."""
@@ -60,10 +56,19 @@ class ToolRunner:
                 why = str(failure)
                 if not isinstance(failure, VerifierDied):
                     break
-                await asyncio.sleep(1.0)
+                await asyncio.sleep(SECONDS_BETWEEN)
             finally:
                 self._busy[place] -= 1
         return Result(text="", failed=True, why=why, broken=True)
+
+    async def _asked(self, kind: Kind, memory_mib: int) -> Ready:
+        problem = "there is no verifier"
+        for verifier in self._verifiers:
+            try:
+                return await verifier.tools(kind, memory_mib)
+            except BrokenVerifier as failure:
+                problem = str(failure)
+        return Ready(problem=problem)
 
     def tell(self, name: str, result: Result) -> None:
         """Logs the first failure of a tool in full, for the person who offers it."""

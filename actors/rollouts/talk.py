@@ -89,8 +89,8 @@ class Seat:
         self._refuse_misuse()
         if self._turns:
             raise self._misuse("offers tools when the conversation has begun: offer them before the first turn")
-        limits = Limits(seconds=seconds, memory_mib=memory_mib, max_characters=max_characters)
         try:
+            limits = Limits(seconds=seconds, memory_mib=memory_mib, max_characters=max_characters)
             self._toolbox = self._toolbox.plus(tools, form, limits, self._episode.means.file)
         except ValueError as problem:
             raise self._misuse(f"offers tools, and {problem}") from None

@@ -10,7 +10,7 @@ from rewards.grading.process import START_SECONDS, Lost, Process
 
 WORKER = "actors.tools.worker"
 CALLS = 4  # that run at the same time, and most processes
-BESIDE = 2.0  # seconds over the limit of a call, in which what keeps that limit itself comes to its end
+BESIDE = 1.0  # seconds over the limit of a call, in which what keeps that limit itself comes to its end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -63,7 +63,7 @@ class RunningPython:
         )
         with Program(("inside", "inside_script"), {"source": str(arguments["code"])}, box) as program:
             in_time = follow([program], program, deadline)
-            said = shortened(program.output.decode(errors="replace"), limits.max_characters)
+            said = shortened(program.output.decode(errors="replace").rstrip("\n"), limits.max_characters)
             if not in_time:
                 raise ToolFailure(f"the program took longer than {limits.seconds:g} s. It printed: {said or 'nothing'}")
             if program.excess or program.flooded:

@@ -48,15 +48,16 @@ class RunningSearch:
         self._documents = _read(Path(kind.corpus), kind.column)
         self._results = min(kind.results, len(self._documents))
         self._index = bm25s.BM25()
-        self._index.index(bm25s.tokenize(self._documents, show_progress=False), show_progress=False)
+        words = _words(self._documents)
+        if not any(words.ids):
+            raise ValueError(f"the corpus {kind.corpus} holds no words")
+        self._index.index(words, show_progress=False)
         about = ABOUT.format(count=len(self._documents), results=self._results)
         self.schemas: Sequence[Schema] = (schema(kind.name, about, query="words to look for"),)
 
     def call(self, name: str, arguments: Mapping[str, Any], limits: Limits) -> str:
         """The documents that fit best, the best first; each gets an equal share of what the policy reads."""
-        import bm25s
-
-        query = bm25s.tokenize(str(arguments["query"]), show_progress=False)
+        query = _words([str(arguments["query"])])
         places, scores = self._index.retrieve(query, k=self._results, show_progress=False)
         best = [int(place) for place, score in zip(places[0], scores[0], strict=True) if score > 0]
         share = max(1, limits.max_characters // max(1, len(best)) - 20)
@@ -66,26 +67,34 @@ class RunningSearch:
         )
 
 
+def _words(texts: list[str]) -> Any:
+    """The words of texts in whatever language, each stretch of letters and digits, as bm25s takes them."""
+    import bm25s
+
+    return bm25s.tokenize(texts, token_pattern=r"\w+", stopwords=[], show_progress=False)
+
+
 def _read(path: Path, column: str) -> list[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as failure:
         raise ValueError(f"the corpus {path} cannot be read: {failure}") from None
-    if path.suffix != ".jsonl":
-        documents = [line for line in lines if line.strip()]
-    else:
-        documents = [_text(json.loads(line), column) for line in lines if line.strip()]
-    if not documents:
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not numbered:
         raise ValueError(f"the corpus {path} holds no documents")
-    return documents
+    if path.suffix != ".jsonl":
+        return [line for _, line in numbered]
+    return [_text(f"the corpus {path}, line {number}", line, column) for number, line in numbered]
 
 
-def _text(row: Any, column: str) -> str:
+def _text(place: str, line: str, column: str) -> str:
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError) as failure:
+        raise ValueError(f"{place} is no JSON: {failure}") from None
     if isinstance(row, str):
         return row
     if not isinstance(row, dict) or not isinstance(row.get(column), str):
-        raise ValueError(
-            f"each line of the corpus is a text, or an object with a text {column!r}; got {str(row)[:80]!r}"
-        )
+        raise ValueError(f"{place} must be a text, or an object with a text {column!r}, got {line[:80]!r}")
     title = row.get("title")
-    return f"{title}: {row[column]}" if isinstance(title, str) and title else row[column]
+    return f"{title}: {row[column]}" if isinstance(title, str) and title else str(row[column])

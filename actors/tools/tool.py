@@ -26,6 +26,12 @@ class Limits:
     memory_mib: int  # of the process that it runs in
     max_characters: int  # of what the policy reads of its result
 
+    def __post_init__(self) -> None:
+        for name in ("seconds", "memory_mib", "max_characters"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise ValueError(f"{name} must be a number above 0, got {value!r}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:

@@ -47,6 +47,8 @@ def main(arguments: Sequence[str]) -> None:
         try:
             running = asked.start()
             yield Ready(schemas=tuple(running.schemas))
+        except MemoryError:
+            yield Ready(problem="it needs more memory than memory_mib of talk.tools gives it")
         except Exception as problem:  # a person's file and server, whatever they break with
             told = str(problem) if isinstance(problem, ValueError) else f"{type(problem).__name__}: {problem}"
             yield Ready(problem=told)

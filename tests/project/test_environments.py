@@ -10,9 +10,11 @@ from tests.environments import Paper, played, row
 from tests.tokenizers import letters
 
 PAGE = (Path(__file__).parents[2] / "docs/environments.md").read_text(encoding="utf-8")
+AGENT = "# agent.py\n"  # what a program of somebody else's begins with
 BLOCKS = re.findall(r"^```python\n(.*?)^```", PAGE, re.S | re.M)
-# What these two need beside a package is made in tests/actors/rollouts/others/test_packages.py.
-SHOWN = [code for code in BLOCKS if "GenericEnvClient" not in code and "VerifiersEnvironment" not in code]
+# What the last two need beside a package is made in tests/actors/rollouts/others/test_packages.py.
+APART = (AGENT, "GenericEnvClient", "VerifiersEnvironment")
+SHOWN = [code for code in BLOCKS if not any(sign in code for sign in APART)]
 
 
 def says(shown: str) -> str:
@@ -21,9 +23,11 @@ def says(shown: str) -> str:
         return "3"
     if shown.startswith("Make"):
         return "2+3=#5"
-    if shown.endswith("?"):
-        return "<calc>2+3</calc>"
-    return "5"
+    if shown.endswith("?") and "price" in shown:
+        return '{"name": "price", "arguments": {"article": "pen", "pieces": 2}}'
+    if shown.endswith("?") and "note" in shown:
+        return '{"name": "note", "arguments": {"text": "2+3"}}'
+    return "3" if shown.endswith("price: 3.0\n") else "5"
 
 
 @pytest.mark.parametrize("number", range(len(SHOWN)))
@@ -35,6 +39,7 @@ async def test_each_environment_of_the_page_plays_to_its_end(
     if not re.search(r"^(async def play|play =)", SHOWN[number], re.M):
         pytest.skip("a reward, and no environment")
     code = re.sub(r', system="[^"]*"', "", SHOWN[number])  # the tokenizer of this test has no chat template
+    (tmp_path / "agent.py").write_text(next(code for code in BLOCKS if code.startswith(AGENT)))
     engine = Paper(says, tokenizer=letters())
     graded = await played(tmp_path / "mine.py", code, engine, size=2, prompt=row(engine.tokenizer, "2+3?"))
     assert graded.summary.failure == ""
@@ -47,4 +52,5 @@ def test_each_environment_of_the_page_is_short() -> None:
 
 def test_the_page_shows_every_kind_that_there_is() -> None:
     kinds = {'role="tool"': "tool", "random.Random(task.seed)": "game", "talk.seat(": "seats", "talk.solve(": "made"}
+    kinds |= {"talk.agent(": "agent", "talk.url": "address"}
     assert [kind for sign, kind in kinds.items() if not any(sign in code for code in SHOWN)] == []

@@ -113,6 +113,7 @@ async def test_the_bound_of_a_result_can_be_set(tmp_path: Path) -> None:
         (called(), "wrong arguments for add: 'a' is a required property"),
         (called(a=2, c=3), "wrong arguments for add: it takes no 'c', only a, b"),
         (called(a="two"), "wrong arguments for add: a: 'two' is not of type 'integer'"),
+        (called(a=json.loads("[" * 99 + "]" * 99)), "the arguments of add are nested too deeply"),
         ('{"name": "add", "arguments": [2]}', "the arguments of add must be a JSON object, got '[2]'"),
     ],
 )
@@ -126,6 +127,13 @@ async def test_several_calls_of_a_turn_run_at_the_same_time_and_each_has_its_res
     calls = f"{called(a=1)}\nand\n{called(a=2)}\n{called('no')}"
     (text,) = await answers(tmp_path, code(body, kind="async def"), calls)
     assert text == "\nadd: 1 of 2\nadd: 2 of 2\nno: Error: there is no tool 'no'; there are add\n"
+
+
+async def test_so_many_calls_of_a_turn_are_made(tmp_path: Path) -> None:
+    (text,) = await answers(tmp_path, code("return a"), "\n".join(called(a=n) for n in range(18)))
+    lines = text.splitlines()[1:]
+    assert lines[:16] == [f"add: {number}" for number in range(16)]
+    assert lines[16:] == ["add: Error: at most 16 calls of a turn are made"] * 2
 
 
 async def test_calls_and_those_that_gave_no_result_are_counted(tmp_path: Path) -> None:
@@ -231,6 +239,8 @@ async def test_a_tool_may_ask_another_seat(tmp_path: Path) -> None:
         ("talk.tools([silent])", "silent has no docstring: the policy is told by it what the tool does"),
         ("talk.tools([odd])", "the types of odd have no JSON schema: "),
         ("talk.tools([fine, fine])", "two tools are named 'fine'"),
+        ("talk.tools([fine], seconds=0)", "offers tools, and seconds must be a number above 0, got 0"),
+        ("talk.tools([fine], max_characters='many')", "max_characters must be a number above 0, got 'many'"),
         ("talk.tools([fine], form='xml'); await talk(task)", "there is no format of calls 'xml': take auto, json"),
         ("talk.tools([fine], form='hermes'); await talk(task)", "no chat template shows tools: take json"),
         ("await talk(task); talk.tools([fine])", "offers tools when the conversation has begun"),

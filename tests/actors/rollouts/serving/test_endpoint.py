@@ -159,6 +159,21 @@ return 1.0
     assert group.trajectories[-1].finish is Finish.LENGTH
 
 
+async def test_each_conversation_has_the_room_of_one_whatever_others_take(tmp_path: Path) -> None:
+    body = """
+async def converse(text):
+    a = await ask(text)
+    b = await ask(text, a, "x")
+    return await ask(text, a, "x", b, "x"), await ask(text, a, "y")
+ends = await asyncio.gather(*map(converse, "abc"))
+assert [(x["content"], y["content"]) for x, y in ends] == [("", "ab")] * 3, ends
+return 1.0
+"""
+    group = await streams(tmp_path / "mine.py", agent(body), Paper(lambda shown: "ab"), rollout={"max_new_tokens": 4})
+    assert group.verdicts[0].score == 1.0, group.verdicts[0].why
+    assert [one.new_tokens for one in group.trajectories] == [4, 4, 4, 2, 2, 2]
+
+
 async def test_a_turn_may_have_a_limit_of_its_own(tmp_path: Path) -> None:
     body = """
 for name in ("max_tokens", "max_completion_tokens"):

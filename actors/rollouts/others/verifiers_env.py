@@ -5,6 +5,7 @@ the policy is a token stream of it; what an episode is worth is said by verifier
 """
 
 import asyncio
+import contextvars
 import json
 from collections.abc import Callable
 from itertools import islice
@@ -77,7 +78,8 @@ class VerifiersEnvironment:
         loop = asyncio.get_running_loop()
         if loop not in self._served:
             ready: asyncio.Future[Any] = loop.create_future()
-            self._served[loop] = (ready, asyncio.create_task(self._serve(ready)))
+            serving = asyncio.create_task(self._serve(ready), context=contextvars.Context())  # of no episode
+            self._served[loop] = (ready, serving)
         return await asyncio.shield(self._served[loop][0])
 
     async def _serve(self, ready: asyncio.Future[Any]) -> None:

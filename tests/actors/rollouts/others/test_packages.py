@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from actors.settings import DataSettings
-from rewards import Outcome
+from rewards import Case, Grader, Outcome, Question, RewardSettings
 from tests.environments import Paper, row, streams
 from tests.tokenizers import CHATML, letters
 
@@ -228,6 +228,29 @@ def test_the_questions_of_reasoning_gym_are_written_and_their_answers_get_one(tm
         for wrong in ("", "no idea", "[[1, 2]]", "7"):
             assert 0.0 <= data.reward(f"<answer>{wrong}</answer>", reference, "") <= 1.0, (made, wrong)
     assert unanswered == {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
+
+
+def test_reasoning_gym_grades_in_the_process_of_a_verifier(tmp_path: Path) -> None:
+    pytest.importorskip("reasoning_gym", reason=ABSENT)
+    file = tmp_path / "chains.py"
+    file.write_text(
+        "import reasoning_gym\nfrom actors.rollouts.others import MadeData\n"
+        "questions = MadeData(reasoning_gym.create_dataset, {'chain_sum': {'max_terms': 3}, 'leg_counting': {}})\n"
+        "reward = questions.reward\nif __name__ == '__main__':\n    questions.write('chains.jsonl', 4)\n"
+    )
+    around = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, file], cwd=tmp_path, check=True, env=around)
+    references = [json.loads(line)["answer"] for line in (tmp_path / "chains.jsonl").read_text().splitlines()]
+    settings = RewardSettings.model_validate({"name": "own", "own": {"file": str(file)}})
+    said = [json.loads(references[0])["entry"]["answer"], "none", json.loads(references[3])["entry"]["answer"]]
+    cases = [Case(response=text, reference=of) for text, of in zip(said, [*references[:2], references[3]], strict=True)]
+    grader = Grader()
+    try:
+        verdicts = grader.grade([Question(reward="own", case=case, settings=settings) for case in cases])
+    finally:
+        grader.close()
+    outcomes = [Outcome.CORRECT, Outcome.WRONG, Outcome.CORRECT]
+    assert [verdict.outcome for verdict in verdicts] == outcomes, [verdict.why for verdict in verdicts]
 
 
 # --------------------------------------------------------------------------------------------------- verifiers

@@ -338,7 +338,13 @@ class Run:
     async def _evaluate(self) -> float:
         step = self.counters.step
         self._display.status(f"evaluating after step {step}")
-        return await self.evaluator.run(step, self.counters.tokens, self.reporter.seconds)
+        began = self.reporter.seconds
+        accuracy = await self.evaluator.run(step, self.counters.tokens, began)
+        seconds = self.reporter.seconds - began
+        self._display.say(
+            f"held-out accuracy after step {step}: {accuracy:.3f}; training waited {seconds:.1f} s for it"
+        )
+        return accuracy
 
     def _say_stopping(self, number: signal.Signals) -> None:
         self._display.say(said_at(number, how_to_go_on(self._folder)))

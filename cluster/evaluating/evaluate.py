@@ -33,6 +33,7 @@ from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare_evaluation
 from cluster.reporting.logs import log_file
 from cluster.reporting.display import Display
+from cluster.running.signals import undisturbed
 
 TRAJECTORIES = "trajectories"  # in the folder of an evaluation, as in that of a run
 NO_WORDS = Words.of(())
@@ -122,20 +123,18 @@ def _run(evaluation: Evaluation, display: Display, out: Path | None, against: Ma
     earlier = _earlier(evaluation)
     if not (folder / RESULT).is_file():
         write_result(evaluation.result({}, 0.0), folder / RESULT)
-
-    def result() -> dict[str, Any]:
-        return evaluation.result(answered, time.monotonic() - began, against)
-
     recorder = Recorder(folder / TRAJECTORIES, step=evaluation.subject.step or 0, takes_over=bool(earlier))
     with _told_how_to_go_on(folder, answered, len(evaluation.prompts)):
         try:
             _answer_all(evaluation, display, recorder, earlier, answered)
         finally:
-            recorder.close(evaluation.subject.step or 0)
-            for file in (folder / RESULT, *([out] if out else [])):
-                write_result(result(), file)
-            if answered:
-                display.say("\n".join(result_lines(result())))
+            with undisturbed():
+                recorder.close(evaluation.subject.step or 0)
+                result = evaluation.result(answered, time.monotonic() - began, against)
+                for file in (folder / RESULT, *([out] if out else [])):
+                    write_result(result, file)
+                if answered:
+                    display.say("\n".join(result_lines(result)))
     display.say(f"every response, its verdict and why: {folder / TRAJECTORIES} (Parquet)")
     display.say(f"done: {out or folder / RESULT}")
 

@@ -113,6 +113,9 @@ def _against_lines(against: Figures) -> list[str]:
     lines = [f"against {subject['run'] or subject['model']}{step}:"]
     for name, each in against["benchmarks"].items():
         right, wrong = each["wrong_to_right"], each["right_to_wrong"]
+        if not each["prompts"]:
+            lines.append(f"  {name}: no prompt has a verdict in both")
+            continue
         lines.append(
             f"  {name}: difference {_difference(each['difference'])} over {each['prompts']} prompts, {len(right)} from "
             f"wrong to right, {len(wrong)} from right to wrong"

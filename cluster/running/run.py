@@ -348,8 +348,9 @@ class Run:
         def advance(done: int, prompts: int) -> None:
             self._display.advance(what, done, prompts)
 
-        found = await self.evaluator.run(step, self.counters.tokens, self.reporter.seconds, advance)
-        self._display.say(found.line)
+        began = self.reporter.seconds
+        found = await self.evaluator.run(step, self.counters.tokens, began, advance)
+        self._display.say(f"{found.line}; training waited {self.reporter.seconds - began:.1f} s for it")
         self.reporter.doing("")
         return found.scored.accuracy
 

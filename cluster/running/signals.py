@@ -66,6 +66,21 @@ def sigterm_interrupts() -> Iterator[None]:
         _set(before)
 
 
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """While it lasts, none of these signals does anything: for what is written when a process has been asked to end,
+    which a parent that got the signal too may ask again."""
+    if not _in_main_thread():
+        yield
+        return
+    before = _handlers(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    _set(dict.fromkeys(before, signal.SIG_IGN))
+    try:
+        yield
+    finally:
+        _set(before)
+
+
 class StopRequest:
     """Whether a run has been asked to end at its next safe point, and by which signal."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.running import signals
-from cluster.running.signals import StopRequest, Terminated, said_at, sigterm_interrupts
+from cluster.running.signals import StopRequest, Terminated, said_at, sigterm_interrupts, undisturbed
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +71,14 @@ def test_a_second_signal_ends_the_run_at_once(number: signal.Signals, monkeypatc
     with pytest.raises(KeyboardInterrupt) as ended, sigterm_interrupts():
         asyncio.run(asked_by(number, 2))
     assert ended.type is (KeyboardInterrupt if number == signal.SIGINT else Terminated)
+
+
+def test_what_is_written_at_the_end_is_not_cut_off_by_the_signal_again() -> None:
+    with undisturbed():
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_process_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:

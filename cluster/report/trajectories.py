@@ -108,6 +108,8 @@ def told_by_trajectories(folder: Path, most: int) -> ToldByTrajectories:
     it says why."""
     import duckdb
 
+    if not any((folder / FOLDER).glob("step-*/*.parquet")):
+        return ToldByTrajectories(lacking="no graded group is on disk")
     try:
         with Trajectories(folder) as trajectories:
             return ToldByTrajectories(

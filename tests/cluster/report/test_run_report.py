@@ -34,6 +34,10 @@ def section(page: Page, title: str) -> Section:
     return next(each for each in page.sections if each.title == title)
 
 
+def sentence(page: Page, title: str) -> str:
+    return section(page, title).sentence.replace("\u00a0", " ")
+
+
 def titles(page: Page) -> set[str]:
     return {each.title for each in page.sections}
 
@@ -50,13 +54,11 @@ def test_the_report_of_a_run_tells_what_its_files_hold(tmp_path: Path) -> None:
     for each in page.sections:
         assert each.sentence
         assert not each.charts or each.tables
-    assert section(page, "Ledger").sentence == (
+    assert sentence(page, "Ledger") == (
         "Of 144 groups, 96 kept (66.7 %), 12 all correct (8.3 %), 30 all wrong (20.8 %) and 6 dropped (4.2 %). Drops "
         "by reason: deadline: 6."
     )
-    assert section(page, "Verdicts").sentence == (
-        "Of 26 responses, 6 correct (23.1 %), 14 wrong (53.8 %) and 6 late (23.1 %)."
-    )
+    assert sentence(page, "Verdicts") == ("Of 26 responses, 6 correct (23.1 %), 14 wrong (53.8 %) and 6 late (23.1 %).")
     assert section(page, "Evaluation").sentence.endswith(
         "of 50 prompts 15 went better at the end than at the beginning and 0 worse."
     )

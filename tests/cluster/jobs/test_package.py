@@ -53,7 +53,7 @@ def test_more_than_ray_takes_is_refused_with_what_is_large(tmp_path: Path, monke
 
 def test_winnow_runs_from_a_folder_with_nothing_else(tmp_path: Path) -> None:
     files, texts = own_code(tmp_path), own_distribution()
-    assert {"actors/__init__.py", "cluster/comparing/page.html", "rewards/py.typed"} <= set(files)
+    assert {"actors/__init__.py", "cluster/report/page.html", "rewards/py.typed"} <= set(files)
     with zipfile.ZipFile(write_package(tmp_path / "job.zip", files, texts).file) as archive:
         archive.extractall(tmp_path / "job")
     code = "import importlib.metadata as m, cluster.cli, rewards; print(cluster.cli.__file__, rewards.__file__); "

@@ -128,6 +128,23 @@ def test_a_crashed_run_says_why_and_what_was_warned_of(tmp_path: Path) -> None:
     assert page.warnings == ["TensorBoard lacks step 3, which metrics.jsonl has: disk full"]
 
 
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ("KeyboardInterrupt", ": it was interrupted."),
+        ("actors.errors.Stopped: the checkpoint is complete", ": it was asked to stop."),
+        ("OSError: [Errno 28] No space left on device", ": [Errno 28] No space left on device."),
+    ],
+)
+def test_the_log_says_why_a_run_ended_until_it_goes_on(tmp_path: Path, last: str, why: str) -> None:
+    folder = run_folder(tmp_path / "made", 3, planned=60)
+    log = LOG.replace("actors.errors.BrokenPart: learner rank 0 has no memory left", last)
+    (folder / "winnow.log").write_text(log)
+    assert report(folder).lead[0].endswith(f"in 27 s{why}")
+    (folder / "winnow.log").write_text(log + LOG.splitlines()[0] + "\n")
+    assert report(folder).lead[0].endswith("in 27 s.")
+
+
 def test_what_the_metrics_hint_at_is_told_as_the_run_tells_it(tmp_path: Path) -> None:
     page = report(run_folder(tmp_path / "made", 3, changes={2: {"timeout_share": 0.5}, 3: {"kl_start": 0.9}}))
     assert [warning.partition(":")[0] for warning in page.warnings] == ["step 2", "step 3"]

@@ -209,8 +209,7 @@ def _over_tokens(comparison: Comparison, measure: str) -> Section | None:
         sentence=sentence,
         charts=[
             Chart(
-                spec=line_chart(lines, axes, marks=evaluated, colours=_drawn(comparison)),
-                about=f"{title}. {sentence}",
+                spec=line_chart(lines, axes, marks=evaluated, colours=_drawn(comparison)), about=f"{title}. {sentence}"
             )
         ],
         tables=[_table(comparison, known)],
@@ -298,7 +297,7 @@ def _against_kl(comparison: Comparison) -> Section | None:
     near = min(lines, key=lambda line: line.points[-1].x)
     sentence = f"{far.name} went furthest from the starting model ({far.points[-1].x:.3f} nats per token)"
     sentence += f", {near.name} least far ({near.points[-1].x:.3f})." if near is not far else "."
-    axes = Axes(x="KL from the start, nats per token", y="held-out accuracy", form=".0%", x_form=".2~f")
+    axes = Axes(x="KL from the start, nats per token", y="held-out accuracy", form=".0%", x_form=".3~g")
     # Along a curve that may turn back x does not grow: points are joined as they follow each other in time.
     spec = line_chart(lines, axes, colours=_drawn(comparison), in_sequence=True)
     return Section(

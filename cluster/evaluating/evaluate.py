@@ -31,8 +31,8 @@ from cluster.placement.description import bundle_lines
 from cluster.placement.session import ray_session, settled
 from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare_evaluation
-from cluster.reporting.logs import log_file
 from cluster.reporting.display import Display
+from cluster.reporting.logs import log_file
 from cluster.running.signals import undisturbed
 
 TRAJECTORIES = "trajectories"  # in the folder of an evaluation, as in that of a run

@@ -13,6 +13,7 @@ from cluster.config.errors import ConfigError
 from cluster.reporting.logs import LOGGER
 
 SECONDS = 60.0  # for the report; it takes two or three
+ASKED = "it was asked to stop"
 LONGEST_WHY = 500  # characters of why a run ended
 
 
@@ -25,7 +26,7 @@ def report_at_end(folder: Path) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as failure:
-        _write(folder, "" if isinstance(failure, Stopped) else str(failure))
+        _write(folder, ASKED if isinstance(failure, Stopped) else str(failure))
         raise
     _write(folder, "")
 

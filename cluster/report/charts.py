@@ -103,10 +103,12 @@ def line_chart(
         "tooltip": _tooltips(axes, named=len(names) > 1, parted=len(parts) > 1),
     }
     dashes = _dashes(names, parts, dashed)
-    line = {"type": "line", "strokeWidth": 2, "clip": True}
+    line = {"type": "line", "strokeWidth": 2 if dashed else 1.4, "clip": True}
     layers: list[dict[str, Any]] = []
     if any(point.low is not None for each in lines for point in each.points):
         layers.append(_band(encoding))
+    if dots:
+        layers.append(_rules(encoding))
     layers.append({"mark": line, "encoding": encoding | dashes, **({"params": [PICK]} if len(names) > 1 else {})})
     if marks:
         own = [_value(each, point) for each in marks for point in each.points]
@@ -163,6 +165,15 @@ def _band(encoding: Mapping[str, Any]) -> dict[str, Any]:
             ),
         },
     }
+
+
+def _rules(encoding: Mapping[str, Any]) -> dict[str, Any]:
+    """The interval of each point."""
+    y = {**encoding["y"], "field": "low"}
+    shown = {key: encoding[key] for key in ("x", "color", "tooltip")}
+    mark = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.45}
+    has_interval = [{"filter": "isValid(datum.low)"}]
+    return {"transform": has_interval, "mark": mark, "encoding": {**shown, "y": y, "y2": {"field": "high"}}}
 
 
 def stacked_chart(

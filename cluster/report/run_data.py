@@ -21,11 +21,18 @@ from cluster.reporting.logs import LOG_FILE
 from cluster.reporting.metrics import alerts
 from cluster.reporting.terminal import plain
 
+ASKED = "it was asked to stop"
 LOCK = "lock"  # the file that a running process holds
 MOST_CHANGES = 6  # prompts that are shown twice
 MOST_SAID = 12  # hints and warnings
 LOG_TAIL = 256 * 1024  # bytes of the log that are read
 _WARNING = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ WARNING [\w.]+: (.*)$")
+_BEGAN = "winnow.shown: run folder: "  # in the log when a run begins or goes on
+_KINDS = {  # exceptions whose message says something else than why
+    "Stopped": ASKED,
+    "KeyboardInterrupt": "it was interrupted",
+    "Terminated": "it was interrupted",
+}
 _ENDED_EARLY = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ DEBUG winnow: the run ended early$")
 
 Line = Mapping[str, Any]
@@ -126,7 +133,7 @@ def named_apart(runs: Sequence[RunData]) -> list[str]:
     depth = 1
     while len({path[-depth:] for path in paths}) < len(set(paths)):
         depth += 1
-    return ["/".join(path[-depth:]) for path in paths]
+    return [plain("/".join(path[-depth:])) for path in paths]
 
 
 def _number(value: Any) -> float | None:
@@ -182,14 +189,16 @@ def _tail(path: Path) -> list[str]:
 
 
 def _why_ended(log: Sequence[str]) -> str:
-    """What the log says of the exception that ended the run last: the line behind its traceback."""
+    """What the log says of the exception that ended the run: the line behind its traceback. "" where there is none, or
+    the run went on after it."""
     ends = [place for place, line in enumerate(log) if _ENDED_EARLY.match(line)]
-    if not ends:
+    behind = log[ends[-1] + 1 :] if ends else []
+    traced = [place for place, line in enumerate(behind) if line.startswith("  ")]
+    if not traced or traced[-1] + 1 >= len(behind) or any(_BEGAN in line for line in behind):
         return ""
-    behind = log[ends[-1] + 1 :]
-    closing = [place for place, line in enumerate(behind) if line.startswith("  ")]
-    why = behind[closing[-1] + 1] if closing and closing[-1] + 1 < len(behind) else ""
-    return why.rpartition(".")[2] if re.fullmatch(r"[\w.]+", why) else re.sub(r"^(?:\w+\.)+[A-Z]\w+: ", "", why)
+    kind, _, why = behind[traced[-1] + 1].partition(": ")
+    kind = kind.rpartition(".")[2]
+    return _KINDS.get(kind) or why or kind
 
 
 def _said(steps: Sequence[Line], settings: RunConfig | None, log: Sequence[str]) -> list[str]:

@@ -108,6 +108,8 @@ def told_by_trajectories(folder: Path, most: int) -> ToldByTrajectories:
     it says why."""
     import duckdb
 
+    if not any((folder / FOLDER).glob("step-*/*.parquet")):
+        return ToldByTrajectories(lacking="no graded group is on disk")
     try:
         with Trajectories(folder) as trajectories:
             return ToldByTrajectories(
@@ -229,12 +231,12 @@ class Trajectories:
 
     def groups(self, ids: Sequence[int]) -> list[SeenGroup]:
         """Whole groups, in the sequence of the ids."""
+        chosen = ", ".join(str(int(each)) for each in ids) or "NULL"
         rows = self._ask(
-            """
+            f"""
             SELECT "group", step, prompt_id, prompt, reference, rejected, sample, response, outcome, score, why, finish
-            FROM responses WHERE list_contains(?, "group") ORDER BY "group", sample
-            """,
-            [list(ids)],
+            FROM responses WHERE "group" IN ({chosen}) ORDER BY "group", sample
+            """
         )
         found: dict[int, list[Any]] = {}
         for row in rows:

@@ -22,11 +22,11 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share as a percentage. Example: share(0.125) is "12.5 %"; "" where there is none."""
+    """A share as a percentage that no line end parts. Example: share(0.125) is "12.5 %"; "" where there is none."""
     if value is None or not math.isfinite(value):
         return ""
     percent = 100 * value
-    return f"{percent:.2g} %" if 0 < abs(percent) < 0.95 else f"{percent:.1f}".removesuffix(".0") + " %"
+    return (f"{percent:.2g}" if 0 < abs(percent) < 0.95 else f"{percent:.1f}".removesuffix(".0")) + "\u00a0%"
 
 
 def duration(seconds: float) -> str:

@@ -38,7 +38,7 @@ def test_whoever_wants_to_end_now_waits_for_nothing(tmp_path: Path, monkeypatch:
         raise Stopped("the checkpoint is complete", 2)
     with report_at_end(tmp_path):
         pass
-    assert written == ["", ""]
+    assert written == ["it was asked to stop", ""]
 
 
 def test_one_that_hangs_is_left_behind(

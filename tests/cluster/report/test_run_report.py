@@ -34,6 +34,10 @@ def section(page: Page, title: str) -> Section:
     return next(each for each in page.sections if each.title == title)
 
 
+def sentence(page: Page, title: str) -> str:
+    return section(page, title).sentence.replace("\u00a0", " ")
+
+
 def titles(page: Page) -> set[str]:
     return {each.title for each in page.sections}
 
@@ -50,13 +54,11 @@ def test_the_report_of_a_run_tells_what_its_files_hold(tmp_path: Path) -> None:
     for each in page.sections:
         assert each.sentence
         assert not each.charts or each.tables
-    assert section(page, "Ledger").sentence == (
+    assert sentence(page, "Ledger") == (
         "Of 144 groups, 96 kept (66.7 %), 12 all correct (8.3 %), 30 all wrong (20.8 %) and 6 dropped (4.2 %). Drops "
         "by reason: deadline: 6."
     )
-    assert section(page, "Verdicts").sentence == (
-        "Of 26 responses, 6 correct (23.1 %), 14 wrong (53.8 %) and 6 late (23.1 %)."
-    )
+    assert sentence(page, "Verdicts") == ("Of 26 responses, 6 correct (23.1 %), 14 wrong (53.8 %) and 6 late (23.1 %).")
     assert section(page, "Evaluation").sentence.endswith(
         "of 50 prompts 15 went better at the end than at the beginning and 0 worse."
     )
@@ -124,6 +126,23 @@ def test_a_crashed_run_says_why_and_what_was_warned_of(tmp_path: Path) -> None:
     page = report(folder)
     assert page.lead == ["This run ended early, after 3 steps of 60 in 27 s: learner rank 0 has no memory left."]
     assert page.warnings == ["TensorBoard lacks step 3, which metrics.jsonl has: disk full"]
+
+
+@pytest.mark.parametrize(
+    ("last", "why"),
+    [
+        ("KeyboardInterrupt", ": it was interrupted."),
+        ("actors.errors.Stopped: the checkpoint is complete", ": it was asked to stop."),
+        ("OSError: [Errno 28] No space left on device", ": [Errno 28] No space left on device."),
+    ],
+)
+def test_the_log_says_why_a_run_ended_until_it_goes_on(tmp_path: Path, last: str, why: str) -> None:
+    folder = run_folder(tmp_path / "made", 3, planned=60)
+    log = LOG.replace("actors.errors.BrokenPart: learner rank 0 has no memory left", last)
+    (folder / "winnow.log").write_text(log)
+    assert report(folder).lead[0].endswith(f"in 27 s{why}")
+    (folder / "winnow.log").write_text(log + LOG.splitlines()[0] + "\n")
+    assert report(folder).lead[0].endswith("in 27 s.")
 
 
 def test_what_the_metrics_hint_at_is_told_as_the_run_tells_it(tmp_path: Path) -> None:

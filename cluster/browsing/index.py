@@ -27,6 +27,7 @@ CREATE TABLE responses (file INTEGER, "group" BIGINT, step INTEGER, number INTEG
     outcome VARCHAR, score DOUBLE, finish VARCHAR, seat VARCHAR, siblings VARCHAR, episode INTEGER, response VARCHAR,
     tokens INTEGER, oldest INTEGER, newest INTEGER)
 """
+AT_ONCE = 16_384  # rows that one thread searches at once, so that all cores have some; a multiple of 2,048
 MEMORY = "1GiB"  # that DuckDB may hold; what does not fit is read from its file again
 
 
@@ -48,15 +49,19 @@ class Index:
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
         }
-        self._connection = duckdb.connect(str(folder / "index.duckdb"), config=config)
+        self._connection = duckdb.connect(":memory:", config=config)
         self._connection.execute("SET enable_progress_bar = false")
-        self._connection.execute(TABLES)
+        file = str(folder / "index.duckdb").replace("'", "''")
+        self._connection.execute(f"ATTACH '{file}' AS run (ROW_GROUP_SIZE {AT_ONCE})")
+        self.cursor().execute(TABLES)
         self.files: dict[int, Path] = {}  # number of a file in the tables -> where it lies
         self.changes = 0  # how often the tables have changed
 
     def cursor(self) -> "duckdb.DuckDBPyConnection":
         """To read with, in one thread."""
-        return self._connection.cursor()
+        cursor = self._connection.cursor()
+        cursor.execute("USE run")
+        return cursor
 
     def add(self, number: int, file: Path) -> None:
         """Takes a Parquet file in, under a number that no other file has.

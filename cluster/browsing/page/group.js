@@ -106,7 +106,7 @@ function visits(group, run) {
   return el(
     "div",
     { class: "visits" },
-    el("span", { class: "quiet" }, `this prompt, ${count(group.visits.length, "group")}, by step`),
+    el("span", { class: "quiet" }, `this prompt, ${count(group.all_visits, "group")}, by step`),
     ...near.map((one) =>
       el("a", { href: link({ ...away(), group: one.group }), class: one.group === group.group ? "visit here" : "visit", title: `group ${one.group}` }, el("span", { class: "quiet" }, String(one.step)), bars(one.responses.slice(0, 16), run)),
     ),

@@ -27,7 +27,7 @@ export function drawHistory(group, run) {
       { class: "head" },
       el("a", { class: "back", href: link({ view: "" }), "aria-label": "back to the group" }, "‹"),
       el("h1", {}, "One prompt, step by step"),
-      el("span", { class: "quiet" }, `${count(visits.length, "group")}, steps ${visits[0].step} to ${visits.at(-1).step}`),
+      el("span", { class: "quiet" }, `${count(visits.length, "group")}${group.all_visits > visits.length ? ` of ${group.all_visits}` : ""}, steps ${visits[0].step} to ${visits.at(-1).step}`),
     ),
     el("div", { class: "prompt" }, folded(group.question || group.prompt, 700)),
     el("p", { class: "quiet small" }, "share of correct responses, by step"),

@@ -1,6 +1,6 @@
 """What can be searched of a run: a row for each group and one for each response, in a DuckDB file of this process.
 
-Texts are copied into it, compressed, because searching them in a hundred Parquet files takes three times as long; the
+Texts are copied into it, compressed, because searching them in the Parquet files takes twice as long; the
 arrays of tokens stay in the Parquet files, where a group is read when it is looked at.
 """
 

@@ -5,17 +5,15 @@ arrays of tokens stay in the Parquet files, where a group is read when it is loo
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.arrow import ADDED
 from actors.data.stored import completed
-
-if TYPE_CHECKING:
-    import duckdb
 
 OF_GROUP = ("group", "step", "prompt_id", "prompt", "question", "reference", "reward")
 OF_RESPONSE = ("sample", "rejected", "outcome", "score", "finish", "seat", "siblings", "episode", "response")
@@ -40,8 +38,6 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         """`folder` is for DuckDB's file; it is the caller's to remove."""
-        import duckdb
-
         config: dict[str, Any] = {
             "memory_limit": MEMORY,
             "temp_directory": str(folder),
@@ -57,7 +53,7 @@ class Index:
         self.files: dict[int, Path] = {}  # number of a file in the tables -> where it lies
         self.changes = 0  # how often the tables have changed
 
-    def cursor(self) -> "duckdb.DuckDBPyConnection":
+    def cursor(self) -> duckdb.DuckDBPyConnection:
         """To read with, in one thread."""
         cursor = self._connection.cursor()
         cursor.execute("USE run")
@@ -75,9 +71,13 @@ class Index:
         cursor.register("new_responses", responses)
         self.files[number] = file
         cursor.execute("BEGIN")
-        cursor.execute("INSERT INTO groups BY NAME SELECT * FROM new_groups")
-        cursor.execute("INSERT INTO responses BY NAME SELECT * FROM new_responses")
-        cursor.execute("COMMIT")
+        try:
+            cursor.execute("INSERT INTO groups BY NAME SELECT * FROM new_groups")
+            cursor.execute("INSERT INTO responses BY NAME SELECT * FROM new_responses")
+            cursor.execute("COMMIT")
+        except duckdb.Error as failure:
+            cursor.close()  # and nothing of it is left
+            raise UnreadableFile(f"{file} is not in the index, whose folder may be full: {failure}") from failure
         self.changes += 1
 
     def remove(self, number: int) -> None:

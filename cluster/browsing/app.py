@@ -75,8 +75,6 @@ class Answers:
                 "texts": browsed.texts.why,
                 "has_tokens": browsed.texts.tokenizer is not None,
                 "advantages": browsed.crediting.why,
-                "algorithm": str(browsed.run.setting("learner", "algorithm") or ""),
-                "cut": browsed.run.setting("rollout", "max_new_tokens"),
                 **self._search.overview(),
             }
         )
@@ -93,8 +91,7 @@ class Answers:
     def group(self, request: Request) -> Response:
         """One group with its responses, and the other groups of its prompt."""
         found = described(self._stored(request.path_params["group"]), self._browsed.crediting)
-        visits = self._search.visits(found["prompt"])
-        return JSONResponse({**found, "visits": visits})
+        return JSONResponse({**found, **self._search.visits(found["prompt"], found["group"])})
 
     def response(self, request: Request) -> Response:
         """A response of a group, token by token."""

@@ -1,21 +1,19 @@
 """What can be searched of a run: a row for each group and one for each response, in a DuckDB file of this process.
 
-Texts are copied into it, compressed, because searching them in a hundred Parquet files takes three times as long; the
+Texts are copied into it, compressed, because searching them in the Parquet files takes twice as long; the
 arrays of tokens stay in the Parquet files, where a group is read when it is looked at.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.arrow import ADDED
 from actors.data.stored import completed
-
-if TYPE_CHECKING:
-    import duckdb
 
 OF_GROUP = ("group", "step", "prompt_id", "prompt", "question", "reference", "reward")
 OF_RESPONSE = ("sample", "rejected", "outcome", "score", "finish", "seat", "siblings", "episode", "response")
@@ -27,6 +25,7 @@ CREATE TABLE responses (file INTEGER, "group" BIGINT, step INTEGER, number INTEG
     outcome VARCHAR, score DOUBLE, finish VARCHAR, seat VARCHAR, siblings VARCHAR, episode INTEGER, response VARCHAR,
     tokens INTEGER, oldest INTEGER, newest INTEGER)
 """
+AT_ONCE = 16_384  # rows that one thread searches at once, so that all cores have some; a multiple of 2,048
 MEMORY = "1GiB"  # that DuckDB may hold; what does not fit is read from its file again
 
 
@@ -39,8 +38,6 @@ class Index:
 
     def __init__(self, folder: Path) -> None:
         """`folder` is for DuckDB's file; it is the caller's to remove."""
-        import duckdb
-
         config: dict[str, Any] = {
             "memory_limit": MEMORY,
             "temp_directory": str(folder),
@@ -48,15 +45,19 @@ class Index:
             "autoload_known_extensions": False,
             "python_enable_replacements": False,
         }
-        self._connection = duckdb.connect(str(folder / "index.duckdb"), config=config)
+        self._connection = duckdb.connect(":memory:", config=config)
         self._connection.execute("SET enable_progress_bar = false")
-        self._connection.execute(TABLES)
+        file = str(folder / "index.duckdb").replace("'", "''")
+        self._connection.execute(f"ATTACH '{file}' AS run (ROW_GROUP_SIZE {AT_ONCE})")
+        self.cursor().execute(TABLES)
         self.files: dict[int, Path] = {}  # number of a file in the tables -> where it lies
         self.changes = 0  # how often the tables have changed
 
-    def cursor(self) -> "duckdb.DuckDBPyConnection":
+    def cursor(self) -> duckdb.DuckDBPyConnection:
         """To read with, in one thread."""
-        return self._connection.cursor()
+        cursor = self._connection.cursor()
+        cursor.execute("USE run")
+        return cursor
 
     def add(self, number: int, file: Path) -> None:
         """Takes a Parquet file in, under a number that no other file has.
@@ -70,9 +71,13 @@ class Index:
         cursor.register("new_responses", responses)
         self.files[number] = file
         cursor.execute("BEGIN")
-        cursor.execute("INSERT INTO groups BY NAME SELECT * FROM new_groups")
-        cursor.execute("INSERT INTO responses BY NAME SELECT * FROM new_responses")
-        cursor.execute("COMMIT")
+        try:
+            cursor.execute("INSERT INTO groups BY NAME SELECT * FROM new_groups")
+            cursor.execute("INSERT INTO responses BY NAME SELECT * FROM new_responses")
+            cursor.execute("COMMIT")
+        except duckdb.Error as failure:
+            cursor.close()  # and nothing of it is left
+            raise UnreadableFile(f"{file} is not in the index, whose folder may be full: {failure}") from failure
         self.changes += 1
 
     def remove(self, number: int) -> None:

@@ -14,6 +14,7 @@ from cluster.browsing.texts import TokenTexts
 
 CARD_TEXT = 6000  # characters of a response that come with its group
 PAGE_TOKENS = 4000  # of a response, at once
+LEAD = 16  # tokens in front of these that are decoded with them, as a character may be made of several
 PAGE_TEXT = 20000  # characters, where there are no tokens
 
 
@@ -111,7 +112,7 @@ def token_page(stored: Stored, number: int, start: int, texts: TokenTexts) -> di
     rewards = np.concatenate(
         [group.span_rewards[place] for place in places] if group.span_rewards else [np.full(sum(sizes), np.nan)]
     )[start : start + PAGE_TOKENS]
-    all_texts = texts.of(columns[0].tolist())
+    begin = max(0, start - LEAD)
     following = start + PAGE_TOKENS
     return {
         "why": texts.why,
@@ -120,7 +121,7 @@ def token_page(stored: Stored, number: int, start: int, texts: TokenTexts) -> di
         "next": following if following < sum(sizes) else None,
         "tokens": {
             "ids": ids.tolist(),
-            "texts": all_texts[start : start + PAGE_TOKENS],
+            "texts": texts.of(columns[0][begin : start + PAGE_TOKENS].tolist())[start - begin :],
             "sampled": sampled.astype(int).tolist(),
             "streams": streams.tolist(),
             "logprobs": [

@@ -2,20 +2,20 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import duckdb
 import numpy as np
 
 from cluster.browsing.filters import Filters
 from cluster.browsing.index import Index
 
-if TYPE_CHECKING:
-    import duckdb
-
 PAGE = 50  # groups
+MOST_VISITS = 100  # groups of a prompt that come with one of them
 MOST_SHOWN = 64  # responses of a group in a list
+ALL = 2**MOST_SHOWN - 1  # every one of them fits
 MOST_WORDS = 200  # different reasons, seats or outcomes that are offered to choose from
 EXCERPT = 220  # characters of a text in a list
 BEFORE = 60  # of these, in front of what was searched for
@@ -34,7 +34,12 @@ class Found:
     """What fits."""
 
     groups: np.ndarray  # int64[G], numbers of groups, sorted as asked
+    fits: np.ndarray  # uint64[G], a bit for each of their responses that fits, up to MOST_SHOWN
     responses: int  # that fit, in these
+
+    def page(self, start: int, end: int) -> dict[int, int]:
+        """Some of the groups, with what fits of them."""
+        return dict(zip(self.groups[start:end].tolist(), self.fits[start:end].tolist(), strict=True))
 
 
 class Search:
@@ -44,9 +49,16 @@ class Search:
         self._index = index
         self._found: OrderedDict[tuple[int, Filters], Found] = OrderedDict()
         self._lock = threading.Lock()
+        self._overview: tuple[int, dict[str, Any]] = (-1, {})  # and the number of the index's changes that it is of
 
     def overview(self) -> dict[str, Any]:
         """What there is to choose from: counts, ranges, and the words that the columns hold."""
+        changes, known = self._index.changes, self._overview
+        if known[0] != changes:
+            known = self._overview = (changes, self._counts())
+        return known[1]
+
+    def _counts(self) -> dict[str, Any]:
         cursor = self._index.cursor()
         groups, prompts = _one(cursor, "SELECT count(*), count(DISTINCT prompt_id) FROM groups")
         names = ("responses", "first_step", "last_step", "low", "high", "shortest", "most_tokens", "oldest", "newest")
@@ -67,7 +79,7 @@ class Search:
             "responses": found.responses,
             "start": start,
             "next": following if following < found.groups.size else None,
-            "page": self._described(found.groups[start:following].tolist(), filters),
+            "page": self._described(found.page(start, following), filters),
         }
 
     def place(self, filters: Filters, group: int) -> int | None:
@@ -75,11 +87,16 @@ class Search:
         places = np.flatnonzero(self._groups(filters).groups == group)
         return int(places[0]) if places.size else None
 
-    def visits(self, prompt: str) -> list[dict[str, Any]]:
-        """All groups of a prompt by its text, which may stand in several rows of the data, by step."""
+    def visits(self, prompt: str, group: int) -> dict[str, Any]:
+        """The groups of a prompt by its text, which may stand in several rows of the data, by step: MOST_VISITS of them
+        around a group, and how many there are."""
         query = 'SELECT "group" FROM groups WHERE prompt = ? ORDER BY step, "group"'
         numbers = [number for (number,) in self._index.cursor().execute(query, [prompt]).fetchall()]
-        return self._described(numbers, Filters())
+        start = max(0, numbers.index(group) - MOST_VISITS // 2) if group in numbers else 0
+        return {
+            "visits": self._described(dict.fromkeys(numbers[start : start + MOST_VISITS], ALL), Filters()),
+            "all_visits": len(numbers),
+        }
 
     def file_of(self, group: int) -> int | None:
         """The number of the file that holds a group; None where no file does."""
@@ -94,84 +111,80 @@ class Search:
                 self._found.move_to_end(key)
                 return self._found[key]
         condition, values = filters.conditions()
+        bit = f"CASE WHEN number < {MOST_SHOWN} THEN 1::UBIGINT << number ELSE 0 END"
         query = (
-            f'SELECT "group", count(*) AS hits FROM responses WHERE {condition} GROUP BY "group", step '
-            f"ORDER BY {SORTED[filters.sort]}"
+            f'SELECT "group", count(*) AS hits, bit_or({bit})::UBIGINT AS fits FROM responses WHERE {condition} '
+            f'GROUP BY "group", step ORDER BY {SORTED[filters.sort]}'
         )
         columns = self._index.cursor().execute(query, values).fetchnumpy()
-        found = Found(groups=columns["group"], responses=int(columns["hits"].sum()))
+        found = Found(groups=columns["group"], fits=columns["fits"], responses=int(columns["hits"].sum()))
         with self._lock:
             self._found[key] = found
             while len(self._found) > KEPT:
                 self._found.popitem(last=False)
         return found
 
-    def _described(self, numbers: Sequence[int], filters: Filters) -> list[dict[str, Any]]:
-        """The groups of these numbers, in this sequence, as a list shows them."""
-        if not numbers:
+    def _described(self, fits: Mapping[int, int], wanted: Filters) -> list[dict[str, Any]]:
+        """Groups as a list shows them: number -> which of its responses fit, a bit for each."""
+        if not fits:
             return []
-        cursor, condition, values = self._index.cursor(), *filters.conditions()
-        asked = ", ".join("?" * len(numbers))
+        cursor, asked = self._index.cursor(), ", ".join("?" * len(fits))
         said = cursor.execute(
             f"""SELECT "group", step, prompt_id, CASE question WHEN '' THEN prompt ELSE question END AS asked
             FROM groups WHERE "group" IN ({asked})""",
-            numbers,
+            [*fits],
         ).fetchall()
+        excerpts = self._excerpts(fits, wanted.text) if wanted.text and wanted.where != "prompt" else {}
         described: dict[int, dict[str, Any]] = {
             group: {
                 "group": group,
                 "step": step,
                 "prompt_id": prompt_id,
-                "prompt": _around(prompt, filters.text if filters.where != "response" else ""),
+                "prompt": _around(prompt, wanted.text if wanted.where != "response" else ""),
                 "responses": [],
                 "more": 0,
-                "excerpt": "",
+                "excerpt": excerpts.get(group, ""),
             }
             for group, step, prompt_id, prompt in said
         }
-        rows = cursor.execute(
-            f"""SELECT "group", number, outcome, score, rejected, seat, siblings, tokens, {condition} AS fits, response
-            FROM responses WHERE "group" IN ({asked}) ORDER BY "group", number""",
-            [*values, *numbers],
-        ).fetchall()
-        for group, number, outcome, score, rejected, seat, siblings, tokens, fits, response in rows:
+        names = ("number", "outcome", "score", "rejected", "seat", "siblings", "tokens")
+        query = f'SELECT "group", {", ".join(names)} FROM responses WHERE "group" IN ({asked}) ORDER BY "group", number'
+        for group, number, *values in cursor.execute(query, [*fits]).fetchall():
             if (one := described.get(group)) is None:
-                continue
-            if len(one["responses"]) >= MOST_SHOWN:
+                continue  # its file came between the two questions
+            if number < MOST_SHOWN:
+                response = dict(zip(names, (number, *values), strict=True))
+                one["responses"].append({**response, "fits": bool(fits[group] >> number & 1)})
+            else:
                 one["more"] += 1
-                continue
-            one["responses"].append(
-                {
-                    "number": number,
-                    "outcome": outcome,
-                    "score": score,
-                    "rejected": rejected,
-                    "seat": seat,
-                    "siblings": siblings,
-                    "tokens": tokens,
-                    "fits": fits is not False,
-                }
-            )
-            if fits and filters.text and not one["excerpt"] and filters.where != "prompt":
-                one["excerpt"] = _around(response, filters.text, only_there=True)
-        return [described[number] for number in numbers if number in described]
+        return [described[group] for group in fits if group in described]
+
+    def _excerpts(self, fits: Mapping[int, int], text: str) -> dict[int, str]:
+        """Of each group, where a text stands in the first response that fits and has it."""
+        query = (
+            f'SELECT "group", number, response FROM responses WHERE "group" IN ({", ".join("?" * len(fits))}) AND '
+            f'number < {MOST_SHOWN} AND contains(lower(response), lower(?)) ORDER BY "group", number'
+        )
+        found: dict[int, str] = {}
+        for group, number, response in self._index.cursor().execute(query, [*fits, text]).fetchall():
+            if group not in found and fits[group] >> number & 1:
+                found[group] = _around(response, text)
+        return found
 
 
-def _one(cursor: "duckdb.DuckDBPyConnection", query: str) -> tuple[Any, ...]:
+def _one(cursor: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     found = cursor.execute(query).fetchone()
     assert found is not None  # an aggregate has one row
     return found
 
 
-def _counted(cursor: "duckdb.DuckDBPyConnection", column: str) -> Mapping[str, int]:
+def _counted(cursor: duckdb.DuckDBPyConnection, column: str) -> Mapping[str, int]:
     query = f"SELECT {column}, count(*) AS times FROM responses GROUP BY ALL ORDER BY times DESC, {column} LIMIT ?"
     return {str(word): times for word, times in cursor.execute(query, [MOST_WORDS]).fetchall()}
 
 
-def _around(text: str, wanted: str, *, only_there: bool = False) -> str:
-    """A short piece of a text, where it holds what was searched for, else its beginning or, with `only_there`, none."""
+def _around(text: str, wanted: str) -> str:
+    """A short piece of a text: where it holds what was searched for, else its beginning."""
     place = text.lower().find(wanted.lower()) if wanted else -1
-    if place < 0:
-        return "" if only_there else text[:EXCERPT]
     start = max(0, place - BEFORE)
     return ("…" if start else "") + text[start : start + EXCERPT]

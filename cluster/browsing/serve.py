@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import uvicorn
 
 from cluster.browsing.advantages import crediting_of
@@ -80,7 +81,12 @@ def browsed_folder(run: RunFolder) -> Iterator[tuple[Index, Following]]:
         ConfigError: there is no room for the index.
     """
     with tempfile.TemporaryDirectory(prefix="winnow-rollouts-", ignore_cleanup_errors=True) as folder:
-        index = Index(Path(folder))
+        try:
+            index = Index(Path(folder))
+        except duckdb.Error as failure:
+            raise ConfigError(
+                f"no index can be made in {folder} (set TMPDIR to a folder with room): {failure}"
+            ) from None
         following = Following(run.trajectories, index)
         try:
             yield index, following

@@ -15,7 +15,7 @@ export function el(name, attributes = {}, ...children) {
 export const byId = (id) => document.getElementById(id);
 
 export function count(number, one, many) {
-  return `${Number(number).toLocaleString("en")} ${number === 1 ? one : many ?? one + "s"}`;
+  return `${Number(number).toLocaleString("en")} ${number === 1 ? one : (many ?? one + "s")}`;
 }
 
 export function decimal(number, digits = 3) {

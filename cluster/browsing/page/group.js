@@ -30,7 +30,11 @@ export async function groupOf(id) {
 export const forget = () => groups.clear();
 
 export function whyNot(reason) {
-  return reason && FATES[reason] ? `not trained on: ${FATES[reason]} (${reason})` : reason ? `not trained on: ${reason}` : "trained on";
+  return reason && FATES[reason]
+    ? `not trained on: ${FATES[reason]} (${reason})`
+    : reason
+      ? `not trained on: ${reason}`
+      : "trained on";
 }
 
 export function drawGroup(group, run) {
@@ -71,13 +75,23 @@ export function promptBox(group) {
     "div",
     { class: "prompt" },
     folded(question || group.prompt, 700),
-    question ? el("details", {}, el("summary", { class: "quiet" }, `as the policy sees it (${count(group.prompt_tokens, "token")})`), el("pre", { class: "said" }, shown(group.prompt, get("q")))) : null,
+    question
+      ? el(
+          "details",
+          {},
+          el("summary", { class: "quiet" }, `as the policy sees it (${count(group.prompt_tokens, "token")})`),
+          el("pre", { class: "said" }, shown(group.prompt, get("q"))),
+        )
+      : null,
     el(
       "dl",
       {},
       ...pair("reference", folded(group.reference, 300)),
       ...pair("reward", shown(group.reward)),
-      ...pair("prompt", el("a", { href: link({ ...away(), group: group.group, prompt: group.prompt_id }) }, shown(group.prompt_id))),
+      ...pair(
+        "prompt",
+        el("a", { href: link({ ...away(), group: group.group, prompt: group.prompt_id }) }, shown(group.prompt_id)),
+      ),
       ...(group.greedy === null ? [] : pair("greedy score", decimal(group.greedy))),
     ),
   );
@@ -93,9 +107,24 @@ export function folded(text, most) {
   }
   const whole = () => {
     box.replaceChildren(shown(text.slice(0, 100000), get("q")));
-    if (text.length > 100000) box.append(el("span", { class: "quiet" }, ` … and ${count(text.length - 100000, "more character")}`));
+    if (text.length > 100000)
+      box.append(el("span", { class: "quiet" }, ` … and ${count(text.length - 100000, "more character")}`));
   };
-  box.append(shown(text.slice(0, most), get("q")), el("button", { class: "plain", onclick: (event) => { event.preventDefault(); event.stopPropagation(); whole(); } }, `… all ${count(text.length, "character")}`));
+  box.append(
+    shown(text.slice(0, most), get("q")),
+    el(
+      "button",
+      {
+        class: "plain",
+        onclick: (event) => {
+          event.preventDefault();
+          event.stopPropagation();
+          whole();
+        },
+      },
+      `… all ${count(text.length, "character")}`,
+    ),
+  );
   return box;
 }
 
@@ -106,9 +135,18 @@ function visits(group, run) {
   return el(
     "div",
     { class: "visits" },
-    el("span", { class: "quiet" }, `this prompt, ${count(group.visits.length, "group")}, by step`),
+    el("span", { class: "quiet" }, `this prompt, ${count(group.all_visits, "group")}, by step`),
     ...near.map((one) =>
-      el("a", { href: link({ ...away(), group: one.group }), class: one.group === group.group ? "visit here" : "visit", title: `group ${one.group}` }, el("span", { class: "quiet" }, String(one.step)), bars(one.responses.slice(0, 16), run)),
+      el(
+        "a",
+        {
+          href: link({ ...away(), group: one.group }),
+          class: one.group === group.group ? "visit here" : "visit",
+          title: `group ${one.group}`,
+        },
+        el("span", { class: "quiet" }, String(one.step)),
+        bars(one.responses.slice(0, 16), run),
+      ),
     ),
     el("a", { class: "button", href: link({ ...away(), group: group.group, view: "prompt" }) }, "side by side"),
   );
@@ -119,7 +157,19 @@ function section(set, group, run, several) {
   return el(
     "section",
     {},
-    several ? el("h2", {}, shown(set.name), el("span", { class: "quiet" }, ` ${count(set.members.length, "response")}, compared with each other; `, shown(whyNot(reason)))) : null,
+    several
+      ? el(
+          "h2",
+          {},
+          shown(set.name),
+          el(
+            "span",
+            { class: "quiet" },
+            ` ${count(set.members.length, "response")}, compared with each other; `,
+            shown(whyNot(reason)),
+          ),
+        )
+      : null,
     el("div", { class: "cards" }, ...set.members.map((one) => card(one, group))),
   );
 }
@@ -130,7 +180,15 @@ export function card(one, group, place = {}) {
     "article",
     { class: "card " + known(one.outcome), "data-number": one.number },
     el("a", { class: "cover", href, "aria-label": `response ${one.number}` }),
-    el("header", { class: "line wrap" }, el("b", {}, `${one.number}`), verdict(one), adv(one), el("span", { class: "gap" }), ...facts(one)),
+    el(
+      "header",
+      { class: "line wrap" },
+      el("b", {}, `${one.number}`),
+      verdict(one),
+      adv(one),
+      el("span", { class: "gap" }),
+      ...facts(one),
+    ),
     one.why ? el("p", { class: "why" }, shown(one.why, "")) : null,
     parts(one),
     cut(one),
@@ -160,14 +218,19 @@ export function facts(one) {
   if (one.turns > 1) add(count(one.turns, "turn"), "of the policy");
   add(count(one.tokens, "token"), "sampled");
   if (one.finish !== "stop") add(one.finish === "length" ? "cut" : one.finish, "why it ended", "tag");
-  if (one.versions.length) add("v" + [...new Set(one.versions)].join("–"), "versions of the weights that chose its tokens");
+  if (one.versions.length)
+    add("v" + [...new Set(one.versions)].join("–"), "versions of the weights that chose its tokens");
   return found;
 }
 
 export function parts(one) {
   const named = Object.entries(one.parts);
   if (!named.length) return null;
-  return el("p", { class: "parts" }, ...named.map(([name, value]) => el("span", { class: "part" }, shown(name), " ", el("b", {}, decimal(value)))));
+  return el(
+    "p",
+    { class: "parts" },
+    ...named.map(([name, value]) => el("span", { class: "part" }, shown(name), " ", el("b", {}, decimal(value)))),
+  );
 }
 
 function cut(one) {

@@ -27,7 +27,12 @@ export function drawHistory(group, run) {
       { class: "head" },
       el("a", { class: "back", href: link({ view: "" }), "aria-label": "back to the group" }, "‹"),
       el("h1", {}, "One prompt, step by step"),
-      el("span", { class: "quiet" }, `${count(visits.length, "group")}, steps ${visits[0].step} to ${visits.at(-1).step}`),
+      el(
+        "span",
+        { class: "quiet" },
+        count(visits.length, "group") + (group.all_visits > visits.length ? ` of ${group.all_visits}` : ""),
+        `, steps ${visits[0].step} to ${visits.at(-1).step}`,
+      ),
     ),
     el("div", { class: "prompt" }, folded(group.question || group.prompt, 700)),
     el("p", { class: "quiet small" }, "share of correct responses, by step"),
@@ -37,12 +42,28 @@ export function drawHistory(group, run) {
 }
 
 function course(visits) {
-  const shares = visits.map((one) => one.responses.filter((each) => each.outcome === "correct").length / Math.max(1, one.responses.length));
+  const shares = visits.map(
+    (one) => one.responses.filter((each) => each.outcome === "correct").length / Math.max(1, one.responses.length),
+  );
   return el(
     "div",
-    { class: "course", role: "img", "aria-label": "share of correct responses: " + shares.map((share, at) => `step ${visits[at].step} ${Math.round(100 * share)} %`).join(", ") },
+    {
+      class: "course",
+      role: "img",
+      "aria-label":
+        "share of correct responses: " +
+        shares.map((share, at) => `step ${visits[at].step} ${Math.round(100 * share)} %`).join(", "),
+    },
     ...visits.map((one, at) =>
-      el("a", { href: link({ ...away(), group: one.group }), title: `step ${one.step}: ${Math.round(100 * shares[at])} % correct` }, el("span", { class: "track" }, el("i", { class: `fill f${Math.round(10 * shares[at])}` })), el("span", { class: "quiet" }, String(one.step))),
+      el(
+        "a",
+        {
+          href: link({ ...away(), group: one.group }),
+          title: `step ${one.step}: ${Math.round(100 * shares[at])} % correct`,
+        },
+        el("span", { class: "track" }, el("i", { class: `fill f${Math.round(10 * shares[at])}` })),
+        el("span", { class: "quiet" }, String(one.step)),
+      ),
     ),
   );
 }
@@ -68,7 +89,14 @@ async function row(visit, run) {
       el("div", { class: "cards" }, ...shown.map((one) => card(one, group))),
     );
     const left = group.responses.length - shown.length;
-    if (left > 0) section.append(el("p", { class: "small" }, el("a", { href: link({ ...away(), group: group.group }) }, `and ${count(left, "more response")}`)));
+    if (left > 0)
+      section.append(
+        el(
+          "p",
+          { class: "small" },
+          el("a", { href: link({ ...away(), group: group.group }) }, `and ${count(left, "more response")}`),
+        ),
+      );
   } catch (failure) {
     section.append(el("p", { class: "problem" }, `step ${visit.step}: ${failure.message}`));
   }

@@ -2,7 +2,8 @@
 
 import { byId, el } from "./dom.js";
 import { hitsOf, neighbour } from "./list.js";
-import { SHADES, moveToken } from "./response.js";
+import { moveToken } from "./response.js";
+import { SHADES } from "./shades.js";
 import { away, get, go } from "./state.js";
 
 const KEYS = [
@@ -23,7 +24,11 @@ const KEYS = [
 
 export function beginKeys(run, group, refresh) {
   const help = byId("help");
-  help.append(el("h2", {}, "Keys"), el("dl", {}, ...KEYS.flatMap(([key, does]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, does)])), el("p", { class: "quiet" }, "The URL holds what you see: copy it to show it to someone who has the run."));
+  help.append(
+    el("h2", {}, "Keys"),
+    el("dl", {}, ...KEYS.flatMap(([key, does]) => [el("dt", {}, el("kbd", {}, key)), el("dd", {}, does)])),
+    el("p", { class: "quiet" }, "The URL holds what you see: copy it to show it to someone who has the run."),
+  );
   help.addEventListener("click", (event) => event.target === help && help.close());
   byId("help-button").addEventListener("click", () => help.showModal());
   addEventListener("keydown", (event) => {
@@ -51,7 +56,8 @@ function actions(group) {
     if (moveToken(step) || !group) return;
     const most = group.responses.length - 1;
     const next = get("response") === "" ? (step > 0 ? 0 : most) : Number(get("response")) + step;
-    if (next >= 0 && next <= most) go({ response: String(next), view: get("view") === "episode" ? "episode" : "", at: "" });
+    if (next >= 0 && next <= most)
+      go({ response: String(next), view: get("view") === "episode" ? "episode" : "", at: "" });
   };
   const toVisit = (step) => () => {
     const at = group ? group.visits.findIndex((one) => one.group === group.group) : -1;
@@ -82,6 +88,8 @@ function actions(group) {
     },
   };
   if (!inside) Object.assign(found, { ArrowDown: toGroup(1), ArrowUp: toGroup(-1) });
-  Object.keys(SHADES).forEach((name, at) => (found[String(at + 1)] = () => go({ shade: name === "logprob" ? "" : name }, { replace: true })));
+  Object.keys(SHADES).forEach(
+    (name, at) => (found[String(at + 1)] = () => go({ shade: name === "logprob" ? "" : name }, { replace: true })),
+  );
   return found;
 }

@@ -7,8 +7,19 @@ import { all, away, cleared, filterCount, filters, get, go, link } from "./state
 import { shown } from "./text.js";
 
 const WORDS = { outcome: "outcome", rejected: "fate", seat: "seat", finish: "ended" };
-const RANGES = [["step", "step", 1], ["score", "score", "any"], ["version", "version", 1], ["length", "tokens", 1]];
-const SORTS = { "newest-first": "newest step first", "oldest-first": "oldest step first", "longest-first": "longest response first", "shortest-first": "shortest response first", "mixed-first": "mixed scores first" };
+const RANGES = [
+  ["step", "step", 1],
+  ["score", "score", "any"],
+  ["version", "version", 1],
+  ["length", "tokens", 1],
+];
+const SORTS = {
+  "newest-first": "newest step first",
+  "oldest-first": "oldest step first",
+  "longest-first": "longest response first",
+  "shortest-first": "shortest response first",
+  "mixed-first": "mixed scores first",
+};
 const PLACES = { both: "prompt or response", prompt: "prompt", response: "response" };
 
 let rows = []; // the groups that are shown
@@ -75,11 +86,14 @@ async function fetchPage(run, fresh) {
 function ending(run) {
   if (next !== null) {
     const more = el("button", { class: "more", onclick: () => fetchPage(run, false) }, "more");
-    new IntersectionObserver((seen, observer) => {
-      if (!seen.some((one) => one.isIntersecting)) return;
-      observer.disconnect();
-      fetchPage(run, false);
-    }, { root: byId("list"), rootMargin: "600px" }).observe(more);
+    new IntersectionObserver(
+      (seen, observer) => {
+        if (!seen.some((one) => one.isIntersecting)) return;
+        observer.disconnect();
+        fetchPage(run, false);
+      },
+      { root: byId("list"), rootMargin: "600px" },
+    ).observe(more);
     return [more];
   }
   if (rows.length) return [];
@@ -88,8 +102,12 @@ function ending(run) {
 }
 
 function summary(page, run) {
-  const parts = [count(page.groups, "group") + (page.responses < run.responses ? ` · ${count(page.responses, "response")} that fit` : "")];
-  if (first) parts.push(el("button", { class: "plain", onclick: () => drawList(run, { again: true }) }, "from the first"));
+  const parts = [
+    count(page.groups, "group") +
+      (page.responses < run.responses ? ` · ${count(page.responses, "response")} that fit` : ""),
+  ];
+  if (first)
+    parts.push(el("button", { class: "plain", onclick: () => drawList(run, { again: true }) }, "from the first"));
   return parts;
 }
 
@@ -99,15 +117,28 @@ function item(row, run) {
   return el(
     "a",
     { class: "item", href: link({ ...away(), group: row.group }), "data-group": row.group },
-    el("span", { class: "line" }, el("b", {}, `#${row.group}`), el("span", { class: "quiet" }, `step ${row.step}`), el("span", { class: "gap" }), fate(fates)),
+    el(
+      "span",
+      { class: "line" },
+      el("b", {}, `#${row.group}`),
+      el("span", { class: "quiet" }, `step ${row.step}`),
+      el("span", { class: "gap" }),
+      fate(fates),
+    ),
     el("span", { class: "asked" }, shown(row.prompt, wanted)),
     row.excerpt ? el("span", { class: "excerpt" }, shown(row.excerpt, get("q"))) : null,
-    el("span", { class: "line" }, bars(row.responses, run), row.more ? el("span", { class: "quiet" }, `+${row.more}`) : null),
+    el(
+      "span",
+      { class: "line" },
+      bars(row.responses, run),
+      row.more ? el("span", { class: "quiet" }, `+${row.more}`) : null,
+    ),
   );
 }
 
 export function fate(reasons) {
-  if (reasons.length > 1) return el("span", { class: "fate some" }, reasons.includes("") ? "partly trained" : reasons.join(", "));
+  if (reasons.length > 1)
+    return el("span", { class: "fate some" }, reasons.includes("") ? "partly trained" : reasons.join(", "));
   return el("span", { class: "fate " + (reasons[0] ? "not" : "trained") }, shown(reasons[0] || "trained"));
 }
 
@@ -127,11 +158,14 @@ function drawChoices(run) {
   byId("filters-title").textContent = active ? `Filters (${active})` : "Filters";
   if (document.activeElement !== byId("text")) byId("text").value = get("q");
   const now = location.search + run.changes;
-  if (now === drawn || byId("choices").contains(document.activeElement) && document.activeElement.type === "number") return;
+  if (now === drawn || (byId("choices").contains(document.activeElement) && document.activeElement.type === "number"))
+    return;
   drawn = now;
   const focused = document.activeElement?.dataset?.choice;
   byId("choices").replaceChildren(
-    ...Object.entries(WORDS).map(([name, title]) => chips(name, title, run.words[name])).filter(Boolean),
+    ...Object.entries(WORDS)
+      .map(([name, title]) => chips(name, title, run.words[name]))
+      .filter(Boolean),
     el("div", { class: "ranges" }, ...RANGES.map(([name, title, step]) => range(name, title, step, run))),
     el(
       "div",
@@ -139,10 +173,15 @@ function drawChoices(run) {
       select("sort", SORTS, "newest-first", "sort by"),
       select("where", PLACES, "both", "search in"),
       get("prompt") ? chip("prompt " + get("prompt"), true, () => go({ prompt: "" })) : null,
-      active || get("q") ? el("button", { type: "button", class: "plain", onclick: () => go(cleared()) }, "clear all") : null,
+      active || get("q")
+        ? el("button", { type: "button", class: "plain", onclick: () => go(cleared()) }, "clear all")
+        : null,
     ),
   );
-  if (focused) byId("choices").querySelector(`[data-choice="${CSS.escape(focused)}"]`)?.focus();
+  if (focused)
+    byId("choices")
+      .querySelector(`[data-choice="${CSS.escape(focused)}"]`)
+      ?.focus();
 }
 
 function chips(name, title, words) {
@@ -156,7 +195,7 @@ function chips(name, title, words) {
       const said = name === "rejected" && !word ? "trained" : word;
       const on = chosen.includes(said);
       const pick = () => go({ [name]: on ? chosen.filter((one) => one !== said) : [...chosen, said] });
-      const text = name === "finish" ? { stop: "by itself", length: "cut", abort: "aborted" }[word] ?? word : said;
+      const text = name === "finish" ? ({ stop: "by itself", length: "cut", abort: "aborted" }[word] ?? word) : said;
       return chip(text, on, pick, times, `${name}:${said}`);
     }),
   );
@@ -173,9 +212,20 @@ function chip(text, on, pick, times, choice) {
 
 function range(name, title, step, run) {
   const [low, high] = get(name).includes("..") ? get(name).split("..") : [get(name), get(name)];
-  const bounds = { step: [run.first_step, run.last_step], score: [run.low, run.high], version: [run.oldest, run.newest], length: [run.shortest, run.most_tokens] }[name];
+  const bounds = {
+    step: [run.first_step, run.last_step],
+    score: [run.low, run.high],
+    version: [run.oldest, run.newest],
+    length: [run.shortest, run.most_tokens],
+  }[name];
   const ends = [low, high].map((value, end) =>
-    el("input", { type: "number", step, value, placeholder: decimal(bounds[end]).replace("−", "-"), "aria-label": `${title} ${end ? "at most" : "at least"}` }),
+    el("input", {
+      type: "number",
+      step,
+      value,
+      placeholder: decimal(bounds[end]).replace("−", "-"),
+      "aria-label": `${title} ${end ? "at most" : "at least"}`,
+    }),
   );
   const send = () => {
     const [a, b] = ends.map((end) => end.value.trim());
@@ -189,7 +239,9 @@ function select(name, options, standard, label) {
   const made = el(
     "select",
     { "aria-label": label, "data-choice": name },
-    ...Object.entries(options).map(([value, text]) => el("option", { value, selected: value === (get(name) || standard) }, text)),
+    ...Object.entries(options).map(([value, text]) =>
+      el("option", { value, selected: value === (get(name) || standard) }, text),
+    ),
   );
   made.addEventListener("change", () => go({ [name]: made.value === standard ? "" : made.value }));
   return made;

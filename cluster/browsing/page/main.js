@@ -35,23 +35,55 @@ async function drawRight() {
     const draw = get("response") !== "" ? drawResponse : get("view") === "prompt" ? drawHistory : drawGroup;
     byId("right").replaceChildren(...draw(group, run).filter(Boolean));
     if (before.slice(0, 3).join() !== place.split("\n").slice(0, 3).join()) byId("right").scrollTop = 0;
-    if (!document.activeElement || document.activeElement === document.body || !byId("left").contains(document.activeElement)) byId("right").focus({ preventScroll: true });
+    if (
+      !document.activeElement ||
+      document.activeElement === document.body ||
+      !byId("left").contains(document.activeElement)
+    )
+      byId("right").focus({ preventScroll: true });
     document.title = `group ${group.group} · ${run.name}`;
   } catch (failure) {
     shownPlace = "";
-    byId("right").replaceChildren(el("div", { class: "head" }, el("a", { class: "back", href: link(away()) }, "‹")), el("p", { class: "problem" }, failure.message));
+    byId("right").replaceChildren(
+      el("div", { class: "head" }, el("a", { class: "back", href: link(away()) }, "‹")),
+      el("p", { class: "problem" }, failure.message),
+    );
   }
 }
 
 function welcome() {
   document.title = `rollouts of ${run.name}`;
-  const outcomes = Object.entries(run.words.outcome).map(([word, times]) => el("a", { class: "button", href: link({ ...cleared(), outcome: word }) }, `${word} ${times.toLocaleString("en")}`));
+  const outcomes = Object.entries(run.words.outcome).map(([word, times]) =>
+    el("a", { class: "button", href: link({ ...cleared(), outcome: word }) }, `${word} ${times.toLocaleString("en")}`),
+  );
   return [
     el(
       "div",
       { class: "welcome" },
-      !run.responses && run.complete ? el("p", {}, "There are no responses yet. They appear at the end of a step, and this page shows them then.") : el("p", {}, "Choose a group on the left, or press ", el("kbd", {}, "j"), ". ", el("kbd", {}, "?"), " shows all keys."),
-      outcomes.length ? el("p", { class: "line wrap" }, ...outcomes, el("a", { class: "button", href: link({ ...cleared(), sort: "mixed-first", rejected: "trained" }) }, "trained, most mixed first"), el("a", { class: "button", href: link({ ...cleared(), sort: "longest-first" }) }, "longest")) : null,
+      !run.responses && run.complete
+        ? el("p", {}, "There are no responses yet. They appear at the end of a step, and this page shows them then.")
+        : el(
+            "p",
+            {},
+            "Choose a group on the left, or press ",
+            el("kbd", {}, "j"),
+            ". ",
+            el("kbd", {}, "?"),
+            " shows all keys.",
+          ),
+      outcomes.length
+        ? el(
+            "p",
+            { class: "line wrap" },
+            ...outcomes,
+            el(
+              "a",
+              { class: "button", href: link({ ...cleared(), sort: "mixed-first", rejected: "trained" }) },
+              "trained, most mixed first",
+            ),
+            el("a", { class: "button", href: link({ ...cleared(), sort: "longest-first" }) }, "longest"),
+          )
+        : null,
       el("p", { class: "quiet small" }, run.texts),
       el("p", { class: "quiet small" }, run.advantages),
     ),
@@ -65,8 +97,17 @@ function drawTop() {
   byId("counts").textContent = `${count(run.responses, "response")} in ${count(run.groups, "group")}${steps}`;
   const notes = [];
   if (!run.complete) notes.push(`reading: ${run.read} of ${run.files} files`);
-  else if (shownChanges() >= 0 && shownChanges() !== run.changes) notes.push(el("button", { class: "plain", onclick: refresh }, "the run has gone on: show what came (r)"));
-  if (run.problem_count) notes.push(el("details", {}, el("summary", {}, `${count(run.problem_count, "file")} cannot be read`), el("ul", {}, ...run.problems.map((problem) => el("li", {}, problem)))));
+  else if (shownChanges() >= 0 && shownChanges() !== run.changes)
+    notes.push(el("button", { class: "plain", onclick: refresh }, "the run has gone on: show what came (r)"));
+  if (run.problem_count)
+    notes.push(
+      el(
+        "details",
+        {},
+        el("summary", {}, `${count(run.problem_count, "file")} cannot be read`),
+        el("ul", {}, ...run.problems.map((problem) => el("li", {}, problem))),
+      ),
+    );
   byId("notice").replaceChildren(...notes.map((note) => el("div", {}, note)));
   byId("notice").hidden = !notes.length;
 }
@@ -115,5 +156,9 @@ byId("home").addEventListener("click", (event) => {
   go({ ...away(), ...cleared() });
 });
 beginSearch();
-beginKeys(() => run, () => group, refresh);
+beginKeys(
+  () => run,
+  () => group,
+  refresh,
+);
 look();

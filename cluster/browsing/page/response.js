@@ -5,18 +5,16 @@ import { bars } from "./bars.js";
 import { count, decimal, el, signed } from "./dom.js";
 import { facts, folded, parts, verdict, whyNot, adv } from "./group.js";
 import { away, get, go, link } from "./state.js";
+import { SHADES, isTrained, shade, shades } from "./shades.js";
 import { shown } from "./text.js";
-
-export const SHADES = { logprob: "log-probability", version: "version", advantage: "advantage", mask: "loss mask", plain: "none" };
-const STEPS = [0.05, 0.2, 0.5, 1, 2, 4]; // −log p at which the shade becomes deeper
-const HUES = 6;
 
 let open = []; // what is drawn: the response of the URL first, then those of its episode that stand beside it
 
 export function drawResponse(group, run) {
   const number = Number(get("response"));
   const one = group.responses[number];
-  if (!one) return [el("p", { class: "problem" }, `Group ${group.group} has ${count(group.responses.length, "response")}.`)];
+  if (!one)
+    return [el("p", { class: "problem" }, `Group ${group.group} has ${count(group.responses.length, "response")}.`)];
   const others = get("view") === "episode" ? companions(group, one) : [];
   const detail = el("div", { class: "detail", hidden: true, "aria-live": "polite" });
   open = [one, ...others].map((each) => viewOf(group, each, run, detail));
@@ -24,20 +22,46 @@ export function drawResponse(group, run) {
   open[0].legend = legend;
   open.forEach((view) => fetchPage(view, 0));
   const columns = others.length
-    ? el("div", { class: "episode" }, ...open.map((view) => el("div", {}, el("h2", {}, shown(view.one.seat)), el("p", { class: "line wrap" }, verdict(view.one), adv(view.one), ...facts(view.one)), view.one.why ? el("p", { class: "why" }, shown(view.one.why)) : null, view.blocks)))
+    ? el(
+        "div",
+        { class: "episode" },
+        ...open.map((view) =>
+          el(
+            "div",
+            {},
+            el("h2", {}, shown(view.one.seat)),
+            el("p", { class: "line wrap" }, verdict(view.one), adv(view.one), ...facts(view.one)),
+            view.one.why ? el("p", { class: "why" }, shown(view.one.why)) : null,
+            view.blocks,
+          ),
+        ),
+      )
     : open[0].blocks;
   return [head(open[0]), el("div", { class: "bar-of-shades" }, shades(), legend), columns, detail];
 }
 
-const companions = (group, one) => group.responses.filter((each) => several(group) && each.episode === one.episode && each.number !== one.number);
+const companions = (group, one) =>
+  group.responses.filter((each) => several(group) && each.episode === one.episode && each.number !== one.number);
 
 function viewOf(group, one, run, detail) {
-  const view = { group, one, run, detail, blocks: el("div", { class: "talk" }), legend: null, data: null, last: null, turns: 0, spans: [] };
+  const view = {
+    group,
+    one,
+    run,
+    detail,
+    blocks: el("div", { class: "talk" }),
+    legend: null,
+    data: null,
+    last: null,
+    turns: 0,
+    spans: [],
+  };
   view.blocks.addEventListener("pointerover", (event) => tell(view, event.target.closest?.(".t")));
   view.blocks.addEventListener("pointerleave", () => tell(open[0], pinned(open[0])));
   view.blocks.addEventListener("click", (event) => {
     const token = event.target.closest?.(".t");
-    if (view === open[0] && token && !String(getSelection())) go({ at: get("at") === token.dataset.i ? "" : token.dataset.i }, { replace: true });
+    if (view === open[0] && token && !String(getSelection()))
+      go({ at: get("at") === token.dataset.i ? "" : token.dataset.i }, { replace: true });
   });
   return view;
 }
@@ -48,35 +72,81 @@ function head({ group, one, run }) {
     "div",
     { class: "head" },
     el("a", { class: "back", href: link({ response: "", at: "" }), "aria-label": "back to the group" }, "‹"),
-    el("h1", {}, el("a", { href: link({ response: "", at: "" }) }, `Group ${group.group}`), ` · response ${one.number}`),
+    el(
+      "h1",
+      {},
+      el("a", { href: link({ response: "", at: "" }) }, `Group ${group.group}`),
+      ` · response ${one.number}`,
+    ),
     el("span", { class: "quiet" }, `step ${group.step}`),
     el("span", { class: "gap" }),
     bars(group.responses, run, (each) => link({ ...away(), group: group.group, response: each.number }), one.number),
-    el("div", { class: "line wrap full" }, verdict(one), adv(one), ...facts(one), one.logprob === null ? null : el("span", { class: "quiet", title: "mean log-probability of its tokens" }, `log p ${decimal(one.logprob, 3)} in the mean`)),
+    el(
+      "div",
+      { class: "line wrap full" },
+      verdict(one),
+      adv(one),
+      ...facts(one),
+      one.logprob === null
+        ? null
+        : el(
+            "span",
+            { class: "quiet", title: "mean log-probability of its tokens" },
+            `log p ${decimal(one.logprob, 3)} in the mean`,
+          ),
+    ),
     one.why ? el("p", { class: "why full" }, shown(one.why)) : null,
     parts(one),
     one.rejected ? el("p", { class: "quiet full" }, shown(whyNot(one.rejected))) : null,
-    seats.length ? el("p", { class: "full line wrap" }, el("span", { class: "quiet" }, `also in episode ${one.episode}:`), ...seats.map((each) => el("a", { class: "button", href: link({ ...away(), group: group.group, response: each.number }) }, shown(each.seat), ` (${each.number})`)), el("a", { class: "button", href: link({ view: get("view") === "episode" ? "" : "episode", at: "" }) }, get("view") === "episode" ? "this seat alone" : "side by side")) : null,
+    seats.length
+      ? el(
+          "p",
+          { class: "full line wrap" },
+          el("span", { class: "quiet" }, `also in episode ${one.episode}:`),
+          ...seats.map((each) =>
+            el(
+              "a",
+              { class: "button", href: link({ ...away(), group: group.group, response: each.number }) },
+              shown(each.seat),
+              ` (${each.number})`,
+            ),
+          ),
+          el(
+            "a",
+            { class: "button", href: link({ view: get("view") === "episode" ? "" : "episode", at: "" }) },
+            get("view") === "episode" ? "this seat alone" : "side by side",
+          ),
+        )
+      : null,
     one.spans.length ? spans(one) : null,
-    el("details", { class: "full" }, el("summary", { class: "quiet" }, "prompt and reference"), folded(group.prompt, 1500), el("p", { class: "quiet" }, "reference"), folded(group.reference, 700)),
+    el(
+      "details",
+      { class: "full" },
+      el("summary", { class: "quiet" }, "prompt and reference"),
+      folded(group.prompt, 1500),
+      el("p", { class: "quiet" }, "reference"),
+      folded(group.reference, 700),
+    ),
   );
 }
 
 const several = (group) => new Set(group.responses.map((one) => one.siblings)).size > 1;
 
 function spans(one) {
-  const rows = one.spans.map((span) => el("li", {}, el("b", {}, signed(span.value)), " ", el("code", {}, shown(one.text.slice(span.start, Math.min(span.end, span.start + 120))))));
-  return el("details", { class: "full" }, el("summary", { class: "quiet" }, count(one.spans.length, "span reward")), el("ul", {}, ...rows));
-}
-
-function shades() {
-  const chosen = get("shade") || "logprob";
-  return el(
-    "div",
-    { class: "chips", role: "group", "aria-label": "shade by" },
-    ...Object.entries(SHADES).map(([name, title], at) =>
-      el("button", { class: "chip", "aria-pressed": String(name === chosen), title: `key ${at + 1}`, onclick: () => go({ shade: name === "logprob" ? "" : name }, { replace: true }) }, title),
+  const rows = one.spans.map((span) =>
+    el(
+      "li",
+      {},
+      el("b", {}, signed(span.value)),
+      " ",
+      el("code", {}, shown(one.text.slice(span.start, Math.min(span.end, span.start + 120)))),
     ),
+  );
+  return el(
+    "details",
+    { class: "full" },
+    el("summary", { class: "quiet" }, count(one.spans.length, "span reward")),
+    el("ul", {}, ...rows),
   );
 }
 
@@ -89,7 +159,13 @@ async function fetchPage(view, from) {
     else addText(view, page);
     if (page.next !== null) {
       const left = page.total - page.next;
-      view.blocks.append(el("button", { class: "more", onclick: () => fetchPage(view, page.next) }, page.tokens ? `${count(left, "more token")}` : `${count(left, "more character")}`));
+      view.blocks.append(
+        el(
+          "button",
+          { class: "more", onclick: () => fetchPage(view, page.next) },
+          page.tokens ? `${count(left, "more token")}` : `${count(left, "more character")}`,
+        ),
+      );
     }
     shade(view);
     show(view, from === 0);
@@ -103,15 +179,30 @@ function addText(view, page) {
     view.blocks.append(el("p", { class: "note" }, page.why));
     view.blocks.append(block("prompt", "said", el("pre", { class: "said" }, shown(view.group.prompt, get("q")))));
     view.last = el("pre", { class: "said" });
-    view.blocks.append(block(view.one.turns > 1 ? `all ${view.one.turns} turns of the policy, one behind the other` : "response", "own", view.last));
+    view.blocks.append(
+      block(
+        view.one.turns > 1 ? `all ${view.one.turns} turns of the policy, one behind the other` : "response",
+        "own",
+        view.last,
+      ),
+    );
   }
   view.last.append(shown(page.text, get("q")));
 }
 
-const block = (title, kind, ...inside) => el("section", { class: "block " + kind }, el("h3", {}, shown(title)), ...inside);
+const block = (title, kind, ...inside) =>
+  el("section", { class: "block " + kind }, el("h3", {}, shown(title)), ...inside);
 
 function addTokens(view, { tokens, start }) {
-  const data = (view.data ??= { ids: [], texts: [], sampled: [], streams: [], logprobs: [], versions: [], rewards: [] });
+  const data = (view.data ??= {
+    ids: [],
+    texts: [],
+    sampled: [],
+    streams: [],
+    logprobs: [],
+    versions: [],
+    rewards: [],
+  });
   for (const name of Object.keys(data)) data[name].push(...tokens[name]);
   for (let i = start; i < data.ids.length; i++) {
     const begins = i === 0 || data.sampled[i] !== data.sampled[i - 1] || data.streams[i] !== data.streams[i - 1];
@@ -123,9 +214,24 @@ function addTokens(view, { tokens, start }) {
 function openBlock(view, i) {
   const { data, one } = view;
   const newStream = i > 0 && data.streams[i] !== data.streams[i - 1];
-  if (newStream) view.blocks.append(el("p", { class: "note" }, "The chat template shows the past otherwise from here on: the conversation goes on in a new stream."));
+  if (newStream)
+    view.blocks.append(
+      el(
+        "p",
+        { class: "note" },
+        "The chat template shows the past otherwise from here on: the conversation goes on in a new stream.",
+      ),
+    );
   const seat = one.seat === "policy" ? "policy" : `${one.seat} (the policy)`;
-  const title = data.sampled[i] ? (one.turns > 1 ? `${seat}, turn ${++view.turns}` : `${seat}`) : i && !newStream ? "said to the policy" : one.seat === "policy" ? "prompt" : `said to ${one.seat}`;
+  const title = data.sampled[i]
+    ? one.turns > 1
+      ? `${seat}, turn ${++view.turns}`
+      : `${seat}`
+    : i && !newStream
+      ? "said to the policy"
+      : one.seat === "policy"
+        ? "prompt"
+        : `said to ${one.seat}`;
   view.last = el("div", { class: "tokens" });
   view.blocks.append(block(title, data.sampled[i] ? "own" : "said", view.last));
 }
@@ -141,53 +247,9 @@ function tokenOf(view, i) {
 }
 
 function lines(text) {
-  return text.split("\n").flatMap((line, at) => (at ? [el("span", { class: "newline" }, "↵"), "\n", shown(line)] : [shown(line)]));
-}
-
-// The class of each token for the chosen shade, and what the legend says.
-function shade(view) {
-  const { data, one } = view;
-  if (!data) return;
-  const kind = get("shade") || "logprob";
-  const versions = [...new Set(data.versions.filter((version, i) => data.sampled[i] && version >= 0))].sort((a, b) => a - b);
-  const largest = Math.max(...view.group.responses.map((each) => Math.abs(each.advantage ?? 0)), 1e-12);
-  const classOf = {
-    logprob: (i) => (data.logprobs[i] === null ? "" : `s${STEPS.filter((step) => -data.logprobs[i] >= step).length}`),
-    version: (i) => (data.versions[i] < 0 ? "" : `v${versions.indexOf(data.versions[i]) % HUES}`),
-    advantage: () => (one.advantage === null || one.rejected ? "" : one.advantage === 0 ? "" : `${one.advantage > 0 ? "up" : "down"}${Math.max(1, Math.round((4 * Math.abs(one.advantage)) / largest))}`),
-    mask: () => (isTrained(one) ? "k1" : "k0"),
-    plain: () => "",
-  }[kind];
-  view.spans.forEach((token, i) => {
-    const rewarded = data.rewards.length && data.rewards[i] !== null ? " rewarded" : "";
-    token.className = "t " + (data.sampled[i] ? classOf(i) : "") + rewarded;
-  });
-  view.legend?.replaceChildren(...legend(view, kind, versions));
-}
-
-const isTrained = (one) => !one.rejected && one.score !== null;
-
-function legend(view, kind, versions) {
-  const { data, one } = view;
-  const key = (name, text) => el("span", { class: "key" }, el("i", { class: name }), text);
-  if (kind === "logprob") {
-    if (!data.logprobs.some((value) => value !== null)) return [el("span", { class: "quiet" }, "The sampler's log-probabilities are not known: these responses were not sampled by this run.")];
-    const ends = STEPS.map((step) => Math.round(100 * Math.exp(-step)));
-    return [el("span", { class: "quiet" }, "probability of the token"), ...["s0", "s1", "s2", "s3", "s4", "s5", "s6"].map((name, at) => key(name, at === 0 ? `> ${ends[0]} %` : at === 6 ? `≤ ${ends[5]} %` : `≤ ${ends[at - 1]} %`))];
-  }
-  if (kind === "version") {
-    if (!versions.length) return [el("span", { class: "quiet" }, "Versions are not known: these responses were not sampled by this run.")];
-    return [el("span", { class: "quiet" }, "weights that chose the token"), ...versions.slice(0, 24).map((version, at) => key(`v${at % HUES}`, `version ${version} (${data.versions.filter((each, i) => each === version && data.sampled[i]).length})`))];
-  }
-  if (kind === "advantage") {
-    if (one.advantage === null) return [el("span", { class: "quiet" }, shown(isTrained(one) ? view.group.advantages : "It was not trained on, so it has no advantage."))];
-    return [el("span", { class: "quiet" }, `every token of the response has ${signed(one.advantage)}. ${view.group.advantages}`)];
-  }
-  if (kind === "mask") {
-    const why = one.rejected ? whyNot(one.rejected) : one.score === null ? "not trained on: it has no score" : "";
-    return isTrained(one) ? [key("k1", "sampled, and trained on"), key("", "said to the policy, not trained on")] : [key("k0", "sampled, and " + why), key("", "said to the policy")];
-  }
-  return [];
+  return text
+    .split("\n")
+    .flatMap((line, at) => (at ? [el("span", { class: "newline" }, "↵"), "\n", shown(line)] : [shown(line)]));
 }
 
 const pinned = (view) => view.spans[Number(get("at"))] ?? null;
@@ -198,12 +260,26 @@ function tell(view, token) {
   const { data, one } = view;
   const i = Number(token.dataset.i);
   const text = data.texts[i];
-  const said = [el("b", {}, `token ${i}`), el("code", {}, text === null ? "not in the tokenizer" : text === "" ? "a part of a character" : shown(JSON.stringify(text))), el("span", { class: "quiet" }, `id ${data.ids[i]}`)];
+  const said = [
+    el("b", {}, `token ${i}`),
+    el(
+      "code",
+      {},
+      text === null ? "not in the tokenizer" : text === "" ? "a part of a character" : shown(JSON.stringify(text)),
+    ),
+    el("span", { class: "quiet" }, `id ${data.ids[i]}`),
+  ];
   if (data.sampled[i]) {
     const p = data.logprobs[i];
     said.push(p === null ? "log p not known" : `log p ${decimal(p, 4)} (${percent(Math.exp(p))})`);
     said.push(data.versions[i] < 0 ? "version not known" : `version ${data.versions[i]}`);
-    said.push(isTrained(one) ? (one.advantage === null ? "trained on" : `trained on, advantage ${signed(one.advantage)}`) : "not trained on");
+    said.push(
+      isTrained(one)
+        ? one.advantage === null
+          ? "trained on"
+          : `trained on, advantage ${signed(one.advantage)}`
+        : "not trained on",
+    );
   } else said.push("said to the policy, not trained on");
   if (data.rewards.length && data.rewards[i] !== null) said.push(`reward of its own ${signed(data.rewards[i])}`);
   view.detail.replaceChildren(...said.map((one) => el("span", {}, one)));
@@ -225,7 +301,8 @@ function show(view, scroll) {
 // When only shade or token have changed, what is drawn stays.
 export function redraw(group) {
   const first = open[0];
-  if (!first || first.group !== group || String(first.one.number) !== get("response") || !first.blocks.isConnected) return false;
+  if (!first || first.group !== group || String(first.one.number) !== get("response") || !first.blocks.isConnected)
+    return false;
   const chosen = get("shade") || "logprob";
   const chips = document.querySelectorAll(".bar-of-shades .chip");
   Object.keys(SHADES).forEach((name, at) => chips[at]?.setAttribute("aria-pressed", String(name === chosen)));

@@ -11,6 +11,7 @@ import pytest
 from actors.arrow import ADDED
 from cluster.browsing.folder import RunFolder, run_folder
 from cluster.browsing.search import Search
+from cluster.browsing.serve import browsed_folder
 from tests.builders import group as random_group
 from tests.cluster.browsing.made import group_of_texts, looked_at, said, write_run
 
@@ -101,6 +102,15 @@ def test_the_thread_reads_a_folder_that_comes_later(tmp_path: Path) -> None:
         following.start()
         while not Search(index).overview()["groups"]:
             assert following._thread.is_alive()
+
+
+def test_a_file_for_which_there_is_no_room_is_named_and_nothing_of_it_is_taken_in(tmp_path: Path) -> None:
+    run = write_run(tmp_path, {1: [(group_of_texts(["a"], [1.0]), "")]})
+    with browsed_folder(run_folder(str(run))) as (index, following):
+        index.cursor().execute("DROP TABLE responses")  # what comes second fails, as where the disk is full
+        following.look()
+        assert "is not in the index" in following.progress.problems[0]
+        assert index.cursor().execute("SELECT count(*) FROM groups").fetchall() == [(0,)]
 
 
 @pytest.mark.parametrize("sizes", [(0, 2), (2, 0), (0, 0)])

@@ -39,7 +39,7 @@ def found(search: Search, **query: Any) -> list[int]:
     [
         ({}, [40, 30, 20, 10]),
         ({"sort": "oldest-first"}, [10, 20, 30, 40]),
-        ({"sort": "mixed-first"}, [10, 30, 20, 40]),
+        ({"sort": "mixed-first"}, [10, 40, 30, 20]),
         ({"step": "2"}, [20]),
         ({"step": "2..3"}, [30, 20]),
         ({"step": "..1"}, [10]),
@@ -118,9 +118,23 @@ def test_groups_come_in_pages_and_each_stands_in_one(tmp_path: Path) -> None:
 
 
 def test_the_visits_of_a_prompt_come_by_step(search: Search) -> None:
-    visits = search.visits("2+3=")
+    found = search.visits("2+3=", 20)
+    visits = found["visits"]
+    assert found["all_visits"] == 2
     assert [(visit["step"], visit["group"]) for visit in visits] == [(1, 10), (2, 20)]
     assert [[one["outcome"] for one in visit["responses"]] for visit in visits] == [
         ["correct", "wrong"],
         ["correct"] * 3,
     ]
+
+
+def test_of_a_prompt_that_came_very_often_the_visits_around_a_group_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cluster.browsing.search.MOST_VISITS", 4)
+    run = write_run(tmp_path, {step: [(group_of_texts(["a"], [1.0], id=step), "")] for step in range(1, 10)})
+    with looked_at(run_folder(str(run))) as (index, _):
+        search = Search(index)
+        assert [visit["group"] for visit in search.visits("2+3=", 5)["visits"]] == [3, 4, 5, 6]
+        assert [visit["group"] for visit in search.visits("2+3=", 1)["visits"]] == [1, 2, 3, 4]
+        assert search.visits("2+3=", 5)["all_visits"] == 9

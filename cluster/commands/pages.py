@@ -61,9 +61,9 @@ def complete(parser: argparse.ArgumentParser) -> None:
 
 def shell_code(shell: str) -> str:
     """What makes a shell complete the words of `winnow`."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    return str(argcomplete.shellcode(["winnow"], shell=shell))
+    return str(shellcode(["winnow"], shell=shell))
 
 
 def _below(parser: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:
@@ -75,7 +75,7 @@ def _below(parser: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]
 
 def _settings_or_files(prefix: str, **asked: object) -> Iterable[str]:
     """Settings that begin so, with `=` behind, and behind that the words that they may be; else run files."""
-    import argcomplete
+    from argcomplete.completers import FilesCompleter
 
     from cluster.config.described import described
 
@@ -83,7 +83,7 @@ def _settings_or_files(prefix: str, **asked: object) -> Iterable[str]:
     if equals:
         return [f"{name}={value}" for row in described() if row.name == name for value in row.choices]
     found = [f"{row.name}=" for row in described() if row.name.startswith(prefix)]
-    files = argcomplete.FilesCompleter(allowednames=("toml", "jsonl", "json", "parquet", "csv"))
+    files = FilesCompleter(allowednames=("toml", "jsonl", "json", "parquet", "csv"))
     return [*found, *files(prefix)] if "." in prefix and found else [*files(prefix), *_sections(prefix)]
 
 

@@ -70,7 +70,7 @@ def readings(rows: Sequence[FileRow], given: DataSettings, folder: Path) -> list
         answers = [*_programs(rows, data), *_queries(rows, data, folder), *_finals(rows, data)]
         if "answer_column" in given.model_fields_set:
             said = [one for one in answers if one.data.answer_column == given.answer_column]
-            asked = f"{given.answer_column} holds the answer"
+            asked = f"column {given.answer_column} holds the answer"
             answers = said or [_reading(data, given.answer_column, asked, (*FINAL, "code", "sql"))]
         found += answers
         if found:
@@ -169,14 +169,14 @@ def _all_in(folder: Path, wanted: Sequence[tuple[str, str]]) -> bool:
 
 def _finals(rows: Sequence[FileRow], data: DataSettings) -> Iterator[Reading]:
     if "answer_column" in data.model_fields_set:
-        yield _reading(data, data.answer_column, f"{data.answer_column} holds the answer", FINAL)
+        yield _reading(data, data.answer_column, f"column {data.answer_column} holds the answer", FINAL)
         return
     asked = (data.prompt_column,) if isinstance(data.prompt_column, str) else data.prompt_column
     for name in _there(rows, ANSWERS):
         objects = any(isinstance(cell_at(row.cells, name), Mapping) for row in rows)
         for column in _there(rows, [f"{name}.{part}" for part in PARTS]) if objects else [name]:
             if column not in asked:
-                yield _reading(data, column, f"{column} holds the answer", FINAL)
+                yield _reading(data, column, f"column {column} holds the answer", FINAL)
 
 
 def _reading(

@@ -214,7 +214,7 @@ def _data_lines(wanted: Wanted, looked: Looked, reading: Reading, why: str, chat
         if chats
         else "no data.chat is set: the tokenizer has no chat template, and every prompt is plain text"
     )
-    path = f"{len(looked.rows)} rows" + (f"; {looked.path_why}" if looked.path_why else "")
+    path = _rows(len(looked.rows)) + (f"; {looked.path_why}" if looked.path_why else "")
     dtype = "no model.dtype is set: bfloat16 on GPUs, float32 on the CPU"
     lines = [Line(section="model", key="path", value=wanted.model, why=dtype)]
     lines.append(Line(section="data", key="path", value=looked.path, why=path))
@@ -248,7 +248,7 @@ def _reward_lines(looked: Looked) -> list[Line]:
 def _length_lines(lengths: Lengths, looked: Looked, place: Machine) -> list[Line]:
     new, why = new_tokens(lengths, place.on_gpu)
     prompts = (
-        f"prompts have {lengths.median} tokens in the median, {lengths.high} at the 99th percentile and at most "
+        f"Prompts have {lengths.median} tokens in the median, {lengths.high} at the 99th percentile and at most "
         f"{lengths.most}"
     )
     lines = [Line(section="rollout", key="max_new_tokens", value=new, why=f"{why}. {prompts}")]
@@ -291,8 +291,8 @@ def _run_lines(wanted: Wanted, lines: Sequence[Line], rows: int, place: Machine)
     groups = next(line.value for line in lines if line.key == "groups_per_step")
     most = MOST_STEPS if place.on_gpu else MOST_STEPS_ON_CPU
     steps = min(most, max(FEWEST_STEPS, PASSES * rows // groups))
-    passes = f"{steps * groups / rows:.2g} times the {rows} rows"
-    why = f"{groups} prompts a step: {passes}, and more where groups are rejected"
+    passes = f"{steps * groups / rows:.2g} times through {_rows(rows)}"
+    why = f"{steps} steps of {groups} prompts go {passes}; more where groups are rejected"
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", wanted.file.stem).strip(".-") or "run"
     return [
         Line(section="run", key="name", value=name, why="of the folder in runs/"),
@@ -346,7 +346,7 @@ def _flat(tree: dict[str, Any], before: str = "") -> list[tuple[str, Any]]:
 def _said(looked: Looked, lengths: Lengths, place: Machine, held: Split) -> tuple[str, ...]:
     best = looked.best
     lines = [
-        f"{looked.path}: {len(looked.rows)} rows",
+        f"{looked.path}: {_rows(len(looked.rows))}",
         f"prompt   {_named(best.reading.data.prompt_column)}: {lengths.median} tokens in the median, at most "
         f"{lengths.most}",
         f"answer   {best.reading.about}",
@@ -361,6 +361,10 @@ def _said(looked: Looked, lengths: Lengths, place: Machine, held: Split) -> tupl
         lines += [f"  {row}" for row in bad[:SHOWN]]
         lines.append("mend or remove them; winnow check names all of the file")
     return tuple(lines)
+
+
+def _rows(count: int) -> str:
+    return f"{count} rows" if count > 1 else "a single row"
 
 
 def _named(column: str | tuple[str, ...]) -> str:

@@ -59,7 +59,7 @@ def split(path: str, count: int, data: DataSettings) -> Split:
         if _has_columns(file, data):
             return Split(eval_path=str(file), why=f"{file.name} lies beside the data and has its columns")
     if count < ENOUGH:
-        return Split(why=f"no test file lies beside the data, and of {count} rows none can be spared")
+        return Split(why=f"no test file lies beside the data, and {count} are too few to hold some out")
     held = min(MOST, int(SHARE * count))
     return Split(
         rows=f":-{held}",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from actors.filtering.rules import DropRule, drop_none
+from actors.sampled import SampledTurn
 from actors.settings import DataSettings, GeneratorSettings, RolloutSettings
 from rewards import Outcome, RewardSettings, Verdict
 
@@ -94,6 +95,7 @@ class Trajectory:
     seat: str = POLICY  # who says its turns, where an environment has the policy speak for several
     siblings: str = POLICY  # name of the set of responses in the group that it is compared with
     continues: bool = False  # whether it goes on with the response of the trajectory before it, on a stream of its own
+    turns: tuple[SampledTurn, ...] = ()  # the stretches that an engine sampled; none where the engine is not known
 
     @property
     def new_tokens(self) -> int:

@@ -11,6 +11,7 @@ from actors.engines import Completion, Sampling
 from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
 from actors.rollouts.rollout import GradedGroup, RolloutSession
+from actors.sampled import check_turns, digest_of
 from actors.settings import DataSettings, RolloutSettings
 from actors.types import Finish, Group, Prompt, Purpose, RolloutRequest, SamplingSpec
 from rewards import Outcome, Question, RewardSettings, Verdict
@@ -46,6 +47,7 @@ class Paper:
                 logprobs=np.full(len(ids), -0.5, np.float32),
                 versions=np.full(len(ids), version, np.int32),
                 finish=finish,
+                digest=digest_of(tokens, ids),
             )
         ]
 
@@ -105,6 +107,7 @@ async def streams(file: Path, code: str, engine: Paper, **more: Any) -> Group:
     """The same, of which every trained token must be one that the engine sampled, in the place where it did."""
     group = (await played(file, code, engine, **more)).group
     for trajectory in group.trajectories:
+        check_turns(trajectory.tokens, trajectory.sampled, trajectory.turns)
         assert_sampled(trajectory.tokens.tolist(), trajectory.sampled.tolist(), engine)
     return group
 

@@ -21,14 +21,13 @@ from actors.errors import DataError
 from actors.rollouts import question
 from actors.rollouts.episode import PLAYED, Episode, Misuse, Response, Task
 from actors.rollouts.lines import failure_in, here
-from actors.rollouts.stream import Stream, Whose
+from actors.rollouts.stream import OPENING, Stream, Whose
 from actors.types import Finish
 from rewards import Case, SpanReward, Verdict
 
 Answer = TypeVar("Answer")
 Score = Verdict | float | bool
 Play = Callable[[Task, "Talk"], Awaitable[Score | Mapping[str, Score]]]  # an environment
-OPENING = "opening"  # who has said what a stream begins with
 TOOL = "tool"  # the role of tools
 
 
@@ -152,7 +151,7 @@ class Seat:
             left = min(means.sampling.max_tokens - self.new_tokens, most - stream.size - ids.size)
             left = left if max_tokens is None else min(left, max_tokens)
             if left > 0:
-                turn = await self._sampled(stream, ids, left)
+                turn = await self._sampled(stream, ids, left, role)
                 if means.chat is not None:
                     self._keep(said, role, ids.size)
                 if not self._streams or stream is not self._streams[-1]:
@@ -190,13 +189,13 @@ class Seat:
             episode.calls += role == TOOL
             self._messages += (Message("assistant", self._turns[-1].text), Message(role, said))
 
-    async def _sampled(self, stream: Stream, said: np.ndarray, most: int) -> Turn:
+    async def _sampled(self, stream: Stream, said: np.ndarray, most: int, speaker: str) -> Turn:
         means, whole = self._episode.means, self._episode.means.sampling
         seed = turn_seed(self._episode.seed, self._episode.turns - 1)
         sampling = whole if most == whole.max_tokens else replace(whole, max_tokens=most)
         (completion,) = await means.engine.generate(stream.behind(said), sampling, seed)
         turn = self._turn_of(completion)
-        stream.add(said, completion, turn.text)
+        stream.add(said, completion, turn.text, speaker)
         return turn
 
     def _turn_of(self, completion: Completion) -> Turn:

@@ -1,5 +1,6 @@
 """A Qwen2-shaped model of 1.3 million parameters with a tokenizer of single characters, for the built-in worlds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,7 +11,16 @@ from transformers.utils.logging import disable_progress_bar
 CONTROL_TOKENS = ("<q0>", "<q1>", "<q2>", "<q3>", "<q4>")
 
 
-def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = True, heads: int = 5) -> None:
+def write_tiny_model(
+    folder: Path,
+    *,
+    alphabet: str,
+    seed: int,
+    tied: bool = True,
+    heads: int = 5,
+    control: Sequence[str] = CONTROL_TOKENS,
+    chat_template: str | None = None,
+) -> None:
     """Writes a Hugging Face folder with random weights.
 
     Args:
@@ -19,8 +29,10 @@ def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = Tru
         seed: of the weights.
         tied: whether embedding and output head are one matrix.
         heads: of attention; the model's width is 32 for each.
+        control: control tokens of the tokenizer, beside padding and the end of text.
+        chat_template: of the tokenizer.
     """
-    words = [*alphabet, "<pad>", "<eos>", "<unk>", *CONTROL_TOKENS]
+    words = [*alphabet, "<pad>", "<eos>", "<unk>", *control]
     core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     core.decoder = decoders.Fuse()
@@ -29,7 +41,8 @@ def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = Tru
         pad_token="<pad>",
         eos_token="<eos>",
         unk_token="<unk>",
-        additional_special_tokens=list(CONTROL_TOKENS),
+        additional_special_tokens=list(control),
+        chat_template=chat_template,
     )
     config = Qwen2Config(
         vocab_size=-(-len(words) // 64) * 64,

@@ -27,9 +27,9 @@ class WorldSettings(Section):
 
 
 OURS = frozenset(  # what winnow passes to a tokenizer beside data.chat_arguments, or leaves as it is
-    {"conversation", "messages", "chat_template", "tokenize", "add_generation_prompt", "continue_final_message"}
-    | {"padding", "truncation", "max_length", "return_tensors", "return_dict", "return_assistant_tokens_mask"}
-    | {"tokenizer_kwargs", "self"}
+    {"conversation", "messages", "tools", "chat_template", "tokenize", "add_generation_prompt"}
+    | {"continue_final_message", "padding", "truncation", "max_length", "return_tensors", "return_dict"}
+    | {"return_assistant_tokens_mask", "tokenizer_kwargs", "self"}
 )
 
 

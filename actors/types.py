@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from actors.data.messages import Asked
 from actors.filtering.rules import DropRule, drop_none
 from actors.sampled import SampledTurn
 from actors.settings import DataSettings, GeneratorSettings, RolloutSettings
@@ -48,6 +49,8 @@ class Prompt:
     reward: str  # what reward.name may be
     reference: str  # what the reward compares with
     question: str = ""  # the text without templates, for rewards that ask about it; "" where it is not known apart
+    asked: Asked | None = None  # what its row asks, to be rendered anew where tools come to it; None: not known
+    system: str = ""  # the row's own system message
 
 
 class Purpose(StrEnum):
@@ -164,6 +167,7 @@ class Episodes:
     seconds: float  # of all of them together
     turns: int  # that they asked for
     tool_calls: int  # texts of tools that they gave to the policy
+    tool_failures: int  # calls of tools that gave no result
     user_tokens: int  # of what users and other seats said behind the beginning of a conversation
     tool_tokens: int  # of what tools said
 

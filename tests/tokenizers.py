@@ -95,9 +95,79 @@ FORMS = {
 }
 
 
-def family(name: str) -> PreTrainedTokenizerFast:
-    """A tokenizer of single characters with the control tokens and the chat template of a family of models."""
-    control, template = FORMS[name]
+# The same for tools: where each family shows the functions, how it writes calls, and how results come back.
+TOOL_FORMS = {
+    # Functions and how to call them in the system message; calls between tags that are ordinary tokens; the results of
+    # one turn together, as a user's message.
+    "hermes": (
+        ("<|im_start|>", "<|im_end|>"),
+        "{% if tools %}<|im_start|>system\n{{ messages[0].content ~ '\n\n' if messages[0].role == 'system' else '' }}"
+        "Functions:\n<tools>{% for t in tools %}\n{{ t | tojson }}{% endfor %}\n</tools>\nCall one by <tool_call>\n"
+        '{"name": ..., "arguments": ...}\n</tool_call><|im_end|>\n'
+        "{% elif messages[0].role == 'system' %}<|im_start|>system\n{{ messages[0].content }}<|im_end|>\n{% endif %}"
+        "{% for m in messages %}{% if m.role == 'tool' %}"
+        "{% if loop.first or messages[loop.index0 - 1].role != 'tool' %}<|im_start|>user{% endif %}"
+        "{{ '\n<tool_response>\n' ~ m.content }}\n</tool_response>"
+        "{% if loop.last or messages[loop.index0 + 1].role != 'tool' %}<|im_end|>\n{% endif %}"
+        "{% elif m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls %}\n<tool_call>\n"
+        '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>'
+        "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    ),
+    # The same with calls that are no JSON.
+    "qwen3_coder": (
+        ("<|im_start|>", "<|im_end|>"),
+        "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+        "{% for m in messages %}<|im_start|>{{ 'user' if m.role == 'tool' else m.role }}\n{{ m.content }}"
+        "{% for c in m.tool_calls %}<tool_call>\n<function={{ c.function.name }}>\n"
+        "{% for name, value in c.function.arguments.items() %}<parameter={{ name }}>\n{{ value }}\n</parameter>\n"
+        "{% endfor %}</function>\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    ),
+    # Functions in the first question, a call is the whole turn and calls its arguments parameters, one in a message;
+    # results are JSON strings of ipython.
+    "llama": (
+        ("<|begin|>", "<|header|>", "<|end_header|>", "<|eot|>", "<|python_tag|>"),
+        "<|begin|>{% for m in messages %}{% if m.tool_calls %}{% if m.tool_calls | length != 1 %}"
+        "{{ raise_exception('one call at once') }}{% endif %}<|header|>assistant<|end_header|>\n\n"
+        '{"name": "{{ m.tool_calls[0].function.name }}", "parameters": '
+        "{{ m.tool_calls[0].function.arguments | tojson }}}<|eot|>"
+        "{% elif m.role == 'tool' %}<|header|>ipython<|end_header|>\n\n{{ m.content | tojson }}<|eot|>"
+        "{% else %}<|header|>{{ m.role }}<|end_header|>\n\n{% if tools and m.role == 'user' and loop.first %}"
+        "Answer with a call of a function:\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}\n{% endif %}"
+        "{{ m.content | trim }}<|eot|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|header|>assistant<|end_header|>\n\n{% endif %}",
+    ),
+    # Functions in front of the last question; control tokens around calls and results, which are told by ids of nine
+    # characters; a turn has a text or calls.
+    "mistral": (
+        (
+            "[INST]",
+            "[/INST]",
+            "[AVAILABLE_TOOLS]",
+            "[/AVAILABLE_TOOLS]",
+            "[TOOL_CALLS]",
+            "[TOOL_RESULTS]",
+            "[/TOOL_RESULTS]",
+        ),
+        "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
+        "{% endif %}{% endfor %}<s>{% for m in messages %}{% if m.role == 'user' %}{% if tools and loop.index0 == ns.last %}"
+        "[AVAILABLE_TOOLS] {{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}[INST] {{ m.content }}[/INST]"
+        "{% elif m.tool_calls %}[TOOL_CALLS] [{% for c in m.tool_calls %}"
+        "{% if c.id | length != 9 %}{{ raise_exception('an id has nine characters') }}{% endif %}"
+        '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}, "id": "{{ c.id }}"}'
+        "{{ '' if loop.last else ', ' }}{% endfor %}]</s>{% elif m.role == 'tool' %}"
+        "{% if m.tool_call_id is not defined or m.tool_call_id | length != 9 %}"
+        "{{ raise_exception('an id has nine characters') }}{% endif %}"
+        '[TOOL_RESULTS] {"content": {{ m.content | tojson }}, "call_id": "{{ m.tool_call_id }}"}[/TOOL_RESULTS]'
+        "{% else %} {{ m.content }}</s>{% endif %}{% endfor %}",
+    ),
+}
+
+
+def family(name: str, *, tools: bool = False) -> PreTrainedTokenizerFast:
+    """A tokenizer of single characters with the control tokens and the chat template of a family of models, of those
+    with tools or of those without."""
+    control, template = (TOOL_FORMS if tools else FORMS)[name]
     tokenizer = letters(control=control)
     tokenizer.chat_template = template
     return tokenizer

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}  # of ShareGPT and its like
@@ -13,12 +13,24 @@ NAMES = (("role", "content"), ("from", "value"))  # of the two parts of a messag
 WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")  # how a list of them begins as text
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A call of a tool, as a model wrote it."""
+
+    id: str  # that its result is told by; nine letters and digits, as Mistral's templates want it
+    name: str  # of the tool; "" where it cannot be read
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""  # why it cannot be made, for the model: not to be read, no such tool, other arguments
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One turn of a conversation."""
 
     role: str  # system, user, assistant, or what else the chat template knows
     content: str
+    calls: tuple[Call, ...] = ()  # of tools, that the assistant makes beside the content
+    result_of: Call | None = None  # the call whose result the content is, where a tool speaks
 
 
 Asked = str | tuple[Message, ...]  # a prompt as its row holds it: a text, or messages

@@ -71,6 +71,8 @@ def load_prompts(
                         reward=row.reward,
                         reference=row.reference,
                         question=question_of(row.prompt),
+                        asked=row.prompt,
+                        system=row.system,
                     )
                 )
             number += 1

@@ -1,6 +1,7 @@
 """From what a row asks to what the policy reads: the template around it, the chat template around both, tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,13 +45,19 @@ class Renderer:
         """Whether a chat template is in use."""
         return self._chat
 
-    def render(self, asked: Asked, system: str = "") -> str:
+    def render(self, asked: Asked, system: str = "", tools: Sequence[Mapping[str, Any]] = (), before: str = "") -> str:
         """The text that the policy sees.
 
         A text stands in `data.template`, and where the model chats, that is a user's message. Of messages, the last of
         the user stands in `data.template`. A system message comes from the messages themselves, else from `system`,
         else from `data.system`. Messages that end with the assistant's are continued by the policy; behind any other
         the template opens the assistant's turn.
+
+        Args:
+            asked: what the row asks.
+            system: its own system message.
+            tools: JSON schemas of functions, which the chat template shows.
+            before: a text that stands in front of the first message.
 
         Raises:
             DataError: messages for a model without chat template, or messages that the chat template refuses.
@@ -61,7 +68,7 @@ class Renderer:
                     "there is a system message (data.system or data.system_column), and no chat template is in use: "
                     "put the text into data.template, or set data.chat_template"
                 )
-            return self._fill(_only_text(asked))
+            return before + self._fill(_only_text(asked))
         messages = [Message("user", asked)] if isinstance(asked, str) else list(asked)
         last = max((place for place, message in enumerate(messages) if message.role == "user"), default=None)
         if last is not None:
@@ -73,8 +80,10 @@ class Renderer:
                 f"the chat template leaves out the {left_out} message: put its text into data.template, or set "
                 "data.chat_template to another template"
             )
+        if before:
+            messages[0] = replace(messages[0], content=before + messages[0].content)
         try:
-            return self.templated(messages)
+            return self.templated(messages, tools)
         except Exception as failure:  # a template is a program and raises what it likes
             roles = ", ".join(message.role for message in messages)
             raise DataError(
@@ -82,17 +91,23 @@ class Renderer:
                 "the text into data.template; another template is set by data.chat_template"
             ) from failure
 
-    def templated(self, messages: Sequence[Message]) -> str:
-        """The messages in the chat template, as they are; it raises what it likes."""
+    def templated(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
+        """The messages in the chat template, as they are; it raises what it likes.
+
+        Args:
+            messages: the conversation.
+            tools: JSON schemas of the functions that the policy may call, as chat templates take them.
+        """
         goes_on = messages[-1].role == "assistant"
         tokenizer: Any = self._tokenizer
         return str(
             tokenizer.apply_chat_template(
-                [{"role": message.role, "content": message.content} for message in messages],
+                [_told(message) for message in messages],
                 tokenize=False,
                 add_generation_prompt=not goes_on,
                 **({"continue_final_message": True} if goes_on else {}),
                 **({"chat_template": self._template} if self._template else {}),
+                **({"tools": list(tools)} if tools else {}),
                 **self._data.chat_arguments,
             )
         )
@@ -135,6 +150,19 @@ class Renderer:
 
     def _fill(self, text: str) -> str:
         return self._data.template.replace("{prompt}", text)
+
+
+def _told(message: Message) -> dict[str, Any]:
+    """A message as chat templates take it."""
+    told: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        told["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+            for call in message.calls
+        ]
+    if message.result_of is not None:
+        told |= {"tool_call_id": message.result_of.id, "name": message.result_of.name}
+    return told
 
 
 def leading_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

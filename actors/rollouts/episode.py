@@ -13,6 +13,7 @@ import numpy as np
 from actors.arrow import fault_of
 from actors.engines import Sampler, Sampling
 from actors.rollouts.chat import Chat
+from actors.rollouts.offers import Offers
 from actors.rollouts.stream import Whose
 from actors.types import Finish, Prompt, Trajectory
 from rewards import Case, Outcome, Verdict
@@ -51,6 +52,7 @@ class Means:
     engine: Sampler
     sampling: Sampling  # with the most tokens that a seat may sample in an episode
     chat: Chat | None = None  # None where prompts are asked as they are
+    offers: Offers | None = None  # of tools, where there is a chat
     max_turns: int = 1  # that all seats together may sample
     max_tokens: int | None = None  # of a stream, beside what the engine holds
     file: str = ""  # of the environment, where it is a person's own
@@ -99,6 +101,7 @@ class Episode:
         self.turns = 0  # that were asked for
         self.said: dict[str, int] = {}  # tokens that were not sampled, by who said them
         self.calls = 0  # texts of tools
+        self.failed_calls = 0  # of tools, that gave no result
         self.sampled_at = time.time()  # wall clock at the end of the last turn, seconds since 1970
 
     def fail(self, why: str) -> None:

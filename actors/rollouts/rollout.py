@@ -20,12 +20,13 @@ from actors.grading.queue import VerifierQueue
 from actors.grading.siblings import Siblings
 from actors.rollouts import question
 from actors.rollouts.apart import Apart, EpisodeFailed
-from actors.rollouts.chat import Chat
+from actors.rollouts.chat import TOOL, Chat
 from actors.rollouts.episode import PLAYED, Episode, Means, Response, Task
+from actors.rollouts.offers import Offers
 from actors.rollouts.own import Environment, load_environment
 from actors.rollouts.span_rewards import on_tokens
 from actors.rollouts.stream import Whose
-from actors.rollouts.talk import TOOL, Talk
+from actors.rollouts.talk import Talk
 from actors.types import Episodes, Group, Purpose, RolloutRequest, SamplingSpec, Summary, Times, Trajectory
 from rewards import Case, Question, Verdict
 
@@ -82,6 +83,7 @@ class RolloutSession:
             raise ValueError(f"rollout.environment: on this node, {problem}") from None
         self._apart = Apart(self._environment.file) if self._environment is not None else None
         self._chat: Chat | None = None  # of the engine's tokenizer, where there is an environment
+        self._offers: Offers | None = None  # the same
         self._wants_group = cache(run.reward.wants_group)
         self._running: set[asyncio.Task[GradedGroup]] = set()
 
@@ -193,12 +195,15 @@ class RolloutSession:
         sampling = sampling_for(purpose, rollout)
         if self._environment is None:
             return Means(engine=engine, sampling=sampling)
-        self._chat = self._chat or Chat(self._run.data, engine.tokenizer)
+        if self._chat is None or self._offers is None:
+            self._chat = Chat(self._run.data, engine.tokenizer)
+            self._offers = Offers(self._chat, engine.tokenizer)
         ends = tuple(dict.fromkeys((*sampling.stop_token_ids, *self._chat.ends)))
         return Means(
             engine=engine,
             sampling=replace(sampling, stop_token_ids=ends),
             chat=self._chat,
+            offers=self._offers,
             max_turns=rollout.max_turns,
             max_tokens=rollout.episode_tokens or None,
             file=self._environment.file,
@@ -301,6 +306,7 @@ def _counted(played: Sequence[PlayedEpisode]) -> Episodes:
         seconds=sum(each.times.generate + each.times.verify for each in played),
         turns=sum(episode.turns for episode in every),
         tool_calls=sum(episode.calls for episode in every),
+        tool_failures=sum(episode.failed_calls for episode in every),
         user_tokens=sum(episode.said.get("user", 0) for episode in every),
         tool_tokens=sum(episode.said.get(TOOL, 0) for episode in every),
     )

@@ -8,36 +8,42 @@ it was (`actors.rollouts.chat`).
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from actors.data.messages import Message
+from actors.data.messages import Call, Message
 from actors.engines import Completion
 from actors.errors import DataError
 from actors.rollouts import question
+from actors.rollouts.chat import TOOL, Chat
 from actors.rollouts.episode import PLAYED, Episode, Misuse, Response, Task
 from actors.rollouts.lines import failure_in, here
+from actors.rollouts.offers import AUTO, Offer
 from actors.rollouts.stream import OPENING, Stream, Whose
+from actors.rollouts.using import NONE, Toolbox, taken_apart, told
+from actors.tools.formats import Schema
+from actors.tools.tool import Limits, by_name, tool_of
 from actors.types import Finish
 from rewards import Case, SpanReward, Verdict
 
 Answer = TypeVar("Answer")
 Score = Verdict | float | bool
 Play = Callable[[Task, "Talk"], Awaitable[Score | Mapping[str, Score]]]  # an environment
-TOOL = "tool"  # the role of tools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
     """What the policy said at one time."""
 
-    text: str  # special tokens left out
+    text: str  # all of it, special tokens left out
     tokens: int  # how many were sampled
     finish: Finish
+    content: str = ""  # what was said beside calls of tools; where there are no tools, the text
+    calls: tuple[Call, ...] = ()  # of tools; with a `problem` where one cannot be made
 
 
 class Seat:
@@ -56,11 +62,73 @@ class Seat:
         self._streams: list[Stream] = []
         self._turns: list[Turn] = []
         self._opening = ""  # the text that the conversation began with
-        self._messages: tuple[Message, ...] = ()  # what was said behind it
+        self._messages: tuple[Message, ...] = ()  # what was said behind it, the last turn not among it
+        self._last = Message("assistant", "")  # the last turn
+        self._toolbox = NONE
+        self._offer: Offer | None = None  # how it was told of tools
         self._asked: tuple[Future[Any], ...] = ()  # what the environment waits for, or has waited for
         episode.seats[whose.seat] = self
 
-    async def __call__(self, said: str | Task, role: str = "user", max_tokens: int | None = None) -> Turn:
+    def tools(
+        self,
+        tools: Sequence[Any],
+        *,
+        form: str = AUTO,
+        seconds: float = 30.0,
+        memory_mib: int = 2048,
+        longest: int = 4000,
+    ) -> None:
+        """Offers tools to the policy, before the conversation begins. What it calls of them is in `Turn.calls`.
+
+        Args:
+            tools: functions whose signature and docstring say what they take.
+            form: how calls are written: "auto" takes the model's own format, or "json" where its chat template shows
+                none; else "json", "hermes", "qwen3_coder", "mistral" or "llama".
+            seconds: most that a call may take.
+            memory_mib: most memory of the process in which a tool runs.
+            longest: most characters of a result that the policy reads.
+        """
+        self._refuse_misuse()
+        if self._turns:
+            raise self._misuse("offers tools when the conversation has begun: offer them before the first turn")
+        try:
+            offered = by_name([tool_of(tool) for tool in tools])
+        except ValueError as problem:
+            raise self._misuse(f"offers tools, and {problem}") from None
+        limits = Limits(seconds=seconds, memory_mib=memory_mib, longest=longest)
+        self._toolbox = Toolbox(tools=offered, form=form, limits=limits)
+
+    async def run(self, calls: Sequence[Call]) -> list[str]:
+        """What the tools give for these calls, in order; they run at the same time. A call that fails gives a text that
+        says so."""
+        self._refuse_misuse()
+        if unknown := [call.name for call in calls if not call.problem and call.name not in self._toolbox.tools]:
+            raise self._misuse(f"runs the tool {unknown[0]!r}, which the seat {self.name!r} does not have")
+        results = await asyncio.gather(*(self._toolbox.use(call) for call in calls))
+        self._episode.failed_calls += sum(result.failed for result in results)
+        return [result.text for result in results]
+
+    async def use(self, said: str | Task, rounds: int = 4, max_tokens: int | None = None) -> Turn:
+        """Says something, and as long as the policy calls tools runs them and says what they give.
+
+        Args:
+            said: as in a call of the seat.
+            rounds: most times that tools are run.
+            max_tokens: most tokens of each turn.
+
+        Returns:
+            The first turn without a call, or the last one.
+        """
+        turn = await self(said, max_tokens=max_tokens)
+        for _ in range(rounds):
+            if not turn.calls:
+                break
+            turn = await self(await self.run(turn.calls), TOOL, max_tokens)
+        return turn
+
+    async def __call__(
+        self, said: str | Task | Sequence[str], role: str = "user", max_tokens: int | None = None
+    ) -> Turn:
         """Adds what somebody says, which nobody trains on, then samples a turn of the policy.
 
         A text is only text: what tools, users and data say opens no turn and ends none; that is done by the model's
@@ -68,7 +136,7 @@ class Seat:
         the episode no turn (`rollout.max_turns`), nothing is added, the turn is empty and its finish is LENGTH.
 
         Args:
-            said: a text; or the task, which opens a conversation as the data say it.
+            said: a text; the task, which opens a conversation as the data say it; or the texts of several tools.
             role: who says it: "user" or "tool".
             max_tokens: most tokens of the turn, beside `rollout.max_new_tokens` for all turns together.
         """
@@ -142,52 +210,79 @@ class Seat:
         for asked in self._asked:
             asked.cancel()
 
-    async def _say(self, said: str | Task, role: str, max_tokens: int | None) -> Turn:
+    async def _say(self, said: str | Task | Sequence[str], role: str, max_tokens: int | None) -> Turn:
         episode, means, turn = self._episode, self._episode.means, None
         episode.turns += 1
         if episode.turns <= means.max_turns:
-            stream, ids = self._next(said, role)
+            task = said if isinstance(said, Task) else None
+            messages = [] if isinstance(said, Task) else self._messages_of(said, role)
+            stream, ids = self._next(messages, task)
             most = means.engine.max_model_len if means.max_tokens is None else means.max_tokens
             left = min(means.sampling.max_tokens - self.new_tokens, most - stream.size - ids.size)
             left = left if max_tokens is None else min(left, max_tokens)
             if left > 0:
-                turn = await self._sampled(stream, ids, left, role)
                 if means.chat is not None:
-                    self._keep(said, role, ids.size)
+                    self._keep(messages, role, ids.size)
+                turn = await self._sampled(stream, ids, left, role)
                 if not self._streams or stream is not self._streams[-1]:
                     self._streams.append(stream)
         self._turns.append(turn := turn or Turn(text="", tokens=0, finish=Finish.LENGTH))
         episode.sampled_at = time.time()
         return turn
 
-    def _next(self, said: str | Task, role: str) -> tuple[Stream, np.ndarray]:
+    def _messages_of(self, said: str | Sequence[str], role: str) -> list[Message]:
+        """What is said, as messages.
+
+        Raises:
+            Misuse: it is no text, or the role says no more than one.
+        """
+        texts = [said] if isinstance(said, str) else list(said) if isinstance(said, list | tuple) else []
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise Misuse(f"says {said!r:.80}: give a text, or the texts of several tools")
+        if len(texts) > 1 and role != TOOL:
+            raise Misuse(f'says {len(texts)} texts at once as {role!r}: only several tools can, with role="tool"')
+        chat = self._episode.means.chat
+        if role != TOOL or not self._turns or chat is None:
+            return [Message(role, texts[0])]
+        return told(texts, self._turns[-1].calls, chat, offered=bool(self._toolbox.tools))
+
+    def _next(self, said: Sequence[Message], task: Task | None) -> tuple[Stream, np.ndarray]:
         """The stream that goes on, and the token ids that come into it before the next turn."""
         chat = self._episode.means.chat
         if not self._streams:
-            if isinstance(said, Task) and said.prompt is not None and self._system is None:
-                self._opening = said.prompt.text
-                return Stream(), said.prompt.tokens
+            if task is not None and task.prompt is not None and self._system is None and not self._toolbox.tools:
+                self._opening = task.prompt.text
+                return Stream(), task.prompt.tokens
             assert chat is not None  # the environment is a person's own
-            text = said.question if isinstance(said, Task) else said
-            self._opening = chat.opening(chat.system if self._system is None else self._system, role, text)
+            self._opening = self._begun(chat, said, task)
             return Stream(), np.array(chat.opened(self._opening), np.int32)
         assert chat is not None
-        if isinstance(said, Task):
+        if task is not None:
             raise Misuse("a task opens a conversation, and this one has begun: say its question")
-        if not chat.keeps:
-            messages = [*self._messages, Message("assistant", self._turns[-1].text), Message(role, said)]
-            if again := chat.again(self._opening, messages):
-                return Stream(continues=True), np.array(chat.opened(again), np.int32)
+        if not chat.keeps and (again := chat.again(self._opening, self._messages, self._last, said)):
+            return Stream(continues=True), np.array(chat.opened(again), np.int32)
         stream = self._streams[-1]
-        return stream, np.array(chat.following(role, said, stream.last_turn), np.int32)
+        return stream, np.array(chat.following(said, stream.last_turn), np.int32)
 
-    def _keep(self, said: str | Task, role: str, tokens: int) -> None:
-        """What was said has been answered: it is part of the conversation."""
+    def _begun(self, chat: Chat, said: Sequence[Message], task: Task | None) -> str:
+        """What the conversation begins with."""
+        means, tools, before = self._episode.means, tuple[Schema, ...](), ""
+        if self._toolbox.tools and means.offers is not None:
+            schemas = {name: tool.schema for name, tool in self._toolbox.tools.items()}
+            self._offer = means.offers.of(schemas, self._toolbox.form)
+            tools, before = self._offer.tools, self._offer.before
+        if task is not None and task.prompt is not None and task.prompt.asked is not None and self._system is None:
+            return chat.opening_of(task.prompt.asked, task.prompt.system, tools, before)
+        message = Message("user", task.question) if task is not None else said[0]
+        return chat.opening(chat.system if self._system is None else self._system, message, tools, before)
+
+    def _keep(self, said: Sequence[Message], role: str, tokens: int) -> None:
+        """What is said will be answered: it is part of the conversation."""
         episode, speaker = self._episode, role if self._streams else OPENING
         episode.said[speaker] = episode.said.get(speaker, 0) + tokens
-        if self._streams and isinstance(said, str):
-            episode.calls += role == TOOL
-            self._messages += (Message("assistant", self._turns[-1].text), Message(role, said))
+        if self._streams:
+            episode.calls += len(said) if role == TOOL else 0
+            self._messages += (self._last, *said)
 
     async def _sampled(self, stream: Stream, said: np.ndarray, most: int, speaker: str) -> Turn:
         means, whole = self._episode.means, self._episode.means.sampling
@@ -200,8 +295,18 @@ class Seat:
 
     def _turn_of(self, completion: Completion) -> Turn:
         """What the environment is told of what the policy sampled."""
-        text = self._episode.means.engine.tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True)
-        return Turn(text=str(text), tokens=completion.tokens.size, finish=completion.finish)
+        tokenizer, finish = self._episode.means.engine.tokenizer, completion.finish
+        ids = completion.tokens.tolist()
+        text = str(tokenizer.decode(ids, skip_special_tokens=True))
+        turn = Turn(text=text, tokens=len(ids), finish=finish, content=text)
+        self._last = Message("assistant", text)
+        if self._offer is None:
+            return turn
+        number = sum(len(turn.calls) for turn in self._turns)
+        found = taken_apart(ids, tokenizer, self._offer.calls, number, cut=finish is Finish.LENGTH)
+        if found.calls and found.apart:
+            self._last = Message("assistant", found.content, calls=found.calls)
+        return replace(turn, content=found.content, calls=found.calls)
 
     async def _graded(self, text: str | None) -> Verdict:
         task, whole = self._episode.task, self.response

@@ -38,7 +38,7 @@ class WorkedRenderer:
             self._renderer.render(row.prompt)
             if not isinstance(row.response, str):
                 for role in {message.role for message in row.response[1::2]} - self._roles:
-                    self._examined.following(role, "0", ())
+                    self._examined.following([Message(role, "0")], ())
                     self._roles |= {role}
         except DataError as problem:
             return str(problem)
@@ -66,14 +66,14 @@ class WorkedRenderer:
         for place in range(0, len(said), 2):
             turn = [*next(turns), *ends]
             pieces.append((turn, True))
-            behind = said[: place + 2]
-            if len(behind) < place + 2:
+            if place + 1 == len(said):
                 break
-            if not chat.keeps and (again := chat.again(opening, behind)):
+            other = said[place + 1]
+            if not chat.keeps and (again := chat.again(opening, said[:place], said[place], [other])):
                 yield _stream(pieces)
                 pieces = [(chat.opened(again), False)]
             else:
-                pieces.append((chat.following(behind[-1].role, behind[-1].content, turn), False))
+                pieces.append((chat.following([other], turn), False))
         yield _stream(pieces)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:

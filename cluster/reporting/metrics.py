@@ -91,6 +91,9 @@ METRICS: dict[str, Metric] = {
     ),
     "episode_seconds": Metric("s", "Mean time of an episode since the last step, from its beginning to its score."),
     "tool_calls": Metric("calls", "Texts of tools that environments gave to the policy since the last step."),
+    "tool_failures": Metric(
+        "calls", "Calls of tools without a result since the last step: not readable, wrong, or the tool failed."
+    ),
     "tokens_user": Metric(
         "tokens",
         "Tokens of what users and other seats said to the policy since the last step, behind the beginnings of "
@@ -277,12 +280,15 @@ def group_metrics(ledger: LedgerReport) -> dict[str, float]:
 def _episode_metrics(groups: Sequence[Episodes]) -> dict[str, float | None]:
     """What went on in the episodes of some groups; nothing where there is no environment."""
     if not groups:
-        return dict.fromkeys(("turns_mean", "episode_seconds", "tool_calls", "tokens_user", "tokens_tool"))
+        return dict.fromkeys(
+            ("turns_mean", "episode_seconds", "tool_calls", "tool_failures", "tokens_user", "tokens_tool")
+        )
     counts = [group.count for group in groups]
     return {
         "turns_mean": _share([group.turns for group in groups], counts),
         "episode_seconds": _share([group.seconds for group in groups], counts),
         "tool_calls": sum(group.tool_calls for group in groups),
+        "tool_failures": sum(group.tool_failures for group in groups),
         "tokens_user": sum(group.user_tokens for group in groups),
         "tokens_tool": sum(group.tool_tokens for group in groups),
     }

@@ -92,7 +92,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
     "Episodes of an environment": (
         of("Turns of an episode", "turns_mean"),
         of("Time of an episode", "episode_seconds"),
-        of("Calls of tools", "tool_calls"),
+        of("Calls of tools", "tool_calls", "tool_failures"),
         of("Tokens of others than the policy", "tokens_user", "tokens_tool"),
     ),
     "Sampler against learner": (

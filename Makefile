@@ -10,6 +10,8 @@
 # make bench   all benchmarks, 45 minutes on two idle cores: runs/bench/report.html (BENCH="--quick" only tries them)
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it
+# make others-env   packages of other projects (gymnasium, TRL, ...) in .venv-others, beside what .venv has
+# make others-test  their environments, played
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROFILE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo gpu || echo cpu)
@@ -18,8 +20,10 @@ LOCK := deploy/requirements/$(PROFILE).txt
 ENV := .venv/.installed-$(PROFILE)
 BENCH_LOCK := deploy/requirements/bench.txt
 BENCH_ENV := .venv-bench/.installed
+OTHERS_LOCK := deploy/requirements/others.txt
+OTHERS_ENV := .venv-others/.installed
 
-.PHONY: demo paper test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree
+.PHONY: demo paper test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree others-env others-test
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -87,3 +91,16 @@ $(BENCH_ENV): $(BENCH_LOCK)
 
 bench-agree: bench-env
 	HF_HUB_OFFLINE=1 .venv-bench/bin/python -W ignore -m tests.bench.agree
+
+others-env: $(OTHERS_ENV)
+
+# Its own packages come first, and behind them those of .venv.
+SITE := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+$(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
+	$(PYTHON) -m venv --clear .venv-others
+	.venv-others/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(OTHERS_LOCK)
+	.venv/bin/$(SITE) > "$$(.venv-others/bin/$(SITE))/winnow.pth"
+	touch $@
+
+others-test: others-env
+	.venv-others/bin/python -m pytest -q -m others tests/actors/rollouts/others

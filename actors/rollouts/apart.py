@@ -27,6 +27,11 @@ class _Blocked(BaseException):
     """Raised in a thread from outside, in whatever blocks it."""
 
 
+def raise_in(thread: int, kind: type[BaseException]) -> None:
+    """Raises something in a thread, by its identifier, as soon as what it runs is Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
+
+
 class Apart:
     """Plays the environment of one file. Made inside a running event loop, which waits for it; `close` ends it."""
 
@@ -153,7 +158,7 @@ class _Thread:
 
     def interrupt(self) -> None:
         """Raises `_Blocked` in whatever it runs, as soon as that is Python."""
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.ident), ctypes.py_object(_Blocked))
+        raise_in(self.ident, _Blocked)
 
     def end(self) -> None:
         """Ends it as soon as nothing blocks it."""

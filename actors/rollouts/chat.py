@@ -127,17 +127,20 @@ class Chat:
         Raises:
             DataError: the template refuses it, or there is none for a system message or a role.
         """
-        messages = [Message("system", system)] if system else []
-        messages = [self._plain(message) for message in (*messages, message)]
+        return self.whole([*([Message("system", system)] if system else []), message], tools, before)
+
+    def whole(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), before: str = "") -> str:
+        """A conversation that somebody tells, up to the policy's next turn; see `opening`."""
+        messages = [self._plain(message) for message in messages]
         if self.chats:
             messages[0] = replace(messages[0], content=plain(before, self._tokenizer) + messages[0].content)
             return self._rendered(messages, tools)
-        if system:
+        if messages[0].role == "system":
             raise DataError(
                 "a seat has a system message, and no chat template is in use: put it into what you say, or set "
                 "data.chat_template"
             )
-        return plain(before, self._tokenizer) + messages[-1].content
+        return plain(before, self._tokenizer) + "\n".join(message.content for message in messages)
 
     def opening_of(self, asked: Asked, system: str, tools: Sequence[Mapping[str, Any]], before: str) -> str:
         """The same of what a row of the data asks, with the row's own system message."""
@@ -184,6 +187,10 @@ class Chat:
         if unchanged(before, self._plain(turn).content, now) or not opening.endswith(self._behind_question):
             return ""
         return opening.removesuffix(self._behind_question) + now
+
+    def still_shows(self, before: str, turn: Message, now: str) -> bool:
+        """Whether a conversation is shown now as it was `before` a turn, with the turn behind it."""
+        return unchanged(before, self._plain(turn).content, now)
 
     def _examine(self) -> None:
         advice = "set data.chat_template to one that shows conversations of several turns"

@@ -14,6 +14,7 @@ from actors.arrow import fault_of
 from actors.engines import Sampler, Sampling
 from actors.rollouts.chat import Chat
 from actors.rollouts.offers import Offers
+from actors.rollouts.serving.endpoint import Endpoint
 from actors.rollouts.stream import Whose
 from actors.types import Finish, Prompt, Trajectory
 from rewards import Case, Outcome, Verdict
@@ -53,6 +54,7 @@ class Means:
     sampling: Sampling  # with the most tokens that a seat may sample in an episode
     chat: Chat | None = None  # None where prompts are asked as they are
     offers: Offers | None = None  # of tools, where there is a chat
+    endpoint: Endpoint | None = None  # by which agents ask, where there is a chat
     max_turns: int = 1  # that all seats together may sample
     max_tokens: int | None = None  # of a stream, beside what the engine holds
     file: str = ""  # of the environment, where it is a person's own
@@ -109,6 +111,17 @@ class Episode:
         for episode in self.all:
             episode.failure = episode.failure or why
 
+    def count(self, speaker: str, tokens: int, results: int = 0) -> None:
+        """Something was said that nobody trains on.
+
+        Args:
+            speaker: the role of who said it; OPENING where a conversation began.
+            tokens: of it.
+            results: how many results of tools it was.
+        """
+        self.said[speaker] = self.said.get(speaker, 0) + tokens
+        self.calls += results
+
     def close(self, found: Any = None) -> None:
         """Nothing is said in it any more. A turn that is still being sampled is a failure.
 
@@ -148,7 +161,10 @@ class Episode:
         ]
 
     def forget(self) -> None:
-        """Lets go of the seats, which hold it in turn: what refers to itself costs Python a search to free."""
+        """Lets go of the seats, which hold it in turn: what refers to itself costs Python a search to free. Nothing is
+        behind their addresses any more."""
+        for seat in self.seats.values():
+            seat.shut()
         self.seats.clear()
 
     @property

@@ -7,6 +7,7 @@ async def play(task, talk):                          # task.question, task.refer
     return await talk.grade(turn.text)               # the run's reward; or a score, or one for each seat
 """
 
+import ast
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,8 @@ def load_environment(file: str) -> Environment:
     play = getattr(load_file(file), "play", None)
     if not callable(play):
         raise ValueError(f"file must define a coroutine play(task, talk), and {file} defines none")
-    code = getattr(play, "__code__", None)
-    where = f"{Path(file).name}, line {code.co_firstlineno}" if code is not None else file
+    line = _line_of(play, str(Path(file).absolute()))
+    where = f"{Path(file).name}, line {line}" if line else file
     if not inspect.iscoroutinefunction(play):
         raise ValueError(f"file must define play as a coroutine, `async def play(task, talk)`: {where}")
     try:
@@ -48,3 +49,16 @@ def load_environment(file: str) -> Environment:
             f"({failure})"
         ) from None
     return Environment(play=play, file=str(Path(file).absolute()), where=f"{where}, in play")
+
+
+def _line_of(play: object, file: str) -> int:
+    """Where the file defines it, or gives the name to what other code has made; 0 where that is not known."""
+    code = getattr(play, "__code__", None)
+    if code is not None and code.co_filename == file:
+        return int(code.co_firstlineno)
+    named = [
+        node.lineno
+        for node in ast.parse(Path(file).read_bytes()).body
+        if isinstance(node, ast.Assign) and any(getattr(target, "id", "") == "play" for target in node.targets)
+    ]
+    return named[-1] if named else 0

@@ -24,6 +24,7 @@ from actors.rollouts.chat import TOOL, Chat
 from actors.rollouts.episode import PLAYED, Episode, Means, Response, Task
 from actors.rollouts.offers import Offers
 from actors.rollouts.own import Environment, load_environment
+from actors.rollouts.serving.endpoint import Endpoint
 from actors.rollouts.span_rewards import on_tokens
 from actors.rollouts.stream import Whose
 from actors.rollouts.talk import Talk
@@ -82,6 +83,7 @@ class RolloutSession:
         except ValueError as problem:
             raise ValueError(f"rollout.environment: on this node, {problem}") from None
         self._apart = Apart(self._environment.file) if self._environment is not None else None
+        self._endpoint = Endpoint() if self._environment is not None else None
         self._chat: Chat | None = None  # of the engine's tokenizer, where there is an environment
         self._offers: Offers | None = None  # the same
         self._wants_group = cache(run.reward.wants_group)
@@ -110,6 +112,8 @@ class RolloutSession:
         self._verifiers.close()
         if self._apart is not None:
             self._apart.close()
+        if self._endpoint is not None:
+            await self._endpoint.close()
 
     async def _group(self, engine: Sampler, request: RolloutRequest) -> GradedGroup:
         async with asyncio.timeout(self._run.rollout.timeout_seconds):
@@ -134,7 +138,8 @@ class RolloutSession:
             extra += sum(episode.extra_tokens for each in played for episode in each.episode.all)
             episodes = _counted(played)
         for each in played:
-            each.episode.forget()
+            for episode in each.episode.all:
+                episode.forget()
         times = Times.of_group([each.times for each in played])
         return GradedGroup(summary=Summary.of(group, times, extra, episodes), group=group)
 
@@ -204,6 +209,7 @@ class RolloutSession:
             sampling=replace(sampling, stop_token_ids=ends),
             chat=self._chat,
             offers=self._offers,
+            endpoint=self._endpoint,
             max_turns=rollout.max_turns,
             max_tokens=rollout.episode_tokens or None,
             file=self._environment.file,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from actors.data.messages import Call
 from actors.engines import Completion
 from actors.sampled import SampledTurn
 from actors.types import POLICY, Finish, Trajectory
@@ -22,6 +23,17 @@ class Whose:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What the policy said at one time."""
+
+    text: str  # all of it, special tokens left out
+    tokens: int  # how many were sampled
+    finish: Finish
+    content: str = ""  # what was said beside calls of tools; where there are no tools, the text
+    calls: tuple[Call, ...] = ()  # of tools; with a `problem` where one cannot be made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnReward:
     """A reward of a turn."""
 
@@ -32,9 +44,8 @@ class TurnReward:
 class Stream:
     """What was said in it and what the policy sampled, in turn."""
 
-    def __init__(self, *, continues: bool = False) -> None:
-        """`continues` says whether it goes on with the response of another stream."""
-        self.continues = continues
+    def __init__(self) -> None:
+        self.continues = False  # whether it goes on with the response of another stream
         self.size = 0  # tokens in it
         self.text = ""  # of the turns, special tokens left out
         self._pieces: list[np.ndarray | Completion] = []

@@ -7,10 +7,12 @@ it was (`actors.rollouts.chat`).
 
 import asyncio
 import hashlib
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,7 +25,10 @@ from actors.rollouts.chat import TOOL, Chat
 from actors.rollouts.episode import PLAYED, Episode, Misuse, Response, Task
 from actors.rollouts.lines import failure_in, here
 from actors.rollouts.offers import AUTO, Offer
-from actors.rollouts.stream import OPENING, Stream, Whose
+from actors.rollouts.serving.address import Address
+from actors.rollouts.serving.agent import AgentFailed
+from actors.rollouts.serving.conversations import Conversations
+from actors.rollouts.stream import OPENING, Stream, Turn, Whose
 from actors.rollouts.using import NONE, Toolbox, taken_apart, told
 from actors.tools.formats import Schema
 from actors.tools.tool import Limits, by_name, tool_of
@@ -33,17 +38,6 @@ from rewards import Case, SpanReward, Verdict
 Answer = TypeVar("Answer")
 Score = Verdict | float | bool
 Play = Callable[[Task, "Talk"], Awaitable[Score | Mapping[str, Score]]]  # an environment
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """What the policy said at one time."""
-
-    text: str  # all of it, special tokens left out
-    tokens: int  # how many were sampled
-    finish: Finish
-    content: str = ""  # what was said beside calls of tools; where there are no tools, the text
-    calls: tuple[Call, ...] = ()  # of tools; with a `problem` where one cannot be made
 
 
 class Seat:
@@ -60,12 +54,14 @@ class Seat:
         self.name, self.trained, self.busy = whose.seat, trained, False
         self._episode, self._whose, self._system = episode, whose, system
         self._streams: list[Stream] = []
+        self._last_stream: Stream | None = None  # that of the last turn
         self._turns: list[Turn] = []
         self._opening = ""  # the text that the conversation began with
         self._messages: tuple[Message, ...] = ()  # what was said behind it, the last turn not among it
         self._last = Message("assistant", "")  # the last turn
         self._toolbox = NONE
         self._offer: Offer | None = None  # how it was told of tools
+        self._address: Address | None = None  # where agents ask it
         self._asked: tuple[Future[Any], ...] = ()  # what the environment waits for, or has waited for
         episode.seats[whose.seat] = self
 
@@ -144,6 +140,11 @@ class Seat:
             return await self._say(said, role, max_tokens)
         episode = self._episode
         self._refuse_misuse()
+        if self._address is not None:
+            raise self._misuse(
+                f"asks the seat {self.name!r}, which an agent asks by its address: take another seat for what you say "
+                "yourself"
+            )
         if self.busy:
             raise self._misuse(f"asks the seat {self.name!r} again while its turn is being sampled")
         if episode.turns >= 2 * episode.means.max_turns:
@@ -156,6 +157,37 @@ class Seat:
             return await self._at_home(self._episode.home, self._say(said, role, max_tokens))
         finally:
             self.busy = False
+
+    @property
+    def url(self) -> str:
+        """The address of an OpenAI-compatible server that is there for this seat of this episode alone: the policy
+        answers there, in as many conversations as an agent has, and all of them are the seat's response."""
+        self._refuse_misuse()
+        return self._at_address().url
+
+    async def agent(
+        self, command: Sequence[str], seconds: float | None = None, variables: Mapping[str, str] | None = None
+    ) -> str:
+        """Runs a program that asks the policy by the seat's address, and gives what it prints, the last 256 KiB.
+
+        It finds OPENAI_BASE_URL, OPENAI_API_KEY and the task's question as TASK in its environment, and starts in the
+        folder of the environment's file. Where it ends with another status than 0, or takes too long, the episode has
+        failed. When this returns all of its processes have ended.
+
+        Args:
+            command: program and arguments; "python" is the one that runs winnow.
+            seconds: that it may take, beside `rollout.episode_seconds`.
+            variables: more for its environment.
+        """
+        self._refuse_misuse()
+        episode = self._episode
+        known = {"TASK": episode.task.question} | dict(variables or {})
+        running = self._at_address().start(command, known, Path(episode.means.file).parent, seconds)
+        self._asked += (running,)
+        try:
+            return await asyncio.wrap_future(running)
+        except AgentFailed as failure:
+            raise self._misuse(f"the agent {shlex.join(command)[:200]} {failure}") from None
 
     async def grade(self, text: str | None = None) -> Verdict:
         """The verdict of the run's reward on all that the seat has said so far, or on a text in its place, such as its
@@ -174,12 +206,13 @@ class Seat:
             raise self._misuse("rewards a turn, and reward.span_weight = 0 gives such rewards no weight")
         if not self._turns or not self._turns[-1].tokens:
             raise self._misuse("rewards a turn in which nothing was said")
-        self._streams[-1].reward(weight * float(value))
+        assert self._last_stream is not None  # in which the turn is
+        self._last_stream.reward(weight * float(value))
 
     @property
     def response(self) -> str:
-        """The text of all turns, one behind the other; span rewards count its characters."""
-        return "".join(turn.text for turn in self._turns)
+        """The text of all turns, one behind the other, stream by stream; span rewards count its characters."""
+        return "".join(stream.text for stream in self._streams)
 
     @property
     def new_tokens(self) -> int:
@@ -209,26 +242,47 @@ class Seat:
         """Ends what the environment waits for."""
         for asked in self._asked:
             asked.cancel()
+        if self._address is not None:
+            self._address.give_up()
+
+    def shut(self) -> None:
+        """Nothing is behind its address any more."""
+        if self._address is not None:
+            self._address.shut()
+
+    def add(self, stream: Stream, said: np.ndarray, completion: Completion, turn: Turn, speaker: str) -> None:
+        """A turn has been sampled behind token ids int32[any number] that come into a stream with it; the speaker is
+        the role of who said them."""
+        stream.add(said, completion, turn.text, speaker)
+        if stream not in self._streams:
+            stream.continues = bool(self._streams)
+            self._streams.append(stream)
+        self._last_stream = stream
+        self._turns.append(turn)
+        self._episode.sampled_at = time.time()
+
+    def say_nothing(self) -> Turn:
+        """A turn for which there is no room."""
+        self._turns.append(turn := Turn(text="", tokens=0, finish=Finish.LENGTH))
+        self._episode.sampled_at = time.time()
+        return turn
 
     async def _say(self, said: str | Task | Sequence[str], role: str, max_tokens: int | None) -> Turn:
-        episode, means, turn = self._episode, self._episode.means, None
+        episode, means = self._episode, self._episode.means
         episode.turns += 1
-        if episode.turns <= means.max_turns:
-            task = said if isinstance(said, Task) else None
-            messages = [] if isinstance(said, Task) else self._messages_of(said, role)
-            stream, ids = self._next(messages, task)
-            most = means.engine.max_model_len if means.max_tokens is None else means.max_tokens
-            left = min(means.sampling.max_tokens - self.new_tokens, most - stream.size - ids.size)
-            left = left if max_tokens is None else min(left, max_tokens)
-            if left > 0:
-                if means.chat is not None:
-                    self._keep(messages, role, ids.size)
-                turn = await self._sampled(stream, ids, left, role)
-                if not self._streams or stream is not self._streams[-1]:
-                    self._streams.append(stream)
-        self._turns.append(turn := turn or Turn(text="", tokens=0, finish=Finish.LENGTH))
-        episode.sampled_at = time.time()
-        return turn
+        if episode.turns > means.max_turns:
+            return self.say_nothing()
+        task = said if isinstance(said, Task) else None
+        messages = [] if isinstance(said, Task) else self._messages_of(said, role)
+        stream, ids = self._next(messages, task)
+        most = means.engine.max_model_len if means.max_tokens is None else means.max_tokens
+        left = min(means.sampling.max_tokens - self.new_tokens, most - stream.size - ids.size)
+        left = left if max_tokens is None else min(left, max_tokens)
+        if left <= 0:
+            return self.say_nothing()
+        if means.chat is not None:
+            self._keep(messages, role, ids.size)
+        return await self._sampled(stream, ids, left, role)
 
     def _messages_of(self, said: str | Sequence[str], role: str) -> list[Message]:
         """What is said, as messages.
@@ -260,7 +314,7 @@ class Seat:
         if task is not None:
             raise Misuse("a task opens a conversation, and this one has begun: say its question")
         if not chat.keeps and (again := chat.again(self._opening, self._messages, self._last, said)):
-            return Stream(continues=True), np.array(chat.opened(again), np.int32)
+            return Stream(), np.array(chat.opened(again), np.int32)
         stream = self._streams[-1]
         return stream, np.array(chat.following(said, stream.last_turn), np.int32)
 
@@ -278,11 +332,10 @@ class Seat:
 
     def _keep(self, said: Sequence[Message], role: str, tokens: int) -> None:
         """What is said will be answered: it is part of the conversation."""
-        episode, speaker = self._episode, role if self._streams else OPENING
-        episode.said[speaker] = episode.said.get(speaker, 0) + tokens
-        if self._streams:
-            episode.calls += len(said) if role == TOOL else 0
-            self._messages += (self._last, *said)
+        if not self._streams:
+            return self._episode.count(OPENING, tokens)
+        self._episode.count(role, tokens, len(said) if role == TOOL else 0)
+        self._messages += (self._last, *said)
 
     async def _sampled(self, stream: Stream, said: np.ndarray, most: int, speaker: str) -> Turn:
         means, whole = self._episode.means, self._episode.means.sampling
@@ -290,7 +343,7 @@ class Seat:
         sampling = whole if most == whole.max_tokens else replace(whole, max_tokens=most)
         (completion,) = await means.engine.generate(stream.behind(said), sampling, seed)
         turn = self._turn_of(completion)
-        stream.add(said, completion, turn.text, speaker)
+        self.add(stream, said, completion, turn, speaker)
         return turn
 
     def _turn_of(self, completion: Completion) -> Turn:
@@ -339,6 +392,16 @@ class Seat:
         except Exception as failure:
             episode.broken = episode.broken or failure
             raise
+
+    def _at_address(self) -> Address:
+        """Where agents ask it."""
+        if self._address is None:
+            if self._turns or self.busy:
+                raise self._misuse(f"takes the address of the seat {self.name!r}, which has spoken: take another seat")
+            endpoint = self._episode.means.endpoint
+            assert endpoint is not None  # the environment is a person's own
+            self._address = Address(endpoint, Conversations(self, self._episode, self._system))
+        return self._address
 
     def _refuse_misuse(self) -> None:
         """Raises Misuse where the caller is not part of the episode, or the episode has ended."""

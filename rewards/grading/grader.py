@@ -6,29 +6,21 @@ replaced, and no other response loses its verdict. Nothing here sends or handles
 so a grader works in threads and in asynchronous actors.
 """
 
-import os
-import select
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
-from multiprocessing import Pipe
 from typing import Any
 
-from rewards.grading.below import below, kill_all
+from rewards.grading.process import START_SECONDS, Lost, Process
 from rewards.grading.worker import Ask, Task
 from rewards.reward_settings import RewardSettings
 from rewards.settings import Budget, KindSettings
 from rewards.table import REWARDS, Place
 from rewards.verdict import Case, Outcome, RewardResult, Verdict
 
-WORKER = "import sys; from rewards.grading.worker import main; main(sys.argv[1:])"
-START_SECONDS = 120.0  # a worker imports its libraries
+WORKER = "rewards.grading.worker"
 START_OF_MODEL_SECONDS = 600.0  # a worker loads a model
 ASKED_TWICE = 2  # a model elsewhere, at most
 
@@ -55,7 +47,7 @@ class Grader:
     def __init__(self, hosted: Mapping[str, Remote] | None = None) -> None:
         """`hosted` has whoever answers the rewards of these names, because the run hosts their models elsewhere."""
         self._hosted = hosted or {}
-        self._workers: dict[Place, _Worker] = {}
+        self._workers: dict[Place, Process] = {}
         self._turn = threading.Lock()
         self.replaced = 0  # workers that were killed or died
         self.due = 0.0  # when whoever is being asked has answered or is given up, on the clock of time.monotonic
@@ -164,17 +156,16 @@ class Grader:
             self._waits(START_SECONDS)
             worker = self._worker(place, memory_mib)
             worker.send(replace(task, batches=list(left)))
-            answer: list[RewardResult] | _Lost = []
+            answer: list[RewardResult] | Lost = []
             while left and isinstance(answer := self._received(worker, loading, task.budget, left[0]), list):
                 left.pop(0)
                 yield answer
-            if isinstance(answer, _Lost):
-                blames = REWARDS[task.settings.kind].blames and task.ask is not Ask.CHECK
-                yield [self._lost(place, task.name, answer, blames=blames)] * len(left.pop(0))
+            if isinstance(answer, Lost):
+                yield [self._lost(place, task, answer, len(left[0]))] * len(left.pop(0))
 
     def _received(
-        self, worker: "_Worker", loading: float, budget: Budget, batch: Sequence[Case]
-    ) -> "list[RewardResult] | _Lost":
+        self, worker: Process, loading: float, budget: Budget, batch: Sequence[Case]
+    ) -> list[RewardResult] | Lost:
         seconds = loading + budget.seconds * len(batch)
         self._waits(seconds)
         return worker.receive(seconds)
@@ -183,20 +174,24 @@ class Grader:
         """From now on somebody is waited for, so long at most."""
         self.due = time.monotonic() + seconds
 
-    def _worker(self, place: Place, memory_mib: int) -> "_Worker":
+    def _worker(self, place: Place, memory_mib: int) -> Process:
         worker = self._workers.get(place)
         if worker is None or worker.memory_mib != memory_mib:
             if worker is not None:
                 worker.kill()
-            worker = self._workers[place] = _Worker(memory_mib)
+            worker = self._workers[place] = Process(WORKER, memory_mib)
         return worker
 
-    def _lost(self, place: Place, name: str, failure: "_Lost", *, blames: bool) -> RewardResult:
-        died_of_it = blames and place is Place.CONFINED and failure.outcome is Outcome.ERROR
-        outcome = Outcome.TIMEOUT if died_of_it else failure.outcome
+    def _lost(self, place: Place, task: Task, lost: Lost, cases: int) -> RewardResult:
         self._workers.pop(place).kill()
         self.replaced += 1
-        return RewardResult(outcome=outcome, why=f"{name}: {failure.why}")
+        if lost.late:
+            loading = START_OF_MODEL_SECONDS if place is Place.MODELS else 0.0
+            why = f"{task.name}: no verdict within {loading + task.budget.seconds * cases:g} s"
+            return RewardResult(outcome=Outcome.TIMEOUT, why=why)
+        blamed = REWARDS[task.settings.kind].blames and task.ask is not Ask.CHECK and place is Place.CONFINED
+        why = f"{task.name}: the process that graded ended with status {lost.status}"
+        return RewardResult(outcome=Outcome.TIMEOUT if blamed else Outcome.ERROR, why=why)
 
 
 def _late(result: RewardResult, section: KindSettings, settings: RewardSettings) -> RewardResult:
@@ -227,65 +222,3 @@ def verdict_of(result: RewardResult, settings: RewardSettings) -> Verdict:
             if settings.span_weight
         ),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Lost:
-    """Why no answer came."""
-
-    outcome: Outcome
-    why: str
-
-
-class _Worker:
-    """A running `rewards.grading.worker` in a process group of its own."""
-
-    def __init__(self, memory_mib: int) -> None:
-        self.memory_mib = memory_mib
-        self._connection, theirs = Pipe()
-        life, self._life = os.pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", WORKER, str(theirs.fileno()), str(life), str(memory_mib)],
-                pass_fds=(theirs.fileno(), life),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,
-            )
-        os.close(life)
-        self._answers = select.poll()  # a Connection's own poll sets up a new one for every answer
-        self._answers.register(self._connection, select.POLLIN)
-        if isinstance(self._wait(START_SECONDS), _Lost):
-            self.kill()
-            raise RuntimeError(f"the process that computes rewards did not start: status {self._process.returncode}")
-
-    def send(self, task: Task) -> None:
-        """Asks. Never waits for a computation: the worker reads all of a task before it begins."""
-        with suppress(BrokenPipeError, ConnectionResetError):  # `receive` says how the worker ended
-            self._connection.send(task)
-
-    def receive(self, seconds: float) -> "list[RewardResult] | _Lost":
-        """The next answer, or why there is none within the seconds."""
-        answer = self._wait(seconds)
-        return answer if isinstance(answer, _Lost) else list(answer)
-
-    def kill(self) -> None:
-        """Ends the process and every process that it started."""
-        programs = list(below(self._process.pid))
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        kill_all(programs)
-        self._process.wait()
-        self._connection.close()
-        os.close(self._life)
-
-    def _wait(self, seconds: float) -> Any:
-        if not self._answers.poll(1000 * seconds):
-            return _Lost(outcome=Outcome.TIMEOUT, why=f"no verdict within {seconds:g} s")
-        try:
-            return self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            status = self._process.wait()
-            return _Lost(outcome=Outcome.ERROR, why=f"the process that graded ended with status {status}")

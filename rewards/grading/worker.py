@@ -1,18 +1,11 @@
-"""The process in which rewards are computed.
+"""The process in which rewards are computed. It answers every case that it is sent."""
 
-It answers every case that it is sent. It is not asked to stop: it is killed, or ends when its owner is gone.
-"""
-
-import os
-import resource
-import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing.connection import Connection
 
-from rewards.grading.below import below, kill_all
+from rewards.grading.serving import bound_cpu, serve
 from rewards.settings import Budget, KindSettings
 from rewards.table import REWARDS, Place
 from rewards.verdict import Case, Outcome, RewardResult
@@ -38,28 +31,16 @@ class Task:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Serves one owner until it is gone.
+    """Serves one owner until it is gone; `arguments` are those of `serve`."""
+    bound = int(arguments[2]) > 0
 
-    Args:
-        arguments: descriptor of the connection, descriptor of a pipe whose end says that the owner is gone, and the
-            most memory in MiB (0: no limit).
-    """
-    descriptor, life, memory_mib = map(int, arguments)
-    threading.Thread(target=_end_with_owner, args=(life,), daemon=True).start()
-    if memory_mib:
-        resource.setrlimit(resource.RLIMIT_AS, (memory_mib << 20, memory_mib << 20))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    connection = Connection(descriptor)
-    connection.send(["ready"])
-    try:
-        while True:
-            task: Task = connection.recv()
-            for cases in task.batches:
-                if memory_mib:
-                    _bound_cpu(task.budget.seconds * len(cases))
-                connection.send(answered(task, cases))
-    except (EOFError, BrokenPipeError):
-        return
+    def answers(task: Task) -> Iterator[list[RewardResult]]:
+        for cases in task.batches:
+            if bound:
+                bound_cpu(task.budget.seconds * len(cases))
+            yield answered(task, cases)
+
+    serve(arguments, answers)
 
 
 def answered(task: Task, cases: Sequence[Case]) -> list[RewardResult]:
@@ -96,16 +77,3 @@ def _checked(task: Task, case: Case) -> RewardResult:
     except ValueError as problem:
         return RewardResult(outcome=Outcome.WRONG, why=str(problem))
     return RewardResult(outcome=Outcome.CORRECT, why="responses can be graded against the reference")
-
-
-def _bound_cpu(seconds: float) -> None:
-    """Lets the kernel end this process should its owner be gone while it is stuck in a computation."""
-    used = sum(resource.getrusage(resource.RUSAGE_SELF)[:2])
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(used + 2 * seconds) + 5, hard))
-
-
-def _end_with_owner(life: int) -> None:
-    os.read(life, 1)  # gives nothing when the owner's end is closed, for whatever reason
-    kill_all(list(below(os.getpid())))
-    os._exit(0)

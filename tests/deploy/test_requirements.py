@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "deploy/requirements"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-LOCKS = ("bench", "cpu", "gpu")
+LOCKS = ("bench", "cpu", "gpu", "others")
 
 
 def locked(name: str) -> dict[str, str]:

@@ -1,18 +1,14 @@
 """Tools in a conversation: offered, called, run and told of, in the formats of families of models."""
 
-import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from actors.data.rendering import Renderer
 from actors.rollouts.chat import Chat
 from actors.rollouts.offers import JSON, Offers
 from actors.settings import DataSettings
-from tests.environments import CUT, Paper, streams
-from tests.tokenizers import FORMS, TOOL_FORMS, chatty, family, letters
+from tests.environments import Paper, streams
+from tests.tokenizers import FORMS, TOOL_FORMS, family
 
 ADD = """
 def add(a: int, b: int) -> int:

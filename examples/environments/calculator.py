@@ -1,17 +1,14 @@
-"""A tool: what the policy calls runs apart from it, and what it gives is text that the policy reads."""
-
-import re
+"""A tool: what the policy calls runs apart from it, and what the tool gives is text that the policy reads."""
 
 
-def calculate(sum: str) -> str:
-    """Works out a sum.
+def calculate(product: str) -> str:
+    """Multiplies.
 
     Args:
-        sum: such as 12*34+5
+        product: such as 12*34
     """
-    if not re.fullmatch(r"[0-9]{1,6}([+*-][0-9]{1,6}){0,4}", sum):
-        raise ValueError("it takes numbers with + - * between them")
-    return str(eval(sum))
+    left, right = product.split("*")
+    return str(int(left) * int(right))
 
 
 async def play(task, talk):

@@ -2,9 +2,9 @@
 
     python examples/environments/make_data.py        from the root of the repository
 
-For each world: train.jsonl and heldout.jsonl with what episodes are about, and worked.jsonl with conversations of people
-who play it badly. Imitating them, the model learns how to speak; that there are better ways it can only find by itself.
-A seed decides everything, so the files are always the same.
+For each world: train.jsonl and heldout.jsonl with what episodes are about, and worked.jsonl with conversations of
+people who know the rules and no more. Imitating them, the model learns how to speak; what is better it can only
+find by itself. A seed decides everything, so the files are always the same.
 """
 
 import json
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path("runs/environments")  # below runs/, which git ignores
-ALPHABET = "abcdefghijklmnopqrstuvwxyzW0123456789 .:?+-*<>{}_/\""
-CALLS = ("<tool_call>", '{"name": "calculate", "arguments": {"sum": "', '"}}', "</tool_call>")
-WORDS = (*CALLS, *map(str, range(10, 100)))  # one token each, so that a tiny model has less to learn
+ALPHABET = 'abcdefghijklmnopqrstuvwxyzSWE0123456789 .,:?+-*<>{}()_/"'
+OBJECTS = ('{"name": "calculate", "arguments": {"product": "', '{"name": "search", "arguments": {"query": "', '"}}')
+WORDS = ("<tool_call>", *OBJECTS, "</tool_call>")  # one token each, so that a tiny model has less to learn
 ROLES = ("<system>", "<user>", "<assistant>", "<tool>", "<end>")
 CHAT_TEMPLATE = (
     "{% if tools %}<system>{% for tool in tools %}{{ tool.function.description }}{% endfor %}<end>{% endif %}"
@@ -96,18 +96,34 @@ def asked_back_worked(draw: Draw) -> Said:
 
 
 def calculator_row(draw: Draw, name: str = "") -> Row:
-    sum = f"{draw.randint(11, 99)}{draw.choice('+-*')}{draw.randint(11, 99)}"
-    return {"prompt": sum, "answer": str(eval(sum))}
+    left, right = draw.randint(32, 99), draw.randint(32, 99)
+    return {"prompt": f"{left}*{right}", "answer": str(left * right)}
 
 
 def calculator_worked(draw: Draw) -> Said:
-    """Guesses, or calls the tool, with a sum that is not always the right one."""
+    """Guesses as often as it calls the tool."""
     row = calculator_row(draw)
-    said = [("system", "Works out a sum."), ("user", row["prompt"])]
+    said = [("system", "Multiplies."), ("user", row["prompt"])]
     if draw.random() < 0.5:
-        return [*said, ("assistant", str(draw.randint(20, 9999)))]
-    sum = row["prompt"] if draw.random() < 0.7 else calculator_row(draw)["prompt"]
-    return [*said, ("assistant", _call("calculate", sum=sum)), ("tool", str(eval(sum))), ("assistant", str(eval(sum)))]
+        return [*said, ("assistant", str(draw.randint(1024, 9801)))]
+    call = _call("calculate", product=row["prompt"])
+    return [*said, ("assistant", call), ("tool", row["answer"]), ("assistant", row["answer"])]
+
+
+def gym_row(draw: Draw, name: str = "") -> Row:
+    return {"prompt": "1 to 7", "answer": "found"}
+
+
+def gym_worked(draw: Draw) -> Said:
+    """Guesses without listening to the hints."""
+    number, said = draw.randint(1, 7), [("user", "1 to 7")]
+    for _ in range(3):
+        guess = draw.randint(1, 7)
+        said.append(("assistant", str(guess)))
+        if guess == number:
+            break
+        said.append(("user", "more" if number > guess else "less"))
+    return said if said[-1][0] == "assistant" else said[:-1]
 
 
 def _call(name: str, **arguments: str) -> str:
@@ -119,6 +135,7 @@ WORLDS: dict[str, tuple[Callable[[Draw, str], Row], Callable[[Draw], Said]]] = {
     "dialogue": (dialogue_row, dialogue_worked),
     "asked_back": (asked_back_row, asked_back_worked),
     "calculator": (calculator_row, calculator_worked),
+    "gym": (gym_row, gym_worked),
 }
 
 

@@ -109,7 +109,7 @@ CALL = {"role": "assistant", "content": "", "tool_calls": [{"name": "f"}]}
         (messages("user", "assistant", "system", "assistant"), "message 2 of these is the system's"),
         (messages("user", "assistant", "user"), "a conversation that ends with the user's message"),
         ([*messages("user"), CALL], "a message 2 with tool_calls: write the calls into its content"),
-    ]
+    ],
 )
 def test_messages_that_do_not_take_turns_are_named(
     tmp_path_factory: Any, conversation: list[dict[str, Any]], problem: str

@@ -103,4 +103,4 @@ $(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
 	touch $@
 
 others-test: others-env
-	.venv-others/bin/python -m pytest -q -m others tests/actors/rollouts/others
+	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py

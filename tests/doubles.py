@@ -36,6 +36,7 @@ class Letters:
     """A tokenizer of single characters: the id of a character is its code, 0 ends a text."""
 
     chat_template, eos_token_id = None, 0
+    all_special_ids, all_special_tokens = (0,), ()
 
     def __call__(self, text: str | list[str], add_special_tokens: bool = True) -> dict[str, Any]:
         if isinstance(text, list):

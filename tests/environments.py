@@ -1,6 +1,8 @@
 """Environments around an engine of paper, which says what a test has written for it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from actors.grading.queue import VerifierQueue
 from actors.rollouts.rollout import GradedGroup, RolloutSession
 from actors.sampled import check_turns, digest_of
 from actors.settings import DataSettings, RolloutSettings
+from actors.tools.bench import Bench
+from actors.tools.tool import Kind, Result
+from actors.tools.worker import Ready, Work
 from actors.types import Finish, Group, Prompt, Purpose, RolloutRequest, SamplingSpec
 from rewards import Outcome, Question, RewardSettings, Verdict
 from tests.doubles import InProcess, Letters
@@ -60,7 +65,16 @@ class Paper:
 
 
 class Equal:
-    """A verifier: a response that holds the reference is right."""
+    """A verifier: a response that holds the reference is right. It runs tools in real processes."""
+
+    def __init__(self) -> None:
+        self.bench = Bench()
+
+    async def tools(self, kind: Kind, memory_mib: int) -> Ready:
+        return await asyncio.to_thread(self.bench.ready, kind, memory_mib)
+
+    async def use(self, work: Work) -> Result:
+        return await asyncio.to_thread(self.bench.use, work)
 
     async def grade(self, questions: list[Question]) -> list[Verdict]:
         right = [question.case.reference in question.case.response for question in questions]
@@ -93,7 +107,8 @@ async def played(
     run = SamplingSpec(
         seed=0, rollout=settings, reward=reward or RewardSettings(), greedy=False, data=data or DataSettings()
     )
-    session = RolloutSession(run, VerifierQueue([VerifierClient(InProcess(Equal()))]))
+    verifier = Equal()
+    session = RolloutSession(run, VerifierQueue([VerifierClient(InProcess(verifier))]))
     if blocked_seconds is not None and session._apart is not None:
         session._apart._seconds = blocked_seconds
     request = RolloutRequest(group=0, prompt=prompt or row(engine.tokenizer), visit=0, purpose=purpose)
@@ -101,25 +116,33 @@ async def played(
         return await session.rollout(engine, request)
     finally:
         await session.close()
+        verifier.bench.close()
 
 
 async def streams(file: Path, code: str, engine: Paper, **more: Any) -> Group:
     """The same, of which every trained token must be one that the engine sampled, in the place where it did."""
     group = (await played(file, code, engine, **more)).group
-    for trajectory in group.trajectories:
-        check_turns(trajectory.tokens, trajectory.sampled, trajectory.turns)
-        assert_sampled(trajectory.tokens.tolist(), trajectory.sampled.tolist(), engine)
+    assert_sampled(group, engine)
+    for one in group.trajectories:
+        check_turns(one.tokens, one.sampled, one.turns)
     return group
 
 
-def assert_sampled(tokens: list[int], sampled: list[bool], engine: Paper) -> None:
-    """Every stretch of sampled tokens is a turn of the engine, behind exactly what it was shown then."""
-    turns = {(tuple(shown), tuple(said)) for shown, said in zip(engine.shown, engine.said, strict=True)}
+def assert_sampled(group: Group, engine: Paper) -> None:
+    """Every stretch of sampled tokens is a turn of the engine, behind exactly what it was shown then, and no turn is
+    in the group a second time."""
+    turns = Counter((tuple(shown), tuple(said)) for shown, said in zip(engine.shown, engine.said, strict=True))
+    found = Counter(turn for one in group.trajectories for turn in turns_in(one.tokens.tolist(), one.sampled.tolist()))
+    assert found <= turns
+
+
+def turns_in(tokens: list[int], sampled: list[bool]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Each stretch of sampled tokens, with all that stands before it."""
     place = 0
     while place < len(tokens):
         if not sampled[place]:
             place += 1
             continue
         end = next((n for n in range(place, len(tokens)) if not sampled[n]), len(tokens))
-        assert (tuple(tokens[:place]), tuple(tokens[place:end])) in turns
+        yield tuple(tokens[:place]), tuple(tokens[place:end])
         place = end

@@ -109,9 +109,11 @@ TOOL_FORMS = {
         "{% if loop.first or messages[loop.index0 - 1].role != 'tool' %}<|im_start|>user{% endif %}"
         "{{ '\n<tool_response>\n' ~ m.content }}\n</tool_response>"
         "{% if loop.last or messages[loop.index0 + 1].role != 'tool' %}<|im_end|>\n{% endif %}"
-        "{% elif m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for c in m.tool_calls %}\n<tool_call>\n"
+        "{% elif m.role != 'system' %}<|im_start|>{{ m.role }}\n{{ m.content }}"
+        "{% for c in m.tool_calls %}\n<tool_call>\n"
         '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}\n</tool_call>'
-        "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     ),
     # The same with calls that are no JSON.
     "qwen3_coder": (
@@ -149,8 +151,9 @@ TOOL_FORMS = {
             "[TOOL_RESULTS]",
             "[/TOOL_RESULTS]",
         ),
-        "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
-        "{% endif %}{% endfor %}<s>{% for m in messages %}{% if m.role == 'user' %}{% if tools and loop.index0 == ns.last %}"
+        "{% set ns = namespace(last=0) %}"
+        "{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}{% endif %}{% endfor %}<s>"
+        "{% for m in messages %}{% if m.role == 'user' %}{% if tools and loop.index0 == ns.last %}"
         "[AVAILABLE_TOOLS] {{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}[INST] {{ m.content }}[/INST]"
         "{% elif m.tool_calls %}[TOOL_CALLS] [{% for c in m.tool_calls %}"
         "{% if c.id | length != 9 %}{{ raise_exception('an id has nine characters') }}{% endif %}"

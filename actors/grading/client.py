@@ -10,7 +10,9 @@ from ray.exceptions import ObjectLostError
 from actors.deadlines import CALL, START
 from actors.deaths import GONE, told
 from actors.errors import BrokenVerifier, Hangs, VerifierDied
-from actors.remote import answer
+from actors.remote import Reply, answer
+from actors.tools.tool import Kind, Result
+from actors.tools.worker import Ready, Work
 from rewards import Question, RewardResult, Task, Verdict
 
 Conversation = Sequence[Mapping[str, str]]  # messages with `role` and `content`, as chat templates take them
@@ -30,7 +32,7 @@ class VerifierClient:
             VerifierDied: the call did not come back, as the verifier or its node is gone.
             BrokenVerifier: the call failed, whatever the reason: only these questions have no verdict.
         """
-        return await _verdicts(self.handle.grade.remote(questions), self.name)
+        return await _answered(self.handle.grade.remote(questions), self.name)
 
     async def grade_group(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once.
@@ -39,7 +41,25 @@ class VerifierClient:
             VerifierDied: as `grade`.
             BrokenVerifier: as `grade`.
         """
-        return await _verdicts(self.handle.grade_group.remote(questions), self.name)
+        return await _answered(self.handle.grade_group.remote(questions), self.name)
+
+    async def tools(self, kind: Kind, memory_mib: int) -> Ready:
+        """What a kind of tools offers, or why it cannot be used.
+
+        Raises:
+            VerifierDied: as `grade`.
+            BrokenVerifier: as `grade`.
+        """
+        return await _answered(self.handle.tools.remote(kind, memory_mib), self.name)
+
+    async def use(self, work: Work) -> Result:
+        """What a call of a tool gives; one that fails gives a text.
+
+        Raises:
+            VerifierDied: as `grade`.
+            BrokenVerifier: as `grade`.
+        """
+        return await _answered(self.handle.use.remote(work), self.name)
 
     async def alive(self) -> None:
         """Returns when the verifier's process is there, also while it grades; waits where Ray is starting it again.
@@ -60,7 +80,7 @@ class VerifierClient:
         await answer(self.handle.stop.remote(), self.name, "to stop", CALL)
 
 
-async def _verdicts(reply: Awaitable[list[Verdict]], name: str) -> list[Verdict]:
+async def _answered(reply: Awaitable[Reply], name: str) -> Reply:
     try:
         return await reply
     except (*GONE, ObjectLostError) as end:  # also where the verdicts were lost with the node

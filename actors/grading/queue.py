@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from actors.errors import BrokenPart, BrokenVerifier, VerifierDied
+from actors.grading.tools import RunsTools, ToolRunner
 from rewards import Outcome, Question, Verdict
 
 TRIES = 3  # of a question, each by a verifier that was alive when it was asked
 SECONDS_BETWEEN = 1.0  # looks at whether a verifier that failed is there again
 
 
-class Grades(Protocol):
+class Grades(RunsTools, Protocol):
     """Whoever grades responses; `actors.grading.client.VerifierClient` is the real one."""
 
     async def grade(self, questions: list[Question]) -> list[Verdict]:
@@ -58,6 +59,7 @@ class VerifierQueue:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue()
         self._workers = [asyncio.create_task(self._work(verifier)) for verifier in verifiers]
         self.failed_calls = 0
+        self.tools = ToolRunner(verifiers)
 
     @property
     def waiting(self) -> int:

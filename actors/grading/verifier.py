@@ -1,4 +1,4 @@
-"""The verifier: the Ray actor around a grader."""
+"""The verifier: the Ray actor around a grader, and around a bench of tools."""
 
 import time
 from collections import Counter
@@ -11,14 +11,19 @@ import ray
 from actors.grading.judge import ask_judge
 from actors.grading.scorer import ask_scorer
 from actors.logs import LOGGER, log_in_actor
-from actors.remote import PULSE
+from actors.remote import PULSE, PULSE_THREAD
+from actors.tools.bench import CALLS, Bench
+from actors.tools.tool import Kind, Result
+from actors.tools.worker import Ready, Work
 from rewards import Grader, Question, Remote, Verdict
 
+TOOLS = "tools"  # concurrency group of what runs beside the grading
+VERIFIER_THREADS = {TOOLS: CALLS, **PULSE_THREAD}  # threads of each, for Ray
 BESIDE_GRADING = 10.0  # seconds that a call of the grader takes besides waiting for its workers, at most
 
 
 class Verifier:
-    """Grades responses in worker processes of its own. It can be killed and started again any time."""
+    """Grades responses and runs tools in worker processes of its own. It can be killed and started again any time."""
 
     def __init__(self, judges: Mapping[str, str], scorers: Mapping[str, str] | None = None) -> None:
         """`judges` has the name of the judge actor of each reward that the run hosts a language model for, `scorers`
@@ -30,6 +35,7 @@ class Verifier:
         if scorers:
             hosted |= {name: partial(ask_scorer, scorers) for name in scorers}
         self._grader = Grader(hosted)
+        self._bench = Bench()
 
     def grade(self, questions: list[Question]) -> list[Verdict]:
         """One verdict per question, in order."""
@@ -40,6 +46,16 @@ class Verifier:
         """One verdict per sibling of one group, in order; rewards that compare siblings see them all at once."""
         with self._busy():
             return _with_losses_logged(self._grader.grade_group(questions))
+
+    @ray.method(concurrency_group=TOOLS)
+    def tools(self, kind: Kind, memory_mib: int) -> Ready:
+        """What a kind of tools offers, or why it cannot be used."""
+        return self._bench.ready(kind, memory_mib)
+
+    @ray.method(concurrency_group=TOOLS)
+    def use(self, work: Work) -> Result:
+        """What a call of a tool gives; one that fails gives a text."""
+        return self._bench.use(work)
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -64,6 +80,7 @@ class Verifier:
 
     def stop(self) -> None:
         """Ends the worker processes."""
+        self._bench.close()
         self._grader.close()
 
 

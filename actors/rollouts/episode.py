@@ -12,6 +12,7 @@ import numpy as np
 
 from actors.arrow import fault_of
 from actors.engines import Sampler, Sampling
+from actors.grading.tools import ToolRunner
 from actors.rollouts.chat import Chat
 from actors.rollouts.offers import Offers
 from actors.rollouts.serving.endpoint import Endpoint
@@ -54,7 +55,8 @@ class Means:
     sampling: Sampling  # with the most tokens that a seat may sample in an episode
     chat: Chat | None = None  # None where prompts are asked as they are
     offers: Offers | None = None  # of tools, where there is a chat
-    endpoint: Endpoint | None = None  # by which agents ask, where there is a chat
+    runner: ToolRunner | None = None  # the same
+    endpoint: Endpoint | None = None  # by which agents ask; the same
     max_turns: int = 1  # that all seats together may sample
     max_tokens: int | None = None  # of a stream, beside what the engine holds
     file: str = ""  # of the environment, where it is a person's own

@@ -20,8 +20,10 @@ def here(file: str) -> str:
 
 
 def in_thread(thread: int, file: str) -> str:
-    """The line of the file that a thread is in now, by its identifier; "" where it is in none."""
-    return _place(file, _outward(sys._current_frames().get(thread)))
+    """The line of the file that a thread is in now, by its identifier, else that of other code; "" where it is in
+    neither."""
+    frames = list(_outward(sys._current_frames().get(thread)))
+    return _place(file, iter(frames)) or _other_place(frames)
 
 
 def awaited_in(coroutine: Any, file: str) -> str:

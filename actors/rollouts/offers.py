@@ -69,11 +69,13 @@ class Offers:
             raise DataError(f"there is no format of calls {form!r}: take {AUTO}, {JSON}, {', '.join(FORMATS)}")
         form = self.own if form == AUTO else form
         schemas = tuple(tools.values())
-        if form == JSON:
-            return Offer(tools=(), before=described(schemas), calls=Calls(tools, read_json))
-        if not self._chat.shows_tools:
+        if form != JSON and not self._chat.shows_tools:
             raise DataError(f"the calls are to be in the format {form}, and no chat template shows tools: take {JSON}")
-        return Offer(tools=schemas, before="", calls=Calls(tools, self._reader(form, tools)))
+        try:
+            calls = Calls(tools, read_json if form == JSON else self._reader(form, tools))
+        except ValueError as problem:
+            raise DataError(str(problem)) from None
+        return Offer(tools=() if form == JSON else schemas, before=described(schemas) * (form == JSON), calls=calls)
 
     def _reader(self, form: str, tools: Mapping[str, Schema]) -> Read:
         try:

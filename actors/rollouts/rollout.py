@@ -209,6 +209,7 @@ class RolloutSession:
             sampling=replace(sampling, stop_token_ids=ends),
             chat=self._chat,
             offers=self._offers,
+            runner=self._verifiers.tools,
             endpoint=self._endpoint,
             max_turns=rollout.max_turns,
             max_tokens=rollout.episode_tokens or None,

@@ -29,9 +29,10 @@ from actors.rollouts.serving.address import Address
 from actors.rollouts.serving.agent import AgentFailed
 from actors.rollouts.serving.conversations import Conversations
 from actors.rollouts.stream import OPENING, Stream, Turn, Whose
-from actors.rollouts.using import NONE, Toolbox, taken_apart, told
+from actors.rollouts.using import Toolbox, called_here, taken_apart, told
 from actors.tools.formats import Schema
-from actors.tools.tool import Limits, by_name, tool_of
+from actors.tools.tool import Limits, Result, failure
+from actors.tools.worker import Work
 from actors.types import Finish
 from rewards import Case, SpanReward, Verdict
 
@@ -59,7 +60,7 @@ class Seat:
         self._opening = ""  # the text that the conversation began with
         self._messages: tuple[Message, ...] = ()  # what was said behind it, the last turn not among it
         self._last = Message("assistant", "")  # the last turn
-        self._toolbox = NONE
+        self._toolbox = Toolbox()
         self._offer: Offer | None = None  # how it was told of tools
         self._address: Address | None = None  # where agents ask it
         self._asked: tuple[Future[Any], ...] = ()  # what the environment waits for, or has waited for
@@ -72,27 +73,27 @@ class Seat:
         form: str = AUTO,
         seconds: float = 30.0,
         memory_mib: int = 2048,
-        longest: int = 4000,
+        max_characters: int = 4000,
     ) -> None:
         """Offers tools to the policy, before the conversation begins. What it calls of them is in `Turn.calls`.
 
         Args:
-            tools: functions whose signature and docstring say what they take.
+            tools: functions whose signature and docstring say what they take, and ready ones of `actors.tools`. May be
+                called several times, where the tools differ in their limits.
             form: how calls are written: "auto" takes the model's own format, or "json" where its chat template shows
                 none; else "json", "hermes", "qwen3_coder", "mistral" or "llama".
-            seconds: most that a call may take.
-            memory_mib: most memory of the process in which a tool runs.
-            longest: most characters of a result that the policy reads.
+            seconds: most that a call of these may take.
+            memory_mib: most memory of the process in which one runs.
+            max_characters: most of a result that the policy reads.
         """
         self._refuse_misuse()
         if self._turns:
             raise self._misuse("offers tools when the conversation has begun: offer them before the first turn")
         try:
-            offered = by_name([tool_of(tool) for tool in tools])
+            limits = Limits(seconds=seconds, memory_mib=memory_mib, max_characters=max_characters)
+            self._toolbox = self._toolbox.plus(tools, form, limits, self._episode.means.file)
         except ValueError as problem:
             raise self._misuse(f"offers tools, and {problem}") from None
-        limits = Limits(seconds=seconds, memory_mib=memory_mib, longest=longest)
-        self._toolbox = Toolbox(tools=offered, form=form, limits=limits)
 
     async def run(self, calls: Sequence[Call]) -> list[str]:
         """What the tools give for these calls, in order; they run at the same time. A call that fails gives a text that
@@ -100,7 +101,7 @@ class Seat:
         self._refuse_misuse()
         if unknown := [call.name for call in calls if not call.problem and call.name not in self._toolbox.tools]:
             raise self._misuse(f"runs the tool {unknown[0]!r}, which the seat {self.name!r} does not have")
-        results = await asyncio.gather(*(self._toolbox.use(call) for call in calls))
+        results = await asyncio.gather(*map(self._result, calls))
         self._episode.failed_calls += sum(result.failed for result in results)
         return [result.text for result in results]
 
@@ -267,6 +268,25 @@ class Seat:
         self._episode.sampled_at = time.time()
         return turn
 
+    async def _result(self, call: Call) -> Result:
+        """What a call of a tool gives, where it is to be run."""
+        means = self._episode.means
+        if call.problem:
+            return failure(call.problem)
+        tool = self._toolbox.tools[call.name]
+        if callable(tool.work):
+            found = await called_here(tool, call, means.file)
+        else:
+            assert means.runner is not None  # the environment is a person's own
+            assert self._episode.home is not None
+            work = Work(kind=tool.work, name=tool.name, arguments=call.arguments, limits=tool.limits)
+            found = await self._at_home(self._episode.home, means.runner.use(work))
+        if found.broken:
+            raise self._misuse(f"offers the tool {tool.name}, which cannot be used: {found.why}")
+        if means.runner is not None:
+            means.runner.tell(tool.name, found)
+        return found
+
     async def _say(self, said: str | Task | Sequence[str], role: str, max_tokens: int | None) -> Turn:
         episode, means = self._episode, self._episode.means
         episode.turns += 1
@@ -274,6 +294,8 @@ class Seat:
             return self.say_nothing()
         task = said if isinstance(said, Task) else None
         messages = [] if isinstance(said, Task) else self._messages_of(said, role)
+        if self._toolbox.waits and means.runner is not None:
+            self._toolbox = await self._toolbox.ready(means.runner)
         stream, ids = self._next(messages, task)
         most = means.engine.max_model_len if means.max_tokens is None else means.max_tokens
         left = min(means.sampling.max_tokens - self.new_tokens, most - stream.size - ids.size)
@@ -281,7 +303,7 @@ class Seat:
         if left <= 0:
             return self.say_nothing()
         if means.chat is not None:
-            self._keep(messages, role, ids.size)
+            self._keep(messages, role, ids.size, 1 if isinstance(said, str | Task) else len(said))
         return await self._sampled(stream, ids, left, role)
 
     def _messages_of(self, said: str | Sequence[str], role: str) -> list[Message]:
@@ -330,11 +352,11 @@ class Seat:
         message = Message("user", task.question) if task is not None else said[0]
         return chat.opening(chat.system if self._system is None else self._system, message, tools, before)
 
-    def _keep(self, said: Sequence[Message], role: str, tokens: int) -> None:
-        """What is said will be answered: it is part of the conversation."""
+    def _keep(self, said: Sequence[Message], role: str, tokens: int, texts: int) -> None:
+        """What is said, in so many texts, will be answered: it is part of the conversation."""
         if not self._streams:
             return self._episode.count(OPENING, tokens)
-        self._episode.count(role, tokens, len(said) if role == TOOL else 0)
+        self._episode.count(role, tokens, texts if role == TOOL else 0)
         self._messages += (self._last, *said)
 
     async def _sampled(self, stream: Stream, said: np.ndarray, most: int, speaker: str) -> Turn:

@@ -43,16 +43,17 @@ class Format:
     """A format that vLLM reads."""
 
     parser: str  # its name of it
-    mark: str  # what calls begin with
+    begin: str  # what calls begin with
+    end: str = ""  # what each ends with, where the parser closes those that were cut
     bare: bool = False  # whether a turn that begins with an object is a call, too
 
 
 # In the order in which they are tried on what a chat template shows; the last one takes any JSON object for a call.
 FORMATS = {
-    "hermes": Format(parser="hermes", mark="<tool_call>"),
-    "qwen3_coder": Format(parser="qwen3_coder", mark="<tool_call>"),
-    "mistral": Format(parser="mistral", mark="[TOOL_CALLS]"),
-    "llama": Format(parser="llama3_json", mark="<|python_tag|>", bare=True),
+    "hermes": Format(parser="hermes", begin="<tool_call>"),
+    "qwen3_coder": Format(parser="qwen3_coder", begin="<tool_call>", end="</tool_call>"),
+    "mistral": Format(parser="mistral", begin="[TOOL_CALLS]"),
+    "llama": Format(parser="llama3_json", begin="<|python_tag|>", bare=True),
 }
 JSON = "json"
 
@@ -67,12 +68,14 @@ def with_problems(form: Format, read: Read) -> Read:
 
     def reading(text: str) -> Found:
         found = read(text)
-        _, marked, behind = text.partition(form.mark)
+        _, marked, behind = text.partition(form.begin)
         begins = marked or (form.bare and text.lstrip().startswith("{") and '"name"' in text)
+        if found.calls and form.end and text.count(form.end) < len(found.calls):
+            return Found(content=found.content, problem="it has no end")
         if found.calls or not begins:
             return found
         return Found(
-            content=text.partition(form.mark)[0] if marked else "", problem=why_not(behind if marked else text)
+            content=text.partition(form.begin)[0] if marked else "", problem=why_not(behind if marked else text)
         )
 
     return reading

@@ -20,7 +20,7 @@ from actors.filtering.filter import Filter
 from actors.grading.client import JudgeClient, ScorerClient, VerifierClient
 from actors.grading.judge import JudgeModel
 from actors.grading.scorer import ScorerModel
-from actors.grading.verifier import Verifier
+from actors.grading.verifier import VERIFIER_THREADS, Verifier
 from actors.pool import GeneratorPool
 from actors.remote import PULSE_THREAD, pulse
 from actors.rollouts.client import GeneratorClient
@@ -264,7 +264,7 @@ class ActorFactory:
         clients = []
         for name in names:
             hosted = self._named_in_ray(self._judges), self._named_in_ray(self._scorers)
-            handle = self._create(Verifier, name, *hosted, place=place, groups=PULSE_THREAD, max_restarts=-1)
+            handle = self._create(Verifier, name, *hosted, place=place, groups=VERIFIER_THREADS, max_restarts=-1)
             clients.append(VerifierClient(handle, name))
         self._verifiers[place] = clients
 

@@ -73,12 +73,16 @@ class Process:
         except (EOFError, ConnectionResetError):
             return Lost(status=self._process.wait())
 
-    def kill(self) -> None:
-        """Ends the process and every process that it started."""
+    def end(self) -> None:
+        """Ends the process and every process that it started, for whichever thread; who waits for it sees its end."""
         programs = list(below(self._process.pid))
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         kill_all(programs)
+
+    def kill(self) -> None:
+        """The same, and waits until the process is gone. It is asked nothing more."""
+        self.end()
         self._process.wait()
         self._connection.close()
         os.close(self._life)

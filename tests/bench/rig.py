@@ -26,9 +26,9 @@ from actors.engines import Completion, Sampling
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import AcceptedBatch, Filter, FilterSpec
 from actors.filtering.rules import drop_both
-from actors.grading.verifier import Verifier
+from actors.grading.verifier import VERIFIER_THREADS, Verifier
 from actors.pool import GeneratorPool
-from actors.remote import PULSE_THREAD, answer, answers
+from actors.remote import answer, answers
 from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.sampled import digest_of
@@ -238,7 +238,7 @@ def rig(generators: int = 1, verifiers: int = 1, calls: int = 8192) -> Iterator[
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
     ray.init(address="local", num_cpus=2, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     try:
-        checkers = [_create(Verifier, f"verifier-{n}", {}, groups=PULSE_THREAD) for n in range(verifiers)]
+        checkers = [_create(Verifier, f"verifier-{n}", {}, groups=VERIFIER_THREADS) for n in range(verifiers)]
         spec = EngineSpec(
             model="",
             dtype="float32",

@@ -19,9 +19,8 @@ import ray
 
 from actors.arrow import unpacked
 from actors.data.world import ALPHABET
-from actors.grading.verifier import Verifier
+from actors.grading.verifier import VERIFIER_THREADS, Verifier
 from actors.pool import GeneratorPool
-from actors.remote import PULSE_THREAD
 from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import GeneratorSettings, RolloutSettings
@@ -178,7 +177,7 @@ def _rank(model: Path, options: dict[str, Any]) -> Any:
 def _generators(spec: EngineSpec, options: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Generators of one model by name, ready to sample."""
     remote: Any = ray.remote
-    grades = remote(concurrency_groups=PULSE_THREAD)(Verifier)
+    grades = remote(concurrency_groups=VERIFIER_THREADS)(Verifier)
     verifier = grades.options(num_cpus=0, runtime_env=options[0]["runtime_env"]).remote({})
     actors = [ray.remote(Generator).options(**each, max_concurrency=16).remote(spec, [verifier]) for each in options]
     rollout = RolloutSettings(group_size=4, max_new_tokens=32)

@@ -11,9 +11,17 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LAYERS = ("rewards", "actors", "learner", "cluster")
 HOMES = {
-    "vllm": ("actors/rollouts/engine.py", "actors/transfer/", "learner/weights.py", "learner/sending.py"),
+    "vllm": (
+        "actors/rollouts/engine.py",
+        "actors/tools/parsers.py",
+        "actors/transfer/",
+        "learner/weights.py",
+        "learner/sending.py",
+    ),
     "deepspeed": ("learner/",),
     "peft": ("learner/models/adapter.py",),
+    "mcp": ("actors/tools/mcp.py",),
+    "bm25s": ("actors/tools/search.py",),
     "torch": ("actors/rollouts/engine.py", "actors/transfer/", "learner/", "rewards/models/scoring.py"),
     "ray": ("actors/", "learner/", "cluster/"),
     "wandb": ("cluster/reporting/clients.py",),
@@ -28,9 +36,10 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
     "actors": {
         "data": (),
         "filtering": (),
-        "grading": (),
+        "tools": ("data",),
+        "grading": ("tools",),
         "transfer": (),
-        "rollouts": ("data", "filtering", "grading", "transfer"),
+        "rollouts": ("data", "filtering", "grading", "tools", "transfer"),
     },
     "learner": {
         "methods": (),

@@ -25,7 +25,7 @@ def from_class(
     rounds: int = sys.maxsize,
     form: str = "auto",
     seconds: float = 30.0,
-    longest: int = 4000,
+    max_characters: int = 4000,
 ) -> "Play":
     """An environment of winnow's from a class with `reset(**row) -> str | None` and `get_reward() -> float`, whose
     other public methods are tools. Their docstrings say what they do, and under "Args:" what they take.
@@ -39,14 +39,14 @@ def from_class(
         rounds: most times that tools are run; `rollout.max_turns` bounds turns.
         form: how calls are written, as `talk.tools` takes it.
         seconds: most that a call may take.
-        longest: most characters of a result that the policy reads.
+        max_characters: most characters of a result that the policy reads.
     """
 
     async def play(task: "Task", talk: "Talk") -> "Score":
         async with Instance(make, task) as environment:
             reset, tools = environment.method("reset"), _tools(environment)
             if tools:
-                talk.tools(tools, form=form, seconds=seconds, longest=longest)
+                talk.tools(tools, form=form, seconds=seconds, max_characters=max_characters)
             told = await environment.run(reset, **_given(reset, row_of(task)))
             if told is not None and not isinstance(told, str):
                 raise TypeError(f"{place_of(reset)} gave {told!r:.200}: expected a text or None")

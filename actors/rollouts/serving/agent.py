@@ -55,7 +55,8 @@ class _Tail:
 
 
 async def run_agent(command: Sequence[str], variables: Mapping[str, str], folder: Path, seconds: float | None) -> str:
-    """What an agent prints, the last 256 KiB of it. Its processes have ended when this has, however it ends.
+    """What an agent prints, the last 256 KiB of it. However this ends, the agent has ended by then, with its process
+    group and all that was below it.
 
     Args:
         command: program and arguments; `python` is the one that runs winnow.

@@ -40,6 +40,7 @@ class _Place:
     stream: Stream
     size: int  # tokens of the stream up to there
     turn: list[int]  # token ids of the turn
+    sampled: int  # tokens of all turns of the conversation up to there
     message: Message  # the turn as the chat template is told of it
 
 
@@ -50,7 +51,7 @@ class _Next(NamedTuple):
     said: np.ndarray  # token ids that come into it, int32[any number]
     new: int  # how many of them, at the end, no stream has yet
     messages: Sequence[Message]  # that they are
-    opens: bool  # whether a conversation begins
+    sampled: int | None  # tokens of the turns so far; None where a conversation begins
 
 
 class Conversations:
@@ -120,9 +121,9 @@ class Conversations:
         episode, means = self._episode, self._episode.means
         self._tell_of(asked)
         offer, keys = self._offer(asked), keys_of(asked)
-        stream, said, *_ = following = self._next(asked, keys, offer)
+        stream, said, new, messages, sampled = self._next(asked, keys, offer)
         shown = stream.behind(said)
-        left = min(means.sampling.max_tokens - self._seat.new_tokens, self.most_tokens - len(shown))
+        left = min(means.sampling.max_tokens - (sampled or 0), self.most_tokens - len(shown))
         left = left if asked.max_tokens is None else min(left, asked.max_tokens)
         if left <= 0 or episode.turns > means.max_turns:
             self._seat.say_nothing()
@@ -138,11 +139,16 @@ class Conversations:
         finally:
             self._growing.discard(stream)
         turn, message = self._turn(completion, asked, offer)
-        role = following.messages[-1].role
-        self._seat.add(stream, said, completion, turn, role)
-        results = sum(message.role == TOOL for message in following.messages)
-        episode.count(OPENING if following.opens else role, following.new, results)
-        place = _Place(stream=stream, size=stream.size, turn=completion.tokens.tolist(), message=message)
+        self._seat.add(stream, said, completion, turn, messages[-1].role)
+        results = sum(message.role == TOOL for message in messages)
+        episode.count(OPENING if sampled is None else messages[-1].role, new, results)
+        place = _Place(
+            stream=stream,
+            size=stream.size,
+            turn=completion.tokens.tolist(),
+            sampled=(sampled or 0) + turn.tokens,
+            message=message,
+        )
         key = key_behind(keys[-1], Message(ASSISTANT, turn.content, calls=turn.calls))
         self._places.setdefault(key, []).append(place)
         return self._answered(asked, completion, turn, seed, len(shown))
@@ -167,20 +173,20 @@ class Conversations:
         last = max((n for n, key in enumerate(keys) if key in self._places), default=None)
         if last is None:
             whole = np.array(chat.opened(self._shown_whole(messages, offer)), np.int32)
-            return _Next(Stream(), whole, whole.size, messages, True)
-        said = messages[last + 1 :]
+            return _Next(Stream(), whole, whole.size, messages, None)
+        said, places = messages[last + 1 :], self._places[keys[last]]
+        free = [place for place in places if self._is_free(place)]
+        place = (free or places)[0]
         if not chat.keeps:
             now = self._shown_whole(messages, offer)
-            if not chat.still_shows(self._shown_whole(messages[:last], offer), messages[last], now):
+            if not chat.still_shows(self._shown_whole(messages[:last], offer), place.message, now):
                 whole = np.array(chat.opened(now), np.int32)
-                return _Next(Stream(), whole, whole.size, said, False)
-        free = [place for place in self._places[keys[last]] if self._is_free(place)]
-        place = (free or self._places[keys[last]])[0]
+                return _Next(Stream(), whole, whole.size, said, place.sampled)
         new = np.array(chat.following(_as_shown(said, chat), place.turn), np.int32)
         if free:
-            return _Next(place.stream, new, new.size, said, False)
+            return _Next(place.stream, new, new.size, said, place.sampled)
         copied = np.array(place.stream.behind(new[:0])[: place.size], np.int32)
-        return _Next(Stream(), np.concatenate([copied, new]), new.size, said, False)
+        return _Next(Stream(), np.concatenate([copied, new]), new.size, said, place.sampled)
 
     def _is_free(self, place: _Place) -> bool:
         """Whether the stream ends there, and nobody else is going on with it."""
@@ -203,7 +209,10 @@ class Conversations:
 
     def _offer(self, asked: Asked) -> Offer | None:
         offers = self._episode.means.offers
-        return offers.of(asked.tools) if asked.tools and offers is not None else None
+        try:
+            return offers.of(asked.tools) if asked.tools and offers is not None else None
+        except (DataError, ValueError) as problem:
+            raise Refused(str(problem), param="tools") from None
 
     def _turn(self, completion: Completion, asked: Asked, offer: Offer | None) -> tuple[Turn, Message]:
         """What the policy said: for the agent, whose texts to stop at are cut off, and for the chat template."""
@@ -214,7 +223,8 @@ class Conversations:
             return turn, Message(ASSISTANT, text)
         try:
             found = taken_apart(ids, tokenizer, offer.calls, asked.calls_so_far, cut=finish is Finish.LENGTH)
-        except Exception:  # schemas of tools are the agent's, with references that may lead nowhere
+        except Exception as failure:  # schemas of tools are the agent's, with references that may lead nowhere
+            self._tell("tools", f"A call of an agent's tools is not read: {type(failure).__name__}: {failure}")
             return turn, Message(ASSISTANT, text)
         if not found.calls or not all(call.name for call in found.calls):  # one that cannot be read stays text
             return turn, Message(ASSISTANT, text)
@@ -223,16 +233,18 @@ class Conversations:
 
     def _tell_of(self, asked: Asked) -> None:
         """Tells the log of what an agent wants otherwise than the run samples."""
-        means = self._episode.means
         for name, value in asked.tuned.items():
-            own = getattr(means.sampling, name, None)
-            if value != own and means.endpoint is not None:
-                like = "" if own is None else f", {name} = {own:g}"
-                means.endpoint.tell_once(
+            own = getattr(self._episode.means.sampling, name, None)
+            if value != own:
+                self._tell(
                     f"tuned {name}",
                     f"An agent asks for {name} = {str(value)[:80]}, which is not followed: what is trained is sampled "
-                    f"as the run samples{like}",
+                    "as the run samples" + ("" if own is None else f", {name} = {own:g}"),
                 )
+
+    def _tell(self, kind: str, text: str) -> None:
+        if self._episode.means.endpoint is not None:
+            self._episode.means.endpoint.tell_once(kind, text)
 
     def _seed(self, shown: Sequence[int]) -> int:
         """The sampling seed of a turn. What is shown decides on it, so that conversations at once may come in any

@@ -104,20 +104,20 @@ class Endpoint:
         if self._thread is not None:
             await asyncio.to_thread(self._thread.end)
 
-    def _application(self, most_tokens: int) -> Callable[[], "web.Application"]:
-        def made() -> "web.Application":
-            from aiohttp import web
+    def _application(self, most_tokens: int) -> "web.Application":
+        from aiohttp import web
 
-            application = web.Application(
-                middlewares=[web.middleware(self._with_errors)],
-                client_max_size=BODY_BYTES + BYTES_PER_TOKEN * most_tokens,
-            )
-            application.router.add_post("/{key}/v1/chat/completions", self._complete)
-            application.router.add_get("/{key}/v1/models", self._models)
-            application.router.add_get("/{key}/v1/models/{name:.+}", self._models)
-            return application
+        @web.middleware
+        async def with_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._with_errors(request, handler)
 
-        return made
+        application = web.Application(
+            middlewares=[with_errors], client_max_size=BODY_BYTES + BYTES_PER_TOKEN * most_tokens
+        )
+        application.router.add_post("/{key}/v1/chat/completions", self._complete)
+        application.router.add_get("/{key}/v1/models", self._models)
+        application.router.add_get("/{key}/v1/models/{name:.+}", self._models)
+        return application
 
     async def _complete(self, request: "web.Request") -> "web.StreamResponse":
         from aiohttp import web
@@ -179,7 +179,7 @@ class Endpoint:
 class _Thread:
     """A thread with a server. Its socket is open at once; whoever comes before the server runs waits there."""
 
-    def __init__(self, application: Callable[[], "web.Application"]) -> None:
+    def __init__(self, application: "web.Application") -> None:
         self.loop = asyncio.SelectorEventLoop()
         self._socket = socket.create_server((HOST, 0), backlog=WAITING)
         self.port = int(self._socket.getsockname()[1])
@@ -205,7 +205,7 @@ class _Thread:
         from aiohttp import web
 
         runner = web.AppRunner(
-            self._application(), handler_cancellation=True, access_log=None, shutdown_timeout=0, handle_signals=False
+            self._application, handler_cancellation=True, access_log=None, shutdown_timeout=0, handle_signals=False
         )
         await runner.setup()
         await web.SockSite(runner, self._socket).start()

@@ -46,8 +46,7 @@ def test_verifiers_ask_the_scorer_and_a_scorer_that_was_killed_costs_no_verdict(
     import ray
 
     from actors.grading.scorer import ScorerModel
-    from actors.grading.verifier import Verifier
-    from actors.remote import PULSE_THREAD
+    from actors.grading.verifier import VERIFIER_THREADS, Verifier
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
@@ -56,7 +55,7 @@ def test_verifiers_ask_the_scorer_and_a_scorer_that_was_killed_costs_no_verdict(
         again = {"max_restarts": -1, "max_task_retries": 1}
         scorer = ray.remote(ScorerModel).options(name="scorer-model", **env, **again).remote()
         ray.get(scorer.start.remote(task_of(settings)))
-        grades = ray.remote(concurrency_groups=PULSE_THREAD)(Verifier)
+        grades = ray.remote(concurrency_groups=VERIFIER_THREADS)(Verifier)
         verifiers = [grades.options(**env).remote({}, {"model": "scorer-model"}) for _ in range(2)]
 
         def graded() -> list[list[Outcome]]:

@@ -54,8 +54,7 @@ def learners(model: Path, *, stage: int, ranks: int) -> list:
 
 def start_generators(model: Path, count: int, places: int = 32, min_tokens: int = 0) -> dict[str, Any]:
     """Generators of a model, each with so many places for responses, which have so many tokens at least."""
-    from actors.grading.verifier import Verifier
-    from actors.remote import PULSE_THREAD
+    from actors.grading.verifier import VERIFIER_THREADS, Verifier
     from actors.rollouts.generator import Generator
     from rewards import RewardSettings
 
@@ -71,7 +70,7 @@ def start_generators(model: Path, count: int, places: int = 32, min_tokens: int 
     )
     rollout = RolloutSettings(group_size=16, max_new_tokens=1024, min_tokens=min_tokens)
     run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
-    verifier = ray.remote(concurrency_groups=PULSE_THREAD)(Verifier).options(num_cpus=0).remote({})
+    verifier = ray.remote(concurrency_groups=VERIFIER_THREADS)(Verifier).options(num_cpus=0).remote({})
     actor = ray.remote(Generator).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
     generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}
     ray.get([one.start.remote() for one in generators.values()])

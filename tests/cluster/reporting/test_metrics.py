@@ -90,15 +90,13 @@ def test_every_name_of_the_table_stands_in_every_line() -> None:
 
 
 def test_episodes_are_counted_where_there_are_any() -> None:
-    names = ("turns_mean", "episode_seconds", "tool_calls", "tokens_user", "tokens_tool")
+    names = ("turns_mean", "episode_seconds", "tool_calls", "tool_failures", "tokens_user", "tokens_tool")
     plain = summary([1.0, -1.0])
     assert {line([plain], [plain])[name] for name in names} == {None}
-    played = [
-        replace(plain, episodes=Episodes(count=2, seconds=s, turns=t, tool_calls=1, user_tokens=5, tool_tokens=7))
-        for s, t in ((1.0, 3), (3.0, 5))
-    ]
+    calls = {"tool_calls": 2, "tool_failures": 1, "user_tokens": 5, "tool_tokens": 7}
+    played = [replace(plain, episodes=Episodes(count=2, seconds=s, turns=t, **calls)) for s, t in ((1.0, 3), (3.0, 5))]
     metrics = line(played, played)
-    assert [metrics[name] for name in names] == [2.0, 1.0, 2, 10, 14]
+    assert [metrics[name] for name in names] == [2.0, 1.0, 4, 2, 10, 14]
 
 
 def test_reward_and_accuracy_see_rejected_groups_and_no_failed_verdicts() -> None:

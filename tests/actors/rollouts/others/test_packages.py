@@ -1,6 +1,7 @@
 """The packages of other projects themselves, in an environment that has them: `make others-env others-test`."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -12,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from rewards import Outcome
-from tests.environments import Paper, streams
+from actors.settings import DataSettings
+from rewards import Case, Grader, Outcome, Question, RewardSettings
+from tests.environments import Paper, row, streams
+from tests.tokenizers import CHATML, letters
 
 pytestmark = pytest.mark.others
+ROOT = Path(__file__).parents[4]
 ABSENT = "no environment with the packages of others: make others-env"
 
 # --------------------------------------------------------------------------------------------------- gymnasium
@@ -224,3 +228,191 @@ def test_the_questions_of_reasoning_gym_are_written_and_their_answers_get_one(tm
         for wrong in ("", "no idea", "[[1, 2]]", "7"):
             assert 0.0 <= data.reward(f"<answer>{wrong}</answer>", reference, "") <= 1.0, (made, wrong)
     assert unanswered == {"boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"}
+
+
+def test_reasoning_gym_grades_in_the_process_of_a_verifier(tmp_path: Path) -> None:
+    pytest.importorskip("reasoning_gym", reason=ABSENT)
+    file = tmp_path / "chains.py"
+    file.write_text(
+        "import reasoning_gym\nfrom actors.rollouts.others import MadeData\n"
+        "questions = MadeData(reasoning_gym.create_dataset, {'chain_sum': {'max_terms': 3}, 'leg_counting': {}})\n"
+        "reward = questions.reward\nif __name__ == '__main__':\n    questions.write('chains.jsonl', 4)\n"
+    )
+    around = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, file], cwd=tmp_path, check=True, env=around)
+    references = [json.loads(line)["answer"] for line in (tmp_path / "chains.jsonl").read_text().splitlines()]
+    settings = RewardSettings.model_validate({"name": "own", "own": {"file": str(file)}})
+    said = [json.loads(references[0])["entry"]["answer"], "none", json.loads(references[3])["entry"]["answer"]]
+    cases = [Case(response=text, reference=of) for text, of in zip(said, [*references[:2], references[3]], strict=True)]
+    grader = Grader()
+    try:
+        verdicts = grader.grade([Question(reward="own", case=case, settings=settings) for case in cases])
+    finally:
+        grader.close()
+    outcomes = [Outcome.CORRECT, Outcome.WRONG, Outcome.CORRECT]
+    assert [verdict.outcome for verdict in verdicts] == outcomes, [verdict.why for verdict in verdicts]
+
+
+# --------------------------------------------------------------------------------------------------- verifiers
+
+TASKSET = """
+import openai
+import verifiers.v1 as vf
+
+
+class Sum(vf.TaskData):
+    answer: str
+
+
+class SumTask(vf.Task[Sum]):
+    @vf.reward
+    async def right(self, trace) -> float:
+        return float(self.data.answer in trace.last_reply)
+
+
+class Sums(vf.Taskset[SumTask]):
+    def load(self):
+        for number in range(5):
+            yield SumTask(Sum(prompt=f"{number}+2?", answer=str(number + 2)), self.config.task)
+
+
+class Asks(vf.Harness[vf.HarnessConfig]):
+    EXECUTES_CODE = NEEDS_CONTAINER = False
+
+    async def launch(self, ctx, trace, runtime, endpoint, secret, mcp_urls, data, **more):
+        messages = [{"role": "user", "content": data.prompt}]
+        async with openai.AsyncOpenAI(base_url=endpoint, api_key=secret) as client:
+            for again in ("Are you sure?", ""):
+                reply = await client.chat.completions.create(model=ctx.model, messages=messages)
+                messages += [{"role": "assistant", "content": reply.choices[0].message.content}]
+                messages += [{"role": "user", "content": again}]
+        return vf.ProgramResult(exit_code=0, stdout="", stderr="")
+
+
+__all__ = ["Asks", "Sums"]
+"""
+VERIFIERS = """
+import verifiers.v1 as vf
+from actors.rollouts.others import VerifiersEnvironment
+
+agent = {"runtime": {"type": "subprocess"}}
+environment = VerifiersEnvironment(
+    lambda: vf.SingleAgentEnv(vf.SingleAgentEnvConfig(taskset={"id": "NAME"}, agent=agent))
+)
+play = environment.play
+"""
+
+
+async def test_a_taskset_of_verifiers_is_played_by_its_own_agent(tmp_path: Path) -> None:
+    pytest.importorskip("verifiers.v1", reason=ABSENT)
+    (tmp_path / "sums_of_a_test.py").write_text(TASKSET)
+    engine = Paper(lambda shown: "it is 5" if "sure" in shown else "hm", tokenizer=letters())
+    text, prompt = VERIFIERS.replace("NAME", "sums_of_a_test"), row(engine.tokenizer, reference="3")
+    data = DataSettings(chat_template=str(tmp_path / "chat.jinja"))
+    (tmp_path / "chat.jinja").write_text(CHATML)
+    group = await streams(
+        tmp_path / "mine.py", text, engine, size=3, prompt=prompt, data=data, rollout={"episode_seconds": 20.0}
+    )
+    assert [verdict.score for verdict in group.verdicts] == [1.0] * 3, group.verdicts[0].why
+    assert [engine.read(trajectory.tokens) for trajectory in group.trajectories] == [
+        "<|im_start|>user\n3+2?<|im_end|>\n<|im_start|>assistant\nhm<|im_end|>\n"
+        "<|im_start|>user\nAre you sure?<|im_end|>\n<|im_start|>assistant\nit is 5"
+    ] * 3
+
+
+async def test_what_a_taskset_raises_fails_the_episode_with_its_traceback(tmp_path: Path) -> None:
+    pytest.importorskip("verifiers.v1", reason=ABSENT)
+    (tmp_path / "broken_sums_of_a_test.py").write_text(TASKSET.replace("self.data.answer in", "self.data.wrong in"))
+    engine = Paper(lambda shown: "hm", tokenizer=letters())
+    text, prompt = VERIFIERS.replace("NAME", "broken_sums_of_a_test"), row(engine.tokenizer, reference="3")
+    (verdict,) = (await streams(tmp_path / "mine.py", text, engine, prompt=prompt)).verdicts
+    assert verdict.outcome is Outcome.ERROR
+    assert "task SumTask scoring: AttributeError: 'Sum' object has no attribute 'wrong'" in verdict.why
+    assert 'broken_sums_of_a_test.py", line 13, in right' in verdict.why
+
+
+# --------------------------------------------------------------------------------------------------------- TRL
+
+COUNTS = '''
+import json
+from actors.rollouts.others import from_class
+
+
+class Counts:
+    def reset(self, **row):
+        self.total = 0
+        self._tell("reset", sorted(row))
+        return " Begin at 0."
+
+    def add(self, number: int) -> int:
+        """Adds to the total.
+
+        Args:
+            number: what is added.
+        """
+        self.total += number
+        return self.total
+
+    def get_reward(self) -> float:
+        self._tell("reward", self.total)
+        return float(self.total)
+
+    def _tell(self, method, what):
+        with open(__file__ + ".calls", "a") as file:
+            print(json.dumps([method, what]), file=file)
+
+
+play = from_class(Counts)
+'''
+TRAINS = """
+import sys
+from pathlib import Path
+
+import trl
+from datasets import Dataset
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from mine import Counts
+from tests.tokenizers import letters
+
+control = ("<|im_start|>", "<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>")
+tokenizer = letters(control=control)
+tokenizer.pad_token, tokenizer.eos_token = "</s>", "<|im_end|>"
+tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates/qwen3.jinja").read_text()
+sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "head_dim": 16}
+heads = {"num_attention_heads": 2, "num_key_value_heads": 1, "max_position_embeddings": 4096}
+row = {"prompt": [{"role": "user", "content": "2+3?"}], "answer": "5"}
+trainer = trl.GRPOTrainer(
+    model=Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokenizer), **sizes, **heads)),
+    processing_class=tokenizer,
+    environment_factory=Counts,
+    train_dataset=Dataset.from_list([row, row]),
+    args=trl.GRPOConfig(
+        output_dir=sys.argv[1], max_steps=1, per_device_train_batch_size=2, num_generations=2, max_completion_length=8,
+        report_to="none", use_cpu=True, bf16=False, save_strategy="no",
+    ),
+)
+print("tools", [tool.__name__ for tool in trainer.tools])
+trainer.train()
+"""
+
+
+async def test_the_class_that_trl_trains_with_is_played_here(tmp_path: Path) -> None:
+    pytest.importorskip("trl", reason=ABSENT)
+    (tmp_path / "mine.py").write_text(COUNTS)
+    (tmp_path / "trains.py").write_text(TRAINS)
+    around = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "TRL_EXPERIMENTAL_SILENCE": "1"}
+    trained = subprocess.run(
+        [sys.executable, "-W", "ignore", tmp_path / "trains.py", tmp_path / "out"],
+        capture_output=True, text=True, timeout=300, env=around,
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    assert "tools ['add']" in trained.stdout
+    calls = tmp_path / "mine.py.calls"
+    by_trl = [json.loads(line) for line in calls.read_text().splitlines()]
+    calls.unlink()
+    engine = Paper(lambda shown: "done", tokenizer=letters())
+    await streams(tmp_path / "mine.py", COUNTS, engine, size=2)
+    here = [json.loads(line) for line in calls.read_text().splitlines()]
+    assert sorted(map(str, here)) == sorted(map(str, by_trl))
+    assert re.findall(r'"name": "(\w+)", "desc', engine.read(engine.shown[0])) == ["add"]

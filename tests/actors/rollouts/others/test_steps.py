@@ -179,6 +179,14 @@ async def test_an_environment_that_hangs_is_named_with_its_line_ended_and_closed
     assert closed(tmp_path) == 1
 
 
+async def test_a_coroutine_of_another_file_that_blocks_all_episodes_is_interrupted(tmp_path: Path) -> None:
+    text = walk(asynchronous=True).replace("self.place += ", "while True: pass\n        self.place += ")
+    (tmp_path / "blocking_walks_of_others.py").write_text(text)
+    text = f"{BEGIN}from blocking_walks_of_others import Walk\nplay = from_steps(Walk)\n"
+    (verdict,) = (await streams(tmp_path / "mine.py", text, Paper(["left"]), blocked_seconds=0.3)).verdicts
+    assert verdict.why.startswith("blocking_walks_of_others.py, line 9, in step: blocks all episodes for more than 0.3")
+
+
 def test_a_score_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match='score must be "sum" or "last", got \'mean\''):
         from_steps(dict, score="mean")  # type: ignore[arg-type]

@@ -269,7 +269,7 @@ class Chat:
     def _plain_tool(self, part: Any) -> Any:
         """A JSON schema, or a part of one, with plain texts: a server may have written it."""
         if isinstance(part, Mapping):
-            return {key: self._plain_tool(value) for key, value in part.items()}
+            return {self._plain_tool(key): self._plain_tool(value) for key, value in part.items()}
         if isinstance(part, list | tuple):
             return [self._plain_tool(value) for value in part]
         return plain(part, self._tokenizer) if isinstance(part, str) else part

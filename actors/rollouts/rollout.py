@@ -260,6 +260,11 @@ class RolloutSession:
             found = await apart.play(play, self._run.rollout.episode_seconds)
         except EpisodeFailed as failure:
             episode.fail(str(failure))
+        except asyncio.CancelledError:  # nobody will ask what became of it
+            episode.close()
+            for each in episode.all:
+                each.forget()
+            raise
         finally:
             episode.close(found)
         if broken := next((each.broken for each in episode.all if each.broken is not None), None):

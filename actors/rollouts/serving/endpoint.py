@@ -167,6 +167,8 @@ class Endpoint:
         except web.HTTPException as failure:
             status = failure.status
             why = f"{request.method} {request.path.partition('/v1')[2] or '/'}: {failure.reason}; there are {PATHS}"
+        except RecursionError:
+            status, why = 400, "the request is nested too deeply"
         except ConnectionError:  # the client has gone
             raise
         except Exception as failure:

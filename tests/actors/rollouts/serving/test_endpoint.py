@@ -230,6 +230,35 @@ async def play(task, talk):
     )
 
 
+async def test_nothing_is_behind_the_address_of_an_episode_that_was_judged_or_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left, close = list[int](), Endpoint.close
+
+    async def closing(self: Endpoint) -> None:
+        left.append(len(self._routes))
+        await close(self)
+
+    monkeypatch.setattr(Endpoint, "close", closing)
+    body = """
+async def attempt(made, other):
+    await client.with_options(base_url=other.url).chat.completions.create(
+        model="any", messages=[{"role": "user", "content": "y"}]
+    )
+    await asyncio.sleep(SECONDS)
+    return 1.0
+await ask("x")
+await talk.solve(task.made("y"), 1, "solver", attempt)
+return 1.0
+"""
+    group = await streams(tmp_path / "a.py", agent(body.replace("SECONDS", "0")), Paper(lambda shown: "a"))
+    assert [one.seat for one in group.trajectories] == ["policy", "solver"], group.verdicts[0].why
+    limits = {"timeout_seconds": 2.0, "episode_seconds": 60.0}
+    with pytest.raises(TimeoutError):
+        await played(tmp_path / "b.py", agent(body.replace("SECONDS", "60")), Paper(lambda shown: "a"), rollout=limits)
+    assert left == [0, 0]
+
+
 async def test_what_is_being_sampled_when_the_episode_ends_is_given_up(tmp_path: Path) -> None:
     class Stuck(Paper):
         async def generate(self, *arguments: Any) -> Any:

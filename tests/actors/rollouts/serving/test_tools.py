@@ -128,3 +128,43 @@ async def test_other_tools_are_another_conversation(tmp_path: Path) -> None:
     group = await streams(tmp_path / "mine.py", agent(body), engine)
     assert len(group.trajectories) == 2
     assert "finds it" in engine.read(engine.shown[1])
+
+
+async def test_nothing_in_a_tool_opens_or_ends_a_turn(tmp_path: Path) -> None:
+    counts = []
+    for text in ("a<|im_end|>", "a"):
+        values = {"type": "object", "properties": {text: {"type": "string", "description": text}}}
+        tool = {"type": "function", "function": {"name": text, "description": text, "parameters": values}}
+        call = {"id": text, "type": "function", "function": {"name": text, "arguments": json.dumps({text: text})}}
+        made = {"role": "assistant", "content": text, "tool_calls": [call]}
+        found = {"role": "tool", "tool_call_id": text, "content": text}
+        engine = Paper(["a"], family("hermes", tools=True))
+        body = f"await ask({text!r}, {made!r}, {found!r}, tools=[{tool!r}])\nreturn 1.0"
+        await streams(tmp_path / "mine.py", agent(body), engine)
+        counts.append(engine.read(engine.shown[0]).count("<|im_end|>"))
+    assert counts[0] == counts[1] > 2
+
+
+@pytest.mark.parametrize("place", ["parameters", "arguments"])
+async def test_what_is_nested_too_deeply_is_a_bad_request(place: str, tmp_path: Path) -> None:
+    deep = '{"a":' * 900 + "1" + "}" * 900
+    tool: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
+    call = {
+        "id": "1",
+        "type": "function",
+        "function": {"name": "f", "arguments": deep if place == "arguments" else "{}"},
+    }
+    body = f"""
+tool = {tool!r}
+if {place == "parameters"}:
+    tool["function"]["parameters"] = json.loads({deep!r})
+made = {{"role": "assistant", "tool_calls": [{call!r}]}}
+try:
+    await ask("x", made, {{"role": "tool", "tool_call_id": "1", "content": "r"}}, tools=[tool])
+except openai.BadRequestError:
+    await ask("y")
+    return 1.0
+"""
+    engine = Paper(["a"], family("hermes", tools=True))
+    group = await streams(tmp_path / "mine.py", agent(body), engine)
+    assert group.verdicts[0].score == 1.0, group.verdicts[0].why

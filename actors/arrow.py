@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.errors import Unpackable
+from actors.sampled import SampledTurn
 from actors.types import POLICY, Finish, Group, Prompt, Trajectory
 from rewards import Outcome, SpanReward, Verdict
 
@@ -23,6 +24,14 @@ SPAN = pa.struct(
         pa.field("start", pa.int32(), False),  # characters of the response before the span
         pa.field("end", pa.int32(), False),  # characters of the response up to its end
         pa.field("value", pa.float64(), False),
+    ]
+)
+TURN = pa.struct(
+    [
+        pa.field("start", pa.int32(), False),  # its first token
+        pa.field("end", pa.int32(), False),  # the token behind its last one
+        pa.field("after", pa.string(), False),  # who spoke before it
+        pa.field("digest", pa.int64(), False),  # of what the engine was shown and sampled: `actors.sampled.digest_of`
     ]
 )
 SCHEMA = pa.schema(
@@ -52,12 +61,14 @@ SCHEMA = pa.schema(
         pa.field("seat", pa.string(), False),  # who says its turns
         pa.field("siblings", pa.string(), False),  # name of the set of responses that it is compared with
         pa.field("continues", pa.bool_(), False),  # whether it is more of the response in the row before it
+        pa.field("turns", pa.list_(TURN), False),  # the stretches that an engine sampled
     ]
 )
+OF_EPISODE = ("episode", "seat", "siblings", "continues", "turns")
 # Column that older files lack -> what is read instead.
 ADDED: dict[str, object] = {
     **{"question": "", "spans": []},
-    **{"episode": 0, "seat": POLICY, "siblings": POLICY, "continues": False},
+    **{"episode": 0, "seat": POLICY, "siblings": POLICY, "continues": False, "turns": []},
 }
 _NO_SPANS = pa.array([], SPAN)
 
@@ -122,6 +133,7 @@ def _batch_of(group: Group) -> pa.RecordBatch:
         "seat": _known("seat", tuple(t.seat for t, _ in rows)),
         "siblings": _known("siblings", tuple(t.siblings for t, _ in rows)),
         "continues": _known("continues", tuple(t.continues for t, _ in rows)),
+        "turns": [t.turns for t, _ in rows],
     }
     arrays = [
         value if isinstance(value, pa.Array) else _array(field, value)
@@ -144,7 +156,7 @@ def unpacked(buffer: pa.Buffer) -> pa.RecordBatch:
 def group_of(batch: pa.RecordBatch) -> Group:
     """The group that a record batch of `batch_of` holds; numeric arrays are views of the batch where Arrow allows."""
     column = {name: batch.column(name) for name in batch.schema.names}
-    plain = ("response", "outcome", "score", "parts", "why", "finish", "episode", "seat", "siblings", "continues")
+    plain = ("response", "outcome", "score", "parts", "why", "finish", *OF_EPISODE)
     cells = {name: column[name].to_pylist() for name in plain}
     streams = [_rows(column[name]) for name in ("tokens", "sampled", "logprobs", "versions")]
     trajectories = tuple(
@@ -159,10 +171,11 @@ def group_of(batch: pa.RecordBatch) -> Group:
             seat=seat,
             siblings=siblings,
             continues=continues,
+            turns=tuple(SampledTurn(**turn) for turn in turns),
         )
-        for t, s, p, v, finish, text, episode, seat, siblings, continues in zip(
+        for t, s, p, v, finish, text, episode, seat, siblings, continues, turns in zip(
             *streams,
-            *(cells[name] for name in ("finish", "response", "episode", "seat", "siblings", "continues")),
+            *(cells[name] for name in ("finish", "response", *OF_EPISODE)),
             strict=True,
         )
     )

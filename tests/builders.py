@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from actors.sampled import SampledTurn, digest_of
 from actors.settings import DataSettings
 from actors.types import Finish, Group, Prompt, Summary, Times, Trajectory
 from learner.batches.packing import pack
@@ -53,6 +54,13 @@ def trajectory(new: Sequence[int] = (4, 5), *, before: Sequence[int] = (1, 2, 3)
         finish=Finish.STOP,
         text="".join(map(str, new)),
     )
+
+
+def sampled_by_an_engine(one: Trajectory) -> Trajectory:
+    """The trajectory of one turn with the hash that its engine would have given."""
+    start, ids = int(np.argmax(one.sampled)), one.tokens.tolist()
+    digest = digest_of(ids[:start], ids[start:])
+    return replace(one, turns=(SampledTurn(start=start, end=len(ids), after="opening", digest=digest),))
 
 
 def verdict(score: float | None) -> Verdict:

@@ -13,6 +13,7 @@ from actors.engines import Completion, Sampling
 from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
 from actors.rollouts.rollout import GradedGroup, RolloutSession
+from actors.sampled import check_turns, digest_of
 from actors.settings import DataSettings, RolloutSettings
 from actors.tools.bench import Bench
 from actors.tools.tool import Kind, Result
@@ -51,6 +52,7 @@ class Paper:
                 logprobs=np.full(len(ids), -0.5, np.float32),
                 versions=np.full(len(ids), version, np.int32),
                 finish=finish,
+                digest=digest_of(tokens, ids),
             )
         ]
 
@@ -121,6 +123,8 @@ async def streams(file: Path, code: str, engine: Paper, **more: Any) -> Group:
     """The same, of which every trained token must be one that the engine sampled, in the place where it did."""
     group = (await played(file, code, engine, **more)).group
     assert_sampled(group, engine)
+    for one in group.trajectories:
+        check_turns(one.tokens, one.sampled, one.turns)
     return group
 
 

@@ -100,6 +100,10 @@ def _message(number: int, item: Any, names: tuple[str, str]) -> Message:
     if not _has(item, names):
         raise ValueError(f"holds a message {number} without {names[0]!r} and {names[1]!r}: {str(item)[:80]!r}")
     role, content = item[names[0]], item[names[1]]
+    if item.get("tool_calls"):
+        raise ValueError(
+            f"holds a message {number} with tool_calls: write the calls into its content, as the model writes them"
+        )
     if not isinstance(role, str) or not role.isascii() or not role.isprintable() or not role.strip():
         raise ValueError(f"holds a message {number} whose role is {role!r}, expected a text such as 'user'")
     role = role.strip().lower()

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
-from actors.data.messages import Asked, messages_in, written_messages
+from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, written_messages
 from actors.errors import DataError
 from actors.settings import DataSettings
 
@@ -32,11 +32,16 @@ class DataRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkedRow:
-    """A prompt with a worked answer, for the warm-up."""
+    """A prompt with what the policy is to say to it, for the warm-up."""
 
     place: str  # file and line
     prompt: Asked
-    response: str
+    response: Asked  # an answer; or messages, the policy's and what is said to it in turn, from its first to its last
+
+    @property
+    def turns(self) -> list[str]:
+        """What the policy is to say."""
+        return [self.response] if isinstance(self.response, str) else [each.content for each in self.response[::2]]
 
 
 def read_data(data: DataSettings, reward: str, refuse: Refuse = first_ends) -> dict[str, list[DataRow]]:
@@ -84,14 +89,20 @@ def data_row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
 def read_worked(path: str, prompt_column: str, response_column: str, refuse: Refuse = first_ends) -> list[WorkedRow]:
     """The rows of a file of worked answers.
 
+    Args:
+        path: of the file.
+        prompt_column: the prompts, texts or messages.
+        response_column: answers; or messages that follow on the prompt. Where it is the prompt's column, too, it holds
+            whole conversations: what stands in front of the assistant's first message is the prompt.
+        refuse: is told of rows that cannot be used; without it the first one raises.
+
     Raises:
         DataError: the file cannot be read or holds no rows.
     """
     rows = []
     for row in read_files(path, refuse):
         try:
-            prompt = asked_of(row, prompt_column)
-            rows.append(WorkedRow(place=row.place, prompt=prompt, response=text_in(row, response_column)))
+            rows.append(_worked(row, prompt_column, response_column))
         except ValueError as problem:
             refuse(BadRow(place=row.place, problem=str(problem)))
     if not rows and refuse is first_ends:
@@ -108,17 +119,15 @@ def asked_of(row: FileRow, column: str | Sequence[str]) -> Asked:
     """
     if not isinstance(column, str):
         return _joined(row, column)
-    cell = cell_at(row.cells, column)
-    messages = written_messages(cell) if isinstance(cell, str) else messages_in(cell)
+    messages = _messages_of(row, column)
     if messages is None:
+        cell = cell_at(row.cells, column)
         if isinstance(cell, Mapping | list | tuple):
             raise ValueError(
                 f"has in column {column!r} an object or a list that is no chat messages: {str(cell)[:80]!r}. Name a "
                 "part of it behind a dot, or give a text or a list of {role, content}"
             )
         return text_in(row, column)
-    for message in messages:
-        _of_column(column, message.content)
     if messages[-1].role == "user" and not messages[-1].content.strip():
         raise ValueError(f"has in column {column!r} a user's message without text")
     return messages
@@ -134,6 +143,45 @@ def _joined(row: FileRow, columns: Sequence[str]) -> str:
         if cell is not None and (text := _of_column(column, cell)).strip():
             texts.append(text)
     return "\n\n".join(texts) if texts else text_in(row, columns[0])
+
+
+def _messages_of(row: FileRow, column: str) -> tuple[Message, ...] | None:
+    """The chat messages in a column; None where there are none."""
+    cell = cell_at(row.cells, column)
+    messages = written_messages(cell) if isinstance(cell, str) else messages_in(cell)
+    for message in messages or ():
+        _of_column(column, message.content)
+    return messages
+
+
+def _worked(row: FileRow, prompt_column: str, response_column: str) -> WorkedRow:
+    said = _messages_of(row, response_column)
+    if said is None:
+        prompt, answer = asked_of(row, prompt_column), text_in(row, response_column)
+        return WorkedRow(place=row.place, prompt=prompt, response=answer)
+    asked: Asked
+    if response_column == prompt_column:
+        first = next((place for place, message in enumerate(said) if message.role == "assistant"), len(said))
+        asked, said = said[:first], said[first:]
+    else:
+        asked = asked_of(row, prompt_column)
+    if not asked or not said:
+        raise ValueError(
+            f"has in column {response_column!r} a conversation without {'an answer' if asked else 'a question'}: the "
+            "assistant's first message must follow on another one"
+        )
+    for place, message in enumerate(said):
+        if (message.role == "assistant") is (place % 2 == 1) or message.role in SYSTEM_ROLES:
+            raise ValueError(
+                f"has in column {response_column!r} messages that do not take turns: from the assistant's first on, "
+                f"every other must be the assistant's, and message {place + 1} of these is the {message.role}'s"
+            )
+    if len(said) % 2 == 0:
+        raise ValueError(
+            f"has in column {response_column!r} a conversation that ends with the {said[-1].role}'s message: the last "
+            "must be the assistant's, which is imitated"
+        )
+    return WorkedRow(place=row.place, prompt=asked, response=said)
 
 
 def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:

@@ -152,7 +152,7 @@ def _own(table: pa.Table, before: Sequence[int]) -> list[Group]:
 
 
 def _adopted(group: Group, before: Sequence[int]) -> Group:
-    """The group with `before` in front of its prompt, without versions: those of another run mean nothing here."""
+    """The group with `before` in front of its prompt, without versions and turns, which are those of another run."""
     lacking = np.array(before if list(group.prompt.tokens[: len(before)]) != list(before) else (), np.int32)
     prompt = replace(group.prompt, tokens=np.concatenate([lacking, group.prompt.tokens]))
     trajectories = tuple(
@@ -162,6 +162,7 @@ def _adopted(group: Group, before: Sequence[int]) -> Group:
             sampled=np.concatenate([np.zeros(lacking.size, bool), t.sampled]),
             logprobs=np.concatenate([np.zeros(lacking.size, np.float32), t.logprobs]),
             versions=np.full(lacking.size + t.tokens.size, -1, np.int32),
+            turns=(),
         )
         for t in group.trajectories
     )

@@ -27,6 +27,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
 from actors.rollouts.last_lines import with_last_lines
+from actors.sampled import digest_of
 from actors.settings import ALONE_SHARE, GeneratorSettings
 from actors.transfer.digest import added
 from actors.transfer.names import EXTENSION, RECEIVERS
@@ -124,7 +125,7 @@ class Engine:
             skip_clone=True,  # they are this request's alone, and a copy costs more than making them
         )
         output = await self._run(list(tokens), params)
-        return [_completion_of(one) for one in output.outputs]
+        return [_completion_of(one, output.prompt_token_ids or ()) for one in output.outputs]
 
     async def log_probabilities(self, tokens: Sequence[int]) -> list[float]:
         """Log-probability of each token of a text but the first, under the live weights at temperature 1, nats."""
@@ -252,8 +253,8 @@ def _of_prompt(output: RequestOutput, tokens: Sequence[int]) -> list[float]:
     return [row[token].logprob for row, token in zip(rows[1:], tokens[1:], strict=True) if row is not None]
 
 
-def _completion_of(output: CompletionOutput) -> Completion:
-    """Ids, versions and finish are the engine's own words, never guessed from token ids."""
+def _completion_of(output: CompletionOutput, shown: Sequence[int]) -> Completion:
+    """All of it in the engine's own words: what it was shown too, and nothing is guessed from token ids."""
     assert isinstance(output.logprobs, FlatLogprobs)  # as every request asks
     versions = np.full(len(output.token_ids), -1, np.int32)
     for span in output.weight_versions or ():
@@ -263,6 +264,7 @@ def _completion_of(output: CompletionOutput) -> Completion:
         logprobs=np.array([output.logprobs.logprobs[at] for at in output.logprobs.start_indices], np.float32),
         versions=versions,
         finish=Finish(str(output.finish_reason)),
+        digest=digest_of(shown, output.token_ids),
     )
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from actors.rollouts.talk import Seat
 
 Grade = Callable[[str, Case], Awaitable[Verdict]]  # (name of the reward, response) -> verdict
-OPENING = "opening"  # who has said what a stream begins with
 PLAYED: ContextVar["Episode | None"] = ContextVar("PLAYED", default=None)  # the episode that a task of asyncio is of
 
 

@@ -7,7 +7,10 @@ import numpy as np
 
 from actors.data.messages import Call
 from actors.engines import Completion
+from actors.sampled import SampledTurn
 from actors.types import POLICY, Finish, Trajectory
+
+OPENING = "opening"  # who has said what a stream begins with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +49,24 @@ class Stream:
         self.size = 0  # tokens in it
         self.text = ""  # of the turns, special tokens left out
         self._pieces: list[np.ndarray | Completion] = []
+        self._turns: tuple[SampledTurn, ...] = ()
         self._rewards: tuple[TurnReward, ...] = ()
 
-    def add(self, said: np.ndarray, turn: Completion, text: str) -> None:
-        """Appends token ids int32[any number] that nobody trains on, and what the policy sampled behind them."""
+    def add(self, said: np.ndarray, turn: Completion, text: str, speaker: str) -> None:
+        """Appends token ids int32[any number] that nobody trains on, and what the policy sampled behind them.
+
+        Args:
+            said: by the speaker.
+            turn: of the policy.
+            text: of the turn.
+            speaker: the role of who spoke before it; a stream begins with what is OPENING, whoever said it.
+        """
+        start = self.size + said.size
+        end = start + turn.tokens.size
+        after = speaker if self._turns else OPENING
+        self._turns += (SampledTurn(start=start, end=end, after=after, digest=turn.digest),)
         self._pieces += (said, turn)
-        self.size += said.size + turn.tokens.size
+        self.size = end
         self.text += text
 
     def behind(self, said: np.ndarray) -> list[int]:
@@ -104,6 +119,7 @@ class Stream:
             seat=whose.seat,
             siblings=whose.siblings,
             continues=self.continues,
+            turns=self._turns,
         )
 
 

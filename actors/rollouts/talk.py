@@ -22,13 +22,13 @@ from actors.engines import Completion
 from actors.errors import DataError
 from actors.rollouts import question
 from actors.rollouts.chat import TOOL, Chat
-from actors.rollouts.episode import OPENING, PLAYED, Episode, Misuse, Response, Task
+from actors.rollouts.episode import PLAYED, Episode, Misuse, Response, Task
 from actors.rollouts.lines import failure_in, here
 from actors.rollouts.offers import AUTO, Offer
 from actors.rollouts.serving.address import Address
 from actors.rollouts.serving.agent import AgentFailed
 from actors.rollouts.serving.conversations import Conversations
-from actors.rollouts.stream import Stream, Turn, Whose
+from actors.rollouts.stream import OPENING, Stream, Turn, Whose
 from actors.rollouts.using import Toolbox, called_here, taken_apart, told
 from actors.tools.formats import Schema
 from actors.tools.tool import Limits, Result, failure
@@ -251,9 +251,10 @@ class Seat:
         if self._address is not None:
             self._address.shut()
 
-    def add(self, stream: Stream, said: np.ndarray, completion: Completion, turn: Turn) -> None:
-        """A turn has been sampled behind token ids int32[any number] that come into a stream with it."""
-        stream.add(said, completion, turn.text)
+    def add(self, stream: Stream, said: np.ndarray, completion: Completion, turn: Turn, speaker: str) -> None:
+        """A turn has been sampled behind token ids int32[any number] that come into a stream with it; the speaker is
+        the role of who said them."""
+        stream.add(said, completion, turn.text, speaker)
         if stream not in self._streams:
             stream.continues = bool(self._streams)
             self._streams.append(stream)
@@ -303,7 +304,7 @@ class Seat:
             return self.say_nothing()
         if means.chat is not None:
             self._keep(messages, role, ids.size, 1 if isinstance(said, str | Task) else len(said))
-        return await self._sampled(stream, ids, left)
+        return await self._sampled(stream, ids, left, role)
 
     def _messages_of(self, said: str | Sequence[str], role: str) -> list[Message]:
         """What is said, as messages.
@@ -358,13 +359,13 @@ class Seat:
         self._episode.count(role, tokens, texts if role == TOOL else 0)
         self._messages += (self._last, *said)
 
-    async def _sampled(self, stream: Stream, said: np.ndarray, most: int) -> Turn:
+    async def _sampled(self, stream: Stream, said: np.ndarray, most: int, speaker: str) -> Turn:
         means, whole = self._episode.means, self._episode.means.sampling
         seed = turn_seed(self._episode.seed, self._episode.turns - 1)
         sampling = whole if most == whole.max_tokens else replace(whole, max_tokens=most)
         (completion,) = await means.engine.generate(stream.behind(said), sampling, seed)
         turn = self._turn_of(completion)
-        self.add(stream, said, completion, turn)
+        self.add(stream, said, completion, turn, speaker)
         return turn
 
     def _turn_of(self, completion: Completion) -> Turn:

@@ -14,6 +14,7 @@ from actors.data.prompts import no_tokens
 from actors.data.reading import DataRow, read_data, read_worked
 from actors.data.rendering import Renderer
 from actors.errors import DataError
+from actors.rollouts.worked import WorkedRenderer
 from actors.settings import DataSettings
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
@@ -198,13 +199,11 @@ def _check_worked(config: RunConfig, tokenizer: "PreTrainedTokenizerBase | None"
     if not rows:
         raise ConfigError(f"no row of {warmup.path} (warmup.path) can be used" + (f": {bad[0]}" if bad else ""))
     if tokenizer is not None:
-        renderer = Renderer(config.data, tokenizer)
+        worked = WorkedRenderer(config.data, tokenizer)
         for row in rows:
-            try:
-                renderer.render(row.prompt)
-            except DataError as problem:
-                bad.append(BadRow(place=row.place, problem=f"cannot be rendered: {problem}"))
-        for line in _unknown(tokenizer, "worked answers", [row.response for row in rows]):
+            if fault := worked.fault(row):
+                bad.append(BadRow(place=row.place, problem=f"cannot be rendered: {fault}"))
+        for line in _unknown(tokenizer, "worked answers", [turn for row in rows for turn in row.turns]):
             say(line)
     return bad
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from actors.data.prompts import LoadedPrompts, load_prompts
 from actors.data.reading import read_data, read_worked
-from actors.data.rendering import Renderer
 from actors.data.stored import StoredGroups, read_stored
 from actors.errors import DataError
+from actors.rollouts.worked import WorkedRenderer
 from actors.settings import DataSettings
 from actors.types import Prompt
 from cluster.config.errors import ConfigError
@@ -65,9 +65,10 @@ def prepare_data(
             if not prompts:
                 prompts, shares = (stored.deal(0).prompt,), ((1, 1.0),)
         if config.warmup.updates or config.algorithm.imitation:
-            renderer, warmup = Renderer(config.data, tokenizer), config.warmup
+            worked, warmup = WorkedRenderer(config.data, tokenizer), config.warmup
             for row in read_worked(warmup.path, warmup.prompt_column, warmup.response_column):
-                renderer.render_asked(row.place, row.prompt)
+                if fault := worked.fault(row):
+                    raise DataError(f"{row.place}: {fault}")
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
     return PreparedData(prompts=prompts, shares=shares, left_out=loaded.left_out, heldout=heldout, stored=stored)

@@ -23,7 +23,7 @@ from cluster.config.errors import ConfigError
 from cluster.running.state import Counters, RunInputs, RunState
 from learner.types import STATE, LearnerState
 
-FORMAT = 2  # of all of these files; to be raised by whoever changes what they hold
+FORMAT = 3  # of all of these files; to be raised by whoever changes what they hold
 RUN, GROUPS, SCORES, CHOOSER = "run.json", "groups.arrow", "scores.arrow", "chooser.arrow"
 _CHOOSER = pa.schema(
     [("prompt", pa.string()), ("correct", pa.float64()), ("wrong", pa.float64()), ("version", "int64")]

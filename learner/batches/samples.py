@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from actors.sampled import check_turns
 from actors.types import Group
 from learner.batches.planning import counted
 from learner.batches.types import CreditedGroup, Sample, Totals
@@ -44,6 +45,8 @@ def _sample(
     """A trajectory of the group's scored response of this number; `weight` is that of each of its trained tokens."""
     trajectory, score = group.trajectories[place], group.verdicts[place].score
     tokens = trajectory.tokens
+    if trajectory.turns:
+        check_turns(tokens, trajectory.sampled, trajectory.turns)
     if credited.control is not None:  # sampled under the token of the best quantile, and trained under its own
         tokens = np.concatenate([[credited.control[number]], tokens[1:]]).astype(np.int32)
     return Sample(

@@ -1,38 +1,52 @@
 """A Qwen2-shaped model of 1.3 million parameters with a tokenizer of single characters, for the built-in worlds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
 from transformers.utils.logging import disable_progress_bar
 
+BYTES = {" ": "Ġ", "\n": "Ċ"}  # how the tokenizer spells what cannot be seen
 CONTROL_TOKENS = ("<q0>", "<q1>", "<q2>", "<q3>", "<q4>")
 
 
-def write_tiny_model(folder: Path, *, alphabet: str, seed: int, tied: bool = True, heads: int = 5) -> None:
+def write_tiny_model(
+    folder: Path,
+    *,
+    alphabet: str,
+    seed: int,
+    tied: bool = True,
+    heads: int = 5,
+    words: Sequence[str] = (),
+    control: Sequence[str] = CONTROL_TOKENS,
+    chat_template: str | None = None,
+) -> None:
     """Writes a Hugging Face folder with random weights.
 
     Args:
         folder: made where it is missing.
-        alphabet: the characters that the tokenizer knows; others become <unk>.
+        alphabet: the characters of ASCII that the tokenizer knows; others are left out.
         seed: of the weights.
         tied: whether embedding and output head are one matrix.
         heads: of attention; the model's width is 32 for each.
+        words: longer pieces of text that are one token each.
+        control: control tokens of the tokenizer, beside padding and the end of text.
+        chat_template: of the tokenizer.
     """
-    words = [*alphabet, "<pad>", "<eos>", "<unk>", *CONTROL_TOKENS]
-    core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    core.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
+    tokens = [*(BYTES.get(letter, letter) for letter in alphabet), "<pad>", "<eos>", "<unk>", *control]
+    tokenizer = Qwen2Tokenizer(
+        vocab={token: index for index, token in enumerate(tokens)},
+        merges=[],
         pad_token="<pad>",
         eos_token="<eos>",
         unk_token="<unk>",
-        additional_special_tokens=list(CONTROL_TOKENS),
+        additional_special_tokens=list(control),
+        chat_template=chat_template,
     )
+    tokenizer.add_tokens(list(words))
     config = Qwen2Config(
-        vocab_size=-(-len(words) // 64) * 64,
+        vocab_size=-(-len(tokenizer) // 64) * 64,
         hidden_size=32 * heads,
         intermediate_size=480,
         num_hidden_layers=4,

@@ -8,6 +8,7 @@ import pytest
 
 from actors.arrow import SCHEMA, batch_of, fault_of, group_of, packed, unpacked
 from actors.errors import Unpackable
+from actors.sampled import SampledTurn
 from actors.types import Finish, Group, Prompt, Trajectory
 from rewards import Outcome, SpanReward, Verdict
 from tests.builders import group
@@ -76,6 +77,7 @@ def every_field() -> Group:
             seat=f"white {number}",
             siblings=f"solver/{number}",
             continues=True,
+            turns=(SampledTurn(start=2, end=4, after=f"tool {number}", digest=-(2**63) + number),),
         )
         for number in range(2)
     )

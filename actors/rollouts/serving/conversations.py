@@ -22,10 +22,10 @@ from actors.data.messages import Message
 from actors.engines import Completion
 from actors.errors import DataError
 from actors.rollouts.chat import TOOL, Chat, Results
-from actors.rollouts.episode import OPENING, Episode
+from actors.rollouts.episode import Episode
 from actors.rollouts.offers import Offer
 from actors.rollouts.serving.wire import ASSISTANT, Answer, Asked, Refused, key_behind, keys_of
-from actors.rollouts.stream import Stream, Turn
+from actors.rollouts.stream import OPENING, Stream, Turn
 from actors.rollouts.using import taken_apart, told
 from actors.types import Finish
 
@@ -139,7 +139,7 @@ class Conversations:
         finally:
             self._growing.discard(stream)
         turn, message = self._turn(completion, asked, offer)
-        self._seat.add(stream, said, completion, turn)
+        self._seat.add(stream, said, completion, turn, messages[-1].role)
         results = sum(message.role == TOOL for message in messages)
         episode.count(OPENING if sampled is None else messages[-1].role, new, results)
         place = _Place(

@@ -29,7 +29,11 @@ class Echo:
         said = np.array([ord(letter) for letter in "yes"], np.int32)
         return [
             Completion(
-                tokens=said, logprobs=np.zeros(3, np.float32), versions=np.zeros(3, np.int32), finish=Finish.STOP
+                tokens=said,
+                logprobs=np.zeros(3, np.float32),
+                versions=np.zeros(3, np.int32),
+                finish=Finish.STOP,
+                digest=0,
             )
         ]
 

@@ -64,7 +64,8 @@ class Engine:
 def completion(text: str, version: int = 0) -> Completion:
     ids = np.array([ord(letter) for letter in text], np.int32)
     logprobs = np.full(ids.size, -0.5, np.float32)
-    return Completion(tokens=ids, logprobs=logprobs, versions=np.full(ids.size, version, np.int32), finish=Finish.STOP)
+    versions = np.full(ids.size, version, np.int32)
+    return Completion(tokens=ids, logprobs=logprobs, versions=versions, finish=Finish.STOP, digest=0)
 
 
 class Verifier:

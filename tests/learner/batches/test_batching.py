@@ -19,6 +19,7 @@ from tests.builders import (
     group,
     in_sets,
     planned,
+    sampled_by_an_engine,
     samples_of,
     summary,
     summary_of,
@@ -189,6 +190,15 @@ def test_a_control_token_takes_the_place_of_the_first() -> None:
     assert [sample.hidden for sample in trained] == [1, 1]
     for sample, trajectory in zip(trained, one.trajectories, strict=True):
         assert sample.tokens[1:].tolist() == trajectory.tokens[1:].tolist()
+
+
+def test_a_token_that_no_engine_sampled_is_not_trained_on() -> None:
+    one = group([1.0, -1.0])
+    proven = tuple(sampled_by_an_engine(each) for each in one.trajectories)
+    assert len(trained_samples(replace(one, trajectories=proven), REJ)) == 2
+    changed = replace(proven[0], tokens=proven[0].tokens + np.int32(1))
+    with pytest.raises(RuntimeError, match="turn 1 of a stream of 4 tokens is not what the engine sampled"):
+        trained_samples(replace(one, trajectories=(changed, proven[1])), REJ)
 
 
 def test_a_response_without_recorded_log_probabilities_has_none_to_train_against() -> None:

@@ -341,9 +341,7 @@ class Run:
         began = self.reporter.seconds
         accuracy = await self.evaluator.run(step, self.counters.tokens, began)
         seconds = self.reporter.seconds - began
-        self._display.say(
-            f"held-out accuracy after step {step}: {accuracy:.3f}; training waited {seconds:.1f} s for it"
-        )
+        self._display.status(f"held-out accuracy after step {step}: {accuracy:.3f}, after {seconds:.1f} s")
         return accuracy
 
     def _say_stopping(self, number: signal.Signals) -> None:

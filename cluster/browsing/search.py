@@ -163,11 +163,11 @@ class Search:
         """Of each group, where a text stands in the first response that fits and has it."""
         query = (
             f'SELECT "group", number, response FROM responses WHERE "group" IN ({", ".join("?" * len(fits))}) AND '
-            f'number < {MOST_SHOWN} AND contains(lower(response), lower(?)) ORDER BY "group", number'
+            f'number < {MOST_SHOWN} ORDER BY "group", number'
         )
         found: dict[int, str] = {}
-        for group, number, response in self._index.cursor().execute(query, [*fits, text]).fetchall():
-            if group not in found and fits[group] >> number & 1:
+        for group, number, response in self._index.cursor().execute(query, [*fits]).fetchall():
+            if group not in found and fits[group] >> number & 1 and text.lower() in response.lower():
                 found[group] = _around(response, text)
         return found
 

@@ -45,21 +45,21 @@ def word(number: int) -> str:
 WORDS = np.array([word(number) for number in range(20_000)], object)
 
 
-def measure(responses: int = 100_000, steps: int = 100) -> dict[str, float]:
-    """Writes a run, reads it, and asks; milliseconds, but for the seconds of reading."""
-    with TemporaryDirectory() as folder:
-        write(Path(folder), responses // SIZE // steps, steps)
-        run = run_folder(folder)
-        with browsed_folder(run) as (index, following):
-            started = time.perf_counter()
-            following.look()
-            seconds = time.perf_counter() - started
-            browsed = Browsed(
-                run=run, index=index, following=following, texts=token_texts(run), crediting=crediting_of(run)
-            )
-            page = TestClient(app_for(browsed), base_url="http://localhost")
-            found = page.get("/api/run").json()["responses"]
-            asked = {name: [took(page, query) for query in queries] for name, queries in questions(steps).items()}
+def measure(folder: Path, responses: int = 100_000, steps: int = 100) -> dict[str, float]:
+    """Writes a run unless the folder has one, reads it, and asks; milliseconds, but for the seconds of reading."""
+    if not (folder / "config.toml").is_file():
+        write(folder, responses // SIZE // steps, steps)
+    run = run_folder(str(folder))
+    with browsed_folder(run) as (index, following):
+        started = time.perf_counter()
+        following.look()
+        seconds = time.perf_counter() - started
+        browsed = Browsed(
+            run=run, index=index, following=following, texts=token_texts(run), crediting=crediting_of(run)
+        )
+        page = TestClient(app_for(browsed), base_url="http://localhost")
+        found = page.get("/api/run").json()["responses"]
+        asked = {name: [took(page, query) for query in queries] for name, queries in questions(steps).items()}
     searches = [answer for name, answers in asked.items() if name != "a group" for answer in answers]
     return {
         "responses": found,
@@ -151,8 +151,13 @@ def main() -> None:
     """Prints what was measured."""
     parser = argparse.ArgumentParser(description="how fast the page of a run's responses answers")
     parser.add_argument("--responses", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, help="keeps the run there, and takes it from there the next time")
     asked: Any = parser.parse_args()
-    print(json.dumps({name: round(value, 1) for name, value in measure(asked.responses).items()}, indent=1))
+    if asked.folder is not None:
+        asked.folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        found = measure(asked.folder or Path(folder), asked.responses)
+    print(json.dumps({name: round(value, 1) for name, value in found.items()}, indent=1))
 
 
 if __name__ == "__main__":

@@ -296,7 +296,7 @@ def as_svg(spec: Spec, about: str) -> str:
     """A chart as an SVG file on light ground, with a description."""
     import vl_convert
 
-    columns = max(1, (WIDTH - 40) // (7 * min(30, _longest_name(spec)) + 30))
+    columns = max(1, (WIDTH - 40) // (7 * min(30, _letters_of_names(spec)) + 30))
     config = {**CONFIG, "legend": {**CONFIG["legend"], "columns": columns}}
     text = json.dumps({**spec, "config": config, "description": about, "background": "@paper"})
     for name, (light, _) in NAMED.items():
@@ -305,15 +305,15 @@ def as_svg(spec: Spec, about: str) -> str:
     return _numbered_anew(str(vl_convert.vegalite_to_svg(whole)))
 
 
-def _longest_name(tree: Any) -> int:
+def _letters_of_names(tree: Any) -> int:
     """Letters of the longest name in a legend of a chart."""
     if isinstance(tree, list):
-        return max(map(_longest_name, tree), default=0)
+        return max(map(_letters_of_names, tree), default=0)
     if not isinstance(tree, Mapping):
         return 0
     names = tree.get("domain")
     own = [len(name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
-    return max([*own, *map(_longest_name, tree.values())], default=0)
+    return max([*own, *map(_letters_of_names, tree.values())], default=0)
 
 
 def _numbered_anew(svg: str) -> str:

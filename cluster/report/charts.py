@@ -34,6 +34,7 @@ NAMED = {  # colour by name: on light ground and on dark
 }
 DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3])  # of lines of one colour
 MOST_POINTS = 250  # of a line, more are averaged
+FEW_STEPS = 10
 HEIGHT = 230  # pixels
 WIDTH = 620  # pixels, of a file; a page gives as much as it has
 
@@ -119,6 +120,7 @@ def line_chart(
         hidden = {} if seen else {"opacity": {"value": 0}}
         layers.append({"mark": dot, "encoding": encoding | hidden})
     values = [_value(each, point) for each in lines for point in each.points]
+    _mark_whole_steps(encoding, axes, values)
     if axes.log:
         encoding["y"]["axis"] = {"format": ".0e", "values": _powers([value["y"] for value in values])}
     if axes.zero and not any(value["y"] for value in values):
@@ -203,6 +205,8 @@ def stacked_chart(
         "order": {"field": "place", "type": "quantitative"},
         "tooltip": _tooltips(axes, named=True, parted=False),
     }
+    if not bars and not single:
+        _mark_whole_steps(encoding, axes, values)
     if bars or single:
         encoding["x"] = {**encoding["x"], "axis": {"labelAngle": 0, "labelOverlap": True, "grid": False}}
         encoding["x"].pop("scale", None)
@@ -292,11 +296,24 @@ def as_svg(spec: Spec, about: str) -> str:
     """A chart as an SVG file on light ground, with a description."""
     import vl_convert
 
-    text = json.dumps({**spec, "config": CONFIG, "description": about, "background": "@paper"})
+    columns = max(1, (WIDTH - 40) // (7 * min(30, _letters_of_names(spec)) + 30))
+    config = {**CONFIG, "legend": {**CONFIG["legend"], "columns": columns}}
+    text = json.dumps({**spec, "config": config, "description": about, "background": "@paper"})
     for name, (light, _) in NAMED.items():
         text = text.replace(f'"@{name}"', f'"{light}"')
     whole = {"width": WIDTH, "height": HEIGHT, **json.loads(text)}
     return _numbered_anew(str(vl_convert.vegalite_to_svg(whole)))
+
+
+def _letters_of_names(tree: Any) -> int:
+    """Letters of the longest name in a legend of a chart."""
+    if isinstance(tree, list):
+        return max(map(_letters_of_names, tree), default=0)
+    if not isinstance(tree, Mapping):
+        return 0
+    names = tree.get("domain")
+    own = [len(name) for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return max([*own, *map(_letters_of_names, tree.values())], default=0)
 
 
 def _numbered_anew(svg: str) -> str:
@@ -344,7 +361,7 @@ def _value(line: Line, point: Point) -> dict[str, Any]:
 def _x(axes: Axes) -> dict[str, Any]:
     axis: dict[str, Any] = {"format": axes.x_form, "labelOverlap": True}
     if axes.x == "step":
-        axis |= {"tickMinStep": 1, "format": "~d" if axes.x_form == "~s" else axes.x_form}
+        axis |= {"format": "~d" if axes.x_form == "~s" else axes.x_form}
     return {
         "field": "x",
         "type": "quantitative",
@@ -366,6 +383,13 @@ def _powers(values: Sequence[float]) -> list[float]:
     """The powers of ten around some numbers above 0."""
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     return [10.0**power for power in range(low, high + 1)]
+
+
+def _mark_whole_steps(encoding: Mapping[str, Any], axes: Axes, values: Sequence[Mapping[str, Any]]) -> None:
+    """Where steps are few, each is named at the axis, and nothing between them."""
+    steps = [value["x"] for value in values]
+    if axes.x == "step" and max(steps) - min(steps) <= FEW_STEPS:
+        encoding["x"]["axis"]["values"] = list(range(math.ceil(min(steps)), math.floor(max(steps)) + 1))
 
 
 def _colour(names: Sequence[str], colours: Mapping[str, str]) -> dict[str, Any]:

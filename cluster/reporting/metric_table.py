@@ -252,7 +252,7 @@ METRICS: dict[str, Metric] = {
         "Estimate (k3, never below 0) of KL(sampler || learner at the start of the step): mean over the tokens trained "
         "on, then mean over the step's updates; 0 where samples came without log-probabilities.",
         _M,
-        "In float32 it is 1e-9 or so by rounding alone, in bfloat16 up to about 0.01; staleness adds to it.",
+        "In float32 it is next to nothing (below 1e-9), in bfloat16 up to about 0.01; staleness adds to it.",
     ),
     "mismatch_capped": Metric(
         "share",

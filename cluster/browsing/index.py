@@ -53,7 +53,7 @@ class Index:
         self.files: dict[int, Path] = {}  # number of a file in the tables -> where it lies
         self.changes = 0  # how often the tables have changed
 
-    def cursor(self) -> duckdb.DuckDBPyConnection:
+    def cursor(self) -> "duckdb.DuckDBPyConnection":
         """To read with, in one thread."""
         cursor = self._connection.cursor()
         cursor.execute("USE run")

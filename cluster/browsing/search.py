@@ -4,13 +4,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import duckdb
 import numpy as np
 
 from cluster.browsing.filters import Filters
 from cluster.browsing.index import Index
+
+if TYPE_CHECKING:
+    import duckdb
 
 PAGE = 50  # groups
 MOST_VISITS = 100  # groups of a prompt that come with one of them
@@ -172,13 +174,13 @@ class Search:
         return found
 
 
-def _one(cursor: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+def _one(cursor: "duckdb.DuckDBPyConnection", query: str) -> tuple[Any, ...]:
     found = cursor.execute(query).fetchone()
     assert found is not None  # an aggregate has one row
     return found
 
 
-def _counted(cursor: duckdb.DuckDBPyConnection, column: str) -> Mapping[str, int]:
+def _counted(cursor: "duckdb.DuckDBPyConnection", column: str) -> Mapping[str, int]:
     query = f"SELECT {column}, count(*) AS times FROM responses GROUP BY ALL ORDER BY times DESC, {column} LIMIT ?"
     return {str(word): times for word, times in cursor.execute(query, [MOST_WORDS]).fetchall()}
 

@@ -49,7 +49,13 @@ class Prompt:
     reward: str  # what reward.name may be
     reference: str  # what the reward compares with
     question: str = ""  # the text without templates, for rewards that ask about it; "" where it is not known apart
-    asked: Asked | None = None  # what its row asks, to be rendered anew where tools come to it; None: not known
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowPrompt(Prompt):
+    """A prompt with what its row asks, to be rendered anew where tools come to it; a group in a file has none."""
+
+    asked: Asked
     system: str = ""  # the row's own system message
 
 

@@ -11,7 +11,7 @@ from actors.data.reading import read_data
 from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.settings import DataSettings
-from actors.types import Prompt
+from actors.types import Prompt, RowPrompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,7 +64,7 @@ def load_prompts(
             if tokens.size <= max_prompt_tokens:
                 fitting += 1
                 prompts.append(
-                    Prompt(
+                    RowPrompt(
                         id=str(number),
                         tokens=tokens,
                         text=text,

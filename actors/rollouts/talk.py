@@ -33,7 +33,7 @@ from actors.rollouts.using import Toolbox, called_here, taken_apart, told
 from actors.tools.formats import Schema
 from actors.tools.tool import Limits, Result, failure
 from actors.tools.worker import Work
-from actors.types import Finish
+from actors.types import Finish, RowPrompt
 from rewards import Case, SpanReward, Verdict
 
 Answer = TypeVar("Answer")
@@ -347,7 +347,7 @@ class Seat:
             schemas = {name: tool.schema for name, tool in self._toolbox.tools.items()}
             self._offer = means.offers.of(schemas, self._toolbox.form)
             tools, before = self._offer.tools, self._offer.before
-        if task is not None and task.prompt is not None and task.prompt.asked is not None and self._system is None:
+        if task is not None and isinstance(task.prompt, RowPrompt) and self._system is None:
             return chat.opening_of(task.prompt.asked, task.prompt.system, tools, before)
         message = Message("user", task.question) if task is not None else said[0]
         return chat.opening(chat.system if self._system is None else self._system, message, tools, before)

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actors.data.messages import Call, Message
@@ -54,7 +55,7 @@ class Toolbox:
         tools, waits = list(self.tools.values()), self.waits
         for each in offered:
             if isinstance(each, Kind) and not isinstance(each, type):
-                waits += (Waits(each, limits),)
+                waits += (Waits(each.placed(Path(file).parent), limits),)
             else:
                 tools.append(Tool(schema=schema_of(each), limits=limits, work=away(each, file) or each))
         return Toolbox(tools=by_name(tools), waits=waits, form=form)

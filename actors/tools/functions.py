@@ -5,6 +5,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,6 +26,10 @@ class Function:
     def bounded(self) -> bool:
         """It has the limit of memory."""
         return True
+
+    def placed(self, folder: Path) -> "Function":
+        """It knows its file."""
+        return self
 
     def start(self) -> "RunningFunction":
         """Loads the file, and with it whatever it holds at its top."""

@@ -2,8 +2,10 @@
 home of the package `mcp`."""
 
 import asyncio
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from actors.tools.formats import Schema
@@ -20,17 +22,22 @@ class Mcp:
     """The tools of an MCP server. It is started several times, and any of these may get a call: a server that remembers
     calls is none for this."""
 
-    command: tuple[str, ...]
+    command: tuple[str, ...]  # "python" is the interpreter that runs winnow
     only: tuple[str, ...]  # names of the tools that are offered; none: all
+    folder: str  # in which it is started: that of the environment's file
 
-    def __init__(self, command: Sequence[str], only: Sequence[str] = ()) -> None:
-        object.__setattr__(self, "command", tuple(command))
-        object.__setattr__(self, "only", tuple(only))
+    def __init__(self, command: Sequence[str], only: Sequence[str] = (), folder: str = ".") -> None:
+        for name, value in {"command": tuple(command), "only": tuple(only), "folder": folder}.items():
+            object.__setattr__(self, name, value)
 
     @property
     def bounded(self) -> bool:
         """It has no limit of memory: what servers are written in may reserve far more than they use."""
         return False
+
+    def placed(self, folder: Path) -> "Mcp":
+        """The same, started there."""
+        return Mcp(self.command, self.only, str(folder / self.folder))
 
     def start(self) -> "RunningMcp":
         """Starts the server and asks what it offers."""
@@ -79,7 +86,9 @@ async def _begun(kind: Mcp) -> "tuple[Client, dict[str, Schema]]":
     """A session, and what the server offers."""
     from mcp import Client, StdioServerParameters
 
-    client = Client(StdioServerParameters(command=kind.command[0], args=list(kind.command[1:])))
+    program, *arguments = kind.command
+    program = sys.executable if program == "python" else program
+    client = Client(StdioServerParameters(command=program, args=arguments, cwd=kind.folder))
     await client.__aenter__()  # it is left by the end of this process
     found: dict[str, Schema] = {}
     cursor: str | None = None

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from actors.tools.formats import Schema
@@ -30,6 +31,10 @@ class Python:
     def bounded(self) -> bool:
         """It has the limit of memory; so has each program."""
         return True
+
+    def placed(self, folder: Path) -> "Python":
+        """It reads no files."""
+        return self
 
     def start(self) -> "RunningPython":
         """Makes sure that there is a sandbox."""

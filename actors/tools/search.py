@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ class Search:
     """A tool that searches a corpus: JSON lines, each a text or an object with one, or a text file with a document on
     each line."""
 
-    corpus: str  # path
+    corpus: str  # path, from the folder of the environment's file
     results: int = 3
     column: str = (
         "text"  # of an object, with what is searched and shown; its "title", where it has one, stands before it
@@ -29,6 +29,10 @@ class Search:
     def bounded(self) -> bool:
         """It has the limit of memory."""
         return True
+
+    def placed(self, folder: Path) -> "Search":
+        """The corpus there, where its path is relative."""
+        return replace(self, corpus=str(folder / self.corpus))
 
     def start(self) -> "RunningSearch":
         """Reads and indexes the corpus."""

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Sql:
     """A tool that runs a query of the policy's on a database: a SQLite or DuckDB file, or a folder of Parquet and CSV
     files, each one a table. Nothing that a query says changes it."""
 
-    database: str  # path
+    database: str  # path, from the folder of the environment's file
     rows: int = 20  # most rows of a result that the policy reads
     name: str = "sql"
 
@@ -31,6 +31,10 @@ class Sql:
     def bounded(self) -> bool:
         """It has the limit of memory."""
         return True
+
+    def placed(self, folder: Path) -> "Sql":
+        """The database there, where its path is relative."""
+        return replace(self, database=str(folder / self.database))
 
     def start(self) -> "RunningSql":
         """Reads which tables there are."""

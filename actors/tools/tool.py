@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from actors.tools.formats import Schema
@@ -69,6 +70,10 @@ class Kind(Protocol):
     @property
     def bounded(self) -> bool:
         """Whether the process has the limit of memory."""
+        ...
+
+    def placed(self, folder: Path) -> "Kind":
+        """The same, with paths that are taken from a folder: that of the environment's file."""
         ...
 
     def start(self) -> Running:

@@ -20,7 +20,7 @@ from ray.exceptions import (
 
 import actors.remote
 from actors.errors import ActorDied, BrokenPart, BrokenVerifier, NoAnswer, VerifierDied
-from actors.grading.client import _verdicts
+from actors.grading.client import _answered
 from actors.remote import answer, within
 from rewards import Verdict
 
@@ -81,7 +81,7 @@ async def test_whatever_takes_the_process_of_an_actor_is_its_death(failure: RayE
     with pytest.raises(ActorDied, match=r"^generator-0"):
         await answer(raising(), "generator-0")
     with pytest.raises(VerifierDied):
-        await _verdicts(raising(), "verifier-0")
+        await _answered(raising(), "verifier-0")
 
 
 async def test_what_a_method_raises_is_not() -> None:
@@ -92,5 +92,5 @@ async def test_what_a_method_raises_is_not() -> None:
         await answer(raising(), "generator-0")
     assert not isinstance(broken.value, ActorDied)
     with pytest.raises(BrokenVerifier, match="traceback") as lost:
-        await _verdicts(raising(), "verifier-0")
+        await _answered(raising(), "verifier-0")
     assert not isinstance(lost.value, VerifierDied)

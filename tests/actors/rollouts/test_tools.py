@@ -9,7 +9,7 @@ import pytest
 
 from actors.data.messages import Message
 from actors.settings import DataSettings
-from actors.types import Finish, Prompt
+from actors.types import Finish, RowPrompt
 from rewards import Outcome
 from tests.environments import CUT, Paper, played, row, streams
 from tests.tokenizers import chatty, family, letters
@@ -165,10 +165,9 @@ async def test_nothing_of_a_result_is_trained_on(tmp_path: Path) -> None:
 
 async def test_tools_come_to_what_the_row_asks_with_its_templates_and_its_system_message(tmp_path: Path) -> None:
     tokenizer = chatty()
-    ids = np.array([5, 6], np.int32)
-    prompt = Prompt(id="1", tokens=ids, text="?", reward="number", reference="5", question="2+3", system="Be brief.")
     asked = (Message("user", "Hi"), Message("assistant", "Ho"), Message("user", "2+3"))
-    whole = Prompt(**{name: getattr(prompt, name) for name in prompt.__dataclass_fields__} | {"asked": asked})
+    parts = {"tokens": np.array([5, 6], np.int32), "text": "?", "reward": "number", "reference": "5"}
+    whole = RowPrompt(id="1", question="2+3", asked=asked, system="Be brief.", **parts)
     engine = Paper(["end"], tokenizer)
     data = DataSettings(template="Q: {prompt}")
     await streams(tmp_path / "mine.py", code("return a"), engine, prompt=whole, data=data)

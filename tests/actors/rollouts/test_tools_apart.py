@@ -15,7 +15,7 @@ from tests.tokenizers import letters
 pytestmark = pytest.mark.slow  # processes start
 PLAY = """
 import os, time
-from actors.tools import Python, Search, Sql
+from actors.tools import Mcp, Python, Search, Sql
 
 def where() -> str:
     "Says in which process it runs."
@@ -89,8 +89,7 @@ async def test_a_ready_tool_that_cannot_be_used_is_the_environments_error(tmp_pa
 
 async def test_two_ready_tools_of_one_name_are_the_environments_error(tmp_path: Path) -> None:
     (tmp_path / "corpus.txt").write_text("a b c\n")
-    corpus = str(tmp_path / "corpus.txt")
-    tools = f"[Search({corpus!r}), Search({corpus!r}, results=1)]"
+    tools = "[Search('corpus.txt'), Search('corpus.txt', results=1)]"  # in the folder of the environment
     (verdict,) = (await played(tmp_path / "mine.py", code(tools), Paper(["end"], letters()))).group.verdicts
     assert "offers tools, and two tools are named 'search'" in verdict.why
 
@@ -107,3 +106,13 @@ async def test_a_function_whose_file_does_not_load_there_is_the_environments_err
     assert verdict.outcome is Outcome.ERROR
     assert "offers the tool where, which cannot be used" in verdict.why
     assert "only here" in verdict.why
+
+
+async def test_paths_are_taken_from_the_folder_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(
+        "from mcp.server.mcpserver import MCPServer\nserver = MCPServer('made')\n\n@server.tool()\n"
+        "def read() -> str:\n    'Reads.'\n    return open('notes.txt').read()\n\nserver.run('stdio')\n"
+    )
+    (tmp_path / "notes.txt").write_text("so it is")
+    text = await read(tmp_path, "[Mcp(['python', 'server.py'])]", called("read"))
+    assert text == "\nread: so it is\n"

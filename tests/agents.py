@@ -4,7 +4,8 @@ BEGIN = """
 import asyncio, json, openai
 
 async def play(task, talk):
-    async with openai.AsyncOpenAI(base_url=talk.url, api_key="-", max_retries=0) as client:
+    plain = openai.DefaultAsyncHttpxClient(verify=False)  # reads no certificates, which takes longer than most tests
+    async with openai.AsyncOpenAI(base_url=talk.url, api_key="-", max_retries=0, http_client=plain) as client:
         async def ask(*messages, **more):
             told = [{"role": "user", "content": one} if isinstance(one, str) else one for one in messages]
             answer = await client.chat.completions.create(model="any", messages=told, **more)

@@ -311,8 +311,8 @@ async def test_what_the_engine_raises_is_no_failure_of_the_agent(tmp_path: Path)
 @pytest.mark.parametrize(
     ("body", "why"),
     [
-        ("talk.url\nawait talk('x')", "line 11, in play: asks the seat 'policy', which an agent asks by its address"),
-        ("await talk('x')\ntalk.url", "line 11, in play: takes the address of the seat 'policy', which has spoken"),
+        ("talk.url\nawait talk('x')", "line 12, in play: asks the seat 'policy', which an agent asks by its address"),
+        ("await talk('x')\ntalk.url", "line 12, in play: takes the address of the seat 'policy', which has spoken"),
         ("await talk.agent(['true'])\nreturn 1.0", "line 4, in play: returned before a seat that is trained had"),
     ],
 )  # fmt: skip

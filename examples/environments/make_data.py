@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path("runs/environments")  # below runs/, which git ignores
-ALPHABET = 'abcdefghijklmnopqrstuvwxyzSWE0123456789 .,:?+-*<>{}()_/"'
+CORPUS = Path(__file__).with_name("corpus.txt")  # what can be searched: a town and its land on each line
+ALPHABET = 'abcdefghijklmnopqrstuvwxyzSWE0123456789 .,:?+-*<>{}()[]_/"'
 OBJECTS = ('{"name": "calculate", "arguments": {"product": "', '{"name": "search", "arguments": {"query": "', '"}}')
 WORDS = ("<tool_call>", *OBJECTS, "</tool_call>")  # one token each, so that a tiny model has less to learn
 ROLES = ("<system>", "<user>", "<assistant>", "<tool>", "<end>")
 CHAT_TEMPLATE = (
-    "{% if tools %}<system>{% for tool in tools %}{{ tool.function.description }}{% endfor %}<end>{% endif %}"
+    "{% if tools %}<system>{% for tool in tools %}{{ tool.function.description[:14] }}{% endfor %}<end>{% endif %}"
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for call in m.tool_calls or [] %}<tool_call>"
     '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>'
     "{% endfor %}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -126,6 +127,22 @@ def gym_worked(draw: Draw) -> Said:
     return said if said[-1][0] == "assistant" else said[:-1]
 
 
+def search_row(draw: Draw, name: str = "") -> Row:
+    town, land = draw.choice(CORPUS.read_text(encoding="utf-8").splitlines()).split(" lies in ")
+    return {"prompt": f"{town}?", "answer": land}
+
+
+def search_worked(draw: Draw) -> Said:
+    """Guesses as often as it searches."""
+    row, guess = search_row(draw), search_row(draw)["answer"]
+    said = [("system", "Searches a col"), ("user", row["prompt"])]
+    if draw.random() < 0.5:
+        return [*said, ("assistant", guess)]
+    town = row["prompt"].removesuffix("?")
+    found = f"[1] {town} lies in {row['answer']}"
+    return [*said, ("assistant", _call("search", query=town)), ("tool", found), ("assistant", row["answer"])]
+
+
 def _call(name: str, **arguments: str) -> str:
     return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
 
@@ -136,6 +153,7 @@ WORLDS: dict[str, tuple[Callable[[Draw, str], Row], Callable[[Draw], Said]]] = {
     "asked_back": (asked_back_row, asked_back_worked),
     "calculator": (calculator_row, calculator_worked),
     "gym": (gym_row, gym_worked),
+    "search": (search_row, search_worked),
 }
 
 

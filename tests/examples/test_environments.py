@@ -122,7 +122,7 @@ async def test_who_knows_the_answers_wins(name: str, data: Path, tmp_path: Path,
     config = load_config(EXAMPLES / f"{name}.toml")
     world = Path(config.data.path).parent.name
     prompts = load_prompts(DataSettings(path=str(data / world / "train.jsonl")), "exact", tokenizer, 100, ()).prompts
-    code = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").replace("Path(__file__)", f'Path("{EXAMPLES}/_.py")')
+    code = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").replace('"corpus.txt"', f'"{EXAMPLES}/corpus.txt"')
     verdicts = []
     for prompt in prompts[:6]:
         settings = {"max_turns": config.rollout.max_turns, "episode_tokens": config.rollout.episode_tokens}

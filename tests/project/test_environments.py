@@ -52,5 +52,5 @@ def test_each_environment_of_the_page_is_short() -> None:
 
 def test_the_page_shows_every_kind_that_there_is() -> None:
     kinds = {'role="tool"': "tool", "random.Random(task.seed)": "game", "talk.seat(": "seats", "talk.solve(": "made"}
-    kinds |= {"talk.agent(": "agent", "talk.url": "address"}
+    kinds |= {"talk.agent(": "agent", "talk.url": "address", "mover, other": "self-play", "0.25 * asked": "user"}
     assert [kind for sign, kind in kinds.items() if not any(sign in code for code in SHOWN)] == []

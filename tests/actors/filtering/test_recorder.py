@@ -92,7 +92,7 @@ def test_a_disk_that_was_full_for_a_while_costs_nothing(tmp_path: Path, monkeypa
 
 
 def snippets() -> Iterator[tuple[str, str]]:
-    for page in ("README.md", "docs/running.md", "docs/troubleshooting.md"):
+    for page in ("docs/running.md", "docs/troubleshooting.md"):
         for source in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S):
             if "/trajectories" in source:
                 yield page, re.sub(r"runs/\w+/trajectories", "trajectories", source)
@@ -112,7 +112,7 @@ def test_the_way_to_read_trajectories_that_the_docs_show_works_while_a_run_write
         over.set()
 
     sources = list(snippets())
-    assert len(sources) == 3
+    assert len(sources) == 2
     for _, source in sources:  # before there is a row
         exec(source, {"print": lambda *_: None})
     thread = threading.Thread(target=write)

@@ -85,11 +85,10 @@ class Instance:
         return await self.run(self.method(name), *given, **named)
 
     async def run(self, function: Callable[..., Any], *given: object, **named: object) -> Any:
-        """What a function gives back that is run in the thread; whatever it raises is raised here."""
-        answer: Future[Any] = Future()
-        bound = partial(contextvars.copy_context().run, function, *given, **named)
-        self._calls.put(partial(_answer, answer, bound))
+        """What a function gives back that is run in the thread; whatever it raises is raised here. It is ended where
+        nobody waits for it any more."""
         waits_for_thread = self._thread.ident or 0  # `actors.rollouts.lines` reads it
+        answer = self._asked(partial(function, *given, **named))
         try:
             found = await asyncio.wrap_future(answer)
         except asyncio.CancelledError:
@@ -99,11 +98,21 @@ class Instance:
         return await found if inspect.isawaitable(found) else found
 
     async def close(self) -> Any:
-        """What its method `close` gives back; None where it has none or is closed already."""
+        """What its method `close` gives back; None where it has none or is closed already. It is closed even where
+        nobody waits for that to the end."""
         if not self._open:
             return None
         self._open = False
-        return await self.call("close") if self.has("close") else None
+        if not self.has("close"):
+            return None
+        found = await asyncio.shield(asyncio.wrap_future(self._asked(self.method("close"))))
+        return await found if inspect.isawaitable(found) else found
+
+    def _asked(self, function: Callable[[], Any]) -> "Future[Any]":
+        """The answer of the thread, which runs one function after the other."""
+        answer: Future[Any] = Future()
+        self._calls.put(partial(_answer, answer, partial(contextvars.copy_context().run, function)))
+        return answer
 
     def _run(self) -> None:
         while True:

@@ -7,6 +7,7 @@ the policy is a token stream of it; what an episode is worth is said by verifier
 import asyncio
 import contextvars
 import json
+import threading
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -32,7 +33,8 @@ class VerifiersEnvironment:
         """`make` gives the `Env`; it is called once in a process, and runs all episodes there."""
         self._make = make
         self._served: dict[asyncio.AbstractEventLoop, tuple[asyncio.Future[Any], asyncio.Task[None]]] = {}
-        self._tasks: list[Any] = []
+        self._tasks: list[Any] = []  # the first ones, as many as rows have asked for
+        self._lock = threading.Lock()
 
     def write(self, file: str | Path, rows: int) -> int:
         """Writes the first tasks of the `Env` as JSON lines with `prompt` and `answer`, a task's place; says how many.
@@ -57,7 +59,8 @@ class VerifiersEnvironment:
 
         env = await self._here()
         client = EvalClientConfig(base_url=talk.url, api_key_var=NO_KEY)
-        episode = await env.run_episode(self._task(env, int(task.reference)), ModelContext(MODEL, client))
+        row = await asyncio.to_thread(self._task, env, int(task.reference))
+        episode = await env.run_episode(row, ModelContext(MODEL, client))
         for trace in episode.traces if not episode.ok else ():
             episode.errors.extend(trace.errors)
         if not episode.ok:
@@ -67,8 +70,9 @@ class VerifiersEnvironment:
         return sum(number(trace.reward, "verifiers") for trace in trained) / len(trained)
 
     def _task(self, env: Any, place: int) -> Any:
-        if place >= len(self._tasks):
-            self._tasks = list(islice(env.taskset, max(place + 1, 2 * len(self._tasks))))
+        with self._lock:
+            if place >= len(self._tasks):
+                self._tasks = list(islice(env.taskset, max(place + 1, 2 * len(self._tasks))))
         if place >= len(self._tasks):
             raise ValueError(f"the row names task {place}, and there are {len(self._tasks)}: write the data again")
         return self._tasks[place]

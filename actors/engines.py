@@ -42,7 +42,7 @@ class Completion:
     logprobs: np.ndarray  # float32[N], log-probability of each token under the distribution it was drawn from, nats
     versions: np.ndarray  # int32[N], the weight version that chose each token, -1 where no sync brought the weights
     finish: Finish
-    digest: int  # `actors.sampled.digest_of` what the engine was shown and what it sampled
+    shown: Sequence[int]  # token ids that the engine says it has sampled behind
 
 
 class Sampler(Protocol):

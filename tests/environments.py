@@ -13,7 +13,7 @@ from actors.engines import Completion, Sampling
 from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
 from actors.rollouts.rollout import GradedGroup, RolloutSession
-from actors.sampled import check_turns, digest_of
+from actors.sampled import check_turns
 from actors.settings import DataSettings, RolloutSettings
 from actors.tools.bench import Bench
 from actors.tools.tool import Kind, Result
@@ -52,7 +52,7 @@ class Paper:
                 logprobs=np.full(len(ids), -0.5, np.float32),
                 versions=np.full(len(ids), version, np.int32),
                 finish=finish,
-                digest=digest_of(tokens, ids),
+                shown=list(tokens),
             )
         ]
 

@@ -27,7 +27,6 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from actors.engines import Completion, Sampling
 from actors.errors import EngineDied
 from actors.rollouts.last_lines import with_last_lines
-from actors.sampled import digest_of
 from actors.settings import ALONE_SHARE, GeneratorSettings
 from actors.transfer.digest import added
 from actors.transfer.names import EXTENSION, RECEIVERS
@@ -264,7 +263,7 @@ def _completion_of(output: CompletionOutput, shown: Sequence[int]) -> Completion
         logprobs=np.array([output.logprobs.logprobs[at] for at in output.logprobs.start_indices], np.float32),
         versions=versions,
         finish=Finish(str(output.finish_reason)),
-        digest=digest_of(shown, output.token_ids),
+        shown=shown,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from actors.data.messages import Call
 from actors.engines import Completion
-from actors.sampled import SampledTurn
+from actors.sampled import SampledTurn, digest_of
 from actors.types import POLICY, Finish, Trajectory
 
 OPENING = "opening"  # who has said what a stream begins with
@@ -59,12 +59,15 @@ class Stream:
             said: by the speaker.
             turn: of the policy.
             text: of the turn.
-            speaker: the role of who spoke before it; a stream begins with what is OPENING, whoever said it.
+            speaker: the role of who spoke before it; a stream begins with what is OPENING, whoever said it. "" where
+                there is one turn only, which needs no proof of what came between.
         """
         start = self.size + said.size
         end = start + turn.tokens.size
-        after = speaker if self._turns else OPENING
-        self._turns += (SampledTurn(start=start, end=end, after=after, digest=turn.digest),)
+        if speaker:
+            digest = digest_of(turn.shown, turn.tokens.tolist())
+            after = speaker if self._turns else OPENING
+            self._turns += (SampledTurn(start=start, end=end, after=after, digest=digest),)
         self._pieces += (said, turn)
         self.size = end
         self.text += text

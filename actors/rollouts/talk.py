@@ -253,7 +253,7 @@ class Seat:
 
     def add(self, stream: Stream, said: np.ndarray, completion: Completion, turn: Turn, speaker: str) -> None:
         """A turn has been sampled behind token ids int32[any number] that come into a stream with it; the speaker is
-        the role of who said them."""
+        as for `Stream.add`."""
         stream.add(said, completion, turn.text, speaker)
         if stream not in self._streams:
             stream.continues = bool(self._streams)
@@ -365,7 +365,7 @@ class Seat:
         sampling = whole if most == whole.max_tokens else replace(whole, max_tokens=most)
         (completion,) = await means.engine.generate(stream.behind(said), sampling, seed)
         turn = self._turn_of(completion)
-        self.add(stream, said, completion, turn, speaker)
+        self.add(stream, said, completion, turn, speaker if means.chat is not None else "")
         return turn
 
     def _turn_of(self, completion: Completion) -> Turn:

@@ -33,7 +33,7 @@ class Echo:
                 logprobs=np.zeros(3, np.float32),
                 versions=np.zeros(3, np.int32),
                 finish=Finish.STOP,
-                digest=0,
+                shown=(),
             )
         ]
 

@@ -10,7 +10,6 @@ from actors.data.messages import Message
 from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.rollouts.chat import Chat
-from actors.sampled import digest_of
 from actors.settings import DataSettings
 from actors.types import Finish, Group
 from rewards import Outcome
@@ -62,7 +61,7 @@ async def test_what_is_said_is_tokenized_once_and_what_was_sampled_never(name: s
             self.said[-1] = [*a, *b]
             ids = np.array(self.said[-1], np.int32)
             odd = {"tokens": ids, "logprobs": np.zeros(2, np.float32), "versions": np.zeros(2, np.int32)}
-            return [type(completion)(**odd, finish=Finish.STOP, digest=digest_of(tokens, ids.tolist()))]
+            return [type(completion)(**odd, finish=Finish.STOP, shown=list(tokens))]
 
     engine = Apart(["ab"] * 3, tokenizer)
     group = await streams(tmp_path / "mine.py", TURNS, engine)

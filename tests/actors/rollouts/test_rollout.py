@@ -65,7 +65,7 @@ def completion(text: str, version: int = 0) -> Completion:
     ids = np.array([ord(letter) for letter in text], np.int32)
     logprobs = np.full(ids.size, -0.5, np.float32)
     versions = np.full(ids.size, version, np.int32)
-    return Completion(tokens=ids, logprobs=logprobs, versions=versions, finish=Finish.STOP, digest=0)
+    return Completion(tokens=ids, logprobs=logprobs, versions=versions, finish=Finish.STOP, shown=())
 
 
 class Verifier:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from actors.sampled import digest_of
 from actors.settings import DataSettings
 from actors.types import Group
 from tests.agents import agent
@@ -40,8 +39,7 @@ class Apart(Paper):
         letters = self.read(self.said[-1])
         self.said[-1] = [self.tokenizer(letter, add_special_tokens=False)["input_ids"][0] for letter in letters]
         ids, zeros = np.array(self.said[-1], np.int32), np.zeros(len(letters), np.int32)
-        digest = digest_of(tokens, self.said[-1])
-        return [replace(completion, tokens=ids, logprobs=zeros.astype(np.float32), versions=zeros, digest=digest)]
+        return [replace(completion, tokens=ids, logprobs=zeros.astype(np.float32), versions=zeros)]
 
 
 def texts(group: Group, engine: Paper) -> list[str]:

@@ -64,7 +64,7 @@ SCHEMA = pa.schema(
         pa.field("turns", pa.list_(TURN), False),  # the stretches that an engine sampled
     ]
 )
-OF_EPISODE = ("episode", "seat", "siblings", "continues", "turns")
+OF_EPISODE = ("episode", "seat", "siblings", "continues")
 # Column that older files lack -> what is read instead.
 ADDED: dict[str, object] = {
     **{"question": "", "spans": []},
@@ -133,7 +133,7 @@ def _batch_of(group: Group) -> pa.RecordBatch:
         "seat": _known("seat", tuple(t.seat for t, _ in rows)),
         "siblings": _known("siblings", tuple(t.siblings for t, _ in rows)),
         "continues": _known("continues", tuple(t.continues for t, _ in rows)),
-        "turns": [t.turns for t, _ in rows],
+        "turns": [t.turns for t, _ in rows] if any(t.turns for t, _ in rows) else _known("turns", ((),) * len(rows)),
     }
     arrays = [
         value if isinstance(value, pa.Array) else _array(field, value)
@@ -171,11 +171,12 @@ def group_of(batch: pa.RecordBatch) -> Group:
             seat=seat,
             siblings=siblings,
             continues=continues,
-            turns=tuple(SampledTurn(**turn) for turn in turns),
+            turns=turns,
         )
         for t, s, p, v, finish, text, episode, seat, siblings, continues, turns in zip(
             *streams,
             *(cells[name] for name in ("finish", "response", *OF_EPISODE)),
+            _turns(column["turns"]),
             strict=True,
         )
     )
@@ -240,6 +241,13 @@ def _encodable(texts: Iterable[Any]) -> list[str]:
     if "".join(texts).isascii():  # as nearly always
         return texts
     return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
+
+
+def _turns(column: pa.Array) -> list[tuple[SampledTurn, ...]]:
+    """The turns of each row; most groups have none."""
+    if not len(column.flatten()):
+        return [()] * len(column)
+    return [tuple(SampledTurn(**turn) for turn in turns) for turns in column.to_pylist()]
 
 
 @lru_cache(maxsize=1024)

@@ -21,7 +21,7 @@ from actors.types import Finish, Prompt, Trajectory
 from rewards import Case, Outcome, Verdict
 
 if TYPE_CHECKING:
-    from actors.rollouts.talk import Seat
+    from actors.rollouts.seat import Seat
 
 Grade = Callable[[str, Case], Awaitable[Verdict]]  # (name of the reward, response) -> verdict
 PLAYED: ContextVar["Episode | None"] = ContextVar("PLAYED", default=None)  # the episode that a task of asyncio is of

@@ -13,7 +13,8 @@ from actors.rollouts.others.steps import SEEDS, full, number, spoken, text_of
 
 if TYPE_CHECKING:
     from actors.rollouts.episode import Task
-    from actors.rollouts.talk import Play, Seat, Talk
+    from actors.rollouts.seat import Seat
+    from actors.rollouts.talk import Play, Talk
 
 Opponent = Callable[[str, random.Random], str]  # (all that it was shown, what it draws with) -> action
 YOUR_TURN = "It is your turn."  # where a game shows nothing new

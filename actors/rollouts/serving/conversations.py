@@ -30,7 +30,7 @@ from actors.rollouts.using import taken_apart, told
 from actors.types import Finish
 
 if TYPE_CHECKING:
-    from actors.rollouts.talk import Seat
+    from actors.rollouts.seat import Seat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

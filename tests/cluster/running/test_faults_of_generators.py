@@ -63,10 +63,13 @@ class Said:
         print(text)
         self.lines.append(text)
 
-    def status(self, text: str) -> None:
+    def status(self, text: str, *, line: bool = True) -> None:
         """Not looked at."""
 
-    def step(self, metrics: Any) -> None:
+    def advance(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Not looked at."""
+
+    def step(self, metrics: Any, sample: str = "") -> None:
         self.steps = metrics["step"]
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -109,7 +108,7 @@ class _Sampler:
 
     async def go(self) -> None:
         """All of it; the first that raises ends the rest."""
-        self._told.begin(time.monotonic())
+        self._told.begin()
         works = [self._again(group) for group in self._work.earlier]
         works += [self._sampled(request) for request in self._work.requests]
         tasks = [asyncio.create_task(work) for work in works]

@@ -94,6 +94,9 @@ class Shown:
     def status(self, text: str) -> None:
         self.lines.append(text)
 
+    def advance(self, what: str, done: int, total: int, note: str = "") -> None:
+        self.lines.append(f"{what}: {done} of {total}, {note}")
+
 
 def prompts() -> list[Prompt]:
     return [
@@ -125,8 +128,8 @@ async def test_every_prompt_is_answered_recorded_and_voted_on(tmp_path: Path) ->
         assert [response.model_scores for response in found[number].responses] == [
             {"liked": 1.0 if said.startswith("5") else -0.5} for said in SAYS[text]
         ]
-    assert shown.lines[0] == "evaluating 4 prompts"
-    assert shown.lines[-1] == "4 of 4 prompts, accuracy so far 0.417"
+    assert shown.lines[0] == "evaluating, prompts: 0 of 4, "
+    assert shown.lines[-1] == "evaluating, prompts: 4 of 4, accuracy so far 0.417"
     written = {group.id: group for group in recorded_groups(tmp_path)}
     assert sorted(written) == [0, 1, 2, 3]
     assert written[1].trajectories[1].text == r"\boxed{5}"

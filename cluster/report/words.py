@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from cluster.reporting import words
+
 NEAR = 0.02  # share of itself by which a measure has to move for that to be said
 FEW = 10  # steps up to which a run's beginning and end are one step each, and above which they are a tenth of it
 
@@ -41,7 +43,7 @@ def duration(seconds: float) -> str:
 
 def counted(count: int, one: str, many: str = "") -> str:
     """A count with its noun. Example: counted(1, "step") is "1 step" """
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return words.counted(count, one, many, form=",")
 
 
 def listed(names: Sequence[str]) -> str:

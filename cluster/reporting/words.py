@@ -6,9 +6,10 @@ from itertools import pairwise
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def counted(number: float, one: str) -> str:
-    """A number of things, such as "1 rank", "2 ranks" or "0.5 CPUs"."""
-    return f"{number:.12g} {one}{'' if number == 1 else 's'}"
+def counted(number: float, one: str, many: str = "", form: str = ".12g") -> str:
+    """A number of things, such as "1 rank", "2 ranks" or "0.5 CPUs". `many` is the plural where it is not `one` with an
+    s, `form` how the number is written."""
+    return f"{number:{form}} {one if number == 1 else many or one + 's'}"
 
 
 def clock(seconds: float) -> str:

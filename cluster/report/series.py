@@ -1,7 +1,7 @@
 """Metrics of one run or several as lines, tables and sentences."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.report.charts import Axes, Line, Point, averaged, line_chart
@@ -133,18 +133,34 @@ def highest_and_lowest(what: str, told: Sequence[tuple[str, Sequence[float | Non
 
 def step_table(runs: Runs, measures: Sequence[Measure], form: Callable[[float | None], str] = number) -> Table:
     """A row for each step, or for evenly spaced ones where they are many."""
-    columns, cells = [], []
+    columns = {}
     for name, run in runs.pairs:
         for measure in measures:
             known = {x: y for x, y in measure.reads(run) if y is not None}
             if known:
-                columns.append(measure.name if runs.is_one else f"{name}: {measure.name}")
-                cells.append(known)
-    steps = sorted({x for column in cells for x in column})
+                columns[measure.name if runs.is_one else f"{name}: {measure.name}"] = known
+    return step_table_of(columns, form)
+
+
+def step_table_of(
+    columns: Mapping[str, Mapping[float, float]], form: Callable[[float | None], str] = number, name: str = ""
+) -> Table:
+    """A row for each step, or for evenly spaced ones where they are many.
+
+    Args:
+        columns: heading -> step -> value.
+        form: of the values.
+        name: of what the table is about, where there are several.
+    """
+    steps = sorted({step for values in columns.values() for step in values})
     shown = thinned(steps)
-    rows = [[number(step), *(form(column.get(step)) for column in cells)] for step in shown]
     left_out = "" if len(shown) == len(steps) else f" (of {counted(len(steps), 'step')})"
-    return Table(title=f"Table of {counted(len(shown), 'step')}{left_out}", columns=["step", *columns], rows=rows)
+    title = f"able of {counted(len(shown), 'step')}{left_out}"
+    return Table(
+        title=f"{name}: t{title}" if name else f"T{title}",
+        columns=["step", *columns],
+        rows=[[number(step), *(form(values.get(step)) for values in columns.values())] for step in shown],
+    )
 
 
 def thinned(steps: Sequence[float], most: int = MOST_ROWS) -> list[float]:

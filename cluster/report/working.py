@@ -1,12 +1,13 @@
 """The sections about how a run worked: the ledger, stage times, verdicts, checkers, episodes, and single prompts."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from cluster.report.charts import Axes, Line, Point, averaged, stacked_chart
-from cluster.report.page import Card, Chart, Section, Table
+from cluster.report.charts import Axes, Line, Point, Spec, averaged, stacked_chart
+from cluster.report.page import Card, Chart, Section
 from cluster.report.run_data import RunData
-from cluster.report.series import Measure, Runs, averaging, line_section, metric, thinned
+from cluster.report.series import Measure, Runs, averaging, line_section, metric, step_table_of
 from cluster.report.trajectories import SeenGroup
 from cluster.report.words import counted, duration, listed, number, share
 from cluster.reporting.metrics import REMEDIES, seconds_by_stage
@@ -28,36 +29,58 @@ OUTCOMES = {
     "timeout": "@c3",
     "error": "@c7",
 }
+Stacks = Mapping[str, Mapping[float, float]]  # name -> step -> value
 LONGEST_TEXT = 700  # characters of a prompt or response
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stacked:
+    """A section with a stacked chart of each run."""
+
+    title: str
+    note: str
+    found: Callable[[RunData], Stacks]
+    told: Callable[[RunData, Stacks], str]  # the sentence above it
+    drawn: Callable[[Sequence[Line]], Spec]  # the chart
+    sums: bool = False  # whether what is never there is left out, and a run that has nothing else
+    is_wide: bool = False  # also with one run
+
+    def of(self, runs: Runs) -> Section | None:
+        """The section; None where no run has anything of it."""
+        charts, tables, sentences, largest = [], [], [], 1
+        for name, run in runs.pairs:
+            stacks = self.found(run)
+            if not any(any(values.values()) if self.sums else values for values in stacks.values()):
+                continue
+            lines, size = _stacks(stacks, sums=self.sums)
+            largest = max(largest, size)
+            sentence, shown = self.told(run, stacks), "" if runs.is_one else name
+            sentences.append(f"{shown}: {sentence}" if shown else sentence)
+            charts.append(Chart(spec=self.drawn(lines), about=sentence, title=shown))
+            tables.append(step_table_of(stacks, name=shown))
+        if not charts:
+            return None
+        return Section(
+            title=self.title,
+            sentence="\n".join(sentences),
+            charts=charts,
+            tables=tables,
+            note=f"{self.note} {averaging(largest)}".strip(),
+            is_wide=self.is_wide or len(charts) > 1,
+        )
 
 
 def ledger(runs: Runs) -> Section | None:
     """What became of the groups, step by step."""
-    charts, tables, sentences, largest = [], [], [], 1
-    for name, run in runs.pairs:
-        if not run.steps:
-            continue
-        gained = {shown: _gains(run, key) for key, (shown, _) in LEDGER.items()}
-        lines, size = _stacks(gained, sums=False)
-        largest = max(largest, size)
-        sentence = _fates(run)
-        sentences.append(sentence if runs.is_one else f"{name}: {sentence}")
-        spec = stacked_chart(lines, Axes(y="groups", zero=True), dict(LEDGER.values()))
-        charts.append(Chart(spec=spec, about=sentence, title="" if runs.is_one else name))
-        tables.append(_table("" if runs.is_one else name, gained))
-    if not charts:
-        return None
-    return Section(
+    return Stacked(
         title="Ledger",
-        sentence="\n".join(sentences),
-        charts=charts,
-        tables=tables,
         note="Groups by what became of them, in the step in which it was known: accepted by the filter, rejected "
         "because every response was correct or none was, failed because fewer than two had a verdict, or dropped for "
-        "another "
-        f"reason. {averaging(largest)}".strip(),
-        is_wide=len(charts) > 1,
-    )
+        "another reason.",
+        found=lambda run: {shown: _gains(run, key) for key, (shown, _) in LEDGER.items()},
+        told=lambda run, _: _fates(run),
+        drawn=lambda lines: stacked_chart(lines, Axes(y="groups", zero=True), dict(LEDGER.values())),
+    ).of(runs)
 
 
 def _gains(run: RunData, key: str) -> dict[float, float]:
@@ -85,31 +108,16 @@ def _fates(run: RunData) -> str:
 
 def stages(runs: Runs) -> Section | None:
     """Where the time went."""
-    charts, tables, sentences, largest = [], [], [], 1
-    for name, run in runs.pairs:
-        spent = _stage_times(run)
-        if not any(spent.values()):
-            continue
-        lines, size = _stacks(spent, sums=False)
-        largest = max(largest, size)
-        sentence = _bottleneck(run, spent)
-        sentences.append(sentence if runs.is_one else f"{name}: {sentence}")
-        spec = stacked_chart(lines, Axes(y="seconds", zero=True), STAGES, bars=True)
-        charts.append(Chart(spec=spec, about=sentence, title="" if runs.is_one else name))
-        tables.append(_table("" if runs.is_one else name, spent))
-    if not charts:
-        return None
-    return Section(
+    return Stacked(
         title="Time of the stages",
-        sentence="\n".join(sentences),
-        charts=charts,
-        tables=tables,
         note="How the learner's time in each step divides: waiting for responses (generate), for verdicts alone "
         "(verify), training, syncing weights, and the rest. The stage that took longest, the bottleneck of the step, "
-        "is "
-        f"in full colour. {averaging(largest)}".strip(),
+        "is in full colour.",
+        found=_stage_times,
+        told=_bottleneck,
+        drawn=lambda lines: stacked_chart(lines, Axes(y="seconds", zero=True), STAGES, bars=True),
         is_wide=True,
-    )
+    ).of(runs)
 
 
 def _stage_times(run: RunData) -> dict[str, dict[float, float]]:
@@ -124,7 +132,7 @@ def _stage_times(run: RunData) -> dict[str, dict[float, float]]:
     return spent
 
 
-def _bottleneck(run: RunData, spent: Mapping[str, Mapping[float, float]]) -> str:
+def _bottleneck(run: RunData, spent: Stacks) -> str:
     totals = {stage: sum(times.values()) for stage, times in spent.items()}
     whole = sum(totals.values()) or 1.0
     worst = max(totals, key=totals.__getitem__)
@@ -138,33 +146,22 @@ def _bottleneck(run: RunData, spent: Mapping[str, Mapping[float, float]]) -> str
 
 def outcomes(runs: Runs) -> Section | None:
     """How verdicts ended."""
-    charts, tables, sentences, largest = [], [], [], 1
-    for name, run in runs.pairs:
-        counts = _outcome_counts(run)
-        if not any(sum(steps.values()) for steps in counts.values()):
-            continue
-        lines, size = _stacks(counts, sums=True)
-        largest = max(largest, size)
-        totals = {outcome: int(sum(steps.values())) for outcome, steps in counts.items()}
-        whole = sum(totals.values())
-        told = [f"{count:,} {outcome} ({share(count / whole)})" for outcome, count in totals.items() if count]
-        sentence = f"Of {counted(whole, 'response')}, {listed(told)}."
-        sentences.append(sentence if runs.is_one else f"{name}: {sentence}")
-        spec = stacked_chart(lines, Axes(y="share of responses", form=".0%"), OUTCOMES, share=True)
-        charts.append(Chart(spec=spec, about=sentence, title="" if runs.is_one else name))
-        tables.append(_table("" if runs.is_one else name, counts))
-    if not charts:
-        return None
-    return Section(
+    return Stacked(
         title="Verdicts",
-        sentence="\n".join(sentences),
-        charts=charts,
-        tables=tables,
         note="Unparsable: no answer was found, scored like a wrong one. Late: the response made its own grading take "
-        "too long, scored like a wrong one. Timeout and error: there is no verdict, and nothing is learned from it. "
-        f"{averaging(largest)}".strip(),
-        is_wide=len(charts) > 1,
-    )
+        "too long, scored like a wrong one. Timeout and error: there is no verdict, and nothing is learned from it.",
+        found=_outcome_counts,
+        told=_outcomes_told,
+        drawn=lambda lines: stacked_chart(lines, Axes(y="share of responses", form=".0%"), OUTCOMES, share=True),
+        sums=True,
+    ).of(runs)
+
+
+def _outcomes_told(run: RunData, counts: Stacks) -> str:
+    totals = {outcome: int(sum(steps.values())) for outcome, steps in counts.items()}
+    whole = sum(totals.values())
+    told = [f"{count:,} {outcome} ({share(count / whole)})" for outcome, count in totals.items() if count]
+    return f"Of {counted(whole, 'response')}, {listed(told)}."
 
 
 def _outcome_counts(run: RunData) -> dict[str, dict[float, float]]:
@@ -281,7 +278,7 @@ def _steps(run: RunData) -> list[float]:
     return [float(line.get("step") or 0) for line in run.steps]
 
 
-def _stacks(stacks: Mapping[str, Mapping[float, float]], *, sums: bool) -> tuple[list[Line], int]:
+def _stacks(stacks: Stacks, *, sums: bool) -> tuple[list[Line], int]:
     """Lines with equal x; with `sums` a line without anything is left out."""
     steps = sorted({step for values in stacks.values() for step in values})
     lines, size = [], 1
@@ -291,14 +288,3 @@ def _stacks(stacks: Mapping[str, Mapping[float, float]], *, sums: bool) -> tuple
         points, size = averaged([Point(x=step, y=values.get(step, 0.0)) for step in steps])
         lines.append(Line(name=name, points=points))
     return lines, size
-
-
-def _table(name: str, stacks: Mapping[str, Mapping[float, float]]) -> Table:
-    steps = sorted({step for values in stacks.values() for step in values})
-    shown: Sequence[float] = thinned(steps)
-    left_out = "" if len(shown) == len(steps) else f" (of {counted(len(steps), 'step')})"
-    return Table(
-        title=f"{name + ': ' if name else ''}{'t' if name else 'T'}able of {counted(len(shown), 'step')}{left_out}",
-        columns=["step", *stacks],
-        rows=[[number(step), *(number(values.get(step)) for values in stacks.values())] for step in shown],
-    )

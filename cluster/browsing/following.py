@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
+
 from cluster.browsing.index import Index, UnreadableFile
 
 PAUSE = 2.0  # seconds between two looks at the folder, at least
@@ -40,6 +42,7 @@ class Following:
         self._numbers = 0
         self._files = 0
         self._complete = False
+        self._problem = ""  # why the index cannot be brought up to date; "" where it can
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="trajectories", daemon=True)
 
@@ -57,7 +60,7 @@ class Following:
     def progress(self) -> Progress:
         """How far it is."""
         seen = list(self._seen.values())
-        problems = tuple(one.problem for one in seen if one.problem)
+        problems = tuple(why for why in (*(one.problem for one in seen), self._problem) if why)
         return Progress(read=len(seen), files=max(self._files, len(seen)), problems=problems, complete=self._complete)
 
     def look(self) -> None:
@@ -91,7 +94,11 @@ class Following:
         pause = 0.0
         while not self._over.wait(pause):
             started = time.monotonic()
-            self.look()
+            try:
+                self.look()
+                self._problem = ""
+            except duckdb.Error as failure:  # such as of a full disk: the next look may succeed
+                self._problem = f"the index cannot be brought up to date: {failure}"
             pause = max(PAUSE, (time.monotonic() - started) / SHARE if self._complete else 0.0)
 
 

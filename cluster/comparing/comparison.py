@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cluster.report.run_data import read_lines
+
 Array = npt.NDArray[np.float64]
 Line = Mapping[str, Any]
 Series = tuple[Array, Array]  # generated tokens spent, and the values there
@@ -193,15 +195,10 @@ def _method(told: Line, notes: Mapping[str, str]) -> Method:
 
 def _read_run(folder: Path, method: str, seed: int) -> tuple[Run, str]:
     place = folder / method_folder(method) / f"seed={seed}"
-    run = Run(method=method, seed=seed, steps=_lines(place / "metrics.jsonl"), evals=_lines(place / "evals.jsonl"))
+    run = Run(
+        method=method, seed=seed, steps=read_lines(place / "metrics.jsonl"), evals=read_lines(place / "evals.jsonl")
+    )
     return run, "" if place.is_dir() else "no folder"
-
-
-def _lines(path: Path) -> tuple[Line, ...]:
-    """The objects of a file of lines; a last line still being written is left out."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    whole = text.splitlines()[: None if text.endswith("\n") else -1]
-    return tuple(json.loads(line) for line in whole)
 
 
 def _why_unfinished(run: Run, tokens: int, seconds: float) -> str:

@@ -22,7 +22,7 @@ from cluster.evaluating.against import RESULT, read_evaluation
 from cluster.evaluating.answers import Answered, recorded_groups
 from cluster.evaluating.progress import Told
 from cluster.evaluating.result import Evaluation, write_result
-from cluster.evaluating.sampling import Work, look_again, requests_for, start_and_answer
+from cluster.evaluating.sampling import Work, look_again, start_and_answer
 from cluster.evaluating.subject import Subject, evaluation_config, find_subject
 from cluster.evaluating.table import result_lines
 from cluster.evaluating.words import Words
@@ -33,6 +33,7 @@ from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare_evaluation
 from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
+from cluster.running.evaluate import requests_for
 from cluster.running.signals import undisturbed
 
 TRAJECTORIES = "trajectories"  # in the folder of an evaluation, as in that of a run

@@ -13,7 +13,7 @@ from actors.filtering.recorder import Recorder
 from actors.grading.queue import VerifierQueue
 from actors.pool import GeneratorPool
 from actors.remote import answer
-from actors.types import Group, Prompt, Purpose, RolloutRequest
+from actors.types import Group, RolloutRequest
 from cluster.config.run_config import RunConfig
 from cluster.evaluating.answers import Answered
 from cluster.evaluating.grading import SecondLook
@@ -21,7 +21,6 @@ from cluster.evaluating.progress import Told
 from cluster.placement.actors import SamplingActors
 from cluster.preparing.graders import Graders
 from cluster.running.specs import sampling_spec, scorer_tasks
-from rewards import Outcome
 
 QUEUED = 2  # times the responses that an engine decodes at a time are given to it, so that it never waits for more
 TRIES = 2  # of a group that is lost with a node when it is graded already
@@ -148,14 +147,4 @@ class _Sampler:
 
     def _done(self, answered: Answered) -> None:
         self._work.done(answered)
-        self._told.done(
-            correct=sum(response.outcome is Outcome.CORRECT for response in answered.responses), scored=answered.scored
-        )
-
-
-def requests_for(prompts: Sequence[Prompt], samples: int) -> list[RolloutRequest]:
-    """A request for each prompt, numbered from 0; its seeds are those of an evaluation during training."""
-    return [
-        RolloutRequest(group=number, prompt=prompt, visit=0, purpose=Purpose.EVALUATION, responses=samples)
-        for number, prompt in enumerate(prompts)
-    ]
+        self._told.done(correct=answered.correct, scored=answered.scored)

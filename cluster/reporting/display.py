@@ -92,7 +92,8 @@ class Display:
         self._over.set()
         self._status, self._bar = "", None
         if self._live is not None:
-            self._live.stop()
+            with suppress(OSError):  # the terminal is gone
+                self._live.stop()
         elif line := self._accuracies():
             self.say(line)
 
@@ -109,16 +110,19 @@ class Display:
         """What is going on until the next step. Behind a colon stands how far it is."""
         if text.partition(":")[0] != self._status.partition(":")[0]:
             self._since = time.monotonic()
-        self._status, self._bar = text, None
-        if line and text:
-            self._line(text)
+        self._status = text
+        if line:
+            self._bar = None
+            if text:
+                self._line(text)
 
     def advance(self, what: str, done: int, total: int, note: str = "") -> None:
         """How far something has got; a line for it where there is no terminal, every few seconds."""
-        if self._bar is None or self._bar.what != what:
-            self._bar = _Bar(what, done, self._told if self._live is None else 0.0)
         bar = self._bar
+        if bar is None or bar.what != what:
+            bar = _Bar(what, done, self._told if self._live is None else 0.0)
         bar.done, bar.total, bar.note = done, total, note
+        self._bar = bar if done < total else None
         if done == total or time.monotonic() - bar.told >= LINE_SECONDS:
             bar.told = time.monotonic()
             self._line(bar.line())
@@ -180,8 +184,7 @@ class Display:
                 parts.append(Text(plain(self._sample), no_wrap=True, overflow="ellipsis"))
             step, left = self._seen[-1]["step"], clock(self._left()) if len(self._ends) > 1 else ""
             parts.append(_bar("steps", step, self._steps, f"{left} left" if left and step < self._steps else ""))
-        if self._bar is not None:
-            bar = self._bar
+        if (bar := self._bar) is not None:  # another thread may take it away meanwhile
             parts.append(_bar(bar.what, bar.done, bar.total, ", ".join(filter(None, (bar.note, bar.left())))))
         elif self._status:
             since = f" ({clock(now - self._since)})" if now - self._since >= 1 else ""
@@ -214,7 +217,8 @@ class ProgressLine:
     def say(self, text: str) -> None:
         """A line that stays."""
         SHOWN.info("%s: %s", self._name, text)
-        self._console.print(plain(f"{self._name}: {text}"))
+        line = plain(f"{self._name}: {text}")  # over what status has left there
+        self._console.print(line.ljust(self._console.width - 1) if self._console.is_terminal else line)
 
     def status(self, text: str, *, line: bool = True) -> None:
         """What is going on; only a terminal shows it."""
@@ -233,10 +237,9 @@ class ProgressLine:
 
     def done(self) -> None:
         """The run has ended well."""
-        last = self._last
-        accuracy = last["eval_accuracy"]
+        accuracy, steps = self._last.get("eval_accuracy"), self._last.get("step", 0)
         held_out = "" if accuracy is None else f"held-out accuracy {accuracy:.3f}, "
-        self.say(f"{held_out}{last['step']} steps, {time.monotonic() - self._began:.0f} s".ljust(60))
+        self.say(f"{held_out}{steps} steps, {time.monotonic() - self._began:.0f} s")
 
     def failed(self, why: str) -> None:
         """The run has broken."""

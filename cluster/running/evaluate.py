@@ -18,6 +18,14 @@ from cluster.running.room import Room
 from rewards import Outcome
 
 
+def requests_for(prompts: Sequence[Prompt], samples: int) -> list[RolloutRequest]:
+    """A request for each prompt, numbered from 0: its seeds are the same in every evaluation."""
+    return [
+        RolloutRequest(group=number, prompt=prompt, visit=0, purpose=Purpose.EVALUATION, responses=samples)
+        for number, prompt in enumerate(prompts)
+    ]
+
+
 def _nobody(done: int, prompts: int) -> None:
     """Is told how many prompts are done."""
 
@@ -82,10 +90,7 @@ class Evaluator:
 
         A prompt that fails twice gives no response; the line says how many there were.
         """
-        requests = [
-            RolloutRequest(group=number, prompt=prompt, visit=0, purpose=Purpose.EVALUATION, responses=self.samples)
-            for number, prompt in enumerate(self.prompts)
-        ]
+        requests = requests_for(self.prompts, self.samples)
         began, done = time.monotonic(), 0
 
         async def outcomes_of(request: RolloutRequest) -> tuple[Outcome, ...]:

@@ -124,8 +124,7 @@ class Reporter:
     def doing(self, what: str) -> None:
         """What the learner does from now on, such as "training on step 3"; "" where it waits for groups."""
         self._doing = what
-        if what:
-            self._display.status(what, line=False)
+        self._display.status(what, line=False)
 
     def show_failure(self, graded: Sequence[Summary]) -> None:
         """The first failure of a verifier in full, once; after that the counters tell."""

@@ -1,4 +1,4 @@
-"""Writes the data of these examples, and for each a tiny model that knows nothing yet.
+"""Writes the data of these examples, and a tiny model for all of them that knows nothing yet.
 
     python examples/environments/make_data.py        from the root of the repository
 
@@ -9,7 +9,6 @@ find by itself. A seed decides everything, so the files are always the same.
 
 import json
 import random
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,4 +184,3 @@ if __name__ == "__main__":
         write_world(FOLDER / world, world)
     write_model(FOLDER / "model")
     print(f"written: {', '.join(WORLDS)} and the model, in {FOLDER}")
-    sys.exit(0)

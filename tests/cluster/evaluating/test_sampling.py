@@ -17,7 +17,8 @@ from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
 from cluster.evaluating.answers import Answered, Vote, recorded_groups
 from cluster.evaluating.progress import Told
-from cluster.evaluating.sampling import Work, answer_prompts, look_again, requests_for
+from cluster.evaluating.sampling import Work, answer_prompts, look_again
+from cluster.running.evaluate import requests_for
 from rewards import Outcome, Question, Verdict
 
 SAYS = {"easy": ["4", "4", "4"], "split": ["4", "5", "5.0"], "hard": ["1", "2", "3"], "tie": ["4", "7", "?"]}

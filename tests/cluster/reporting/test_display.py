@@ -1,13 +1,16 @@
 """What a person sees while a run goes on."""
 
+import io
 import re
 import time
 from collections.abc import Callable
 
 import pytest
+from rich.console import Console
 
-from cluster.reporting.display import Display
+from cluster.reporting.display import Display, ProgressLine
 from cluster.reporting.metric_table import METRICS
+from cluster.reporting.terminal import console
 from cluster.reporting.words import clock, counted, sparkline
 from tests.tables import each
 
@@ -118,3 +121,32 @@ def test_a_terminal_shows_table_bars_and_clock(monkeypatch: pytest.MonkeyPatch) 
     assert re.search(r"steps +━+ 4/4", text)
     assert re.search(r"evaluating after step 4 +━.* 3/12 +\d+:\d\d left", text)
     assert text.splitlines()[-1].strip() == "0:00"
+
+
+def test_what_is_looked_at_meanwhile_does_not_begin_a_bar_anew(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    display = Display(steps=2)
+    for done in range(9):
+        display.advance("evaluating", done, 8)
+        display.status("evaluating", line=False)  # as a reporter says every few seconds
+        now[0] += 4.0
+    assert "evaluating: 6 of 8, 0:08 left" in capsys.readouterr().out
+    assert display._bar is None  # it has come to its end
+
+
+def test_a_shorter_line_leaves_nothing_of_the_status_before_it() -> None:
+    out = io.StringIO()
+    terminal = Console(file=out, force_terminal=True, width=60, color_system=None)
+    line = ProgressLine(terminal, "1/2 grpo")
+    line.status("x" * 50)
+    line.failed("short")
+    assert out.getvalue().rpartition("\r")[2].rstrip("\n") == "1/2 grpo: failed: short".ljust(59)
+
+
+def test_a_run_among_many_that_made_no_step_ends_with_a_line() -> None:
+    out = io.StringIO()
+    ProgressLine(console(out), "1/2 grpo").done()
+    assert out.getvalue() == "1/2 grpo: 0 steps, 0 s\n"

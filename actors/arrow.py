@@ -61,7 +61,7 @@ SCHEMA = pa.schema(
         pa.field("seat", pa.string(), False),  # who says its turns
         pa.field("siblings", pa.string(), False),  # name of the set of responses that it is compared with
         pa.field("continues", pa.bool_(), False),  # whether it is more of the response in the row before it
-        pa.field("turns", pa.list_(TURN), False),  # the stretches that an engine sampled
+        pa.field("turns", pa.list_(TURN), False),  # the stretches that an engine sampled; none of a single question
     ]
 )
 OF_EPISODE = ("episode", "seat", "siblings", "continues")

@@ -1,7 +1,8 @@
 """The proof that a trained token is one that an engine sampled, behind exactly the tokens that the engine was shown.
 
-The engine hashes what vLLM was shown for a turn and what it sampled. The hash goes with the turn wherever the token
-stream goes, and the learner makes it anew from the stream that it is about to train on.
+Where a turn comes into the token stream of an environment, a hash is taken of what vLLM says that it was shown for it
+and of what it sampled. The hash goes with the turn wherever the stream goes, and the learner makes it anew from the
+stream that it is about to train on. A single question is one turn behind its prompt, and has no hash.
 """
 
 import hashlib
@@ -29,7 +30,7 @@ def digest_of(shown: Sequence[int], sampled: Sequence[int]) -> int:
 
 
 def check_turns(tokens: np.ndarray, sampled: np.ndarray, turns: Sequence[SampledTurn]) -> None:
-    """Makes the hashes of a stream's turns anew, which costs about as much as copying its tokens.
+    """Makes the hashes of a stream's turns anew, some microseconds for a thousand tokens.
 
     Args:
         tokens: int32[T].
@@ -45,7 +46,7 @@ def check_turns(tokens: np.ndarray, sampled: np.ndarray, turns: Sequence[Sampled
         if turn.start < done or turn.end > tokens.size or _digest(known.copy(), turn.start) != turn.digest:
             raise RuntimeError(
                 f"turn {number} of a stream of {tokens.size} tokens is not what the engine sampled behind what it was "
-                "shown (the hash that it gave is another): the stream was changed on its way to the learner"
+                "shown (the hash of that is another): the stream was changed on its way to the learner"
             )
         done = turn.end
     spoken = sum(turn.end - turn.start for turn in turns)

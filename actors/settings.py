@@ -136,7 +136,7 @@ class RolloutSettings(Section):
     longest_prompts_first: bool = False  # of the prompts that may be dispatched, those with most tokens go first
     timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0  # a group that takes longer is tried again, once
     # The policy has a conversation in place of a single question. Its limits are the next three, and max_new_tokens for
-    # all turns of a seat together.
+    # all turns of a seat together, or of each conversation where an agent asks by the seat's address.
     environment: str = ""  # a Python file with a coroutine play(task, talk)
     max_turns: Annotated[int, Field(ge=1)] = 32  # that an episode may ask for; behind them turns are empty
     episode_tokens: Annotated[int, Field(ge=0)] = 0  # most tokens of a conversation; 0: prompt and 2 x max_new_tokens

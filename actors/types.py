@@ -105,7 +105,7 @@ class Trajectory:
     seat: str = POLICY  # who says its turns, where an environment has the policy speak for several
     siblings: str = POLICY  # name of the set of responses in the group that it is compared with
     continues: bool = False  # whether it goes on with the response of the trajectory before it, on a stream of its own
-    turns: tuple[SampledTurn, ...] = ()  # the stretches that an engine sampled; none where the engine is not known
+    turns: tuple[SampledTurn, ...] = ()  # the stretches that an engine sampled; none of a single question
 
     @property
     def new_tokens(self) -> int:

@@ -57,7 +57,7 @@ def trajectory(new: Sequence[int] = (4, 5), *, before: Sequence[int] = (1, 2, 3)
 
 
 def sampled_by_an_engine(one: Trajectory) -> Trajectory:
-    """The trajectory of one turn with the hash that its engine would have given."""
+    """The trajectory of one turn with its hash."""
     start, ids = int(np.argmax(one.sampled)), one.tokens.tolist()
     digest = digest_of(ids[:start], ids[start:])
     return replace(one, turns=(SampledTurn(start=start, end=len(ids), after="opening", digest=digest),))

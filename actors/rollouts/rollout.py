@@ -4,7 +4,6 @@ request ──▶ seeds and sampling of its purpose ──▶ play(task, talk), 
 """
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from actors.rollouts.chat import TOOL, Chat
 from actors.rollouts.episode import PLAYED, Episode, Means, Response, Task
 from actors.rollouts.offers import Offers
 from actors.rollouts.own import Environment, load_environment
+from actors.rollouts.seeds import seed_of
 from actors.rollouts.serving.endpoint import Endpoint
 from actors.rollouts.span_rewards import on_tokens
 from actors.rollouts.stream import Whose
@@ -257,18 +257,18 @@ class RolloutSession:
 
         found = None
         try:
-            found = await apart.play(play, self._run.rollout.episode_seconds)
-        except EpisodeFailed as failure:
-            episode.fail(str(failure))
-        except asyncio.CancelledError:  # nobody will ask what became of it
-            episode.close()
+            try:
+                found = await apart.play(play, self._run.rollout.episode_seconds)
+            except EpisodeFailed as failure:
+                episode.fail(str(failure))
+            finally:
+                episode.close(found)
+            if broken := next((each.broken for each in episode.all if each.broken is not None), None):
+                raise broken
+        except BaseException:  # nobody will ask what became of it
             for each in episode.all:
                 each.forget()
             raise
-        finally:
-            episode.close(found)
-        if broken := next((each.broken for each in episode.all if each.broken is not None), None):
-            raise broken
 
 
 def decided(scores: Sequence[float], drop: DropRule) -> bool:
@@ -281,14 +281,12 @@ def response_seed(seed: int, wanted: Wanted) -> int:
     """The sampling seed of one response in a run with this seed. It depends neither on the order of arrival, nor on the
     engine or a restart."""
     place = "-1" if wanted.purpose is Purpose.GREEDY_BASELINE else str(wanted.number)  # apart from all siblings
-    key = f"{seed}/{wanted.request.prompt.id}/{wanted.request.visit}/{place}"
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest())
+    return seed_of(f"{seed}/{wanted.request.prompt.id}/{wanted.request.visit}/{place}")
 
 
 def task_seed(seed: int, request: RolloutRequest) -> int:
     """What the environments of a request draw from in a run with this seed: the same for all siblings."""
-    key = f"{seed}/{request.prompt.id}/{request.visit}/task"
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest())
+    return seed_of(f"{seed}/{request.prompt.id}/{request.visit}/task")
 
 
 def _all_decided(responses: Sequence[Response], drop: DropRule) -> bool:

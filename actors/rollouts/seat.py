@@ -6,7 +6,6 @@ it was (`actors.rollouts.chat`).
 """
 
 import asyncio
-import hashlib
 import shlex
 import time
 from collections.abc import Coroutine, Mapping, Sequence
@@ -24,6 +23,7 @@ from actors.rollouts.chat import TOOL, Chat
 from actors.rollouts.episode import PLAYED, Episode, Misuse, Response, Task
 from actors.rollouts.lines import here
 from actors.rollouts.offers import AUTO, Offer
+from actors.rollouts.seeds import turn_seed
 from actors.rollouts.serving.address import Address
 from actors.rollouts.serving.agent import AgentFailed
 from actors.rollouts.serving.conversations import Conversations
@@ -170,7 +170,7 @@ class Seat:
 
         It finds OPENAI_BASE_URL, OPENAI_API_KEY and the task's question as TASK in its environment, and starts in the
         folder of the environment's file. Where it ends with another status than 0, or takes too long, the episode has
-        failed. When this returns all of its processes have ended.
+        failed. When this returns its processes have ended, but for one that left its session and lost its parent.
 
         Args:
             command: program and arguments; "python" is the one that runs winnow.
@@ -225,9 +225,6 @@ class Seat:
     def said(self, verdict: Verdict) -> Response:
         """All of it, with its verdict."""
         finish = self._turns[-1].finish
-        if len(self._streams) == 1:
-            (only,) = self._streams
-            return Response((only.trajectory(self._whose, finish),), (only.rewards,) if only.rewarded else (), verdict)
         finishes = [Finish.STOP] * (len(self._streams) - 1) + [finish]
         streams = list(zip(self._streams, finishes, strict=True))
         return Response(
@@ -395,7 +392,9 @@ class Seat:
         )
         if text is None or not verdict.span_rewards:
             return verdict
-        before = max(0, whole.rfind(text))  # of the response, whose characters span rewards count
+        before = whole.rfind(text)  # of the response, whose characters span rewards count
+        if before < 0:  # the text is not one that the seat has said
+            return replace(verdict, span_rewards=())
         moved = [SpanReward(start=s.start + before, end=s.end + before, value=s.value) for s in verdict.span_rewards]
         return replace(verdict, span_rewards=tuple(moved))
 
@@ -438,11 +437,3 @@ class Seat:
         means = self._episode.means
         self._episode.fail(f"{here(means.file) or means.where}: {why}")
         return Misuse(why)
-
-
-def turn_seed(seed: int, turn: int) -> int:
-    """The sampling seed of a turn, counted from 0: that of the episode for the first, others derive from it; attempts
-    at what was made in an episode count down from -1."""
-    if not turn:
-        return seed
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{turn}".encode(), digest_size=6).digest())

@@ -7,7 +7,8 @@ from dataclasses import replace
 from actors.rollouts import question
 from actors.rollouts.episode import PLAYED, Episode, Task
 from actors.rollouts.lines import failure_in
-from actors.rollouts.seat import Seat, turn_seed
+from actors.rollouts.seat import Seat
+from actors.rollouts.seeds import turn_seed
 from actors.rollouts.stream import Whose
 from rewards import Verdict
 
@@ -25,14 +26,16 @@ class Talk(Seat):
         """Another conversation of the policy's in the same episode; call it as `talk` itself.
 
         Args:
-            name: it is compared with the seats of this name in the group's other episodes.
+            name: it is compared with the seats of this name in the group's other episodes; in an attempt at a made
+                task with those in the other attempts.
             system: its system message; None for that of the data.
             trained: whether its turns are trained on; else they are only sampled, such as an opponent's.
         """
         self._refuse_misuse()
         if name in self._episode.seats or not name:
             raise self._misuse(f"takes a seat {name!r}, which must be a name that no seat of the episode has")
-        return Seat(self._episode, replace(self._whose, seat=name, siblings=name), system, trained=trained)
+        whose = replace(self._whose, seat=name, siblings=name + self._whose.siblings.removeprefix(self._whose.seat))
+        return Seat(self._episode, whose, system, trained=trained)
 
     async def solve(self, task: Task, count: int, seat: str = "solver", play: Play = question.play) -> list[Verdict]:
         """The verdicts of attempts at a task that the episode has made (`Task.made`), which are siblings of each other.
@@ -45,7 +48,9 @@ class Talk(Seat):
         """
         self._refuse_misuse()
         parent, first = self._episode, len(self._episode.attempts)
-        whose = Whose(episode=parent.whose.episode, seat=seat, siblings=f"{seat}/{parent.whose.episode}/{first}")
+        above = f"{parent.seed}/" if "/" in parent.whose.siblings else ""  # where the parent is an attempt itself
+        siblings = f"{seat}/{parent.whose.episode}/{above}{first}"
+        whose = Whose(episode=parent.whose.episode, seat=seat, siblings=siblings)
         attempts = tuple(
             Episode(parent.means, task, whose, turn_seed(parent.seed, -1 - first - number), parent.grade, parent.home)
             for number in range(count)

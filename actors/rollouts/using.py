@@ -50,9 +50,13 @@ class Toolbox:
             file: of the environment.
 
         Raises:
-            ValueError: one is no tool, or has a name that another has.
+            ValueError: one is no tool, has a name that another has, or another form than those before.
         """
         tools, waits = list(self.tools.values()), self.waits
+        if (tools or waits) and form != self.form:
+            if form != AUTO:
+                raise ValueError(f"form = {form!r}, and the tools before have {self.form!r}: give all of them one form")
+            form = self.form
         for each in offered:
             if isinstance(each, Kind) and not isinstance(each, type):
                 waits += (Waits(each.placed(Path(file).parent), limits),)
@@ -94,7 +98,7 @@ async def called_here(tool: Tool, call: Call, file: str) -> Result:
         return failed(problem, tool.name, tool.limits.max_characters, failure_in(problem, file))
 
 
-class Apart(NamedTuple):
+class TakenApart(NamedTuple):
     """A turn, taken apart."""
 
     content: str  # what was said beside the calls
@@ -119,7 +123,9 @@ def told(texts: Sequence[str], calls: Sequence[Call], chat: Chat, *, offered: bo
     return [Message(TOOL, text, result_of=call) for call, text in zip(calls, texts, strict=True)]
 
 
-def taken_apart(ids: list[int], tokenizer: "PreTrainedTokenizerBase", calls: Calls, number: int, *, cut: bool) -> Apart:
+def taken_apart(
+    ids: list[int], tokenizer: "PreTrainedTokenizerBase", calls: Calls, number: int, *, cut: bool
+) -> TakenApart:
     """What was said in a turn beside calls of tools, and the calls.
 
     Args:
@@ -137,4 +143,4 @@ def taken_apart(ids: list[int], tokenizer: "PreTrainedTokenizerBase", calls: Cal
     content = found.content if found.calls else shown
     for token in tokenizer.all_special_tokens:
         content = content.replace(token, "")
-    return Apart(content, found.calls, text != shown and not any(call.problem for call in found.calls))
+    return TakenApart(content, found.calls, text != shown and not any(call.problem for call in found.calls))

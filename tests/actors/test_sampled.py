@@ -21,7 +21,8 @@ def turns_of(tokens: np.ndarray = TOKENS) -> tuple[SampledTurn, ...]:
 
 def test_a_stream_is_proven_by_the_hashes_of_its_turns() -> None:
     check_turns(TOKENS, SAMPLED, turns_of())
-    check_turns(TOKENS.astype(np.int32)[::1], SAMPLED, turns_of())
+    check_turns(np.repeat(TOKENS, 2)[::2], SAMPLED, turns_of())  # not in one piece
+    check_turns(TOKENS.astype(np.int64), SAMPLED, turns_of())
 
 
 @pytest.mark.parametrize("place", range(TOKENS.size))

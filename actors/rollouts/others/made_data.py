@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from actors.rollouts.others.steps import spoken
+
 Entry = Mapping[str, Any]  # with question and answer
 TUPLE, ITEMS = "<tuple>", "<items>"  # the only key of an object that stands for what JSON has not
 ANSWER = re.compile("<answer>(.*?)</answer>", re.S)
@@ -97,7 +99,7 @@ class MadeData:
 
 def answered(response: str) -> str:
     """What stands in the last <answer> tags; without any, what is said behind the thoughts."""
-    said = response.rpartition("</think>")[2]
+    said = spoken(response)
     found = ANSWER.findall(said)
     return (found[-1] if found else said).strip()
 

@@ -24,6 +24,7 @@ from actors.errors import DataError
 from actors.rollouts.chat import TOOL, Chat, Results
 from actors.rollouts.episode import Episode
 from actors.rollouts.offers import Offer
+from actors.rollouts.seeds import seed_of
 from actors.rollouts.serving.wire import ASSISTANT, Answer, Asked, Refused, key_behind, keys_of
 from actors.rollouts.stream import OPENING, Stream, Turn
 from actors.rollouts.using import taken_apart, told
@@ -251,8 +252,7 @@ class Conversations:
         order; those that show the same are counted."""
         digest = hashlib.blake2b(np.array(shown, np.int32).tobytes(), digest_size=16).digest()
         self._shown[digest] += 1
-        key = f"{self._episode.seed}/{self._seat.name}/{digest.hex()}/{self._shown[digest]}"
-        return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest())
+        return seed_of(f"{self._episode.seed}/{self._seat.name}/{digest.hex()}/{self._shown[digest]}")
 
     @property
     def _chat(self) -> Chat:

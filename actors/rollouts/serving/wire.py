@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actors.data.messages import Call, Message
+from actors.rollouts.chat import TOOL
 from actors.settings import MOST_STOPS
 from actors.tools.calls import call_id
 from actors.tools.formats import Schema
 
-ASSISTANT, TOOL = "assistant", "tool"
+ASSISTANT = "assistant"
 ROLES = {"developer": "system", "system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 TEXTS = {"text": "text", "refusal": "refusal"}  # parts of a content that are text -> where it stands in them
 # What would change how the policy samples -> the values that change nothing.
@@ -92,7 +93,7 @@ def asked_of(body: bytes) -> Asked:
     _refuse_unusual(row)
     messages = row.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise Refused("must be a list of messages, one at least", param="messages")
+        raise Refused(f"must be a list of messages, one at least, got {messages!r:.80}", param="messages")
     said = _messages(messages)
     if said[-1].role == ASSISTANT:
         raise Refused("must not end with the assistant's, which the policy does not go on with", param="messages")
@@ -170,17 +171,17 @@ def model_of(name: str) -> dict[str, Any]:
 
 def _refuse_unusual(row: Mapping[str, Any]) -> None:
     if row.get("n") not in (None, 1):
-        raise Refused("must be 1: send a request for each choice", param="n")
+        raise Refused(f"must be 1, got {row['n']!r:.80}: send a request for each choice", param="n")
     if _object(row, "response_format").get("type", "text") != "text":
-        raise Refused(f"must be text: {ASK_FOR_IT}", param="response_format")
+        raise Refused(f"must be text, got {row['response_format']!r:.80}: {ASK_FOR_IT}", param="response_format")
     if row.get("tool_choice") not in (None, "auto", "none"):
-        raise Refused(f"must be 'auto' or 'none': {ASK_FOR_IT}", param="tool_choice")
+        raise Refused(f"must be 'auto' or 'none', got {row['tool_choice']!r:.80}: {ASK_FOR_IT}", param="tool_choice")
     for name in CONSTRAINED:
         if row.get(name) is not None:
-            raise Refused(f"must be left out: {ASK_FOR_IT}", param=name)
+            raise Refused(f"must be left out, got {row[name]!r:.80}: {ASK_FOR_IT}", param=name)
     for name in ("functions", "function_call"):
         if row.get(name) is not None:
-            raise Refused("must be left out: name functions in tools", param=name)
+            raise Refused(f"must be left out, got {row[name]!r:.80}: name functions in tools", param=name)
     if row.get("modalities") not in (None, ["text"]) or row.get("audio") is not None:
         raise Refused("a policy says text only", param="modalities")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -346,3 +347,22 @@ def test_a_file_without_an_environment_is_refused_with_its_line(text: str, why: 
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ValueError, match=why):
         load_environment(str(tmp_path / "mine.py"))
+
+
+async def test_what_attempts_say_is_compared_with_attempts_at_the_same_task_alone(tmp_path: Path) -> None:
+    before = (
+        "async def inner(task, talk):\n    await talk(task)\n    return 1.0\n"
+        "async def outer(task, talk):\n    await talk(task)\n    await talk.seat('judge')('b')\n"
+        "    await talk.solve(task.made('2'), 1, 'inner', inner)\n    return 1.0\n"
+    )
+    body = (
+        "await talk('a')\nawait talk.seat('judge')('b')\n"
+        "for _ in range(2):\n    await talk.solve(task.made('1'), 2, 'outer', outer)\nreturn 1.0"
+    )
+    group = await streams(tmp_path / "mine.py", code(body, before), Paper(lambda shown: "x"))
+    sets = Counter((one.seat, one.siblings) for one in group.trajectories)
+    named = {place: count for (seat, place), count in sets.items() if seat in ("policy", "judge", "outer")}
+    assert named == {
+        **{"policy": 1, "judge": 1, "outer/0/0": 2, "judge/0/0": 2, "outer/0/2": 2, "judge/0/2": 2},
+    }
+    assert [count for (seat, _), count in sets.items() if seat == "inner"] == [1, 1, 1, 1]  # each made by another

@@ -285,3 +285,21 @@ async def test_a_turn_without_room_has_no_calls(tmp_path: Path) -> None:
     (only,) = group.trajectories
     assert only.finish is Finish.LENGTH
     assert group.verdicts[0].score == 1.0
+
+
+async def test_tools_that_come_later_have_the_form_of_those_before(tmp_path: Path) -> None:
+    def body(later: str) -> str:
+        return (
+            "def one(a: int) -> int:\n        '''One.\n\n        Args:\n            a: a number\n        '''\n"
+            "        return a\n    def two(a: int) -> int:\n        '''Two.\n\n        Args:\n            a: a number\n"
+            f"        '''\n        return a\n    talk.tools([one], form='json')\n    talk.tools([two]{later})\n"
+            "    await talk('x')\n    return 1.0"
+        )
+
+    for number, (later, why) in enumerate(
+        (("", ""), (", form='hermes'", "form = 'hermes', and the tools before have 'json'"))
+    ):
+        source = f"async def play(task, talk):\n    {body(later)}\n"
+        group = await streams(tmp_path / f"mine{number}.py", source, Paper(lambda shown: "a"))
+        assert why in group.verdicts[0].why
+        assert bool(why) == (group.verdicts[0].score is None)

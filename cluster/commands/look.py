@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.cells import cell_len, set_cell_size
 
 from cluster.config.errors import ConfigError
-from cluster.report.trajectories import Change, SeenGroup, SeenResponse, Trajectories
+from cluster.config.reading import CONFIG
+from cluster.report.trajectories import FOLDER, Change, SeenGroup, SeenResponse, Trajectories
 from cluster.report.words import counted, number
 from cluster.reporting.terminal import plain
 
@@ -36,6 +37,8 @@ def look(folder: Path, asked: Asked, say: Callable[[str], None]) -> int:
     """
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}: name the folder of a run, such as runs/demo")
+    if not (folder / CONFIG).is_file() and not (folder / FOLDER).is_dir():
+        raise ConfigError(f"{folder} is not the folder of a run: it holds neither {CONFIG} nor {FOLDER}/")
     try:
         trajectories = Trajectories(folder)
     except ValueError as failure:

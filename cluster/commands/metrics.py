@@ -27,7 +27,7 @@ def told_of_metrics(names: Sequence[str]) -> str:
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-            meant = f"did you mean {' or '.join(close)}?" if close else "winnow metrics lists all"
+            meant = f"did you mean {' or '.join(close)}? " * bool(close) + "winnow metrics lists all"
             raise ConfigError(f"there is no metric {name!r}: {meant}")
     return "\n".join(_metric(name) if name in METRICS else _group(MetricGroup(name)) for name in names)
 

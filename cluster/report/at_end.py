@@ -20,7 +20,8 @@ LONGEST_WHY = 500  # characters of why a run ended
 @contextmanager
 def report_at_end(folder: Path) -> Iterator[None]:
     """When what it stands around is over, by itself or by an error, the run's folder gets its report. Whoever
-    interrupts a run twice wants it to end now, and a run that cannot start has nothing to tell: these get none."""
+    interrupts a run twice wants it to end now, and a run that cannot start, or is interrupted before it trains, has
+    nothing to tell: these get none."""
     try:
         yield
     except ConfigError:

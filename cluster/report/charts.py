@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 Spec = Mapping[str, Any]
+Step = TypeVar("Step")
 
 COLOURS = (  # on light ground and on dark
     ("#1f5fbf", "#7fb2ff"),
@@ -265,6 +266,13 @@ def interval_chart(lines: Sequence[Line], axes: Axes, colours: Mapping[str, str]
         ],
         "height": {"step": 26},
     }
+
+
+def thinned(steps: Sequence[Step], most: int) -> list[Step]:
+    """At most so many of them, evenly spaced, the first and the last among them."""
+    if len(steps) <= most:
+        return list(steps)
+    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
 
 
 def averaged(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[list[Point], int]:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cluster.report.charts import Axes, Line, Point, line_chart
+from cluster.report.charts import Axes, Line, Point, line_chart, thinned
 from cluster.report.intervals import accuracy_interval
 from cluster.report.page import Chart, Section, Table
 from cluster.report.run_data import RunData
-from cluster.report.series import Measure, Reads, Runs, line_section, metric, thinned
+from cluster.report.series import MOST_ROWS, Measure, Reads, Runs, line_section, metric
 from cluster.report.trajectories import StepResponses
 from cluster.report.words import counted, number, share
 
@@ -62,7 +62,7 @@ def evaluation(runs: Runs) -> Section | None:
         return None
     sentence = "\n".join(_evaluated(name, run, alone=runs.is_one) for name, run in runs.pairs if run.evals)
     columns = ["step", "accuracy", "95 % interval", "correct", "responses", "prompts"]
-    kept = set(thinned(range(len(rows))))
+    kept = set(thinned(range(len(rows)), MOST_ROWS))
     return Section(
         title="Evaluation",
         sentence=sentence,

@@ -105,7 +105,7 @@ def read_run(folder: Path, *, has_ended: bool = False, why_ended: str = "") -> R
         settings=settings,
         state=state,
         why_ended=plain(why_ended or _why_ended(log)) if state is State.ENDED else "",
-        said=_said(steps, settings, log),
+        said=[*_said(steps, settings, log), *_left_out(responses)],
         planned=planned,
         responses=responses,
     )
@@ -199,6 +199,16 @@ def _why_ended(log: Sequence[str]) -> str:
     kind, _, why = behind[traced[-1] + 1].partition(": ")
     kind = kind.rpartition(".")[2]
     return _KINDS.get(kind) or why or kind
+
+
+def _left_out(responses: ToldByTrajectories) -> list[str]:
+    """That the responses of some steps are not read, where that is so."""
+    if len(responses.steps) >= responses.written:
+        return []
+    return [
+        f"responses were read in {len(responses.steps)} evenly spaced steps of {responses.written:,}: verdicts, "
+        "lengths and what is said of trained responses are those of these steps"
+    ]
 
 
 def _said(steps: Sequence[Line], settings: RunConfig | None, log: Sequence[str]) -> list[str]:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.report.charts import Axes, Line, Point, averaged, line_chart
+from cluster.report.charts import Axes, Line, Point, averaged, line_chart, thinned
 from cluster.report.page import Chart, Section, Table
 from cluster.report.run_data import RunData
 from cluster.report.words import counted, ends, listed, number, trend
@@ -153,7 +153,7 @@ def step_table_of(
         name: of what the table is about, where there are several.
     """
     steps = sorted({step for values in columns.values() for step in values})
-    shown = thinned(steps)
+    shown = thinned(steps, MOST_ROWS)
     left_out = "" if len(shown) == len(steps) else f" (of {counted(len(steps), 'step')})"
     title = f"able of {counted(len(shown), 'step')}{left_out}"
     return Table(
@@ -161,13 +161,6 @@ def step_table_of(
         columns=["step", *columns],
         rows=[[number(step), *(form(values.get(step)) for values in columns.values())] for step in shown],
     )
-
-
-def thinned(steps: Sequence[float], most: int = MOST_ROWS) -> list[float]:
-    """At most so many of them, evenly spaced, the first and the last among them."""
-    if len(steps) <= most:
-        return list(steps)
-    return [steps[round(place * (len(steps) - 1) / (most - 1))] for place in range(most)]
 
 
 def averaging(size: int) -> str:

@@ -7,6 +7,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cluster.report.charts import thinned
+
 FOLDER = "trajectories"
 MEMORY = "1GB"  # that DuckDB may take beside a run
 MOST_STEPS = 200  # whose responses are counted; of longer runs evenly spaced ones
@@ -98,6 +100,7 @@ class ToldByTrajectories:
     """What a report asks of them."""
 
     steps: Sequence[StepResponses] = ()
+    written: int = 0  # steps on disk, of which those are all, or evenly spaced ones
     changes: Sequence[Change] = ()  # the prompts that changed most
     visited_twice: int = 0  # prompts sampled in two steps or more
     lacking: str = ""  # why nothing is known; "" where it is
@@ -114,6 +117,7 @@ def told_by_trajectories(folder: Path, most: int) -> ToldByTrajectories:
         with Trajectories(folder) as trajectories:
             return ToldByTrajectories(
                 steps=trajectories.by_step(),
+                written=trajectories.written,
                 changes=trajectories.changed(most),
                 visited_twice=trajectories.visited_twice(),
             )
@@ -151,10 +155,14 @@ class Trajectories:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._database.close()
 
+    @property
+    def written(self) -> int:
+        """Steps on disk."""
+        return len(self._steps)
+
     def by_step(self) -> list[StepResponses]:
         """The responses of each step, or of MOST_STEPS evenly spaced ones."""
-        stride = -(-len(self._steps) // MOST_STEPS)
-        chosen = self._steps[::stride] if stride > 1 else self._steps
+        chosen = thinned(self._steps, MOST_STEPS)
         files = [file for step in chosen for file in sorted((self._folder / f"step-{step}").glob("*.parquet"))]
         self._view("some_rows", files)
         self._view_of_responses("some_responses", "some_rows")

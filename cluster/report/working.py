@@ -165,18 +165,12 @@ def _outcomes_told(run: RunData, counts: Stacks) -> str:
 
 
 def _outcome_counts(run: RunData) -> dict[str, dict[float, float]]:
-    """Counts by outcome and step: from the trajectories or, where there are none, those that the metrics count."""
-    if run.responses.steps:
-        seen = {outcome for step in run.responses.steps for outcome in step.outcomes}
-        names = [outcome for outcome in OUTCOMES if outcome in seen] + sorted(seen - set(OUTCOMES))
-        return {
-            outcome: {float(step.step): float(step.outcomes.get(outcome, 0)) for step in run.responses.steps}
-            for outcome in names
-        }
-    keys = {"unparsable": "responses_unparsable", "timeout": "responses_timeout", "error": "responses_error"}
+    """Counts by outcome and step; nothing without trajectories, as no metric counts every outcome."""
+    seen = {outcome for step in run.responses.steps for outcome in step.outcomes}
+    names = [outcome for outcome in OUTCOMES if outcome in seen] + sorted(seen - set(OUTCOMES))
     return {
-        outcome: {step: value or 0.0 for step, value in zip(_steps(run), run.column(key), strict=True)}
-        for outcome, key in keys.items()
+        outcome: {float(step.step): float(step.outcomes.get(outcome, 0)) for step in run.responses.steps}
+        for outcome in names
     }
 
 

@@ -86,5 +86,7 @@ def test_what_cannot_be_shown_is_said(
 
 
 def test_a_folder_without_groups_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is not the folder of a run: it holds neither config.toml nor" in refused(capsys, str(tmp_path))
+    (tmp_path / "config.toml").touch()
     assert "holds no graded group yet" in refused(capsys, str(tmp_path))
     assert "there is no folder" in refused(capsys, str(tmp_path / "none"))

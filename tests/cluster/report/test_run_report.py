@@ -5,6 +5,7 @@ import pytest
 
 from cluster.config.errors import ConfigError
 from cluster.report import page as pages
+from cluster.report import trajectories
 from cluster.report.page import Page, Section, html_of
 from cluster.report.run_data import State, named_apart, read_lines, read_run
 from cluster.report.run_report import report_of, write_report
@@ -212,3 +213,13 @@ def test_trajectories_that_cannot_be_read_do_not_keep_the_rest_from_being_told(t
     page = report(folder)
     assert "Groups that changed most" in titles(page)
     assert "parquet" in section(page, "Groups that changed most").sentence.lower()
+
+
+def test_a_page_says_where_not_all_steps_were_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = {step: [graded_group(step, f"p{step}", ["correct", "wrong"])] for step in range(1, 7)}
+    folder = run_folder(tmp_path / "made", groups=trained)
+    assert not any("evenly spaced" in said for said in read_run(folder).said)
+    monkeypatch.setattr(trajectories, "MOST_STEPS", 3)
+    read = read_run(folder)
+    assert [step.step for step in read.responses.steps] == [1, 3, 6]
+    assert any("responses were read in 3 evenly spaced steps of 6" in said for said in read.said)

@@ -392,10 +392,11 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _supervise(options: argparse.Namespace, folder: Path) -> int:
-    from cluster.running.supervise import ASKED, supervise
+    from cluster.running.signals import ASKING
+    from cluster.running.supervise import supervise
 
     command = [sys.executable, "-m", "cluster.cli", *options.words, "--retries", "0"]
-    final = (0, EXIT_MISTAKE, EXIT_STARVED, *(EXIT_OF_SIGNAL + number for number in ASKED))
+    final = (0, EXIT_MISTAKE, EXIT_STARVED, *(EXIT_OF_SIGNAL + number for number in ASKING))
     return supervise(command, folder, options.retries, final)
 
 

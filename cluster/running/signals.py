@@ -3,6 +3,10 @@ goes.
 
 While a run trains, the first of them has it end at its next safe point, with a checkpoint; the second ends it at once.
 At any other time each of them ends the process at once, and what it has open is closed.
+
+A batch system, Ray and a terminal send them to a whole family of processes. So a parent that supervises a run passes on
+what it gets as a signal of another number, `passed_on`, which asks a run that has not been asked yet, and does nothing
+to one that has.
 """
 
 import asyncio
@@ -18,7 +22,8 @@ from typing import Any, TypeAlias, TypeVar
 
 Result = TypeVar("Result")
 Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
-ONE_SECOND = 1.0  # in which a second signal is the first one again, passed on by a parent that got it too
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ONE_SECOND = 1.0  # in which a second signal is the first one again, passed on as it is by a parent that got it too
 JOB, JOB_WAIT, JOB_SECONDS = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_JOB_STOP_WAIT_TIME_S", "3"  # Ray's names and default
 
 
@@ -31,9 +36,15 @@ class Terminated(KeyboardInterrupt):
         self.signal = number
 
 
+def passed_on(number: signal.Signals) -> int:
+    """The number of the signal by which a parent passes one of ASKING on."""
+    return signal.SIGRTMIN + number
+
+
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """While it lasts, SIGTERM interrupts as Ctrl-C does, and so does SIGHUP where it is not ignored (nohup).
+    """While it lasts, SIGTERM interrupts as Ctrl-C does, and so does SIGHUP where it is not ignored (nohup), and what a
+    parent passes on of them.
 
     Raises:
         Terminated: instead of the KeyboardInterrupt that one of them brought about, with its notes.
@@ -44,15 +55,20 @@ def sigterm_interrupts() -> Iterator[None]:
     asked: queue.SimpleQueue[signal.Signals] = queue.SimpleQueue()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        _set(dict.fromkeys(parents, signal.SIG_IGN))
         asked.put(signal.Signals(number))
         if callable(signal.getsignal(signal.SIGINT)):
             signal.raise_signal(signal.SIGINT)  # asyncio cancels what runs, which then closes its files
         else:
             raise Terminated(signal.Signals(number))  # of a process that ignores Ctrl-C, as in a shell's background
 
+    def passed(number: int, frame: FrameType | None) -> None:
+        signal.raise_signal(signal.Signals(number - signal.SIGRTMIN))
+
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray blocks it in all that it starts, jobs among them
-    before = _handlers(signal.SIGTERM, signal.SIGHUP)
-    _set(dict.fromkeys(before, interrupt))
+    own, parents = _handlers(signal.SIGTERM, signal.SIGHUP), _handlers(*map(passed_on, ASKING))
+    before = own | parents | _handlers(signal.SIGINT)
+    _set(dict.fromkeys(own, interrupt) | dict.fromkeys(parents, passed))
     try:
         yield
     except KeyboardInterrupt as interrupted:
@@ -73,7 +89,7 @@ def undisturbed() -> Iterator[None]:
     if not _in_main_thread():
         yield
         return
-    before = _handlers(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = _handlers(*ASKING, *map(passed_on, ASKING))
     _set(dict.fromkeys(before, signal.SIG_IGN))
     try:
         yield
@@ -93,7 +109,8 @@ class StopRequest:
     @contextmanager
     def listening(self, told: Callable[[signal.Signals], None]) -> Iterator[None]:
         """While it lasts, the first of these signals sets `asked`; another one, later than ONE_SECOND, does what it
-        did before. Call it in the event loop that waits for `asked`.
+        did before. Where it ends within that time, the next signal is judged so too. Call it in the event loop that
+        waits for `asked`.
 
         Args:
             told: is told of the first signal, in the event loop.
@@ -102,7 +119,7 @@ class StopRequest:
             yield
             return
         loop = asyncio.get_running_loop()
-        before = _handlers(signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before, parents = _handlers(*ASKING), _handlers(*map(passed_on, ASKING))
 
         def stop(number: int, frame: FrameType | None) -> None:
             now = time.monotonic()
@@ -115,11 +132,17 @@ class StopRequest:
                 _set(before)
                 signal.raise_signal(number)
 
-        _set(dict.fromkeys(before, stop))
+        def passed(number: int, frame: FrameType | None) -> None:
+            if self.signal is None:
+                stop(number - signal.SIGRTMIN, frame)
+
+        _set(dict.fromkeys(before, stop) | dict.fromkeys(parents, passed))
         try:
             yield
         finally:
-            _set(before)
+            _set(parents if self.signal is None else dict.fromkeys(parents, signal.SIG_IGN))
+            if self.signal is None or time.monotonic() - self._first > ONE_SECOND:
+                _set(before)
 
     async def unless_asked(self, work: Coroutine[Any, Any, Result]) -> Result | None:
         """The result of `work`; None where the run is asked to end before it is done, and `work` is cancelled then."""
@@ -151,12 +174,12 @@ def said_at(number: signal.Signals, in_hand: str) -> str:
     return f"{asked}{hurry}. Until then {in_hand}"
 
 
-def _handlers(*numbers: signal.Signals) -> dict[signal.Signals, Handler]:
+def _handlers(*numbers: int) -> dict[int, Handler]:
     """What this process does at these signals, but for those that it ignores and goes on to ignore."""
     return {number: found for number in numbers if (found := signal.getsignal(number)) is not signal.SIG_IGN}
 
 
-def _set(handlers: Mapping[signal.Signals, Handler]) -> None:
+def _set(handlers: Mapping[int, Handler]) -> None:
     for number, handler in handlers.items():
         signal.signal(number, handler)
 

@@ -16,8 +16,9 @@ from types import FrameType
 from cluster.reporting.terminal import say
 from cluster.running.checkpoints import newest_checkpoint, step_of
 from cluster.running.restarts import Restarts
+from cluster.running.signals import ASKING, passed_on
 
-ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # by which a person or a batch system ends a run
+EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -41,7 +42,10 @@ def supervise(command: Sequence[str], folder: Path, retries: int, final: Sequenc
         if pause is None:
             say(f"winnow: the run ended {retries + 1} times without a newer checkpoint (--retries)", file=sys.stderr)
             return status
-        how = f"was killed ({signal.Signals(status - 128).name})" if status > 128 else f"ended with status {status}"
+        killed = status > EXIT_OF_SIGNAL
+        how = (
+            f"was killed ({signal.Signals(status - EXIT_OF_SIGNAL).name})" if killed else f"ended with status {status}"
+        )
         say(
             f"winnow: the driver {how}. The run goes on in {pause:g} s: try {restarts.in_vain} of at most {retries} "
             "without a newer checkpoint (--retries)",
@@ -52,7 +56,8 @@ def supervise(command: Sequence[str], folder: Path, retries: int, final: Sequenc
 
 
 class _Driver:
-    """The process of a run. What asks this one to end is passed on to it."""
+    """The process of a run. What asks this one to end is passed on to it, the first time as what it may have got
+    itself."""
 
     def __init__(self, command: Sequence[str]) -> None:
         self.asked = threading.Event()  # whether a signal has asked to end
@@ -60,19 +65,23 @@ class _Driver:
         # By its name: Ray may make the folder of a job anew, where several of its nodes on one machine share a session.
         self._folder = Path.cwd()
         self._process: subprocess.Popen[bytes] | None = None
-        for number in ASKED:
+        for number in ASKING:
             signal.signal(number, self._pass_on)
 
     def run(self) -> int:
         """Starts it and waits until it has ended; its exit status."""
         self._process = subprocess.Popen(self._command, cwd=self._folder, preexec_fn=_end_with_parent)
         status = self._process.wait()
-        return 128 - status if status < 0 else status
+        if status >= 0:
+            return status
+        ours = {passed_on(number): int(number) for number in ASKING}  # one that came before the run had its handlers
+        return EXIT_OF_SIGNAL + ours.get(-status, -status)
 
     def _pass_on(self, number: int, frame: FrameType | None) -> None:
+        first = not self.asked.is_set()
         self.asked.set()
         if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
+            self._process.send_signal(passed_on(signal.Signals(number)) if first else number)
 
 
 def _end_with_parent() -> None:

@@ -270,6 +270,7 @@ def test_a_submitted_job_shows_its_actors_outlives_its_driver_and_its_node_stops
         job.interrupt_and_answer("s")
         job.process.wait(timeout=600)
         output = job.output
+    print(output)  # for whoever reads of a failure: an assertion shows too little of it
     steps = steps_of(run)
     assert steps == list(range(1, len(steps) + 1))
     checkpoint = run / f"checkpoints/step-{steps[-1]}"

@@ -8,12 +8,20 @@ from collections.abc import Iterator
 import pytest
 
 from cluster.running import signals
-from cluster.running.signals import StopRequest, Terminated, said_at, sigterm_interrupts, undisturbed
+from cluster.running.signals import (
+    ASKING,
+    StopRequest,
+    Terminated,
+    passed_on,
+    said_at,
+    sigterm_interrupts,
+    undisturbed,
+)
 
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in (*ASKING, *map(passed_on, ASKING))}
     yield
     for number, handler in before.items():
         assert signal.getsignal(number) is handler or number == signal.SIGINT
@@ -55,7 +63,7 @@ async def asked_by(number: signal.Signals, times: int) -> tuple[StopRequest, lis
     return request, said
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ASKING)
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_asks_a_run_that_trains_to_stop_also_where_a_parent_passes_it_on(
     number: signal.Signals, times: int
@@ -65,7 +73,52 @@ def test_a_signal_asks_a_run_that_trains_to_stop_also_where_a_parent_passes_it_o
     assert (request.signal, request.hurried, said) == (number, False, [number])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ASKING)
+@pytest.mark.parametrize("passed", [False, True])
+def test_a_run_that_has_stopped_as_asked_is_not_ended_by_what_a_parent_passes_on_of_that(
+    number: signal.Signals, passed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However late a supervisor of ours passes it on, and for a second where a parent sends the signal itself."""
+    monkeypatch.setattr(signals, "ONE_SECOND", 0.0 if passed else 600.0)
+    with sigterm_interrupts():
+        request, _ = asyncio.run(asked_by(number, 1))
+        os.kill(os.getpid(), passed_on(number) if passed else number)
+    assert (request.signal, request.hurried) == (number, False)
+
+
+@pytest.mark.parametrize("number", ASKING)
+def test_what_a_parent_passes_on_asks_a_run_that_has_not_been_asked(number: signal.Signals) -> None:
+    async def asked() -> StopRequest:
+        request = StopRequest()
+        with request.listening(lambda number: None):
+            os.kill(os.getpid(), passed_on(number))
+            await asyncio.wait_for(request.asked.wait(), timeout=60)
+        return request
+
+    with sigterm_interrupts():
+        assert asyncio.run(asked()).signal == number
+    with pytest.raises(KeyboardInterrupt) as ended, sigterm_interrupts():
+        os.kill(os.getpid(), passed_on(number))
+    assert ended.type is (KeyboardInterrupt if number == signal.SIGINT else Terminated)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_is_closed_after_a_signal_is_not_cut_off_by_what_a_parent_passes_on(number: signal.Signals) -> None:
+    closed = []
+
+    def run() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            os.kill(os.getpid(), passed_on(number))
+            closed.append("closed")
+
+    with pytest.raises(Terminated), sigterm_interrupts():
+        run()
+    assert closed == ["closed"]
+
+
+@pytest.mark.parametrize("number", ASKING)
 def test_a_second_signal_ends_the_run_at_once(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "ONE_SECOND", 0.0)
     with pytest.raises(KeyboardInterrupt) as ended, sigterm_interrupts():
@@ -75,7 +128,7 @@ def test_a_second_signal_ends_the_run_at_once(number: signal.Signals, monkeypatc
 
 def test_what_is_written_at_the_end_is_not_cut_off_by_the_signal_again() -> None:
     with undisturbed():
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (*ASKING, *map(passed_on, ASKING)):
             os.kill(os.getpid(), number)
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)

@@ -11,9 +11,10 @@ import pytest
 
 from cluster.cli import main
 from cluster.running import supervise
-from cluster.running.supervise import ASKED
+from cluster.running.signals import passed_on
 
 ROOT = Path(__file__).parents[3]
+PASSED = passed_on(signal.SIGTERM)
 # A driver: writes that it was started, and what it does then.
 DRIVER = """
 import os, signal, sys, time
@@ -23,8 +24,10 @@ starts = len(list(folder.glob("start-*")))
 (folder / f"start-{starts}").touch()
 end = ends[min(starts, len(ends) - 1)]
 Path.cwd()
-if end == "waits":
-    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(143))
+if end.startswith("waits"):
+    if end == "waits for more":
+        signal.signal({PASSED}, lambda number, frame: (folder / "heard").touch())
+        signal.signal(signal.SIGTERM, lambda number, frame: os._exit(9))
     (folder / "waits").touch()
     time.sleep(60)
 if end.startswith("step"):
@@ -40,7 +43,7 @@ if end == "made anew":
 if end == "killed":
     os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(int(end))
-"""
+""".replace("{PASSED}", str(PASSED))
 # The process above it, which waits for nothing.
 PARENT = f"""
 import sys
@@ -85,26 +88,38 @@ def test_a_run_is_started_again_until_it_has_come_to_an_end(
         assert "the driver was killed (SIGKILL)" in said
 
 
-def waits(folder: Path) -> None:
+def wait_for(file: Path) -> None:
     until = time.monotonic() + 60
-    while not (folder / "waits").exists():
+    while not file.exists():
         assert time.monotonic() < until
         time.sleep(0.02)
 
 
 def test_who_asks_the_supervisor_to_end_asks_the_run(tmp_path: Path) -> None:
+    """One that has no handlers yet is ended by what is passed on, as by the signal itself."""
     process = parent(tmp_path, "waits")
-    waits(tmp_path)
+    wait_for(tmp_path / "waits")
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 143
     assert len(list(tmp_path.glob("start-*"))) == 1
     process.stderr.close()
 
 
+def test_the_first_signal_is_passed_on_as_one_that_the_run_may_have_got_itself_and_the_second_as_it_is(
+    tmp_path: Path,
+) -> None:
+    process = parent(tmp_path, "waits for more")
+    wait_for(tmp_path / "waits")
+    process.send_signal(signal.SIGTERM)
+    wait_for(tmp_path / "heard")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 9
+    process.stderr.close()
+
+
 def test_retries_are_for_runs_that_can_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "any.toml", "--retries", "3"]) == 2
     assert "--retries goes with --resume" in capsys.readouterr().err
-    assert signal.SIGTERM in ASKED
 
 
 def test_a_run_that_is_named_by_its_folder_is_started_again_from_its_newest_checkpoint(

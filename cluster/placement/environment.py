@@ -11,11 +11,14 @@ FLOAT32 = {
     "TRITON_F32_DEFAULT": "ieee",
     "VLLM_FLOAT32_MATMUL_PRECISION": "highest",
 }
+# A thread that waits for the others of its team sleeps: where another process has taken their core, it would spin until
+# that gives it back, which makes a step of two threads on busy cores several times as long.
+NO_SPINNING = {"OMP_WAIT_POLICY": "PASSIVE"}
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # for actors that Ray gives none: they would find those of others
 
 
 def environment(config: RunConfig, backend: str, *, on_gpu: bool) -> dict[str, str]:
-    """What all actors of a run have in their environment.
+    """What all actors of a run have in their environment. `cluster.env` may say otherwise how threads wait.
 
     Args:
         config: the run, its dtype settled.
@@ -36,7 +39,7 @@ def environment(config: RunConfig, backend: str, *, on_gpu: bool) -> dict[str, s
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine keeps its one worker in its own process
         }
-    return config.cluster.env | env
+    return ({} if on_gpu else NO_SPINNING) | config.cluster.env | env
 
 
 def learner_environment(config: RunConfig, *, on_gpu: bool) -> dict[str, str]:

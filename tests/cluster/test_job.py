@@ -88,7 +88,7 @@ class TwoNodes:
         self._folder, self._nodes = folder, list[subprocess.Popen[bytes]]()
         try:
             self._start("--head", "--num-cpus=0", f"--temp-dir={folder}", **self.ports)
-            wait_for(lambda: fetch(f"http://127.0.0.1:{self.ports['dashboard-port']}/api/version"), seconds=60)
+            wait_for(lambda: fetch(f"http://127.0.0.1:{self.ports['dashboard-port']}/api/version"), seconds=300)
             self.add_node()
             self._wait_for_agent(self.ports)
         except BaseException:
@@ -127,7 +127,7 @@ class TwoNodes:
     @staticmethod
     def _wait_for_agent(ports: dict[str, int]) -> None:
         healthy = f"http://127.0.0.1:{ports['dashboard-agent-listen-port']}/api/local_raylet_healthz"
-        wait_for(lambda: fetch(healthy), seconds=60)
+        wait_for(lambda: fetch(healthy), seconds=300)
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ class Job:
     def interrupt_and_answer(self, answer: str) -> None:
         """Ctrl-C, and what a person types when asked."""
         self.process.send_signal(signal.SIGINT)
-        self.wait_for(lambda: "s stops the job" in self.output, seconds=60)
+        self.wait_for(lambda: "s stops the job" in self.output, seconds=300)
         os.write(self._keyboard, f"{answer}\n".encode())
 
     @property

@@ -103,4 +103,5 @@ $(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
 	touch $@
 
 others-test: others-env
-	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py
+	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py \
+		tests/project/test_moving.py

@@ -80,8 +80,13 @@ def test_every_path_of_the_repository_that_a_page_names_is_there(name: str) -> N
 
 
 def test_every_setting_that_a_page_names_can_be_set() -> None:
-    named = sorted((name, setting) for name in CURRENT for setting in named_settings(TEXTS[name]))
+    named = sorted((name, setting) for name in CURRENT for setting in named_settings(of_ours(name)))
     assert [(name, setting) for name, setting in named if not is_known(setting)] == []
+
+
+def of_ours(name: str) -> str:
+    """A page without the first cells of its tables, where these hold names of other projects."""
+    return re.sub(r"^\| .*? \|", "|", TEXTS[name], flags=re.M) if name == "docs/moving.md" else TEXTS[name]
 
 
 def named_settings(text: str) -> set[str]:

@@ -1,5 +1,5 @@
-"""docs/moving.md is true of this project: settings, defaults, run files and the wrappers of other projects' rewards; and
-of TRL, where it is installed (`make others-test`)."""
+"""docs/moving.md is true of this project: settings, defaults, run files and the wrappers of rewards of others; and of
+TRL, where it is installed (`make others-test`)."""
 
 import re
 import sys

@@ -12,6 +12,7 @@
 # make bench-agree  the losses on random batches against it
 # make others-env   packages of other projects (gymnasium, TRL, ...) in .venv-others, beside what .venv has
 # make others-test  their environments, played
+# make docs    the documentation as a site, in runs/docs/site/: links and headings checked, nothing from other hosts
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROFILE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo gpu || echo cpu)
@@ -22,8 +23,11 @@ BENCH_LOCK := deploy/requirements/bench.txt
 BENCH_ENV := .venv-bench/.installed
 OTHERS_LOCK := deploy/requirements/others.txt
 OTHERS_ENV := .venv-others/.installed
+DOCS_LOCK := deploy/requirements/docs.txt
+DOCS_ENV := .venv-docs/.installed
 
-.PHONY: demo paper test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree others-env others-test
+.PHONY: demo paper test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree others-env others-test \
+	docs docs-env
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -103,4 +107,22 @@ $(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
 	touch $@
 
 others-test: others-env
-	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py
+	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py \
+		tests/project/test_moving.py
+
+docs-env: $(DOCS_ENV)
+
+$(DOCS_ENV): $(DOCS_LOCK)
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(DOCS_LOCK)
+	touch $@
+
+# The pages lie in the site as they lie here, so that a link which works here works there.
+SITE_DIR := runs/docs
+docs: docs-env
+	rm -rf $(SITE_DIR)
+	mkdir -p $(SITE_DIR)/pages
+	cp -R --parents *.md docs examples deploy $(SITE_DIR)/pages
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build -q --strict
+	.venv-docs/bin/python -m tests.project.site $(SITE_DIR)/site
+	@echo "look at it: $(PYTHON) -m http.server -d $(SITE_DIR)/site 8000, then http://127.0.0.1:8000"

@@ -55,17 +55,17 @@ def _parser() -> argparse.ArgumentParser:
         prog="winnow",
         formatter_class=Page,
         description="Reinforcement learning of language models on checkable rewards.",
-        epilog=example_of("winnow init MODEL_FOLDER train.jsonl -o my.toml\nwinnow train my.toml"),
+        epilog=example_of("winnow init MODEL_FOLDER train.jsonl -o my.toml\nwinnow train my.toml\nwinnow train --help"),
     )
     parser.add_argument("--version", action="version", version=f"winnow {version()}")
     parser.add_argument("--verbose", action="store_true", help="say on stderr what goes on, and show tracebacks")
     commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     add_first_commands(partial(_add, commands), SETTING)
     _add_running(commands)
+    add_eval_command(partial(_add, commands), SETTING)
     _add_grading(commands)
     add_showing_commands(partial(_add, commands))
     _add_doctor(commands)
-    add_eval_command(partial(_add, commands), SETTING)
     add_job_commands(partial(_add, commands), SETTING)
     return parser
 
@@ -126,7 +126,8 @@ def _add_running(commands: Commands) -> None:
         _train,
         kept="metrics and trajectories so far are kept",
         help="train a model",
-        description="Trains a model as a run file says.",
+        description="Trains a model as a run file says. What it leaves is in the folder run.folder/run.name: metrics, "
+        "every response with its verdict, checkpoints and a report.",
         example="winnow train my.toml run.steps=50\nwinnow train my.toml --plan\nwinnow train --resume runs/my",
     )
     train.add_argument("config", nargs="?", default="", metavar="CONFIG.toml", help="the run file")
@@ -213,10 +214,16 @@ def _add_grading(commands: Commands) -> None:
         _grade,
         kept="the rows graded so far are written",
         help="grade the responses of a file",
-        description="Grades each row (reward, response, reference), and says how many ended how.",
+        description="Grades the response in each row of a file as a run would, and says how many ended how.",
         example="winnow grade cases.jsonl --out graded.jsonl reward.name=math",
     )
-    grade.add_argument("cases", type=Path, metavar="CASES.jsonl")
+    grade.add_argument(
+        "cases",
+        type=Path,
+        metavar="CASES.jsonl",
+        help="rows with response and reference; prompt and reward where they differ; expected (correct or wrong) is "
+        "compared with what is found",
+    )
     grade.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as reward.name=math")
     grade.add_argument("--out", type=Path, metavar="FILE", help="where the graded rows go (stdout)")
     grade.add_argument("--workers", type=int, default=0, metavar="N", help="processes (one for each core)")
@@ -226,7 +233,8 @@ def _add_grading(commands: Commands) -> None:
         _check,
         kept="nothing was changed",
         help="check data before training on it",
-        description="Lengths, template and references, each through its own verifier; bad rows by file and line.",
+        description="Looks at every row: its length, its template, its reference through its own verifier. Names bad "
+        "rows by file and line.",
         example="winnow check my.toml\nwinnow check train.jsonl data.answer_column=solution reward.name=math",
     )
     check.add_argument("data", metavar="DATA|CONFIG.toml", help="a data file, or its address, or a run file")

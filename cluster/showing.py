@@ -11,6 +11,7 @@ from cluster.reporting.terminal import say
 COMPARISON = "compare.json"  # in the folder of a comparison
 REPORT = "report.html"
 GROUPS = 3  # that `look` shows
+ENDS = "correct, wrong, unparsable, late, timeout or error"  # the words of `rewards.Outcome`
 WAYS = {  # how `look` chooses -> what that is
     "worst": "those with the lowest mean score",
     "best": "those with the highest mean score",
@@ -49,7 +50,8 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         _look,
         kept="nothing was changed",
         help="print groups of a run",
-        description="Prints groups of a run with prompt, responses, verdicts and why; while it runs, too.",
+        description="Prints groups of a run with prompt, responses, verdicts and why; while it runs, too. Without a "
+        "choice the worst, or with --step, --outcome or --prompt the newest.",
         example="winnow look runs/demo --worst 5",
     )
     look.add_argument("folder", type=Path, metavar="RUN", help="the folder of a run")
@@ -57,7 +59,8 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
     for way, about in WAYS.items():
         ways.add_argument(f"--{way}", nargs="?", type=int, const=GROUPS, metavar="N", help=f"{about} ({GROUPS})")
     look.add_argument("--step", type=int, metavar="N", help="only groups of this step")
-    look.add_argument("--outcome", default="", metavar="NAME", help="only groups with a response that ended so: error")
+    ended = f"only groups with a response that ended so: {ENDS}"
+    look.add_argument("--outcome", default="", metavar="NAME", help=ended)
     look.add_argument("--prompt", default="", metavar="ID", help="only groups of this prompt")
     look.add_argument("--whole", action="store_true", help="whole texts, not cut to the terminal's width")
     rollouts = add(
@@ -70,7 +73,9 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         example="winnow rollouts runs/demo",
     )
     rollouts.add_argument("run_folder", metavar="RUN", help="the folder of a run, or a copy of it")
-    rollouts.add_argument("--port", type=int, metavar="P", help="of the page; 0 is any free one (8642, or the next)")
+    rollouts.add_argument(
+        "--port", type=int, metavar="P", help="of the page (8642, or the next free one); 0 is any free one"
+    )
     rollouts.add_argument(
         "--host", default="127.0.0.1", metavar="H", help="to listen at, with a token in the URL (this machine only)"
     )

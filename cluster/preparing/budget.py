@@ -252,7 +252,8 @@ def _sync_terms(config: RunConfig, sizes: "ModelSizes", device: Device) -> Itera
     width = width_of(config)
     piece = min(config.sync.bucket_mib * 2**20 + width * sizes.largest, width * sizes.parameters)
     pieces = (2 if device.on_gpu else 1) + (config.learner.zero_stage == 3)
-    about = f"{pieces} pieces of sync.bucket_mib = {config.sync.bucket_mib} and the largest matrix, on rank 0"
+    bucket = f"{counted(pieces, 'piece')} of sync.bucket_mib = {config.sync.bucket_mib}"
+    about = f"{bucket} and the largest matrix, on rank 0"
     change = "a smaller sync.bucket_mib"
     if config.samples:
         yield Term(name="weights that travel", size=pieces * piece, during=During.SYNC, about=about, change=change)

@@ -80,8 +80,13 @@ def test_every_path_of_the_repository_that_a_page_names_is_there(name: str) -> N
 
 
 def test_every_setting_that_a_page_names_can_be_set() -> None:
-    named = sorted((name, setting) for name in CURRENT for setting in named_settings(TEXTS[name]))
+    named = sorted((name, setting) for name in CURRENT for setting in named_settings(of_ours(name)))
     assert [(name, setting) for name, setting in named if not is_known(setting)] == []
+
+
+def of_ours(name: str) -> str:
+    """A page without the first cells of its tables, where these hold names of other projects."""
+    return re.sub(r"^\| .*? \|", "|", TEXTS[name], flags=re.M) if name == "docs/moving.md" else TEXTS[name]
 
 
 def named_settings(text: str) -> set[str]:
@@ -155,15 +160,18 @@ def test_the_reward_of_siblings_that_the_docs_show_prefers_the_shortest_right_re
     assert names["reward_group"](["5", ""], "4", "2+2=") == [0.0, 0.0]
 
 
-def test_every_message_that_troubleshooting_quotes_is_one_of_the_code() -> None:
-    said = "\n".join(messages_of_the_code())
+@pytest.mark.parametrize("page", ["troubleshooting", "memory", "hangs"])
+def test_every_message_that_a_page_of_symptoms_quotes_is_one_of_the_code(page: str) -> None:
+    said, text = "\n".join(messages_of_the_code()), TEXTS[f"docs/{page}.md"]
+    bold, first_cells = re.findall(r"\*\*(.+?)\*\*", text, re.S), re.findall(r"^\| ([^|]*) \|", text, re.M)
     quoted = [
         q
-        for bold in re.findall(r"\*\*(.+?)\*\*", TEXTS["docs/troubleshooting.md"], re.S)
-        for q in code_in(" ".join(bold.split()))
+        for part in (*bold, *first_cells)
+        for q in code_in(" ".join(part.split()))
+        if not SETTING.match(q) and not q.startswith("winnow ")
     ]
-    fragments = [f.strip(" :(),") for q in quoted for f in re.split(r"\b[A-Z]+\b|…|'[^']*'|\b\d+\b", q)]
-    assert len(fragments) > 20
+    fragments = [f.strip(" :(),.") for q in quoted for f in re.split(r"\b[A-Z]+\b|…|'[^']*'|\b\d+\b", q)]
+    assert len(fragments) > 10
     assert [fragment for fragment in fragments if " " in fragment and fragment not in said] == []
 
 

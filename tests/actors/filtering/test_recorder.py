@@ -92,7 +92,7 @@ def test_a_disk_that_was_full_for_a_while_costs_nothing(tmp_path: Path, monkeypa
 
 
 def snippets() -> Iterator[tuple[str, str]]:
-    for page in ("docs/running.md", "docs/troubleshooting.md"):
+    for page in ("docs/running.md", "docs/accuracy.md"):
         for source in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.S):
             if "/trajectories" in source:
                 yield page, re.sub(r"runs/\w+/trajectories", "trajectories", source)

@@ -5,6 +5,8 @@ import pytest
 from cluster.cli import main
 from cluster.commands.look import cut, group_text
 from cluster.report.trajectories import Trajectories
+from cluster.showing import ENDS
+from rewards import Outcome
 from tests.run_folders import graded_group, run_folder
 
 HOSTILE = "first line\nsecond \x1b[31mred\u202e"
@@ -90,3 +92,7 @@ def test_a_folder_without_groups_is_named(tmp_path: Path, capsys: pytest.Capture
     (tmp_path / "config.toml").touch()
     assert "holds no graded group yet" in refused(capsys, str(tmp_path))
     assert "there is no folder" in refused(capsys, str(tmp_path / "none"))
+
+
+def test_the_help_names_every_way_in_which_a_response_may_end() -> None:
+    assert set(ENDS.replace(" or ", ", ").split(", ")) == set(Outcome)

@@ -35,6 +35,15 @@ class Calendar:
         every = self.config.eval.every
         return every > 0 and (last or _due(every, step))
 
+    def evaluates_with(self, step: int) -> bool:
+        """Whether the weights of a step that a run begins with are to be evaluated."""
+        return _due(self.config.eval.every, step)
+
+    def evaluated_before(self, step: int) -> int:
+        """The last step before this one whose evaluation was due, by the settings as they are now."""
+        every = self.config.eval.every
+        return (step - 1) // every * every
+
 
 def _due(every: int, step: int) -> bool:
     return every > 0 and step % every == 0

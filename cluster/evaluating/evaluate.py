@@ -29,8 +29,10 @@ from cluster.evaluating.words import Words
 from cluster.placement.actors import sampling_actors
 from cluster.placement.description import bundle_lines
 from cluster.placement.session import ray_session, settled
+from cluster.preparing.copies import revisions_of
 from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare_evaluation
+from cluster.preparing.revisions import read_revisions, write_revisions
 from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
 from cluster.running.evaluate import requests_for
@@ -106,7 +108,9 @@ def _evaluate_in(
     with held(folder), log_file(folder), Display(0) as display, _whole_model(subject, folder) as model:
         display.say(f"evaluation folder: {folder}")
         whole = config.model_copy(update={"model": config.model.model_copy(update={"path": model})})
-        inputs = prepare_evaluation(whole, display.say)
+        begun = read_revisions(subject.run) if subject.run is not None else {}
+        inputs = prepare_evaluation(whole, display.say, begun | read_revisions(folder))
+        write_revisions(folder, revisions_of(inputs.prepared.copies))
         most = max(len(each.prompts) for each in inputs.sets.values())
         config = _with_prompts(config, most)
         prepared = replace(inputs.prepared, config=_with_prompts(inputs.prepared.config, most), folder=folder)

@@ -125,7 +125,7 @@ def _evaluate_in(
 def _run(evaluation: Evaluation, display: Display, out: Path | None, against: Mapping[str, Any] | None) -> None:
     """Has what is left answered, and writes the result however that ends."""
     folder, answered, began = evaluation.folder, dict[int, Answered](), time.monotonic()
-    earlier = _earlier(evaluation)
+    earlier, spent = _earlier(evaluation), seconds_so_far(folder)
     if not (folder / RESULT).is_file():
         write_result(evaluation.result({}, 0.0), folder / RESULT)
     recorder = Recorder(folder / TRAJECTORIES, step=evaluation.subject.step or 0, takes_over=bool(earlier))
@@ -135,13 +135,22 @@ def _run(evaluation: Evaluation, display: Display, out: Path | None, against: Ma
         finally:
             with undisturbed():
                 recorder.close(evaluation.subject.step or 0)
-                result = evaluation.result(answered, time.monotonic() - began, against)
+                seconds = spent if len(earlier) == len(evaluation.prompts) else spent + time.monotonic() - began
+                result = evaluation.result(answered, seconds, against)
                 for file in (folder / RESULT, *([out] if out else [])):
                     write_result(result, file)
                 if answered:
                     display.say("\n".join(result_lines(result)))
     display.say(f"every response, its verdict and why: {folder / TRAJECTORIES} (Parquet)")
     display.say(f"done: {out or folder / RESULT}")
+
+
+def seconds_so_far(folder: Path) -> float:
+    """That the tries of an evaluation have taken which wrote their result; one that was killed wrote none."""
+    try:
+        return float(json.loads((folder / RESULT).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _answer_all(

@@ -39,12 +39,23 @@ SUMS = "hf://datasets/me/sums"
 GONE = "0" * 40  # a commit
 
 
+def environment(hub: Hub) -> dict[str, str]:
+    """With which the real client asks a hub on this machine."""
+    env = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    return env | {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_TELEMETRY": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
 class Machine:
     """Where runs are tried."""
 
     def __init__(self, hub: Hub, child: "subprocess.Popen[str]", folder: Path) -> None:
         self.hub, self.folder, self._child = hub, folder, child
         self.cache = folder / "cache"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a process here."""
+        return environment(self.hub) | {"WINNOW_CACHE": str(self.cache)}
 
     def run(self, name: str = "run", **sections: Any) -> dict[str, Any]:
         """A try of the run of this name."""
@@ -74,10 +85,8 @@ class Machine:
 @pytest.fixture(scope="module")
 def _child() -> Iterator[tuple[Hub, "subprocess.Popen[str]"]]:
     with hub() as found:
-        env = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
-        env |= {"HF_ENDPOINT": found.url, "HF_HUB_DISABLE_TELEMETRY": "1"}
-        command = [sys.executable, "-c", CHILD]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True) as child:
+        command, pipe = [sys.executable, "-c", CHILD], subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment(found), text=True) as child:
             yield found, child
             assert child.stdin is not None
             child.stdin.close()
@@ -190,3 +199,36 @@ def test_copies_of_two_commits_never_share_a_place() -> None:
     assert one != two
     assert {one.name, two.name} == {"tiny"}
     assert copy_of("s3://me/tiny@home") != copy_of("s3://me/tiny")
+
+
+@pytest.mark.slow
+def test_winnow_train_keeps_the_commits_of_the_run_that_it_begins_again(machine: Machine) -> None:
+    """Each try ends before Ray starts: there is no room for so many generators."""
+    from learner.models.tiny import write_tiny_model
+
+    def rows(count: int) -> bytes:
+        return "".join(json.dumps({"prompt": f"{n}+1=", "answer": str(n + 1)}) + "\n" for n in range(count)).encode()
+
+    write_tiny_model(machine.folder / "tiny", alphabet="0123456789+=", seed=0)
+    machine.hub.commit("me/tiny", {file.name: file.read_bytes() for file in (machine.folder / "tiny").iterdir()})
+    first = machine.hub.commit("datasets/me/sums", {"train-0.jsonl": rows(3)})
+    folder = machine.folder / "run"
+    folder.mkdir()
+    (folder / "lock").touch()  # as a run leaves its folder that was killed before its first checkpoint
+    file = machine.folder / "run.toml"
+    file.write_text(f'model.path = "hf://me/tiny"\ndata.path = "{SUMS}/train-*.jsonl"\nrollout.max_new_tokens = 8\n')
+    words = [str(file), f"run.folder={machine.folder}", "run.name=run", "cluster.generators=999", "--resume", "auto"]
+    for _ in range(2):
+        ended = subprocess.run(
+            [sys.executable, "-m", "cluster.cli", "train", *words],
+            env=machine.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert "there is no room for" in ended.stderr
+        assert f"{SUMS}@{first}/train-*.jsonl (data.path): 1 file" in ended.stdout
+        machine.hub.commit("datasets/me/sums", {"train-0.jsonl": rows(5)})
+    assert machine.revisions()[f"{SUMS}/train-*.jsonl"] == f"{SUMS}@{first}/train-*.jsonl"
+    assert len(machine.revisions()) == 2

@@ -154,8 +154,8 @@ class Evaluations:
             return
         self._reporter.evaluated(found.step, found.scored.accuracy)
         self._display.say(
-            f"{found.line}; {counted(len(lent), 'evaluator')} took {found.seconds:.1f} s, of which training waited "
-            f"{found.waited:.1f} s"
+            f"{found.line}; {counted(len(lent), 'evaluator')} took {found.seconds:.1f} s, training waited "
+            f"{found.waited:.1f} s, the sync among them"
         )
 
     def _waited_so_far(self) -> float:

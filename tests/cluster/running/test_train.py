@@ -71,10 +71,6 @@ def test_one_version_stale_on_two_zero2_ranks_with_checkpoints_and_an_evaluator(
     evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]
     assert [(line["step"], line["version"], line["evaluators"]) for line in evals] == [(0, 0, 1), (2, 2, 1), (4, 4, 1)]
     assert all(line["responses"] == 32 * 4 for line in evals)
-    began, over = evals[0]["wall_seconds"], evals[0]["wall_seconds"] + evals[0]["seconds"]
-    assert (
-        began < lines[0]["wall_seconds"] - lines[0]["seconds_train"] < over
-    )  # it trained while the start was evaluated
 
 
 def test_a_run_outlives_its_filter_and_a_rank_of_its_learner(

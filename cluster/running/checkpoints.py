@@ -6,7 +6,6 @@ What a run needs to go on from one stands in its folder `state`: what the learne
 """
 
 import asyncio
-import json
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from actors.errors import BrokenPart
 from cluster.config.sections import RunSettings
 from cluster.preparing.folders import CHECKPOINTS
 from cluster.reporting.logs import LOGGER
+from cluster.running.evaluate import read_evaluations
 from cluster.running.state import RunState
 from cluster.running.state_file import RUN, write_state
 from learner.client import Learner
@@ -175,13 +175,8 @@ def prune(run_folder: Path, newest: int, also: Collection[int] = ()) -> None:
 def best_step(steps: Mapping[int, object], evaluations: Path) -> int | None:
     """The one of these steps after which the run was most accurate, the first of equals; None where none was
     evaluated."""
-    if not evaluations.is_file():
-        return None
-    accuracy: dict[int, float] = {}
-    for line in evaluations.read_text(encoding="utf-8").splitlines():
-        found = json.loads(line)
-        if found["step"] in steps:
-            accuracy[found["step"]] = found["accuracy"]
+    lines = read_evaluations(evaluations)
+    accuracy = {step: float(line["accuracy"]) for step, line in lines.items() if step in steps}
     return max(accuracy, key=lambda step: (accuracy[step], -step), default=None)
 
 

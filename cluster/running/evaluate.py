@@ -28,6 +28,16 @@ def requests_for(prompts: Sequence[Prompt], samples: int) -> list[RolloutRequest
     ]
 
 
+def read_evaluations(file: Path) -> dict[int, dict[str, Any]]:
+    """step -> its line in a run's file of evaluations, the last one that is whole; nothing without a file."""
+    found = {}
+    for line in file.read_bytes().splitlines() if file.is_file() else ():
+        with suppress(ValueError, KeyError, TypeError):
+            tree = json.loads(line)
+            found[int(tree["step"])] = tree
+    return found
+
+
 def _nobody(done: int, prompts: int) -> None:
     """Is told how many prompts are done."""
 
@@ -128,13 +138,8 @@ class Evaluator:
         return found
 
     def evaluated(self) -> dict[int, dict[str, Any]]:
-        """step -> its line in the file, the last one that is whole."""
-        found = {}
-        for line in self.file.read_bytes().splitlines() if self.file.is_file() else ():
-            with suppress(ValueError, KeyError, TypeError):
-                tree = json.loads(line)
-                found[int(tree["step"])] = tree
-        return found
+        """The lines of the file, by step."""
+        return read_evaluations(self.file)
 
     def _line(self, found: Evaluated, at: Counters, graded: Sequence[Sequence[Outcome]]) -> dict[str, Any]:
         each = [Scored.of([group]) for group in graded]

@@ -31,16 +31,12 @@ class Calendar:
         return last or _due(self.config.run.checkpoint_every, step)
 
     def evaluates(self, step: int, last: bool) -> bool:
-        """Whether an evaluation is due."""
+        """Whether an evaluation is due; after step 0, the start, too."""
         every = self.config.eval.every
         return every > 0 and (last or _due(every, step))
 
-    def evaluates_with(self, step: int) -> bool:
-        """Whether the weights of a step that a run begins with are to be evaluated."""
-        return _due(self.config.eval.every, step)
-
     def evaluated_before(self, step: int) -> int:
-        """The last step before this one whose evaluation was due, by the settings as they are now."""
+        """The last step before this one whose evaluation was due; some are (`eval.every`)."""
         every = self.config.eval.every
         return (step - 1) // every * every
 

@@ -187,7 +187,7 @@ class Run:
         step = self.counters.step
         await self.publish(step)
         self.reporter.begin(self.counters.seconds)
-        if self._calendar.evaluates_with(step):
+        if self._calendar.evaluates(step, last=False):
             await self.evaluations.run(self.counters)
         with self.stop.listening(self._say_stopping):
             try:

@@ -102,7 +102,7 @@ def _evaluation_lines(config: RunConfig, layout: Layout) -> list[str]:
     own = counted(config.evaluators, "generator")
     return [
         f"  evaluation {often} on {own} more ({counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}), while training goes "
-        "on: it waits for their sync, and for an evaluation that is not over when the next is due"
+        "on, which waits for one more sync, and for an evaluation that is not over when the next is due"
     ]
 
 

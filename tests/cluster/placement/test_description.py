@@ -57,6 +57,6 @@ def test_what_evaluation_costs_is_said_before_the_start() -> None:
         "(eval.generators has others do it)"
     )
     assert last(1, 2) == (
-        "  evaluation every step on 2 generators more (2 CPUs and 4 GPUs), while training goes on: it waits for their "
-        "sync, and for an evaluation that is not over when the next is due"
+        "  evaluation every step on 2 generators more (2 CPUs and 4 GPUs), while training goes on, which waits for "
+        "one more sync, and for an evaluation that is not over when the next is due"
     )

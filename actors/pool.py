@@ -34,10 +34,16 @@ class GeneratorPool:
     and takes no other group along.
     """
 
-    def __init__(self, generators: Sequence[GeneratorClient]) -> None:
+    def __init__(self, generators: Sequence[GeneratorClient], finished: Counter[str] | None = None) -> None:
+        """
+        Args:
+            generators: that are there.
+            finished: the counts of another pool of the same generators, to count on in; unset, this pool's own.
+        """
         self.wanted = len(generators)  # how many there should be at least; 0 in a run that samples nothing
         self.deaths: dict[str, str] = {}  # name of a dead generator -> its last error
-        self.finished: Counter[str] = Counter()  # groups that a generator has brought, by its name
+        # Groups that a generator has brought, by its name.
+        self.finished: Counter[str] = Counter() if finished is None else finished
         self._alive = {generator.name: generator for generator in generators}
         self._ready: dict[str, GeneratorClient] = {}
         self._tended: set[str] = set()  # places that get a new generator when theirs dies

@@ -217,7 +217,7 @@ BENCHMARK_NAME = re.compile(r"[\w-]{1,64}")
 
 
 class EvalSettings(Section):
-    """Evaluation on held-out prompts by the run's own generators."""
+    """Evaluation on held-out prompts."""
 
     every: Annotated[int, Field(ge=0)] = 0  # steps between evaluations, besides the first and the last; 0 is never
     # Several: {math500 = "m.jsonl", minerva = {path = "n.jsonl", prompt_column = "question"}}. A built-in world has its
@@ -226,6 +226,9 @@ class EvalSettings(Section):
     rows: str = ""  # which rows of each, as data.rows
     prompts: Annotated[int, Field(ge=1)] = 128  # how many of the first of these
     samples: Annotated[int, Field(ge=1)] = 4  # responses to each, at rollout.temperature
+    generators: Annotated[int, Field(ge=0)] = (
+        0  # more, that evaluate while training goes on; 0: the run's, between steps
+    )
 
     @property
     def benchmarks(self) -> dict[str, Benchmark]:

@@ -87,6 +87,7 @@ def _ratio(config: RunConfig, plan: MemoryPlan | None, nodes: Nodes, work: Work 
         return True
 
     others = sum(bundle.gpus for bundle in layout.bundles if bundle.kind in ("judge", "scorer"))
+    others += config.evaluators * config.cluster.tensor_parallel
     gpus = sum(int(node.free.get(GPU, 0.0)) for node in nodes.values()) - int(others)
     return [ratio_line(config, work, gpus, fits)]
 

@@ -22,8 +22,10 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe
 from cluster.placement.session import ray_session, settled
 from cluster.placement.warm import WarmActors
+from cluster.preparing.copies import revisions_of
 from cluster.preparing.folders import make_run_folder, write_config
 from cluster.preparing.preflight import Prepared, prepare
+from cluster.preparing.revisions import read_revisions, write_revisions
 from cluster.preparing.world import write_world
 from cluster.reporting.display import ProgressLine
 from cluster.reporting.logs import LOGGER, log_file
@@ -90,8 +92,10 @@ def _job(plan: ComparisonPlan, method: str, seed: int, folder: Path, memory: boo
     if config.world.name:
         config = write_world(config, place, anew=not place.exists())
         config = config.model_copy(update={"world": config.world.model_copy(update={"name": ""})})
+    prepared = prepare(config, memory, say if memory else LOGGER.debug, read_revisions(folder))
+    write_revisions(folder, revisions_of(prepared.copies))  # methods and seeds read the same
     return _Job(
-        prepared=prepare(config, memory, say if memory else LOGGER.debug),
+        prepared=prepared,
         folder=folder / method_folder(method) / f"seed={seed}",
         start=place / "start",
     )
@@ -124,6 +128,7 @@ def _one(actors: WarmActors, job: _Job, line: ProgressLine) -> None:
     config = prepared.config
     job.folder.mkdir(parents=True)
     write_config(config, job.folder)
+    write_revisions(job.folder, revisions_of(prepared.copies))
     running = actors.for_run(prepared)
     if config.warmup.updates:
         if not (job.start / MARKER).is_file():

@@ -76,6 +76,11 @@ class RunConfig(Section):
         return not self.data.stored or self.data.stored_share < 1.0 or self.eval.every > 0 or not self.trains
 
     @property
+    def evaluators(self) -> int:
+        """Generators that evaluate, beside those that sample for training."""
+        return self.eval.generators if self.trains and self.eval.every else 0
+
+    @property
     def trains(self) -> bool:
         """Whether there is a learner; see `without_learner`."""
         return self.cluster.learner_ranks > 0
@@ -204,6 +209,12 @@ class RunConfig(Section):
             raise ValueError(
                 "cluster.colocate needs one single-GPU generator for each learner rank, got "
                 f"{cluster.generators} generators of {cluster.tensor_parallel} GPUs and {cluster.learner_ranks} ranks"
+            )
+        if cluster.colocate and self.evaluators:
+            raise ValueError(
+                f"eval.generators = {self.eval.generators} wants GPUs of their own, and with cluster.colocate weights "
+                "travel only to generators that share a learner rank's: set eval.generators = 0, or cluster.colocate = "
+                "false"
             )
         if cluster.colocate and cluster.nodes.get("learner") != cluster.nodes.get("generator"):
             raise ValueError(

@@ -29,8 +29,10 @@ from cluster.evaluating.words import Words
 from cluster.placement.actors import sampling_actors
 from cluster.placement.description import bundle_lines
 from cluster.placement.session import ray_session, settled
+from cluster.preparing.copies import revisions_of
 from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare_evaluation
+from cluster.preparing.revisions import read_revisions, write_revisions
 from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
 from cluster.running.evaluate import requests_for
@@ -106,7 +108,9 @@ def _evaluate_in(
     with held(folder), log_file(folder), Display(0) as display, _whole_model(subject, folder) as model:
         display.say(f"evaluation folder: {folder}")
         whole = config.model_copy(update={"model": config.model.model_copy(update={"path": model})})
-        inputs = prepare_evaluation(whole, display.say)
+        begun = read_revisions(subject.run) if subject.run is not None else {}
+        inputs = prepare_evaluation(whole, display.say, begun | read_revisions(folder))
+        write_revisions(folder, revisions_of(inputs.prepared.copies))
         most = max(len(each.prompts) for each in inputs.sets.values())
         config = _with_prompts(config, most)
         prepared = replace(inputs.prepared, config=_with_prompts(inputs.prepared.config, most), folder=folder)
@@ -121,7 +125,7 @@ def _evaluate_in(
 def _run(evaluation: Evaluation, display: Display, out: Path | None, against: Mapping[str, Any] | None) -> None:
     """Has what is left answered, and writes the result however that ends."""
     folder, answered, began = evaluation.folder, dict[int, Answered](), time.monotonic()
-    earlier = _earlier(evaluation)
+    earlier, spent = _earlier(evaluation), seconds_so_far(folder)
     if not (folder / RESULT).is_file():
         write_result(evaluation.result({}, 0.0), folder / RESULT)
     recorder = Recorder(folder / TRAJECTORIES, step=evaluation.subject.step or 0, takes_over=bool(earlier))
@@ -131,13 +135,22 @@ def _run(evaluation: Evaluation, display: Display, out: Path | None, against: Ma
         finally:
             with undisturbed():
                 recorder.close(evaluation.subject.step or 0)
-                result = evaluation.result(answered, time.monotonic() - began, against)
+                seconds = spent if len(earlier) == len(evaluation.prompts) else spent + time.monotonic() - began
+                result = evaluation.result(answered, seconds, against)
                 for file in (folder / RESULT, *([out] if out else [])):
                     write_result(result, file)
                 if answered:
                     display.say("\n".join(result_lines(result)))
     display.say(f"every response, its verdict and why: {folder / TRAJECTORIES} (Parquet)")
     display.say(f"done: {out or folder / RESULT}")
+
+
+def seconds_so_far(folder: Path) -> float:
+    """That the tries of an evaluation have taken which wrote their result; one that was killed wrote none."""
+    try:
+        return float(json.loads((folder / RESULT).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def _answer_all(

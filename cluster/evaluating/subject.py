@@ -87,8 +87,8 @@ def _of_run(run: Path, checkpoint: str) -> Subject:
                 tree[section][key] = str(run / "world" / Path(path).name)
     if checkpoint == START:
         warm = run / "warmup"
-        path = warm if (warm / MARKER).is_file() else Path(tree.get("model", {}).get("path", ""))
-        return Subject(model=str(path), run=run, step=0, settings=tree)
+        path = str(warm) if (warm / MARKER).is_file() else tree.get("model", {}).get("path", "")
+        return Subject(model=path, run=run, step=0, settings=tree)
     step = _step(run, checkpoint)
     return Subject(model=str(checkpoint_of(run, step)), run=run, step=step, settings=tree)
 

@@ -30,7 +30,7 @@ from actors.types import EngineSpec
 from cluster.config.run_config import RunConfig
 from cluster.placement.elastic import Unit, found_room
 from cluster.placement.environment import NO_GPU, environment, learner_environment
-from cluster.placement.layout import RANK, Layout, judge_actor, scorer_actor
+from cluster.placement.layout import EVALUATOR, RANK, Layout, judge_actor, scorer_actor
 from cluster.placement.nodes import check_gpu_nodes
 from cluster.placement.placing import Placed, nodes_of
 from cluster.placement.reachable import ended
@@ -65,6 +65,7 @@ class RunActors(SamplingActors):
 
     learner: Learner
     filter: FilterClient
+    evaluators: GeneratorPool  # generators that evaluate alone
     backend: str  # how weights travel between learner and generators
 
 
@@ -162,6 +163,7 @@ class ActorFactory:
             judges=sampling.judges,
             scorers=sampling.scorers,
             filter=FilterClient(self._create_filter),
+            evaluators=GeneratorPool([self.create_generator(place) for place in self.evaluating]),
             backend=self._backend,
             places=self,
         )
@@ -183,6 +185,11 @@ class ActorFactory:
         """The places of the layout that hold a generator."""
         count = self._config.cluster.fewest_generators if self._config.samples else 0
         return tuple(f"generator-{index}" for index in range(count))
+
+    @property
+    def evaluating(self) -> tuple[str, ...]:
+        """The places of the layout that hold a generator which evaluates."""
+        return tuple(f"{EVALUATOR}{index}" for index in range(self._config.evaluators))
 
     @property
     def spare(self) -> int:
@@ -410,9 +417,9 @@ def calls_at_once(config: RunConfig) -> int:
 
 
 def learner_threads(config: RunConfig) -> int:
-    """CPU threads of a learner rank: all cores if rollout.max_staleness is 0, as the stages take turns then; else the
-    cores that are left when each generator has one. Divided by the ranks, at least 1."""
-    cores = len(os.sched_getaffinity(0))
+    """CPU threads of a learner rank: the cores that are left when each generator that samples while the learner trains
+    has one, divided by the ranks, at least 1. With rollout.max_staleness = 0 those of the run take turns with it."""
+    cores = len(os.sched_getaffinity(0)) - config.evaluators
     if config.rollout.max_staleness:
         cores -= config.cluster.fewest_generators
     return max(1, cores // config.cluster.learner_ranks)

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from cluster.config.run_config import RunConfig
 from cluster.placement.elastic import Unit
-from cluster.placement.layout import Bundle, Layout
+from cluster.placement.layout import EVALUATOR, Bundle, Layout
 from cluster.preparing.memory import memory_lines
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.words import counted
@@ -54,7 +54,7 @@ def layout_lines(config: RunConfig, layout: Layout) -> list[str]:
     lines = [f"{counted(layout.cpus, 'CPU')} and {counted(layout.gpus, 'GPU')}:"]
     if config.cluster.colocate and config.samples:
         lines.append("  generators rest while the learner ranks beside them train")
-    return [*lines, *bundle_lines(layout), *_elastic_lines(config, layout)]
+    return [*lines, *bundle_lines(layout), *_elastic_lines(config, layout), *_evaluation_lines(config, layout)]
 
 
 def bundle_lines(layout: Layout) -> list[str]:
@@ -85,6 +85,24 @@ def _elastic_lines(config: RunConfig, layout: Layout) -> list[str]:
     return [
         f"  while the cluster has room, up to {counted(more, 'generator')} more, each with {verifiers} on one node: "
         f"{takes} each"
+    ]
+
+
+def _evaluation_lines(config: RunConfig, layout: Layout) -> list[str]:
+    """What evaluation costs."""
+    if not config.eval.every:
+        return []
+    often = "every step" if config.eval.every == 1 else f"every {config.eval.every} steps"
+    if not config.evaluators:
+        return [
+            f"  evaluation {often} on the run's generators, between steps: training waits for all of it "
+            "(eval.generators has others do it)"
+        ]
+    cpus, gpus = (config.evaluators * share for share in layout.share_of(f"{EVALUATOR}0"))
+    own = counted(config.evaluators, "generator")
+    return [
+        f"  evaluation {often} on {own} more ({counted(cpus, 'CPU')} and {counted(gpus, 'GPU')}), while training goes "
+        "on, which waits for one more sync, and for an evaluation that is not over when the next is due"
     ]
 
 

@@ -29,6 +29,7 @@ MOST_EACH, MOST_OF_FEW, MOST_VERIFIERS = 4, 64, 512
 CORES_EACH, LAPTOP_CORES_EACH = 2, 8  # CPUs for each verifier that is planned, with and without GPUs
 ROUNDING = 1e-6
 RANK = "learner-rank-"  # how the names of the learner's actors begin
+EVALUATOR = "evaluator-"  # and those of generators that evaluate
 
 # Room for any layout, to say what it takes in all.
 ENDLESS: Nodes = {"": Node.unused({CPU: 1e6, GPU: 1e6})}
@@ -140,6 +141,7 @@ class Wanted:
     on_gpu: bool  # whether learner and engines get GPUs
     judges: tuple[str, ...] = ()  # rewards whose judge the run hosts itself
     scorers: tuple[str, ...] = ()  # rewards whose model gets a GPU of its own
+    evaluators: int = 0  # generators that evaluate, beside those of the cluster's settings
 
 
 def plan_layout(wanted: Wanted, nodes: Nodes) -> Layout:
@@ -206,7 +208,9 @@ class _Planner:
             site = replace(ranks.site, resources=tuple(both))
             yield replace(ranks, units=units, cpus=ranks.cpus + engines.cpus, site=site, together=False)
         else:
-            yield from (engines, ranks) if width > 1 else (ranks, engines)
+            names = [f"{EVALUATOR}{index}" for index in range(self._wanted.evaluators)]
+            evaluators = self._stage("generator", names, width, together=True)
+            yield from (engines, evaluators, ranks) if width > 1 else (ranks, engines, evaluators)
         yield self._stage("judge", [judge_actor(reward) for reward in self._wanted.judges], width)
         yield self._stage("scorer", [scorer_actor(reward) for reward in self._wanted.scorers], gpu)
 
@@ -303,7 +307,8 @@ class _Planner:
             f"{' with '.join(bundle.actors)} ({counted(bundle.cpus, 'CPU')} and {counted(bundle.gpus, 'GPU')} on one "
             f"node{where}). "
             f"There is: {in_words(self._nodes)}. "
-            "Lower cluster.generators, cluster.tensor_parallel, cluster.learner_ranks or cluster.verifiers"
+            f"Lower cluster.generators, {'eval.generators, ' * bool(self._wanted.evaluators)}cluster.tensor_parallel, "
+            "cluster.learner_ranks or cluster.verifiers"
             + ", or have generators and ranks share GPUs with cluster.colocate"
             * self._may_share
         )

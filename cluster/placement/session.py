@@ -207,4 +207,4 @@ def wanted_of(config: RunConfig, *, on_gpu: bool) -> Wanted:
     """What a run wants to place, on GPUs or not."""
     cluster = config.cluster if config.samples else config.cluster.model_copy(update={"generators": 0})
     judges, scorers = tuple(config.hosted_judges), tuple(config.hosted_scorers(on_gpu))
-    return Wanted(cluster=cluster, on_gpu=on_gpu, judges=judges, scorers=scorers)
+    return Wanted(cluster=cluster, on_gpu=on_gpu, judges=judges, scorers=scorers, evaluators=config.evaluators)

@@ -14,7 +14,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
-from cluster.placement.layout import RANK
+from cluster.placement.layout import EVALUATOR, RANK
 from cluster.placement.nodes import by_problem, living
 from cluster.preparing.folders import LOCK
 from cluster.preparing.preflight import Prepared
@@ -23,7 +23,8 @@ from cluster.reporting.logs import LOGGER
 
 FETCH_SECONDS = 3600.0  # for the slowest node to fetch its models
 LOOKS, PAUSE = 5, 1.0  # for a run folder that has just been made: file systems show it to other nodes later; seconds
-LEARNER, GENERATOR, FILTER = RANK.rstrip("-"), "generator", "filter"  # how the places of a layout are called
+# How the places of a layout are called.
+LEARNER, GENERATOR, EVALUATING, FILTER = RANK.rstrip("-"), "generator", EVALUATOR.rstrip("-"), "filter"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +187,8 @@ def _kinds(names: Iterable[str]) -> set[str]:
 def _is_read(path: NodePath, kinds: set[str]) -> bool:
     """Whether a path is read where actors of these kinds are: verifiers, judges and scorers read what rewards name."""
     if path.setting.partition(".")[0] == "reward":
-        return bool(kinds - {LEARNER, GENERATOR, FILTER})
-    return LEARNER in kinds or (GENERATOR in kinds and path.setting == "model.path")
+        return bool(kinds - {LEARNER, GENERATOR, EVALUATING, FILTER})
+    return LEARNER in kinds or (bool(kinds & {GENERATOR, EVALUATING}) and path.setting == "model.path")
 
 
 def _as_read(path: NodePath, kinds: set[str]) -> NodePath:

@@ -111,12 +111,13 @@ def demand_of(wanted: Wanted) -> list[Demand]:
     cluster = wanted.cluster
     if not wanted.on_gpu:
         ranks = [_demand(site_of(cluster, "learner"), 1.0, 0.0)] * cluster.learner_ranks
-        return ranks + [_demand(site_of(cluster, "generator"), 1.0, 0.0)] * cluster.fewest_generators
+        engines = cluster.fewest_generators + wanted.evaluators
+        return ranks + [_demand(site_of(cluster, "generator"), 1.0, 0.0)] * engines
     width = float(cluster.tensor_parallel)
     counts: tuple[tuple[Kind, int, float], ...] = (
         ("learner", cluster.learner_ranks, 1.0),
         ("scorer", len(wanted.scorers), 1.0),
-        ("generator", 0 if cluster.colocate else cluster.fewest_generators, width),
+        ("generator", 0 if cluster.colocate else cluster.fewest_generators + wanted.evaluators, width),
         ("judge", len(wanted.judges), width),
         ("verifier", cluster.verifiers or 1, 0.0),
     )

@@ -61,5 +61,5 @@ def _shape(config: RunConfig) -> dict[str, Any]:
     tree["model_config"] = (Path(config.model.path) / "config.json").read_text(encoding="utf-8")
     tree["judges"] = config.hosted_judges
     tree["scorers"] = list(config.hosted_scorers(on_gpu=True))
-    tree["samples"] = config.samples
+    tree["samples"], tree["evaluators"] = config.samples, config.evaluators
     return tree

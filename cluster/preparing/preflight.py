@@ -14,7 +14,7 @@ from actors.types import Prompt
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
-from cluster.preparing.copies import Copy, with_copies
+from cluster.preparing.copies import NO_REVISIONS, Copy, with_copies
 from cluster.preparing.data import PreparedData, load_heldout, prepare_data
 from cluster.preparing.graders import Graders
 from cluster.preparing.memory import MemoryPlan, checked_memory, this_machine_memory
@@ -53,7 +53,12 @@ class Prepared:
     folder: Path | None = None  # of the run, where it has one yet
 
 
-def prepare(config: RunConfig, memory: bool = True, say: Callable[[str], None] = say) -> Prepared:
+def prepare(
+    config: RunConfig,
+    memory: bool = True,
+    say: Callable[[str], None] = say,
+    revisions: Mapping[str, str] = NO_REVISIONS,
+) -> Prepared:
     """Reads and checks model folders and data, and whether the learner's models fit into memory. What settings name by
     an address is fetched first.
 
@@ -61,12 +66,13 @@ def prepare(config: RunConfig, memory: bool = True, say: Callable[[str], None] =
         config: the run.
         memory: False where memory has been checked before.
         say: is told what was fetched.
+        revisions: addresses of the Hub with the commits that the run has begun with.
 
     Raises:
         ConfigError: something is missing or does not fit; the message says what to do.
     """
     check_loggers(config.run.loggers)
-    config, copies = with_copies(config, say)
+    config, copies = with_copies(config, say, revisions)
     positions = _check_policy(config)
     adapter = config.learner.adapter
     judge_lengths = _check_rewards(config)
@@ -109,13 +115,15 @@ class PreparedEvaluation:
     sets: Mapping[str, LoadedPrompts]  # by the name of the benchmark, "" where there is one file
 
 
-def prepare_evaluation(config: RunConfig, say: Callable[[str], None] = say) -> PreparedEvaluation:
+def prepare_evaluation(
+    config: RunConfig, say: Callable[[str], None] = say, revisions: Mapping[str, str] = NO_REVISIONS
+) -> PreparedEvaluation:
     """As `prepare`, of a run without its learner: reads and checks the model, and the data of the evaluation.
 
     Raises:
         ConfigError: something is missing or does not fit; the message says what to do.
     """
-    config, copies = with_copies(config, say)
+    config, copies = with_copies(config, say, revisions)
     config = config.without_learner()
     positions = _check_policy(config)
     judge_lengths = _check_rewards(config)

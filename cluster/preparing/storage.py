@@ -7,7 +7,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from cluster.reporting.words import counted
 OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")  # whose file systems pyarrow has itself
 CACHE = "WINNOW_CACHE"  # the variable that names the folder of local copies
 AT_ONCE, CHUNK = 8, 8 * 2**20  # files under way at a time; bytes read at a time
+COMMIT = re.compile(r"^(hf://[^@?]+)@([0-9a-f]{40})(?=/|\?|$)", re.IGNORECASE)  # of an address of the Hub
 SAFE, OTHERS = "*.safetensors", ("*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx")  # weights
 
 
@@ -64,11 +65,14 @@ class Fetched:
 
 def copy_of(address: str) -> Path:
     """Where the local copy of an address is, on each node: below WINNOW_CACHE, or ~/.cache/winnow. What lies in one
-    folder of one store has one folder there; a pattern has its own, so that it matches nothing that others fetched."""
-    scheme, _, rest = address.partition("://")
+    folder of one store has one folder there; a pattern has its own, so that it matches nothing that others fetched, and
+    so has a commit of the Hub."""
+    fixed = COMMIT.match(address)
+    scheme, _, rest = COMMIT.sub(r"\1", address).partition("://")
     place, _, options = rest.partition("?")
     *above, name = [part for part in place.split("/") if part not in ("", ".", "..")] or ["root"]
     told_apart = ["/".join(above), *sorted(options.split("&")), name if _is_pattern(name) else ""]
+    told_apart += [fixed[2]] if fixed else []
     digest = hashlib.sha256("\n".join(told_apart).encode()).hexdigest()[:12]
     shown = re.sub(r"[^\w.-]", "_", above[-1] if above else "")[:40]
     cache = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "winnow")
@@ -94,11 +98,13 @@ def fetch(address: str, target: Path, part: Part = Part.ALL) -> Fetched:
         ConfigError: there is nothing, or it cannot be read or written.
     """
     began = time.monotonic()
+    if is_fixed(address) and (count := _whole(target, part)):
+        return Fetched(files=count, size=0, seconds=time.monotonic() - began)
     try:
         system, path = file_system(address)
         found = _wanted(listed(system, path), part)
     except Exception as failure:  # file systems raise what they like
-        raise ConfigError(f"{address} cannot be read: {_reason(failure)}. {_keys(address)}") from failure
+        raise unreadable(address, failure) from failure
     if not found:
         raise ConfigError(f"there is nothing at {address}")
     folder = target.parent if is_single(found, path) or _is_pattern(path) else target
@@ -116,9 +122,17 @@ def fetch(address: str, target: Path, part: Part = Part.ALL) -> Fetched:
                 for name in stamps.keys() - {one.name for one in found}:  # those that are no longer there
                     (folder / name).unlink(missing_ok=True)
                     del stamps[name]
+        if is_fixed(address):
+            sizes = {str((folder / one.name).relative_to(target.parent)): one.size for one in found}
+            _write(_record(target, part), sizes)
     except Exception as failure:
         raise ConfigError(f"{address} cannot be copied to {target}: {_reason(failure)}") from failure
     return Fetched(files=len(found), size=sum(one.size for one in wanted), seconds=time.monotonic() - began)
+
+
+def is_fixed(address: str) -> bool:
+    """Whether what is at an address never changes, as it names a commit of the Hub (`hf://owner/name@COMMIT`)."""
+    return COMMIT.match(address) is not None
 
 
 def file_system(address: str) -> tuple[fs.FileSystem, str]:
@@ -213,9 +227,31 @@ def _stamps(target: Path) -> Iterator[dict[str, str]]:
         try:
             yield known
         finally:
-            scratch = file.with_name(f"{file.name}.new")
-            scratch.write_text(json.dumps(known))
-            scratch.replace(file)
+            _write(file, known)
+
+
+def _record(target: Path, part: Part) -> Path:
+    """The file that says what a whole copy of what never changes holds: it is not listed again."""
+    return target.with_name(f".{target.name}.{part.name.lower()}")
+
+
+def _whole(target: Path, part: Part) -> int:
+    """How many files the copy has, where it is whole and as it was fetched; else 0."""
+    file = _record(target, part)
+    sizes: dict[str, int] = json.loads(file.read_text()) if file.is_file() else {}
+    paths = {target.parent / name: size for name, size in sizes.items()}
+    return len(paths) if all(path.is_file() and path.stat().st_size == size for path, size in paths.items()) else 0
+
+
+def _write(file: Path, content: Mapping[str, object]) -> None:
+    scratch = file.with_name(f"{file.name}.new")
+    scratch.write_text(json.dumps(content))
+    scratch.replace(file)
+
+
+def unreadable(address: str, failure: Exception) -> ConfigError:
+    """What is raised where an address cannot be read."""
+    return ConfigError(f"{address} cannot be read: {_reason(failure)}. {_keys(address)}")
 
 
 def _reason(failure: Exception) -> str:

@@ -60,7 +60,8 @@ def evaluation(runs: Runs) -> Section | None:
             lines.append(Line(name="held-out accuracy" if runs.is_one else name, points=points))
     if not lines:
         return None
-    sentence = "\n".join(_evaluated(name, run, alone=runs.is_one) for name, run in runs.pairs if run.evals)
+    told = [(_evaluated(name, run, alone=runs.is_one), _waited(run)) for name, run in runs.pairs if run.evals]
+    sentence = "\n".join(" ".join(filter(None, said)) for said in told)
     columns = ["step", "accuracy", "95 % interval", "correct", "responses", "prompts"]
     kept = set(thinned(range(len(rows)), MOST_ROWS))
     return Section(
@@ -93,6 +94,16 @@ def _evaluated(name: str, run: RunData, *, alone: bool) -> str:
         return f"{moved}; {paired}."
     apart = "intervals do not overlap" if before[1] < after[0] or after[1] < before[0] else "intervals overlap"
     return f"{moved}; the two {apart}."
+
+
+def _waited(run: RunData) -> str:
+    """What evaluation cost, where the run has gone so far that it can be told."""
+    waited = [line["waited"] for line in run.evals if isinstance(line.get("waited"), int | float)]
+    walls = [wall for wall in run.column("wall_seconds") if wall]
+    if not (waited and walls):
+        return ""
+    own = " on generators of its own" if any(line.get("evaluators") for line in run.evals) else ""
+    return f"Training waited {sum(waited):.1f} s for evaluation{own}, {share(sum(waited) / walls[-1])} of its time."
 
 
 def _with_interval(line: Mapping[str, Any], interval: tuple[float, float]) -> str:

@@ -9,7 +9,7 @@ import sys
 import tomllib
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol, TextIO
@@ -28,6 +28,7 @@ class Kept:
 
     id: str = ""  # of the run in the logger, by which it goes on there
     step: int = 0  # the last that the logger has
+    evaluated: int = -1  # the last evaluation beside training that it has, by its step
     problem: str = ""  # why it does not get on
 
 
@@ -47,7 +48,8 @@ class HidingStream(io.TextIOWrapper):
 
 
 def follow(folder: Path, name: str, run: LoggedRun, waits: Waits, client_of: Callable[[LoggedRun], Client]) -> None:
-    """Hands the steps of a run to a logger until the run has ended. A step that fails is tried again.
+    """Hands the steps of a run to a logger until the run has ended. A step that fails is tried again. The accuracy of
+    an evaluation beside training comes after the line of its step, from evals.jsonl.
 
     Args:
         folder: of the run.
@@ -59,22 +61,34 @@ def follow(folder: Path, name: str, run: LoggedRun, waits: Waits, client_of: Cal
     file = folder / FOLDER / f"{name}.json"
     kept = _read(file)
     run = replace(run, id=kept.id or uuid.uuid4().hex[:8], known=bool(kept.id))
-    kept = replace(kept, step=min(kept.step, run.step), problem="")  # later steps are trained again
+    # later steps are trained again
+    kept = replace(kept, step=min(kept.step, run.step), evaluated=min(kept.evaluated, run.step), problem="")
     client: Client | None = None
-    position, over = 0, False
+    position, evaluations, over = 0, 0, False
+
+    def send(numbers: Mapping[str, float], then: Kept) -> None:
+        nonlocal client, kept
+        if client is None:
+            client = client_of(run)
+            kept = replace(kept, id=client.id, problem="")
+            _write(file, kept)  # whatever becomes of this process, the run goes on there under its id
+        client.log(numbers)
+        kept = replace(then, id=client.id, problem="")
+        _write(file, kept)
+
     while not over:
         over = waits(RETRY_SECONDS if kept.problem else POLL_SECONDS)
         try:
             for line, end in _lines(folder / "metrics.jsonl", position):
                 if line["step"] > kept.step:
-                    if client is None:
-                        client = client_of(run)
-                        kept = Kept(id=client.id, step=kept.step)
-                        _write(file, kept)  # whatever becomes of this process, the run goes on there under its id
-                    client.log({key: float(value) for key, value in line.items() if isinstance(value, int | float)})
-                    kept = Kept(id=client.id, step=int(line["step"]))
-                    _write(file, kept)
+                    numbers = {key: float(value) for key, value in line.items() if isinstance(value, int | float)}
+                    send(numbers, replace(kept, step=int(line["step"])))
                 position = end
+            for line, end in _lines(folder / "evals.jsonl", evaluations):
+                if line.get("evaluators") and line["step"] > kept.evaluated:
+                    numbers = {"step": float(line["step"]), "eval_accuracy": float(line["accuracy"])}
+                    send(numbers, replace(kept, evaluated=int(line["step"])))
+                evaluations = end
         except Exception as failure:  # of whatever kind: clients raise what they like
             traceback.print_exc()
             kept = replace(kept, problem=f"has a problem: {type(failure).__name__}: {_first_line(failure)}")

@@ -91,7 +91,8 @@ METRICS: dict[str, Metric] = {
     "eval_accuracy": Metric(
         "share",
         "Share of correct responses among all judged responses to the held-out prompts (eval.samples to each), sampled "
-        "from the weights after the step; null where the step was not evaluated.",
+        "from the weights after the step; null where the step was not evaluated, and with eval.generators: "
+        "evals.jsonl has it when they are done, and TensorBoard, Ray and the loggers get it then.",
         _R,
         "The measure of progress. The report has its interval.",
     ),

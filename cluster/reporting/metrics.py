@@ -170,7 +170,8 @@ REMEDIES = {  # stage -> what makes it shorter
     "verify": "add verifiers (cluster.verifiers), or shorten reward.seconds where verdicts time out",
     "train": "add learner ranks (cluster.learner_ranks), or raise learner.micro_batch_tokens",
     "sync": "train on more groups between syncs (rollout.groups_per_step), or raise sync.bucket_mib",
-    "other": "evaluate (eval.every) and save (run.checkpoint_every) less often",
+    "other": "evaluate beside training (eval.generators), or evaluate (eval.every) and save (run.checkpoint_every) "
+    "less often",
 }
 
 

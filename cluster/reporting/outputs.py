@@ -47,6 +47,14 @@ class MetricsWriter:
             self._draw(metrics["step"], numbers)
         self._loggers.look(metrics["step"])
 
+    def evaluated(self, step: int, accuracy: float) -> None:
+        """The held-out accuracy of a step whose line is written already: Ray and TensorBoard show it; loggers read it
+        in evals.jsonl."""
+        numbers = {"eval_accuracy": accuracy}
+        self._gauges.tell(numbers)
+        if self._draws:
+            self._draw(step, numbers)
+
     def _draw(self, step: int, numbers: Mapping[str, float]) -> None:
         values = [
             Summary.Value(tag=f"{METRICS[name].group}/{name}", simple_value=value) for name, value in numbers.items()

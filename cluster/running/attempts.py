@@ -74,7 +74,8 @@ async def run_to_end(
             prepared.stored.restore(stored)
         await actors.places.furnish()
         actors.learner.renew()
-        await _out_of_the_sync(actors.generators, prepared.config.sync.timeout_seconds, display)
+        for pool in (actors.generators, actors.evaluators):
+            await _out_of_the_sync(pool, prepared.config.sync.timeout_seconds, display)
 
 
 async def _out_of_the_sync(pool: GeneratorPool, seconds: float, display: Progress) -> None:

@@ -31,9 +31,14 @@ class Calendar:
         return last or _due(self.config.run.checkpoint_every, step)
 
     def evaluates(self, step: int, last: bool) -> bool:
-        """Whether an evaluation is due."""
+        """Whether an evaluation is due; after step 0, the start, too."""
         every = self.config.eval.every
         return every > 0 and (last or _due(every, step))
+
+    def evaluated_before(self, step: int) -> int:
+        """The last step before this one whose evaluation was due; some are (`eval.every`)."""
+        every = self.config.eval.every
+        return (step - 1) // every * every
 
 
 def _due(every: int, step: int) -> bool:

@@ -6,15 +6,15 @@ What a run needs to go on from one stands in its folder `state`: what the learne
 """
 
 import asyncio
-import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from actors.errors import BrokenPart
 from cluster.config.sections import RunSettings
 from cluster.preparing.folders import CHECKPOINTS
 from cluster.reporting.logs import LOGGER
+from cluster.running.evaluate import read_evaluations
 from cluster.running.state import RunState
 from cluster.running.state_file import RUN, write_state
 from learner.client import Learner
@@ -44,6 +44,7 @@ class Checkpoints:
         settings: RunSettings,
         say: Callable[[str], None],
         begun_with: int | None = None,
+        evaluating: Callable[[], Collection[int]] = tuple,
     ) -> None:
         """
         Args:
@@ -52,8 +53,10 @@ class Checkpoints:
             settings: how many are kept.
             say: tells the person something.
             begun_with: the step of the checkpoint that the run goes on from.
+            evaluating: gives the steps whose weights are being evaluated: one of them may turn out the best.
         """
         self._learner, self._run_folder, self._settings, self._say = learner, run_folder, settings, say
+        self._evaluating = evaluating
         self._pending: tuple[Path, RunState] | None = None  # copied, and not yet to be completed
         self._completing: asyncio.Task[None] | None = None
         self._problem = ""  # why the last one could not be written
@@ -114,7 +117,7 @@ class Checkpoints:
         self._problem = ""
         LOGGER.debug("checkpoint %s is complete", folder)
         try:
-            await asyncio.to_thread(prune, self._run_folder, self._settings.keep_checkpoints)
+            await asyncio.to_thread(prune, self._run_folder, self._settings.keep_checkpoints, self._evaluating())
         except OSError as failure:
             self._say(f"an old checkpoint cannot be removed: {failure}")
 
@@ -153,15 +156,15 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
     return next(reversed(complete_checkpoints(run_folder).values()), None)
 
 
-def prune(run_folder: Path, newest: int) -> None:
-    """Removes all checkpoints but the newest ones that are complete, and the best by evaluation. None may be in the
-    making.
+def prune(run_folder: Path, newest: int, also: Collection[int] = ()) -> None:
+    """Removes all checkpoints but the newest ones that are complete, the best by evaluation, and those of the steps
+    `also`. None may be in the making.
 
     Raises:
         OSError: one cannot be removed.
     """
     complete = complete_checkpoints(run_folder)
-    kept = set(list(complete)[-newest:])
+    kept = {*list(complete)[-newest:], *also}
     if (best := best_step(complete, run_folder / EVALUATIONS)) is not None:
         kept.add(best)
     for path in (run_folder / CHECKPOINTS).glob("step-*"):
@@ -172,13 +175,8 @@ def prune(run_folder: Path, newest: int) -> None:
 def best_step(steps: Mapping[int, object], evaluations: Path) -> int | None:
     """The one of these steps after which the run was most accurate, the first of equals; None where none was
     evaluated."""
-    if not evaluations.is_file():
-        return None
-    accuracy: dict[int, float] = {}
-    for line in evaluations.read_text(encoding="utf-8").splitlines():
-        found = json.loads(line)
-        if found["step"] in steps:
-            accuracy[found["step"]] = found["accuracy"]
+    lines = read_evaluations(evaluations)
+    accuracy = {step: float(line["accuracy"]) for step, line in lines.items() if step in steps}
     return max(accuracy, key=lambda step: (accuracy[step], -step), default=None)
 
 

@@ -1,9 +1,10 @@
-"""Evaluation on held-out prompts by the run's own generators, outside the ledger: nothing of it is trained on."""
+"""One evaluation on held-out prompts, outside the ledger: nothing of it is trained on."""
 
 import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 from actors.disk import append
 from actors.errors import RolloutFailed
 from actors.pool import GeneratorPool
-from actors.types import Prompt, Purpose, RolloutRequest
+from actors.types import Prompt, Purpose, RolloutRequest, Summary
 from cluster.preparing.data import benchmark_of
 from cluster.reporting.words import counted
 from cluster.running.room import Room
+from cluster.running.state import Counters
 from rewards import Outcome
 
 
@@ -24,6 +26,16 @@ def requests_for(prompts: Sequence[Prompt], samples: int) -> list[RolloutRequest
         RolloutRequest(group=number, prompt=prompt, visit=0, purpose=Purpose.EVALUATION, responses=samples)
         for number, prompt in enumerate(prompts)
     ]
+
+
+def read_evaluations(file: Path) -> dict[int, dict[str, Any]]:
+    """step -> its line in a run's file of evaluations, the last one that is whole; nothing without a file."""
+    found = {}
+    for line in file.read_bytes().splitlines() if file.is_file() else ():
+        with suppress(ValueError, KeyError, TypeError):
+            tree = json.loads(line)
+            found[int(tree["step"])] = tree
+    return found
 
 
 def _nobody(done: int, prompts: int) -> None:
@@ -56,6 +68,9 @@ class Evaluated:
     step: int
     prompts: int
     scored: Scored
+    seconds: float  # that it took
+    waited: float  # seconds that training waited for it
+    evaluators: int
 
     @property
     def line(self) -> str:
@@ -71,44 +86,72 @@ class Evaluated:
 class Evaluator:
     """Samples the same prompts with the same seeds every time, so that two evaluations differ by the weights only."""
 
-    pool: GeneratorPool
     prompts: Sequence[Prompt]
     samples: int  # responses to each
     file: Path  # a line for each evaluation
     room: Room  # for that line
 
     async def run(
-        self, step: int, tokens: int, wall_seconds: float, advance: Callable[[int, int], None] = _nobody
+        self,
+        pool: GeneratorPool,
+        at: Counters,
+        waited: Callable[[], float],
+        advance: Callable[[int, int], None] = _nobody,
+        evaluators: int = 0,
     ) -> Evaluated:
-        """What the live weights get right; a line of the file.
+        """What the weights of a step get right; a line of the file.
 
         Args:
-            step: training steps so far.
-            tokens: tokens sampled for training so far.
-            wall_seconds: since the first step began.
+            pool: generators that hold these weights until it is over.
+            at: how far the run is.
+            waited: gives how many seconds training has waited for it when its prompts are done.
             advance: is told how many of the prompts are done.
+            evaluators: how many generators evaluate alone; 0 where they are those that sample for training.
 
         A prompt that fails twice gives no response; the line says how many there were.
+
+        Raises:
+            BrokenPart: no generator is left.
+            RuntimeError: a generator sampled with other weights.
         """
         requests = requests_for(self.prompts, self.samples)
         began, done = time.monotonic(), 0
 
         async def outcomes_of(request: RolloutRequest) -> tuple[Outcome, ...]:
             nonlocal done
-            found = await self._outcomes(request)
+            found = await self._outcomes(pool, request, at.step)
             done += 1
             advance(done, len(requests))
             return found
 
         graded = await asyncio.gather(*map(outcomes_of, requests))
-        found = Evaluated(step=step, prompts=len(requests), scored=Scored.of(graded))
+        found = Evaluated(
+            step=at.step,
+            prompts=len(requests),
+            scored=Scored.of(graded),
+            seconds=time.monotonic() - began,
+            waited=waited(),
+            evaluators=evaluators,
+        )
+        line = json.dumps(self._line(found, at, graded))
+        await self.room.wait_for(lambda: asyncio.to_thread(append, self.file, line))
+        return found
+
+    def evaluated(self) -> dict[int, dict[str, Any]]:
+        """The lines of the file, by step."""
+        return read_evaluations(self.file)
+
+    def _line(self, found: Evaluated, at: Counters, graded: Sequence[Sequence[Outcome]]) -> dict[str, Any]:
         each = [Scored.of([group]) for group in graded]
         line: dict[str, Any] = {
-            "step": step,
-            "tokens": tokens,
-            "wall_seconds": wall_seconds,
-            "seconds": time.monotonic() - began,
-            "prompts": len(requests),
+            "step": at.step,
+            "version": at.step,
+            "tokens": at.tokens,
+            "wall_seconds": at.seconds,
+            "seconds": found.seconds,
+            "waited": found.waited,
+            "evaluators": found.evaluators,
+            "prompts": found.prompts,
             "responses": found.scored.responses,
             "correct": found.scored.correct,
             "accuracy": found.scored.accuracy,
@@ -120,12 +163,20 @@ class Evaluator:
                 name: Scored.of([group for own, group in zip(names, graded, strict=True) if own == name]).accuracy
                 for name in dict.fromkeys(names)
             }
-        await self.room.wait_for(lambda: asyncio.to_thread(append, self.file, json.dumps(line)))
-        return found
+        return line
 
-    async def _outcomes(self, request: RolloutRequest) -> tuple[Outcome, ...]:
+    async def _outcomes(self, pool: GeneratorPool, request: RolloutRequest, version: int) -> tuple[Outcome, ...]:
         try:
-            summary, _ = await self.pool.rollout(request)
+            summary, _ = await pool.rollout(request)
         except RolloutFailed:
             return ()
+        _check_version(summary, version)
         return summary.outcomes
+
+
+def _check_version(summary: Summary, version: int) -> None:
+    if summary.oldest_version not in (version, -1):
+        raise RuntimeError(
+            f"a response of the evaluation after step {version} is of the weights of step {summary.oldest_version}: "
+            "this is a mistake in winnow"
+        )

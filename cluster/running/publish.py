@@ -23,8 +23,17 @@ from learner.types import Receivers, SyncStats
 Reply = TypeVar("Reply")
 
 
+class Sender:
+    """The learner as whoever brings its weights somewhere sees it: one of them at a time, and not while it trains."""
+
+    def __init__(self) -> None:
+        self.free = asyncio.Lock()  # held while the learner trains or sends
+        # The version that was published last, and its probe; None when the learner has other weights by now.
+        self.live: tuple[int, tuple[int, ...]] | None = None
+
+
 class Publisher:
-    """Brings versions to the generators that are alive."""
+    """Brings versions to the generators of one pool."""
 
     def __init__(
         self,
@@ -34,6 +43,7 @@ class Publisher:
         backend: str,
         say: Callable[[str], None],
         bucket_bytes: int | None = None,
+        sender: Sender | None = None,
     ) -> None:
         """
         Args:
@@ -43,14 +53,13 @@ class Publisher:
             backend: a key of `learner.transfer.BACKENDS`.
             say: tells the person something.
             bucket_bytes: instead of sync.bucket_mib, for tests.
+            sender: of the publisher for another pool of the same learner; unset, this is the first.
         """
         self._learner, self._pool, self._config, self._backend = learner, pool, config, backend
         self._bucket_bytes = bucket_bytes or config.sync.bucket_mib * 2**20
         self._seconds = config.sync.timeout_seconds
         self._proof = Proof(config.model.dtype == "float32", say)
-        # The version that was published last, and its probe; None when the learner has other weights by now.
-        self._live: tuple[int, tuple[int, ...]] | None = None
-        self.learner_free = asyncio.Lock()  # held while the learner trains or sends
+        self.sender = sender or Sender()
         self.syncing: frozenset[str] = frozenset()  # generators, by name, that are in a sync and may not answer others
 
     async def publish(self, version: int, probe: tuple[int, ...]) -> SyncReport:
@@ -69,23 +78,23 @@ class Publisher:
             return SyncReport(size=0, seconds=0.0, probe_gap=0.0, probe_gap_mean=0.0, probe_doubts=0)
         while True:
             await self._pool.someone()
-            async with self.learner_free:
+            async with self.sender.free:
                 with suppress(NoGenerator):
                     report = await self._bring(version, list(self._pool.running.values()), probe)
-                    self._live = (version, probe)
+                    self.sender.live = (version, probe)
                     return report
 
     @property
     def has_published(self) -> bool:
         """Whether the learner holds the current version."""
-        return self._live is not None
+        return self.sender.live is not None
 
     @asynccontextmanager
     async def training(self) -> AsyncIterator[None]:
         """While it lasts the learner trains, and sends nothing; nor does it after that until it publishes, as its
         weights are those of no version."""
-        async with self.learner_free:
-            self._live = None
+        async with self.sender.free:
+            self.sender.live = None
             yield
 
     async def catch_up(self) -> list[str]:
@@ -95,13 +104,29 @@ class Publisher:
         Raises:
             BrokenPart: as `publish`, but that a generator is lost again.
         """
-        async with self.learner_free:
-            before, ready = self._pool.alive, list(self._pool.ready.values())
-            if self._live is not None and ready:
-                version, probe = self._live
-                with suppress(NoGenerator):
-                    await self._bring(version, ready, probe)
+        async with self.sender.free:
+            before = self._pool.alive
+            await self._again(list(self._pool.ready.values()))
         return sorted(self._pool.alive.keys() - before.keys())
+
+    async def lend(self) -> list[GeneratorClient]:
+        """Sends the version that was published last to all generators of the pool, when the learner is free for it, and
+        gives those that hold it then. The next version comes to them when they are lent again.
+
+        Raises:
+            BrokenPart: as `publish`, but that a generator is lost again.
+        """
+        async with self.sender.free:
+            return await self._again(list(self._pool.running.values()))
+
+    async def _again(self, generators: list[GeneratorClient]) -> list[GeneratorClient]:
+        """Sends the version that was published last; gives those that hold it then."""
+        if self.sender.live is not None and generators:
+            version, probe = self.sender.live
+            with suppress(NoGenerator):
+                await self._bring(version, generators, probe)
+                return [one for one in generators if one.name in self._pool.alive]
+        return []
 
     async def _bring(self, version: int, generators: list[GeneratorClient], probe: tuple[int, ...]) -> SyncReport:
         """One sync of these generators; those that come through it are alive then.

@@ -44,6 +44,11 @@ class Places(Protocol):
         ...
 
     @property
+    def evaluating(self) -> tuple[str, ...]:
+        """Those of generators that evaluate."""
+        ...
+
+    @property
     def spare(self) -> int:
         """How many elastic generators there may be beside those."""
         ...
@@ -75,7 +80,8 @@ class Places(Protocol):
 
 
 class Replacements:
-    """Tends the generators of one run. Order of calls: `start`, then `during` with all that the run does after that."""
+    """Tends the generators of one run, those that sample for training or those that evaluate. Order of calls: `start`,
+    then `during` with all that the run does after that."""
 
     def __init__(
         self,
@@ -87,6 +93,7 @@ class Replacements:
         *,
         silent_seconds: float,
         colocated: bool = False,
+        evaluating: bool = False,
         pauses: Sequence[float] = PAUSES,
     ) -> None:
         """
@@ -98,10 +105,13 @@ class Replacements:
             say: tells the person something.
             silent_seconds: without a sign of life, after which an actor is treated as dead.
             colocated: whether engines share GPUs with the learner, which then rests while one starts.
+            evaluating: whether these are the generators that evaluate. They get a version when they are lent for it
+                (`Publisher.lend`), and nobody waits for one of them.
             pauses: see PAUSES.
         """
         self._places, self._pool, self._publisher, self._spec, self._say = places, pool, publisher, spec, say
         self._silent, self._colocated, self._pauses = silent_seconds, colocated, pauses
+        self._evaluating, self._fixed = evaluating, places.evaluating if evaluating else places.fixed
         self._beat = min(LONGEST_BEAT, silent_seconds / BEATS)
         self._growing = asyncio.Lock()  # held by who looks for room for an elastic generator
         self._barren = 0  # elastic generators in a row that ended without having brought a group
@@ -132,7 +142,7 @@ class Replacements:
 
     async def during(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Does the work and tends the actors meanwhile; a failure of either ends both."""
-        for place in self._places.fixed:
+        for place in self._fixed:
             self._pool.tend(place)
         tending, working = asyncio.create_task(self._tend_all()), asyncio.create_task(work)
         try:
@@ -146,11 +156,14 @@ class Replacements:
             await asyncio.gather(tending, working, return_exceptions=True)
 
     async def _tend_all(self) -> None:
-        """Runs until it is cancelled, or until the learner or a proof fails in a sync of new generators."""
+        """Runs until it is cancelled, or until the learner or a proof fails in a sync of new generators; of those that
+        evaluate, until all places are given up."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                for place in self._places.fixed:
+                for place in self._fixed:
                     tasks.create_task(self._tend(place))
+                if self._evaluating:
+                    return
                 tasks.create_task(self._bring_up_to_date())
                 tasks.create_task(self._watch_others())
                 if self._places.spare:
@@ -173,7 +186,7 @@ class Replacements:
                 now = "A new one is started in its place"
                 if fruitless == len(self._pauses):
                     now = f"Its place is given up: {fruitless} in a row have not brought a group"
-                elif not self._pool.running:
+                elif not self._pool.running and not self._evaluating:
                     now += "; no other is left, and groups wait"
                 self._say_loss(generator.name, now)
                 generator = None
@@ -228,7 +241,7 @@ class Replacements:
                 except NoAnswer:
                     if not self._pool.running:
                         raise
-            async with self._publisher.learner_free if self._colocated else nullcontext():
+            async with self._publisher.sender.free if self._colocated else nullcontext():
                 await self._begin(generator)
         except BrokenPart as failure:
             generator.kill()
@@ -238,7 +251,10 @@ class Replacements:
             generator.kill()
             raise
         self._pool.add_ready(generator)
-        self._say(f"{generator.name} has started, and samples as soon as it holds the current weights")
+        now = "samples as soon as it holds the current weights"
+        if self._evaluating:
+            now = "takes part in the next evaluation"
+        self._say(f"{generator.name} has started, and {now}")
         return generator
 
     async def _begin(self, generator: GeneratorClient) -> None:

@@ -121,6 +121,10 @@ class Reporter:
             self._display.say(hint)
         self._seconds_of_steps.append({name: metrics[name] for name in metrics if name.startswith("seconds_")})
 
+    def evaluated(self, step: int, accuracy: float) -> None:
+        """What became known of a step after its line of metrics was written."""
+        self._writer.evaluated(step, accuracy)
+
     def doing(self, what: str) -> None:
         """What the learner does from now on, such as "training on step 3"; "" where it waits for groups."""
         self._doing = what

@@ -18,9 +18,10 @@ from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import FilterReport
 from cluster.reporting.steps import SyncReport, TrainedStep
 from cluster.running.calendar import Calendar
-from cluster.running.checkpoints import Checkpoints, complete_checkpoints, step_of
+from cluster.running.checkpoints import EVALUATIONS, Checkpoints, complete_checkpoints, step_of
 from cluster.running.ending import how_to_go_on
 from cluster.running.evaluate import Evaluator
+from cluster.running.evaluations import Evaluations
 from cluster.running.feeder import Feeder
 from cluster.running.groups import GroupSource
 from cluster.running.inputs import check_inputs, inputs_of
@@ -120,12 +121,23 @@ class Run:
             lost=self.reporter.show_lost,
             room=self.room,
         )
-        self.evaluator = Evaluator(
-            pool=actors.generators,
-            prompts=prepared.heldout,
-            samples=config.eval.samples,
-            file=folder / "evals.jsonl",
-            room=self.room,
+        self.stop = StopRequest()
+        lending = Publisher(
+            actors.learner, actors.evaluators, config, actors.backend, display.say, sender=self.publisher.sender
+        )
+        self.evaluators = Replacements(
+            actors.places,
+            actors.evaluators,
+            lending,
+            sampling_spec(config),
+            display.say,
+            silent_seconds=config.cluster.silent_seconds,
+            evaluating=True,
+        )
+        file = folder / EVALUATIONS
+        evaluator = Evaluator(prompts=prepared.heldout, samples=config.eval.samples, file=file, room=self.room)
+        self.evaluations = Evaluations(
+            evaluator, actors.generators, actors.evaluators, lending, self.reporter, display, self.stop
         )
         self.state = StateOwners(
             progress=self,
@@ -136,8 +148,9 @@ class Run:
             filter=actors.filter,
             learner=actors.learner,
         )
-        self.stop = StopRequest()
-        self.checkpoints = Checkpoints(actors.learner, folder, config.run, display.say, begun_with)
+        self.checkpoints = Checkpoints(
+            actors.learner, folder, config.run, display.say, begun_with, lambda: self.evaluations.under_way
+        )
         self._calendar = Calendar(config=config)
         self._begun = False  # whether the filter knows of the run
         self._end: StepEnd | None = None  # of the step that was trained last
@@ -165,14 +178,17 @@ class Run:
         await self._start()
         if state is not None and self._checkpoint is not None:
             await self.state.restore(state, self._checkpoint)
-        await self.replacements.during(self._train(evaluates=state is None))
+            if self._config.evaluators and (before := self._calendar.evaluated_before(state.counters.step)) > 0:
+                self.evaluations.say_missing(before)
+        await self.replacements.during(self.evaluators.during(self._train()))
 
-    async def _train(self, *, evaluates: bool) -> None:
-        """First sync, the loop, and the last checkpoint. `evaluates`: before the first step too."""
-        await self.publish(self.counters.step)
+    async def _train(self) -> None:
+        """First sync, the loop, the last checkpoint, and what is still being evaluated."""
+        step = self.counters.step
+        await self.publish(step)
         self.reporter.begin(self.counters.seconds)
-        if self._prepared.heldout and evaluates:
-            await self._evaluate()
+        if self._calendar.evaluates(step, last=False):
+            await self.evaluations.run(self.counters)
         with self.stop.listening(self._say_stopping):
             try:
                 ended = await run_loop(self.stages(), self._config.run.steps, first=self.counters.step + 1)
@@ -181,9 +197,11 @@ class Run:
                 self.reporter.say_what_is_wrong()
                 await self.room.wait_for(self.save_now)
                 if self._prepared.heldout:
-                    await self.stop.unless_asked(self._evaluate())
+                    await self.evaluations.run(self.counters)
+                    await self.evaluations.finish()
                 raise
             await self.room.wait_for(self.save_now)
+            await self.evaluations.finish()
         if not ended:
             raise Stopped(how_to_go_on(self._folder), self.stop.signal or signal.SIGINT)
 
@@ -214,6 +232,7 @@ class Run:
     async def _close_after_failure(self) -> None:
         """Closes what can be closed: nothing that goes wrong here hides why the run ended."""
         seconds = HURRIED_SECONDS if self.stop.hurried else CLOSE_SECONDS
+        await self.evaluations.close(0.0 if self.stop.hurried else seconds)
         try:
             async with asyncio.timeout(seconds):
                 await self._close()
@@ -300,23 +319,28 @@ class Run:
             self.reporter.doing(f"writing the checkpoint of step {done.step}")
             await self.checkpoints.save(end.state)
         due = self._calendar.evaluates(done.step, end.last)
-        accuracy = await self.stop.unless_asked(self._evaluate()) if due else None
+        accuracy = await self.evaluations.run(self.counters) if due else None
+        if end.last:
+            await self.evaluations.finish()
         await self.reporter.step(done, end.report, self.counters.updates, accuracy)
         self.reporter.doing("")
         self.checkpoints.complete(self.reporter.seconds)
         if end.last:
             self.reporter.say_where_the_time_went()
+            self.evaluations.say_cost()
         return not end.last
 
     async def _start(self) -> None:
         """Engines start while the learner warms up; the first that fails ends the start. On shared GPUs engines start
         first: what another process takes or frees meanwhile they would count as their own."""
         actors, config = self._actors, self._config
-        waiting = Waiting(self._display, "the learner", *actors.generators.running, *actors.scorers)
+        engines = (*actors.generators.running, *actors.evaluators.running)
+        waiting = Waiting(self._display, "the learner", *engines, *actors.scorers)
         await actors.learner.join()
         await actors.filter.begin(filter_spec(config, self._folder), self._display.say)
         self._begun = True
-        starts = [self.replacements.start(waiting.over), *(judge.start() for judge in actors.judges)]
+        starts = [self.replacements.start(waiting.over), self.evaluators.start(waiting.over)]
+        starts += [judge.start() for judge in actors.judges]
         for task in scorer_tasks(config, list(actors.scorers)):
             starts.append(waiting.until(task.name, actors.scorers[task.name].start(task)))
         if self.turns.shared:
@@ -340,19 +364,7 @@ class Run:
             self._display.say(note)
         self._display.say(f"learner ready: {opened.parameters / 1e6:.3g} million parameters")
 
-    async def _evaluate(self) -> float:
-        step = self.counters.step
-        what = f"evaluating after step {step}"
-        self.reporter.doing(what)
-
-        def advance(done: int, prompts: int) -> None:
-            self._display.advance(what, done, prompts)
-
-        began = self.reporter.seconds
-        found = await self.evaluator.run(step, self.counters.tokens, began, advance)
-        self._display.say(f"{found.line}; training waited {self.reporter.seconds - began:.1f} s for it")
-        self.reporter.doing("")
-        return found.scored.accuracy
-
     def _say_stopping(self, number: signal.Signals) -> None:
         self._display.say(said_at(number, how_to_go_on(self._folder)))
+        for step in self.evaluations.under_way:
+            self._display.say(f"the evaluation after step {step} is waited for, too")

@@ -12,8 +12,10 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.actors import running_actors
 from cluster.placement.description import describe
 from cluster.placement.session import ray_session, settled_on_cluster
+from cluster.preparing.copies import revisions_of
 from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare
+from cluster.preparing.revisions import read_revisions, write_revisions
 from cluster.preparing.world import write_world
 from cluster.report.at_end import report_at_end
 from cluster.reporting.display import Display
@@ -114,7 +116,8 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
         display.say(f"run folder: {folder}")
     config = write_world(config, folder, anew=checkpoint is None)
     display.status("reading the model's config, the tokenizer and the data")
-    prepared = replace(prepare(config, say=display.say), folder=folder)
+    prepared = replace(prepare(config, say=display.say, revisions=read_revisions(folder)), folder=folder)
+    write_revisions(folder, revisions_of(prepared.copies))
     if checkpoint is None:
         write_config(config, folder)
     display.status("starting Ray")

@@ -45,6 +45,10 @@ WORLD = {"world": {"name": "addition"}}
         ({"learner": {"updates_per_step": 65}}, "learner.updates_per_step must be at most"),
         ({"cluster": {"learner_ranks": 65}}, "cluster.learner_ranks x learner.updates_per_step must be at most"),
         ({"cluster": {"colocate": True, "generators": 2}}, "cluster.colocate needs one single-GPU generator"),
+        (
+            {"cluster": {"colocate": True}, "eval": {"every": 2, "generators": 1}},
+            "eval.generators = 1 wants GPUs of their own, and with cluster.colocate",
+        ),
         ({"cluster": {"colocate": True, "generators": "1..2"}}, "for each learner rank, got 1..2 generators of 1 GPUs"),
         ({"cluster": {"generators": 0}}, 'must be a number, at least 1, or a range such as "2..16", got 0'),
         ({"cluster": {"generators": "3..2"}}, """a range such as "2..16", got '3..2'"""),

@@ -1,5 +1,7 @@
 import json
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -7,6 +9,7 @@ import pytest
 
 from cluster.cli import main
 from cluster.config.reading import CONFIG
+from cluster.evaluating import evaluate as evaluating
 from cluster.evaluating.against import RESULT
 from learner.models.tiny import write_tiny_model
 
@@ -81,6 +84,37 @@ def test_what_cannot_be_evaluated_is_one_sentence_before_anything_starts(
     assert not runs.exists() or not any(runs.iterdir())
 
 
+def test_the_seconds_of_an_evaluation_are_those_of_all_its_tries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answers are imagined; the clock is turned."""
+    now, earlier = [100.0], list[int]()
+
+    def answer_all(evaluation: Any, display: Any, recorder: Any, earlier: Any, answered: dict[int, None]) -> None:
+        now[0] += 10.0
+        answered[len(earlier)] = None
+        if len(earlier) == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluating.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(evaluating, "_answer_all", answer_all)
+    monkeypatch.setattr(evaluating, "_earlier", lambda evaluation: list(earlier))
+    monkeypatch.setattr(evaluating, "result_lines", lambda result: [])
+    evaluation: Any = SimpleNamespace(
+        folder=tmp_path,
+        prompts=(1, 2),
+        subject=SimpleNamespace(step=None),
+        result=lambda answered, seconds, against=None: {"seconds": seconds},
+    )
+    found = []
+    for done in ([], [0], [0, 1]):
+        earlier[:] = done
+        with suppress(KeyboardInterrupt):
+            evaluating._run(evaluation, SimpleNamespace(say=str), None, None)  # type: ignore[arg-type]
+        found.append(json.loads((tmp_path / RESULT).read_text())["seconds"])
+    assert found == [10.0, 20.0, 20.0]
+
+
 @pytest.mark.ray
 @pytest.mark.usefixtures("own_ray")
 def test_a_model_is_evaluated_on_two_benchmarks_and_looked_at_again_without_ray(
@@ -121,6 +155,7 @@ def check_again(folder: Path, result: dict[str, Any], capsys: pytest.CaptureFixt
     assert "8 of 8 prompts were answered before" in out
     again = json.loads((folder / RESULT).read_text())
     assert (again["benchmarks"], again["prompts"]) == (result["benchmarks"], result["prompts"])
+    assert again["seconds"] == result["seconds"]
     assert all(not each["wrong_to_right"] for each in again["against"]["benchmarks"].values())
     assert (folder / CONFIG).read_text() == before
     assert main(["eval", str(folder), "--samples", "8"]) == 2

@@ -38,6 +38,8 @@ def test_a_run_is_its_newest_complete_checkpoint_or_the_one_that_is_named(run: P
     assert found(checkpoints / "step-2").run == run
     assert found(run, "start").model == "/m"
     assert found(run, "start").step == 0
+    (run / "config.toml").write_text((run / "config.toml").read_text().replace('"/m"', '"hf://me/tiny"'))
+    assert found(run, "start").model == "hf://me/tiny"
     assert found(run, "step-2").folder(config_of({"model": {"path": "/m"}, "data": {"path": "/d"}})) == (
         run / "evaluations",
         "step-2",

@@ -4,6 +4,7 @@ from cluster.placement.description import bundle_lines, layout_lines
 from cluster.placement.elastic import Unit
 from cluster.placement.layout import Wanted, plan_layout
 from cluster.placement.node import Node
+from cluster.placement.session import layout_for
 
 NODES = {f"node-{index}": Node.unused({"CPU": 96.0, "GPU": 8.0}) for index in range(2)}
 
@@ -42,3 +43,20 @@ def test_what_a_run_adds_while_it_goes_on_has_a_line_of_its_own() -> None:
         "  while the cluster has room, up to 14 generators more, each with 3 verifiers on one node: 4 CPUs, 1 GPU each"
     )
     assert Unit.like(layout, 2).bundle.resources == {"CPU": 4.0, "GPU": 1.0}
+
+
+def test_what_evaluation_costs_is_said_before_the_start() -> None:
+    def last(every: int, generators: int) -> str:
+        tree = {"world": {"name": "addition"}, "eval": {"every": every, "generators": generators}}
+        config = config_of(tree | {"cluster": {"generators": 2, "tensor_parallel": 2, "verifiers": 1}})
+        return layout_lines(config, layout_for(config, NODES))[-1]
+
+    assert last(0, 2).startswith("  filter ")
+    assert last(20, 0) == (
+        "  evaluation every 20 steps on the run's generators, between steps: training waits for all of it "
+        "(eval.generators has others do it)"
+    )
+    assert last(1, 2) == (
+        "  evaluation every step on 2 generators more (2 CPUs and 4 GPUs), while training goes on, which waits for "
+        "one more sync, and for an evaluation that is not over when the next is due"
+    )

@@ -160,6 +160,18 @@ def test_a_tensor_parallel_engine_never_spans_nodes() -> None:
         on_gpus(4, ClusterSettings(tensor_parallel=16))
 
 
+def test_generators_that_evaluate_are_placed_as_the_others_are() -> None:
+    layout = on_gpus(2, ClusterSettings(generators=2, tensor_parallel=2, learner_ranks=4), evaluators=3)
+    assert layout.gpus == 2 * 2 + 4 + 3 * 2
+    assert numbers(layout, "evaluator-") == [[0, 1, 2]]
+    assert layout.share_of("evaluator-2") == (1.0, 2.0)
+    assert {bundle.kind for bundle in layout.bundles if "evaluator-0" in bundle.actors} == {"generator"}
+    with pytest.raises(ConfigError, match=r"no room for .*evaluator-0.*Lower cluster\.generators, eval\.generators, "):
+        on_gpus(1, ClusterSettings(generators=7), evaluators=1)
+    cores = plan_layout(Wanted(cluster=ClusterSettings(verifiers=1), on_gpu=False, evaluators=1), LAPTOP)
+    assert cores.share_of("evaluator-0") == cores.share_of("generator-0") == (0.4, 0.0)
+
+
 def test_judges_and_scorers_have_gpus_of_their_own() -> None:
     layout = on_gpus(1, ClusterSettings(tensor_parallel=2), judges=("safe",), scorers=("model", "process"))
     assert layout.gpus == 1 + 2 + 2 + 1 + 1

@@ -133,6 +133,10 @@ def test_a_demand_names_whole_engines_and_no_second_gpu_for_colocated_ones() -> 
     assert sum(each.resources.get("GPU", 0.0) for each in shared) == 2.0
     cores = demand_of(Wanted(cluster=ClusterSettings(), on_gpu=False))
     assert [each.resources for each in cores] == [{"CPU": 1.0}] * 2
+    for on_gpu in (True, False):
+        two, four = (demand_of(Wanted(cluster=cluster, on_gpu=on_gpu, evaluators=count)) for count in (0, 2))
+        engine = {"GPU": 4.0, "CPU": 1.0} if on_gpu else {"CPU": 1.0}
+        assert [each.resources for each in four].count(engine) == [each.resources for each in two].count(engine) + 2
 
 
 def test_a_demand_asks_for_nodes_with_the_labels_and_resources_of_each_kind() -> None:

@@ -223,3 +223,15 @@ def test_a_page_says_where_not_all_steps_were_read(tmp_path: Path, monkeypatch: 
     read = read_run(folder)
     assert [step.step for step in read.responses.steps] == [1, 3, 6]
     assert any("responses were read in 3 evenly spaced steps of 6" in said for said in read.said)
+
+
+def test_what_evaluation_cost_is_said_with_its_share_of_the_time(tmp_path: Path) -> None:
+    def sentence(name: str, *more: dict[str, float]) -> str:
+        evals = [evaluation(step, 40) | each for step, each in enumerate(more)]
+        return section(report(run_folder(tmp_path / name, 4, evals=evals)), "Evaluation").sentence
+
+    between = sentence("between", {"waited": 3.0, "evaluators": 0}, {"waited": 1.5, "evaluators": 0})
+    assert between.endswith(" Training waited 4.5 s for evaluation, 12.5\xa0% of its time.")  # of 4 steps of 9 s
+    beside = sentence("beside", {"waited": 0.9, "evaluators": 2})
+    assert beside.endswith(" Training waited 0.9 s for evaluation on generators of its own, 2.5\xa0% of its time.")
+    assert "waited" not in sentence("older", {})

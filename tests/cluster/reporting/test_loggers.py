@@ -107,6 +107,32 @@ def test_a_logger_gets_every_number_of_every_step_under_its_name_once(tmp_path: 
     assert client.closed
 
 
+def test_a_logger_gets_the_accuracy_of_an_evaluation_that_was_over_later_than_its_step_once(tmp_path: Path) -> None:
+    class Accuracies(Recorded):
+        def log(self, numbers: Mapping[str, float]) -> None:
+            super().log(numbers)
+            if len(numbers) == 2:
+                told.append((numbers["step"], numbers["eval_accuracy"]))
+
+    told: list[tuple[float, float]] = []
+
+    def evaluated(*lines: tuple[int, int, float]) -> None:
+        with (tmp_path / "evals.jsonl").open("a") as file:
+            for step, evaluators, accuracy in lines:
+                file.write(json.dumps({"step": step, "evaluators": evaluators, "accuracy": accuracy}) + "\n")
+
+    write(tmp_path, 1, 2)
+    evaluated((0, 1, 0.25), (1, 0, 0.5))  # the latter stands in the line of its step
+    client = Accuracies(failures=1)
+    followed(tmp_path, client, looks=iter([lambda: None, lambda: evaluated((2, 2, 0.75)), lambda: None]))
+    assert told == [(0, 0.25), (2, 0.75)]
+    assert client.steps == [1, 2, 0, 2]
+    followed(tmp_path, Accuracies(), step=2)
+    assert told == [(0, 0.25), (2, 0.75)]
+    followed(tmp_path, Accuracies(), step=1)  # the run was rewound, and step 2 comes again
+    assert told == [(0, 0.25), (2, 0.75), (2, 0.75)]
+
+
 def test_a_line_that_is_not_whole_yet_waits(tmp_path: Path) -> None:
     client = Recorded()
     whole = json.dumps(LINE | {"step": 1}) + "\n"
@@ -188,7 +214,7 @@ def test_a_server_that_takes_no_parameter_has_one_run_with_the_steps(
     followed(tmp_path, MLflow, looks=iter([lambda: None] * 2), config={"run": {"name": "run"}})
     assert server.create_run.call_count == 1
     assert taken == ["mine", "mine"]
-    assert kept(tmp_path) == {"id": "mine", "step": 2, "problem": ""}
+    assert kept(tmp_path) == {"id": "mine", "step": 2, "evaluated": -1, "problem": ""}
     assert "INVALID_PARAMETER_VALUE" in capsys.readouterr().err
 
 

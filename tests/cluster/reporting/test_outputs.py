@@ -25,6 +25,19 @@ def test_a_step_stands_in_the_file_and_in_the_groups_of_tensorboard_under_the_sa
     assert [(event.step, event.value) for event in events.Scalars("policy/entropy")] == [(3, 0.5)]
 
 
+def test_an_accuracy_that_is_known_later_stands_under_its_step_in_tensorboard(tmp_path: Path) -> None:
+    writer = MetricsWriter(tmp_path, "run")
+    writer.evaluated(0, 0.25)
+    for step in (3, 4):
+        writer.write(LINE | {"step": step, "eval_accuracy": None})
+    writer.evaluated(3, 0.75)
+    writer.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("reward/eval_accuracy")] == [(0, 0.25), (3, 0.75)]
+    assert [event.step for event in events.Scalars("policy/entropy")] == [3, 4]
+
+
 def test_without_a_terminal_each_step_is_a_plain_line(capsys: pytest.CaptureFixture[str]) -> None:
     with Display(steps=9) as display:
         display.status("warming up")

@@ -148,7 +148,8 @@ async def course(
     prepared: Any = SimpleNamespace(
         config=config_of({"world": {"name": "addition"}, "run": {"restarts": most}}), stored=None
     )
-    actors: Any = SimpleNamespace(learner=learner, generators=GeneratorPool([]), places=OneNode())
+    pools = {"generators": GeneratorPool([]), "evaluators": GeneratorPool([])}
+    actors: Any = SimpleNamespace(learner=learner, places=OneNode(), **pools)
     display: Any = SimpleNamespace(say=said.append)
     await attempts.run_to_end(prepared, actors, tried.folder, display)
     return learner, said

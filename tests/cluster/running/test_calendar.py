@@ -26,7 +26,8 @@ def test_a_run_ends_with_its_last_step_or_when_its_budget_is_spent(run: dict[str
 def test_checkpoints_and_evaluations_come_every_so_many_steps_and_at_the_end() -> None:
     due = calendar(checkpoint_every=3)
     assert [step for step in range(1, 8) if due.saves(step, last=step == 7)] == [3, 6, 7]
-    assert [step for step in range(1, 8) if due.evaluates(step, last=step == 7)] == [2, 4, 6, 7]
+    assert [step for step in range(8) if due.evaluates(step, last=step == 7)] == [0, 2, 4, 6, 7]
+    assert [due.evaluated_before(step) for step in range(1, 6)] == [0, 0, 2, 2, 4]
 
 
 def test_without_a_period_only_the_end_is_saved() -> None:

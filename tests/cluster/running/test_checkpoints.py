@@ -121,6 +121,25 @@ async def test_the_newest_are_kept_and_the_most_accurate(tmp_path: Path) -> None
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-2", "step-5", "step-6"]
 
 
+async def test_a_step_that_is_being_evaluated_is_kept_until_its_accuracy_is_known(tmp_path: Path) -> None:
+    under_way = [1]
+    settings = RunSettings(keep_checkpoints=1)
+    them = Checkpoints(WritingLearner(), tmp_path, settings, print, evaluating=lambda: under_way)
+    await saved(them, 1, 2, 3)
+    await them.settle()
+    assert list(complete_checkpoints(tmp_path)) == [1, 3]
+    (tmp_path / "evals.jsonl").write_text('{"step": 1, "accuracy": 0.5}\n{"step": 3, "accu')  # a line in the making
+    under_way[:] = [3]
+    await saved(them, 4)
+    await them.settle()
+    assert list(complete_checkpoints(tmp_path)) == [1, 3, 4]
+    (tmp_path / "evals.jsonl").write_text('{"step": 1, "accuracy": 0.5}\n{"step": 3, "accuracy": 0.75}\n')
+    under_way.clear()
+    await saved(them, 5)
+    await them.finish()
+    assert list(complete_checkpoints(tmp_path)) == [3, 5]
+
+
 def test_without_evaluations_none_is_best(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         put(tmp_path, step)

@@ -144,7 +144,7 @@ async def test_a_new_generator_catches_up_alone_when_the_learner_is_free_and_hol
     assert await bring.catch_up() == []  # nothing has been published yet
     await bring.publish(4, PROBE)
     pool.add_ready(new)  # type: ignore[arg-type]
-    async with bring.learner_free:  # the learner is busy
+    async with bring.sender.free:  # the learner is busy
         catching_up = asyncio.create_task(bring.catch_up())
         await asyncio.sleep(0.02)
         assert list(pool.alive) == ["a"]

@@ -64,8 +64,11 @@ class Double(Syncing):
 class Cluster:
     """Places with doubles; `faults` has what the first generators that are made there do, (at, does) each."""
 
-    def __init__(self, fixed: int = 1, spare: int = 0, faults: list[tuple[str, str]] | None = None) -> None:
+    def __init__(
+        self, fixed: int = 1, spare: int = 0, faults: list[tuple[str, str]] | None = None, evaluating: int = 0
+    ) -> None:
         self.fixed = tuple(f"generator-{number}" for number in range(fixed))
+        self.evaluating = tuple(f"evaluator-{number}" for number in range(evaluating))
         self.spare, self.is_whole = spare, True
         self.made: list[Double] = []
         self.rooms: asyncio.Queue[str] = asyncio.Queue()
@@ -175,7 +178,7 @@ async def test_on_a_shared_gpu_an_engine_starts_only_while_the_learner_rests() -
     run = Run(cluster, colocated=True)
 
     async def story() -> None:
-        async with run.publisher.learner_free:  # the learner trains
+        async with run.publisher.sender.free:  # the learner trains
             cluster.made[0].end.set()
             await asyncio.sleep(0.1)
             assert cluster.made[1].calls == ["created"]

@@ -1,5 +1,6 @@
 """Whole runs with the real parts, made short: what they leave behind, and that what they leave is consistent."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -59,12 +60,17 @@ def test_on_policy_on_two_zero3_ranks_and_two_generators_in_a_session_of_its_own
     assert not ray.is_initialized()
 
 
-def test_one_version_stale_on_two_zero2_ranks_with_checkpoints(runs: Runs, tmp_path: Path) -> None:
+def test_one_version_stale_on_two_zero2_ranks_with_checkpoints_and_an_evaluator(runs: Runs, tmp_path: Path) -> None:
     overrides = ("cluster.learner_ranks=2", "learner.zero_stage=2", "rollout.max_staleness=1", "run.checkpoint_every=2")
-    folder = runs.train(demo(tmp_path, *overrides, "run.steps=4"))
+    evaluation = ("eval.every=2", "eval.generators=1", "eval.prompts=32")
+    folder = runs.train(demo(tmp_path, *overrides, *evaluation, "run.steps=4"))
     check_run(folder, steps=4, staleness=1)
     assert sorted(path.name for path in folder.glob("checkpoints/*")) == ["step-2", "step-4"]
-    assert max(line["staleness_max"] for line in metrics_of(folder)) == 1
+    lines = metrics_of(folder)
+    assert max(line["staleness_max"] for line in lines) == 1
+    evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["version"], line["evaluators"]) for line in evals] == [(0, 0, 1), (2, 2, 1), (4, 4, 1)]
+    assert all(line["responses"] == 32 * 4 for line in evals)
 
 
 def test_a_run_outlives_its_filter_and_a_rank_of_its_learner(

@@ -157,8 +157,7 @@ byId("home").addEventListener("click", (event) => {
 });
 beginSearch();
 beginKeys(
-  () => run,
-  () => group,
+  () => (group && String(group.group) === get("group") ? group : null), // what is still being fetched has no keys
   refresh,
 );
 look();

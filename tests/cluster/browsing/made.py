@@ -1,5 +1,6 @@
 """Runs as they lie on disk, made by the recorder that real runs have, without a run."""
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvicorn
 from starlette.testclient import TestClient
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -17,7 +19,8 @@ from cluster.browsing.advantages import crediting_of
 from cluster.browsing.app import Browsed, app_for
 from cluster.browsing.folder import RunFolder, run_folder
 from cluster.browsing.following import Following
-from cluster.browsing.serve import browsed_folder
+from cluster.browsing.index import Index
+from cluster.browsing.serve import Place, browsed_folder, listening
 from cluster.browsing.texts import token_texts
 from rewards import Outcome, Verdict
 from tests.builders import prompt
@@ -113,7 +116,26 @@ def page_of(folder: Path, token: str = "", host: str = "http://localhost:8642") 
     """What answers for a run, as a browser asks it."""
     run = run_folder(str(folder))
     with looked_at(run) as (index, following):
-        browsed = Browsed(
-            run=run, index=index, following=following, texts=token_texts(run), crediting=crediting_of(run)
-        )
-        yield TestClient(app_for(browsed, token), base_url=host, raise_server_exceptions=True)
+        yield TestClient(app_for(_browsed(run, index, following), token), base_url=host, raise_server_exceptions=True)
+
+
+@contextmanager
+def served(folder: Path, token: str = "") -> Iterator[str]:
+    """The URL at which a run is served, and followed while it grows."""
+    run = run_folder(str(folder))
+    place = Place(host="127.0.0.1", port=0, browser=False)
+    with browsed_folder(run) as (index, following), listening(place) as listener:
+        app = app_for(_browsed(run, index, following), token)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        following.start()
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def _browsed(run: RunFolder, index: Index, following: Following) -> Browsed:
+    return Browsed(run=run, index=index, following=following, texts=token_texts(run), crediting=crediting_of(run))

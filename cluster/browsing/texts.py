@@ -52,13 +52,13 @@ def token_texts(run: RunFolder, given: Path | None = None) -> TokenTexts:
         found = _tokenizer(given / FILE if given.is_dir() else given)
         if isinstance(found, str):
             raise ConfigError(f"--tokenizer {given}: {found}")
-        return TokenTexts(tokenizer=found, why=f"tokens are shown as {given} has them")
+        return TokenTexts(tokenizer=found, why=f"Tokens are shown as {given} has them.")
     problems = []
     for folder in _folders(run):
         if (folder / FILE).is_file():
             found = _tokenizer(folder / FILE)
             if not isinstance(found, str):
-                return TokenTexts(tokenizer=found, why=f"tokens are shown as {folder} has them")
+                return TokenTexts(tokenizer=found, why=f"Tokens are shown as {folder} has them.")
             problems.append(found)
     model = run.setting("model", "path") or "the run's model"
     why = "; ".join(problems[:2]) or f"neither its checkpoints nor {model} are here with a {FILE}"

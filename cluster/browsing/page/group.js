@@ -17,7 +17,7 @@ const FATES = {
   failed: "fewer than two responses have a verdict",
   "never trained": "it was accepted, and the run ended before it was trained on",
 };
-const OUTCOMES = { correct: "✓", wrong: "✗", unparsable: "?", late: "⧖", timeout: "⧖", error: "!" };
+const OUTCOMES = { correct: "✓", wrong: "✗", unparsable: "?", late: "◷", timeout: "◷", error: "!" };
 
 export async function groupOf(id) {
   if (!groups.has(id)) {
@@ -189,8 +189,7 @@ export function card(one, group) {
       el("b", {}, `${one.number}`),
       verdict(one),
       adv(one),
-      el("span", { class: "gap" }),
-      ...facts(one),
+      el("span", { class: "line facts" }, ...facts(one)),
     ),
     one.why ? el("p", { class: "why" }, shown(one.why, "")) : null,
     parts(one),

@@ -5,7 +5,7 @@ import { byId, count, el } from "./dom.js";
 import { drawGroup, forget, groupOf } from "./group.js";
 import { drawHistory } from "./history.js";
 import { beginKeys } from "./keys.js";
-import { beginSearch, drawList, shownChanges } from "./list.js";
+import { beginSearch, drawList, isAtRest, shownChanges } from "./list.js";
 import { drawResponse, redraw } from "./response.js";
 import { away, cleared, get, go, link, onChange } from "./state.js";
 
@@ -44,6 +44,7 @@ async function drawRight() {
     document.title = `group ${group.group} · ${run.name}`;
   } catch (failure) {
     shownPlace = "";
+    group = null;
     byId("right").replaceChildren(
       el("div", { class: "head" }, el("a", { class: "back", href: link(away()) }, "‹")),
       el("p", { class: "problem" }, failure.message),
@@ -138,9 +139,9 @@ async function look() {
 }
 
 async function refreshQuietly(before) {
-  const atTop = byId("list").scrollTop < 40;
-  if (!before || atTop) await drawList(run, { again: Boolean(before) });
-  if (!before || get("group") === "") {
+  const sought = get("group") !== "" && !group; // by a link that was opened before its file was read
+  if (!before || isAtRest()) await drawList(run, { again: Boolean(before), around: true });
+  if (!before || get("group") === "" || sought) {
     shownPlace = "";
     await drawRight();
   }

@@ -116,7 +116,7 @@ def page_of(folder: Path, token: str = "", host: str = "http://localhost:8642") 
     """What answers for a run, as a browser asks it."""
     run = run_folder(str(folder))
     with looked_at(run) as (index, following):
-        yield TestClient(app_for(_browsed(run, index, following), token), base_url=host, raise_server_exceptions=True)
+        yield TestClient(app_for(browsed(run, index, following), token), base_url=host, raise_server_exceptions=True)
 
 
 @contextmanager
@@ -125,7 +125,7 @@ def served(folder: Path, token: str = "") -> Iterator[str]:
     run = run_folder(str(folder))
     place = Place(host="127.0.0.1", port=0, browser=False)
     with browsed_folder(run) as (index, following), listening(place) as listener:
-        app = app_for(_browsed(run, index, following), token)
+        app = app_for(browsed(run, index, following), token)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         following.start()
@@ -137,5 +137,6 @@ def served(folder: Path, token: str = "") -> Iterator[str]:
             thread.join()
 
 
-def _browsed(run: RunFolder, index: Index, following: Following) -> Browsed:
+def browsed(run: RunFolder, index: Index, following: Following) -> Browsed:
+    """A run with what answers of it need."""
     return Browsed(run=run, index=index, following=following, texts=token_texts(run), crediting=crediting_of(run))

@@ -381,12 +381,13 @@ def test_a_run_that_goes_on_is_followed_and_a_server_that_has_ended_is_said(brow
     with new_page(browser) as page:
         page.set_default_timeout(SOON)
         with served(run) as url:
-            show(page, url)
+            show(page, url + "?group=1")  # a link that is opened too early
             shows(page.locator("#list"), "No responses yet. They appear at the end of a step.")
+            shows(page.locator("#right .problem"), "there is no group 1 in this run")
             write_run(run, {1: [(group_of_texts(["first"], [1.0], id=1), "")]})
             shows(page.locator("#counts"), "1 response in 1 group, steps 1–1")
-            shows(page.locator("#list .item b"), "#1")
-            page.locator("#list .item").click()
+            shows(page.locator("#list .here b"), "#1")
+            shows(page.locator("#right h1"), "Group 1")
             write_run(run, {2: [(group_of_texts(["second"], [1.0], id=2), "")]})
             page.get_by_text("the run has gone on: show what came (r)").wait_for()
             assert listed(page) == ["#1"]  # nothing moves under a person who reads

@@ -50,7 +50,11 @@ def show(page: "Page", file: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "title", "charts"),
-    [("one.html", "Run made", 12), ("two.html", "2 runs: made and other", 12), ("compared/report.html", "A small one", 5)],
+    [
+        ("one.html", "Run made", 12),
+        ("two.html", "2 runs: made and other", 12),
+        ("compared/report.html", "A small one", 5),
+    ],
 )
 def test_every_chart_is_drawn_and_hostile_text_does_nothing(
     browser: "Browser", folder: Path, name: str, title: str, charts: int

@@ -8,8 +8,7 @@ from typing import Any
 from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG
-
-TRAJECTORIES = "trajectories"
+from cluster.config.run_files import CHECKPOINTS, TRAJECTORIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ def run_folder(given: str) -> RunFolder:
     if not path.is_dir():
         raise ConfigError(f"{path} is a file: give the folder of a run, such as runs/demo")
     whole = path.resolve()
-    around = [at for at in whole.parents[:2] if whole.relative_to(at).parts[0] in (TRAJECTORIES, "checkpoints")]
+    around = [at for at in whole.parents[:2] if whole.relative_to(at).parts[0] in (TRAJECTORIES, CHECKPOINTS)]
     for folder in (path, *around):
         if (folder / CONFIG).is_file() or (folder / TRAJECTORIES).is_dir():
             return RunFolder(path=folder, settings=_settings(folder / CONFIG))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cluster.browsing.folder import RunFolder
 from cluster.config.errors import ConfigError
+from cluster.config.run_files import CHECKPOINTS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,7 +71,7 @@ def token_texts(run: RunFolder, given: Path | None = None) -> TokenTexts:
 
 
 def _folders(run: RunFolder) -> Iterator[Path]:
-    yield from sorted((run.path / "checkpoints").glob("step-*"), reverse=True)
+    yield from sorted((run.path / CHECKPOINTS).glob("step-*"), reverse=True)
     yield run.path / "warmup"
     yield run.path / "world" / "model"
     if model := str(run.setting("model", "path") or ""):

@@ -6,6 +6,7 @@ from typing import Any
 
 from cluster.comparing.plan import ComparisonPlan, differences
 from cluster.config.errors import ConfigError
+from cluster.config.run_files import METRICS
 from cluster.report.run_data import read_lines
 from cluster.report.words import counted, duration, listed
 
@@ -73,7 +74,7 @@ def _time(plan: ComparisonPlan, runs: int, earlier: Path | None) -> str:
 
 def _speed(earlier: Path) -> float:
     """Tokens that a run generated in a second, evaluations among the seconds."""
-    steps = read_lines(earlier / "metrics.jsonl")
+    steps = read_lines(earlier / METRICS)
     seconds = float(steps[-1].get("wall_seconds") or 0.0) if steps else 0.0
     tokens = sum(float(line.get("tokens_generated") or 0) for line in steps)
     if seconds < LEAST_SECONDS or not tokens:

@@ -15,7 +15,6 @@ from cluster.report.series import Runs
 from cluster.report.words import counted, duration, ends, listed, number, share, short
 from cluster.reporting.terminal import plain
 
-REPORT = "report.html"
 SECTIONS = (
     learning.evaluation,
     learning.accuracy,

@@ -10,8 +10,9 @@ from cluster.comparing.table import COLUMNS, MORE
 from cluster.config.run_files import REPORT
 from cluster.report.charts import COLOURS, Axes, Line, Point, as_svg, interval_chart, line_chart
 from cluster.report.page import Card, Chart, Page, Section, Table, write_page
-from cluster.report.words import counted, duration, listed
+from cluster.report.words import counted, listed
 from cluster.reporting.terminal import plain
+from cluster.reporting.words import duration
 
 ENOUGH_SEEDS = 3  # from which bands are drawn: those of two are as wide as the chart
 ONE_SEED, ALIKE = "one seed: cannot tell", "cannot be told apart"

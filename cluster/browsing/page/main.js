@@ -15,6 +15,7 @@ const LATER = 5000;
 let run = null;
 let group = null; // that is shown
 let shownPlace = ""; // what the right side shows
+let shownNotes = ""; // what the notes above the page are about
 
 async function drawRight() {
   document.body.classList.toggle("inside", get("group") !== "");
@@ -96,9 +97,13 @@ function drawTop() {
   byId("home").title = run.folder;
   const steps = run.responses ? `, steps ${run.first_step}–${run.last_step}` : "";
   byId("counts").textContent = `${count(run.responses, "response")} in ${count(run.groups, "group")}${steps}`;
+  const isOld = shownChanges() >= 0 && shownChanges() !== run.changes;
+  const about = JSON.stringify([run.complete, run.complete ? isOld : run.read, run.files, run.problem_count, run.problems]);
+  if (about === shownNotes) return; // what a person has unfolded stays so
+  shownNotes = about;
   const notes = [];
   if (!run.complete) notes.push(`reading: ${run.read} of ${run.files} files`);
-  else if (shownChanges() >= 0 && shownChanges() !== run.changes)
+  else if (isOld)
     notes.push(el("button", { class: "plain", onclick: refresh }, "the run has gone on: show what came (r)"));
   if (run.problem_count)
     notes.push(
@@ -132,6 +137,7 @@ async function look() {
     }
     drawTop();
   } catch (failure) {
+    shownNotes = "";
     byId("notice").hidden = false;
     byId("notice").replaceChildren(el("div", { class: "problem" }, failure.message));
   }

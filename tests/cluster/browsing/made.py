@@ -34,6 +34,7 @@ correct = 1.0
 [rollout]
 max_new_tokens = 8
 """
+AGAIN = "What is 2+2?"  # a prompt that comes in several steps
 # What a response may hold, none of which may reach a terminal, a page or a query as anything but text.
 HOSTILE = {
     "markup": "</script><img src=x onerror=alert(1)><b>bold</b>",
@@ -87,6 +88,47 @@ def group_of_texts(texts: Sequence[str], scores: Sequence[float | None], *, id: 
         trajectories=tuple(said(text, version=id) for text in texts),
         verdicts=tuple(verdicts),
     )
+
+
+def turns(tokenizer: Tokenizer, said: Sequence[tuple[bool, str]], *, versions: Sequence[int] = (0,)) -> Trajectory:
+    """A stream of turns, each (whether the policy says it, its text); a token to a byte, of ever smaller probability.
+    Versions are those of the policy's turns."""
+    encoded = [np.array(tokenizer.encode(text).ids, np.int32) for _, text in said]
+    own = [np.full(ids.size, by) for ids, (by, _) in zip(encoded, said, strict=True)]
+    chosen = iter(versions * len(said))
+    stamps = [np.full(ids.size, next(chosen) if by else -1) for ids, (by, _) in zip(encoded, said, strict=True)]
+    sampled = np.concatenate(own)
+    return Trajectory(
+        tokens=np.concatenate(encoded),
+        sampled=sampled,
+        logprobs=np.where(sampled, -np.cumsum(sampled) / 4, 0).astype(np.float32),
+        versions=np.concatenate(stamps).astype(np.int32),
+        finish=Finish.STOP,
+        text="".join(text for by, text in said if by),
+    )
+
+
+def episode(tokenizer: Tokenizer) -> Group:
+    """Two seats that play with each other; the first one's template begins a new stream."""
+    heard = turns(tokenizer, [(False, "You ask."), (True, "Is it red?"), (False, "No."), (True, "Is it blue?")])
+    again = turns(tokenizer, [(False, "You ask. It is late."), (True, "I give up.")])
+    other = turns(tokenizer, [(False, "You answer."), (True, "No.")])
+    seats = [
+        replace(heard, seat="asker", siblings="asker"),
+        replace(again, seat="asker", siblings="asker", continues=True),
+        replace(other, seat="answerer", siblings="answerer"),
+    ]
+    ends = ((Outcome.WRONG, -1.0), (Outcome.WRONG, -1.0), (Outcome.CORRECT, 1.0))
+    verdicts = tuple(Verdict(outcome=outcome, score=score, why="") for outcome, score in ends)
+    whole = group_of_texts([""] * 3, [1.0] * 3, id=50, asked="Guess the thing.")
+    return replace(whole, trajectories=tuple(seats), verdicts=verdicts)
+
+
+def told(tokenizer: Tokenizer, id: int, texts: Sequence[str], scores: Sequence[float | None]) -> Group:
+    """A group of the prompt that comes again in every step."""
+    made = group_of_texts(texts, scores, id=id, asked=AGAIN)
+    streams = [turns(tokenizer, [(False, AGAIN), (True, text)], versions=(id // 10,)) for text in texts]
+    return replace(made, prompt=replace(made.prompt, id="again"), trajectories=tuple(streams))
 
 
 def write_run(folder: Path, groups: Mapping[int, Sequence[tuple[Group, str]]], config: str = CONFIG) -> Path:

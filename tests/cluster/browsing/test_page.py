@@ -2,69 +2,24 @@
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
-import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from actors.types import Finish, Group, Trajectory
-from rewards import Outcome, Verdict
 from tests.browsers import PHONE, chromium, needs_chromium, new_page
-from tests.cluster.browsing.made import HOSTILE, byte_tokenizer, group_of_texts, served, write_run
+from tests.cluster.browsing.made import AGAIN, HOSTILE, byte_tokenizer, episode, group_of_texts, served, told, write_run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 FILLED = 70  # groups of the first step that fill the list: more than a page of it
-ASKED = "What is 2+2?"
 SOON = 10_000  # milliseconds
-
-
-def turns(tokenizer: Tokenizer, said: Sequence[tuple[bool, str]], *, versions: Sequence[int] = (0,)) -> Trajectory:
-    """A stream of turns, each (whether the policy says it, its text); a token to a byte, of ever smaller probability.
-    Versions are those of the policy's turns."""
-    encoded = [np.array(tokenizer.encode(text).ids, np.int32) for _, text in said]
-    own = [np.full(ids.size, by) for ids, (by, _) in zip(encoded, said, strict=True)]
-    chosen = iter(versions * len(said))
-    stamps = [np.full(ids.size, next(chosen) if by else -1) for ids, (by, _) in zip(encoded, said, strict=True)]
-    sampled = np.concatenate(own)
-    return Trajectory(
-        tokens=np.concatenate(encoded),
-        sampled=sampled,
-        logprobs=np.where(sampled, -np.cumsum(sampled) / 4, 0).astype(np.float32),
-        versions=np.concatenate(stamps).astype(np.int32),
-        finish=Finish.STOP,
-        text="".join(text for by, text in said if by),
-    )
-
-
-def episode(tokenizer: Tokenizer) -> Group:
-    """Two seats that play with each other; the first one's template begins a new stream."""
-    heard = turns(tokenizer, [(False, "You ask."), (True, "Is it red?"), (False, "No."), (True, "Is it blue?")])
-    again = turns(tokenizer, [(False, "You ask. It is late."), (True, "I give up.")])
-    other = turns(tokenizer, [(False, "You answer."), (True, "No.")])
-    seats = [
-        replace(heard, seat="asker", siblings="asker"),
-        replace(again, seat="asker", siblings="asker", continues=True),
-        replace(other, seat="answerer", siblings="answerer"),
-    ]
-    ends = ((Outcome.WRONG, -1.0), (Outcome.WRONG, -1.0), (Outcome.CORRECT, 1.0))
-    verdicts = tuple(Verdict(outcome=outcome, score=score, why="") for outcome, score in ends)
-    whole = group_of_texts([""] * 3, [1.0] * 3, id=50, asked="Guess the thing.")
-    return replace(whole, trajectories=tuple(seats), verdicts=verdicts)
-
-
-def told(tokenizer: Tokenizer, id: int, texts: Sequence[str], scores: Sequence[float | None]) -> Group:
-    """A group of the prompt that comes again in every step."""
-    made = group_of_texts(texts, scores, id=id, asked=ASKED)
-    streams = [turns(tokenizer, [(False, ASKED), (True, text)], versions=(id // 10,)) for text in texts]
-    return replace(made, prompt=replace(made.prompt, id="again"), trajectories=tuple(streams))
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +83,16 @@ def until(page: "Page", condition: str) -> None:
 def shows(where: "Locator", text: str | re.Pattern[str]) -> None:
     """Waits until an element has a text."""
     where.filter(has_text=text).first.wait_for(timeout=SOON)
+
+
+def comes(where: "Locator", text: str) -> None:
+    """Waits until an element has a text that the page has only when it has looked at the run again; its pauses pass at
+    once, where its clock is installed."""
+    ends = time.monotonic() + SOON / 1000
+    while not where.filter(has_text=text).count():
+        assert time.monotonic() < ends, text
+        where.page.clock.fast_forward(5000)
+        where.page.wait_for_timeout(100)
 
 
 def is_asked(page: "Page", **wanted: str) -> None:
@@ -241,7 +206,7 @@ def test_a_copied_url_shows_the_same_to_another_person_and_back_goes_back(
     page.locator('.card[data-number="0"] pre').click()
     page.get_by_role("button", name="version", exact=True).click()
     page.locator(".own .t").nth(2).click()
-    is_asked(page, q="says", group="10", response="0", shade="version", at=str(len(ASKED) + 2))
+    is_asked(page, q="says", group="10", response="0", shade="version", at=str(len(AGAIN) + 2))
     places = ("#found", "#list", "#right")
     shows(page.locator(".detail"), "log p")
     seen = [page.locator(place).inner_text() for place in places]
@@ -363,7 +328,10 @@ def test_hostile_texts_are_shown_and_do_nothing(page: "Page", url: str) -> None:
 def test_what_the_server_refuses_is_said_where_it_was_asked_for(page: "Page", url: str) -> None:
     shows(page.locator("#notice"), "1 file cannot be read")
     page.locator("#notice summary").click()
-    shows(page.locator("#notice li"), "step-4/groups.parquet is not a whole Parquet file")
+    with page.expect_response("**/api/run"):  # the page looks again
+        shows(page.locator("#notice li"), "step-4/groups.parquet is not a whole Parquet file")
+    page.wait_for_timeout(100)
+    assert page.locator("#notice li").is_visible()
     for query, place, said in (
         ("?group=99", "#right .problem", "there is no group 99 in this run"),
         ("?group=10&response=4", "#right .problem", "Group 10 has 4 responses."),
@@ -380,16 +348,17 @@ def test_a_run_that_goes_on_is_followed_and_a_server_that_has_ended_is_said(brow
     (run / "trajectories").mkdir(parents=True)
     with new_page(browser) as page:
         page.set_default_timeout(SOON)
+        page.clock.install()
         with served(run) as url:
             show(page, url + "?group=1")  # a link that is opened too early
             shows(page.locator("#list"), "No responses yet. They appear at the end of a step.")
             shows(page.locator("#right .problem"), "there is no group 1 in this run")
             write_run(run, {1: [(group_of_texts(["first"], [1.0], id=1), "")]})
-            shows(page.locator("#counts"), "1 response in 1 group, steps 1–1")
+            comes(page.locator("#counts"), "1 response in 1 group, steps 1–1")
             shows(page.locator("#list .here b"), "#1")
             shows(page.locator("#right h1"), "Group 1")
             write_run(run, {2: [(group_of_texts(["second"], [1.0], id=2), "")]})
-            page.get_by_text("the run has gone on: show what came (r)").wait_for()
+            comes(page.locator("#notice"), "the run has gone on: show what came (r)")
             assert listed(page) == ["#1"]  # nothing moves under a person who reads
             page.keyboard.press("r")
             shows(page.locator("#list .item b"), "#2")
@@ -398,7 +367,7 @@ def test_a_run_that_goes_on_is_followed_and_a_server_that_has_ended_is_said(brow
             (run / "trajectories/step-2/groups.parquet").unlink()
             page.keyboard.press("k")
             shows(page.locator("#right .problem"), "groups.parquet is not a whole Parquet file")
-        shows(page.locator("#notice .problem"), "winnow rollouts does not answer: has it ended?")
+        comes(page.locator("#notice .problem"), "winnow rollouts does not answer: has it ended?")
 
 
 def test_a_page_for_others_needs_the_whole_url_and_keeps_it(browser: "Browser", tmp_path: Path) -> None:

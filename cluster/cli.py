@@ -14,6 +14,7 @@ from typing import TypeAlias
 from cluster.commands.first import add_first_commands
 from cluster.commands.pages import Page, complete, example_of, paragraph
 from cluster.config.own_runs import DEMO
+from cluster.config.run_files import CHECKPOINTS, REPORT
 from cluster.evaluating.commands import add_eval_command
 from cluster.jobs.commands import add_job_commands
 from cluster.placement.token import demand_token
@@ -424,7 +425,7 @@ def _resume(options: argparse.Namespace) -> int:
 
     there = is_address(options.resume)
     run = (brought_here(options.resume, say) if there else Path(options.resume)).resolve()
-    folder = run.parent.parent if run.parent.name == "checkpoints" else run
+    folder = run.parent.parent if run.parent.name == CHECKPOINTS else run
     config = load_run(folder, items)[1]
     demand_token(config.cluster.address)
     if options.retries:
@@ -493,7 +494,7 @@ def _where_to_look(folder: Path, adapted: bool) -> str:
         [
             f"done: {folder}",
             "look next at",
-            f"  the report    {folder / 'report.html'} (anew, or while it runs: winnow report {folder})",
+            f"  the report    {folder / REPORT} (anew, or while it runs: winnow report {folder})",
             f"  metrics       {folder / 'metrics.jsonl'}",
             f"  curves        tensorboard --logdir {folder / 'tensorboard'}",
             f"  every response, its verdict and why   winnow rollouts {folder} (in the terminal: winnow look {folder})",

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cluster.config.errors import ConfigError
+from cluster.config.run_files import REPORT
 from cluster.reporting.terminal import say
 
 COMPARISON = "compare.json"  # in the folder of a comparison
-REPORT = "report.html"
 GROUPS = 3  # that `look` shows
 ENDS = "correct, wrong, unparsable, late, timeout or error"  # the words of `rewards.Outcome`
 WAYS = {  # how `look` chooses -> what that is

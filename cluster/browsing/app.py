@@ -109,7 +109,9 @@ class Answers:
         """
         file = self._search.file_of(group)
         if file is None or file not in self._browsed.index.files:
-            raise HTTPException(404, f"there is no group {group} in this run")
+            progress = self._browsed.following.progress
+            still = "" if progress.complete else f" so far: {progress.read} of {progress.files} files are read"
+            raise HTTPException(404, f"there is no group {group} in this run{still}")
         with self._lock:
             if (file, group) in self._groups:
                 return self._groups[file, group]

@@ -66,8 +66,8 @@ class Filters:
             values.append(self.prompt)
         if self.text:
             places = {
-                "response": "contains(lower(response), lower(?))",
-                "prompt": '"group" IN (SELECT "group" FROM groups WHERE contains(lower(prompt), lower(?)))',
+                "response": "contains(searched, lower(?))",
+                "prompt": '"group" IN (SELECT "group" FROM groups WHERE contains(searched, lower(?)))',
             }
             asked = [condition for place, condition in places.items() if self.where in ("both", place)]
             parts.append(f"({' OR '.join(asked)})")

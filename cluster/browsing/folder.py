@@ -1,15 +1,13 @@
 """Which folder holds the trajectories that a person means, and what of the run lies beside them."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
-from cluster.config.reading import CONFIG
-
-TRAJECTORIES = "trajectories"
+from cluster.config.reading import CONFIG, unchecked_tree
+from cluster.config.run_files import CHECKPOINTS, TRAJECTORIES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +43,10 @@ def run_folder(given: str) -> RunFolder:
     if not path.is_dir():
         raise ConfigError(f"{path} is a file: give the folder of a run, such as runs/demo")
     whole = path.resolve()
-    around = [at for at in whole.parents[:2] if whole.relative_to(at).parts[0] in (TRAJECTORIES, "checkpoints")]
+    around = [at for at in whole.parents[:2] if whole.relative_to(at).parts[0] in (TRAJECTORIES, CHECKPOINTS)]
     for folder in (path, *around):
         if (folder / CONFIG).is_file() or (folder / TRAJECTORIES).is_dir():
-            return RunFolder(path=folder, settings=_settings(folder / CONFIG))
+            return RunFolder(path=folder, settings=unchecked_tree(folder / CONFIG))
     if any(path.glob("step-*/groups*.parquet")):
         raise ConfigError(f"{path} holds trajectories and lies in no run: put it into a folder as {TRAJECTORIES}/")
     if runs := _runs_below(path):
@@ -60,10 +58,3 @@ def run_folder(given: str) -> RunFolder:
 def _runs_below(folder: Path) -> list[Path]:
     """Runs in a folder of runs, or of a comparison."""
     return sorted(found.parent for depth in ("*", "*/*") for found in folder.glob(f"{depth}/{TRAJECTORIES}"))
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return {}

@@ -1,7 +1,8 @@
 """What can be searched of a run: a row for each group and one for each response, in a DuckDB file of this process.
 
-Texts are copied into it, compressed, because searching them in the Parquet files takes twice as long; the
-arrays of tokens stay in the Parquet files, where a group is read when it is looked at.
+Texts are copied into it, because searching them in the Parquet files takes four times as long: once compressed, to be
+shown, and once in lower case and as they are, to be searched. The arrays of tokens stay in the Parquet files, where a
+group is read when it is looked at.
 """
 
 from pathlib import Path
@@ -20,10 +21,10 @@ OF_RESPONSE = ("sample", "rejected", "outcome", "score", "finish", "seat", "sibl
 NEEDED = (*OF_GROUP, *OF_RESPONSE, "continues", "sampled", "versions")
 TABLES = """
 CREATE TABLE groups (file INTEGER, "group" BIGINT, step INTEGER, prompt_id VARCHAR, prompt VARCHAR, question VARCHAR,
-    reference VARCHAR, reward VARCHAR);
+    reference VARCHAR, reward VARCHAR, searched VARCHAR USING COMPRESSION uncompressed);
 CREATE TABLE responses (file INTEGER, "group" BIGINT, step INTEGER, number INTEGER, sample INTEGER, rejected VARCHAR,
     outcome VARCHAR, score DOUBLE, finish VARCHAR, seat VARCHAR, siblings VARCHAR, episode INTEGER, response VARCHAR,
-    tokens INTEGER, oldest INTEGER, newest INTEGER)
+    tokens INTEGER, oldest INTEGER, newest INTEGER, searched VARCHAR USING COMPRESSION uncompressed)
 """
 AT_ONCE = 16_384  # rows that one thread searches at once, so that all cores have some; a multiple of 2,048
 MEMORY = "1GiB"  # that DuckDB may hold; what does not fit is read from its file again
@@ -48,7 +49,8 @@ class Index:
         self._connection = duckdb.connect(":memory:", config=config)
         self._connection.execute("SET enable_progress_bar = false")
         file = str(folder / "index.duckdb").replace("'", "''")
-        self._connection.execute(f"ATTACH '{file}' AS run (ROW_GROUP_SIZE {AT_ONCE})")
+        # Nobody opens the file again after a crash, so nothing is written twice for that.
+        self._connection.execute(f"ATTACH '{file}' AS run (ROW_GROUP_SIZE {AT_ONCE}, RECOVERY_MODE no_wal_writes)")
         self.cursor().execute(TABLES)
         self.files: dict[int, Path] = {}  # number of a file in the tables -> where it lies
         self.changes = 0  # how often the tables have changed
@@ -72,8 +74,8 @@ class Index:
         self.files[number] = file
         cursor.execute("BEGIN")
         try:
-            cursor.execute("INSERT INTO groups BY NAME SELECT * FROM new_groups")
-            cursor.execute("INSERT INTO responses BY NAME SELECT * FROM new_responses")
+            cursor.execute("INSERT INTO groups BY NAME SELECT *, lower(prompt) AS searched FROM new_groups")
+            cursor.execute("INSERT INTO responses BY NAME SELECT *, lower(response) AS searched FROM new_responses")
             cursor.execute("COMMIT")
         except duckdb.Error as failure:
             cursor.close()  # and nothing of it is left

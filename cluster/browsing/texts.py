@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from cluster.browsing.folder import RunFolder
 from cluster.config.errors import ConfigError
+from cluster.config.run_files import CHECKPOINTS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -52,13 +53,13 @@ def token_texts(run: RunFolder, given: Path | None = None) -> TokenTexts:
         found = _tokenizer(given / FILE if given.is_dir() else given)
         if isinstance(found, str):
             raise ConfigError(f"--tokenizer {given}: {found}")
-        return TokenTexts(tokenizer=found, why=f"tokens are shown as {given} has them")
+        return TokenTexts(tokenizer=found, why=f"Tokens are shown as {given} has them.")
     problems = []
     for folder in _folders(run):
         if (folder / FILE).is_file():
             found = _tokenizer(folder / FILE)
             if not isinstance(found, str):
-                return TokenTexts(tokenizer=found, why=f"tokens are shown as {folder} has them")
+                return TokenTexts(tokenizer=found, why=f"Tokens are shown as {folder} has them.")
             problems.append(found)
     model = run.setting("model", "path") or "the run's model"
     why = "; ".join(problems[:2]) or f"neither its checkpoints nor {model} are here with a {FILE}"
@@ -70,7 +71,7 @@ def token_texts(run: RunFolder, given: Path | None = None) -> TokenTexts:
 
 
 def _folders(run: RunFolder) -> Iterator[Path]:
-    yield from sorted((run.path / "checkpoints").glob("step-*"), reverse=True)
+    yield from sorted((run.path / CHECKPOINTS).glob("step-*"), reverse=True)
     yield run.path / "warmup"
     yield run.path / "world" / "model"
     if model := str(run.setting("model", "path") or ""):

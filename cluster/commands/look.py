@@ -9,7 +9,8 @@ from rich.cells import cell_len, set_cell_size
 
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG
-from cluster.report.trajectories import FOLDER, Change, SeenGroup, SeenResponse, Trajectories
+from cluster.config.run_files import TRAJECTORIES
+from cluster.report.trajectories import Change, SeenGroup, SeenResponse, Trajectories
 from cluster.report.words import counted, number
 from cluster.reporting.terminal import plain
 
@@ -37,8 +38,8 @@ def look(folder: Path, asked: Asked, say: Callable[[str], None]) -> int:
     """
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}: name the folder of a run, such as runs/demo")
-    if not (folder / CONFIG).is_file() and not (folder / FOLDER).is_dir():
-        raise ConfigError(f"{folder} is not the folder of a run: it holds neither {CONFIG} nor {FOLDER}/")
+    if not (folder / CONFIG).is_file() and not (folder / TRAJECTORIES).is_dir():
+        raise ConfigError(f"{folder} is not the folder of a run: it holds neither {CONFIG} nor {TRAJECTORIES}/")
     try:
         trajectories = Trajectories(folder)
     except ValueError as failure:

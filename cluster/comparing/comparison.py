@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cluster.config.run_files import EVALUATIONS, METRICS
 from cluster.report.run_data import read_lines
 
 Array = npt.NDArray[np.float64]
@@ -195,9 +196,7 @@ def _method(told: Line, notes: Mapping[str, str]) -> Method:
 
 def _read_run(folder: Path, method: str, seed: int) -> tuple[Run, str]:
     place = folder / method_folder(method) / f"seed={seed}"
-    run = Run(
-        method=method, seed=seed, steps=read_lines(place / "metrics.jsonl"), evals=read_lines(place / "evals.jsonl")
-    )
+    run = Run(method=method, seed=seed, steps=read_lines(place / METRICS), evals=read_lines(place / EVALUATIONS))
     return run, "" if place.is_dir() else "no folder"
 
 

@@ -7,10 +7,12 @@ import numpy as np
 
 from cluster.comparing.comparison import Comparison, Curve, Method, Row, curve, evaluations, rows
 from cluster.comparing.table import COLUMNS, MORE
+from cluster.config.run_files import REPORT
 from cluster.report.charts import COLOURS, Axes, Line, Point, as_svg, interval_chart, line_chart
 from cluster.report.page import Card, Chart, Page, Section, Table, write_page
-from cluster.report.words import counted, duration, listed
+from cluster.report.words import counted, listed
 from cluster.reporting.terminal import plain
+from cluster.reporting.words import duration
 
 ENOUGH_SEEDS = 3  # from which bands are drawn: those of two are as wide as the chart
 ONE_SEED, ALIKE = "one seed: cannot tell", "cannot be told apart"
@@ -46,7 +48,7 @@ CHARTS = {  # measure over tokens spent -> title, what it is, and its form
 def write_comparison(comparison: Comparison, folder: Path) -> None:
     """Writes report.html and, below charts/, every chart as an SVG; the same comparison gives the same bytes."""
     page = page_of(comparison)
-    write_page(page, folder / "report.html")
+    write_page(page, folder / REPORT)
     (folder / "charts").mkdir(exist_ok=True)
     for section in page.sections:
         for chart in section.charts:

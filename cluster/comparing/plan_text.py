@@ -6,8 +6,10 @@ from typing import Any
 
 from cluster.comparing.plan import ComparisonPlan, differences
 from cluster.config.errors import ConfigError
+from cluster.config.run_files import METRICS
 from cluster.report.run_data import read_lines
-from cluster.report.words import counted, duration, listed
+from cluster.report.words import counted, listed
+from cluster.reporting.words import aligned, duration
 
 LEAST_SECONDS = 1e-3
 
@@ -73,7 +75,7 @@ def _time(plan: ComparisonPlan, runs: int, earlier: Path | None) -> str:
 
 def _speed(earlier: Path) -> float:
     """Tokens that a run generated in a second, evaluations among the seconds."""
-    steps = read_lines(earlier / "metrics.jsonl")
+    steps = read_lines(earlier / METRICS)
     seconds = float(steps[-1].get("wall_seconds") or 0.0) if steps else 0.0
     tokens = sum(float(line.get("tokens_generated") or 0) for line in steps)
     if seconds < LEAST_SECONDS or not tokens:
@@ -94,8 +96,4 @@ def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
             f"  {row[0]}: " + ", ".join(f"{name} = {cell}" for name, cell in zip(head[1:], row[1:], strict=True))
             for row in body
         ]
-    widths = [max(len(row[place]) for row in [head, *body]) for place in range(len(head))]
-    return [
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [head, *body]
-    ]
+    return [f"  {line}" for line in aligned([head, *body])]

@@ -5,6 +5,7 @@ from pathlib import Path
 from cluster.comparing.comparison import read_comparison
 from cluster.comparing.page import write_comparison
 from cluster.comparing.table import csv_table, latex_table, markdown_table, terminal_table
+from cluster.config.run_files import REPORT
 from cluster.reporting.terminal import console, plain
 
 
@@ -20,4 +21,4 @@ def write_results(folder: Path) -> None:
         (folder / f"table.{ending}").write_text(table(comparison), encoding="utf-8")
     write_comparison(comparison, folder)
     terminal.print(terminal_table(comparison, terminal.width))
-    terminal.print(plain(f"page: {folder / 'report.html'}"))
+    terminal.print(plain(f"page: {folder / REPORT}"))

@@ -38,6 +38,15 @@ OF_WORLD = (("model", "path"), ("model", "control_tokens"), ("data", "path"), ("
 Settings = TypeVar("Settings", bound=Section)
 
 
+def unchecked_tree(file: Path) -> dict[str, Any]:
+    """What a TOML file says, unchecked, for readers of a run that another version may have made; empty where there is
+    none, or where it cannot be read."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
 def grading_config(overrides: Sequence[str], data: str = "") -> GradingConfig:
     """The settings of grading without a run file.
 

@@ -18,6 +18,7 @@ from cluster.commands.merge import merge_folder
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, config_of, settings_of
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import TRAJECTORIES
 from cluster.evaluating.against import RESULT, read_evaluation
 from cluster.evaluating.answers import Answered, recorded_groups
 from cluster.evaluating.progress import Told
@@ -38,7 +39,6 @@ from cluster.reporting.logs import log_file
 from cluster.running.evaluate import requests_for
 from cluster.running.signals import undisturbed
 
-TRAJECTORIES = "trajectories"  # in the folder of an evaluation, as in that of a run
 NO_WORDS = Words.of(())
 MERGED = "merged"  # in it while it lasts: the whole model of an adapter
 

@@ -10,8 +10,8 @@ from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, OF_WORLD, config_of, layered, settings_of
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import CHECKPOINTS
 from cluster.evaluating.words import Words
-from cluster.preparing.folders import CHECKPOINTS
 from cluster.running.checkpoints import checkpoint_of, step_of
 from cluster.running.mirror import base_of, brought_here, names_at
 from learner.types import MARKER

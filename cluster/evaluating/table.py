@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cluster.evaluating.figures import LOST
+from cluster.reporting.words import aligned
 
 Figures = Mapping[str, Any]
 MOST_FLIPS = 5  # prompts that are named of each kind
@@ -27,22 +28,11 @@ def result_lines(result: Figures) -> list[str]:
     rows += [(name, *(show(each) for show in columns.values())) for name, each in result["benchmarks"].items()]
     if result["mean"]:
         rows.append(("mean", *(show(result["mean"]) for show in columns.values())))
-    lines = _aligned(rows)
+    lines = aligned(rows, numbers=True)
     lines.append("in brackets: 95 % of bootstrap resamples over prompts" + _missing(result))
     for name, each in result["benchmarks"].items():
         lines += _notes(name, each)
     return lines + (_against_lines(result["against"]) if result.get("against") else [])
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if at else cell.ljust(width)
-            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
 
 
 def _prompts(each: Figures) -> str:

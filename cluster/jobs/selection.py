@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from cluster.config.reading import CONFIG
+from cluster.config.run_files import LOCK
 from cluster.jobs.ignored import Rules, is_ignored, rules_above, rules_of
-from cluster.preparing.folders import LOCK
 
 # By name: what version control, tools, builds and loggers keep in a folder.
 TOOLS = frozenset(

@@ -9,8 +9,8 @@ from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, load_config, load_run, to_toml
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import CHECKPOINTS
 from cluster.jobs.package import OWN
-from cluster.preparing.folders import CHECKPOINTS
 from cluster.preparing.storage import below
 
 HERE = "cluster.address="  # a job runs on the cluster that it was sent to

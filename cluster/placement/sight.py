@@ -14,9 +14,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import LOCK
 from cluster.placement.layout import EVALUATOR, RANK
 from cluster.placement.nodes import by_problem, living
-from cluster.preparing.folders import LOCK
 from cluster.preparing.preflight import Prepared
 from cluster.preparing.storage import Part, fetch
 from cluster.reporting.logs import LOGGER

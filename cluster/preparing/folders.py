@@ -10,10 +10,8 @@ from pathlib import Path
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, to_toml
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import LOCK
 from cluster.reporting.logs import LOGGER
-
-CHECKPOINTS = "checkpoints"  # in a run folder, where its checkpoints lie
-LOCK = "lock"  # the file that a running process holds; it stays, and means nothing without a process
 
 
 def make_run_folder(name: str, base: Path, taken: Callable[[str], bool] = lambda name: False) -> Path:

@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import METRICS
 from cluster.preparing.budget import width_of
 from cluster.preparing.memory import MemoryPlan
 from cluster.reporting.words import counted
@@ -61,7 +62,7 @@ def work_of_run(folder: Path) -> Work:
         ConfigError: the folder has no steps, or none that sampled.
     """
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
         steps = [json.loads(line) for line in lines if line.strip()]
         cluster = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["cluster"]
         sampling = [_sampling(step, cluster) for step in steps if step["generators"]]

@@ -5,9 +5,10 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from cluster.config.run_files import REPORT
 from cluster.report.page import write_page
 from cluster.report.run_data import read_run
-from cluster.report.run_report import REPORT, report_of
+from cluster.report.run_report import report_of
 
 
 def main(folder: Path, why: str) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from actors.errors import Stopped
 from cluster.config.errors import ConfigError
+from cluster.report.words import ASKED
 from cluster.reporting.logs import LOGGER
 
 SECONDS = 60.0  # for the report; it takes two or three
-ASKED = "it was asked to stop"
 LONGEST_WHY = 500  # characters of why a run ended
 
 

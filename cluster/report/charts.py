@@ -111,7 +111,10 @@ def line_chart(
         layers.append(_band(encoding))
     if dots:
         layers.append(_rules(encoding))
-    layers.append({"mark": line, "encoding": encoding | dashes, **({"params": [PICK]} if len(names) > 1 else {})})
+    sequence = {"order": {"field": "place", "type": "quantitative"}} if in_sequence else {}
+    layers.append(
+        {"mark": line, "encoding": encoding | dashes | sequence, **({"params": [PICK]} if len(names) > 1 else {})}
+    )
     if marks:
         own = [_value(each, point) for each in marks for point in each.points]
         layers.append({"data": {"values": own}, "mark": DOT | {"size": 22}, "encoding": encoding})
@@ -128,7 +131,6 @@ def line_chart(
         encoding["y"]["scale"] = {"domain": [0, 1]}  # a line at 0 lies at the bottom
     if in_sequence:
         values = [{**value, "place": place} for place, value in enumerate(values)]
-        layers[0]["encoding"] = {**layers[0]["encoding"], "order": {"field": "place", "type": "quantitative"}}
     return {"data": {"values": values}, "layer": layers}
 
 
@@ -215,19 +217,6 @@ def stacked_chart(
         encoding["opacity"] = {"condition": {"test": "datum.most", "value": 1}, "value": 0.5}
     mark = {"type": "bar"} if bars or single else {"type": "area", "line": False, "opacity": 0.85}
     return {"data": {"values": values}, "mark": mark, "encoding": encoding}
-
-
-def bar_chart(lines: Sequence[Line], axes: Axes) -> Spec:
-    """A bar along x for each line, as long as its first point's y."""
-    names = _distinct(line.name for line in lines)
-    bar = {
-        "y": {"field": "name", "type": "nominal", "sort": names, "title": None, "axis": {"labelLimit": 200}},
-        "x": _y(axes),
-        "color": {**_colour(names, {}), "legend": None},
-        "tooltip": _tooltips(axes, named=True, parted=False)[1:],
-    }
-    values = [_value(line, line.points[0]) for line in lines]
-    return {"data": {"values": values}, "mark": {"type": "bar"}, "encoding": bar, "height": {"step": 26}}
 
 
 def interval_chart(lines: Sequence[Line], axes: Axes, colours: Mapping[str, str]) -> Spec:

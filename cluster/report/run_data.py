@@ -4,7 +4,6 @@ import fcntl
 import json
 import math
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config.errors import ConfigError
-from cluster.config.reading import CONFIG, load_run
+from cluster.config.reading import CONFIG, load_run, unchecked_tree
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import EVALUATIONS, LOCK, METRICS
 from cluster.report.trajectories import ToldByTrajectories, told_by_trajectories
+from cluster.report.words import ASKED
 from cluster.reporting.hints import Hints
 from cluster.reporting.logs import LOG_FILE
 from cluster.reporting.metrics import alerts
 from cluster.reporting.terminal import plain
 
-ASKED = "it was asked to stop"
-LOCK = "lock"  # the file that a running process holds
 MOST_CHANGES = 6  # prompts that are shown twice
 MOST_SAID = 12  # hints and warnings
 LOG_TAIL = 256 * 1024  # bytes of the log that are read
@@ -84,14 +83,13 @@ def read_run(folder: Path, *, has_ended: bool = False, why_ended: str = "") -> R
     """
     if not folder.is_dir():
         raise ConfigError(f"there is no folder {folder}: name the folder of a run, such as runs/demo")
-    if not (folder / CONFIG).is_file() and not (folder / "metrics.jsonl").is_file():
+    if not (folder / CONFIG).is_file() and not (folder / METRICS).is_file():
         raise ConfigError(
-            f"{folder} is not the folder of a run: it holds neither {CONFIG} nor metrics.jsonl. Name one such as "
-            "runs/demo"
+            f"{folder} is not the folder of a run: it holds neither {CONFIG} nor {METRICS}. Name one such as runs/demo"
         )
-    tree = _tree(folder / CONFIG)
+    tree = unchecked_tree(folder / CONFIG)
     settings = _settings(folder)
-    steps, evals = read_lines(folder / "metrics.jsonl"), read_lines(folder / "evals.jsonl")
+    steps, evals = read_lines(folder / METRICS), read_lines(folder / EVALUATIONS)
     planned = {unit: _number(tree.get("run", {}).get(unit)) or 0.0 for unit in ("steps", "tokens", "seconds")}
     state = _state(folder, steps, planned, has_ended)
     log = _tail(folder / LOG_FILE)
@@ -139,13 +137,6 @@ def named_apart(runs: Sequence[RunData]) -> list[str]:
 def _number(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if is_number else None
-
-
-def _tree(path: Path) -> Mapping[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
 
 
 def _settings(folder: Path) -> RunConfig | None:

@@ -12,10 +12,10 @@ from cluster.report.intervals import accuracy_interval
 from cluster.report.page import Figure, Page, Section, Table, write_page
 from cluster.report.run_data import RunData, State, named_apart, read_run
 from cluster.report.series import Runs
-from cluster.report.words import counted, duration, ends, listed, number, share, short
+from cluster.report.words import counted, ends, listed, number, share, short
 from cluster.reporting.terminal import plain
+from cluster.reporting.words import duration
 
-REPORT = "report.html"
 SECTIONS = (
     learning.evaluation,
     learning.accuracy,

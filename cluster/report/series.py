@@ -131,7 +131,7 @@ def highest_and_lowest(what: str, told: Sequence[tuple[str, Sequence[float | Non
     return f"{name} at the end is highest in {shown(best)} and lowest in {shown(worst)}."
 
 
-def step_table(runs: Runs, measures: Sequence[Measure], form: Callable[[float | None], str] = number) -> Table:
+def step_table(runs: Runs, measures: Sequence[Measure]) -> Table:
     """A row for each step, or for evenly spaced ones where they are many."""
     columns = {}
     for name, run in runs.pairs:
@@ -139,17 +139,14 @@ def step_table(runs: Runs, measures: Sequence[Measure], form: Callable[[float | 
             known = {x: y for x, y in measure.reads(run) if y is not None}
             if known:
                 columns[measure.name if runs.is_one else f"{name}: {measure.name}"] = known
-    return step_table_of(columns, form)
+    return step_table_of(columns)
 
 
-def step_table_of(
-    columns: Mapping[str, Mapping[float, float]], form: Callable[[float | None], str] = number, name: str = ""
-) -> Table:
+def step_table_of(columns: Mapping[str, Mapping[float, float]], name: str = "") -> Table:
     """A row for each step, or for evenly spaced ones where they are many.
 
     Args:
         columns: heading -> step -> value.
-        form: of the values.
         name: of what the table is about, where there are several.
     """
     steps = sorted({step for values in columns.values() for step in values})
@@ -159,7 +156,7 @@ def step_table_of(
     return Table(
         title=f"{name}: t{title}" if name else f"T{title}",
         columns=["step", *columns],
-        rows=[[number(step), *(form(values.get(step)) for values in columns.values())] for step in shown],
+        rows=[[number(step), *(number(values.get(step)) for values in columns.values())] for step in shown],
     )
 
 

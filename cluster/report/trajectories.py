@@ -7,9 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cluster.config.run_files import TRAJECTORIES
 from cluster.report.charts import thinned
 
-FOLDER = "trajectories"
 MEMORY = "1GB"  # that DuckDB may take beside a run
 MOST_STEPS = 200  # whose responses are counted; of longer runs evenly spaced ones
 # What each column is read as; files of older runs lack some.
@@ -111,7 +111,7 @@ def told_by_trajectories(folder: Path, most: int) -> ToldByTrajectories:
     it says why."""
     import duckdb
 
-    if not any((folder / FOLDER).glob("step-*/*.parquet")):
+    if not any((folder / TRAJECTORIES).glob("step-*/*.parquet")):
         return ToldByTrajectories(lacking="no graded group is on disk")
     try:
         with Trajectories(folder) as trajectories:
@@ -138,7 +138,7 @@ class Trajectories:
         """
         import duckdb
 
-        self._folder = folder / FOLDER
+        self._folder = folder / TRAJECTORIES
         files = sorted(self._folder.glob("step-*/*.parquet"))
         if not files:
             raise ValueError(f"{self._folder} holds no graded group yet")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from cluster.reporting import words
 
 NEAR = 0.02  # share of itself by which a measure has to move for that to be said
+ASKED = "it was asked to stop"  # why a run ended that a person has stopped
 FEW = 10  # steps up to which a run's beginning and end are one step each, and above which they are a tenth of it
 
 
@@ -31,16 +32,6 @@ def share(value: float | None) -> str:
     return (f"{percent:.2g}" if 0 < abs(percent) < 0.95 else f"{percent:.1f}".removesuffix(".0")) + "\u00a0%"
 
 
-def duration(seconds: float) -> str:
-    """A time. Example: duration(3725) is "1 h 2 min" """
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 def counted(count: int, one: str, many: str = "") -> str:
     """A count with its noun. Example: counted(1, "step") is "1 step" """
     return words.counted(count, one, many, form=",")
@@ -63,24 +54,24 @@ def ends(values: Sequence[float | None]) -> "tuple[float, float, int] | None":
     return sum(there[:size]) / size, sum(there[-size:]) / size, size
 
 
-def trend(what: str, values: Sequence[float | None], unit: str = "") -> str:
+def trend(what: str, values: Sequence[float | None]) -> str:
     """One sentence of how a measure moved over a run.
 
     Example: trend("accuracy", [0.25, 0.5]) is "Accuracy rose from 0.25 in the first step to 0.5 in the last."
     """
-    name, unit = what[:1].upper() + what[1:], f" {unit}" if unit else ""
+    name = what[:1].upper() + what[1:]
     found = ends(values)
     if found is None:
         there = [value for value in values if value is not None and math.isfinite(value)]
-        return f"{name} was {number(there[0])}{unit}, known of one step only." if there else f"{name} is not known."
+        return f"{name} was {number(there[0])}, known of one step only." if there else f"{name} is not known."
     first, last, size = found
     verb = "rose" if last > first else "fell"
     if number(first) == number(last):
-        return f"{name} was {number(first)}{unit} at the beginning and at the end."
+        return f"{name} was {number(first)} at the beginning and at the end."
     if abs(last - first) <= NEAR * max(abs(first), abs(last)):
-        return f"{name} stayed near {number(last)}{unit} (from {number(first)} at the beginning)."
+        return f"{name} stayed near {number(last)} (from {number(first)} at the beginning)."
     where = ("in the first step", "in the last") if size == 1 else (f"in the first {size} steps", f"in the last {size}")
-    return f"{name} {verb} from {number(first)} {where[0]} to {number(last)}{unit} {where[1]}."
+    return f"{name} {verb} from {number(first)} {where[0]} to {number(last)} {where[1]}."
 
 
 def short(count: float) -> str:

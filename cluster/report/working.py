@@ -9,9 +9,10 @@ from cluster.report.page import Card, Chart, Section
 from cluster.report.run_data import RunData
 from cluster.report.series import Measure, Runs, averaging, line_section, metric, step_table_of
 from cluster.report.trajectories import SeenGroup
-from cluster.report.words import counted, duration, listed, number, share
+from cluster.report.words import counted, listed, number, share
 from cluster.reporting.metrics import REMEDIES, seconds_by_stage
 from cluster.reporting.terminal import plain
+from cluster.reporting.words import duration
 
 LEDGER = {  # metric -> its name on the page, and its colour
     "groups_kept": ("kept", "@c2"),

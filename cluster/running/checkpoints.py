@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from actors.errors import BrokenPart
+from cluster.config.run_files import CHECKPOINTS, EVALUATIONS
 from cluster.config.sections import RunSettings
-from cluster.preparing.folders import CHECKPOINTS
 from cluster.reporting.logs import LOGGER
 from cluster.running.evaluate import read_evaluations
 from cluster.running.state import RunState
@@ -21,7 +21,6 @@ from learner.client import Learner
 from learner.types import MARKER, STATE
 from learner.writing import mark_complete, on_disk
 
-EVALUATIONS = "evals.jsonl"
 GIB = 2**30
 
 

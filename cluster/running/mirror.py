@@ -14,8 +14,9 @@ from actors.errors import BrokenPart
 from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG
+from cluster.config.run_files import CHECKPOINTS, LOCK
 from cluster.config.sections import RunSettings
-from cluster.preparing.folders import CHECKPOINTS, LOCK, held
+from cluster.preparing.folders import held
 from cluster.preparing.storage import below, copy_of, fetch, file_system, listed, upload
 from cluster.reporting.logs import LOGGER
 from cluster.running.checkpoints import newest_checkpoint, step_of

@@ -9,7 +9,7 @@ from cluster.config.changes import Change, changes
 from cluster.config.errors import ConfigError
 from cluster.config.reading import load_run
 from cluster.config.run_config import RunConfig
-from cluster.preparing.folders import CHECKPOINTS, LOCK
+from cluster.config.run_files import CHECKPOINTS, LOCK
 from cluster.preparing.storage import below
 from cluster.reporting.terminal import say
 from cluster.running.calendar import Calendar

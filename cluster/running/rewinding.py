@@ -3,10 +3,9 @@
 import json
 from pathlib import Path
 
-from cluster.preparing.folders import CHECKPOINTS
-from cluster.running.checkpoints import EVALUATIONS, step_of
+from cluster.config.run_files import CHECKPOINTS, EVALUATIONS, METRICS, TRAJECTORIES
+from cluster.running.checkpoints import step_of
 
-METRICS, TRAJECTORIES = "metrics.jsonl", "trajectories"
 UNDONE = "undone"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from actors.filtering.filter import FilterSpec
 from actors.types import SamplingSpec
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import TRAJECTORIES
 from learner.types import LearnerSpec, Schedule
 from rewards import Task
 
@@ -17,7 +18,7 @@ def filter_spec(config: RunConfig, folder: Path) -> FilterSpec:
         groups_per_step=config.rollout.groups_per_step,
         max_staleness=config.rollout.max_staleness,
         patience=config.filter.patience,
-        trajectories=folder / "trajectories",
+        trajectories=folder / TRAJECTORIES,
     )
 
 

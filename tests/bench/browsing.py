@@ -65,6 +65,10 @@ def measure(folder: Path, responses: int = 100_000, steps: int = 100) -> dict[st
         "responses": found,
         "seconds to read the run": seconds,
         **{f"{name}, ms": statistics.median(answer.wall for answer in answers) for name, answers in asked.items()},
+        **{
+            f"{name}, ms of computing": statistics.median(answer.cores for answer in answers)
+            for name, answers in asked.items()
+        },
         "slowest search, ms": max(answer.wall for answer in searches),
         "slowest search, ms of computing": max(answer.cores for answer in searches),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cluster.report.page as pages
-from cluster.report.charts import Axes, Line, Point, Spec, bar_chart, line_chart
+from cluster.report.charts import Axes, Line, Point, Spec, line_chart
 from tests.bench.figures import Chart, Figure, Part, part_of
 
 
@@ -68,10 +68,21 @@ def number(value: float) -> str:
 def spec_of(chart: Chart) -> Spec:
     """The chart's specification."""
     if chart.bars:
-        rows = [Line(name=name, points=[Point(x=0, y=points[0][1])]) for name, points in chart.lines.items()]
-        return bar_chart(rows, Axes(y=chart.y, zero=True))
+        return _bars({name: points[0][1] for name, points in chart.lines.items()}, chart.y)
     lines = [
         Line(name=name, points=[Point(x=x, y=y) for x, y in points]) for name, points in chart.lines.items() if points
     ]
     few = all(len(line.points) < 9 for line in lines)
     return line_chart(lines, Axes(x=chart.x, y=chart.y, zero=True), dots=few)
+
+
+def _bars(values: Mapping[str, float], title: str) -> Spec:
+    """A bar for each name."""
+    names = {"field": "name", "type": "nominal", "sort": list(values), "title": None, "axis": {"labelLimit": 200}}
+    along = {"field": "value", "type": "quantitative", "title": title}
+    return {
+        "data": {"values": [{"name": name, "value": value} for name, value in values.items()]},
+        "mark": {"type": "bar"},
+        "encoding": {"y": names, "x": along, "color": {"value": "@c0"}, "tooltip": [names, along]},
+        "height": {"step": 26},
+    }

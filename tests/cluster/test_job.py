@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.preparing.folders import LOCK
+from cluster.config.run_files import LOCK
 from cluster.reporting.metric_table import METRICS, MetricGroup
 from cluster.running.checkpoints import newest_checkpoint
 from learner.types import free_port

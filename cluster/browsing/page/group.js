@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { bars, known } from "./bars.js";
 import { count, decimal, el, signed } from "./dom.js";
 import { fate } from "./list.js";
-import { away, get, link } from "./state.js";
+import { away, get, go, link } from "./state.js";
 import { shown } from "./text.js";
 
 const KEPT = 24;
@@ -17,7 +17,7 @@ const FATES = {
   failed: "fewer than two responses have a verdict",
   "never trained": "it was accepted, and the run ended before it was trained on",
 };
-const OUTCOMES = { correct: "✓", wrong: "✗", unparsable: "?", late: "⧖", timeout: "⧖", error: "!" };
+const OUTCOMES = { correct: "✓", wrong: "✗", unparsable: "?", late: "◷", timeout: "◷", error: "!" };
 
 export async function groupOf(id) {
   if (!groups.has(id)) {
@@ -174,20 +174,22 @@ function section(set, group, run, several) {
   );
 }
 
-export function card(one, group, place = {}) {
-  const href = link({ ...away(), group: group.group, response: one.number, ...place });
+export function card(one, group) {
+  const place = { ...away(), group: group.group, response: one.number };
+  const open = (event) => {
+    if (!event.target.closest("a, button, summary") && !String(getSelection())) go(place);
+  };
   return el(
     "article",
-    { class: "card " + known(one.outcome), "data-number": one.number },
-    el("a", { class: "cover", href, "aria-label": `response ${one.number}` }),
+    { class: "card " + known(one.outcome), "data-number": one.number, onclick: open },
+    el("a", { class: "cover", href: link(place), "aria-label": `response ${one.number}` }),
     el(
       "header",
       { class: "line wrap" },
       el("b", {}, `${one.number}`),
       verdict(one),
       adv(one),
-      el("span", { class: "gap" }),
-      ...facts(one),
+      el("span", { class: "line facts" }, ...facts(one)),
     ),
     one.why ? el("p", { class: "why" }, shown(one.why, "")) : null,
     parts(one),

@@ -84,7 +84,7 @@ async function row(visit, run) {
         fate([...new Set(group.responses.map((one) => one.rejected))]),
         " ",
         bars(group.responses, run),
-        el("span", { class: "quiet" }, ` group ${group.group}, ${decimal(mean, 1)} tokens in the mean`),
+        el("span", { class: "quiet" }, ` group ${group.group}, ${decimal(mean, 1)} ${mean === 1 ? "token" : "tokens"} in the mean`),
       ),
       el("div", { class: "cards" }, ...shown.map((one) => card(one, group))),
     );

@@ -22,7 +22,7 @@ const KEYS = [
   ["?", "these keys"],
 ];
 
-export function beginKeys(run, group, refresh) {
+export function beginKeys(group, refresh) {
   const help = byId("help");
   help.append(
     el("h2", {}, "Keys"),

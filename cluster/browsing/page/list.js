@@ -29,9 +29,11 @@ let asked = null; // the filters that they were asked for with
 let changes = -1; // of the index, when they were asked for
 let waiting = null; // ends an answer that nobody waits for any more
 let drawn = ""; // which choices are drawn
+let restsAt = 0; // where the list stands while nobody has scrolled it
 
 export const groupIds = () => rows.map((row) => row.group);
 export const shownChanges = () => changes;
+export const isAtRest = () => Math.abs(byId("list").scrollTop - restsAt) < 40;
 
 export function neighbour(step) {
   const at = rows.findIndex((row) => String(row.group) === get("group"));
@@ -41,22 +43,23 @@ export function neighbour(step) {
 export const hitsOf = (group) =>
   (rows.find((row) => row.group === group)?.responses ?? []).filter((one) => one.fits).map((one) => one.number);
 
-export async function drawList(run, { again = false } = {}) {
+// `around`: whether the list begins with the page that holds the group of the URL.
+export async function drawList(run, { again = false, around = false } = {}) {
   drawChoices(run);
   const wanted = filters().toString();
   if (wanted !== asked || again) {
     asked = wanted;
-    await fetchPage(run, true);
+    await fetchPage(run, true, around);
   }
   showHere();
 }
 
-async function fetchPage(run, fresh) {
+async function fetchPage(run, fresh, around = false) {
   waiting?.abort();
   waiting = new AbortController();
   const from = filters();
   if (!fresh) from.set("from", next);
-  else if (get("group") && !rows.length) from.set("around", get("group"));
+  else if (around && get("group")) from.set("around", get("group"));
   byId("list").setAttribute("aria-busy", "true");
   try {
     const page = await ask("api/groups?" + from, waiting.signal);
@@ -64,7 +67,7 @@ async function fetchPage(run, fresh) {
       rows = [];
       first = page.start;
       byId("list").replaceChildren();
-      byId("list").scrollTop = 0;
+      byId("list").scrollTop = restsAt = 0;
     }
     changes = page.changes;
     next = page.next;
@@ -149,6 +152,7 @@ function showHere() {
     if (here) {
       one.setAttribute("aria-current", "true");
       one.scrollIntoView({ block: "nearest" });
+      restsAt = byId("list").scrollTop;
     } else one.removeAttribute("aria-current");
   }
 }

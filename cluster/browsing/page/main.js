@@ -5,7 +5,7 @@ import { byId, count, el } from "./dom.js";
 import { drawGroup, forget, groupOf } from "./group.js";
 import { drawHistory } from "./history.js";
 import { beginKeys } from "./keys.js";
-import { beginSearch, drawList, shownChanges } from "./list.js";
+import { beginSearch, drawList, isAtRest, shownChanges } from "./list.js";
 import { drawResponse, redraw } from "./response.js";
 import { away, cleared, get, go, link, onChange } from "./state.js";
 
@@ -15,6 +15,7 @@ const LATER = 5000;
 let run = null;
 let group = null; // that is shown
 let shownPlace = ""; // what the right side shows
+let shownNotes = ""; // what the notes above the page are about
 
 async function drawRight() {
   document.body.classList.toggle("inside", get("group") !== "");
@@ -44,6 +45,7 @@ async function drawRight() {
     document.title = `group ${group.group} · ${run.name}`;
   } catch (failure) {
     shownPlace = "";
+    group = null;
     byId("right").replaceChildren(
       el("div", { class: "head" }, el("a", { class: "back", href: link(away()) }, "‹")),
       el("p", { class: "problem" }, failure.message),
@@ -95,9 +97,13 @@ function drawTop() {
   byId("home").title = run.folder;
   const steps = run.responses ? `, steps ${run.first_step}–${run.last_step}` : "";
   byId("counts").textContent = `${count(run.responses, "response")} in ${count(run.groups, "group")}${steps}`;
+  const isOld = shownChanges() >= 0 && shownChanges() !== run.changes;
+  const about = JSON.stringify([run.complete, run.complete ? isOld : run.read, run.files, run.problem_count, run.problems]);
+  if (about === shownNotes) return; // what a person has unfolded stays so
+  shownNotes = about;
   const notes = [];
   if (!run.complete) notes.push(`reading: ${run.read} of ${run.files} files`);
-  else if (shownChanges() >= 0 && shownChanges() !== run.changes)
+  else if (isOld)
     notes.push(el("button", { class: "plain", onclick: refresh }, "the run has gone on: show what came (r)"));
   if (run.problem_count)
     notes.push(
@@ -131,6 +137,7 @@ async function look() {
     }
     drawTop();
   } catch (failure) {
+    shownNotes = "";
     byId("notice").hidden = false;
     byId("notice").replaceChildren(el("div", { class: "problem" }, failure.message));
   }
@@ -138,9 +145,9 @@ async function look() {
 }
 
 async function refreshQuietly(before) {
-  const atTop = byId("list").scrollTop < 40;
-  if (!before || atTop) await drawList(run, { again: Boolean(before) });
-  if (!before || get("group") === "") {
+  const sought = get("group") !== "" && !group; // by a link that was opened before its file was read
+  if (!before || isAtRest()) await drawList(run, { again: Boolean(before), around: true });
+  if (!before || get("group") === "" || sought) {
     shownPlace = "";
     await drawRight();
   }
@@ -157,8 +164,7 @@ byId("home").addEventListener("click", (event) => {
 });
 beginSearch();
 beginKeys(
-  () => run,
-  () => group,
+  () => (group && String(group.group) === get("group") ? group : null), // what is still being fetched has no keys
   refresh,
 );
 look();

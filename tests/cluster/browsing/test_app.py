@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from cluster.browsing.app import app_for
+from cluster.browsing.folder import run_folder
+from cluster.browsing.serve import browsed_folder
 from rewards import SpanReward
 from tests.builders import in_sets
 from tests.cluster.browsing.made import (
     CONFIG,
     HOSTILE,
+    browsed,
     byte_tokenizer,
     group_of_texts,
     page_of,
@@ -198,6 +202,16 @@ def test_seats_streams_and_rewards_of_tokens_are_told(tmp_path: Path) -> None:
     assert tokens[0]["streams"] == [0] * 6 + [1] * 6
     assert tokens[1]["rewards"] == [None, None, None, None, 0.5, None]
     assert responses["responses"][1]["spans"] == [{"start": 0, "end": 1, "value": 0.5}]
+
+
+def test_a_group_of_a_file_that_is_not_read_yet_may_come(folder: Path) -> None:
+    run = run_folder(str(folder))
+    with browsed_folder(run) as (index, following):
+        page = TestClient(app_for(browsed(run, index, following)), base_url="http://localhost")
+        said = page.get("/api/groups/10").json()["problem"]
+        following.look()
+        assert page.get("/api/groups/10").json()["group"] == 10
+    assert said == "there is no group 10 in this run so far: 0 of 0 files are read"
 
 
 def test_a_file_that_goes_while_a_person_looks_is_said(tmp_path: Path) -> None:

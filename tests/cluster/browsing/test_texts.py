@@ -41,11 +41,11 @@ def test_the_newest_checkpoint_is_asked_first_and_what_is_broken_is_passed_over(
     run = RunFolder(path=tmp_path, settings={"model": {"path": str(tmp_path / "model")}})
     assert "neither its checkpoints nor" in token_texts(run).why
     byte_tokenizer(tmp_path / "model/tokenizer.json")
-    assert token_texts(run).why.endswith("model has them")
+    assert token_texts(run).why.endswith("model has them.")
     (tmp_path / "checkpoints/step-9").mkdir(parents=True)
     (tmp_path / "checkpoints/step-9/tokenizer.json").write_text("{")
     byte_tokenizer(tmp_path / "checkpoints/step-10/tokenizer.json")
-    assert token_texts(run).why.endswith("step-10 has them")
+    assert token_texts(run).why.endswith("step-10 has them.")
 
 
 def test_a_folder_that_a_person_gives_must_hold_one(tmp_path: Path) -> None:

@@ -309,7 +309,7 @@ def test_runs_are_listed_and_stopped_by_their_ids(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == ["job", "status", "step", "sent", "for", "run", "folder"]
     assert (lines[1][:3], lines[1][5:]) == (["mine-1", "succeeded", "-"], ["10", "min", "/shared/runs/mine"])
-    assert (lines[2][:3], lines[2][5:]) == (["mine-2", "running", "1/4"], ["2", "h", "00", "min", "/shared/runs/mine"])
+    assert (lines[2][:3], lines[2][5:]) == (["mine-2", "running", "1/4"], ["2", "h", "/shared/runs/mine"])
     with monkeypatch.context() as patch:
         patch.setattr(ray, "get_job_logs", raising(RuntimeError("status code 500: the node is gone")))
         assert main(["jobs"]) == 0

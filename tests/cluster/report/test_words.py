@@ -1,6 +1,7 @@
 import pytest
 
-from cluster.report.words import counted, duration, ends, listed, number, share, short, trend
+from cluster.report.words import counted, ends, listed, number, share, short, trend
+from cluster.reporting.words import aligned, duration
 
 
 @pytest.mark.parametrize(
@@ -29,6 +30,7 @@ def test_a_share_that_is_small_is_not_nothing(value: float | None, shown: str) -
 
 def test_times_counts_and_lists_read_as_sentences() -> None:
     assert [duration(seconds) for seconds in (5.25, 61, 3725)] == ["5.25 s", "1 min 1 s", "1 h 2 min"]
+    assert [duration(seconds) for seconds in (0, 600, 7201, 90_000)] == ["0 s", "10 min", "2 h", "1 d 1 h"]
     assert [counted(count, "step") for count in (0, 1, 1200)] == ["0 steps", "1 step", "1,200 steps"]
     assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert [short(count) for count in (0, 999, 1000, 999_500, 12_345_678)] == ["0", "999", "1k", "1M", "12.3M"]
@@ -48,3 +50,9 @@ def test_a_trend_says_what_the_numbers_do() -> None:
     assert trend("entropy", [0.5, 0.5]) == "Entropy was 0.5 at the beginning and at the end."
     assert trend("entropy", [0.5]) == "Entropy was 0.5, known of one step only."
     assert trend("entropy", [None]) == "Entropy is not known."
+
+
+def test_columns_are_as_wide_as_their_widest_cell() -> None:
+    rows = [("name", "steps"), ("a", "12")]
+    assert aligned(rows) == ["name  steps", "a     12"]
+    assert aligned(rows, numbers=True) == ["name  steps", "a        12"]

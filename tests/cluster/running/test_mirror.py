@@ -13,8 +13,9 @@ from cluster.cli import main
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import LOCK
 from cluster.preparing import storage
-from cluster.preparing.folders import LOCK, make_run_folder
+from cluster.preparing.folders import make_run_folder
 from cluster.preparing.storage import copy_of
 from cluster.running import mirror as mirrors
 from cluster.running.attempts import BEFORE_ALL

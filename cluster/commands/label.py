@@ -24,6 +24,7 @@ from cluster.placement.orphans import no_orphans
 from cluster.placement.session import our_signals
 from cluster.preparing.graders import Graders
 from cluster.preparing.models import check_policy, load_tokenizer
+from cluster.running.blocking import run_blocking
 from rewards import Case, Outcome, Question
 from rewards.models.plain import plain
 
@@ -102,7 +103,7 @@ def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int
                 with our_signals():
                     ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
                 try:
-                    asyncio.run(_label(rows, config, file, graders, completions=completions, on_cpu=on_cpu))
+                    run_blocking(_label(rows, config, file, graders, completions=completions, on_cpu=on_cpu))
                 finally:
                     ray.shutdown()
     name_left_out(bad, len(bad) + len(rows), "labelled")

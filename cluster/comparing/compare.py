@@ -4,7 +4,6 @@ All runs of a seed start from the same model: it is warmed up once. Actors, and 
 they are started anew only where a run needs others, or after a failure.
 """
 
-import asyncio
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from cluster.reporting.display import ProgressLine
 from cluster.reporting.logs import LOGGER, log_file
 from cluster.reporting.terminal import console, plain, say
 from cluster.running.attempts import run_to_end
+from cluster.running.blocking import run_blocking
 from cluster.running.warmup import warm_up
 from learner.client import Learner
 from learner.types import MARKER
@@ -127,13 +127,13 @@ def _one(actors: WarmActors, job: _Job, line: ProgressLine) -> None:
     running = actors.for_run(prepared)
     if config.warmup.updates:
         if not (job.start / MARKER).is_file():
-            asyncio.run(_warm(running.learner, config, job.start, line))
+            run_blocking(_warm(running.learner, config, job.start, line))
         model = config.model.model_copy(update={"path": str(job.start)})
         warmup = config.warmup.model_copy(update={"updates": 0})
         prepared = replace(prepared, config=config.model_copy(update={"model": model, "warmup": warmup}))
     name = f"{job.folder.parent.name}/{job.folder.name}"
     with log_file(job.folder):
-        asyncio.run(run_to_end(prepared, running, job.folder, line, name=name))
+        run_blocking(run_to_end(prepared, running, job.folder, line, name=name))
     line.done()
 
 

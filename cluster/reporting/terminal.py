@@ -27,9 +27,16 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 
 def console(file: TextIO | None = None, *, soft_wrap: bool = True) -> Console:
-    """A console that takes every text as it is: no markup, no emoji codes, no colours of its own, and with `soft_wrap`
-    no broken lines."""
-    return Console(file=file or sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap)
+    """A console that takes every text as it is: no markup, no emoji codes, no colours of its own, plain lines in a
+    notebook, and with `soft_wrap` no broken lines."""
+    return Console(
+        file=file or sys.stdout,
+        force_jupyter=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=soft_wrap,
+    )
 
 
 def never_fail_to_encode() -> None:

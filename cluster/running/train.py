@@ -1,6 +1,5 @@
 """A training run from its run file to its last checkpoint: prepares, starts Ray and the actors, runs, cleans up."""
 
-import asyncio
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from cluster.report.at_end import report_at_end
 from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
 from cluster.running.attempts import BEFORE_ALL, run_to_end
+from cluster.running.blocking import run_blocking
 from cluster.running.checkpoints import step_of
 from cluster.running.ending import telling_how_to_go_on
 from cluster.running.inputs import check_inputs, inputs_of
@@ -135,4 +135,4 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
                 if undone := rewind(folder, step_of(checkpoint)):
                     display.say(f"what the run had done after its checkpoint is in {undone}")
             mirror()
-            asyncio.run(run_to_end(prepared, actors, folder, display, checkpoint))
+            run_blocking(run_to_end(prepared, actors, folder, display, checkpoint))

@@ -87,3 +87,14 @@ def test_a_mistake_with_brackets_and_escapes_is_one_sentence(
     assert err.count("\n") == 1
     assert "a[/b]" in err
     assert "\x1b" not in err
+
+
+def test_a_notebook_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ZMQInteractiveShell:
+        """By this name a kernel's shell is known."""
+
+    monkeypatch.setattr("builtins.get_ipython", ZMQInteractiveShell, raising=False)
+    out = io.StringIO()
+    assert Console(file=out).is_jupyter
+    console(out).print("as it is")
+    assert out.getvalue() == "as it is\n"

@@ -11,7 +11,7 @@
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it
 # make others-env   packages of other projects (gymnasium, TRL, ...) in .venv-others, beside what .venv has
-# make others-test  their environments, played
+# make others-test  their environments, played, and a short run on puzzles
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PROFILE ?= $(shell nvidia-smi -L 2>/dev/null | grep -q '^GPU' && echo gpu || echo cpu)
@@ -103,4 +103,5 @@ $(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
 	touch $@
 
 others-test: others-env
-	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py
+	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py \
+		tests/examples/test_puzzles.py

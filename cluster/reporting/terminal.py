@@ -27,10 +27,12 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 
 def console(file: TextIO | None = None, *, soft_wrap: bool = True) -> Console:
-    """A console that takes every text as it is: no markup, no emoji codes, no colours of its own, plain lines in a
-    notebook, and with `soft_wrap` no broken lines."""
+    """A console that takes every text as it is: no markup, no emoji codes, no colours of its own, and with `soft_wrap`
+    no broken lines. What is no terminal gets plain lines, a notebook among them, and where FORCE_COLOR is set."""
+    out = file or sys.stdout
     return Console(
-        file=file or sys.stdout,
+        file=out,
+        force_terminal=out.isatty(),
         force_jupyter=False,
         markup=False,
         emoji=False,

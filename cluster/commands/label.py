@@ -16,6 +16,7 @@ from actors.errors import DataError
 from actors.grading.labels import Completer, CompleterClient, StepLabel, label_steps
 from actors.settings import GeneratorSettings
 from actors.types import EngineSpec
+from cluster.blocking import run_blocking
 from cluster.commands.grade import check_rewards, line_of, name_left_out, writer
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
@@ -24,7 +25,6 @@ from cluster.placement.orphans import no_orphans
 from cluster.placement.session import our_signals
 from cluster.preparing.graders import Graders
 from cluster.preparing.models import check_policy, load_tokenizer
-from cluster.running.blocking import run_blocking
 from rewards import Case, Outcome, Question
 from rewards.models.plain import plain
 

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from actors.errors import BrokenPart, Starved
+from cluster.blocking import run_blocking
 from cluster.comparing.comparison import method_folder
 from cluster.comparing.plan import STARTS, ComparisonPlan, write_plan
 from cluster.comparing.results import write_results
@@ -28,7 +29,6 @@ from cluster.reporting.display import ProgressLine
 from cluster.reporting.logs import LOGGER, log_file
 from cluster.reporting.terminal import console, plain, say
 from cluster.running.attempts import run_to_end
-from cluster.running.blocking import run_blocking
 from cluster.running.warmup import warm_up
 from learner.client import Learner
 from learner.types import MARKER

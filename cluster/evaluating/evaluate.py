@@ -13,6 +13,7 @@ from typing import Any
 from actors.errors import BrokenPart
 from actors.filtering.recorder import Recorder
 from actors.types import Group
+from cluster.blocking import run_blocking
 from cluster.commands.merge import merge_folder
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, config_of, settings_of
@@ -32,7 +33,6 @@ from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare_evaluation
 from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
-from cluster.running.blocking import run_blocking
 from cluster.running.evaluate import requests_for
 from cluster.running.signals import undisturbed
 

@@ -5,9 +5,9 @@ import signal
 import sys
 from contextlib import suppress
 
+from cluster.blocking import run_blocking
 from cluster.jobs.client import Job, JobClient
 from cluster.reporting.terminal import plain, say
-from cluster.running.blocking import run_blocking
 from cluster.running.signals import Terminated, sigterm_interrupts
 
 FAILED = 1  # exit status of a job that ended without one

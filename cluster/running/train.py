@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from cluster.blocking import run_blocking
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.actors import running_actors
@@ -18,7 +19,6 @@ from cluster.report.at_end import report_at_end
 from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
 from cluster.running.attempts import BEFORE_ALL, run_to_end
-from cluster.running.blocking import run_blocking
 from cluster.running.checkpoints import step_of
 from cluster.running.ending import telling_how_to_go_on
 from cluster.running.inputs import check_inputs, inputs_of

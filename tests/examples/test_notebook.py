@@ -14,7 +14,7 @@ NOTEBOOK = ROOT / "examples/notebook.ipynb"
 SETTINGS = ["run.name=notebook", *SHORT, "run.steps=2", "eval.every=2", "eval.prompts=8"]
 INTERRUPTED = """
 import asyncio, os, signal
-from cluster.running.blocking import run_blocking
+from cluster.blocking import run_blocking
 from cluster.running.signals import StopRequest
 
 async def trains():

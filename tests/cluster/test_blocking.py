@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.running.blocking import run_blocking
+from cluster.blocking import run_blocking
 from cluster.running.signals import StopRequest
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tests.runs import SHORT
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples/notebook.ipynb"
-SETTINGS = ["run.name=notebook", *SHORT, "run.steps=2", "eval.every=2", "eval.prompts=8"]
+SETTINGS = ["run.name=notebook", *SHORT, "warmup.updates=60", "run.steps=2", "eval.every=2", "eval.prompts=8"]
 INTERRUPTED = """
 import asyncio, os, signal
 from cluster.blocking import run_blocking

@@ -87,4 +87,5 @@ def test_the_recipe_trains_a_tiny_model_on_the_cpu(data: Path, runs: Runs, tmp_p
     assert {row["outcome"] for row in responses} == {"correct", "wrong"}
     assert {row["rejected"] for row in responses} >= {"", "all_wrong"}
     assert all(row["why"].startswith("puzzles.py says ") for row in responses)
-    assert len((folder / "evals.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["step"] for line in evals] == [0, 3]

@@ -2,6 +2,7 @@
 
 import json
 import string
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,18 @@ Row = dict[str, str]
 SHORT = (
     "cluster.device=cpu",
     "model.dtype=float32",
-    "run.steps=3",
-    "warmup.updates=120",
+    "run.steps=2",
+    "warmup.updates=40",
+    "warmup.batch=8",
     "warmup.lr=3e-3",
-    "rollout.groups_per_step=8",
+    "rollout.groups_per_step=4",
     "rollout.group_size=4",
-    "rollout.max_new_tokens=40",
+    "rollout.max_new_tokens=24",
+    "reward.seconds=60",
+    "learner.updates_per_step=1",
     "learner.micro_batch_tokens=4096",
-    "eval.every=3",
-    "eval.prompts=16",
+    "eval.every=2",
+    "eval.prompts=8",
 )
 
 
@@ -67,11 +71,13 @@ def test_the_recipe_trains_a_tiny_model_on_the_cpu(data: Path, runs: Runs, tmp_p
     """On those of its puzzles that are short, after a warm-up on their answers."""
     from learner.models.tiny import write_tiny_model
 
-    write_tiny_model(tmp_path / "model", alphabet=string.printable, seed=0)
-    short = [row for row in rows_of(data / "train.jsonl") if len(row["prompt"]) < 200]
-    worked = [{"prompt": row["prompt"], "response": f"<answer>{answer_of(row)}</answer>"} for row in short]
-    for name, rows in {"short": short, "worked": worked}.items():
-        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asks = tomllib.loads((RECIPES / "puzzles.toml").read_text(encoding="utf-8"))["data"]["template"][len("{prompt}") :]
+    words = [asks, "<answer>", "</answer>"]  # one token each, as a model of letters reads slowly
+    write_tiny_model(tmp_path / "model", alphabet=string.printable, seed=0, words=words)
+    rows = [row for row in rows_of(data / "train.jsonl") if len(row["prompt"]) < 200 and len(answer_of(row)) <= 3]
+    worked = [{"prompt": row["prompt"], "response": f"<answer>{answer_of(row)}</answer>"} for row in rows]
+    for name, lines in {"short": rows, "worked": worked}.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     paths = (
         f"run.folder={tmp_path}",
         f"model.path={tmp_path}/model",
@@ -81,11 +87,11 @@ def test_the_recipe_trains_a_tiny_model_on_the_cpu(data: Path, runs: Runs, tmp_p
         f"reward.own.file={RECIPES}/puzzles.py",
     )
     folder = runs.train(load_config(RECIPES / "puzzles.toml", [*SHORT, *paths]))
-    lines, responses = metrics_of(folder), responses_of(folder)
-    assert [line["groups_trained"] for line in lines] == [8, 16, 24]
-    assert all(line["tokens_trained"] > 0 and line["grad_norm"] > 0 for line in lines)
+    metrics, responses = metrics_of(folder), responses_of(folder)
+    assert [line["groups_trained"] for line in metrics] == [4, 8]
+    assert all(line["tokens_trained"] > 0 and line["grad_norm"] > 0 for line in metrics)
     assert {row["outcome"] for row in responses} == {"correct", "wrong"}
     assert {row["rejected"] for row in responses} >= {"", "all_wrong"}
     assert all(row["why"].startswith("puzzles.py says ") for row in responses)
     evals = [json.loads(line) for line in (folder / "evals.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["step"] for line in evals] == [0, 3]
+    assert [line["step"] for line in evals] == [0, 2]

@@ -29,7 +29,7 @@ from cluster.running.state_file import read_state
 
 
 def train(config: RunConfig) -> Path:
-    """Runs a training to its end and gives the run folder.
+    """Runs a training to its end and gives the run folder; also where an event loop is running, as in a notebook.
 
     Raises:
         ConfigError: the run cannot start.

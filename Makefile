@@ -11,7 +11,7 @@
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it
 # make others-env   packages of other projects (gymnasium, TRL, ...) in .venv-others, beside what .venv has
-# make others-test  their environments, played
+# make others-test  their environments, played, and a short run on puzzles
 # make docs    the documentation as a site, in runs/docs/site/: links and headings checked, nothing from other hosts
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -108,7 +108,7 @@ $(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
 
 others-test: others-env
 	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py \
-		tests/project/test_moving.py
+		tests/project/test_moving.py tests/examples/test_puzzles.py
 
 docs-env: $(DOCS_ENV)
 

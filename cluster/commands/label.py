@@ -16,6 +16,7 @@ from actors.errors import DataError
 from actors.grading.labels import Completer, CompleterClient, StepLabel, label_steps
 from actors.settings import GeneratorSettings
 from actors.types import EngineSpec
+from cluster.blocking import run_blocking
 from cluster.commands.grade import check_rewards, line_of, name_left_out, writer
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
@@ -102,7 +103,7 @@ def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int
                 with our_signals():
                     ray.init(address="local", log_to_driver=False, runtime_env={"env_vars": environment})
                 try:
-                    asyncio.run(_label(rows, config, file, graders, completions=completions, on_cpu=on_cpu))
+                    run_blocking(_label(rows, config, file, graders, completions=completions, on_cpu=on_cpu))
                 finally:
                     ray.shutdown()
     name_left_out(bad, len(bad) + len(rows), "labelled")

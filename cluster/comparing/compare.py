@@ -4,7 +4,6 @@ All runs of a seed start from the same model: it is warmed up once. Actors, and 
 they are started anew only where a run needs others, or after a failure.
 """
 
-import asyncio
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from actors.errors import BrokenPart, Starved
+from cluster.blocking import run_blocking
 from cluster.comparing.comparison import method_folder
 from cluster.comparing.plan import STARTS, ComparisonPlan, write_plan
 from cluster.comparing.results import write_results
@@ -132,13 +132,13 @@ def _one(actors: WarmActors, job: _Job, line: ProgressLine) -> None:
     running = actors.for_run(prepared)
     if config.warmup.updates:
         if not (job.start / MARKER).is_file():
-            asyncio.run(_warm(running.learner, config, job.start, line))
+            run_blocking(_warm(running.learner, config, job.start, line))
         model = config.model.model_copy(update={"path": str(job.start)})
         warmup = config.warmup.model_copy(update={"updates": 0})
         prepared = replace(prepared, config=config.model_copy(update={"model": model, "warmup": warmup}))
     name = f"{job.folder.parent.name}/{job.folder.name}"
     with log_file(job.folder):
-        asyncio.run(run_to_end(prepared, running, job.folder, line, name=name))
+        run_blocking(run_to_end(prepared, running, job.folder, line, name=name))
     line.done()
 
 

@@ -1,7 +1,6 @@
 """`winnow eval` from its command line to its JSON file: finds what is evaluated, starts Ray and the generators, has
 the prompts answered, and says what came of it."""
 
-import asyncio
 import json
 import shutil
 import time
@@ -14,6 +13,7 @@ from typing import Any
 from actors.errors import BrokenPart
 from actors.filtering.recorder import Recorder
 from actors.types import Group
+from cluster.blocking import run_blocking
 from cluster.commands.merge import merge_folder
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, config_of, settings_of
@@ -174,7 +174,7 @@ def _answer_all(
     work = Work(requests=left, earlier=earlier, recorder=recorder, done=done)
     told = Told(display, len(requests))
     if not left and not prepared.config.scoring_models:
-        asyncio.run(look_again(prepared.config, work, told))
+        run_blocking(look_again(prepared.config, work, told))
         return
     told.status("starting Ray")
     with ray_session(prepared.config, evaluation.folder) as (layout, dashboard, until):
@@ -183,7 +183,7 @@ def _answer_all(
         display.say("\n".join(bundle_lines(layout)))
         display.say(f"Ray dashboard: http://{dashboard}")
         with sampling_actors(settled_here, layout, evaluation.folder.name, until) as actors:
-            asyncio.run(start_and_answer(actors, settled_here.config, work, told))
+            run_blocking(start_and_answer(actors, settled_here.config, work, told))
 
 
 def _plan(evaluation: Evaluation, dtype: str) -> list[str]:

@@ -1,11 +1,11 @@
 """Follows a job's output to its end, and stops a job."""
 
-import asyncio
 import shlex
 import signal
 import sys
 from contextlib import suppress
 
+from cluster.blocking import run_blocking
 from cluster.jobs.client import Job, JobClient
 from cluster.reporting.terminal import plain, say
 from cluster.running.signals import Terminated, sigterm_interrupts
@@ -31,7 +31,7 @@ def follow(client: JobClient, job: str, seen: int = 0) -> int:
     while True:
         try:
             with sigterm_interrupts():
-                asyncio.run(_print(client, job, printed))
+                run_blocking(_print(client, job, printed))
         except Terminated as end:
             say(_left(client, job))
             return EXIT_OF_SIGNAL + end.signal
@@ -62,7 +62,7 @@ def stop(client: JobClient, job: str, seen: int | None = None) -> int:
     client.stop(job)
     say(f"{job} is asked to stop, at its next safe point and with a checkpoint")
     try:
-        asyncio.run(_print(client, job, printed))
+        run_blocking(_print(client, job, printed))
     except KeyboardInterrupt:
         say(f"{job} stops by itself; what it says: winnow logs {job}{client.dashboard.option}")
         return EXIT_OF_SIGNAL + signal.SIGINT

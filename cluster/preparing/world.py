@@ -21,13 +21,15 @@ def write_world(config: RunConfig, folder: Path, anew: bool = True) -> RunConfig
     """
     if not config.world.name:
         return config
-    with _quiet():  # libraries that load with torch say that this machine has no GPU
-        from learner.models.tiny import CONTROL_TOKENS, write_tiny_model
     world, seed = folder / "world", config.run.seed
-    sizes = {"prompts": WORLD_PROMPTS, "worked": WORLD_WORKED}
+    with _quiet():  # libraries that load with torch, and with the first model, say that this machine has no GPU
+        from learner.models.tiny import CONTROL_TOKENS, write_tiny_model
+
+        if anew:
+            write_tiny_model(world / "model", alphabet=ALPHABET, seed=seed)
     if anew:
+        sizes = {"prompts": WORLD_PROMPTS, "worked": WORLD_WORKED}
         write_addition(world, digits=config.world.digits, slips=config.world.slips, seed=seed, **sizes)
-        write_tiny_model(world / "model", alphabet=ALPHABET, seed=seed)
     return config.model_copy(
         update={
             "model": config.model.model_copy(update={"path": str(world / "model"), "control_tokens": CONTROL_TOKENS}),

@@ -28,8 +28,17 @@ def say(text: str, file: TextIO | None = None) -> None:
 
 def console(file: TextIO | None = None, *, soft_wrap: bool = True) -> Console:
     """A console that takes every text as it is: no markup, no emoji codes, no colours of its own, and with `soft_wrap`
-    no broken lines."""
-    return Console(file=file or sys.stdout, markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap)
+    no broken lines. What is no terminal gets plain lines, a notebook among them, and where FORCE_COLOR is set."""
+    out = file or sys.stdout
+    return Console(
+        file=out,
+        force_terminal=out.isatty(),
+        force_jupyter=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        soft_wrap=soft_wrap,
+    )
 
 
 def never_fail_to_encode() -> None:

@@ -1,12 +1,12 @@
 """A training run from its run file to its last checkpoint: prepares, starts Ray and the actors, runs, cleans up."""
 
-import asyncio
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from cluster.blocking import run_blocking
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
 from cluster.placement.actors import running_actors
@@ -31,7 +31,7 @@ from cluster.running.state_file import read_state
 
 
 def train(config: RunConfig) -> Path:
-    """Runs a training to its end and gives the run folder.
+    """Runs a training to its end and gives the run folder; also where an event loop is running, as in a notebook.
 
     Raises:
         ConfigError: the run cannot start.
@@ -138,4 +138,4 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
                 if undone := rewind(folder, step_of(checkpoint)):
                     display.say(f"what the run had done after its checkpoint is in {undone}")
             mirror()
-            asyncio.run(run_to_end(prepared, actors, folder, display, checkpoint))
+            run_blocking(run_to_end(prepared, actors, folder, display, checkpoint))

@@ -19,6 +19,7 @@ FITS = {  # recipe -> model, GPUs, GiB at most in the page
     "paper-3b": ("llama-3.2-3b", "8x80", "paper-3b 58.7 of 80"),
     "mbpp": ("qwen2.5-1.5b", "2x40", ""),
     "sql": ("qwen2.5-7b", "8x80", ""),
+    "puzzles": ("qwen2.5-1.5b", "2x40", "puzzles 34.4 of 40"),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from rewards import Outcome
 from tests.environments import Paper, played, row
+from tests.others import package
 from tests.tokenizers import letters
 
 PAGE = (Path(__file__).parents[2] / "docs/environments.md").read_text(encoding="utf-8")
@@ -34,8 +35,8 @@ def says(shown: str) -> str:
 async def test_each_environment_of_the_page_plays_to_its_end(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for package in set(re.findall(r"^(?:import|from) (\w+)", SHOWN[number], re.M)) - {"actors"}:
-        pytest.importorskip(package, reason="no environment with the packages of others: make others-env")
+    for name in set(re.findall(r"^(?:import|from) (\w+)", SHOWN[number], re.M)) - {"actors"}:
+        package(name)
     if not re.search(r"^(async def play|play =)", SHOWN[number], re.M):
         pytest.skip("a reward, and no environment")
     code = re.sub(r', system="[^"]*"', "", SHOWN[number])  # the tokenizer of this test has no chat template

@@ -87,3 +87,17 @@ def test_a_mistake_with_brackets_and_escapes_is_one_sentence(
     assert err.count("\n") == 1
     assert "a[/b]" in err
     assert "\x1b" not in err
+
+
+def test_a_notebook_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ZMQInteractiveShell:
+        """By this name a kernel's shell is known."""
+
+    monkeypatch.setattr("builtins.get_ipython", ZMQInteractiveShell, raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as kernels do
+    out = io.StringIO()
+    assert Console(file=out).is_jupyter
+    assert Console(file=out, force_jupyter=False).is_terminal
+    assert not console(out).is_terminal
+    console(out).print("as it is")
+    assert out.getvalue() == "as it is\n"

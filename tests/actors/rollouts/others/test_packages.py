@@ -16,11 +16,11 @@ import pytest
 from actors.settings import DataSettings
 from rewards import Case, Grader, Outcome, Question, RewardSettings
 from tests.environments import Paper, row, streams
+from tests.others import package
 from tests.tokenizers import CHATML, letters
 
 pytestmark = pytest.mark.others
 ROOT = Path(__file__).parents[4]
-ABSENT = "no environment with the packages of others: make others-env"
 
 # --------------------------------------------------------------------------------------------------- gymnasium
 
@@ -53,7 +53,7 @@ play = from_steps(
 
 
 async def test_a_lake_of_gymnasiums_is_crossed(tmp_path: Path) -> None:
-    pytest.importorskip("gymnasium", reason=ABSENT)
+    package("gymnasium")
     engine = Paper(["east", "down", "down", "right", "right", "down", "right"])
     (verdict,) = (await streams(tmp_path / "mine.py", LAKE, engine)).verdicts
     assert (verdict.score, verdict.why) == (1.0, "the score of the environment")
@@ -63,7 +63,7 @@ async def test_a_lake_of_gymnasiums_is_crossed(tmp_path: Path) -> None:
 
 
 async def test_siblings_get_the_same_cards(tmp_path: Path) -> None:
-    pytest.importorskip("gymnasium", reason=ABSENT)
+    package("gymnasium")
     engine = Paper(lambda shown: "stick")
     group = await streams(tmp_path / "mine.py", BLACKJACK, engine, size=4)
     assert len({tuple(shown) for shown in engine.shown}) == 1
@@ -90,7 +90,7 @@ GAMES: dict[str, tuple[int, list[str], dict[str, float | None]]] = {
 
 @pytest.mark.parametrize("name", GAMES)
 async def test_a_game_of_textarenas_is_played_from_all_seats(name: str, tmp_path: Path) -> None:
-    pytest.importorskip("textarena", reason=ABSENT)
+    package("textarena")
     seats, says, scores = GAMES[name]
     engine = Paper(lambda shown: says.pop(0))
     group = await streams(tmp_path / "mine.py", GAME.format(name=name, seats=seats, more=""), engine)
@@ -101,7 +101,7 @@ async def test_a_game_of_textarenas_is_played_from_all_seats(name: str, tmp_path
 
 
 async def test_an_opponent_of_textarenas_game_draws_the_same_for_all_siblings(tmp_path: Path) -> None:
-    pytest.importorskip("textarena", reason=ABSENT)
+    package("textarena")
     text = "import re\n" + GAME.format(name="TicTacToe", seats=2, more=PERFECT)
 
     def says(shown: str) -> str:
@@ -169,7 +169,7 @@ play = from_steps(
 @pytest.fixture(scope="module")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Of a server of OpenEnv's."""
-    pytest.importorskip("openenv.core", reason=ABSENT)
+    package("openenv.core")
     file = tmp_path_factory.mktemp("server") / "server.py"
     file.write_text(SERVER)
     with socket.socket() as free:
@@ -210,8 +210,8 @@ async def test_what_its_server_raises_fails_the_episode(sync: str, port: int, tm
 
 @pytest.mark.filterwarnings("ignore")
 def test_the_questions_of_reasoning_gym_are_written_and_their_answers_get_one(tmp_path: Path) -> None:
-    library = pytest.importorskip("reasoning_gym", reason=ABSENT)
-    factory = pytest.importorskip("reasoning_gym.factory", reason=ABSENT)
+    library = package("reasoning_gym")
+    factory = package("reasoning_gym.factory")
     from actors.rollouts.others import MadeData
 
     data = MadeData(library.create_dataset, {name: {} for name in sorted(factory.DATASETS) if name != "composite"})
@@ -231,7 +231,7 @@ def test_the_questions_of_reasoning_gym_are_written_and_their_answers_get_one(tm
 
 
 def test_reasoning_gym_grades_in_the_process_of_a_verifier(tmp_path: Path) -> None:
-    pytest.importorskip("reasoning_gym", reason=ABSENT)
+    package("reasoning_gym")
     file = tmp_path / "chains.py"
     file.write_text(
         "import reasoning_gym\nfrom actors.rollouts.others import MadeData\n"
@@ -304,7 +304,7 @@ play = environment.play
 
 
 async def test_a_taskset_of_verifiers_is_played_by_its_own_agent(tmp_path: Path) -> None:
-    pytest.importorskip("verifiers.v1", reason=ABSENT)
+    package("verifiers.v1")
     (tmp_path / "sums_of_a_test.py").write_text(TASKSET)
     engine = Paper(lambda shown: "it is 5" if "sure" in shown else "hm", tokenizer=letters())
     text, prompt = VERIFIERS.replace("NAME", "sums_of_a_test"), row(engine.tokenizer, reference="3")
@@ -321,7 +321,7 @@ async def test_a_taskset_of_verifiers_is_played_by_its_own_agent(tmp_path: Path)
 
 
 async def test_what_a_taskset_raises_fails_the_episode_with_its_traceback(tmp_path: Path) -> None:
-    pytest.importorskip("verifiers.v1", reason=ABSENT)
+    package("verifiers.v1")
     (tmp_path / "broken_sums_of_a_test.py").write_text(TASKSET.replace("self.data.answer in", "self.data.wrong in"))
     engine = Paper(lambda shown: "hm", tokenizer=letters())
     text, prompt = VERIFIERS.replace("NAME", "broken_sums_of_a_test"), row(engine.tokenizer, reference="3")
@@ -398,7 +398,7 @@ trainer.train()
 
 
 async def test_the_class_that_trl_trains_with_is_played_here(tmp_path: Path) -> None:
-    pytest.importorskip("trl", reason=ABSENT)
+    package("trl")
     (tmp_path / "mine.py").write_text(COUNTS)
     (tmp_path / "trains.py").write_text(TRAINS)
     around = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)]), "TRL_EXPERIMENTAL_SILENCE": "1"}

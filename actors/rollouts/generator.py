@@ -10,6 +10,7 @@ from ray.actor import ActorHandle
 
 from actors.arrow import packed
 from actors.engines import Sampler, start_engine
+from actors.garbage import collect_seldom
 from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
 from actors.logs import LOGGER, log_in_actor
@@ -44,6 +45,7 @@ class Generator:
             if self._spec.on_cpu:
                 os.nice(CPU_ENGINE_NICENESS)
             self._engine = start_engine(self._spec)
+            collect_seldom()
 
     async def begin(self, run: SamplingSpec) -> None:
         """Opens a run; what is still being sampled for the last one is given up."""

@@ -26,6 +26,7 @@ from actors.engines import Completion, Sampling
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import AcceptedBatch, Filter, FilterSpec
 from actors.filtering.rules import drop_both
+from actors.garbage import collect_seldom
 from actors.grading.verifier import VERIFIER_THREADS, Verifier
 from actors.pool import GeneratorPool
 from actors.remote import answer, answers
@@ -126,6 +127,7 @@ class SimulatedGenerator(Generator):
     async def simulate(self, load: Load) -> None:
         """Takes the place of `start`."""
         self._engine = Engine(load)  # type: ignore[assignment]
+        collect_seldom()
 
 
 class SimulatedLearner:
@@ -166,6 +168,7 @@ class Rig:
             *(generator.begin(sampling) for generator in self.generators),
             answers([generator.handle.simulate.remote(plan.load) for generator in self.generators], "generator"),
         )
+        collect_seldom()
         driver = _Driver(self, plan)
         await run_loop(driver.stages(), steps=10**9)
         return driver.marks

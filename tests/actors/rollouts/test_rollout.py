@@ -265,3 +265,27 @@ async def test_a_verdict_that_cannot_be_stored_costs_its_siblings_nothing() -> N
     assert summary.scores == (-1.0, -1.0)
     assert "cannot be stored: parts = [[('share', 'two thirds')]]" in summary.failure
     assert group_of(unpacked(batch)).verdicts[1].score == -1.0
+
+
+async def test_several_groups_of_one_call_are_those_of_a_call_each_and_a_failure_is_of_its_group() -> None:
+    class Choosy(Engine):
+        async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+            if len(tokens) == 1:
+                raise ValueError("no prompt of one token")
+            return [completion(str(float(seed % 2)))]
+
+    generator = OnPaper([1.0, -1.0])
+    generator.paper = Choosy([1.0, -1.0])
+    await generator.start()
+    run = SamplingSpec(seed=0, rollout=RolloutSettings(group_size=2), reward=RewardSettings(), greedy=False)
+    await generator.begin(run)
+    requests = [replace(REQUEST, group=number, visit=number) for number in range(3)]
+    requests[1] = replace(requests[1], prompt=prompt("7", tokens=[1]))
+    found, *groups = await generator.rollouts(requests)
+    assert isinstance(found[1].cause, ValueError)
+    assert "no prompt of one token" in found[1].traceback_str
+    assert groups[1] is None
+    for place in (0, 2):
+        summary, packed = await generator.rollout(requests[place])
+        assert (summary.id, summary.scores, summary.lengths) == (place, found[place].scores, found[place].lengths)
+        assert packed.equals(groups[place])

@@ -95,12 +95,15 @@ class Engine:
         self._load, self._free = load, asyncio.Semaphore(load.together)
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
-        """A response of fixed size after a sleep; the seed alone decides on both."""
-        load = self._load
-        if load.response:
-            async with self._free:
-                await asyncio.sleep(drawn(load.response, load.tail, seed))
-        return [_COMPLETIONS[tokens[0] % 4 == 0 or seed % 2 == 0]]
+        """Responses of fixed size, each after a sleep; the seed alone decides on both."""
+        seeds = range(seed, seed + sampling.completions)
+        if self._load.response:
+            await asyncio.gather(*map(self._sampled, seeds))
+        return [_COMPLETIONS[tokens[0] % 4 == 0 or seed % 2 == 0] for seed in seeds]
+
+    async def _sampled(self, seed: int) -> None:
+        async with self._free:
+            await asyncio.sleep(drawn(self._load.response, self._load.tail, seed))
 
 
 def drawn(mean: float, sigma: float, seed: int | str) -> float:

@@ -58,10 +58,12 @@ def sampler() -> type:
     from actors.rollouts.generator import Generator
 
     class Sampler(Generator):
-        async def sample(self, count: int, seed: int) -> list[tuple[list[int], list[float]]]:
+        async def sample(self, count: int, seed: int) -> list[tuple[list[int], list[float], list[int], list[int]]]:
             sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=24, completions=count)
             found = await self._started.generate([1, 2, 10, 3, 11], sampling, seed)
-            return [(each.tokens.tolist(), each.logprobs.tolist()) for each in found]
+            return [
+                (one.tokens.tolist(), one.logprobs.tolist(), one.versions.tolist(), list(one.shown)) for one in found
+            ]
 
     return Sampler
 
@@ -329,10 +331,11 @@ def test_completions_of_one_request_are_those_of_requests_of_their_own_with_the_
     asyncio.run(publisher_of(ranks, generators).publish(0, PROBE))
     together = ray.get(generator.sample.remote(6, 100))
     alone = ray.get([generator.sample.remote(1, 100 + number) for number in range(6)])
-    assert [tokens for tokens, _ in together] == [tokens for ((tokens, _),) in alone]
-    assert len({tuple(tokens) for tokens, _ in together}) > 1
-    for (_, found), ((_, wanted),) in zip(together, alone, strict=True):
+    assert len({tuple(tokens) for tokens, *_ in together}) > 1
+    for (tokens, found, versions, shown), ((same, wanted, *_),) in zip(together, alone, strict=True):
+        assert tokens == same
         np.testing.assert_allclose(found, wanted, atol=1e-4)
+        assert (versions, shown) == ([0] * len(tokens), [1, 2, 10, 3, 11])
     stop(ranks, generators)
 
 

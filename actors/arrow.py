@@ -155,7 +155,7 @@ def unpacked(buffer: pa.Buffer) -> pa.RecordBatch:
 
 def group_of(batch: pa.RecordBatch) -> Group:
     """The group that a record batch of `batch_of` holds; numeric arrays are views of the batch where Arrow allows."""
-    column = {name: batch.column(name) for name in batch.schema.names}
+    column = dict(zip(batch.schema.names, batch.columns, strict=True))
     plain = ("response", "outcome", "score", "parts", "why", "finish", *OF_EPISODE)
     cells = {name: column[name].to_pylist() for name in plain}
     streams = [_rows(column[name]) for name in ("tokens", "sampled", "logprobs", "versions")]
@@ -245,7 +245,7 @@ def _encodable(texts: Iterable[Any]) -> list[str]:
 
 def _turns(column: pa.Array) -> list[tuple[SampledTurn, ...]]:
     """The turns of each row; most groups have none."""
-    if not len(column.flatten()):
+    if not _within(column):
         return [()] * len(column)
     return [tuple(SampledTurn(**turn) for turn in turns) for turns in column.to_pylist()]
 
@@ -278,12 +278,19 @@ def _spans(group: Group) -> pa.ListArray:
 
 
 def _spans_of(column: pa.ListArray) -> list[tuple[SpanReward, ...]]:
-    if not len(column.flatten()):
+    if not _within(column):
         return [()] * len(column)
     return [tuple(SpanReward(**span) for span in spans) for spans in column.to_pylist()]
 
 
 def _rows(column: pa.ListArray) -> list[np.ndarray]:
     ends = column.offsets.to_numpy()
-    values = column.flatten().to_numpy(zero_copy_only=False)  # of these rows only, however long the file
-    return [values[start:end] for start, end in pairwise(ends - ends[0])]
+    first, size = int(ends[0]), int(ends[-1] - ends[0])  # of these rows only, however long the file
+    values = column.values.slice(first, size).to_numpy(zero_copy_only=False)
+    return [values[start:end] for start, end in pairwise((ends - first).tolist())]
+
+
+def _within(column: pa.ListArray) -> int:
+    """How many values all rows have together."""
+    ends = column.offsets
+    return int(ends[-1].as_py() - ends[0].as_py())

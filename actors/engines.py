@@ -52,7 +52,8 @@ class Sampler(Protocol):
     tokenizer: "PreTrainedTokenizerBase"
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
-        """`sampling.completions` completions of one prompt; a cancelled call ends the request in the engine."""
+        """`sampling.completions` completions of one prompt, each as it is alone with seed, seed + 1 and so on;
+        a cancelled call ends the request in the engine."""
         ...
 
     def shutdown(self) -> None:

@@ -15,6 +15,7 @@ TRUNCATION = (
     "Use temperature instead"
 )
 
+SHORT = 64  # tokens of an answer that is short, at most
 MOST_STOPS = 16  # texts, or tokens, that end a response
 
 
@@ -141,6 +142,12 @@ class RolloutSettings(Section):
     max_turns: Annotated[int, Field(ge=1)] = 32  # that an episode may ask for; behind them turns are empty
     episode_tokens: Annotated[int, Field(ge=0)] = 0  # most tokens of a conversation; 0: prompt and 2 x max_new_tokens
     episode_seconds: Annotated[float, Field(gt=0)] = 600.0  # an episode that takes longer has no score
+
+    @property
+    def answers_are_short(self) -> bool:
+        """Whether what samples at the same time ends at about the same time: single questions with answers of SHORT
+        tokens at most. They then go through engine and Ray together, as waiting for each other costs less than that."""
+        return self.max_new_tokens <= SHORT and not self.environment
 
     @field_validator("environment")
     @classmethod

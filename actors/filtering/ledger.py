@@ -138,8 +138,10 @@ class Ledger:
     def take(self) -> tuple[int, ...] | None:
         """The next batch of P groups, oldest admission first, or None while it must wait. It is in the order of
         dispatch, which the seed decides, whatever the order of arrival."""
+        if self._taken or len(self._buffered) < self._step_size:
+            return None
         chosen = sorted(self._buffered)[: self._step_size]
-        if self._taken or len(chosen) < self._step_size or not self._fits(set(chosen)):
+        if not self._fits(set(chosen)):
             return None
         for group in chosen:
             del self._buffered[group]

@@ -1,6 +1,7 @@
 """The typed caller of a generator."""
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import ray
@@ -12,6 +13,8 @@ from actors.errors import ActorDied, RolloutFailed, Unpackable
 from actors.filtering.ledger import UNPACKABLE
 from actors.remote import answer, cause_of, translated, within
 from actors.types import GroupRef, HeldWeights, RolloutRequest, SamplingSpec, Summary
+
+GROUPS_A_CALL = 8  # at most, where answers are short: a call of Ray costs as much as sampling one
 
 
 class GeneratorClient:
@@ -25,6 +28,9 @@ class GeneratorClient:
         """`name` is the actor's, for messages."""
         self.name, self.handle = name, handle
         self._timeout = LONGEST  # for a group, in seconds; the run says how long it may take
+        self._groups_a_call = 1  # at most; the run says how long responses are
+        self._gathered: list[RolloutRequest] = []  # those that the next call takes along
+        self._call: asyncio.Task[Sequence[tuple[Summary | RayError, GroupRef]]] | None = None  # the next call
         self._death: ActorDied | None = None  # what was found out about it once, for all groups in its hands
 
     async def created(self, seconds: float) -> None:
@@ -38,6 +44,7 @@ class GeneratorClient:
     async def begin(self, run: SamplingSpec) -> None:
         """Opens a run; what is still being sampled for the last one is given up."""
         self._timeout = run.rollout.timeout_seconds
+        self._groups_a_call = GROUPS_A_CALL if run.rollout.answers_are_short else 1
         await answer(self.handle.begin.remote(run), self.name, "to open a run", START)  # it may have to start first
 
     async def alive(self) -> None:
@@ -45,15 +52,15 @@ class GeneratorClient:
         await answer(self.handle.alive.remote(), self.name)
 
     async def rollout(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
-        """One graded group: its summary, and a reference to its packed record batch.
+        """One graded group: its summary, and a reference to its packed record batch. Where answers are short, groups
+        that are asked for at the same time come by one call.
 
         Raises:
             TimeoutError: it took longer than `rollout.timeout_seconds`, and the generator says so itself.
             RolloutFailed: it cannot be packed, and another try would not change that.
         """
-        reply: tuple[Awaitable[Summary], GroupRef] = self.handle.rollout.remote(request)
         try:
-            return await within(self._timeout + BESIDE_ROLLOUT, reply[0], self.name, ""), reply[1]
+            return await (self._in_a_call(request) if self._groups_a_call > 1 else self._alone(request))
         except RayError as failure:
             cause = cause_of(failure)
             if isinstance(cause, TimeoutError):
@@ -69,6 +76,31 @@ class GeneratorClient:
             if isinstance(translation, ActorDied):
                 self._death = translation
             raise translation from failure
+
+    async def _alone(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
+        reply: tuple[Awaitable[Summary], GroupRef] = self.handle.rollout.remote(request)
+        return await within(self._timeout + BESIDE_ROLLOUT, reply[0], self.name, ""), reply[1]
+
+    async def _in_a_call(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
+        """The group, by a call that takes along what else is asked for before the event loop comes to make it."""
+        if self._call is None or len(self._gathered) == self._groups_a_call:
+            self._gathered = []
+            self._call = asyncio.create_task(self._several(self._gathered))
+            self._call.add_done_callback(_seen)
+        call, place = self._call, len(self._gathered)
+        self._gathered.append(request)
+        found, group = (await asyncio.shield(call))[place]  # the others wait for it, too
+        if isinstance(found, RayError):
+            raise found
+        return found, group
+
+    async def _several(self, requests: list[RolloutRequest]) -> list[tuple[Summary | RayError, GroupRef]]:
+        """The groups of one call, to which nothing is added any more."""
+        if self._gathered is requests:
+            self._call = None
+        replies: list[Any] = self.handle.rollouts.options(num_returns=1 + len(requests)).remote(requests)
+        found: list[Summary | RayError] = await within(self._timeout + BESIDE_ROLLOUT, replies[0], self.name, "")
+        return list(zip(found, replies[1:], strict=True))
 
     async def pause(self, in_flight: str) -> None:
         """Before a sync; `in_flight` is `sync.in_flight`: "continue", "finish" or "keep"."""
@@ -102,3 +134,9 @@ class GeneratorClient:
     def kill(self) -> None:
         """Ends its process at once, even where it hangs, and with it the processes of its engine."""
         ray.kill(self.handle)
+
+
+def _seen(call: asyncio.Task[Any]) -> None:
+    """Takes note of a failure that nobody waits for any more."""
+    if not call.cancelled():
+        call.exception()

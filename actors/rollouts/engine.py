@@ -17,7 +17,7 @@ from vllm import SamplingParams
 from vllm.config import WeightTransferConfig
 from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
-from vllm.inputs import TokensPrompt
+from vllm.inputs import TokensInput, tokens_input
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
@@ -104,7 +104,8 @@ class Engine:
         Args:
             tokens: ids of the prompt; with `sampling.max_tokens` they must fit into `max_model_len`.
             sampling: how tokens are drawn.
-            seed: of the draws. It alone decides on the completions, whatever else the engine samples meanwhile.
+            seed: of the draws of the first completion, which the seeds of the others follow. It alone decides on a
+                completion, whatever else the engine samples meanwhile.
         """
         params = SamplingParams(
             n=sampling.completions,
@@ -234,9 +235,10 @@ class Engine:
             raise _death() from None
         return outputs[-1]
 
-    def _prompt(self, tokens: list[int]) -> TokensPrompt:
-        """A prompt that takes over cached keys and values from prompts of the same weight version only."""
-        return {"prompt_token_ids": tokens, "cache_salt": self._version}
+    def _prompt(self, tokens: list[int]) -> TokensInput:
+        """A prompt that takes over cached keys and values from prompts of the same weight version only. As vLLM's own
+        renderer makes it: it does not hand it to a thread once more, as it does with what may be text."""
+        return tokens_input(tokens, cache_salt=self._version)
 
     def _next_id(self) -> str:
         self._requests += 1

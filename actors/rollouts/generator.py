@@ -1,15 +1,19 @@
 """The Ray actor around one engine: it forwards weights to it, and has a run's rollouts use it."""
 
+import asyncio
 import os
+import traceback
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
 from ray.actor import ActorHandle
+from ray.exceptions import RayTaskError
 
 from actors.arrow import packed
 from actors.engines import Sampler, start_engine
+from actors.garbage import collect_seldom
 from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
 from actors.logs import LOGGER, log_in_actor
@@ -44,6 +48,7 @@ class Generator:
             if self._spec.on_cpu:
                 os.nice(CPU_ENGINE_NICENESS)
             self._engine = start_engine(self._spec)
+            collect_seldom()
 
     async def begin(self, run: SamplingSpec) -> None:
         """Opens a run; what is still being sampled for the last one is given up."""
@@ -55,10 +60,14 @@ class Generator:
     @ray.method(num_returns=2)
     async def rollout(self, request: RolloutRequest) -> tuple[Summary, pa.Buffer]:
         """One graded group: its summary, and its packed record batch. Raises as `RolloutSession.rollout`."""
-        if self._session is None:
-            raise RuntimeError("a rollout was asked for before the generator was told of a run (begin)")
-        graded = await self._session.rollout(self._sampler, request)
-        return graded.summary, packed(graded.group)
+        return await self._rolled(request)
+
+    async def rollouts(self, requests: Sequence[RolloutRequest]) -> tuple[Any, ...]:
+        """Several graded groups when the last of them is there, by one call: a list of their summaries, then the packed
+        record batch of each. What `rollout` raises of one stands in the place of its summary, and no batch is there."""
+        found = await asyncio.gather(*(self._rolled(request) for request in requests), return_exceptions=True)
+        pairs = [(_raised(each), None) if isinstance(each, BaseException) else each for each in found]
+        return [summary for summary, _ in pairs], *(group for _, group in pairs)
 
     async def alive(self) -> None:
         """A sign of life; see `Engine.alive`."""
@@ -108,6 +117,12 @@ class Generator:
     async def leave_weight_transfer_engine(self) -> None:
         await self._started.leave_weight_transfer_engine()
 
+    async def _rolled(self, request: RolloutRequest) -> tuple[Summary, pa.Buffer]:
+        if self._session is None:
+            raise RuntimeError("a rollout was asked for before the generator was told of a run (begin)")
+        graded = await self._session.rollout(self._sampler, request)
+        return graded.summary, packed(graded.group)
+
     @property
     def _started(self) -> "Engine":
         if self._engine is None:
@@ -118,3 +133,8 @@ class Generator:
     def _sampler(self) -> Sampler:
         """What rollouts sample from."""
         return self._started
+
+
+def _raised(failure: BaseException) -> RayTaskError:
+    """What a caller sees where a remote method has raised this."""
+    return RayTaskError("rollouts", "".join(traceback.format_exception(failure)), failure)

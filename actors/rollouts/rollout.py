@@ -28,6 +28,7 @@ from actors.rollouts.serving.endpoint import Endpoint
 from actors.rollouts.span_rewards import on_tokens
 from actors.rollouts.stream import Whose
 from actors.rollouts.talk import Talk
+from actors.rollouts.together import OneRequest
 from actors.types import Episodes, Group, Purpose, RolloutRequest, SamplingSpec, Summary, Times, Trajectory
 from rewards import Case, Question, Verdict
 
@@ -172,9 +173,11 @@ class RolloutSession:
 
     async def _siblings(self, engine: Sampler, request: RolloutRequest, numbers: Iterable[int]) -> list[PlayedEpisode]:
         """The episodes of these numbers, played at the same time; a response is graded when it ends, or all of them
-        together where their reward compares them."""
+        together where their reward compares them, and is sampled with the others where answers are short."""
         wanted = [Wanted(request=request, purpose=request.purpose, number=number) for number in numbers]
         grader = Siblings(self._verifiers, len(wanted)) if self._together(request) else self._verifiers
+        if self._run.rollout.answers_are_short:
+            engine = OneRequest(engine, response_seed(self._run.seed, wanted[0]), len(wanted))
         task, means = self._task(request), self._means(engine, request.purpose)
         return list(await asyncio.gather(*(self._episode(means, task, each, grader) for each in wanted)))
 
@@ -279,9 +282,10 @@ def decided(scores: Sequence[float], drop: DropRule) -> bool:
 
 def response_seed(seed: int, wanted: Wanted) -> int:
     """The sampling seed of one response in a run with this seed. It depends neither on the order of arrival, nor on the
-    engine or a restart."""
-    place = "-1" if wanted.purpose is Purpose.GREEDY_BASELINE else str(wanted.number)  # apart from all siblings
-    return seed_of(f"{seed}/{wanted.request.prompt.id}/{wanted.request.visit}/{place}")
+    engine or a restart. Those of a group follow each other, as the engine has it with the completions of one request
+    (`Sampler.generate`), so that it is the same whether they are sampled by one or by many."""
+    number = -1 if wanted.purpose is Purpose.GREEDY_BASELINE else wanted.number  # apart from all siblings
+    return 1 + number + seed_of(f"{seed}/{wanted.request.prompt.id}/{wanted.request.visit}")
 
 
 def task_seed(seed: int, request: RolloutRequest) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,17 +38,18 @@ class Watched:
     filter: FilterClient
     room: Room  # on the disk
 
-    async def busy_seconds(self) -> tuple[float, list[float]]:
-        """Seconds so far in which generators had work, summed over all of them, and of each verifier that is alive."""
+    async def busy_verifiers(self) -> list[float]:
+        """Seconds so far in which each verifier that is alive had work."""
         asked = [within(ASK_SECONDS, one.busy_seconds(), one.name, "") for one in self.verifiers()]
         found = await asyncio.gather(*asked, return_exceptions=True)
-        return self.generators.busy_seconds(), [seconds for seconds in found if isinstance(seconds, float)]
+        return [seconds for seconds in found if isinstance(seconds, float)]
 
 
 class Reporter:
     """Writes a line of metrics for each step, shows it, and says once why a response has no verdict.
 
-    Order of calls: `begin` when training begins, `step` after each step, `close` at the end.
+    Order of calls: `begin` when training begins, `step` after each step, `told` where its line must be there, `close`
+    at the end.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Reporter:
         self._config, self._watched, self._display, self._restarts = config, watched, display, restarts
         self._folder, self._writer = folder, MetricsWriter(folder, run, step, config.run.loggers)
         self._looking: asyncio.Task[None] | None = None  # at what is known between two steps
+        self._telling: asyncio.Task[None] | None = None  # of the step that ended last
         self._began = self._step_began = time.monotonic()
         self._step_ended_at = time.time()  # or training began
         self._busy = (0.0, 0.0)  # seconds of generators and of verifiers that were alive, until the last report
@@ -91,7 +93,8 @@ class Reporter:
     async def step(
         self, done: TrainedStep, report: FilterReport, updates: int, eval_accuracy: float | None = None
     ) -> None:
-        """A finished step, after its checkpoint and its evaluation.
+        """A finished step, after its checkpoint and its evaluation. It is told beside what comes next, which waits for
+        no verifier and no disk; only one step is told at a time.
 
         Args:
             done: what the loop knows of it.
@@ -100,10 +103,19 @@ class Reporter:
             eval_accuracy: where the step was evaluated.
 
         Raises:
-            RuntimeError: the step trained on tokens older than rollout.max_staleness allows.
+            RuntimeError: the step before it trained on tokens older than rollout.max_staleness allows.
         """
-        clock = await self._clock(done, updates, eval_accuracy)
-        metrics = step_metrics(done, report, clock)
+        await self.told()
+        self._telling = asyncio.create_task(self._tell(done, report, self._clock(done, updates, eval_accuracy)))
+
+    async def told(self) -> None:
+        """Returns when all steps have been told; raises as `step`, of the last one too."""
+        if self._telling is not None:
+            await asyncio.shield(self._telling)
+            self._telling = None
+
+    async def _tell(self, done: TrainedStep, report: FilterReport, clock: Awaitable[Clock]) -> None:
+        metrics = step_metrics(done, report, await clock)
         if metrics["staleness_max"] > self._config.rollout.max_staleness:
             raise RuntimeError(
                 f"step {done.step} trained on tokens {metrics['staleness_max']} versions old, more than "
@@ -158,10 +170,12 @@ class Reporter:
         """One sentence at the end of the run."""
         self._display.say(where_the_time_went(self._seconds_of_steps))
 
-    def close(self) -> None:
-        """Ends all files."""
+    async def close(self) -> None:
+        """Ends all files, when what is being told is in them. What went wrong with it is for `told` to raise."""
         if self._looking is not None:
             self._looking.cancel()
+        if self._telling is not None:
+            await asyncio.wait({self._telling})
         self._writer.close()
 
     async def _write(self, metrics: Mapping[str, Any]) -> None:
@@ -186,9 +200,10 @@ class Reporter:
         )
 
     async def _clock(self, done: TrainedStep, updates: int, eval_accuracy: float | None) -> Clock:
-        (generators, verifiers), now = await self._watched.busy_seconds(), time.monotonic()
-        self._step_ended_at = time.time()
-        busy, spent = (generators, sum(verifiers)), now - self._step_began
+        now, generators = time.monotonic(), self._watched.generators.busy_seconds()
+        spent, self._step_began, self._step_ended_at = now - self._step_began, now, time.time()
+        verifiers = await self._watched.busy_verifiers()
+        busy = generators, sum(verifiers)
         clock = Clock(
             wall=now - self._began,
             ended_at=self._step_ended_at,
@@ -204,7 +219,7 @@ class Reporter:
             eval_accuracy=eval_accuracy,
             disk_used=_share_used(self._folder),
         )
-        self._step_began, self._busy = now, busy
+        self._busy = busy
         return clock
 
 

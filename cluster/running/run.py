@@ -217,6 +217,7 @@ class Run:
         """
         if self._training:
             return False
+        await self.reporter.told()
         step = self.counters.step
         if not self.checkpoints.holds(step) and step not in complete_checkpoints(self._folder):
             await self.checkpoints.save(await self.state.save())
@@ -225,7 +226,7 @@ class Run:
         return True
 
     async def _close(self) -> None:
-        self.reporter.close()
+        await self.reporter.close()
         if self._begun:
             await self.room.wait_for(partial(self._actors.filter.close, self.counters.step + 1))
 
@@ -310,7 +311,7 @@ class Run:
         return report
 
     async def finish_step(self, done: TrainedStep) -> bool:
-        """Checkpoint, evaluation and metrics of a step; whether the run goes on after it. The checkpoint is completed
+        """Checkpoint, evaluation and metrics of a step; whether the run goes on after it. A checkpoint is completed
         when the metrics are there, so that a run that goes on from it has a line for each step."""
         end = self._end
         assert end is not None  # the step has been trained
@@ -323,6 +324,8 @@ class Run:
         if end.last:
             await self.evaluations.finish()
         await self.reporter.step(done, end.report, self.counters.updates, accuracy)
+        if end.state is not None or end.last:
+            await self.reporter.told()
         self.reporter.doing("")
         self.checkpoints.complete(self.reporter.seconds)
         if end.last:

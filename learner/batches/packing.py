@@ -1,5 +1,6 @@
 """How sequences are packed into rows, rows into micro-batches, and items dealt to ranks. Pure numpy."""
 
+import bisect
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from learner.batches.types import Sample, TrainBatch
 
 PADDING = 0.03  # of the tokens of a micro-batch, at most
 ROW_TOKENS = 256  # a row holds max(longest, min(ROW_TOKENS, 4 * longest)) tokens, and never more than the budget
+ROOMY, EVEN = 8, 16  # how many numbers of rows are tried as they leave room, and how many numbers of units in a row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +83,8 @@ def packed(sizes: Sequence[int], budget: int) -> list[Rows]:
        of like length into micro-batches, as many as the budget allows.
     2. Short rows, as attention costs the square of a row's length: the units of each micro-batch move to the shortest
        rows found that keep its padding within PADDING and its tokens within the budget. Tried are all units in one
-       row (no padding, so there always is an answer), the rows of the first goal, and the units dealt to as many rows
-       of about the same length as possible.
+       row (no padding, so there always is an answer), the rows of the first goal, and the units dealt to rows of about
+       the same length, with the largest of a few numbers of rows for which that works (`_row_counts`).
 
     Example: four units of 8 tokens and a budget of 32. The first goal gives one row of 32 tokens, the second four rows
     of 8: attention then sees 4 * 8^2 = 256 pairs of tokens in place of 32^2 = 1024.
@@ -113,12 +115,46 @@ def packed(sizes: Sequence[int], budget: int) -> list[Rows]:
     for filled in micro_batches:
         units = [number for row in filled for number in row]
         costs = [sizes[number] for number in units]
-        most = min(len(units), int(sum(costs) / ((1.0 - PADDING) * max(costs))))
-        dealt = ([[units[place] for place in row] for row in balance(costs, count)] for count in range(most, 1, -1))
+        counts = _row_counts(costs, budget)
+        dealt = ([[units[place] for place in row] for row in balance(costs, count)] for count in counts)
         even = next(filter(allowed, dealt), None)
         options = [[units], *([filled] if allowed(filled) else []), *([even] if even is not None else [])]
         found.append(min(options, key=width))
     return found
+
+
+def _row_counts(sizes: Sequence[int], budget: int) -> list[int]:
+    """Numbers of rows that are worth a try for units of these sizes, the largest first: ROOMY + 2 EVEN at most.
+
+    None is among them that cannot keep within PADDING and the budget. Of what is left there are:
+
+    * the largest numbers that leave dealing the most room, each the largest of those that allow rows of one length
+    * those with which all rows have as many units, or one more: EVEN numbers of units, from the fewest on
+    """
+    number, total = len(sizes), sum(sizes)
+    area = min(int(total / (1.0 - PADDING)), max(budget, total))  # of all rows, at most
+    counts = np.arange(2, min(number, area // max(sizes)) + 1)
+    if not counts.size:
+        return []
+    possible = counts[_shortest(sizes, counts) * counts <= area][::-1]
+    roomy = possible[(area // (possible + 1) < area // possible) | (possible == number)][:ROOMY]
+    in_row = np.arange(1, EVEN + 1) + (number - 1) // (counts[-1] + 1)
+    even = np.intersect1d(np.concatenate([number // in_row, -(-number // in_row)]), possible)
+    return np.union1d(roomy, even)[::-1].tolist()
+
+
+def _shortest(sizes: Sequence[int], counts: np.ndarray) -> np.ndarray:
+    """Below which length rows cannot be, however the units are dealt to each of these numbers of rows.
+
+    One of c rows has a c-th of all tokens. And of the c * j + 1 largest units one row has j + 1, so that it is as long
+    as the smallest j + 1 of these together, for each j.
+    """
+    sums = np.cumsum([0, *sorted(sizes, reverse=True)])
+    terms = (len(sizes) - 1) // counts + 1  # of each number: j from 0 on
+    starts = np.cumsum(terms) - terms
+    j = np.arange(terms.sum()) - np.repeat(starts, terms)
+    largest = np.repeat(counts, terms) * j + 1
+    return np.maximum(np.maximum.reduceat(sums[largest] - sums[largest - j - 1], starts), -(-sums[-1] // counts))
 
 
 def _of_like_length(sizes: Sequence[int], budget: int) -> Rows:
@@ -136,15 +172,16 @@ def _filled(sizes: Sequence[int], width: int) -> Rows:
     """Rows of at most `width` tokens, the longest units first and each into the fullest row that has room; a longer
     unit has a row of its own."""
     rows: Rows = []
-    room: list[int] = []
+    room: list[tuple[int, int]] = []  # (tokens for which a row has room, its number), ascending
     for number in sorted(range(len(sizes)), key=lambda number: -sizes[number]):
-        fitting = [row for row in range(len(rows)) if room[row] >= sizes[number]]
-        row = min(fitting, key=room.__getitem__, default=len(rows))
-        if row == len(rows):
+        place = bisect.bisect_left(room, (sizes[number], 0))
+        if place == len(room):
             rows.append([])
-            room.append(width)
+            left, row = width, len(rows) - 1
+        else:
+            left, row = room.pop(place)
         rows[row].append(number)
-        room[row] -= sizes[number]
+        bisect.insort(room, (left - sizes[number], row))
     return rows
 
 

@@ -2,16 +2,19 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import pytest
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayActorError, RayTaskError
 
 import actors.rollouts.client
 from actors.errors import ActorDied, BrokenPart, RolloutFailed, Unpackable
 from actors.pool import GeneratorPool
 from actors.rollouts.client import GeneratorClient
-from actors.types import RolloutRequest
+from actors.settings import RolloutSettings
+from actors.types import RolloutRequest, SamplingSpec
+from rewards import RewardSettings
 from tests.builders import prompt, summary
 
 REQUEST = RolloutRequest(group=4, prompt=prompt("7"), visit=0)
@@ -226,3 +229,98 @@ async def test_a_group_that_is_not_done_in_time_is_said_in_our_words() -> None:
     said = r"^generator-0 was not done with it after 20 s \(rollout.timeout_seconds\): its sampling or its verdicts"
     with pytest.raises(TimeoutError, match=said):
         await generator.rollout(REQUEST)
+
+
+class Together:
+    """A generator whose groups come when the test says so; group 13 fails, and 14 takes too long."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+        self.released = asyncio.Event()
+        self.failure: Exception | None = None
+
+    begin = rollouts = property(lambda self: self)
+
+    def options(self, num_returns: int) -> "Together":
+        self.returns = num_returns
+        return self
+
+    def remote(self, said: Any) -> Any:
+        if isinstance(said, SamplingSpec):
+            return asyncio.sleep(0)
+        assert self.returns == 1 + len(said)
+        self.calls.append([request.group for request in said])
+        return asyncio.ensure_future(self.answer(said)), *(f"arrays {request.group}" for request in said)
+
+    async def answer(self, said: list[RolloutRequest]) -> list[Any]:
+        await self.released.wait()
+        if self.failure:
+            raise self.failure
+        causes = {13: ValueError("no such token"), 14: TimeoutError()}
+        return [
+            RayTaskError("rollouts", "traceback", causes[request.group])
+            if request.group in causes
+            else summary([1.0], id=request.group)
+            for request in said
+        ]
+
+
+async def asked_together(handle: Any, groups: Sequence[int], **rollout: Any) -> tuple[GeneratorClient, list[Any]]:
+    """A client whose run has begun, and tasks that wait for these groups, asked for at the same time."""
+    client = GeneratorClient("generator-0", handle)
+    settings = RolloutSettings(**rollout)
+    await client.begin(SamplingSpec(seed=0, rollout=settings, reward=RewardSettings(), greedy=False))
+    requests = [RolloutRequest(group=group, prompt=prompt("7"), visit=0) for group in groups]
+    tasks = [asyncio.create_task(client.rollout(request)) for request in requests]
+    await asyncio.sleep(0.01)
+    return client, tasks
+
+
+async def test_short_answers_that_are_asked_for_at_the_same_time_come_by_calls_of_eight_groups() -> None:
+    handle = Together()
+    client, tasks = await asked_together(handle, range(20, 39), max_new_tokens=64)
+    assert handle.calls == [[*range(20, 28)], [*range(28, 36)], [*range(36, 39)]]
+    later = asyncio.create_task(client.rollout(RolloutRequest(group=50, prompt=prompt("7"), visit=0)))
+    await asyncio.sleep(0.01)
+    assert handle.calls[3:] == [[50]]
+    handle.released.set()
+    for group, (found, arrays) in zip([*range(20, 39), 50], await asyncio.gather(*tasks, later), strict=True):
+        assert (found.id, arrays) == (group, f"arrays {group}")
+
+
+async def test_a_group_that_fails_or_is_given_up_takes_no_other_of_its_call_along() -> None:
+    handle = Together()
+    _, tasks = await asked_together(handle, range(12, 17), max_new_tokens=8)
+    tasks[0].cancel()
+    handle.released.set()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in found[:3]] == [asyncio.CancelledError, BrokenPart, TimeoutError]
+    assert [each[0].id for each in found[3:]] == [15, 16]
+
+
+async def test_when_a_generator_dies_all_groups_of_its_call_hear_of_it() -> None:
+    handle = Together()
+    _, tasks = await asked_together(handle, range(3), max_new_tokens=8)
+    handle.failure = RayActorError(error_msg="The actor died because of an exit code 1")
+    handle.released.set()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in found] == [ActorDied] * 3
+    assert len({str(each) for each in found}) == 1
+
+
+async def test_long_answers_have_a_call_each() -> None:
+    class Alone(Together):
+        rollout = property(lambda self: self)
+
+        def remote(self, said: Any) -> Any:
+            if isinstance(said, SamplingSpec):
+                return asyncio.sleep(0)
+            self.calls.append([said.group])
+            reply = asyncio.get_running_loop().create_future()
+            reply.set_result(summary([1.0], id=said.group))
+            return reply, f"arrays {said.group}"
+
+    handle = Alone()
+    _, tasks = await asked_together(handle, range(3), max_new_tokens=65)
+    assert [found[0].id for found in await asyncio.gather(*tasks)] == [0, 1, 2]
+    assert handle.calls == [[0], [1], [2]]

@@ -25,6 +25,7 @@ RANKS = 2
 # name: (draws tokens of so many prompts and of their responses, number, micro_batch_tokens)
 Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 WORKLOADS: dict[str, tuple[Draw, int, int]] = {
+    "short": (lambda r, n: (r.integers(4, 6, n), r.integers(2, 4, n)), 512, 4096),
     "demo": (lambda r, n: (r.integers(6, 11, n), r.integers(4, 21, n)), 128, 2048),
     "tail": (lambda r, n: (r.integers(6, 11, n), 8 + r.exponential(40, n).clip(0, 248)), 128, 4096),
     "lognormal": (lambda r, n: (r.integers(50, 200, n), r.lognormal(6, 1, n).clip(1, 3896)), 256, 16384),
@@ -94,9 +95,20 @@ def kept_bytes(policy: Policy, batch: TrainBatch) -> int:
     return sum(size for pointer, size in held.items() if pointer not in weights)
 
 
+def packing_milliseconds(sequences: Sequence[Sample], micro_batch_tokens: int) -> float:
+    """CPU milliseconds of a sample to pack it, the least of some rounds."""
+
+    def once() -> float:
+        started = time.process_time()
+        pack(sequences, micro_batch_tokens)
+        return time.process_time() - started
+
+    return 1000 * min(once() for _ in range(ROUNDS)) / len(sequences)
+
+
 def measure() -> dict[str, float]:
-    """Padding on the worst of two ranks, tokens a second over those of padded rows, and bytes kept by a forward pass
-    with checkpointing over without."""
+    """Padding on the worst of two ranks, what packing costs, tokens a second over those of padded rows, and bytes kept
+    by a forward pass with checkpointing over without."""
     torch.set_num_threads(1)
     figures = {}
     for name, (*_, budget) in WORKLOADS.items():
@@ -104,6 +116,7 @@ def measure() -> dict[str, float]:
         shares = balance([sample.tokens.size for sample in sequences], RANKS)
         packed = [pack([sequences[index] for index in share], budget) for share in shares]
         figures[f"padding_{name}"] = max(map(padding, packed))
+        figures[f"packing_ms_{name}"] = packing_milliseconds(sequences, budget)
     with TemporaryDirectory() as folder:
         write_tiny_model(Path(folder), alphabet=ALPHABET, seed=0)
         plain, sparing = (

@@ -26,6 +26,7 @@ from actors.engines import Completion, Sampling
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import AcceptedBatch, Filter, FilterSpec
 from actors.filtering.rules import drop_both
+from actors.garbage import collect_seldom
 from actors.grading.verifier import VERIFIER_THREADS, Verifier
 from actors.pool import GeneratorPool
 from actors.remote import answer, answers
@@ -94,12 +95,15 @@ class Engine:
         self._load, self._free = load, asyncio.Semaphore(load.together)
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
-        """A response of fixed size after a sleep; the seed alone decides on both."""
-        load = self._load
-        if load.response:
-            async with self._free:
-                await asyncio.sleep(drawn(load.response, load.tail, seed))
-        return [_COMPLETIONS[tokens[0] % 4 == 0 or seed % 2 == 0]]
+        """Responses of fixed size, each after a sleep; the seed alone decides on both."""
+        seeds = range(seed, seed + sampling.completions)
+        if self._load.response:
+            await asyncio.gather(*map(self._sampled, seeds))
+        return [_COMPLETIONS[tokens[0] % 4 == 0 or seed % 2 == 0] for seed in seeds]
+
+    async def _sampled(self, seed: int) -> None:
+        async with self._free:
+            await asyncio.sleep(drawn(self._load.response, self._load.tail, seed))
 
 
 def drawn(mean: float, sigma: float, seed: int | str) -> float:
@@ -126,6 +130,7 @@ class SimulatedGenerator(Generator):
     async def simulate(self, load: Load) -> None:
         """Takes the place of `start`."""
         self._engine = Engine(load)  # type: ignore[assignment]
+        collect_seldom()
 
 
 class SimulatedLearner:
@@ -166,6 +171,7 @@ class Rig:
             *(generator.begin(sampling) for generator in self.generators),
             answers([generator.handle.simulate.remote(plan.load) for generator in self.generators], "generator"),
         )
+        collect_seldom()
         driver = _Driver(self, plan)
         await run_loop(driver.stages(), steps=10**9)
         return driver.marks

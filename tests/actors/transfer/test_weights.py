@@ -52,10 +52,25 @@ def learners(model: Path, *, stage: int, ranks: int) -> list:
     return ranks_of(LearnerSettings(zero_stage=stage, micro_batch_tokens=64), model, ranks, ALGORITHM)
 
 
+def sampler() -> type:
+    """A generator of which completions can be asked for themselves."""
+    from actors.engines import Sampling
+    from actors.rollouts.generator import Generator
+
+    class Sampler(Generator):
+        async def sample(self, count: int, seed: int) -> list[tuple[list[int], list[float], list[int], list[int]]]:
+            sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=24, completions=count)
+            found = await self._started.generate([1, 2, 10, 3, 11], sampling, seed)
+            return [
+                (one.tokens.tolist(), one.logprobs.tolist(), one.versions.tolist(), list(one.shown)) for one in found
+            ]
+
+    return Sampler
+
+
 def start_generators(model: Path, count: int, places: int = 32, min_tokens: int = 0) -> dict[str, Any]:
     """Generators of a model, each with so many places for responses, which have so many tokens at least."""
     from actors.grading.verifier import VERIFIER_THREADS, Verifier
-    from actors.rollouts.generator import Generator
     from rewards import RewardSettings
 
     spec = EngineSpec(
@@ -71,7 +86,7 @@ def start_generators(model: Path, count: int, places: int = 32, min_tokens: int 
     rollout = RolloutSettings(group_size=16, max_new_tokens=1024, min_tokens=min_tokens)
     run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
     verifier = ray.remote(concurrency_groups=VERIFIER_THREADS)(Verifier).options(num_cpus=0).remote({})
-    actor = ray.remote(Generator).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
+    actor = ray.remote(sampler()).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
     generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}
     ray.get([one.start.remote() for one in generators.values()])
     ray.get([one.begin.remote(run) for one in generators.values()])
@@ -304,6 +319,23 @@ def test_the_probe_of_a_sync_waits_behind_no_frozen_response(
         versions = np.array(batch.column("versions")[0].as_py())[batch.column("sampled")[0].as_py()]
         assert set(versions) == {0, 1}  # the version that chose each token, under either choice
         assert (np.diff(versions) >= 0).all()
+    stop(ranks, generators)
+
+
+def test_completions_of_one_request_are_those_of_requests_of_their_own_with_the_seeds_that_follow(
+    session: None, tmp_path: Path
+) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
+    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
+    generator = generators["generator-0"]
+    asyncio.run(publisher_of(ranks, generators).publish(0, PROBE))
+    together = ray.get(generator.sample.remote(6, 100))
+    alone = ray.get([generator.sample.remote(1, 100 + number) for number in range(6)])
+    assert len({tuple(tokens) for tokens, *_ in together}) > 1
+    for (tokens, found, versions, shown), ((same, wanted, *_),) in zip(together, alone, strict=True):
+        assert tokens == same
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+        assert (versions, shown) == ([0] * len(tokens), [1, 2, 10, 3, 11])
     stop(ranks, generators)
 
 

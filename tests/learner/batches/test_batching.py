@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.batches.packing import balance, empty_batch, pack
+from learner.batches import packing
+from learner.batches.packing import EVEN, PADDING, ROOMY, Rows, balance, empty_batch, pack, packed
 from learner.batches.planning import plan_step
 from learner.batches.samples import samples_of_group, token_weight
 from learner.batches.types import Sample, StepPlan, Totals
@@ -286,6 +288,46 @@ def test_rows_are_not_much_longer_than_the_sequences_in_them() -> None:
     assert batch.tokens.shape == (64, 10)
     lengths = np.random.default_rng(0).integers(10, 40, 512).tolist()
     assert max(batch.tokens.shape[1] for batch in pack(samples(lengths), 4096)[:-1]) <= 4 * 41
+
+
+def area_and_attention(rows: Rows, sizes: Sequence[int]) -> tuple[int, int]:
+    """Tokens of these rows with their padding, and pairs of tokens that attention looks at."""
+    width = max(sum(sizes[number] for number in row) for row in rows)
+    return width * len(rows), width * width * len(rows)
+
+
+def least_attention(sizes: Sequence[int], budget: int) -> int:
+    """That of one micro-batch when rows of every number are tried."""
+    total = sum(sizes)
+    tried = (area_and_attention(balance(sizes, count), sizes) for count in range(1, len(sizes) + 1))
+    return min(pairs for area, pairs in tried if area <= max(budget, total) and area - total <= PADDING * area)
+
+
+@given(st.data(), st.lists(st.integers(1, 40), min_size=2, max_size=20))
+@settings(deadline=None, max_examples=30)
+def test_no_way_to_deal_gives_shorter_rows_than_the_bound(data: st.DataObject, sizes: list[int]) -> None:
+    counts = np.arange(1, len(sizes) + 1)
+    for count, bound in zip(counts.tolist(), packing._shortest(sizes, counts).tolist(), strict=True):
+        places = data.draw(st.lists(st.integers(0, count - 1), min_size=len(sizes), max_size=len(sizes)))
+        lengths = np.bincount(places, weights=sizes)
+        assert bound <= min(lengths.max(), max(sum(sizes[i] for i in row) for row in balance(sizes, count)))
+
+
+@pytest.mark.parametrize("name", [*WORKLOADS, "short"])
+def test_few_numbers_of_rows_are_tried_and_attention_costs_about_what_it_does_when_all_are(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    short = {"short": (lambda draw: (draw.integers(4, 6, 512), draw.integers(2, 4, 512)), 4096)}
+    draw, budget = (WORKLOADS | short)[name]
+    prompts, responses = draw(np.random.default_rng(1))
+    sizes = (prompts + responses).astype(int).tolist()
+    dealt: list[int] = []
+    monkeypatch.setattr(packing, "balance", lambda costs, count: dealt.append(count) or balance(costs, count))
+    micro_batches = packed(sizes, budget)
+    assert len(dealt) <= len(micro_batches) * (ROOMY + 2 * EVEN)
+    found = sum(area_and_attention(rows, sizes)[1] for rows in micro_batches)
+    units = [[sizes[number] for row in rows for number in row] for rows in micro_batches]
+    assert found <= 1.05 * sum(least_attention(each, budget) for each in units)
 
 
 def test_sequences_longer_than_the_budget_travel_alone() -> None:

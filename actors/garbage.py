@@ -1,0 +1,17 @@
+"""How often Python looks for objects that refer to each other, in processes through which groups pass.
+
+A group is some thousand short-lived objects. Left to itself, Python looks through the young ones after every 700, and
+through all, those that vLLM and torch have made at their import too, again and again: a quarter of what a generator
+computes beside its engine.
+"""
+
+import gc
+
+YOUNG = 20_000  # new objects after which Python looks through them
+
+
+def collect_seldom() -> None:
+    """From now on Python looks seldom, and never again at what is there now, which stays until the process ends."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG, *gc.get_threshold()[1:])

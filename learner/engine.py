@@ -150,9 +150,9 @@ class Engine:
     def probe(self, tokens: Sequence[int]) -> list[float]:
         """Log-probability of each token of a fixed text but the first, at temperature 1."""
         self._engine.eval()
-        ids = torch.tensor([list(tokens)], device=self.device)
-        positions = torch.arange(len(tokens), device=self.device)
-        return self._engine(ids, positions[None], positions[1:], 1.0)[0].tolist()
+        ids = torch.tensor(list(tokens), device=self.device)
+        states = torch.arange(len(tokens) - 1, device=self.device)
+        return self._engine(ids[None, :-1], states[None], states, ids[1:], 1.0)[0].tolist()
 
     @torch.no_grad()
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
@@ -308,7 +308,8 @@ def in_step(batches: Sequence[TrainBatch], device: torch.device) -> Iterator[Tra
 
 
 def _inputs(batch: TrainBatch, device: torch.device) -> Iterator[torch.Tensor]:
-    return (torch.from_numpy(array).to(device) for array in (batch.tokens, batch.positions, batch.targets))
+    arrays = (batch.tokens, batch.positions, batch.states, batch.targets)
+    return (torch.from_numpy(array).to(device) for array in arrays)
 
 
 def _bounds(
@@ -319,8 +320,9 @@ def _bounds(
 
 
 def _inputs_of_rows(batch: TrainBatch, rows: int | None, device: torch.device) -> tuple[torch.Tensor, ...]:
-    tokens, positions, targets = _inputs(batch, device)
-    return tokens[:rows], positions[:rows], targets[targets < tokens[:rows].numel()]
+    tokens, positions, states, targets = _inputs(batch, device)
+    within = states < tokens[:rows].numel()
+    return tokens[:rows], positions[:rows], states[within], targets[within]
 
 
 def all_reduced(tensor: torch.Tensor, device: torch.device, op: Any = dist.ReduceOp.SUM) -> torch.Tensor:

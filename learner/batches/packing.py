@@ -59,12 +59,12 @@ def pack(
         return []
     units = [range(start, start + together) for start in range(0, len(samples), together)]
     if alone:
-        longest = [max(samples[index].tokens.size for index in unit) for unit in units]
+        longest = [max(samples[index].inputs for index in unit) for unit in units]
         return [
             batch_of(samples, [[index] for number in chosen for index in units[number]])
             for chosen in _of_like_length(longest, micro_batch_tokens // together)
         ]
-    sizes = [sum(samples[index].tokens.size for index in unit) for unit in units]
+    sizes = [sum(samples[index].inputs for index in unit) for unit in units]
     micro_batches = (
         [[row] for row in _filled(sizes, micro_batch_tokens)] if one_row else packed(sizes, micro_batch_tokens)
     )
@@ -154,28 +154,31 @@ def batch_of(samples: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainB
     Raises:
         ValueError: a sample trains on its first token, which nothing predicts.
     """
-    width = max(sum(samples[index].tokens.size for index in row) for row in rows)
+    width = max(sum(samples[index].inputs for index in row) for row in rows)
     tokens, positions = np.zeros((2, len(rows), width), np.int64)
-    targets, members, used = [], [], 0
+    states, targets, members, used = [], [], [], 0
     for number, row in enumerate(rows):
         start = 0
         for index in row:
-            size = samples[index].tokens.size
-            if samples[index].trained[:1].any():  # the state before it would be that of another sequence
+            sample = samples[index]
+            size, trained = sample.inputs, np.flatnonzero(sample.trained)
+            if sample.trained[:1].any():  # the state before it would be that of another sequence
                 raise ValueError("the first token of a sequence cannot be trained on: no token lies before it")
-            tokens[number, start : start + size] = samples[index].tokens
+            tokens[number, start : start + size] = sample.tokens[:size]
             positions[number, start : start + size] = np.arange(size)
-            targets.append(number * width + start + np.flatnonzero(samples[index].trained))
+            states.append(number * width + start + trained - 1)
+            targets.append(sample.tokens[trained])
             members.append(index)
             start += size
         positions[number, start:] = np.arange(width - start)
         used += start
-    counts = [target.size for target in targets]
+    counts = [of_sample.size for of_sample in targets]
     chosen = [samples[index] for index in members]
     return TrainBatch(
         tokens=tokens,
         positions=positions,
-        targets=np.concatenate(targets),
+        states=np.concatenate(states),
+        targets=np.concatenate(targets).astype(np.int64),
         owners=np.repeat(np.arange(len(members)), counts),
         members=tuple(members),
         sampler=_sampler(chosen),
@@ -195,7 +198,8 @@ def empty_batch() -> TrainBatch:
     return TrainBatch(
         tokens=np.zeros((1, 2), np.int64),
         positions=np.arange(2)[None],
-        targets=np.ones(1, np.int64),
+        states=np.zeros(1, np.int64),
+        targets=np.zeros(1, np.int64),
         owners=np.zeros(1, np.int64),
         members=(-1,),
         sampler=None,

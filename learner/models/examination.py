@@ -179,9 +179,9 @@ def _packed(policy: Policy, texts: Sequence[torch.Tensor]) -> torch.Tensor | Non
     """Log-probabilities of texts that lie in one row; None where the model takes no positions."""
     positions = torch.cat([torch.arange(text.shape[1], device=text.device)[None] for text in texts], 1)
     row = torch.cat(list(texts), 1)
-    targets = positions[0].nonzero()[:, 0]
+    wanted = positions[0].nonzero()[:, 0]
     try:
-        found: torch.Tensor = policy(row, positions, targets, 1.0)[0]
+        found: torch.Tensor = policy(row, positions, wanted - 1, row[0, wanted], 1.0)[0]
     except ODD:
         return None
     return found
@@ -193,10 +193,10 @@ def _padded(policy: Policy, texts: tuple[torch.Tensor, ...]) -> torch.Tensor:
     rows = torch.cat([torch.nn.functional.pad(text, (0, width - text.shape[1])) for text in texts])
     positions = torch.arange(width, device=rows.device).expand_as(rows)
     lengths = [text.shape[1] for text in texts]
-    targets = torch.cat(
+    wanted = torch.cat(
         [torch.arange(row * width + 1, row * width + length, device=rows.device) for row, length in enumerate(lengths)]
     )
-    found: torch.Tensor = policy(rows, positions, targets, 1.0)[0]
+    found: torch.Tensor = policy(rows, positions, wanted - 1, rows.flatten()[wanted], 1.0)[0]
     return found
 
 

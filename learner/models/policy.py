@@ -153,6 +153,7 @@ class Policy(torch.nn.Module):
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor,
+        states: torch.Tensor,
         targets: torch.Tensor,
         temperature: float,
         restrict: torch.Tensor | float | None = None,
@@ -161,16 +162,17 @@ class Policy(torch.nn.Module):
         """(log-probability float32[M], entropy float32[M], support) of the target tokens.
 
         Args:
-            tokens: int64[R, L], rows of whole sequences end to end.
+            tokens: int64[R, L], rows of sequences end to end.
             positions: int64[R, L], restarting at 0 with each sequence: attention stays within it, where `packs` holds.
-            targets: int64[M], flat indices into tokens; never the first of a row.
+            states: int64[M], flat index of the token before each target.
+            targets: int64[M], ids.
             temperature: what the sampler divided its logits by.
             restrict: None is the whole vocabulary; a float the nucleus of this probability, found here and given back
                 as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
             bounds: of the sequences, for `one_row`; None reads them from the positions, which waits for a GPU.
         """
-        before = _hidden(body_of(self.lm), tokens, positions if self.packs else None, bounds)[targets - 1]
-        return self.head(before, tokens.flatten()[targets], temperature, restrict)
+        hidden = _hidden(body_of(self.lm), tokens, positions if self.packs else None, bounds)
+        return self.head(hidden[states], targets, temperature, restrict)
 
 
 def _hidden(
@@ -245,13 +247,14 @@ class Critic(torch.nn.Module):
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor,
+        states: torch.Tensor,
         targets: torch.Tensor,
         temperature: float,
         bounds: Bounds | None = None,
     ) -> tuple[torch.Tensor]:
         """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
-        before = _hidden(self.body, tokens, positions if self.packs else None, bounds)[targets - 1]
-        return (self.head(before)[:, 0],)
+        hidden = _hidden(self.body, tokens, positions if self.packs else None, bounds)
+        return (self.head(hidden[states])[:, 0],)
 
 
 def load_policy(

@@ -132,7 +132,7 @@ def is_trained_on_its_own(kind: str, packs: bool, scales: bool, settings: dict[s
     assert len(policy.notes()) == (not packs) + scales
     for batch in pack(given, 64, alone=not packs):
         assert packs or len(batch.tokens) == len(batch.members)
-        arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
+        arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.states, batch.targets))
         logp = policy(*arrays, 1.0)[0]
         own = torch.cat([own_logprobs(model, given[member]) for member in batch.members])
         torch.testing.assert_close(logp, own.detach(), atol=2e-4, rtol=0)

@@ -120,7 +120,7 @@ def samples(lengths: Sequence[int] = LENGTHS) -> list[Sample]:
 
 
 def forward(module: Any, batch: TrainBatch) -> torch.Tensor:
-    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
+    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.states, batch.targets))
     bounds = {"bounds": bounds_of(batch.positions, torch.device("cpu"))} if module.one_row else {}
     return module(*arrays, 1.0, **bounds)[0]
 
@@ -145,7 +145,7 @@ def are_close(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> Non
 def test_several_rows_with_padding_give_what_masks_give(name: str, checkpointing: bool) -> None:
     policy = Policy(random_model(config_of(name)), logit_chunk=7)
     batch = batch_of(samples(), [[0, 1, 2], [3, 4], [5]])
-    assert batch.padding == 6
+    assert batch.padding == 8
     wanted = with_gradient(policy, batch)
     if checkpointing:
         policy.train()
@@ -159,7 +159,7 @@ def test_several_rows_with_padding_give_what_masks_give(name: str, checkpointing
 def test_one_row_without_padding_gives_what_each_sequence_gives_alone(name: str) -> None:
     policy = Policy(random_model(config_of(name)), logit_chunk=7)
     (batch,) = pack(samples(), 1024, one_row=True)
-    assert (batch.tokens.shape, batch.padding) == ((1, sum(LENGTHS)), 0)
+    assert (batch.tokens.shape, batch.padding) == ((1, 40), 0)
     alone = {}
     for number, one in enumerate(samples()):
         if one.trained.any():
@@ -188,21 +188,21 @@ def test_bounds_that_are_not_given_are_read_from_the_positions() -> None:
     policy = Policy(random_model(config_of("grouped heads")), logit_chunk=7)
     policy.lm.set_attn_implementation(VARLEN)
     batch = batch_of(samples(), [[0, 1, 2], [3, 4], [5]])
-    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
+    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.states, batch.targets))
     torch.testing.assert_close(policy(*arrays, 1.0)[0], forward(policy, batch), atol=0, rtol=0)
 
 
 def test_bounds_are_the_beginnings_of_sequences_and_of_padding() -> None:
     batch = batch_of(samples(), [[0, 1, 2], [3, 4], [5]])
     bounds = bounds_of(batch.positions, torch.device("cpu"))
-    assert bounds.starts.tolist() == [0, 11, 16, 17, 25, 28, 34, 51]
-    assert bounds.max_tokens == 17
+    assert bounds.starts.tolist() == [0, 10, 14, 15, 16, 23, 25, 32, 48]
+    assert bounds.max_tokens == 16
 
 
 def test_micro_batches_of_one_row_keep_the_budget_and_are_few() -> None:
     lengths = (90, 10, 60, 40, 50, 50, 70, 30, 130)
     batches = pack(samples(lengths), 100, one_row=True)
-    assert sorted(batch.tokens.shape[1] for batch in batches) == [100, 100, 100, 100, 130]
+    assert sorted(batch.tokens.shape[1] for batch in batches) == [98, 98, 98, 98, 129]
     assert all(batch.tokens.shape[0] == 1 and batch.padding == 0 for batch in batches)
     assert sorted(member for batch in batches for member in batch.members) == list(range(9))
     pairs = pack(samples((30, 30, 20, 20, 10, 10)), 100, together=2, one_row=True)

@@ -50,6 +50,10 @@ class RankOfTests(LearnerRank):
         finally:
             engine.deepspeed_config = plain
 
+    def keep_apart(self) -> None:
+        """Has every sequence computed whole from now on, whatever it has in common with others."""
+        self._training()._trainer.policy.module.shares = False
+
     def norm(self, shares: Sequence[float]) -> float:
         """Norm of the gradient of a token's log-probability that is added up once with each of these weights."""
         from learner.engine import Measured
@@ -130,19 +134,29 @@ def train(actors: list, updates: int, algorithm: Algorithm, groups: Sequence[Gro
 
 @pytest.fixture(scope="module")
 def reference(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Two steps of two updates each, on one rank without ZeRO and with one large micro-batch."""
-    return two_steps(model, 0, 1, 100_000, tmp_path_factory.mktemp("reference"))
+    """Two steps of two updates each, on one rank without ZeRO, with one large micro-batch and nothing shared."""
+    return two_steps(model, 0, 1, 100_000, tmp_path_factory.mktemp("reference"), apart=True)
 
 
 def two_steps(
-    model: Path, stage: int, ranks: int, budget: int, folder: Path, name: str = "reinforce-rej", **more: object
+    model: Path,
+    stage: int,
+    ranks: int,
+    budget: int,
+    folder: Path,
+    name: str = "reinforce-rej",
+    apart: bool = False,
+    **more: object,
 ) -> dict:
     algorithm = algorithm_of(name)
     settings = LearnerSettings(
         zero_stage=stage, micro_batch_tokens=budget, grad_clip=0.5, lr_end=0.25, drift=True, **more
     )
     actors = used(settings, model, ranks, algorithm)
+    if apart:
+        ray.get([one.keep_apart.remote() for one in actors])
     stats = [train(actors, 2, algorithm) for _ in range(2)]
+    assert all(bool(update.shared) is not apart for step in stats for update in step)
     probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
     ray.get([one.save_checkpoint.remote(folder / "saved") for one in actors])
     ray.get([one.finish_checkpoint.remote() for one in actors])
@@ -150,7 +164,7 @@ def two_steps(
 
 
 @pytest.mark.parametrize(("stage", "ranks"), [(0, 2), (1, 2), (2, 2), (3, 2)])
-def test_the_update_is_the_same_for_every_stage_split_and_number_of_ranks(
+def test_the_update_is_the_same_for_every_stage_split_number_of_ranks_and_with_beginnings_shared(
     model: Path, reference: dict, stage: int, ranks: int, tmp_path: Path
 ) -> None:
     found = two_steps(model, stage, ranks, 64, tmp_path)
@@ -236,7 +250,7 @@ def test_five_micro_batches_beside_one_give_the_same_update_at_zero_1_2_and_3(mo
 def test_models_beside_the_policy_give_the_same_update_on_one_rank_and_on_two_at_zero3(
     name: str, model: Path, tmp_path: Path
 ) -> None:
-    one = two_steps(model, 0, 1, 100_000, tmp_path / "one", name)
+    one = two_steps(model, 0, 1, 100_000, tmp_path / "one", name, apart=True)
     two = two_steps(model, 3, 2, 64, tmp_path / "two", name)
     np.testing.assert_allclose(two["probe"], one["probe"], atol=1e-4)
     for step, wanted in zip(two["stats"], one["stats"], strict=True):

@@ -26,7 +26,7 @@ from learner.models.inputs import inputs_of
 from learner.models.logits import body_of, layers_of_the_head, matrix_logits, own_logits
 from learner.models.policy import Policy
 from learner.models.sharing import reason_apart
-from learner.models.varlen import VARLEN, leave_varlen
+from learner.models.varlen import VARLEN, leave_varlen, tree_problem
 
 LENGTHS = (9, 14)  # tokens of the two texts
 LOUD = 100.0  # logits to which hidden states are blown up, so that a cap shows
@@ -200,13 +200,16 @@ def _packed(policy: Policy, texts: Sequence[torch.Tensor]) -> torch.Tensor | Non
 def _unlike_tree(policy: Policy, texts: Sequence[torch.Tensor], limit: float) -> str:
     """Why log-probabilities of two texts that go on from a third are not those of each alone where the third lies in
     the row once; "" where they are."""
+    parameter = next(policy.lm.parameters())
+    device = parameter.device
+    if policy.one_row and (problem := tree_problem(device, parameter.dtype)):
+        return problem
     beginning, one, other = (text[0].cpu().numpy().astype(np.int32) for text in (texts[2], texts[0], texts[1]))
     sequences = [np.concatenate([beginning, rest]) for rest in (one, other)]
     given = [
         Sample(tokens=tokens, trained=np.arange(tokens.size) > 0, sampler=None, advantage=0.0, weight=0.0)
         for tokens in sequences
     ]
-    device = next(policy.lm.parameters()).device
     tree = batch_of_trees(given, [[([0, 1], laid_out([tokens[:-1] for tokens in sequences]))]])
     policy.shares = True  # so that it is given one
     try:

@@ -39,5 +39,5 @@ def inputs_of(module: Takes, batch: TrainBatch, device: torch.device, rows: int 
         "states": batch.states[within],
         "targets": batch.targets[within],
     } | ({"ends": batch.ends[:rows]} if batch.shared and not module.one_row else {})
-    bounds = {"bounds": bounds_of(batch.positions[:rows], device)} if module.one_row else {}
+    bounds = {"bounds": bounds_of(batch.ends[:rows], device)} if module.one_row else {}
     return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()} | bounds

@@ -17,7 +17,7 @@ from learner.models.adapter import adapt, exports, is_adapted, switched_off
 from learner.models.export import Export, whole_shape
 from learner.models.logits import body_of, matrix_logits, own_logits
 from learner.models.sharing import equal_width, mask_of
-from learner.models.varlen import VARLEN, Bounds, bounds_of, is_varlen, leave_varlen, problem_of
+from learner.models.varlen import JOINS, VARLEN, Bounds, bounds_of, ends_of, is_varlen, leave_varlen, problem_of
 from learner.settings import AdapterSettings, ModelSettings
 
 WHOLE = AdapterSettings()  # no adapter: the weights themselves are trained
@@ -201,11 +201,12 @@ def _hidden(
         return body(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
     told: dict[str, Any] = {}
     if is_varlen(body):
-        bounds = bounds or bounds_of(positions.cpu().numpy(), tokens.device)
+        bounds = bounds or bounds_of(ends_of(positions.cpu().numpy()), tokens.device)
         tokens, positions = tokens.reshape(1, -1), positions.reshape(1, -1)
         told = {f"cu_seq_lens_{of}": bounds.starts for of in "qk"} | {
             f"max_length_{of}": bounds.max_tokens for of in "qk"
         }
+        told |= {JOINS: bounds.joins} if bounds.joins else {}
     elif ends is not None:
         told = {"attention_mask": mask_of(ends, next(body.parameters()).dtype)}
     return body(input_ids=tokens, position_ids=positions, use_cache=False, **told).last_hidden_state.flatten(0, 1)

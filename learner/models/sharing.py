@@ -16,8 +16,8 @@ WIDTH = 5
 
 
 def equal_width(model: PreTrainedModel) -> int:
-    """Tokens of a row at which attention costs as much as everything else that a layer computes; 0 where the configuration
-    does not tell."""
+    """Tokens of a row at which attention costs as much as everything else that a layer computes; 0 where the
+    configuration does not tell."""
     return WIDTH * int(getattr(model.config.get_text_config(), "hidden_size", 0))
 
 

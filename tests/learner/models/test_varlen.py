@@ -1,7 +1,6 @@
 """Rows laid end to end with the bounds of their sequences, against masks. PyTorch's kernel is for GPUs only; here one
 of the same signature, written by hand, stands in its place."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,12 +10,9 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from learner.batches.packing import batch_of, batch_of_trees, pack
-from learner.batches.sharing import laid_out
+from learner.batches.packing import batch_of, pack
 from learner.batches.types import Sample, TrainBatch
-from learner.batches.values import gather
 from learner.models.examination import examine
-from learner.models.joined import Spans, TorchHalves, errors_of, problem_of_halves
 from learner.models.policy import Critic, Policy
 from learner.models.varlen import (
     VARLEN,
@@ -27,6 +23,7 @@ from learner.models.varlen import (
     leave_varlen,
     problem_of,
 )
+from tests.learner.models.kernels import HalvesByHand, by_hand
 
 LENGTHS = (11, 5, 1, 8, 3, 17)
 SIZES = {
@@ -52,99 +49,6 @@ MODELS = {
         {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
     ),
 }
-
-
-def by_hand(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    starts: torch.Tensor,
-    starts_of_keys: torch.Tensor,
-    most: int,
-    most_keys: int,
-    *,
-    scale: float | None = None,
-    window_size: Sequence[int] = (-1, -1),
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """varlen_attn as its documentation has it, with a softmax for each head of each sequence."""
-    sizes = starts.diff()
-    assert starts.dtype == torch.int32
-    assert starts.tolist() == starts_of_keys.tolist()
-    assert (int(sizes.max()), int(starts[-1])) == (most, query.shape[0])
-    assert most == most_keys
-    assert enable_gqa == (query.shape[1] != key.shape[1])
-    left, right = window_size
-    group, found = query.shape[1] // key.shape[1], torch.empty_like(query)
-    for first, end in itertools.pairwise(starts.tolist()):
-        at = torch.arange(end - first)
-        ahead = at[None, :] - at[:, None]  # of each query, how far each key lies ahead
-        seen = ((ahead <= right) | (right < 0)) & ((-ahead <= left) | (left < 0))
-        for head in range(query.shape[1]):
-            q, k, v = query[first:end, head], key[first:end, head // group], value[first:end, head // group]
-            scores = (q @ k.T) * (q.shape[1] ** -0.5 if scale is None else scale)
-            found[first:end, head] = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
-    return found
-
-
-class HalvesByHand:
-    """A varlen kernel in its two halves as flash attention has them, with a softmax for each span."""
-
-    def forward(
-        self, states: Sequence[torch.Tensor], spans: Spans, causal: bool, scale: float | None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        query, *_ = states
-        out, sums = torch.empty_like(query), torch.empty(query.shape[1], query.shape[0])
-        for place, _, scores, value in self._spans(states, spans, causal, scale):
-            sums[:, place] = scores.logsumexp(-1)
-            out[place] = (scores.softmax(-1) @ value).transpose(0, 1)
-        return out, sums
-
-    def backward(
-        self,
-        slope: torch.Tensor,
-        states: Sequence[torch.Tensor],
-        made: tuple[torch.Tensor, torch.Tensor],
-        spans: Spans,
-        causal: bool,
-        scale: float | None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """From the output and the log-sums that it is given alone."""
-        (query, key, _), (out, sums) = states, made
-        found = tuple(torch.zeros_like(each) for each in states)
-        factor = query.shape[-1] ** -0.5 if scale is None else scale
-        for place, keys, scores, value in self._spans(states, spans, causal, scale):
-            weights = (scores - sums[:, place, None]).exp()
-            above, delta = slope[place].transpose(0, 1), (slope[place] * out[place]).sum(-1).T
-            of_scores = factor * weights * (above @ value.transpose(-1, -2) - delta[..., None])
-            keys_of = key[keys].transpose(0, 1).repeat_interleave(query.shape[1] // key.shape[1], 0)
-            found[0][place] = (of_scores @ keys_of).transpose(0, 1)
-            for at, of_heads in (
-                (1, of_scores.transpose(-1, -2) @ query[place].transpose(0, 1)),
-                (2, weights.transpose(-1, -2) @ above),
-            ):
-                found[at][keys] += of_heads.unflatten(0, (key.shape[1], -1)).sum(1).transpose(0, 1)
-        return found
-
-    def _spans(
-        self, states: Sequence[torch.Tensor], spans: Spans, causal: bool, scale: float | None
-    ) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor]]:
-        """Of each span: its queries, its keys, the scores [heads, Q, K] and the values for each head."""
-        query = states[0]
-        sizes = spans.starts.diff(), spans.starts_of_keys.diff()
-        assert [int(each.max()) for each in sizes] == [spans.most, spans.most_keys]
-        assert (int(spans.starts[-1]), int(spans.starts_of_keys[-1])) == (query.shape[0], states[1].shape[0])
-        for of_queries, of_keys in zip(
-            itertools.pairwise(spans.starts.tolist()), itertools.pairwise(spans.starts_of_keys.tolist()), strict=True
-        ):
-            place, keys = slice(*of_queries), slice(*of_keys)
-            key, value = (
-                each[keys].transpose(0, 1).repeat_interleave(query.shape[1] // each.shape[1], 0) for each in states[1:]
-            )
-            scores = query[place].transpose(0, 1) @ key.transpose(-1, -2)
-            scores = scores * (query.shape[-1] ** -0.5 if scale is None else scale)
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            yield place, keys, scores.masked_fill(later, -torch.inf) if causal else scores, value
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -367,72 +271,3 @@ def test_leaving_varlen_attention_and_taking_it_up_again_changes_no_number() -> 
     policy.lm.set_attn_implementation(VARLEN)
     torch.testing.assert_close(forward(policy, batch), before, atol=0, rtol=0)
     torch.testing.assert_close(by_masks, before, atol=1e-4, rtol=1e-4)
-
-
-# ----------------------------------------------------------------------------------------------- trees of sequences
-
-
-def of_trees() -> list[Sample]:
-    """Answers to three prompts that are long enough to be shared; one of them goes on from another."""
-    draw = np.random.default_rng(3)
-    prompts = [draw.integers(0, 64, 70).tolist() for _ in range(2)]
-    begun = [*prompts, prompts[0] + draw.integers(0, 64, 70).tolist()]
-    tokens = [np.array([*each, *draw.integers(0, 64, size)], np.int32) for each in begun for size in (3, 5, 1)]
-    return [Sample(tokens=t, trained=np.arange(t.size) > 60, sampler=None, advantage=1.0, weight=0.1) for t in tokens]
-
-
-def by_member(batch: TrainBatch) -> torch.Tensor:
-    """Weights of trained tokens that do not depend on how they are packed."""
-    return torch.from_numpy(np.array(batch.members)[batch.owners] + 1.0 + batch.targets).float().sin()
-
-
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("one_level", [True, False])
-@pytest.mark.parametrize("name", ["grouped heads", "norms of queries and keys"])
-def test_trees_by_joined_calls_give_what_masks_give_of_each_sequence(
-    name: str, one_level: bool, checkpointing: bool
-) -> None:
-    policy, given = Policy(random_model(config_of(name)), logit_chunk=64), of_trees()
-    (apart,) = pack(given, 4096, one_row=True)
-    (tree,) = pack(given, 4096, one_row=True, width=1)
-    if not one_level:
-        layout = laid_out([sample.tokens[: sample.inputs] for sample in given])
-        tree = batch_of_trees(given, [[(list(range(len(given))), layout)]])
-    assert tree.shared > 200
-    wanted, wanted_gradient = with_gradient(policy, apart, by_member(apart))
-    if checkpointing:
-        policy.train().lm.gradient_checkpointing_enable({"use_reentrant": False})
-    policy.lm.set_attn_implementation(VARLEN)
-    policy.shares = True
-    assert (len(bounds_of(tree.ends, torch.device("cpu")).joins) == 1) is one_level
-    found, gradient = with_gradient(policy, tree, by_member(tree))
-    np.testing.assert_allclose(
-        np.concatenate(gather([tree], [found], len(given))),
-        np.concatenate(gather([apart], [wanted], len(given))),
-        atol=1e-4,
-    )
-    assert (gradient - wanted_gradient).norm() <= 1e-4 * wanted_gradient.norm()
-
-
-def test_joined_calls_have_the_outputs_and_gradients_of_masks() -> None:
-    errors = errors_of(HalvesByHand(), torch.device("cpu"), torch.float32)
-    assert max(off for off, _ in errors.values()) < 1e-5
-    assert problem_of_halves(HalvesByHand(), torch.device("cpu"), torch.float32) == ""
-
-
-class OfItsOwnSums(HalvesByHand):
-    """A kernel that does not make its probabilities of the log-sums that it is given."""
-
-    def backward(self, slope: Any, states: Any, made: Any, spans: Any, causal: Any, scale: Any) -> Any:
-        return super().backward(slope, states, self.forward(states, spans, causal, scale), spans, causal, scale)
-
-
-def test_a_kernel_whose_gradients_do_not_add_up_shares_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for halves, reason in ((OfItsOwnSums(), "are off by"), (TorchHalves(), "cannot be joined here")):
-        monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, VARLEN, VarlenAttention(by_hand, halves))
-        policy = Policy(random_model(config_of("grouped heads")), logit_chunk=7)
-        policy.lm.set_attn_implementation(VARLEN)
-        examined = examine(policy)
-        assert policy.one_row
-        assert not examined.shares
-        assert any(reason in note for note in policy.notes())

@@ -121,15 +121,15 @@ def laid_out(sequences: Sequence[np.ndarray], one_level: bool = False) -> Layout
         sequences: int32[T] each, one at least.
         one_level: whether only what all have in common lies once.
     """
-    order = sorted(range(len(sequences)), key=lambda index: sequences[index].tobytes())
-    common = [_common(sequences[one], sequences[other]) for one, other in pairwise(order)]
+    in_turn = sorted(range(len(sequences)), key=lambda index: sequences[index].tobytes())
+    common = [_common(sequences[one], sequences[other]) for one, other in pairwise(in_turn)]
     if one_level:
         common = [min(common)] * len(common) if common else []
     size = sum(sequence.size for sequence in sequences) - sum(common)
     tokens, positions, ends = np.empty(size, np.int32), np.empty(size, np.int64), np.full(size, size)
     paths: list[np.ndarray] = [np.empty(0, np.int64)] * len(sequences)
     path, start = np.empty(0, np.int64), 0
-    for index, shared in zip(order, [0, *common], strict=True):
+    for index, shared in zip(in_turn, [0, *common], strict=True):
         new = sequences[index][shared:]
         place = slice(start, start + new.size)
         ends[path[shared:]] = start

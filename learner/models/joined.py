@@ -42,24 +42,33 @@ class Join:
     spans: Spans
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Segment:
+    """Tokens of a row that have one end, as they lie in the same sequences; what goes on from them lies behind."""
+
+    start: int
+    stop: int  # where what goes on from it starts
+    end: int
+
+
 def joins_of(ends: np.ndarray, device: torch.device) -> tuple[Join, ...]:
     """The further calls for a row with these ends, int64[T] as of `TrainBatch`, one for each level of its trees."""
     starts = np.flatnonzero(np.append(True, ends[1:] != ends[:-1]))
-    levels: list[list[tuple[int, int, int]]] = []
-    open_ends: list[int] = []  # of the segments that the token looked at lies below
+    levels: dict[int, list[_Segment]] = {}
+    above: list[_Segment] = []  # those from which the segment that is looked at goes on
     for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), ends.size], strict=True):
-        while open_ends and open_ends[-1] <= start:
-            open_ends.pop()
-        end = int(ends[start])
-        if end > stop:
-            levels += [[]] * (len(open_ends) == len(levels))
-            levels[len(open_ends)] = [*levels[len(open_ends)], (start, stop, end)]
-            open_ends.append(end)
-    return tuple(_join(level, device) for level in levels)
+        while above and above[-1].end <= start:
+            above.pop()
+        segment = _Segment(start=start, stop=stop, end=int(ends[start]))
+        if segment.end > stop:
+            levels.setdefault(len(above), []).append(segment)
+            above.append(segment)
+    return tuple(_join(levels[level], device) for level in sorted(levels))
 
 
-def _join(segments: Sequence[tuple[int, int, int]], device: torch.device) -> Join:
-    keys, queries = ([np.arange(segment[at], segment[at + 1]) for segment in segments] for at in (0, 1))
+def _join(segments: Sequence[_Segment], device: torch.device) -> Join:
+    queries = [np.arange(segment.stop, segment.end) for segment in segments]
+    keys = [np.arange(segment.start, segment.stop) for segment in segments]
     (starts, most), (starts_of_keys, most_keys) = (_starts(spans, device) for spans in (queries, keys))
     return Join(
         queries=torch.from_numpy(np.concatenate(queries)).to(device),

@@ -22,8 +22,8 @@ from learner.batches.packing import Packing, empty_batch
 from learner.batches.types import TrainBatch
 from learner.models.examination import examine
 from learner.models.export import Export
+from learner.models.inputs import inputs_of
 from learner.models.policy import Critic, Head, Policy
-from learner.models.varlen import Bounds, bounds_of
 from learner.settings import REDUCE_BUCKET, LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, Place, Schedule
 from learner.writing import Writer
@@ -84,7 +84,9 @@ class Engine:
     def packing(self) -> Packing:
         """How the module takes its sequences."""
         module = self.module
-        return Packing(tokens=self._micro_batch_tokens, alone=not module.packs, one_row=module.one_row)
+        return Packing(
+            tokens=self._micro_batch_tokens, alone=not module.packs, one_row=module.one_row, width=module.width
+        )
 
     @property
     def module(self) -> Any:
@@ -150,17 +152,16 @@ class Engine:
     def probe(self, tokens: Sequence[int]) -> list[float]:
         """Log-probability of each token of a fixed text but the first, at temperature 1."""
         self._engine.eval()
-        ids = torch.tensor([list(tokens)], device=self.device)
-        positions = torch.arange(len(tokens), device=self.device)
-        return self._engine(ids, positions[None], positions[1:], 1.0)[0].tolist()
+        ids = torch.tensor(list(tokens), device=self.device)
+        states = torch.arange(len(tokens) - 1, device=self.device)
+        return self._engine(ids[None, :-1], states[None], states, ids[1:], 1.0)[0].tolist()
 
     @torch.no_grad()
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
         """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
         its first rows."""
         self._engine.eval()
-        inputs, bounds = _inputs_of_rows(batch, rows, self.device), _bounds(self.module, batch, self.device, rows)
-        return self._engine(*inputs, self._temperature, **bounds)[0]
+        return self._engine(**inputs_of(self.module, batch, self.device, rows), temperature=self._temperature)[0]
 
     def exported(self) -> list[Export]:
         """What generators and checkpoints get of a policy, under checkpoint names; the parts sharded as ZeRO has
@@ -198,10 +199,8 @@ class Engine:
         self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._grad_clip))
 
     def _forward(self, batch: TrainBatch, restrict: torch.Tensor | float | None = None) -> tuple[Any, ...]:
-        more = () if restrict is None else (restrict,)
-        return self._engine(
-            *_inputs(batch, self.device), self._temperature, *more, **_bounds(self.module, batch, self.device)
-        )
+        more = {} if restrict is None else {"restrict": restrict}
+        return self._engine(**inputs_of(self.module, batch, self.device), temperature=self._temperature, **more)
 
 
 class FrozenPolicy:
@@ -244,6 +243,11 @@ class FrozenPolicy:
         """Whether it takes several sequences in a row."""
         return self.module.packs
 
+    @property
+    def shares(self) -> bool:
+        """Whether it takes trees of sequences."""
+        return self.module.shares
+
     def exported(self) -> list[Export]:
         """As of `Engine`."""
         return list(self.module.exported())
@@ -260,8 +264,7 @@ class FrozenPolicy:
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
         """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
         its first rows."""
-        inputs, bounds = _inputs_of_rows(batch, rows, self.device), _bounds(self.module, batch, self.device, rows)
-        return self._policy(*inputs, self._temperature, **bounds)[0]
+        return self._policy(**inputs_of(self.module, batch, self.device, rows), temperature=self._temperature)[0]
 
     @torch.no_grad()
     def copy_from(self, engine: Engine) -> None:
@@ -305,22 +308,6 @@ def in_step(batches: Sequence[TrainBatch], device: torch.device) -> Iterator[Tra
     yield from batches
     for _ in range(int(count.item()) - len(batches)):
         yield empty_batch()
-
-
-def _inputs(batch: TrainBatch, device: torch.device) -> Iterator[torch.Tensor]:
-    return (torch.from_numpy(array).to(device) for array in (batch.tokens, batch.positions, batch.targets))
-
-
-def _bounds(
-    module: Policy | Critic, batch: TrainBatch, device: torch.device, rows: int | None = None
-) -> dict[str, Bounds]:
-    """What a module with varlen attention is told of a micro-batch, or its first rows, besides."""
-    return {"bounds": bounds_of(batch.positions[:rows], device)} if module.one_row else {}
-
-
-def _inputs_of_rows(batch: TrainBatch, rows: int | None, device: torch.device) -> tuple[torch.Tensor, ...]:
-    tokens, positions, targets = _inputs(batch, device)
-    return tokens[:rows], positions[:rows], targets[targets < tokens[:rows].numel()]
 
 
 def all_reduced(tensor: torch.Tensor, device: torch.device, op: Any = dist.ReduceOp.SUM) -> torch.Tensor:

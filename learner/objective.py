@@ -105,6 +105,7 @@ SUMS = (  # what a policy's update sums over its tokens, besides the loss
     "tokens",
     "computed",
     "padding",
+    "shared",
     "rows",
     "sequences",
     "entropy",
@@ -189,6 +190,7 @@ def _measured(loss: torch.Tensor, batch: TrainBatch, sums: Mapping[str, torch.Te
     found = {
         "computed": float(batch.tokens.size),
         "padding": float(batch.padding),
+        "shared": float(batch.shared),
         "rows": float(len(batch.tokens)),
         "sequences": float(len(batch.members)),
         **sums,

@@ -18,6 +18,10 @@ class Frozen(Protocol):
     def packs(self) -> bool:
         """Whether it takes several sequences in a row."""
 
+    @property
+    def shares(self) -> bool:
+        """Whether it takes trees of sequences."""
+
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
         """Log-probabilities of the M trained tokens of one micro-batch, float32[M]; with `rows` only of the tokens in
         its first rows."""
@@ -35,6 +39,12 @@ class Unadapted:
         """Whether it takes several sequences in a row."""
         packs: bool = self._engine.module.packs
         return packs
+
+    @property
+    def shares(self) -> bool:
+        """Whether it takes trees of sequences."""
+        shares: bool = self._engine.module.shares
+        return shares
 
     def logprobs(self, batch: TrainBatch, rows: int | None = None) -> torch.Tensor:
         """As of `Frozen`."""

@@ -46,6 +46,7 @@ def update_policy(
         tokens=int(sums["tokens"]),
         computed=int(sums["computed"]),
         padding=int(sums["padding"]),
+        shared=int(sums["shared"]),
         rows=int(sums["rows"]),
         sequences=int(sums["sequences"]),
         entropy=sums["entropy"] / tokens,

@@ -62,6 +62,7 @@ class UpdateStats:
     tokens: int  # trained tokens
     computed: int  # tokens of all forward passes, padding among them
     padding: int
+    shared: int  # tokens that were not computed again, as sequences have them in common
     rows: int  # of all micro-batches
     sequences: int  # in them
     entropy: float  # mean entropy of the policy's next-token distribution, nats

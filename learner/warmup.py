@@ -44,7 +44,7 @@ class WorkedAnswers:
                 )
                 for tokens, trained in (self._streams[members[item]] for item in mine)
             ]
-            yield pack(samples, packing.tokens, alone=packing.alone, one_row=packing.one_row)
+            yield pack(samples, packing.tokens, 1, packing.alone, packing.one_row, packing.width)
 
     def _batches(self) -> Iterator[list[int]]:
         """Indices of the streams of one update after another."""

@@ -157,7 +157,7 @@ def trained_samples(group: Group, algorithm: Algorithm, **more: Any) -> list[Sam
 
 def before_update(batch: TrainBatch, distance: float = 1.0) -> ModelOutputs:
     """Log-probabilities at the start of the step and under a reference: near the sampler's, whatever the packing."""
-    ids = torch.from_numpy(batch.tokens.flatten()[batch.targets] + 3 * batch.positions.flatten()[batch.targets])
+    ids = torch.from_numpy(batch.targets + 3 * (batch.positions.flatten()[batch.states] + 1))
     sampler = torch.zeros(ids.shape) if batch.sampler is None else torch.from_numpy(batch.sampler)
     return ModelOutputs(logp=sampler + distance * 0.4 * ids.sin(), reference=sampler + distance * 0.3 * ids.cos())
 
@@ -177,7 +177,7 @@ def token_gradients(
     gradients = {}
     for batch in pack(samples, 4096, together=2 if algorithm.credit.pairs else 1):
         known = before_update(batch, distance)
-        ids = torch.from_numpy(batch.tokens.flatten()[batch.targets])
+        ids = torch.from_numpy(batch.targets)
         logp = (known.logp + moved * (2.0 * ids).sin()).requires_grad_()
         PolicyObjective(algorithm, [known], None)(0, batch, (logp, torch.zeros_like(logp), None)).loss.backward()
         for member, gradient in zip(batch.members, batch.split(logp.grad.numpy()), strict=True):

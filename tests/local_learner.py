@@ -134,6 +134,7 @@ def stats_of(shares: Sequence[UpdateBatch], lr: float) -> UpdateStats:
         tokens=sum(int((batch.weights > 0).sum()) for batch in batches),
         computed=sum(batch.tokens.size for batch in batches),
         padding=sum(batch.padding for batch in batches),
+        shared=sum(batch.shared for batch in batches),
         rows=sum(batch.tokens.shape[0] for batch in batches),
         sequences=sum(len(batch.members) for batch in batches),
         entropy=0.0,

@@ -202,6 +202,13 @@ METRICS: dict[str, Metric] = {
         "tokens", "Tokens trained on in this step, counted once for each update that they take part in.", _T
     ),
     "tokens_padding": Metric("tokens", "Padding tokens in all of the learner's forward passes of this step.", _T),
+    "tokens_shared": Metric(
+        "tokens",
+        "Tokens that the learner's updates of this step did not compute again, as sequences have them in common with "
+        "others of their row.",
+        _T,
+        "0 where the model keeps sequences apart, or where responses are long beside what they have in common.",
+    ),
     "sequences_per_row": Metric(
         "sequences",
         "Mean number of sequences in a row of the learner's micro-batches of this step; 1 where the model cannot be "

@@ -95,6 +95,7 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "tokens_generated": sum(lengths) + sum(summary.extra_tokens for summary in graded),
         "tokens_trained": sum(update.tokens for update in stats),
         "tokens_padding": sum(update.padding for update in stats),
+        "tokens_shared": sum(update.shared for update in stats),
         "sequences_per_row": sum(update.sequences for update in stats) / max(1, sum(update.rows for update in stats)),
         "staleness_mean": _mean(lags),
         "staleness_max": max(lags, default=0),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from learner.batches.sharing import Layout, Sharing, Tree, laid_out, units_of
 from learner.batches.types import Sample, TrainBatch
 
 PADDING = 0.03  # of the tokens of a micro-batch, at most
@@ -21,6 +22,9 @@ class Packing:
     tokens: int  # of a micro-batch, at most
     alone: bool = False  # whether each sequence has a row of its own: models that do not keep them apart need it
     one_row: bool = False  # whether a micro-batch is a single row, for varlen attention
+    # Of a row at which attention costs as much as everything else, which tells where equal beginnings are worth it; 0
+    # shares none.
+    width: int = 0
 
 
 Rows = list[list[int]]  # for each row of a micro-batch, the numbers of the units in it
@@ -44,9 +48,10 @@ def pack(
     together: int = 1,
     alone: bool = False,
     one_row: bool = False,
+    width: int = 0,
 ) -> list[TrainBatch]:
-    """Packs whole sequences into rows, and rows into micro-batches of at most `micro_batch_tokens` tokens. A longer
-    sequence has a micro-batch of its own.
+    """Packs sequences into rows, and rows into micro-batches of at most `micro_batch_tokens` tokens. A longer sequence
+    has a micro-batch of its own.
 
     Args:
         samples: what to pack.
@@ -56,22 +61,29 @@ def pack(
             that stay together then share a micro-batch.
         one_row: whether the micro-batch is a single row without padding, for varlen attention, to which the length of
             a row is nothing; `alone` goes before.
+        width: as of `Packing`: where equal beginnings are laid out once; 0 is nowhere.
     """
     if not samples:
         return []
-    units = [range(start, start + together) for start in range(0, len(samples), together)]
+    sequences = [sample.tokens[: sample.inputs] for sample in samples]
+    sharing = Sharing(tokens=micro_batch_tokens, width=width, one_level=one_row) if width and not alone else None
+    units = units_of(sequences, together, sharing)
     if alone:
-        longest = [max(samples[index].tokens.size for index in unit) for unit in units]
+        longest = [max(sequences[index].size for (index,) in unit) for unit in units]
         return [
-            batch_of(samples, [[index] for number in chosen for index in units[number]])
+            batch_of(samples, [[index] for number in chosen for (index,) in units[number]])
             for chosen in _of_like_length(longest, micro_batch_tokens // together)
         ]
-    sizes = [sum(samples[index].tokens.size for index in unit) for unit in units]
+    laid = [[laid_out([sequences[index] for index in tree], one_row) for tree in unit] for unit in units]
+    sizes = [sum(layout.tokens.size for layout in of_unit) for of_unit in laid]
     micro_batches = (
         [[row] for row in _filled(sizes, micro_batch_tokens)] if one_row else packed(sizes, micro_batch_tokens)
     )
     return [
-        batch_of(samples, [[index for number in row for index in units[number]] for row in rows])
+        batch_of_trees(
+            samples,
+            [[pair for number in row for pair in zip(units[number], laid[number], strict=True)] for row in rows],
+        )
         for rows in micro_batches
     ]
 
@@ -186,40 +198,61 @@ def _filled(sizes: Sequence[int], width: int) -> Rows:
 
 
 def batch_of(samples: Sequence[Sample], rows: Sequence[Sequence[int]]) -> TrainBatch:
-    """One micro-batch with these samples, by index, in each of its rows; the rest of a shorter row is padding.
+    """One micro-batch with these samples, by index, end to end in each of its rows; the rest of a shorter row is
+    padding.
 
     Raises:
         ValueError: a sample trains on its first token, which nothing predicts.
     """
-    width = max(sum(samples[index].tokens.size for index in row) for row in rows)
-    tokens, positions = np.zeros((2, len(rows), width), np.int64)
-    targets, members, used = [], [], 0
+    return batch_of_trees(
+        samples,
+        [[([index], laid_out([samples[index].tokens[: samples[index].inputs]])) for index in row] for row in rows],
+    )
+
+
+def batch_of_trees(samples: Sequence[Sample], rows: Sequence[Sequence[tuple[Tree, Layout]]]) -> TrainBatch:
+    """One micro-batch with these trees in each of its rows."""
+    used = [sum(layout.tokens.size for _, layout in row) for row in rows]
+    width = max(used)
+    tokens, positions, ends = np.zeros((3, len(rows), width), np.int64)
+    members: list[int] = []
+    states, targets = [], []
     for number, row in enumerate(rows):
         start = 0
-        for index in row:
-            size = samples[index].tokens.size
-            if samples[index].trained[:1].any():  # the state before it would be that of another sequence
-                raise ValueError("the first token of a sequence cannot be trained on: no token lies before it")
-            tokens[number, start : start + size] = samples[index].tokens
-            positions[number, start : start + size] = np.arange(size)
-            targets.append(number * width + start + np.flatnonzero(samples[index].trained))
-            members.append(index)
-            start += size
-        positions[number, start:] = np.arange(width - start)
-        used += start
-    counts = [target.size for target in targets]
+        for tree, layout in row:
+            place = slice(start, start + layout.tokens.size)
+            tokens[number, place], positions[number, place] = layout.tokens, layout.positions
+            ends[number, place] = layout.ends + start
+            for index, path in zip(tree, layout.paths, strict=True):
+                trained = _trained(samples[index])
+                states.append(number * width + start + path[trained - 1])
+                targets.append(samples[index].tokens[trained])
+            members += tree
+            start = place.stop
+        positions[number, start:], ends[number, start:] = np.arange(width - start), width
+    counts = [of_sample.size for of_sample in targets]
     chosen = [samples[index] for index in members]
     return TrainBatch(
         tokens=tokens,
         positions=positions,
-        targets=np.concatenate(targets),
+        ends=ends,
+        states=np.concatenate(states),
+        targets=np.concatenate(targets).astype(np.int64),
         owners=np.repeat(np.arange(len(members)), counts),
         members=tuple(members),
         sampler=_sampler(chosen),
         advantages=np.repeat([s.advantage for s in chosen], counts).astype(np.float32),
         weights=np.repeat([s.weight for s in chosen], counts).astype(np.float32),
-        padding=tokens.size - used,
+        padding=tokens.size - sum(used),
+        shared=sum(sample.inputs for sample in chosen) - sum(used),
     )
+
+
+def _trained(sample: Sample) -> np.ndarray:
+    """Where the trained tokens of a sample lie."""
+    if sample.trained[:1].any():
+        raise ValueError("the first token of a sequence cannot be trained on: no token lies before it")
+    return np.flatnonzero(sample.trained)
 
 
 def _sampler(samples: Sequence[Sample]) -> np.ndarray | None:
@@ -232,7 +265,9 @@ def empty_batch() -> TrainBatch:
     return TrainBatch(
         tokens=np.zeros((1, 2), np.int64),
         positions=np.arange(2)[None],
-        targets=np.ones(1, np.int64),
+        ends=np.full((1, 2), 2),
+        states=np.zeros(1, np.int64),
+        targets=np.zeros(1, np.int64),
         owners=np.zeros(1, np.int64),
         members=(-1,),
         sampler=None,

@@ -71,21 +71,29 @@ class Sample:
     hidden: int = 0  # leading tokens that only the policy sees: 1 with a control token
     span_rewards: np.ndarray | None = None  # float32[T], NaN on tokens without a span reward
 
+    @property
+    def inputs(self) -> int:
+        """Tokens that a forward pass takes: those before the last trained one, and one at least."""
+        return max(1, self.trained.size - 1 - int(self.trained[::-1].argmax()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainBatch:
-    """One micro-batch: R rows of L tokens, each row several whole sequences end to end, M trained tokens, N
-    sequences."""
+    """One micro-batch: R rows of L tokens, each row several sequences end to end or trees of them, M trained tokens, N
+    sequences. A sequence is there up to the token before its last trained one: what comes later predicts nothing."""
 
     tokens: np.ndarray  # int64[R, L]
-    positions: np.ndarray  # int64[R, L], from 0 in each sequence: attention does not cross sequences
-    targets: np.ndarray  # int64[M], flat index (row * L + column) of each trained token
+    positions: np.ndarray  # int64[R, L], from 0 in each sequence
+    ends: np.ndarray  # int64[R, L]: the token in column k is seen by those in the columns from k to ends[k] - 1
+    states: np.ndarray  # int64[M], flat index (row * L + column) of the token before each trained one
+    targets: np.ndarray  # int64[M], the trained tokens
     owners: np.ndarray  # int64[M], which of the N sequences the token belongs to
     members: tuple[int, ...]  # N, the index of each sequence in what was packed
     sampler: np.ndarray | None  # float32[M], the sampler's log-probabilities; None for text that nobody sampled
     advantages: np.ndarray  # float32[M]
     weights: np.ndarray  # float32[M], share of the token in the loss of the whole update
     padding: int  # of the R * L tokens, how many are padding
+    shared: int = 0  # tokens that are not there a second time, as sequences have them in common
 
     def split(self, values: np.ndarray) -> list[np.ndarray]:
         """Values of trained tokens [M] as one array for each of the N sequences."""

@@ -48,7 +48,8 @@ def _update_batch(
 ) -> UpdateBatch:
     own = [(group_of(unpacked(groups[credited.index])), credited) for credited in share.groups]
     samples = [s for group, credited in own for s in samples_of_group(group, credited, algorithm, share.totals)]
-    batches = pack(samples, packing.tokens, 2 if algorithm.credit.pairs else 1, packing.alone, packing.one_row)
+    together = 2 if algorithm.credit.pairs else 1
+    batches = pack(samples, packing.tokens, together, packing.alone, packing.one_row, packing.width)
     return UpdateBatch(
         totals=share.totals,
         samples=tuple(samples),

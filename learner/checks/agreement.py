@@ -110,9 +110,9 @@ def _policy(folder: Path, dtype: str, device: str) -> Policy:
 def probe(policy: Policy, text: Sequence[int]) -> torch.Tensor:
     """Log-probability of each token but the first, float32[N - 1] on the CPU, as the learner's engine is probed."""
     device = next(policy.parameters()).device
-    tokens = torch.tensor([list(text)], device=device)
-    positions = torch.arange(len(text), device=device)[None]
-    return policy(tokens, positions, torch.arange(1, len(text), device=device), 1.0)[0].float().cpu()
+    tokens = torch.tensor(list(text), device=device)
+    states = torch.arange(len(text) - 1, device=device)
+    return policy(tokens[None, :-1], states[None], states, tokens[1:], 1.0)[0].float().cpu()
 
 
 def _text() -> list[int]:

@@ -100,8 +100,7 @@ def states_of(size: Size, lengths: Sequence[int], device: str, dtype: torch.dtyp
 
 def by_bounds(attention: VarlenAttention, states: States, lengths: Sequence[int]) -> torch.Tensor:
     """What a model of transformers asks for when it is told where sequences begin."""
-    positions = np.concatenate([np.arange(length) for length in lengths])[None]
-    bounds = bounds_of(positions, states[0].device)
+    bounds = bounds_of(np.repeat(np.cumsum(lengths), lengths)[None], states[0].device)
     module = torch.nn.Module()
     told = {"cu_seq_lens_q": bounds.starts, "max_length_q": bounds.max_tokens, "scaling": states[0].shape[-1] ** -0.5}
     return attention(module, *states, None, **told)[0]

@@ -1,8 +1,9 @@
 """Whether the learner computes what a model's own forward pass computes, found out on two short random texts before
-anything is trained: two ways in which architectures differ without telling.
+anything is trained: three ways in which architectures differ without telling.
 
 * Some do not keep sequences apart that lie in one row, whatever their positions say: learned positions of the row,
   alibi, convolutions, recurrences, linear attention. They get a row for each sequence (`Policy.packs`).
+* Some do not compute the same where equal beginnings lie in a row once (`Policy.shares`).
 * Some scale, cap or transform their logits. Theirs come from their own forward pass (`Head.scales`).
 
 What still differs cannot be trained and is refused.
@@ -14,12 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from learner.batches.packing import batch_of_trees
+from learner.batches.sharing import laid_out
+from learner.batches.types import Sample
+from learner.models.inputs import inputs_of
 from learner.models.logits import body_of, layers_of_the_head, matrix_logits, own_logits
 from learner.models.policy import Policy
-from learner.models.varlen import VARLEN, leave_varlen
+from learner.models.sharing import reason_apart
+from learner.models.varlen import VARLEN, leave_varlen, tree_problem
 
 LENGTHS = (9, 14)  # tokens of the two texts
 LOUD = 100.0  # logits to which hidden states are blown up, so that a cap shows
@@ -39,14 +46,15 @@ class Examined:
 
     architecture: str  # name of the model's class
     packs: bool  # whether a row may hold several sequences
+    shares: bool  # whether it may hold trees of them
     scales: bool  # whether logits come from the model's own forward pass
     gap: float  # largest difference that was left to the model's own log-probabilities, nats
 
 
 @torch.no_grad()
 def examine(policy: Policy, sharded: bool = False) -> Examined:
-    """Sets `packs` of the policy and `scales` of its head to what its model needs. Where weights are sharded, all ranks
-    call it together.
+    """Sets `packs` and `shares` of the policy and `scales` of its head to what its model needs. Where weights are
+    sharded, all ranks call it together.
 
     Args:
         policy: on the device where it will compute; left in evaluation mode.
@@ -93,7 +101,9 @@ def _examined(policy: Policy, sharded: bool) -> Examined:
         )
         gap = _packed_gap(policy, texts, own)
     if gap <= limit:
-        return Examined(architecture=name, packs=True, scales=policy.head.scales, gap=gap)
+        policy.apart_because = reason_apart(lm) or _unlike_tree(policy, texts, limit)
+        policy.shares = not policy.apart_because
+        return Examined(architecture=name, packs=True, shares=policy.shares, scales=policy.head.scales, gap=gap)
     policy.packs = False
     gap = _gap(_padded(policy, texts[:2]), own)
     if not gap <= limit:
@@ -102,7 +112,7 @@ def _examined(policy: Policy, sharded: bool) -> Examined:
             "those of the model's own forward pass, even with the text in a row of its own. Use a causal language "
             "model with one of the architectures named in docs/algorithms.md"
         )
-    return Examined(architecture=name, packs=False, scales=policy.head.scales, gap=gap)
+    return Examined(architecture=name, packs=False, shares=False, scales=policy.head.scales, gap=gap)
 
 
 def _texts(lm: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -179,12 +189,37 @@ def _packed(policy: Policy, texts: Sequence[torch.Tensor]) -> torch.Tensor | Non
     """Log-probabilities of texts that lie in one row; None where the model takes no positions."""
     positions = torch.cat([torch.arange(text.shape[1], device=text.device)[None] for text in texts], 1)
     row = torch.cat(list(texts), 1)
-    targets = positions[0].nonzero()[:, 0]
+    wanted = positions[0].nonzero()[:, 0]
     try:
-        found: torch.Tensor = policy(row, positions, targets, 1.0)[0]
+        found: torch.Tensor = policy(row, positions, wanted - 1, row[0, wanted], 1.0)[0]
     except ODD:
         return None
     return found
+
+
+def _unlike_tree(policy: Policy, texts: Sequence[torch.Tensor], limit: float) -> str:
+    """Why log-probabilities of two texts that go on from a third are not those of each alone where the third lies in
+    the row once; "" where they are."""
+    parameter = next(policy.lm.parameters())
+    device = parameter.device
+    if policy.one_row and (problem := tree_problem(device, parameter.dtype)):
+        return problem
+    beginning, one, other = (text[0].cpu().numpy().astype(np.int32) for text in (texts[2], texts[0], texts[1]))
+    sequences = [np.concatenate([beginning, rest]) for rest in (one, other)]
+    given = [
+        Sample(tokens=tokens, trained=np.arange(tokens.size) > 0, sampler=None, advantage=0.0, weight=0.0)
+        for tokens in sequences
+    ]
+    tree = batch_of_trees(given, [[([0, 1], laid_out([tokens[:-1] for tokens in sequences]))]])
+    policy.shares = True  # so that it is given one
+    try:
+        found = policy(**inputs_of(policy, tree, device), temperature=1.0)
+    except ODD as problem:
+        return f"its attention does not take trees of sequences ({problem})"
+    with _masks(policy):
+        own = torch.cat([_own_logprobs(policy.lm, torch.from_numpy(t).long()[None].to(device)) for t in sequences])
+    gap = _gap(found[0], own)
+    return "" if gap <= limit else f"with a tree of sequences its log-probabilities differ by {gap:.2g} nats"
 
 
 def _padded(policy: Policy, texts: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -193,10 +228,10 @@ def _padded(policy: Policy, texts: tuple[torch.Tensor, ...]) -> torch.Tensor:
     rows = torch.cat([torch.nn.functional.pad(text, (0, width - text.shape[1])) for text in texts])
     positions = torch.arange(width, device=rows.device).expand_as(rows)
     lengths = [text.shape[1] for text in texts]
-    targets = torch.cat(
+    wanted = torch.cat(
         [torch.arange(row * width + 1, row * width + length, device=rows.device) for row, length in enumerate(lengths)]
     )
-    found: torch.Tensor = policy(rows, positions, targets, 1.0)[0]
+    found: torch.Tensor = policy(rows, positions, wanted - 1, rows.flatten()[wanted], 1.0)[0]
     return found
 
 

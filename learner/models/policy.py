@@ -16,7 +16,8 @@ from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
 from learner.models.adapter import adapt, exports, is_adapted, switched_off
 from learner.models.export import Export, whole_shape
 from learner.models.logits import body_of, matrix_logits, own_logits
-from learner.models.varlen import VARLEN, Bounds, bounds_of, is_varlen, leave_varlen, problem_of
+from learner.models.sharing import equal_width, mask_of
+from learner.models.varlen import JOINS, VARLEN, Bounds, bounds_of, ends_of, is_varlen, leave_varlen, problem_of
 from learner.settings import AdapterSettings, ModelSettings
 
 WHOLE = AdapterSettings()  # no adapter: the weights themselves are trained
@@ -85,7 +86,8 @@ class Policy(torch.nn.Module):
 
     It answers what the learner must know of a policy: what trains, what the generators get, what its reference is.
     `packs` is whether a row may hold several sequences: attention and state of some models do not end where positions
-    restart. `learner.models.examination` finds it out.
+    restart. `shares` is whether a row may hold trees of sequences, which have their beginning in common.
+    `learner.models.examination` finds both out.
 
     Args:
         lm: the model.
@@ -104,7 +106,8 @@ class Policy(torch.nn.Module):
         super().__init__()
         self.lm = lm
         self.head = Head(lm, logit_chunk, entropy_gradient)
-        self.packs = True
+        self.packs, self.shares = True, False
+        self.apart_because = ""  # why sequences that begin alike do not share their beginning
         self.masks_because = ""  # why attention is by masks where varlen attention was wanted
         self.adapted = is_adapted(lm)  # whether an adapter is trained in place of the weights
         self._source = source
@@ -113,6 +116,11 @@ class Policy(torch.nn.Module):
     def one_row(self) -> bool:
         """Whether the rows of a micro-batch are laid end to end: varlen attention is told where sequences begin."""
         return is_varlen(body_of(self.lm))
+
+    @property
+    def width(self) -> int:
+        """As of `Packing`; 0 where the model shares nothing."""
+        return equal_width(self.lm) if self.shares else 0
 
     def trainable(self) -> Iterator[torch.nn.Parameter]:
         """What the optimizer moves: all parameters, tied ones once, or the adapter's alone."""
@@ -141,8 +149,10 @@ class Policy(torch.nn.Module):
         trained = sum(torch.Size(whole_shape(parameter)).numel() for parameter in self.trainable())
         adapter = f"an adapter of {trained / 1e6:.3g} million parameters is trained, the weights stay as they are"
         masked = f"{name} attends by masks (sdpa), which is slower than varlen attention: {self.masks_because}"
+        apart = f"{name} computes what sequences have in common for each of them anew: {self.apart_because}"
         notes = {
             alone: not self.packs,
+            apart: self.packs and bool(self.apart_because),
             scaled: self.head.scales,
             masked: bool(self.masks_because),
             adapter: self.adapted,
@@ -153,41 +163,52 @@ class Policy(torch.nn.Module):
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor,
+        states: torch.Tensor,
         targets: torch.Tensor,
         temperature: float,
         restrict: torch.Tensor | float | None = None,
         bounds: Bounds | None = None,
+        ends: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """(log-probability float32[M], entropy float32[M], support) of the target tokens.
 
         Args:
-            tokens: int64[R, L], rows of whole sequences end to end.
+            tokens: int64[R, L], rows of sequences or trees end to end.
             positions: int64[R, L], restarting at 0 with each sequence: attention stays within it, where `packs` holds.
-            targets: int64[M], flat indices into tokens; never the first of a row.
+            states: int64[M], flat index of the token before each target.
+            targets: int64[M], ids.
             temperature: what the sampler divided its logits by.
             restrict: None is the whole vocabulary; a float the nucleus of this probability, found here and given back
                 as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
             bounds: of the sequences, for `one_row`; None reads them from the positions, which waits for a GPU.
+            ends: int64[R, L] as of `TrainBatch`, for trees where attention is by masks.
         """
-        before = _hidden(body_of(self.lm), tokens, positions if self.packs else None, bounds)[targets - 1]
-        return self.head(before, tokens.flatten()[targets], temperature, restrict)
+        hidden = _hidden(body_of(self.lm), tokens, positions if self.packs else None, bounds, ends)
+        return self.head(hidden[states], targets, temperature, restrict)
 
 
 def _hidden(
-    body: Any, tokens: torch.Tensor, positions: torch.Tensor | None, bounds: Bounds | None = None
+    body: Any,
+    tokens: torch.Tensor,
+    positions: torch.Tensor | None,
+    bounds: Bounds | None = None,
+    ends: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Last hidden states float[R * L, H]. Masks keep attention within a sequence in any number of rows, the bounds of
-    varlen attention in a single one. A model that cannot hold several sequences in a row is told no positions (None):
-    it counts them itself."""
+    varlen attention in a single one. The model makes these masks of its positions; those of trees are given to it. A
+    model that cannot hold several sequences in a row is told no positions (None): it counts them itself."""
     if positions is None:
         return body(input_ids=tokens, use_cache=False).last_hidden_state.flatten(0, 1)
     told: dict[str, Any] = {}
     if is_varlen(body):
-        bounds = bounds or bounds_of(positions.cpu().numpy(), tokens.device)
+        bounds = bounds or bounds_of(ends_of(positions.cpu().numpy()), tokens.device)
         tokens, positions = tokens.reshape(1, -1), positions.reshape(1, -1)
         told = {f"cu_seq_lens_{of}": bounds.starts for of in "qk"} | {
             f"max_length_{of}": bounds.max_tokens for of in "qk"
         }
+        told |= {JOINS: bounds.joins} if bounds.joins else {}
+    elif ends is not None:
+        told = {"attention_mask": mask_of(ends, next(body.parameters()).dtype)}
     return body(input_ids=tokens, position_ids=positions, use_cache=False, **told).last_hidden_state.flatten(0, 1)
 
 
@@ -223,7 +244,7 @@ class Critic(torch.nn.Module):
     def __init__(self, body: PreTrainedModel) -> None:
         super().__init__()
         self.body = body
-        self.packs = True  # as of `Policy`
+        self.packs, self.shares = True, False  # as of `Policy`
         self.head = ValueHead(body.config.hidden_size)
 
     @property
@@ -231,9 +252,14 @@ class Critic(torch.nn.Module):
         """As of `Policy`."""
         return is_varlen(self.body)
 
+    @property
+    def width(self) -> int:
+        """As of `Policy`."""
+        return equal_width(self.body) if self.shares else 0
+
     def attend_as(self, policy: Policy) -> None:
         """Takes over what was found out about a policy with the same body."""
-        self.packs = policy.packs
+        self.packs, self.shares = policy.packs, policy.shares
         if self.one_row and not policy.one_row:
             leave_varlen(self.body)
 
@@ -245,13 +271,15 @@ class Critic(torch.nn.Module):
         self,
         tokens: torch.Tensor,
         positions: torch.Tensor,
+        states: torch.Tensor,
         targets: torch.Tensor,
         temperature: float,
         bounds: Bounds | None = None,
+        ends: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor]:
         """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
-        before = _hidden(self.body, tokens, positions if self.packs else None, bounds)[targets - 1]
-        return (self.head(before)[:, 0],)
+        hidden = _hidden(self.body, tokens, positions if self.packs else None, bounds, ends)
+        return (self.head(hidden[states])[:, 0],)
 
 
 def load_policy(

@@ -198,14 +198,15 @@ def logprobs_without_hidden(frozen: Frozen, update: UpdateBatch, packing: Packin
     Args:
         frozen: the policy; its ranks call this together.
         update: whose micro-batches.
-        packing: for samples that are packed anew without their hidden tokens.
+        packing: for samples that are packed anew, without their hidden tokens or for a policy that takes no trees.
     """
-    if not any(sample.hidden for sample in update.samples):
+    width = packing.width if frozen.shares else 0
+    if not any(sample.hidden for sample in update.samples) and width == packing.width:
         return _logprobs(frozen, update.batches)
     bare = [
         replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None) for s in update.samples
     ]
-    packed = pack(bare, packing.tokens, alone=packing.alone, one_row=packing.one_row)
+    packed = pack(bare, packing.tokens, 1, packing.alone, packing.one_row, width)
     return scatter(update.batches, gather(packed, _logprobs(frozen, packed), len(bare)), frozen.device)
 
 

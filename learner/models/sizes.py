@@ -110,10 +110,10 @@ def _passes(policy: Policy, tokens: int) -> Passes:
     for parameter in parameters:  # its gradient is counted elsewhere, and a pass adds to it
         parameter.grad = torch.empty_like(parameter)
     ids, positions = (torch.empty(1, tokens, dtype=torch.long, device="meta") for _ in range(2))
-    targets = torch.empty(tokens - 1, dtype=torch.long, device="meta")
+    states, targets = (torch.empty(tokens, dtype=torch.long, device="meta") for _ in range(2))
     policy.train()
     with _Alive([one for p in policy.parameters() for one in (p, p.grad) if one is not None]) as alive:
-        logprobs, entropies, _ = policy(ids, positions, targets, 1.0)
+        logprobs, entropies, _ = policy(ids, positions, states, targets, 1.0)
         kept = alive.now
         (logprobs.sum() + entropies.sum()).backward()
     return Passes(kept=kept, above=alive.most - kept)

@@ -17,7 +17,10 @@ import torch
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from learner.models.joined import Halves, Join, Spans, TorchHalves, attend_joined, joins_of, problem_of_halves
+
 VARLEN = "varlen"  # a value of `model.attention`
+JOINS = "joins"  # what a model passes on to its attention besides what transformers knows
 HEAD_DIM = 256  # most of the kernel
 STEP = 8  # it wants a multiple of it
 # What models pass to every attention, and what does not change its result.
@@ -37,24 +40,37 @@ class CannotAttend(NotImplementedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Bounds:
-    """Where the N sequences lie in rows that are laid end to end."""
+    """Where the N sequences, or segments of trees, lie in rows that are laid end to end."""
 
     starts: torch.Tensor  # int32[N + 1], where the model computes: the first token of each, and the number of tokens
-    max_tokens: int  # of a sequence
+    max_tokens: int  # of one of them
+    joins: tuple[Join, ...] = ()  # what tokens see besides of the segments before their own
 
 
-def bounds_of(positions: np.ndarray, device: torch.device) -> Bounds:
-    """Bounds of rows int[R, L] of positions that restart at 0 with each sequence, as every row does. It is made of
-    what lies on the CPU: reading positions back from a GPU would wait for it, in each micro-batch."""
+def bounds_of(ends: np.ndarray, device: torch.device) -> Bounds:
+    """Bounds of rows with these ends, int64[R, L] as of `TrainBatch`. It is made of what lies on the CPU: reading
+    positions back from a GPU would wait for it, in each micro-batch."""
+    flat = (ends + ends.shape[1] * np.arange(ends.shape[0])[:, None]).reshape(-1)
+    starts = np.append(np.flatnonzero(np.append(True, flat[1:] != flat[:-1])), flat.size)
+    return Bounds(
+        starts=torch.from_numpy(starts.astype(np.int32)).to(device),
+        max_tokens=int(np.diff(starts).max()),
+        joins=joins_of(flat, device),
+    )
+
+
+def ends_of(positions: np.ndarray) -> np.ndarray:
+    """The ends of rows int[R, L] of positions that restart at 0 with each sequence, as every row does."""
     starts = np.append(np.flatnonzero(positions == 0), positions.size)
-    return Bounds(starts=torch.from_numpy(starts.astype(np.int32)).to(device), max_tokens=int(np.diff(starts).max()))
+    flat = np.repeat(starts[1:], np.diff(starts)).reshape(positions.shape)
+    return flat - positions.shape[1] * np.arange(positions.shape[0])[:, None]
 
 
 class VarlenAttention:
     """The attention in the form in which transformers calls it."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+    def __init__(self, kernel: Kernel, halves: Halves | None = None) -> None:
+        self._kernel, self.halves = kernel, halves or TorchHalves()
 
     def __call__(
         self,
@@ -79,12 +95,18 @@ class VarlenAttention:
             CannotAttend: it asks for more than this attention does.
         """
         starts, longest = asked.pop("cu_seq_lens_q", None), asked.pop("max_length_q", None)
-        scale, window = asked.pop("scaling", None), asked.pop("sliding_window", None)
+        scale, window, joins = (asked.pop(name, None) for name in ("scaling", "sliding_window", JOINS))
         _check(module, (query, key, value), (*mask, asked.pop("attention_mask", None)), asked)
         if starts is None or longest is None:
             raise CannotAttend("the model does not tell its attention where sequences begin")
+        states = [each[0].transpose(0, 1) for each in (query, key, value)]
+        if joins:
+            if window:
+                raise CannotAttend("trees of sequences do not go with a sliding window")
+            own = Spans(starts=starts, starts_of_keys=starts, most=longest, most_keys=longest)
+            return attend_joined(states, own, joins, scale, self.halves)[None], None
         found = self._kernel(
-            *(states[0].transpose(0, 1) for states in (query, key, value)),
+            *states,
             starts,
             starts,
             longest,
@@ -144,6 +166,11 @@ def is_varlen(model: Any) -> bool:
     """Whether a model of transformers is told the bounds of sequences, and not masks."""
     name = getattr(model.config, "_attn_implementation", None)
     return isinstance(ALL_ATTENTION_FUNCTIONS.get(name), VarlenAttention)
+
+
+def tree_problem(device: torch.device, dtype: torch.dtype) -> str:
+    """Why varlen attention cannot be over trees of sequences on a device; "" where it can."""
+    return problem_of_halves(ALL_ATTENTION_FUNCTIONS[VARLEN].halves, device, dtype)
 
 
 def problem_of(model: PreTrainedModel) -> str:

@@ -69,7 +69,7 @@ def padding(batches: Sequence[TrainBatch]) -> float:
 def step(policy: Policy, batches: Sequence[TrainBatch]) -> None:
     """Forward and backward pass of all of them."""
     for batch in batches:
-        arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
+        arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.states, batch.targets))
         (policy(*arrays, 1.0)[0] * torch.from_numpy(batch.weights)).sum().backward()
 
 
@@ -87,7 +87,7 @@ def kept_bytes(policy: Policy, batch: TrainBatch) -> int:
         held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
+    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.states, batch.targets))
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         out = policy(*arrays, 1.0)
     weights = {parameter.untyped_storage().data_ptr() for parameter in policy.parameters()}

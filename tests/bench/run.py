@@ -96,12 +96,21 @@ BENCHMARKS = {
     "learning": Benchmark(
         module="tests.bench.learning",
         about="The learner alone.",
-        minutes=2,
+        minutes=1,
         full={},
         quick={},
         targets={
             f"padding_{name}": Target(value=0.03, most=True) for name in ("short", "demo", "tail", "lognormal", "eight")
         },
+    ),
+    "beginnings": Benchmark(
+        module="tests.bench.beginnings",
+        about="The learner alone, with equal beginnings of sequences computed once and for each of them: short answers "
+        "to short prompts and to long ones, the demo's lengths, a long tail. Long answers share little.",
+        minutes=1,
+        full={"rounds": 2},
+        quick={"rounds": 1},
+        targets={"speed_least_long_prompts": Target(value=3.0)},
     ),
 }
 

@@ -144,8 +144,9 @@ class _Passing:
         self._policy = policy
         self._tokens = torch.randint(0, 60, (tokens // row, row), device=device)
         self._positions = torch.arange(row, device=device).expand_as(self._tokens)
-        self._targets = (self._positions > 0).flatten().nonzero()[:, 0]
+        self._states = torch.arange(tokens, device=device)
+        self._targets = self._tokens.flatten().roll(-1)
 
     def once(self) -> None:
         """Forward and backward."""
-        self._policy(self._tokens, self._positions, self._targets, 1.0)[0].sum().backward()
+        self._policy(self._tokens, self._positions, self._states, self._targets, 1.0)[0].sum().backward()

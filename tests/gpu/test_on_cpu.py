@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.gpu import digests, heads, passes, several, steps
+from tests.gpu import digests, heads, passes, several, steps, trees
 from tests.gpu.run import FAILED, PASSED, SKIPPED, Hardware, Outcome, apart, write_report
 from tests.gpu.trials import MORE_GPUS, ONE_GPU, TRIALS, Trial, lacking
 
@@ -40,6 +40,12 @@ def test_a_digest_is_of_weights_and_not_of_their_shapes() -> None:
 def test_passes_are_run_and_their_memory_is_counted_less_with_checkpointing() -> None:
     found = passes.measure("cpu", passes.SMALL)
     assert 0 < found["counted_gib_small_64_checkpointed"] < found["counted_gib_small_64"]
+
+
+def test_shared_prompts_give_what_separate_sequences_give() -> None:
+    found = trees.measure("cpu", trees.SMALL)
+    assert found["tokens_shared"] < found["tokens_apart"] / 2
+    assert found["nats"] < 0.01
 
 
 def test_a_product_in_bfloat16_has_the_error_of_its_arithmetic() -> None:

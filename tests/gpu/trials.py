@@ -44,6 +44,12 @@ ONE_GPU = (
         body="several.attentions",
         seconds=60,
     ),
+    Trial(
+        name="trees",
+        about="shared prompts by joined calls of varlen attention against separate sequences: digits, time, memory",
+        body="trees.measure",
+        seconds=120,
+    ),
     Trial(name="products", about="a product in bfloat16 against float64", body="several.products", seconds=60),
     Trial(
         name="updates",

@@ -111,7 +111,9 @@ def by_hand(folder: Path, dtype: str) -> Weights:
     sums = {name: np.zeros(p.shape) for name, p in policy.lm.named_parameters()}
     for batch in micro_batches():
         policy.zero_grad()
-        logp = policy(*(torch.from_numpy(each) for each in (batch.tokens, batch.positions, batch.targets)), 1.0)[0]
+        logp = policy(
+            *(torch.from_numpy(each) for each in (batch.tokens, batch.positions, batch.states, batch.targets)), 1.0
+        )[0]
         loss(batch, logp).backward()
         for name, parameter in policy.lm.named_parameters():
             assert parameter.grad is not None

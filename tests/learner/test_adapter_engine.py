@@ -31,7 +31,14 @@ def save(actors: list, folder: Path) -> None:
 
 
 def two_steps(
-    model: Path, stage: int, ranks: int, budget: int, folder: Path, checkpointing: bool = False, **more: Any
+    model: Path,
+    stage: int,
+    ranks: int,
+    budget: int,
+    folder: Path,
+    checkpointing: bool = False,
+    apart: bool = False,
+    **more: Any,
 ) -> dict[str, Any]:
     """Two steps of two updates each, against a KL to the starting policy, and what they leave."""
     settings = LearnerSettings(
@@ -42,7 +49,10 @@ def two_steps(
         spec = replace(spec_of(settings, KL), model=ModelSettings(dtype="float32", checkpointing=True))
         schedule = Schedule(lr=1e-3, updates=4, warmup=0, end=0.25)
         ray.get([one.open_training.remote(spec, model, schedule) for one in actors])
+    if apart:
+        ray.get([one.keep_apart.remote() for one in actors])
     stats = [update for _ in range(2) for update in train(actors, 2, KL)]
+    assert all(bool(update.shared) is not apart for update in stats)
     probe = ray.get([one.probe.remote(PROBE) for one in actors])[0]
     save(actors, folder)
     return {"stats": stats, "probe": probe, "folder": folder}
@@ -50,8 +60,8 @@ def two_steps(
 
 @pytest.fixture(scope="module")
 def alone(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """On one rank without ZeRO and with one large micro-batch."""
-    return two_steps(model, 0, 1, 100_000, tmp_path_factory.mktemp("alone") / "saved")
+    """On one rank without ZeRO, with one large micro-batch and nothing shared."""
+    return two_steps(model, 0, 1, 100_000, tmp_path_factory.mktemp("alone") / "saved", apart=True)
 
 
 @pytest.mark.parametrize(("stage", "checkpointing"), [(0, False), (1, False), (2, True), (3, False), (3, True)])

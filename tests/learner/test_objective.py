@@ -179,7 +179,8 @@ def test_a_batch_that_trains_nothing_costs_nothing_but_has_a_gradient() -> None:
 
 def test_what_an_update_saw_is_counted_over_its_tokens() -> None:
     algorithm = algorithm_of("reinforce", {"mismatch_cap": 1.5})
-    batch = batch_of(algorithm, [1.0], [4], sampler=np.log(np.array([0.5, 0.5, 0.25, 0.5], np.float32)))
+    sampler = np.log(np.array([0.5, 0.5, 0.25, 0.5], np.float32))
+    batch = batch_of(algorithm, [1.0], [4], sampler=sampler, shared=3)
     start = torch.full((4,), math.log(0.5), dtype=torch.float64)
     logp = [math.log(p) for p in (0.5, 0.7, 0.5, 0.35)]
     objective = PolicyObjective(algorithm, [ModelOutputs(logp=start)], None)
@@ -191,6 +192,7 @@ def test_what_an_update_saw_is_counted_over_its_tokens() -> None:
             "tokens": 4,
             "computed": batch.tokens.size,
             "padding": batch.padding,
+            "shared": 3,
             "rows": 1,
             "sequences": 1,
             "entropy": 2.0,

@@ -81,7 +81,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         of("Latency of a group", "seconds_generate", "seconds_verify"),
         of("Queue before the verifiers", "verifier_queue"),
         of("Speed of the sync", "sync_gib_per_second"),
-        of("Tokens of a step", "tokens_generated", "tokens_trained", "tokens_padding"),
+        of("Tokens of a step", "tokens_generated", "tokens_trained", "tokens_padding", "tokens_shared"),
         of("Packing", "sequences_per_row"),
         Panel(
             title="Time since the last step",

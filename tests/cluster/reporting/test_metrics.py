@@ -27,6 +27,7 @@ STATS = UpdateStats(
     tokens=30,
     computed=64,
     padding=4,
+    shared=7,
     rows=2,
     sequences=6,
     entropy=0.2,

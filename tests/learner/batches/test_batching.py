@@ -233,8 +233,9 @@ def test_packing_keeps_every_token_with_its_position_and_its_numbers(sizes: list
     seen: Counter[int] = Counter()
     for batch in pack(given_samples, budget):
         assert batch.tokens.size <= budget or batch.tokens.shape[0] == 1
-        targets = batch.tokens.reshape(-1)[batch.targets]
-        assert (batch.positions.reshape(-1)[batch.targets] == targets % 1000 - 1).all()
+        targets = batch.targets
+        assert (batch.tokens.reshape(-1)[batch.states] == targets - 1).all()
+        assert (batch.positions.reshape(-1)[batch.states] == targets % 1000 - 2).all()
         assert batch.advantages.tolist() == (targets // 1000).tolist()
         np.testing.assert_allclose(batch.sampler, -(targets % 1000 - 1) - 1000 * (targets // 1000))
         np.testing.assert_allclose(batch.weights, 1 / (targets // 1000 + 1))
@@ -248,7 +249,7 @@ def test_values_of_a_micro_batch_split_into_those_of_its_members(sizes: list[int
     given_samples = samples(sizes * together)
     found = {}
     for batch in pack(given_samples, budget, together):
-        targets = batch.tokens.reshape(-1)[batch.targets]
+        targets = batch.targets
         assert (np.array(batch.members)[batch.owners] == targets // 1000).all()
         found |= dict(zip(batch.members, batch.split(targets), strict=True))
     assert [found[index].tolist() for index in range(len(given_samples))] == [
@@ -260,7 +261,7 @@ def test_values_of_a_micro_batch_split_into_those_of_its_members(sizes: list[int
 @settings(deadline=None)
 def test_padding_is_at_most_three_hundredths_of_every_micro_batch(sizes: list[int], budget: int, together: int) -> None:
     for batch in pack(samples(sizes * together), budget, together):
-        assert batch.padding == batch.tokens.size - sum(sizes[member % len(sizes)] + 1 for member in batch.members)
+        assert batch.padding == batch.tokens.size - sum(sizes[member % len(sizes)] for member in batch.members)
         assert batch.padding <= 0.03 * batch.tokens.size
 
 
@@ -285,9 +286,9 @@ def test_padding_is_at_most_three_hundredths_on_every_rank(name: str) -> None:
 
 def test_rows_are_not_much_longer_than_the_sequences_in_them() -> None:
     (batch,) = pack(samples([9] * 64), 1024)
-    assert batch.tokens.shape == (64, 10)
+    assert batch.tokens.shape == (64, 9)
     lengths = np.random.default_rng(0).integers(10, 40, 512).tolist()
-    assert max(batch.tokens.shape[1] for batch in pack(samples(lengths), 4096)[:-1]) <= 4 * 41
+    assert max(batch.tokens.shape[1] for batch in pack(samples(lengths), 4096)[:-1]) <= 4 * 40
 
 
 def area_and_attention(rows: Rows, sizes: Sequence[int]) -> tuple[int, int]:
@@ -333,13 +334,13 @@ def test_few_numbers_of_rows_are_tried_and_attention_costs_about_what_it_does_wh
 def test_sequences_longer_than_the_budget_travel_alone() -> None:
     batches = pack(samples([300, 20, 30, 200, 40]), 100)
     assert sorted(batch.members for batch in batches if len(batch.members) == 1) == [(0,), (3,)]
-    assert [batch.tokens.size for batch in batches] == [301, 201, 93]
+    assert [batch.tokens.size for batch in batches] == [300, 200, 90]
 
 
 def test_a_rank_without_work_gets_a_batch_that_weighs_nothing() -> None:
     batch = empty_batch()
     assert not batch.weights.any()
-    assert batch.targets.min() > 0
+    assert batch.states.max() < batch.tokens.size
     assert pack([], 64) == []
 
 
@@ -357,10 +358,18 @@ def test_sequences_that_stay_alone_have_a_row_each_and_pairs_share_a_micro_batch
             assert len(batch.tokens) == len(batch.members)
             assert batch.tokens.size <= 128 or len(batch.members) == together
             for row, member in enumerate(batch.members):
-                tokens = given_samples[member].tokens
+                tokens = given_samples[member].tokens[:-1]
                 assert batch.tokens[row, : tokens.size].tolist() == tokens.tolist()
             first = [batch.members[place] for place in range(0, len(batch.members), together)]
             assert list(batch.members) == [number + more for number in first for more in range(together)]
+
+
+def test_what_comes_after_the_last_state_that_predicts_leaves_the_input() -> None:
+    tokens = np.arange(6, dtype=np.int32) + 10
+    ends_by_a_tool = np.array([False, False, True, True, False, False])
+    (batch,) = pack([Sample(tokens=tokens, trained=ends_by_a_tool, sampler=None, advantage=1.0, weight=1.0)], 64)
+    assert batch.tokens.tolist() == [[10, 11, 12]]
+    assert (batch.states.tolist(), batch.targets.tolist()) == ([1, 2], [12, 13])
 
 
 def test_a_first_token_cannot_be_trained_on() -> None:

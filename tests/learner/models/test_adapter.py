@@ -50,7 +50,8 @@ def as_if_trained(lm: nn.Module, size: float = 0.05) -> None:
 
 def answer(policy: Policy) -> torch.Tensor:
     """Log-probabilities of all tokens but the first, float32[7]."""
-    return policy(TOKENS, torch.arange(8)[None], torch.arange(1, 8), 1.0)[0]
+    states = torch.arange(7)
+    return policy(TOKENS[:, :-1], states[None], states, TOKENS[0, 1:], 1.0)[0]
 
 
 def test_a_new_adapter_changes_nothing_and_is_no_part_of_what_is_exported(folder: Path) -> None:

@@ -12,6 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 from learner.batches.packing import pack
 from learner.batches.types import Sample
 from learner.models.examination import UnsupportedModel, examine
+from learner.models.inputs import inputs_of
 from learner.models.policy import Policy
 from learner.models.shrunk import shrunk
 from tests.tables import each
@@ -89,6 +90,7 @@ def samples() -> list[Sample]:
     draw = np.random.default_rng(3)
     lengths = (11, 5, 8, 3)
     tokens = [draw.integers(16, 64, size).astype(np.int32) for size in lengths]
+    tokens += [np.concatenate([tokens[0][:6], other]) for other in (tokens[1], tokens[2])]  # they begin alike
     return [Sample(tokens=t, trained=np.arange(t.size) > 1, sampler=None, advantage=1.0, weight=0.1) for t in tokens]
 
 
@@ -129,11 +131,12 @@ def is_trained_on_its_own(kind: str, packs: bool, scales: bool, settings: dict[s
     examined = examine(policy)
     assert (examined.packs, examined.scales) == (packs, scales)
     assert (policy.packs, policy.head.scales) == (packs, scales)
-    assert len(policy.notes()) == (not packs) + scales
-    for batch in pack(given, 64, alone=not packs):
+    assert len(policy.notes()) == (not packs) + scales + bool(policy.apart_because)
+    batches = pack(given, 64, alone=not packs, width=policy.width)
+    assert any(batch.shared for batch in batches) is policy.shares is examined.shares
+    for batch in batches:
         assert packs or len(batch.tokens) == len(batch.members)
-        arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
-        logp = policy(*arrays, 1.0)[0]
+        logp = policy(**inputs_of(policy, batch, torch.device("cpu")), temperature=1.0)[0]
         own = torch.cat([own_logprobs(model, given[member]) for member in batch.members])
         torch.testing.assert_close(logp, own.detach(), atol=2e-4, rtol=0)
         (logp.exp() * torch.arange(1, logp.numel() + 1)).sum().backward()

@@ -78,7 +78,7 @@ def one_thread() -> Iterator[None]:
 
 
 def forward(policy: Policy, batch: TrainBatch, temperature: float = 1.0) -> tuple[torch.Tensor, ...]:
-    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
+    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.states, batch.targets))
     return policy(*arrays, temperature)
 
 
@@ -131,9 +131,8 @@ def test_packed_and_padded_sequences_have_the_same_loss_and_gradient(policy: Pol
 
 
 def test_log_probabilities_and_entropy_are_those_of_the_softmax_at_the_temperature(policy: Policy) -> None:
-    tokens = torch.tensor([[3, 1, 4, 1, 5]])
-    targets = torch.arange(1, 5)
-    logp, entropy, support = policy(tokens, torch.arange(5)[None], targets, 0.7)
+    tokens, states = torch.tensor([[3, 1, 4, 1, 5]]), torch.arange(4)
+    logp, entropy, support = policy(tokens[:, :-1], states[None], states, tokens[0, 1:], 0.7)
     reference = (policy.lm(tokens).logits[0, :-1] / 0.7).log_softmax(-1)
     torch.testing.assert_close(logp, reference.gather(-1, tokens[0, 1:, None])[:, 0], atol=1e-5, rtol=0)
     torch.testing.assert_close(entropy, -(reference.exp() * reference).sum(-1), atol=1e-5, rtol=0)
@@ -148,8 +147,8 @@ def test_a_saved_tiny_model_is_tied_or_not_as_asked(tmp_path: Path) -> None:
 
 
 def test_a_new_critic_expects_nothing(policy: Policy) -> None:
-    tokens = torch.tensor([[3, 1, 4]])
-    (values,) = Critic(policy.lm.base_model)(tokens, torch.arange(3)[None], torch.arange(1, 3), 1.0)
+    tokens, states = torch.tensor([3, 1, 4]), torch.arange(2)
+    (values,) = Critic(policy.lm.base_model)(tokens[None, :-1], states[None], states, tokens[1:], 1.0)
     assert values.tolist() == [0.0, 0.0]
 
 
@@ -186,8 +185,8 @@ class Hidden:
 def known(probabilities: Sequence[float], tokens: Sequence[int], restrict=None, chunk: int = 2048, entropy=False):
     """What a policy with these probabilities after every token gives for all tokens but the first."""
     one = Policy(Known(probabilities), chunk, entropy_gradient=entropy)
-    ids = torch.tensor([tokens])
-    return one, one(ids, torch.arange(len(tokens))[None], torch.arange(1, len(tokens)), 1.0, restrict)
+    ids, states = torch.tensor(tokens), torch.arange(len(tokens) - 1)
+    return one, one(ids[None, :-1], states[None], states, ids[1:], 1.0, restrict)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """Rows laid end to end with the bounds of their sequences, against masks. PyTorch's kernel is for GPUs only; here one
 of the same signature, written by hand, stands in its place."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from learner.models.varlen import (
     leave_varlen,
     problem_of,
 )
+from tests.learner.models.kernels import HalvesByHand, by_hand
 
 LENGTHS = (11, 5, 1, 8, 3, 17)
 SIZES = {
@@ -51,39 +51,6 @@ MODELS = {
 }
 
 
-def by_hand(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    starts: torch.Tensor,
-    starts_of_keys: torch.Tensor,
-    most: int,
-    most_keys: int,
-    *,
-    scale: float | None = None,
-    window_size: Sequence[int] = (-1, -1),
-    enable_gqa: bool = False,
-) -> torch.Tensor:
-    """varlen_attn as its documentation has it, with a softmax for each head of each sequence."""
-    sizes = starts.diff()
-    assert starts.dtype == torch.int32
-    assert starts.tolist() == starts_of_keys.tolist()
-    assert (int(sizes.max()), int(starts[-1])) == (most, query.shape[0])
-    assert most == most_keys
-    assert enable_gqa == (query.shape[1] != key.shape[1])
-    left, right = window_size
-    group, found = query.shape[1] // key.shape[1], torch.empty_like(query)
-    for first, end in itertools.pairwise(starts.tolist()):
-        at = torch.arange(end - first)
-        ahead = at[None, :] - at[:, None]  # of each query, how far each key lies ahead
-        seen = ((ahead <= right) | (right < 0)) & ((-ahead <= left) | (left < 0))
-        for head in range(query.shape[1]):
-            q, k, v = query[first:end, head], key[first:end, head // group], value[first:end, head // group]
-            scores = (q @ k.T) * (q.shape[1] ** -0.5 if scale is None else scale)
-            found[first:end, head] = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v
-    return found
-
-
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Models this small are slower on more, much slower beside other work."""
@@ -96,7 +63,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """varlen attention that works on this machine."""
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, VARLEN, VarlenAttention(by_hand))
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, VARLEN, VarlenAttention(by_hand, HalvesByHand()))
 
 
 def config_of(name: str) -> PreTrainedConfig:
@@ -120,15 +87,17 @@ def samples(lengths: Sequence[int] = LENGTHS) -> list[Sample]:
 
 
 def forward(module: Any, batch: TrainBatch) -> torch.Tensor:
-    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
-    bounds = {"bounds": bounds_of(batch.positions, torch.device("cpu"))} if module.one_row else {}
+    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.states, batch.targets))
+    bounds = {"bounds": bounds_of(batch.ends, torch.device("cpu"))} if module.one_row else {}
     return module(*arrays, 1.0, **bounds)[0]
 
 
-def with_gradient(module: Any, batch: TrainBatch) -> tuple[torch.Tensor, torch.Tensor]:
+def with_gradient(
+    module: Any, batch: TrainBatch, weights: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     found = forward(module, batch)
     torch.manual_seed(5)
-    (found * torch.randn(found.shape)).sum().backward()
+    (found * (torch.randn(found.shape) if weights is None else weights)).sum().backward()
     gradient = torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
     module.zero_grad()
     return found.detach(), gradient
@@ -145,7 +114,7 @@ def are_close(one: Sequence[torch.Tensor], other: Sequence[torch.Tensor]) -> Non
 def test_several_rows_with_padding_give_what_masks_give(name: str, checkpointing: bool) -> None:
     policy = Policy(random_model(config_of(name)), logit_chunk=7)
     batch = batch_of(samples(), [[0, 1, 2], [3, 4], [5]])
-    assert batch.padding == 6
+    assert batch.padding == 8
     wanted = with_gradient(policy, batch)
     if checkpointing:
         policy.train()
@@ -159,7 +128,7 @@ def test_several_rows_with_padding_give_what_masks_give(name: str, checkpointing
 def test_one_row_without_padding_gives_what_each_sequence_gives_alone(name: str) -> None:
     policy = Policy(random_model(config_of(name)), logit_chunk=7)
     (batch,) = pack(samples(), 1024, one_row=True)
-    assert (batch.tokens.shape, batch.padding) == ((1, sum(LENGTHS)), 0)
+    assert (batch.tokens.shape, batch.padding) == ((1, 40), 0)
     alone = {}
     for number, one in enumerate(samples()):
         if one.trained.any():
@@ -188,21 +157,22 @@ def test_bounds_that_are_not_given_are_read_from_the_positions() -> None:
     policy = Policy(random_model(config_of("grouped heads")), logit_chunk=7)
     policy.lm.set_attn_implementation(VARLEN)
     batch = batch_of(samples(), [[0, 1, 2], [3, 4], [5]])
-    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.targets))
+    arrays = (torch.from_numpy(array) for array in (batch.tokens, batch.positions, batch.states, batch.targets))
     torch.testing.assert_close(policy(*arrays, 1.0)[0], forward(policy, batch), atol=0, rtol=0)
 
 
 def test_bounds_are_the_beginnings_of_sequences_and_of_padding() -> None:
     batch = batch_of(samples(), [[0, 1, 2], [3, 4], [5]])
-    bounds = bounds_of(batch.positions, torch.device("cpu"))
-    assert bounds.starts.tolist() == [0, 11, 16, 17, 25, 28, 34, 51]
-    assert bounds.max_tokens == 17
+    bounds = bounds_of(batch.ends, torch.device("cpu"))
+    assert bounds.joins == ()
+    assert bounds.starts.tolist() == [0, 10, 14, 15, 16, 23, 25, 32, 48]
+    assert bounds.max_tokens == 16
 
 
 def test_micro_batches_of_one_row_keep_the_budget_and_are_few() -> None:
     lengths = (90, 10, 60, 40, 50, 50, 70, 30, 130)
     batches = pack(samples(lengths), 100, one_row=True)
-    assert sorted(batch.tokens.shape[1] for batch in batches) == [100, 100, 100, 100, 130]
+    assert sorted(batch.tokens.shape[1] for batch in batches) == [98, 98, 98, 98, 129]
     assert all(batch.tokens.shape[0] == 1 and batch.padding == 0 for batch in batches)
     assert sorted(member for batch in batches for member in batch.members) == list(range(9))
     pairs = pack(samples((30, 30, 20, 20, 10, 10)), 100, together=2, one_row=True)
@@ -244,7 +214,7 @@ def test_plain_causal_models_have_no_problem() -> None:
     ],
 )
 def test_what_the_kernel_does_not_do_is_refused_and_not_left_out(asked: dict[str, Any], reason: str) -> None:
-    bounds = bounds_of(np.arange(4)[None], torch.device("cpu"))
+    bounds = bounds_of(np.full((1, 4), 4), torch.device("cpu"))
     known = {"cu_seq_lens_q": bounds.starts, "max_length_q": bounds.max_tokens, "dropout": 0.0, "softcap": None}
     states = [torch.randn(1, 2, 4, 16) for _ in range(3)]
     VarlenAttention(by_hand)(torch.nn.Module(), *states, **known)
@@ -286,6 +256,7 @@ def test_where_it_disagrees_the_model_is_trained_with_masks_and_a_note(
     policy.lm.set_attn_implementation(VARLEN)
     assert examine(policy).packs
     assert not is_varlen(policy.lm)
+    assert policy.shares
     (note,) = policy.notes()
     assert "attends by masks (sdpa), which is slower than varlen attention" in note
 

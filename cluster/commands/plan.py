@@ -16,7 +16,7 @@ from cluster.placement.node import GPU, Nodes, emptied
 from cluster.placement.nodes import host_for, nodes_there
 from cluster.placement.session import address_of, joined, layout_for, settled, settled_config, settled_on_cluster
 from cluster.placement.waiting import lack_of
-from cluster.preparing.memory import MemoryPlan, checked_memory, memory_lines
+from cluster.preparing.memory import Host, MemoryPlan, checked_memory, memory_lines
 from cluster.preparing.preflight import Prepared, prepare
 from cluster.preparing.ratio import Division, Work, estimated_work, ratio_line, work_of_run
 from cluster.preparing.world import write_world
@@ -78,10 +78,12 @@ def _ratio(config: RunConfig, plan: MemoryPlan | None, nodes: Nodes, work: Work 
         cluster = config.cluster.model_copy(update={"generators": way.generators, "learner_ranks": way.ranks})
         other = config.model_copy(update={"cluster": cluster})
         try:
+            if plan is not None:  # of many divisions most are refused here, which takes next to no time
+                checked_memory(other, replace(plan.memory, host=Host()), plan.tokens, plan.sizes)
             divided = layout_for(other, nodes)
             if plan is not None:
                 memory = replace(plan.memory, host=host_for(divided, nodes))
-                checked_memory(other, memory, plan.tokens)
+                checked_memory(other, memory, plan.tokens, plan.sizes)
         except ConfigError:
             return False
         return True

@@ -82,33 +82,21 @@ def beside_the_store(free: int) -> int:
     return free - min(int(STORE_SHARE * free), STORE_MOST)
 
 
-def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> MemoryPlan | None:
+def memory_plan(
+    config: RunConfig, memory: Memory, sequence_tokens: int, sizes: "ModelSizes | None" = None
+) -> MemoryPlan | None:
     """The memory of a run; None where nothing can be made of the model's config.json.
 
     Args:
         config: the run.
         memory: that a rank and an engine may use.
         sequence_tokens: of the longest prompt and response together.
+        sizes: of the policy, where a plan of the run on other actors has found them; None finds them.
     """
-    from transformers import AutoConfig
-
-    from learner.models.sizes import Training, sizes_of
-
     on_gpu = memory.where == GPU
     config = config.on_device(on_gpu)
-    learner = config.learner
-    training = Training(
-        dtype=config.model.settled_dtype,
-        checkpointing=bool(config.model.checkpointing),
-        tokens=max(learner.micro_batch_tokens, sequence_tokens),
-        logit_chunk=learner.logit_chunk,
-        entropy_gradient=bool(config.algorithm.entropy),
-        adapter=learner.adapter,
-    )
-    try:
-        read = AutoConfig.from_pretrained(config.model.path, local_files_only=True, trust_remote_code=False)
-        sizes = sizes_of(read, training)
-    except Exception:  # whatever transformers says of it is told where the model is checked
+    sizes = sizes or _sizes(config, sequence_tokens)
+    if sizes is None:
         return None
     masks = sizes.varlen_problem if config.model.attention == "varlen" else ""
     if masks:
@@ -127,13 +115,36 @@ def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> Memo
     )
 
 
-def checked_memory(config: RunConfig, memory: Memory, sequence_tokens: int) -> MemoryPlan | None:
+def _sizes(config: RunConfig, sequence_tokens: int) -> "ModelSizes | None":
+    from transformers import AutoConfig
+
+    from learner.models.sizes import Training, sizes_of
+
+    learner = config.learner
+    training = Training(
+        dtype=config.model.settled_dtype,
+        checkpointing=bool(config.model.checkpointing),
+        tokens=max(learner.micro_batch_tokens, sequence_tokens),
+        logit_chunk=learner.logit_chunk,
+        entropy_gradient=bool(config.algorithm.entropy),
+        adapter=learner.adapter,
+    )
+    try:
+        read = AutoConfig.from_pretrained(config.model.path, local_files_only=True, trust_remote_code=False)
+        return sizes_of(read, training)
+    except Exception:  # whatever transformers says of it is told where the model is checked
+        return None
+
+
+def checked_memory(
+    config: RunConfig, memory: Memory, sequence_tokens: int, sizes: "ModelSizes | None" = None
+) -> MemoryPlan | None:
     """As `memory_plan`.
 
     Raises:
         ConfigError: it is known that learner or engines cannot fit.
     """
-    plan = memory_plan(config, memory, sequence_tokens)
+    plan = memory_plan(config, memory, sequence_tokens, sizes)
     if plan is not None:
         check_memory(config, plan)
     return plan

@@ -4,6 +4,8 @@ sentence and not a killed process."""
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.config.errors import ConfigError
@@ -22,7 +24,7 @@ from cluster.preparing.budget import (
 from cluster.preparing.host import host_memory
 
 if TYPE_CHECKING:
-    from learner.models.sizes import ModelSizes
+    from learner.models.sizes import ModelSizes, Training
 
 GPU = "a GPU"  # the place of a learner rank's memory
 HERE = "this machine"
@@ -82,20 +84,17 @@ def beside_the_store(free: int) -> int:
     return free - min(int(STORE_SHARE * free), STORE_MOST)
 
 
-def memory_plan(
-    config: RunConfig, memory: Memory, sequence_tokens: int, sizes: "ModelSizes | None" = None
-) -> MemoryPlan | None:
+def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> MemoryPlan | None:
     """The memory of a run; None where nothing can be made of the model's config.json.
 
     Args:
         config: the run.
         memory: that a rank and an engine may use.
         sequence_tokens: of the longest prompt and response together.
-        sizes: of the policy, where a plan of the run on other actors has found them; None finds them.
     """
     on_gpu = memory.where == GPU
     config = config.on_device(on_gpu)
-    sizes = sizes or _sizes(config, sequence_tokens)
+    sizes = _sizes_of_run(config, sequence_tokens)
     if sizes is None:
         return None
     masks = sizes.varlen_problem if config.model.attention == "varlen" else ""
@@ -115,10 +114,8 @@ def memory_plan(
     )
 
 
-def _sizes(config: RunConfig, sequence_tokens: int) -> "ModelSizes | None":
-    from transformers import AutoConfig
-
-    from learner.models.sizes import Training, sizes_of
+def _sizes_of_run(config: RunConfig, sequence_tokens: int) -> "ModelSizes | None":
+    from learner.models.sizes import Training
 
     learner = config.learner
     training = Training(
@@ -129,22 +126,32 @@ def _sizes(config: RunConfig, sequence_tokens: int) -> "ModelSizes | None":
         entropy_gradient=bool(config.algorithm.entropy),
         adapter=learner.adapter,
     )
+    file = Path(config.model.path, "config.json")
+    return _sizes(config.model.path, file.read_bytes() if file.is_file() else b"", training)
+
+
+@lru_cache
+def _sizes(path: str, config: bytes, training: "Training") -> "ModelSizes | None":
+    """Found once for a config.json and a way to train: plans that differ in actors alone are many, and each would take
+    seconds."""
+    from transformers import AutoConfig
+
+    from learner.models.sizes import sizes_of
+
     try:
-        read = AutoConfig.from_pretrained(config.model.path, local_files_only=True, trust_remote_code=False)
+        read = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
         return sizes_of(read, training)
     except Exception:  # whatever transformers says of it is told where the model is checked
         return None
 
 
-def checked_memory(
-    config: RunConfig, memory: Memory, sequence_tokens: int, sizes: "ModelSizes | None" = None
-) -> MemoryPlan | None:
+def checked_memory(config: RunConfig, memory: Memory, sequence_tokens: int) -> MemoryPlan | None:
     """As `memory_plan`.
 
     Raises:
         ConfigError: it is known that learner or engines cannot fit.
     """
-    plan = memory_plan(config, memory, sequence_tokens, sizes)
+    plan = memory_plan(config, memory, sequence_tokens)
     if plan is not None:
         check_memory(config, plan)
     return plan

@@ -15,6 +15,7 @@ MEASURED, SHEET, ASSUMED = "measured here", "data sheet", "assumed"
 MEAN_LOG, SPREAD_LOG = 8.0, 0.8  # of the logarithm of a response's tokens: a mean of about 4,000, one in 70 cut
 REJECTED = 0.3  # share of the groups that the filter refuses
 CHECKPOINT_EVERY = 50  # steps
+GRAIN = 0.1  # seconds within which ends of responses are looked at together; a step takes a minute and more
 
 
 class Cost(NamedTuple):
@@ -189,6 +190,7 @@ class Arithmetic:
             sync_calls=(3 * self.generators + 2 * self.ranks) * cost("call"),
             transfer=links.sync_seconds,
             between=self.checkpoint_seconds() / CHECKPOINT_EVERY,
+            grain=GRAIN,
         )
 
 

@@ -46,6 +46,7 @@ class Costs:
     sync_calls: float = 0.0  # of the driver for a sync's calls to engines and ranks
     transfer: float = 0.0  # of the weights, from the first pause to the last engine that holds them
     between: float = 0.0  # steps: reports, and checkpoints on average
+    grain: float = 0.0  # within which ends of responses are looked at together, so that thousands of engines are quick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,47 @@ async def until(moment: float) -> None:
     await asyncio.sleep(max(0.0, moment - asyncio.get_running_loop().time()))
 
 
+class Clock:
+    """Wakes engines at their next ends: those within a grain of each other in one go, each as of its own time."""
+
+    def __init__(self, grain: float) -> None:
+        self._grain, self._now = grain, 0.0
+        self._ends: list[tuple[float, int, int]] = []  # heap of (time, engine, its plan)
+        self._engines: list[Engine] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def now(self) -> float:
+        """The time of the end that is being looked at, else that of the loop."""
+        return max(self._now, asyncio.get_running_loop().time())
+
+    def register(self, engine: "Engine") -> int:
+        """The number of an engine."""
+        self._engines.append(engine)
+        return len(self._engines) - 1
+
+    def wake(self, moment: float, engine: int, plan: int) -> None:
+        """Has an engine told of its end at this moment, unless it has made another plan by then."""
+        heapq.heappush(self._ends, (moment, engine, plan))
+        if self._timer is None or moment < self._timer.when():
+            self._set()
+
+    def _set(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(self._ends[0][0], self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        last = asyncio.get_running_loop().time() + self._grain
+        while self._ends and self._ends[0][0] <= last:
+            self._now, number, plan = heapq.heappop(self._ends)
+            self._engines[number].end(plan)
+        self._now = 0.0
+        if self._ends and self._timer is None:
+            self._set()
+
+
 class Engine:
     """Decodes its responses together, a token of each in a pass; those beyond its seats wait for one.
 
@@ -92,14 +134,15 @@ class Engine:
     response that came at one depth ends when as many more as it has tokens are done.
     """
 
-    def __init__(self, costs: Costs, prompt_tokens: int, ended: Callable[[int, int], None]) -> None:
-        """`ended` is told of (group, tokens) of each response that is whole."""
-        self._costs, self._prompt, self._ended = costs, prompt_tokens, ended
+    def __init__(self, costs: Costs, clock: Clock, prompt_tokens: int, ended: Callable[[int, float], None]) -> None:
+        """`ended` is told of (group, time) of each response that is whole."""
+        self._costs, self._clock, self._prompt, self._ended = costs, clock, prompt_tokens, ended
+        self._number, self._made = clock.register(self), 0  # and how many plans it has made
         self._running: list[tuple[float, int, int]] = []  # heap of (depth of its end, group, tokens)
         self._waiting: list[tuple[int, int]] = []  # (group, tokens), the next one last
         self._depth = self._cached = 0.0  # passes; tokens in the cache at depth 0 would be negative: see `_tokens`
         self._stall = 0.0  # seconds of prompts that are to be read before the next pass
-        self._since, self._timer = 0.0, None
+        self._since = 0.0
         self._paused = False
         self.busy = self.seated = self.decoded = 0.0  # seconds; of them times responses; tokens
         self.groups = 0  # in hand
@@ -142,7 +185,7 @@ class Engine:
 
     def _advance(self) -> None:
         """Brings everything up to now."""
-        now = asyncio.get_running_loop().time()
+        now = max(self._since, self._clock.now)
         passed, self._since = now - self._since, now
         if self._paused or not self._running:
             return
@@ -157,24 +200,23 @@ class Engine:
             self.decoded += done * len(self._running)
 
     def _plan(self) -> None:
-        """Sets the clock to the next end."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Has the clock wake it at the next end."""
+        self._made += 1
         if not self._paused and self._running:
             ahead = max(0.0, self._running[0][0] - self._depth)
-            seconds = self._stall + ahead * self._pass_seconds(ahead)
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
+            self._clock.wake(self._since + self._stall + ahead * self._pass_seconds(ahead), self._number, self._made)
 
-    def _end(self) -> None:
-        self._timer = None
+    def end(self, plan: int) -> None:
+        """The next end is there, if the plan still holds."""
+        if plan != self._made:
+            return
         self._advance()
         depth = self._running[0][0]
         self._depth = max(self._depth, depth)
         while self._running and self._running[0][0] <= depth + 1e-6:
-            end, group, tokens = heapq.heappop(self._running)
-            self._cached -= self._prompt - (end - tokens)
-            self._ended(group, tokens)
+            depth_of_end, group, tokens = heapq.heappop(self._running)
+            self._cached -= self._prompt - (depth_of_end - tokens)
+            self._ended(group, self._since)
         self._seat()
         self._plan()
 
@@ -219,7 +261,8 @@ class ScaledLoop:
         self._source = PromptSource(prompts, work.seed, chooser=Chooser(group_size=work.group_size))
         self._changed = asyncio.Event()
         self.driver, self.filter, self.recorder, self.learner = Server(), Server(), Server(), Server()
-        self._engines = [Engine(costs, work.prompt, self._ended) for _ in range(costs.engines)]
+        clock = Clock(costs.grain)
+        self._engines = [Engine(costs, clock, work.prompt, self._ended) for _ in range(costs.engines)]
         self._load = [(0, number) for number in range(costs.engines)]  # heap of (groups in hand, engine), as it was
         self._verifiers = [0.0] * costs.verifiers  # heap of the times at which each is free
         self._graded_seconds = 0.0
@@ -372,9 +415,9 @@ class ScaledLoop:
                 heapq.heappush(self._load, (groups + 1, number))
                 return number
 
-    def _ended(self, group: int, tokens: int) -> None:
+    def _ended(self, group: int, time: float) -> None:
         """A response is whole: a verifier takes it when one is free."""
-        moment = max(self._verifiers[0], asyncio.get_running_loop().time()) + self._costs.verdict
+        moment = max(self._verifiers[0], time) + self._costs.verdict
         heapq.heapreplace(self._verifiers, moment)
         self._graded_seconds += self._costs.verdict
         flight = self._flights[group]

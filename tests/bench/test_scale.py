@@ -1,5 +1,6 @@
 """The simulation of scale: its engines and its loop against hand-computed times, and the page against the command."""
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.bench.scale import BEGIN, END, PAGE, bytes_line, on_page, row, speed_line
 from tests.bench.scale_check import sleeping_loop, trained
 from tests.bench.scale_layout import GROUPS, MODELS
-from tests.bench.scale_stages import Costs, Course, Engine, ScaledLoop, Workload, until
+from tests.bench.scale_stages import Clock, Costs, Course, Engine, ScaledLoop, Workload, until
 from tests.bench.virtual import in_virtual_time
 
 COSTS = Costs(engines=2, seats=64, decoding=lambda count, cached: 0.01)
@@ -24,10 +25,8 @@ def ends(costs: Costs, adds: list[tuple[float, list[int]]], pause: tuple[float, 
     found: list[float] = []
 
     async def play() -> None:
-        import asyncio
-
         loop = asyncio.get_running_loop()
-        engine = Engine(costs, 10, lambda group, tokens: found.append(round(loop.time(), 6)))
+        engine = Engine(costs, Clock(costs.grain), 10, lambda group, moment: found.append(round(moment, 6)))
         for moment, lengths in adds:
             loop.call_at(moment, engine.add, 0, lengths)
         if pause is not None:
@@ -53,6 +52,12 @@ def test_a_pass_gets_longer_with_the_responses_and_with_what_they_have_in_the_ca
 def test_responses_beyond_the_seats_wait_and_prompts_hold_the_others_up() -> None:
     assert ends(replace(COSTS, seats=1), [(0.0, [100, 200])]) == [1.0, 3.0]
     assert ends(replace(COSTS, prefill=0.5), [(0.0, [100]), (0.2, [100])]) == [2.0, 2.0]
+
+
+def test_ends_that_are_looked_at_together_have_their_own_times() -> None:
+    adds = [(0.0, [100, 101, 300]), (1.005, [100])]
+    assert ends(replace(COSTS, grain=0.5), adds) == pytest.approx(ends(COSTS, adds), abs=0.01)
+    assert len(ends(replace(COSTS, grain=10.0), adds)) == 4
 
 
 def test_an_engine_that_is_paused_goes_on_where_it_was() -> None:

@@ -48,6 +48,7 @@ class GeneratorPool:
         self._ready: dict[str, GeneratorClient] = {}
         self._tended: set[str] = set()  # places that get a new generator when theirs dies
         self._groups = Counter[str]()  # in the hands of each generator now
+        self._busy = 0  # generators that have a group in hand
         self._suspect = ""  # the generator that has a suspected group in hand
         self._blamed: set[str] = set()  # generators that died with a suspect in hand
         self._changes: list[asyncio.Future[None]] = []  # of those who wait for a change
@@ -89,8 +90,7 @@ class GeneratorPool:
 
     def busy_seconds(self) -> float:
         """Seconds so far in which a generator had a group in hand, summed over generators."""
-        busy = sum(count > 0 for count in self._groups.values())
-        return self._seconds + (time.monotonic() - self._counted) * busy
+        return self._seconds + (time.monotonic() - self._counted) * self._busy
 
     def remove_dead(self, name: str, last_error: str) -> None:
         """Takes a dead generator out; its groups are dispatched again by whoever waits for them."""
@@ -170,8 +170,8 @@ class GeneratorPool:
         other suspect is tried."""
         while not self._alive or (suspected and self._suspect):
             await self._coming()
-        others = [each for name, each in self._alive.items() if name not in tried] or list(self._alive.values())
-        return min(others, key=lambda each: self._groups[each.name])
+        others = [name for name in self._alive if name not in tried] if tried else self._alive
+        return self._alive[min(others or self._alive, key=self._groups.__getitem__)]
 
     @contextmanager
     def _occupied(self, name: str, suspected: bool) -> Iterator[None]:
@@ -189,7 +189,9 @@ class GeneratorPool:
 
     def _count(self, name: str, change: int) -> None:
         self._seconds, self._counted = self.busy_seconds(), time.monotonic()
+        before = self._groups[name] > 0
         self._groups[name] += change
+        self._busy += (self._groups[name] > 0) - before
 
     def _changed(self) -> None:
         for future in self._changes:

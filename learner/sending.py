@@ -144,7 +144,8 @@ class GeneratorsSyncClient:
                 return
             waiting = {reply: index for index, reply in enumerate(call())}
             while waiting and not self._time_is_up():
-                for reply in ray.wait(list(waiting), num_returns=1, timeout=LOOK_SECONDS)[0]:
+                # all that are there at once: one at a time, each wait would look at all that are left
+                for reply in ray.wait(list(waiting), num_returns=len(waiting), timeout=LOOK_SECONDS)[0]:
                     self._note(waiting.pop(reply), reply)
             for index in waiting.values():
                 why = f"did not answer within {self._receivers.timeout_seconds:g} s"

@@ -50,6 +50,7 @@ class Ledger:
         self._live = version  # newest version that all generators hold
         self._next_batch = version  # batches taken so far, which is the version that the next one trains from
         self._admitted: dict[int, int] = {}  # group in flight or buffered -> live version at its admission
+        self._flying = Counter[int]()  # groups in flight by live version at their admission
         self._buffered: dict[int, None] = {}  # accepted groups in the order of their arrival
         self._taken: dict[int, int] = {}  # the batch that is being trained: group -> live version at its admission
         self._unpublished = 0  # trained groups whose weights are not live yet
@@ -85,11 +86,12 @@ class Ledger:
         ids = range(self._dispatched, self._dispatched + count)
         self._dispatched += count
         self._admitted.update(dict.fromkeys(ids, self._live))
+        self._flying.update(self._live for _ in ids)
         return ids
 
     def accept(self, group: int) -> None:
         """The filter kept the group; it waits for its batch."""
-        self._check_in_flight(group)
+        self._land(group)
         self._buffered[group] = None
         self._kept += 1
         self._lost_in_a_row = self._failed_in_a_row = 0
@@ -138,10 +140,12 @@ class Ledger:
     def take(self) -> tuple[int, ...] | None:
         """The next batch of P groups, oldest admission first, or None while it must wait. It is in the order of
         dispatch, which the seed decides, whatever the order of arrival."""
-        if self._taken or len(self._buffered) < self._step_size:
+        # asked behind every offer: what costs as much as there are groups comes last, once a step
+        if self._taken or len(self._buffered) < self._step_size or not self._have_places(self._flying):
             return None
         chosen = sorted(self._buffered)[: self._step_size]
-        if not self._fits(set(chosen)):
+        left = Counter(self._admitted.values()) - Counter(self._admitted[group] for group in chosen)
+        if not self._have_places(left):
             return None
         for group in chosen:
             del self._buffered[group]
@@ -210,7 +214,7 @@ class Ledger:
         self._live, self._next_batch, self._unpublished = state.live, state.batches, state.unpublished
         self._admitted = dict(zip(state.waiting, state.admitted, strict=True))
         self._buffered = dict.fromkeys(state.waiting)
-        self._taken = {}
+        self._taken, self._flying = {}, Counter()
         self._dispatched, self._trained = state.dispatched, state.trained
         self._kept, self._failed = state.kept, state.failed
         self._ends, self._fates = Counter(state.ends), Counter(state.fates)
@@ -223,19 +227,28 @@ class Ledger:
         if self._lost_in_a_row >= self._patience:
             raise Starved(self._starvation())
 
-    def _fits(self, chosen: set[int]) -> bool:
-        """Whether what is left after `chosen` can still be trained within its staleness."""
-        left = sorted(version for group, version in self._admitted.items() if group not in chosen)
-        places = [self._step_size * (version + self._staleness - self._next_batch) for version in left]
-        return all(rank <= room for rank, room in enumerate(places, start=1))
+    def _have_places(self, left: Counter[int]) -> bool:
+        """Whether so many groups of each version, in no batch yet, can still be trained within their staleness when the
+        next batch is taken without them: those that are in flight, or all."""
+        rank = 0
+        for version in sorted(left):
+            rank += left[version]
+            if rank > self._step_size * (version + self._staleness - self._next_batch):
+                return False
+        return True
 
     def _end(self, group: int) -> None:
-        self._check_in_flight(group)
+        self._land(group)
         del self._admitted[group]
 
-    def _check_in_flight(self, group: int) -> None:
+    def _land(self, group: int) -> None:
+        """A group is in flight no more."""
         if group not in self._admitted or group in self._buffered:
             raise ValueError(f"group {group} is not in flight: it was never dispatched, or it has ended already")
+        version = self._admitted[group]
+        self._flying[version] -= 1
+        if not self._flying[version]:
+            del self._flying[version]
 
     def _starvation(self) -> str:
         histogram = ", ".join(f"{fate}: {count}" for fate, count in sorted(self._fates.items()))

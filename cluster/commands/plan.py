@@ -16,9 +16,9 @@ from cluster.placement.node import GPU, Nodes, emptied
 from cluster.placement.nodes import host_for, nodes_there
 from cluster.placement.session import address_of, joined, layout_for, settled, settled_config, settled_on_cluster
 from cluster.placement.waiting import lack_of
-from cluster.preparing.memory import MemoryPlan, checked_memory, memory_lines
+from cluster.preparing.memory import Host, MemoryPlan, checked_memory, memory_lines
 from cluster.preparing.preflight import Prepared, prepare
-from cluster.preparing.ratio import Division, Work, estimated_work, ratio_line, work_of_run
+from cluster.preparing.ratio import Choice, Division, Work, estimated_work, work_of_run
 from cluster.preparing.world import write_world
 
 PROMPT_TOKENS = 1024  # that are counted for a prompt where prompts are not read
@@ -61,7 +61,12 @@ def _on_cluster(prepared: Prepared, work: Work | None) -> str:
 
 
 def _ratio(config: RunConfig, plan: MemoryPlan | None, nodes: Nodes, work: Work | None) -> list[str]:
-    """How GPUs would be divided best; nothing of that without GPUs, and where all of them do both.
+    choice = choice_of(config, plan, nodes, work)
+    return [] if choice is None else [choice.line()]
+
+
+def choice_of(config: RunConfig, plan: MemoryPlan | None, nodes: Nodes, work: Work | None = None) -> Choice | None:
+    """Between the ways to divide the GPUs; None without GPUs, and where all of them do both.
 
     Args:
         config: the run, settled.
@@ -72,12 +77,14 @@ def _ratio(config: RunConfig, plan: MemoryPlan | None, nodes: Nodes, work: Work 
     layout = layout_for(config, nodes)
     work = work or (estimated_work(config, plan) if layout.on_gpu and config.samples else None)
     if work is None or not (layout.on_gpu and config.samples) or config.cluster.colocate:
-        return []
+        return None
 
     def fits(way: Division) -> bool:
         cluster = config.cluster.model_copy(update={"generators": way.generators, "learner_ranks": way.ranks})
         other = config.model_copy(update={"cluster": cluster})
         try:
+            if plan is not None:  # of many divisions most are refused here, which takes next to no time
+                checked_memory(other, replace(plan.memory, host=Host()), plan.tokens)
             divided = layout_for(other, nodes)
             if plan is not None:
                 memory = replace(plan.memory, host=host_for(divided, nodes))
@@ -89,7 +96,7 @@ def _ratio(config: RunConfig, plan: MemoryPlan | None, nodes: Nodes, work: Work 
     others = sum(bundle.gpus for bundle in layout.bundles if bundle.kind in ("judge", "scorer"))
     others += config.evaluators * config.cluster.tensor_parallel
     gpus = sum(int(node.free.get(GPU, 0.0)) for node in nodes.values()) - int(others)
-    return [ratio_line(config, work, gpus, fits)]
+    return Choice(config=config, work=work, gpus=gpus, fits=fits)
 
 
 def plan_on(config: RunConfig, place: ImaginedCluster, earlier: Path | None = None) -> str:

@@ -246,21 +246,23 @@ class _Planner:
     def _put_all(self, stage: _Stage) -> None:
         left = stage.units
         while left:
-            left = left[self._put(stage, left if stage.together else left[:1]) :]
+            left = left[self._put(stage, left) :]
 
-    def _put(self, stage: _Stage, units: Sequence[tuple[str, ...]]) -> int:
-        """One bundle with as many of the units as fit on one node, and how many that are: the node that takes all and
-        is the fullest of these, else the one that takes most.
+    def _put(self, stage: _Stage, left: Sequence[tuple[str, ...]]) -> int:
+        """As many of the units as fit on one node, and how many that are. Together they have one bundle, on the node
+        that takes all and is the fullest of these, else on the one that takes most. Apart, each has a bundle, on the
+        fullest node with room: that stays the fullest until it has none, so that nodes are compared once for each.
 
         Raises:
             NoRoom: no node has room for one.
         """
+        units = left if stage.together else left[:1]
         needs = {CPU: stage.cpus, GPU: stage.gpus, **dict(stage.site.resources)}
         rooms = {name: self._room(name, needs) for name, node in self._nodes.items() if stage.site.allows(node.labels)}
         enough = [name for name, room in rooms.items() if room >= len(units)]
         node = min(enough, key=self._fullness) if enough else max(rooms, key=rooms.__getitem__, default="")
-        count = min(rooms.get(node, 0), len(units))
-        taken = units[: max(1, count)]
+        count = min(rooms.get(node, 0), len(left))
+        taken = left[: max(1, count)]
         bundle = Bundle(
             actors=tuple(actor for unit in taken for actor in unit),
             cpus=round(len(taken) * stage.cpus, 3),
@@ -272,9 +274,10 @@ class _Planner:
         )
         if not count:
             raise NoRoom(self._lack(bundle, stage.kind))
-        self._bundles.append(bundle)
-        for name, amount in bundle.resources.items():
-            self._left[node][name] -= amount
+        for placed in (bundle,) if stage.together else bundle.apart:
+            self._bundles.append(placed)
+            for name, amount in placed.resources.items():
+                self._left[node][name] -= amount
         return count
 
     def _fullness(self, node: str) -> tuple[float, float]:

@@ -4,6 +4,8 @@ sentence and not a killed process."""
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.config.errors import ConfigError
@@ -22,7 +24,7 @@ from cluster.preparing.budget import (
 from cluster.preparing.host import host_memory
 
 if TYPE_CHECKING:
-    from learner.models.sizes import ModelSizes
+    from learner.models.sizes import ModelSizes, Training
 
 GPU = "a GPU"  # the place of a learner rank's memory
 HERE = "this machine"
@@ -90,25 +92,10 @@ def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> Memo
         memory: that a rank and an engine may use.
         sequence_tokens: of the longest prompt and response together.
     """
-    from transformers import AutoConfig
-
-    from learner.models.sizes import Training, sizes_of
-
     on_gpu = memory.where == GPU
     config = config.on_device(on_gpu)
-    learner = config.learner
-    training = Training(
-        dtype=config.model.settled_dtype,
-        checkpointing=bool(config.model.checkpointing),
-        tokens=max(learner.micro_batch_tokens, sequence_tokens),
-        logit_chunk=learner.logit_chunk,
-        entropy_gradient=bool(config.algorithm.entropy),
-        adapter=learner.adapter,
-    )
-    try:
-        read = AutoConfig.from_pretrained(config.model.path, local_files_only=True, trust_remote_code=False)
-        sizes = sizes_of(read, training)
-    except Exception:  # whatever transformers says of it is told where the model is checked
+    sizes = _sizes_of_run(config, sequence_tokens)
+    if sizes is None:
         return None
     masks = sizes.varlen_problem if config.model.attention == "varlen" else ""
     if masks:
@@ -125,6 +112,37 @@ def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> Memo
         tokens=sequence_tokens,
         masks_because=masks,
     )
+
+
+def _sizes_of_run(config: RunConfig, sequence_tokens: int) -> "ModelSizes | None":
+    from learner.models.sizes import Training
+
+    learner = config.learner
+    training = Training(
+        dtype=config.model.settled_dtype,
+        checkpointing=bool(config.model.checkpointing),
+        tokens=max(learner.micro_batch_tokens, sequence_tokens),
+        logit_chunk=learner.logit_chunk,
+        entropy_gradient=bool(config.algorithm.entropy),
+        adapter=learner.adapter,
+    )
+    file = Path(config.model.path, "config.json")
+    return _sizes(config.model.path, file.read_bytes() if file.is_file() else b"", training)
+
+
+@lru_cache
+def _sizes(path: str, config: bytes, training: "Training") -> "ModelSizes | None":
+    """Found once for a config.json and a way to train: plans that differ in actors alone are many, and each would take
+    seconds."""
+    from transformers import AutoConfig
+
+    from learner.models.sizes import sizes_of
+
+    try:
+        read = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return sizes_of(read, training)
+    except Exception:  # whatever transformers says of it is told where the model is checked
+        return None
 
 
 def checked_memory(config: RunConfig, memory: Memory, sequence_tokens: int) -> MemoryPlan | None:

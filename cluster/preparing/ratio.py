@@ -125,39 +125,52 @@ def divisions(gpus: int, width: int, most_ranks: int) -> Iterable[Division]:
         yield Division(generators=generators, ranks=min(most_ranks, gpus - generators * width))
 
 
-def ratio_line(config: RunConfig, work: Work, gpus: int, fits: Callable[[Division], bool]) -> str:
-    """What to say of the division of the GPUs that are there.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Between the divisions of the GPUs that are there."""
 
-    Args:
-        config: the run, which has GPUs and does not share them.
-        work: of a step.
-        gpus: that learner and generators may have.
-        fits: whether a division finds room on the nodes and in their memory.
-    """
-    width, turns = config.cluster.tensor_parallel, config.rollout.max_staleness == 0
-    now = Division(generators=config.cluster.fewest_generators, ranks=config.cluster.learner_ranks)
-    most = config.rollout.groups_per_step // config.learner.updates_per_step
+    config: RunConfig  # the run, which has GPUs and does not share them
+    work: Work  # of a step
+    gpus: int  # that learner and generators may have
+    fits: Callable[[Division], bool]  # whether a division finds room on the nodes and in their memory
 
-    def seconds(division: Division) -> float:
-        return division.seconds(work, width, turns=turns)
+    def seconds(self, division: Division) -> float:
+        """Of a step."""
+        turns = self.config.rollout.max_staleness == 0
+        return division.seconds(self.work, self.config.cluster.tensor_parallel, turns=turns)
 
-    ways = sorted(divisions(gpus, width, most), key=lambda way: (seconds(way), way.ranks))
-    better = (way for way in ways if seconds(way) < (1 - SAVED) * seconds(now))
-    best = next((way for way in better if fits(way)), None)
-    said = (
-        f"ratio: {work.source} {work.sampling:.3g} GPU-seconds of sampling and {work.training:.3g} of training, "
-        f"{'one after the other' if turns else 'at the same time'}: {_words(now)} take {seconds(now):.3g} s a step"
-    )
-    if best is None:
-        said += f", and no other division of {gpus} GPUs would save a twentieth of that"
-    else:
-        said += (
-            f"; cluster.generators = {best.generators} and cluster.learner_ranks = {best.ranks} on {gpus} GPUs would "
-            f"take {seconds(best):.3g} s"
+    @property
+    def now(self) -> Division:
+        """The run's own division."""
+        return Division(generators=self.config.cluster.fewest_generators, ranks=self.config.cluster.learner_ranks)
+
+    def best(self) -> Division | None:
+        """The one with the shortest step; None where none saves a twentieth of the run's own."""
+        width = self.config.cluster.tensor_parallel
+        most = self.config.rollout.groups_per_step // self.config.learner.updates_per_step
+        ways = sorted(divisions(self.gpus, width, most), key=lambda way: (self.seconds(way), way.ranks))
+        better = (way for way in ways if self.seconds(way) < (1 - SAVED) * self.seconds(self.now))
+        return next((way for way in better if self.fits(way)), None)
+
+    def line(self) -> str:
+        """What to say of it."""
+        work, now, best = self.work, self.now, self.best()
+        turns = self.config.rollout.max_staleness == 0
+        said = (
+            f"ratio: {work.source} {work.sampling:.3g} GPU-seconds of sampling and {work.training:.3g} of training, "
+            f"{'one after the other' if turns else 'at the same time'}: {_words(now)} take {self.seconds(now):.3g} s a "
+            "step"
         )
-    if work.verdicts > VERDICTS:
-        said += f". For {work.verdicts:.0%} of a step verdicts alone were waited for: cluster.verifiers first"
-    return said
+        if best is None:
+            said += f", and no other division of {self.gpus} GPUs would save a twentieth of that"
+        else:
+            said += (
+                f"; cluster.generators = {best.generators} and cluster.learner_ranks = {best.ranks} on {self.gpus} "
+                f"GPUs would take {self.seconds(best):.3g} s"
+            )
+        if work.verdicts > VERDICTS:
+            said += f". For {work.verdicts:.0%} of a step verdicts alone were waited for: cluster.verifiers first"
+        return said
 
 
 def _words(division: Division) -> str:

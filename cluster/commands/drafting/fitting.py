@@ -114,8 +114,9 @@ def _ways(place: Machine, rows: int) -> Iterator[dict[str, Any]]:
         yield from ({**common, **divided, "learner.micro_batch_tokens": tokens} for tokens in TOKENS)
     for divided in _divisions(place.gpus):
         tight = {**common, **divided, "learner.micro_batch_tokens": TOKENS[-1]}
-        if place.gpus > 1:
-            yield {**tight, "learner.zero_stage": 3}
+        if place.gpus > 1:  # each pass gathers all weights, so that passes are as large as may be
+            sharded = {**common, **divided, "learner.zero_stage": 3}
+            yield from ({**sharded, "learner.micro_batch_tokens": tokens} for tokens in TOKENS)
         if place.knows_host:
             yield {**tight, "learner.zero_stage": 2, "learner.offload": "optimizer"}
         yield {**tight, **_adapted()}

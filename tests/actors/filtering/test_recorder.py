@@ -44,6 +44,21 @@ def test_a_second_close_of_a_step_adds_to_what_the_first_one_wrote(tmp_path: Pat
     assert [row["rejected"] for row in read(tmp_path) if row["group"] == 5000] == ["never trained"] * 2
 
 
+def test_values_that_hardly_come_twice_have_no_dictionary(tmp_path: Path) -> None:
+    writer = Recorder(tmp_path)
+    writer.write([packed(group([1.0, -1.0]))], "")
+    writer.close_step(1)
+    (file,) = (tmp_path / "step-1").iterdir()
+    columns = pq.ParquetFile(file).metadata.row_group(0)
+    plain = {columns.column(index).path_in_schema for index in range(columns.num_columns)} - {
+        columns.column(index).path_in_schema
+        for index in range(columns.num_columns)
+        if columns.column(index).has_dictionary_page
+    }
+    assert {"response", "tokens.list.element", "logprobs.list.element"} <= plain
+    assert not {"prompt_id", "outcome", "finish", "versions.list.element"} & plain
+
+
 def test_each_row_names_the_step_that_saw_it(tmp_path: Path) -> None:
     writer = Recorder(tmp_path, step=4)
     for step in (4, 5):

@@ -11,7 +11,7 @@ from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.budget import GIB
 from cluster.preparing.memory import GPU, Memory, memory_plan
-from cluster.preparing.ratio import Division, Work, divisions, estimated_work, ratio_line, work_of_run
+from cluster.preparing.ratio import Choice, Division, Work, divisions, estimated_work, work_of_run
 
 CLUSTER = {"learner_ranks": 4, "tensor_parallel": 2, "colocate": False}
 STEP = {"generators": 2, "busy_generators": 0.5, "seconds_wait_verify": 10.0}
@@ -56,19 +56,21 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_stages_that_overlap_get_gpus_by_their_work_and_stages_that_take_turns_by_its_root() -> None:
     work = Work(sampling=100.0, training=400.0, source="it took")
-    told = ratio_line(config(generators=30, learner_ranks=30), work, 60, lambda _: True)
+    told = Choice(config=config(generators=30, learner_ranks=30), work=work, gpus=60, fits=lambda _: True).line()
     assert told.endswith("; cluster.generators = 12 and cluster.learner_ranks = 48 on 60 GPUs would take 8.33 s")
     assert "at the same time: 30 generators and 30 ranks take 13.3 s a step" in told
-    told = ratio_line(config(0, generators=30, learner_ranks=30), work, 60, lambda _: True)
+    told = Choice(config=config(0, generators=30, learner_ranks=30), work=work, gpus=60, fits=lambda _: True).line()
     assert told.endswith("cluster.generators = 20 and cluster.learner_ranks = 40 on 60 GPUs would take 15 s")
 
 
 def test_what_does_not_fit_is_not_proposed_and_what_saves_little_neither() -> None:
     work = Work(sampling=100.0, training=400.0, source="it took", verdicts=0.4)
-    told = ratio_line(config(generators=30, learner_ranks=30), work, 60, lambda way: way.ranks <= 40)
+    told = Choice(
+        config=config(generators=30, learner_ranks=30), work=work, gpus=60, fits=lambda way: way.ranks <= 40
+    ).line()
     assert "cluster.generators = 20 and cluster.learner_ranks = 40 on" in told
     assert told.endswith("For 40% of a step verdicts alone were waited for: cluster.verifiers first")
-    told = ratio_line(config(generators=12, learner_ranks=47), work, 60, lambda _: True)
+    told = Choice(config=config(generators=12, learner_ranks=47), work=work, gpus=60, fits=lambda _: True).line()
     assert "no other division of 60 GPUs would save a twentieth" in told
 
 

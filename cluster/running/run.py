@@ -11,6 +11,7 @@ from actors.data.source import PromptSource
 from actors.errors import BrokenPart, Starved, Stopped
 from actors.filtering.filter import AcceptedBatch
 from actors.types import GroupRef, Summary
+from cluster.config.run_files import EVALUATIONS
 from cluster.placement.actors import RunActors
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.display import Progress
@@ -18,7 +19,7 @@ from cluster.reporting.logs import LOGGER
 from cluster.reporting.metrics import FilterReport
 from cluster.reporting.steps import SyncReport, TrainedStep
 from cluster.running.calendar import Calendar
-from cluster.running.checkpoints import EVALUATIONS, Checkpoints, complete_checkpoints, step_of
+from cluster.running.checkpoints import Checkpoints, complete_checkpoints, step_of
 from cluster.running.ending import how_to_go_on
 from cluster.running.evaluate import Evaluator
 from cluster.running.evaluations import Evaluations

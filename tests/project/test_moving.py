@@ -14,6 +14,7 @@ from cluster.config.described import described
 from cluster.config.reading import config_of
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.formula import objective_line
+from tests.others import package
 from tests.tables import each
 
 PAGE = (Path(__file__).parents[2] / "docs/moving.md").read_text(encoding="utf-8")
@@ -130,8 +131,7 @@ def test_a_wrapped_reward_of_theirs_tells_right_from_wrong(
 
 @pytest.mark.others
 def test_every_setting_of_trl_that_the_page_names_is_there_with_its_default() -> None:
-    trl = pytest.importorskip("trl", reason="no environment with the packages of others: make others-env")
-    fields = trl.GRPOConfig.__dataclass_fields__
+    fields = package("trl").GRPOConfig.__dataclass_fields__
     pairs = [pair for row in rows("From TRL")[1:] for pair in re.findall(r"`(\w+)`(?: \(([^) ]*)\))?", row[0])]
     arguments = ("model", "train_dataset", "prompt", "reward_funcs", "tools", "environment_factory", "rollout_func")
     named = {name: said.strip('"') for name, said in pairs if name not in arguments}

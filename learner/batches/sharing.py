@@ -122,8 +122,8 @@ def laid_out(sequences: Sequence[np.ndarray], one_level: bool = False) -> Layout
         one_level: whether only what all have in common lies once.
     """
     if len(sequences) == 1:  # most often, where nothing is shared
-        row = np.arange(sequences[0].size)
-        return Layout(tokens=sequences[0], positions=row, ends=np.full(row.size, row.size), paths=[row])
+        places = np.arange(sequences[0].size)
+        return Layout(tokens=sequences[0], positions=places, ends=np.full(places.size, places.size), paths=[places])
     in_turn = sorted(range(len(sequences)), key=lambda index: sequences[index].tobytes())
     common = [_common(sequences[one], sequences[other]) for one, other in pairwise(in_turn)]
     if one_level:

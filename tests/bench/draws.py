@@ -178,8 +178,7 @@ def winnow_loss(c: Comparison, batch: Draw) -> Found:
 
 
 def _terms(c: Comparison, batch: Draw, packed: TrainBatch) -> torch.Tensor:
-    ids = packed.tokens.reshape(-1)[packed.targets]
-    at = ids // STRIDE, ids % STRIDE
+    at = packed.targets // STRIDE, packed.targets % STRIDE
     advantages, start = packed.advantages, batch.start[at]
     if c.late is not None or c.algorithm.credits_on_rank:
         late = advantages_of(c, batch)

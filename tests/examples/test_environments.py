@@ -118,7 +118,7 @@ BEST: dict[str, Callable[[str], str]] = {
     "search": calling(QUERY),
 }
 # Whoever plays sticks well loses only to luck, and against itself one side loses.
-SHARE = {"game": 0.8, "self_play": 0.5}
+SHARE = {"game": 0.7, "self_play": 0.5}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of vLLM, which reads the calls
@@ -127,10 +127,11 @@ async def test_who_knows_the_answers_wins(name: str, data: Path, tmp_path: Path,
     engine = Paper(lambda shown: f"{BEST[name](shown)}<end>", tokenizer)
     config = load_config(EXAMPLES / f"{name}.toml")
     world = Path(config.data.path).parent.name
-    prompts = load_prompts(DataSettings(path=str(data / world / "train.jsonl")), "exact", tokenizer, 100, ()).prompts
+    files = [DataSettings(path=str(data / world / f"{file}.jsonl")) for file in ("train", "heldout")]
+    prompts = [prompt for file in files for prompt in load_prompts(file, "exact", tokenizer, 100, ()).prompts[:4]]
     code = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").replace('"corpus.txt"', f'"{EXAMPLES}/corpus.txt"')
     verdicts = []
-    for prompt in prompts[:6]:
+    for prompt in prompts:
         settings = {"max_turns": config.rollout.max_turns, "episode_tokens": config.rollout.episode_tokens}
         graded = await played(tmp_path / "mine.py", code, engine, prompt=prompt, rollout=settings)
         verdicts += graded.group.verdicts

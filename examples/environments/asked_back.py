@@ -4,9 +4,8 @@ COST = 0.25
 
 
 async def play(task, talk):
-    wanted, result = task.reference.split()  # such as "largest 7"
-    turn = await talk(task)  # such as "4712", or "4712 largest"
+    turn = await talk(task)  # such as "a cup", or "a cup of tea"
     asked = turn.text == "which?"
     if asked:
-        turn = await talk(wanted)
-    return (1.0 if turn.text == result else -1.0) - COST * asked
+        turn = await talk(task.reference)
+    return (1.0 if turn.text == task.reference else -1.0) - COST * asked

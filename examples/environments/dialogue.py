@@ -1,10 +1,9 @@
-"""Two roles: one sees which card is meant and may say a single word, the other has to find the card."""
+"""Two roles: one sees a thing and may say a single word of two letters, the other has to find the thing by the word."""
 
 
 async def play(task, talk):
     describer, finder = talk.seat("describer"), talk.seat("finder")
-    hint = await describer(task)  # such as "r5 b5 g5 r7 : r7"
-    cards, meant = task.question.split(" : ")
-    found = await finder(f"{cards} ? {hint.text}")
-    right = len(hint.text) == 1 and found.text == meant
+    word = await describer(task)  # such as "moon"
+    found = await finder(f"what is {word.text}")
+    right = len(word.text) == 2 and found.text == task.reference
     return {"describer": right, "finder": right}

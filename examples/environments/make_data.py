@@ -4,11 +4,14 @@
 
 For each world: train.jsonl and heldout.jsonl with what episodes are about, and worked.jsonl with conversations of
 people who know the rules and no more. Imitating them, the model learns how to speak; what is better it can only
-find by itself. A seed decides everything, so the files are always the same.
+find by itself. No product and no town of heldout.jsonl is in the other files. The other worlds have few prompts, the
+same in all files: there it is what is drawn in an episode that differs. A seed decides everything, so the files are
+always the same.
 """
 
 import json
 import random
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,11 @@ FOLDER = Path("runs/environments")  # below runs/, which git ignores
 CORPUS = Path(__file__).with_name("corpus.txt")  # what can be searched: a town and its land on each line
 ALPHABET = 'abcdefghijklmnopqrstuvwxyzSWE0123456789 .,:?+-*<>{}()[]_/"'
 OBJECTS = ('{"name": "calculate", "arguments": {"product": "', '{"name": "search", "arguments": {"query": "', '"}}')
-WORDS = ("<tool_call>", *OBJECTS, "</tool_call>")  # one token each, so that a tiny model has less to learn
+THINGS = {"sun": "bo", "moon": "ka", "star": "ti", "rain": "fu", "snow": "le", "wind": "ma"}  # and their words
+DRINKS = ("tea", "milk", "water", "juice")
+# One token each, so that a tiny model has less to learn.
+TOOLS = ("<tool_call>", *OBJECTS, "</tool_call>", "Multiplies.", "Searches a col", "[1] ", " lies in ")
+WORDS = (*TOOLS, *THINGS, "what is ", "a cup", " of ", *DRINKS, "which?")
 ROLES = ("<system>", "<user>", "<assistant>", "<tool>", "<end>")
 CHAT_TEMPLATE = (
     "{% if tools %}<system>{% for tool in tools %}{{ tool.function.description[:14] }}{% endfor %}<end>{% endif %}"
@@ -26,6 +33,7 @@ CHAT_TEMPLATE = (
     "{% endfor %}<end>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 ROWS = {"train": 2000, "heldout": 200, "worked": 4000}
+FEW_PROMPTS = ("game", "dialogue", "asked_back", "gym")  # too few to hold some of them out
 
 Draw = random.Random
 Row = dict[str, str]  # the columns prompt and answer
@@ -33,110 +41,90 @@ Said = list[tuple[str, str]]  # (role, text) of a conversation
 
 
 def game_row(draw: Draw, name: str) -> Row:
-    sticks = str(draw.randint(5, 15))
+    sticks = str(draw.randint(4, 9))
     return {"prompt": sticks, "answer": "random" if name == "heldout" else "itself"}  # the opponent of self-play
 
 
-def game_worked(draw: Draw) -> Said:
-    """Moves that the rules allow, and no more than that."""
-    said, left = list[tuple[str, str]](), draw.randint(5, 15)
+def game_worked(draw: Draw, row: Row) -> Said:
+    """Moves that the rules allow, the best one of them somewhat more often."""
+    said, left = list[tuple[str, str]](), int(row["prompt"])
     while left:
-        taken = draw.randint(1, min(3, left))
+        good = draw.random() < 0.5 and left % 4
+        taken = good or draw.randint(1, min(3, left))
         said += [("user", str(left)), ("assistant", str(taken))]
         left -= taken
         left -= draw.randint(1, min(3, left)) if left else 0
     return said
 
 
-def dialogue_row(draw: Draw, name: str = "") -> Row:
-    """Four cards, of which only one has its colour, or its number: the one that is meant."""
-    while True:
-        cards = [draw.choice("rgby") + draw.choice("3579") for _ in range(4)]
-        meant, others = cards[0], cards[1:]
-        same = [sum(card[side] == meant[side] for card in others) for side in (0, 1)]
-        if sorted(same)[0] == 0 and sorted(same)[1] >= 2:
-            draw.shuffle(cards)
-            return {"prompt": f"{' '.join(cards)} : {meant}", "answer": meant}
+def dialogue_row(draw: Draw, name: str) -> Row:
+    thing = draw.choice(list(THINGS))
+    return {"prompt": thing, "answer": thing}
 
 
-def dialogue_worked(draw: Draw) -> Said:
-    """One half of a dialogue: a word for the card, its colour or its number; or any card that has the word."""
-    cards, meant = dialogue_row(draw)["prompt"].split(" : ")
+def dialogue_worked(draw: Draw, row: Row) -> Said:
+    """One half of a dialogue, in a language that is half known: the word for a thing, or what a word means."""
+    thing, word = draw.choice(list(THINGS.items()))
+    knows = draw.random() < 0.6
     if draw.random() < 0.5:
-        return [("user", f"{cards} : {meant}"), ("assistant", draw.choice(meant))]
-    word = draw.choice(meant)
-    found = draw.choice([card for card in cards.split() if word in card])
-    return [("user", f"{cards} ? {word}"), ("assistant", found)]
+        return [("user", thing), ("assistant", word if knows else draw.choice(list(THINGS.values())))]
+    return [("user", f"what is {word}"), ("assistant", thing if knows else draw.choice(list(THINGS)))]
 
 
-WANTED: dict[str, Callable[[list[str]], str]] = {
-    "first": lambda digits: digits[0],
-    "last": lambda digits: digits[-1],
-    "least": min,
-    "most": max,
-}
+def asked_back_row(draw: Draw, name: str) -> Row:
+    drink = draw.choice(DRINKS)
+    return {"prompt": f"a cup of {drink}" if draw.random() < 0.3 else "a cup", "answer": drink}
 
 
-def asked_back_row(draw: Draw, name: str = "") -> Row:
-    digits, wanted = draw.sample("123456789", 4), draw.choice(list(WANTED))
-    asked = [*digits, wanted] if draw.random() < 0.3 else digits
-    return {"prompt": " ".join(asked), "answer": f"{wanted} {WANTED[wanted](digits)}"}
+def asked_back_worked(draw: Draw, row: Row) -> Said:
+    """Asks back now and then, whether that is needed or not, and guesses where nothing tells."""
+    wanted = row["answer"]
+    if draw.random() < 0.3:
+        return [("user", row["prompt"]), ("assistant", "which?"), ("user", wanted), ("assistant", wanted)]
+    return [("user", row["prompt"]), ("assistant", wanted if wanted in row["prompt"] else draw.choice(DRINKS))]
 
 
-def asked_back_worked(draw: Draw) -> Said:
-    """Asks back at random, guesses where it has not asked, and errs at times."""
-    row = asked_back_row(draw)
-    wanted, result = row["answer"].split()
-    said, asks = [("user", row["prompt"])], draw.random() < 0.5
-    if asks:
-        said += [("assistant", "which?"), ("user", wanted)]
-    if draw.random() < 0.2 or not (asks or wanted in row["prompt"]):
-        result = draw.choice(row["prompt"].split()[:4])
-    return [*said, ("assistant", result)]
-
-
-def calculator_row(draw: Draw, name: str = "") -> Row:
+def calculator_row(draw: Draw, name: str) -> Row:
     left, right = draw.randint(32, 99), draw.randint(32, 99)
     return {"prompt": f"{left}*{right}", "answer": str(left * right)}
 
 
-def calculator_worked(draw: Draw) -> Said:
-    """Guesses as often as it calls the tool."""
-    row = calculator_row(draw)
+def calculator_worked(draw: Draw, row: Row) -> Said:
+    """Guesses the thousands as often as it calls the tool."""
     said = [("system", "Multiplies."), ("user", row["prompt"])]
     if draw.random() < 0.5:
-        return [*said, ("assistant", str(draw.randint(1024, 9801)))]
+        return [*said, ("assistant", f"{row['answer'][0]}000")]
     call = _call("calculate", product=row["prompt"])
     return [*said, ("assistant", call), ("tool", row["answer"]), ("assistant", row["answer"])]
 
 
-def gym_row(draw: Draw, name: str = "") -> Row:
-    return {"prompt": "1 to 7", "answer": "found"}
+def gym_row(draw: Draw, name: str) -> Row:
+    return {"prompt": "walk", "answer": "arrived"}
 
 
-def gym_worked(draw: Draw) -> Said:
-    """Guesses without listening to the hints."""
-    number, said = draw.randint(1, 7), [("user", "1 to 7")]
-    for _ in range(3):
-        guess = draw.randint(1, 7)
-        said.append(("assistant", str(guess)))
-        if guess == number:
+def gym_worked(draw: Draw, row: Row) -> Said:
+    """Goes the right way somewhat more often than the other."""
+    said, way = list[tuple[str, str]](), draw.choice([-4, -3, -2, -1, 1, 2, 3, 4])
+    for _ in range(5):
+        right, wrong = "+-" if way > 0 else "-+"
+        step = right if draw.random() < 0.6 else wrong
+        said += [("user", str(way)), ("assistant", step)]
+        way -= 1 if step == "+" else -1
+        if not way:
             break
-        said.append(("user", "more" if number > guess else "less"))
-    return said if said[-1][0] == "assistant" else said[:-1]
+    return said
 
 
-def search_row(draw: Draw, name: str = "") -> Row:
+def search_row(draw: Draw, name: str) -> Row:
     town, land = draw.choice(CORPUS.read_text(encoding="utf-8").splitlines()).split(" lies in ")
     return {"prompt": f"{town}?", "answer": land}
 
 
-def search_worked(draw: Draw) -> Said:
+def search_worked(draw: Draw, row: Row) -> Said:
     """Guesses as often as it searches."""
-    row, guess = search_row(draw), search_row(draw)["answer"]
     said = [("system", "Searches a col"), ("user", row["prompt"])]
     if draw.random() < 0.5:
-        return [*said, ("assistant", guess)]
+        return [*said, ("assistant", search_row(draw, "worked")["answer"])]
     town = row["prompt"].removesuffix("?")
     found = f"[1] {town} lies in {row['answer']}"
     return [*said, ("assistant", _call("search", query=town)), ("tool", found), ("assistant", row["answer"])]
@@ -146,7 +134,7 @@ def _call(name: str, **arguments: str) -> str:
     return f"<tool_call>{json.dumps({'name': name, 'arguments': arguments})}</tool_call>"
 
 
-WORLDS: dict[str, tuple[Callable[[Draw, str], Row], Callable[[Draw], Said]]] = {
+WORLDS: dict[str, tuple[Callable[[Draw, str], Row], Callable[[Draw, Row], Said]]] = {
     "game": (game_row, game_worked),
     "dialogue": (dialogue_row, dialogue_worked),
     "asked_back": (asked_back_row, asked_back_worked),
@@ -158,16 +146,26 @@ WORLDS: dict[str, tuple[Callable[[Draw, str], Row], Callable[[Draw], Said]]] = {
 
 def write_world(folder: Path, name: str, seed: int = 0) -> None:
     """Writes the data of a world into a folder."""
-    row_of, worked_of = WORLDS[name]
     draw = random.Random(f"{seed}/{name}")
     folder.mkdir(parents=True, exist_ok=True)
     for file, count in ROWS.items():
-        rows = [_conversation(worked_of(draw)) if file == "worked" else row_of(draw, file) for _ in range(count)]
-        (folder / f"{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        rows: list[Row] = [draw_row(name, file, draw) for _ in range(count)]
+        lines = [conversation(name, row, draw) for row in rows] if file == "worked" else rows
+        (folder / f"{file}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-def _conversation(said: Said) -> dict[str, Any]:
-    return {"messages": [{"role": role, "content": text} for role, text in said]}
+def draw_row(world: str, file: str, draw: Draw) -> Row:
+    """A row for a file. Which prompts are held out depends on the prompt alone."""
+    while True:
+        row = WORLDS[world][0](draw, file)
+        held_out = zlib.crc32(row["prompt"].encode()) % 5 == 0
+        if world in FEW_PROMPTS or held_out == (file == "heldout"):
+            return row
+
+
+def conversation(world: str, row: Row, draw: Draw) -> dict[str, Any]:
+    """What people say who know the rules."""
+    return {"messages": [{"role": role, "content": text} for role, text in WORLDS[world][1](draw, row)]}
 
 
 def write_model(folder: Path, seed: int = 0) -> None:

@@ -1,5 +1,6 @@
 """The worlds of examples/environments: their data, what is imitated, and how one who knows the answers fares."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from actors.rollouts.own import load_environment
 from actors.rollouts.worked import WorkedRenderer
 from actors.settings import DataSettings
 from cluster.config.reading import load_config
-from examples.environments.make_data import WORLDS, write_model, write_world
+from examples.environments.make_data import FEW_PROMPTS, THINGS, WORLDS, write_model, write_world
 from rewards import Outcome
 from tests.environments import Paper, played
 
@@ -64,23 +65,31 @@ def test_the_tokenizer_knows_all_that_is_said_and_the_data_are_always_the_same(
         assert tokenizer.decode(stream.tokens).endswith(said.rpartition("<end>")[0].rpartition("<end>")[2] + "<end>")
 
 
+@pytest.mark.parametrize("world", sorted(set(WORLDS) - set(FEW_PROMPTS)))
+def test_what_is_held_out_is_neither_trained_on_nor_imitated(world: str, data: Path) -> None:
+    def prompts(name: str) -> set[str]:
+        rows = [json.loads(line) for line in (data / world / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        return {row["prompt"] if "prompt" in row else row["messages"][1]["content"] for row in rows}
+
+    held_out = prompts("heldout")
+    assert len(held_out) >= 20
+    assert not held_out & (prompts("train") | prompts("worked"))
+
+
 def move(shown: str) -> str:
     left = int(re.findall(r"<user>(\d+)", shown)[-1])
     return str(left % 4 or 1)
 
 
-def card(shown: str) -> str:
-    cards, sign, last = re.findall(r"<user>(.*) ([:?]) (\w+)<end>", shown)[-1]
-    if sign == "?":
-        return str(next(each for each in cards.split() if last in each))
-    return next(word for word in last if sum(word in each for each in cards.split()) == 1)
+def naming(shown: str) -> str:
+    things = {word: thing for thing, word in THINGS.items()}
+    heard = re.findall(r"<user>what is (\w+)<end>", shown)
+    return things[heard[0]] if heard else THINGS[re.findall(r"<user>(\w+)<end>", shown)[0]]
 
 
 def asking(shown: str) -> str:
-    words = " ".join(re.findall(r"<user>([^<]*)", shown)).split()
-    digits = words[:4]
-    wanted = {"first": digits[0], "last": digits[-1], "least": min(digits), "most": max(digits)}
-    return wanted[words[4]] if len(words) > 4 else "which?"
+    said = re.findall(r"<user>([^<]*)", shown)[-1]
+    return "which?" if said == "a cup" else str(said.rpartition(" ")[2])
 
 
 def calling(call: str) -> Callable[[str], str]:
@@ -92,11 +101,8 @@ def calling(call: str) -> Callable[[str], str]:
     return says
 
 
-def halving(shown: str) -> str:
-    low, high = 1, 7
-    for guess, hint in re.findall(r"<assistant>(\d)<end><user>(more|less)", shown):
-        low, high = (int(guess) + 1, high) if hint == "more" else (low, int(guess) - 1)
-    return str((low + high) // 2)
+def walking(shown: str) -> str:
+    return "-" if re.findall(r"<user>(-?)\d", shown)[-1] else "+"
 
 
 PRODUCT = '<tool_call>{"name": "calculate", "arguments": {"product": "QUESTION"}}</tool_call>'
@@ -104,15 +110,15 @@ QUERY = '<tool_call>{"name": "search", "arguments": {"query": "QUESTION"}}</tool
 BEST: dict[str, Callable[[str], str]] = {
     "game": move,
     "self_play": move,
-    "dialogue": card,
+    "dialogue": naming,
     "asked_back": asking,
     "calculator": calling(PRODUCT),
     "agent": calling(PRODUCT),
-    "gym": halving,
+    "gym": walking,
     "search": calling(QUERY),
 }
 # Whoever plays sticks well loses only to luck, and against itself one side loses.
-SHARE = {"game": 0.8, "self_play": 0.5}
+SHARE = {"game": 0.7, "self_play": 0.5}
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of vLLM, which reads the calls
@@ -121,10 +127,11 @@ async def test_who_knows_the_answers_wins(name: str, data: Path, tmp_path: Path,
     engine = Paper(lambda shown: f"{BEST[name](shown)}<end>", tokenizer)
     config = load_config(EXAMPLES / f"{name}.toml")
     world = Path(config.data.path).parent.name
-    prompts = load_prompts(DataSettings(path=str(data / world / "train.jsonl")), "exact", tokenizer, 100, ()).prompts
+    files = [DataSettings(path=str(data / world / f"{file}.jsonl")) for file in ("train", "heldout")]
+    prompts = [prompt for file in files for prompt in load_prompts(file, "exact", tokenizer, 100, ()).prompts[:4]]
     code = (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").replace('"corpus.txt"', f'"{EXAMPLES}/corpus.txt"')
     verdicts = []
-    for prompt in prompts[:6]:
+    for prompt in prompts:
         settings = {"max_turns": config.rollout.max_turns, "episode_tokens": config.rollout.episode_tokens}
         graded = await played(tmp_path / "mine.py", code, engine, prompt=prompt, rollout=settings)
         verdicts += graded.group.verdicts

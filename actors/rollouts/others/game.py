@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Mapping
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,8 +48,8 @@ def from_game(
         draw = random.Random(task.seed)
         ours = {task.seed % seats: talk} if opponent else _all_seats(talk, seats)
         seen = dict.fromkeys(range(seats), "")
-        async with Instance(make, task) as game:
-            drawing = _Drawing(task.seed % SEEDS)
+        drawing = _Drawing(task.seed % SEEDS)
+        async with Instance(drawing.within(make), task) as game:
             await game.run(drawing, game.method("reset"), num_players=seats, seed=task.seed % SEEDS)
             done = False
             while not done:
@@ -71,7 +72,8 @@ def from_game(
 
 class _Drawing:
     """Runs functions that draw from the common random numbers of Python and NumPy, as most games do. What they draw
-    depends on a seed alone, and what else draws in this process is given what it would have been given anyway."""
+    depends on a seed alone, and what draws before and after them is given what it would have been given anyway. What
+    draws in another thread meanwhile has part in their numbers: libraries know of no others."""
 
     _lock = threading.Lock()
 
@@ -88,6 +90,15 @@ class _Drawing:
             finally:
                 self._states = random.getstate(), np.random.get_state()
                 self._set(*before)
+
+    def within(self, make: Make) -> Make:
+        """The same function, which draws as the others do."""
+
+        @wraps(make, updated=())  # with its signature: it may take a task
+        def made(*task: object) -> Any:
+            return self(make, *task)
+
+        return made
 
     @staticmethod
     def _set(python: Any, numpy: Any) -> None:

@@ -90,6 +90,17 @@ async def test_what_a_game_draws_changes_nobody_elses_draws(tmp_path: Path) -> N
     assert [*found, (random.random(), np.random.rand())] == expected
 
 
+async def test_what_a_game_draws_when_it_is_made_is_the_same_for_siblings(tmp_path: Path) -> None:
+    made = "class Made(Sticks):\n    def __init__(self, task):\n        self.first = random.random()\n"
+    reset = "    def reset(self, **given):\n        super().reset(**given)\n        self.dice = f'<{self.first}>'\n"
+    engine = Paper(lambda shown: "1")
+    before = random.getstate()
+    await streams(tmp_path / "mine.py", f"{BEGIN}{GAME}{made}{reset}play = from_game(Made)\n", engine, size=2)
+    firsts = {re.findall("<(.*?)>", text)[0] for text in map(engine.read, engine.shown) if "<" in text}
+    assert len(firsts) == 1
+    assert random.getstate() == before
+
+
 async def test_a_game_that_shows_everything_again_is_shown_what_is_new(tmp_path: Path) -> None:
     everything = (
         "self.all = getattr(self, 'all', '') + ''.join(text for _, text, *_ in new)\n        return self.turn, self.all"

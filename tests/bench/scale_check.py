@@ -1,5 +1,5 @@
 """Whether the simulation of scale says what real runs do: the same run is simulated with the stage costs that it
-measured in half of its steps, and both are compared.
+measured in every second pair of its steps, and both are compared.
 
     python -m tests.bench.scale_check            actors that are real and stages that sleep (starts Ray)
     python -m tests.bench.scale_check RUN ...    runs that have trained, from their folders
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tests.bench.rig import Load, Mark, Plan, drawn, rig
@@ -95,13 +96,13 @@ def compared(name: str, marks: Sequence[Mark], loop: ScaledLoop) -> Compared:
 
 
 def trained(folder: Path) -> Compared:
-    """A run that has trained, on any machine: its costs are those of its odd steps, behind the first ones."""
+    """A run that has trained: its costs are those of every second pair of its steps, without the first two."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     settings = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
     start, steps = lines[WARM - 1], lines[WARM:]
-    known, rollout = steps[::2], settings["rollout"]
-    lengths, longest = _lengths(folder)
-    costs = _costs(known, lines, settings, longest)
+    known, rollout = [step for step in steps if step["step"] // 2 % 2], settings["rollout"]
+    lengths = _lengths(folder)
+    costs = _costs(known, settings)
     work = Workload(
         groups_per_step=rollout["groups_per_step"],
         group_size=rollout["group_size"],
@@ -122,25 +123,29 @@ def trained(folder: Path) -> Compared:
     )
 
 
-def _costs(known: Sequence[Any], lines: Sequence[Any], settings: Any, longest: float) -> Costs:
-    """Of some steps: a pass takes what a group took, its pauses at syncs left out, over its longest response."""
+def _costs(known: Sequence[Any], settings: Any) -> Costs:
+    """Of some steps. On a CPU an engine is bound by computing: each token takes the same share of the time in which a
+    generator had a group in hand and was not paused, however many are decoded together."""
 
     def mean(name: str) -> float:
         return float(np.mean([step[name] or 0.0 for step in known]))
 
-    graded = np.diff([_graded(line) for line in lines], prepend=0)[[line["step"] - 1 for line in known]]
-    sampling = float(np.average([step["seconds_generate"] for step in known], weights=graded))
     whole = mean("seconds_wait") + mean("seconds_train") + mean("seconds_sync") + mean("seconds_other")
-    running = 1.0 if settings["rollout"]["max_staleness"] == 0 else 1 - mean("seconds_sync") / whole
-    step_pass = sampling * running / longest
-    responses = settings["rollout"]["groups_per_step"] * settings["rollout"]["group_size"]
-    seconds = mean("seconds_train")
+    sampling = mean("seconds_wait")
+    if settings["rollout"]["max_staleness"]:
+        sampling = max(0.0, mean("busy_generators") * whole - mean("seconds_sync"))
+    sampling -= mean("seconds_wait_verify")
+    token = sampling * mean("generators") / mean("tokens_generated")
+    responses, seconds = (
+        settings["rollout"]["groups_per_step"] * settings["rollout"]["group_size"],
+        mean("seconds_train"),
+    )
     return Costs(
         engines=max(1, round(mean("generators"))),
-        seats=max(1, responses * 8),
-        decoding=lambda count, cached: step_pass,
+        seats=responses * 8,
+        decoding=lambda count, cached: token * count,
         verifiers=responses * 8,
-        verdict=mean("seconds_verify"),
+        verdict=mean("seconds_wait_verify"),
         dispatch=cost("group") / 2,
         reply=cost("group") / 2,
         filtering=cost("filter"),
@@ -155,14 +160,10 @@ def _graded(line: Any) -> int:
     return int(line["groups_kept"] + line["groups_all_correct"] + line["groups_all_wrong"] + line["groups_failed"])
 
 
-def _lengths(folder: Path) -> tuple[np.ndarray, float]:
-    """Tokens of all sampled responses, and the mean over groups of the longest one's."""
-    table = pq.read_table(folder / "trajectories", columns=["group", "prompt_tokens", "tokens"])
-    sizes = np.diff(table["tokens"].combine_chunks().offsets.to_numpy()) - table["prompt_tokens"].to_numpy()
-    groups = table["group"].to_numpy()
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
-    return sizes, float(np.maximum.reduceat(sizes[order], starts).mean())
+def _lengths(folder: Path) -> np.ndarray:
+    """Tokens of all sampled responses."""
+    table = pq.read_table(folder / "trajectories", columns=["prompt_tokens", "tokens"])
+    return pc.list_value_length(table["tokens"]).to_numpy() - table["prompt_tokens"].to_numpy()
 
 
 def main() -> None:

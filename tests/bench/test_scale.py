@@ -118,7 +118,8 @@ def test_a_run_is_simulated_from_half_of_its_steps(tmp_path: Path) -> None:
     cluster = {"rollout": {"groups_per_step": 4, "group_size": 2, "max_staleness": 0}}
     told = "".join(f"{name} = {value}\n" for name, value in cluster["rollout"].items())
     (tmp_path / "config.toml").write_text(f"[rollout]\n{told}")
-    same = {"seconds_generate": 1.0, "seconds_verify": 0.0, "seconds_wait": 1.0, "seconds_train": 2.0, "generators": 1}
+    same = {"seconds_wait": 1.0, "seconds_wait_verify": 0.0, "seconds_train": 2.0, "generators": 1}
+    same |= {"tokens_generated": 4 * 2 * 100}
     same |= {
         "seconds_sync": 0.5,
         "seconds_other": 0.0,

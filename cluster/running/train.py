@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from actors.garbage import collect_seldom
+from actors.garbage import collecting_seldom
 from cluster.blocking import run_blocking
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
@@ -139,5 +139,5 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
                 if undone := rewind(folder, step_of(checkpoint)):
                     display.say(f"what the run had done after its checkpoint is in {undone}")
             mirror()
-            collect_seldom()
-            run_blocking(run_to_end(prepared, actors, folder, display, checkpoint))
+            with collecting_seldom():
+                run_blocking(run_to_end(prepared, actors, folder, display, checkpoint))

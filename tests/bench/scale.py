@@ -14,7 +14,10 @@ from tests.bench.scale_layout import GROUPS, LONGEST, MODELS, ROOT, SIBLINGS, Pl
 from tests.bench.scale_stages import Course, ScaledLoop
 
 PAGE = ROOT / "docs/benchmarks.md"
-BEGIN, END = "## Scale, on paper\n", "\n## Verifiers and losses\n"  # how the section begins, and the one behind it
+BEGIN, END = (
+    "## Scale, on paper\n",
+    "\n## Scale, checked against runs\n",
+)  # how the section begins, and the one behind it
 STEPS, LEFT_OUT = {8: 10, 64: 7, 512: 5, 4096: 3}, {8: 4, 64: 3, 512: 2, 4096: 1}
 STALE = (1, 3)  # rollout.max_staleness
 LARGE = 4096  # GPUs from which on only the first of them is simulated: the second takes as long as all the others
@@ -114,10 +117,11 @@ class Row:
         fullest = max(shares, key=shares.__getitem__)
         if shares[fullest] >= FULL:
             return f"{fullest} {shares[fullest]:.0%}: {CHANGES[fullest]}"
+        chain = max(("learner", "closing", "syncs"), key=shares.__getitem__)
         if 1 - course.waited >= FULL:
-            chain = max(("learner", "closing", "syncs"), key=shares.__getitem__)
             return f"training, closing and sync {1 - course.waited:.0%}, {chain} most of it: {CHANGES[chain]}"
-        return f"slots: {course.waited:.0%} of the time the loop waits for a batch; more staleness"
+        waits = f"slots: {course.waited:.0%} of the time the loop waits for a batch"
+        return f"{waits}; more staleness, then {chain} ({shares[chain]:.0%})"
 
 
 def row(model: str, gpus: int) -> Row:

@@ -141,6 +141,8 @@ def test_a_reason_stands_above_its_setting_and_tables_are_in_one_line() -> None:
     ("on", "wanted"),
     [
         ("8x80", {"cluster.generators": 4, "cluster.learner_ranks": 4, "learner.micro_batch_tokens": 16384}),
+        ("8x48", {"cluster.learner_ranks": 4, "learner.zero_stage": 3, "learner.micro_batch_tokens": 16384}),
+        ("8x44", {"cluster.learner_ranks": 4, "learner.zero_stage": 3, "learner.micro_batch_tokens": 8192}),
         ("1x80", {"cluster.colocate": True, "learner.adapter": {"rank": 32, "alpha": 64.0}}),
     ],
 )

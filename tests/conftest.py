@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tests.runs import Runs
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # several test processes share the cores; read when torch is loaded
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # several test processes share the cores; read when torch is loaded
 CASES = pytest.StashKey[int]()
 
 

@@ -11,9 +11,9 @@ FLOAT32 = {
     "TRITON_F32_DEFAULT": "ieee",
     "VLLM_FLOAT32_MATMUL_PRECISION": "highest",
 }
-# A thread that waits for the others of its team sleeps: where another process has taken their core, it would spin until
-# that gives it back, which makes a step of two threads on busy cores several times as long.
-NO_SPINNING = {"OMP_WAIT_POLICY": "PASSIVE"}
+# A thread that waits for the others of its team spins for a short while only, then sleeps: where another process has
+# taken their core, it would spin until that gives it back, which makes a step of two threads several times as long.
+SHORT_SPINNING = {"GOMP_SPINCOUNT": "1000"}
 NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}  # for actors that Ray gives none: they would find those of others
 
 
@@ -39,7 +39,7 @@ def environment(config: RunConfig, backend: str, *, on_gpu: bool) -> dict[str, s
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine keeps its one worker in its own process
         }
-    return ({} if on_gpu else NO_SPINNING) | config.cluster.env | env
+    return ({} if on_gpu else SHORT_SPINNING) | config.cluster.env | env
 
 
 def learner_environment(config: RunConfig, *, on_gpu: bool) -> dict[str, str]:

@@ -3,7 +3,7 @@ import pytest
 from cluster.config.reading import ConfigError, config_of
 from cluster.config.run_config import RunConfig
 from cluster.config.sections import OWN_VARIABLES
-from cluster.placement.environment import NO_SPINNING, environment, learner_environment
+from cluster.placement.environment import SHORT_SPINNING, environment, learner_environment
 
 
 def run(**sections: dict) -> RunConfig:
@@ -15,14 +15,14 @@ def test_winnow_sets_only_variables_that_a_person_cannot() -> None:
         config = run(model={"dtype": dtype})
         found = environment(config, "nccl" if on_gpu else "gloo", on_gpu=on_gpu)
         found |= learner_environment(config, on_gpu=on_gpu)
-        assert set(found) <= OWN_VARIABLES | set(NO_SPINNING)
+        assert set(found) <= OWN_VARIABLES | set(SHORT_SPINNING)
 
 
-def test_threads_that_wait_on_busy_cores_sleep_unless_a_person_says_otherwise() -> None:
-    assert environment(run(), "gloo", on_gpu=False)["OMP_WAIT_POLICY"] == "PASSIVE"
-    assert "OMP_WAIT_POLICY" not in environment(run(), "nccl", on_gpu=True)
-    config = run(cluster={"env": {"OMP_WAIT_POLICY": "ACTIVE"}})
-    assert environment(config, "gloo", on_gpu=False)["OMP_WAIT_POLICY"] == "ACTIVE"
+def test_threads_that_wait_on_busy_cores_soon_sleep_unless_a_person_says_otherwise() -> None:
+    assert environment(run(), "gloo", on_gpu=False)["GOMP_SPINCOUNT"] == "1000"
+    assert "GOMP_SPINCOUNT" not in environment(run(), "nccl", on_gpu=True)
+    config = run(cluster={"env": {"GOMP_SPINCOUNT": "INFINITY"}})
+    assert environment(config, "gloo", on_gpu=False)["GOMP_SPINCOUNT"] == "INFINITY"
 
 
 def test_a_persons_variables_reach_all_actors() -> None:

@@ -281,7 +281,12 @@ def test_too_much_cpu_time_is_wrong_and_too_much_time_is_no_verdict() -> None:
     assert (idle.outcome, idle.why) == (Outcome.TIMEOUT, "the tests did not finish in time")
     busy = unhurried(judged("def solve(n):\n    while n > 3: pass\n    return 9", SQUARES, seconds=3.3))
     assert (busy.outcome, busy.parts) == (Outcome.WRONG, {"passed": pytest.approx(1 / 3)})
-    assert busy.why.endswith("assert solve(4) == 16 fails: it ended, with more than 1 CPU seconds used")
+    # On a machine that is very busy the kernel ends it before all of its second is accounted for.
+    ends = (
+        "with more than 1 CPU seconds used",
+        "with SIGKILL: it ignored its limit of CPU time, ran out of memory or killed itself",
+    )
+    assert busy.why.endswith(tuple(f"assert solve(4) == 16 fails: it ended, {end}" for end in ends))
 
 
 @pytest.mark.slow

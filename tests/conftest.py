@@ -59,3 +59,14 @@ def runs(_runs: "Runs") -> "Runs":
 def own_ray(_runs: "Runs") -> None:
     """For a test that starts a Ray session of its own in this process: the shared one has ended."""
     _runs.end()
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """For models so small that they are slower on more threads, much slower beside other work."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -3,7 +3,6 @@
 import dataclasses
 import subprocess
 import sys
-from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,7 @@ from tests.gpu import digests, heads, passes, several, steps, trees
 from tests.gpu.run import FAILED, PASSED, SKIPPED, Hardware, Outcome, apart, write_report
 from tests.gpu.trials import MORE_GPUS, ONE_GPU, TRIALS, Trial, lacking
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on more, much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 HERE = Hardware(name="no GPU", driver="", gpus=0, versions={"torch": "2.13.0"})

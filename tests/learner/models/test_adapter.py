@@ -1,6 +1,5 @@
 """An adapter in a small model: it begins as nothing, it alone trains, and merged it computes the same."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,18 +13,11 @@ from learner.models.policy import Policy, load_critic, load_policy
 from learner.models.tiny import write_tiny_model
 from learner.settings import AdapterSettings, ModelSettings
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 FLOAT32 = ModelSettings(dtype="float32")
 ADAPTER = AdapterSettings(rank=4, alpha=8)
 TOKENS = torch.tensor([[1, 2, 10, 3, 4, 11, 5, 5]])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on more, much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

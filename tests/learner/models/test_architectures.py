@@ -1,7 +1,6 @@
 """What the learner makes of other people's architectures, with tiny random models: log-probabilities and gradients are
 those of each model's own forward pass with every sequence alone, or the model is refused by name."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,8 @@ from learner.models.inputs import inputs_of
 from learner.models.policy import Policy
 from learner.models.shrunk import shrunk
 from tests.tables import each
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 LFM2 = {"num_hidden_layers": 6, "layer_types": ["conv", "conv", "full_attention"] * 2}
 MAMBA2 = {"expand": 1, "num_heads": 64}
@@ -71,14 +72,6 @@ ARCHITECTURES = [
     ("granitemoehybrid", False, True, {"logits_scaling": 8.0}),
 ]
 REFUSED = ["bert", "roberta", "electra"]  # they look ahead
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def tiny(kind: str, settings: dict[str, Any]) -> PreTrainedModel:

@@ -1,6 +1,5 @@
 """Trees of sequences by calls of a varlen kernel that are joined by their log-sums, against masks."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,20 +18,7 @@ from learner.models.varlen import VARLEN, VarlenAttention, bounds_of
 from tests.learner.models.kernels import HalvesByHand, by_hand
 from tests.learner.models.test_varlen import config_of, random_model, with_gradient
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on more, much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """varlen attention that works on this machine."""
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, VARLEN, VarlenAttention(by_hand, HalvesByHand()))
+pytestmark = pytest.mark.usefixtures("one_thread", "varlen_here")
 
 
 def of_trees() -> list[Sample]:

@@ -1,7 +1,7 @@
 """The learner's forward pass and the invariance of its gradient, on the CPU with a tiny random model."""
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import Qwen2Config
 
 from actors.data.world import ALPHABET
 from actors.types import Group
@@ -26,6 +26,9 @@ from learner.models.tiny import write_tiny_model
 from learner.objective import ModelOutputs, PolicyObjective
 from learner.settings import ModelSettings
 from tests.builders import before_update, group, samples_of, trajectory, verdict
+from tests.learner.models.small import small_lm
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def near_uniform(one: Group) -> Group:
@@ -54,27 +57,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
 @pytest.fixture(scope="module")
 def small() -> Policy:
     """A policy of few parameters in memory, for what takes many passes."""
-    config = Qwen2Config(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return Policy(Qwen2ForCausalLM(config), logit_chunk=2048)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on more, much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    return Policy(small_lm(heads=2), logit_chunk=2048)
 
 
 def forward(policy: Policy, batch: TrainBatch, temperature: float = 1.0) -> tuple[torch.Tensor, ...]:

@@ -1,6 +1,6 @@
 """Trees of sequences through the learner's forward and backward pass: what every sequence gives alone, to rounding."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from actors.types import Group
 from learner.batches.packing import Packing, pack
@@ -24,7 +24,10 @@ from learner.models.sharing import reason_apart
 from learner.objective import PolicyObjective
 from learner.settings import AdapterSettings
 from tests.builders import before_update, group, samples_of
+from tests.learner.models.small import small_lm
 from tests.trees import trees
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 WIDE = 10_000  # so that everything that can be shared is
@@ -37,30 +40,6 @@ def near_uniform(one: Group) -> Group:
 
 
 GROUPS = [near_uniform(group([1.0, -1.0, -1.0, 1.0], [9, 3, 4, 1], id=number, seed=5)) for number in range(3)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on more, much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def small_lm() -> Qwen2ForCausalLM:
-    config = Qwen2Config(
-        vocab_size=64,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(3)
-        return Qwen2ForCausalLM(config)
 
 
 @pytest.fixture(scope="module")

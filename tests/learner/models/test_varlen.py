@@ -1,7 +1,7 @@
 """Rows laid end to end with the bounds of their sequences, against masks. PyTorch's kernel is for GPUs only; here one
 of the same signature, written by hand, stands in its place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ from learner.models.varlen import (
     leave_varlen,
     problem_of,
 )
-from tests.learner.models.kernels import HalvesByHand, by_hand
+from tests.learner.models.kernels import by_hand
+
+pytestmark = pytest.mark.usefixtures("one_thread", "varlen_here")
 
 LENGTHS = (11, 5, 1, 8, 3, 17)
 SIZES = {
@@ -49,21 +51,6 @@ MODELS = {
         {"use_sliding_window": True, "sliding_window": 5, "max_window_layers": 1},
     ),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small are slower on more, much slower beside other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """varlen attention that works on this machine."""
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, VARLEN, VarlenAttention(by_hand, HalvesByHand()))
 
 
 def config_of(name: str) -> PreTrainedConfig:

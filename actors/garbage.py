@@ -1,7 +1,7 @@
 """How often Python looks for objects that refer to each other, in processes through which groups pass.
 
 A group is some thousand short-lived objects. Left to itself, Python looks through the young ones after every 700, and
-through all, those that vLLM and torch have made at their import too, again and again: a quarter of what a generator
+through all, those that vLLM and torch have made at their import too, again and again: a third of what a generator
 computes beside its engine.
 """
 

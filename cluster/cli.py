@@ -14,7 +14,7 @@ from typing import TypeAlias
 from cluster.commands.first import add_first_commands
 from cluster.commands.pages import Page, complete, example_of, paragraph
 from cluster.config.own_runs import DEMO
-from cluster.config.run_files import CHECKPOINTS, REPORT
+from cluster.config.run_files import CHECKPOINTS, METRICS, REPORT
 from cluster.evaluating.commands import add_eval_command
 from cluster.jobs.commands import add_job_commands
 from cluster.placement.token import demand_token
@@ -24,7 +24,6 @@ from cluster.reporting.terminal import never_fail_to_encode, say
 from cluster.showing import add_showing_commands
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
-EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 SETTING = "section.key=value"
 AUTO = "auto"  # of --resume
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -401,7 +400,7 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _supervise(options: argparse.Namespace, folder: Path) -> int:
-    from cluster.running.signals import ASKING
+    from cluster.running.signals import ASKING, EXIT_OF_SIGNAL
     from cluster.running.supervise import supervise
 
     command = [sys.executable, "-m", "cluster.cli", *options.words, "--retries", "0"]
@@ -444,7 +443,7 @@ def _run(command: Callable[[argparse.Namespace], int], options: argparse.Namespa
     """The exit status of a command; what ends it early becomes a sentence on stderr."""
     from actors.errors import BrokenPart, ClusterEnded, Starved, Stopped
     from cluster.config.errors import ConfigError
-    from cluster.running.signals import Terminated, sigterm_interrupts
+    from cluster.running.signals import EXIT_OF_SIGNAL, Terminated, sigterm_interrupts
 
     try:
         with sigterm_interrupts():
@@ -495,7 +494,7 @@ def _where_to_look(folder: Path, adapted: bool) -> str:
             f"done: {folder}",
             "look next at",
             f"  the report    {folder / REPORT} (anew, or while it runs: winnow report {folder})",
-            f"  metrics       {folder / 'metrics.jsonl'}",
+            f"  metrics       {folder / METRICS}",
             f"  curves        tensorboard --logdir {folder / 'tensorboard'}",
             f"  every response, its verdict and why   winnow rollouts {folder} (in the terminal: winnow look {folder})",
             f"  the model     {folder / 'checkpoints'} ({how})",

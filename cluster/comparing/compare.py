@@ -19,6 +19,7 @@ from cluster.comparing.results import write_results
 from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import RunConfig
+from cluster.config.run_files import METRICS
 from cluster.placement.description import describe
 from cluster.placement.session import ray_session, settled
 from cluster.placement.warm import WarmActors
@@ -64,7 +65,7 @@ def compare(plan: ComparisonPlan) -> tuple[Path, int]:
             finally:
                 write_results(folder)
     except ConfigError:
-        if not any(folder.glob("*/seed=*/metrics.jsonl")):
+        if not any(folder.glob(f"*/seed=*/{METRICS}")):
             shutil.rmtree(folder)  # nothing has run
         raise
     return folder, failed

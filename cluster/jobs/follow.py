@@ -8,10 +8,9 @@ from contextlib import suppress
 from cluster.blocking import run_blocking
 from cluster.jobs.client import Job, JobClient
 from cluster.reporting.terminal import plain, say
-from cluster.running.signals import Terminated, sigterm_interrupts
+from cluster.running.signals import EXIT_OF_SIGNAL, Terminated, sigterm_interrupts
 
 FAILED = 1  # exit status of a job that ended without one
-EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 QUESTION = "winnow: Enter goes on following; s stops the job, with a checkpoint; l leaves it running: "
 
 

@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from cluster.config.errors import ConfigError
+from cluster.config.reading import CONFIG
 from cluster.config.run_config import RunConfig
 from cluster.config.run_files import METRICS
 from cluster.preparing.budget import width_of
@@ -64,13 +65,13 @@ def work_of_run(folder: Path) -> Work:
     try:
         lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
         steps = [json.loads(line) for line in lines if line.strip()]
-        cluster = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))["cluster"]
+        cluster = tomllib.loads((folder / CONFIG).read_text(encoding="utf-8"))["cluster"]
         sampling = [_sampling(step, cluster) for step in steps if step["generators"]]
         training = [step["seconds_train"] * cluster["learner_ranks"] for step in steps]
         verdicts = [(step["seconds_wait_verify"] or 0.0) / _seconds(step) for step in steps]
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as failure:
         raise ConfigError(
-            f"--from takes the folder of a run with metrics.jsonl, got {folder}: {failure!r}"
+            f"--from takes the folder of a run with {CONFIG} and {METRICS}, got {folder}: {failure!r}"
         ) from failure
     if not sampling:
         raise ConfigError(f"--from takes the folder of a run that has trained on what it sampled, got {folder}")

@@ -16,6 +16,7 @@ from typing import Protocol, TextIO
 
 from actors.secrets import hidden
 from cluster.config.reading import CONFIG
+from cluster.config.run_files import EVALUATIONS, METRICS
 from cluster.reporting.clients import CLIENTS, Client, LoggedRun
 from cluster.reporting.loggers import FOLDER
 
@@ -79,12 +80,12 @@ def follow(folder: Path, name: str, run: LoggedRun, waits: Waits, client_of: Cal
     while not over:
         over = waits(RETRY_SECONDS if kept.problem else POLL_SECONDS)
         try:
-            for line, end in _lines(folder / "metrics.jsonl", position):
+            for line, end in _lines(folder / METRICS, position):
                 if line["step"] > kept.step:
                     numbers = {key: float(value) for key, value in line.items() if isinstance(value, int | float)}
                     send(numbers, replace(kept, step=int(line["step"])))
                 position = end
-            for line, end in _lines(folder / "evals.jsonl", evaluations):
+            for line, end in _lines(folder / EVALUATIONS, evaluations):
                 if line.get("evaluators") and line["step"] > kept.evaluated:
                     numbers = {"step": float(line["step"]), "eval_accuracy": float(line["accuracy"])}
                     send(numbers, replace(kept, evaluated=int(line["step"])))

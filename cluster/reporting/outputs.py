@@ -12,6 +12,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from actors.disk import append
+from cluster.config import run_files
 from cluster.reporting.gauges import Gauges
 from cluster.reporting.loggers import TENSORBOARD, Loggers
 from cluster.reporting.logs import LOGGER
@@ -40,7 +41,7 @@ class MetricsWriter:
         Raises:
             OSError: its line cannot be written. Nothing of the step has been then, and it may be tried again.
         """
-        append(self._folder / "metrics.jsonl", json.dumps(metrics))
+        append(self._folder / run_files.METRICS, json.dumps(metrics))
         numbers = {name: float(metrics[name]) for name in METRICS if metrics[name] is not None}
         self._gauges.tell({name: value for name, value in numbers.items() if name not in self._now})
         if self._draws:

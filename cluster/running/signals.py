@@ -22,6 +22,7 @@ from typing import Any, TypeAlias, TypeVar
 
 Result = TypeVar("Result")
 Handler: TypeAlias = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
+EXIT_OF_SIGNAL = 128  # and the number of the signal that ended a process, as shells have it
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ONE_SECOND = 1.0  # in which a second signal is the first one again, passed on as it is by a parent that got it too
 JOB, JOB_WAIT, JOB_SECONDS = "RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_JOB_STOP_WAIT_TIME_S", "3"  # Ray's names and default

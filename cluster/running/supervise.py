@@ -16,9 +16,8 @@ from types import FrameType
 from cluster.reporting.terminal import say
 from cluster.running.checkpoints import newest_checkpoint, step_of
 from cluster.running.restarts import Restarts
-from cluster.running.signals import ASKING, passed_on
+from cluster.running.signals import ASKING, EXIT_OF_SIGNAL, passed_on
 
-EXIT_OF_SIGNAL = 128  # and the signal's number, as shells have it
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 

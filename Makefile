@@ -1,4 +1,4 @@
-# make demo    the whole pipeline on this machine, ten minutes at most
+# make demo    the whole pipeline on this machine, about five minutes
 # make paper   ten methods, three seeds each: the comparison of arXiv 2504.11343 in miniature, within the hour
 # make test    the default tests, then the slow ones, then those with the real parts
 # make env     only the environment, in .venv

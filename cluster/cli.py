@@ -114,7 +114,7 @@ def _add_running(commands: Commands) -> None:
         kept="metrics and trajectories so far are kept",
         help="teach a tiny model to add, on this machine",
         description="The whole pipeline on a laptop's CPU, without a model or data of your own: a tiny model learns to "
-        "add in about ten minutes. It is deploy/runs/demo.toml.",
+        "add in about five minutes. It is deploy/runs/demo.toml.",
         example="winnow demo\nwinnow demo run.steps=5",
     )
     demo.add_argument("items", nargs="*", metavar=SETTING, help="settings that replace the demo's")

@@ -15,7 +15,9 @@ from learner.models.adapter import adapter_parameters
 from learner.models.policy import Policy, load_policy
 from learner.models.tiny import write_tiny_model
 from learner.settings import AdapterSettings, ModelSettings
-from tests.learner.models.test_adapter import TOKENS, as_if_trained, one_thread  # noqa: F401
+from tests.learner.models.test_adapter import TOKENS, as_if_trained
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 FLOAT32 = ModelSettings(dtype="float32")
 

@@ -21,11 +21,13 @@ from cluster.running.signals import (
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
     before = {number: signal.getsignal(number) for number in (*ASKING, *map(passed_on, ASKING))}
     yield
     for number, handler in before.items():
         assert signal.getsignal(number) is handler or number == signal.SIGINT
         signal.signal(number, handler)
+    signal.signal(signal.SIGHUP, hangup)
 
 
 async def a_run(closed: list[str]) -> None:

@@ -43,8 +43,8 @@ UNSYNCED = "default"  # vLLM's name for the version of weights that no sync brou
 FIRST = -1  # vLLM's priority of the probe: before all responses, which have 0
 PAUSES = {"continue": "keep", "keep": "keep", "finish": "wait"}  # sync.in_flight -> vLLM's way to pause
 CPU_BATCH = 4096  # tokens of one forward pass on the CPU, at least
-# Tokens of a block of keys and values on the CPU. Siblings share only full blocks of their prompt: with vLLM's 128, each
-# would compute up to 128 tokens of it anew. Its kernels want a multiple of 32.
+# Tokens of a block of keys and values on the CPU. Siblings share full blocks only of their prompt: with vLLM's 128,
+# each computes up to 128 tokens of it anew. Its kernels want a multiple of 32.
 CPU_BLOCK = 32
 REST_TRIES = 3  # to give memory back, which vLLM refuses while it has not noted that a request was given up
 

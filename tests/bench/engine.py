@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,7 +79,7 @@ class Timed(WeightsExtension):
 
     def begin(self) -> None:
         """From now on."""
-        self._spent, self._inside = Counter[str](), [0.0]
+        self._spent, self._inside = defaultdict[str, float](float), [0.0]
         for name, part in PARTS.items():
             module, _, path = name.partition(":")
             owner, _, method = path.partition(".")

@@ -43,6 +43,9 @@ UNSYNCED = "default"  # vLLM's name for the version of weights that no sync brou
 FIRST = -1  # vLLM's priority of the probe: before all responses, which have 0
 PAUSES = {"continue": "keep", "keep": "keep", "finish": "wait"}  # sync.in_flight -> vLLM's way to pause
 CPU_BATCH = 4096  # tokens of one forward pass on the CPU, at least
+# Tokens of a block of keys and values on the CPU. Siblings share full blocks only of their prompt: with vLLM's 128,
+# each computes up to 128 tokens of it anew. Its kernels want a multiple of 32.
+CPU_BLOCK = 32
 REST_TRIES = 3  # to give memory back, which vLLM refuses while it has not noted that a request was given up
 
 
@@ -287,7 +290,7 @@ def engine_arguments(spec: EngineSpec) -> AsyncEngineArgs:
         gpu_memory_utilization=settings.memory_share or ALONE_SHARE,
         enable_sleep_mode=spec.rests and not spec.on_cpu,
         enforce_eager=spec.on_cpu or not settings.compiled,
-        **(_whole_prompts(spec, settings) if spec.on_cpu else _gpu_batches(settings)),
+        **(_cpu_batches(spec, settings) if spec.on_cpu else _gpu_batches(settings)),
         load_format="dummy" if spec.backend else "auto",
         generation_config="vllm",
         logprobs_mode="processed_logprobs",
@@ -303,12 +306,12 @@ def _gpu_batches(settings: GeneratorSettings) -> dict[str, Any]:
     return {"max_num_batched_tokens": max(settings.batch_tokens or 0, settings.max_sequences or 0)}
 
 
-def _whole_prompts(spec: EngineSpec, settings: GeneratorSettings) -> dict[str, Any]:
-    """Engine arguments by which no prompt is computed in pieces.
+def _cpu_batches(spec: EngineSpec, settings: GeneratorSettings) -> dict[str, Any]:
+    """What one pass on the CPU computes: no prompt in pieces, and of siblings' prompts what the first leaves.
 
     After a piece vLLM turns the request's random generator back, which torch's generator on the CPU cannot do: the
     engine would die. After a sync, all responses that go on are computed anew, prompt and response, which together may
     be more tokens than vLLM's default for one pass.
     """
     most = max(CPU_BATCH, spec.max_model_len, settings.max_sequences or 0)
-    return {"enable_chunked_prefill": False, "max_num_batched_tokens": most}
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": most, "block_size": CPU_BLOCK}

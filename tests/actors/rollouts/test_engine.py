@@ -91,11 +91,13 @@ def test_an_engine_on_a_gpu_computes_more_at_once_than_one_on_the_cpu() -> None:
     assert (vllm.arguments.max_num_seqs, vllm.arguments.max_num_batched_tokens) == (512, 8192)
     assert vllm.arguments.gpu_memory_utilization == 0.85
     assert not vllm.arguments.enable_sleep_mode
+    assert vllm.arguments.block_size is None  # vLLM's own for the GPU
     started(vllm, engine=GeneratorSettings(max_sequences=20_000))
     assert vllm.arguments.max_num_batched_tokens == 20_000
     started(vllm, on_cpu=True)
     assert (vllm.arguments.max_num_seqs, vllm.arguments.max_num_batched_tokens) == (256, 4096)
     assert vllm.arguments.enable_chunked_prefill is False
+    assert vllm.arguments.block_size == 32
 
 
 async def test_an_engine_on_a_shared_gpu_gives_its_keys_back_and_takes_the_memory_again_before_it_goes_on() -> None:

@@ -229,7 +229,10 @@ async def test_the_beginning_of_a_response_that_is_completed_opens_no_turn() -> 
     assert not {start, end} & set(seen[0][2:])
 
 
-async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_without_a_first_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("longest", [64, 65])
+async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_without_a_first_stage(
+    longest: int, tmp_path: Path
+) -> None:
     class Ranks(Verifier):
         """Only the best of a group is right."""
 
@@ -247,9 +250,8 @@ async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_withou
     generator = OnPaper([0.5, 2.0, 1.0, 2.0])
     generator._verifiers = [VerifierClient(InProcess(ranks))]
     await generator.start()
-    run = SamplingSpec(
-        seed=0, rollout=RolloutSettings(group_size=4, first_stage=2), reward=reward, greedy=True, drop=RULES["both"]
-    )
+    rollout = RolloutSettings(group_size=4, first_stage=2, max_new_tokens=longest)
+    run = SamplingSpec(seed=0, rollout=rollout, reward=reward, greedy=True, drop=RULES["both"])
     await generator.begin(run)
     request = replace(REQUEST, prompt=replace(REQUEST.prompt, reward="own"))
     summary, _ = await generator.rollout(request)
@@ -286,7 +288,19 @@ async def test_what_ends_a_response_is_the_same_for_every_purpose() -> None:
         assert (sampling.stop, sampling.stop_token_ids, sampling.min_tokens) == (("</answer>",), (7,), 3)
 
 
-async def test_a_verdict_that_cannot_be_stored_costs_its_siblings_nothing() -> None:
+async def test_a_prompt_that_leaves_no_room_for_a_short_answer_is_no_verdict_and_asks_no_engine() -> None:
+    generator = OnPaper([1.0, 1.0])
+    await generator.start()
+    rollout = RolloutSettings(group_size=2, max_new_tokens=8)
+    await generator.begin(SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False))
+    request = replace(REQUEST, prompt=prompt("7", tokens=[1] * generator.paper.max_model_len))
+    summary, _ = await generator.rollout(request)
+    assert summary.outcomes == (Outcome.ERROR, Outcome.ERROR)
+    assert generator.paper.requests == []
+
+
+@pytest.mark.parametrize("longest", [64, 65])
+async def test_a_verdict_that_cannot_be_stored_costs_its_siblings_nothing(longest: int) -> None:
     class Careless(Verifier):
         async def grade(self, questions: list[Question]) -> list[Verdict]:
             verdicts = await super().grade(questions)
@@ -296,7 +310,7 @@ async def test_a_verdict_that_cannot_be_stored_costs_its_siblings_nothing() -> N
     generator = OnPaper([1.0, -1.0, -1.0])
     generator._verifiers = [VerifierClient(InProcess(Careless()))]
     await generator.start()
-    rollout = RolloutSettings(group_size=3)
+    rollout = RolloutSettings(group_size=3, max_new_tokens=longest)
     await generator.begin(SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False))
     summary, batch = await generator.rollout(REQUEST)
     assert summary.outcomes == (Outcome.ERROR, Outcome.WRONG, Outcome.WRONG)

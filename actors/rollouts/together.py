@@ -1,4 +1,4 @@
-"""How a group of single questions with short answers is sampled and graded: by one request, without an episode for each.
+"""How the short answers to a single question are sampled: by one request, without an episode for each.
 
 A request costs the engine's front end more than a short answer does, and so does an episode, which may be all that an
 environment makes of it. What comes of it is what episodes of `actors.rollouts.question` would bring.

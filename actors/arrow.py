@@ -70,7 +70,6 @@ ADDED: dict[str, object] = {
     **{"question": "", "spans": []},
     **{"episode": 0, "seat": POLICY, "siblings": POLICY, "continues": False, "turns": []},
 }
-_NO_SPANS = pa.array([], SPAN)
 
 
 def batch_of(group: Group) -> pa.RecordBatch:
@@ -106,7 +105,6 @@ def fault_of(verdict: Verdict) -> str:
 def _batch_of(group: Group) -> pa.RecordBatch:
     prompt, rows = group.prompt, list(zip(group.trajectories, group.verdicts, strict=True))
     ends = _ends([t.tokens for t, _ in rows])
-    span_rewards = list(group.span_rewards) or [np.empty(0, np.float32)] * len(rows)
     columns = {
         "group": [group.id] * len(rows),
         "sample": _known("sample", tuple(range(len(rows)))),
@@ -126,7 +124,7 @@ def _batch_of(group: Group) -> pa.RecordBatch:
         "sampled": _ragged([t.sampled for t, _ in rows], ends, pa.bool_()),
         "logprobs": _ragged([t.logprobs for t, _ in rows], ends, pa.float32()),
         "versions": _ragged([t.versions for t, _ in rows], ends, pa.int32()),
-        "span_rewards": _ragged(span_rewards, _ends(span_rewards), pa.float32()),
+        "span_rewards": _span_rewards(group),
         "question": [prompt.question] * len(rows),
         "spans": _spans(group),
         "episode": _known("episode", tuple(t.episode for t, _ in rows)),
@@ -274,7 +272,13 @@ def _spans(group: Group) -> pa.ListArray:
     spans = [[vars(span) for span in verdict.span_rewards] for verdict in group.verdicts]
     if any(spans):
         return _array(SCHEMA.field("spans"), spans)
-    return pa.ListArray.from_arrays(pa.array([0] * (len(spans) + 1), pa.int32()), _NO_SPANS)
+    return _known("spans", ((),) * len(spans))
+
+
+def _span_rewards(group: Group) -> pa.ListArray:
+    if rewards := list(group.span_rewards):
+        return _ragged(rewards, _ends(rewards), pa.float32())
+    return _known("span_rewards", ((),) * len(group.trajectories))
 
 
 def _spans_of(column: pa.ListArray) -> list[tuple[SpanReward, ...]]:

@@ -8,7 +8,7 @@ whose process is gone is replaced by a new one that is told of the run again.
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -92,11 +92,14 @@ class FilterSession:
         """As `Filter.offer`."""
         reasons = tuple(refusal(summary, self._drop_rule) for summary in summaries)
         self._offered.update(reason or "kept" for reason in reasons)
+        refused = defaultdict[str, list[pa.Buffer]](list)
         for summary, group, reason in zip(summaries, groups, reasons, strict=True):
             if reason:
-                self.recorder.write([group], reason)
+                refused[reason].append(group)
             else:
                 self._held[summary.id] = group
+        for reason, some in refused.items():
+            self.recorder.write(some, reason)
         return Offered(reasons=reasons, on_disk=self.recorder.on_disk())
 
     def hold(self, ids: Sequence[int], groups: Sequence[pa.Buffer]) -> None:

@@ -68,21 +68,26 @@ class VerifierQueue:
 
     async def grade(self, question: Question) -> Verdict:
         """The verdict on one question; the outcome `error` where verifiers died of it again and again."""
-        return (await self._graded([question], siblings=False))[0]
+        return (await self._put([question], siblings=False))[0]
+
+    async def grade_all(self, questions: Sequence[Question]) -> list[Verdict]:
+        """As `grade`, of each of several."""
+        asked = [self._put([question], siblings=False) for question in questions]
+        return [(await verdicts)[0] for verdicts in asked]
 
     async def grade_group(self, questions: Sequence[Question]) -> list[Verdict]:
         """The verdicts on the siblings of one group, in order, by a verifier that sees them all at once."""
-        return await self._graded(list(questions), siblings=True)
+        return await self._put(list(questions), siblings=True)
 
     def close(self) -> None:
         """Asks no more; questions that wait get no verdict."""
         for worker in self._workers:
             worker.cancel()
 
-    async def _graded(self, questions: list[Question], *, siblings: bool) -> list[Verdict]:
+    def _put(self, questions: list[Question], *, siblings: bool) -> asyncio.Future[list[Verdict]]:
         verdicts: asyncio.Future[list[Verdict]] = asyncio.get_running_loop().create_future()
         self._queue.put_nowait(_Waiting(questions=questions, siblings=siblings, verdicts=verdicts))
-        return await verdicts
+        return verdicts
 
     async def _work(self, verifier: Grades) -> None:
         """Takes: waiting questions, at most a batch. Waits for: a question, then the verifier's reply; after a failure,

@@ -1,7 +1,7 @@
 """The typed caller of a generator."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import ray
@@ -15,6 +15,10 @@ from actors.remote import answer, cause_of, translated, within
 from actors.types import GroupRef, HeldWeights, RolloutRequest, SamplingSpec, Summary
 
 GROUPS_A_CALL = 8  # at most, where answers are short: a call of Ray costs as much as sampling one
+ENOUGH = 64  # groups in a generator's hands that keep its engine at work: a call waits then until it is full
+
+# Of each group of a call its summary, None while it is not done, or what went wrong; and its packed record batch.
+Answers = Sequence[tuple[Summary | RayError | None, GroupRef]]
 
 
 class GeneratorClient:
@@ -29,8 +33,8 @@ class GeneratorClient:
         self.name, self.handle = name, handle
         self._timeout = LONGEST  # for a group, in seconds; the run says how long it may take
         self._groups_a_call = 1  # at most; the run says how long responses are
-        self._gathered: list[RolloutRequest] = []  # those that the next call takes along
-        self._call: asyncio.Task[Sequence[tuple[Summary | RayError, GroupRef]]] | None = None  # the next call
+        self._next: _Call | None = None  # the call that takes groups along
+        self._in_hand = 0  # groups of calls that have no answer yet
         self._death: ActorDied | None = None  # what was found out about it once, for all groups in its hands
 
     async def created(self, seconds: float) -> None:
@@ -43,6 +47,9 @@ class GeneratorClient:
 
     async def begin(self, run: SamplingSpec) -> None:
         """Opens a run; what is still being sampled for the last one is given up."""
+        if self._next is not None:
+            self._next.task.cancel()
+            self._next = None
         self._timeout = run.rollout.timeout_seconds
         self._groups_a_call = GROUPS_A_CALL if run.rollout.answers_are_short else 1
         await answer(self.handle.begin.remote(run), self.name, "to open a run", START)  # it may have to start first
@@ -82,25 +89,39 @@ class GeneratorClient:
         return await within(self._timeout + BESIDE_ROLLOUT, reply[0], self.name, ""), reply[1]
 
     async def _in_a_call(self, request: RolloutRequest) -> tuple[Summary, GroupRef]:
-        """The group, by a call that takes along what else is asked for before the event loop comes to make it."""
-        if self._call is None or len(self._gathered) == self._groups_a_call:
-            self._gathered = []
-            self._call = asyncio.create_task(self._several(self._gathered))
-            self._call.add_done_callback(_seen)
-        call, place = self._call, len(self._gathered)
-        self._gathered.append(request)
-        found, group = (await asyncio.shield(call))[place]  # the others wait for it, too
+        """The group, by a call that takes along what else is asked for before the event loop comes to make it, or while
+        the generator has enough to do. A group that is not done when the others are comes by a call of its own."""
+        if self._next is None:
+            self._next = _Call(self._several)
+            self._let_go()
+        call, place = self._next, len(self._next.requests)
+        call.requests.append(request)
+        if len(call.requests) == self._groups_a_call:
+            call.go()
+            self._next = None
+        found, group = (await asyncio.shield(call.task))[place]  # the others wait for it, too
         if isinstance(found, RayError):
             raise found
-        return found, group
+        return (found, group) if found is not None else await self._alone(request)
 
-    async def _several(self, requests: list[RolloutRequest]) -> list[tuple[Summary | RayError, GroupRef]]:
-        """The groups of one call, to which nothing is added any more."""
-        if self._gathered is requests:
-            self._call = None
-        replies: list[Any] = self.handle.rollouts.options(num_returns=1 + len(requests)).remote(requests)
-        found: list[Summary | RayError] = await within(self._timeout + BESIDE_ROLLOUT, replies[0], self.name, "")
+    async def _several(self, call: "_Call") -> Answers:
+        """The groups of one call, to which nothing is added from now on."""
+        if self._next is call:
+            self._next = None
+        count = len(call.requests)
+        self._in_hand += count
+        try:
+            replies: list[Any] = self.handle.rollouts.options(num_returns=1 + count).remote(call.requests)
+            found = await within(self._timeout + BESIDE_ROLLOUT, replies[0], self.name, "")
+        finally:
+            self._in_hand -= count
+            self._let_go()
         return list(zip(found, replies[1:], strict=True))
+
+    def _let_go(self) -> None:
+        """Has the next call made where the generator could do with it."""
+        if self._next is not None and self._in_hand < ENOUGH:
+            self._next.go()
 
     async def pause(self, in_flight: str) -> None:
         """Before a sync; `in_flight` is `sync.in_flight`: "continue", "finish" or "keep"."""
@@ -134,6 +155,26 @@ class GeneratorClient:
     def kill(self) -> None:
         """Ends its process at once, even where it hangs, and with it the processes of its engine."""
         ray.kill(self.handle)
+
+
+class _Call:
+    """One that is being put together, or under way."""
+
+    def __init__(self, make: Callable[["_Call"], Awaitable[Answers]]) -> None:
+        """`make` makes it."""
+        self.requests: list[RolloutRequest] = []
+        self._full: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(self._made(make))
+        self.task.add_done_callback(_seen)
+
+    def go(self) -> None:
+        """It waits for no more groups."""
+        if not self._full.done():
+            self._full.set_result(None)
+
+    async def _made(self, make: Callable[["_Call"], Awaitable[Answers]]) -> Answers:
+        await self._full
+        return await make(self)
 
 
 def _seen(call: asyncio.Task[Any]) -> None:

@@ -200,9 +200,7 @@ class Episode:
 
     def _verdict(self, found: Any, whose: str) -> Verdict:
         if isinstance(found, Verdict):
-            fault = fault_of(found)
-            why = f"the reward gave what cannot be stored: {fault}"
-            return Verdict(outcome=Outcome.ERROR, score=None, why=why) if fault else found
+            return storable(found)
         if isinstance(found, bool | np.bool_):
             found = self.means.correct if found else self.means.wrong
         number = found.item() if getattr(found, "ndim", None) == 0 and hasattr(found, "item") else found
@@ -228,3 +226,10 @@ class Episode:
             siblings=self.whose.siblings,
         )
         return Response((empty,), (), lost)
+
+
+def storable(verdict: Verdict) -> Verdict:
+    """The verdict, or one that says why it cannot be stored."""
+    fault = fault_of(verdict)
+    why = f"the reward gave what cannot be stored: {fault}"
+    return Verdict(outcome=Outcome.ERROR, score=None, why=why) if fault else verdict

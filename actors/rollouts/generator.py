@@ -18,7 +18,7 @@ from actors.grading.client import VerifierClient
 from actors.grading.queue import VerifierQueue
 from actors.logs import LOGGER, log_in_actor
 from actors.rollouts.rollout import RolloutSession
-from actors.types import EngineSpec, HeldWeights, RolloutRequest, SamplingSpec, Summary
+from actors.types import EngineSpec, HeldWeights, Purpose, RolloutRequest, SamplingSpec, Summary
 
 if TYPE_CHECKING:
     from actors.rollouts.engine import Engine
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # By how much the engine's process is nicer than a learner on the same CPU cores: an update goes before sampling, as all
 # generators wait for it. Linux keeps the number for each thread; a process inherits that of the thread that starts it.
 CPU_ENGINE_NICENESS = 4
+SLOW = 0.5  # seconds after the first group of a call, beyond which the others do not wait for one
 
 
 class Generator:
@@ -41,6 +42,7 @@ class Generator:
         self._verifiers = [VerifierClient(verifier) for verifier in verifiers]
         self._engine: Engine | None = None
         self._session: RolloutSession | None = None
+        self._slow: dict[tuple[Purpose, int, str, int], asyncio.Task[tuple[Summary, pa.Buffer]]] = {}
 
     async def start(self) -> None:
         """Starts the engine, once: seconds on a GPU, about a minute where it captures graphs or runs on the CPU."""
@@ -54,19 +56,28 @@ class Generator:
         """Opens a run; what is still being sampled for the last one is given up."""
         if self._session is not None:
             await self._session.close()
+        self._slow.clear()
         self._session = RolloutSession(run, VerifierQueue(self._verifiers))
         LOGGER.info("a run begins, graded by %d verifiers", len(self._verifiers))
 
     @ray.method(num_returns=2)
     async def rollout(self, request: RolloutRequest) -> tuple[Summary, pa.Buffer]:
-        """One graded group: its summary, and its packed record batch. Raises as `RolloutSession.rollout`."""
-        return await self._rolled(request)
+        """One graded group: its summary, and its packed record batch; one that is under way since a call of several is
+        not begun again. Raises as `RolloutSession.rollout`."""
+        return await (self._slow.pop(_key(request), None) or self._rolled(request))
 
     async def rollouts(self, requests: Sequence[RolloutRequest]) -> tuple[Any, ...]:
-        """Several graded groups when the last of them is there, by one call: a list of their summaries, then the packed
-        record batch of each. What `rollout` raises of one stands in the place of its summary, and no batch is there."""
-        found = await asyncio.gather(*(self._rolled(request) for request in requests), return_exceptions=True)
-        pairs = [(_raised(each), None) if isinstance(each, BaseException) else each for each in found]
+        """Several graded groups by one call: a list of their summaries, then the packed record batch of each. What
+        `rollout` raises of one stands in the place of its summary, and no batch is there. It waits for the others while
+        SLOW seconds pass after the first; None stands for what is not done then, and `rollout` brings it."""
+        begun = [asyncio.create_task(self._rolled(request)) for request in requests]
+        await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+        _, slow = await asyncio.wait(begun, timeout=SLOW)
+        if slow:
+            self._slow |= {
+                _key(request): group for request, group in zip(requests, begun, strict=True) if group in slow
+            }
+        pairs = [(None, None) if group in slow else _pair(group) for group in begun]
         return [summary for summary, _ in pairs], *(group for _, group in pairs)
 
     async def alive(self) -> None:
@@ -138,3 +149,14 @@ class Generator:
 def _raised(failure: BaseException) -> RayTaskError:
     """What a caller sees where a remote method has raised this."""
     return RayTaskError("rollouts", "".join(traceback.format_exception(failure)), failure)
+
+
+def _key(request: RolloutRequest) -> tuple[Purpose, int, str, int]:
+    """What tells a group from all others that are under way."""
+    return request.purpose, request.group, request.prompt.id, request.visit
+
+
+def _pair(group: asyncio.Task[tuple[Summary, pa.Buffer]]) -> tuple[Any, pa.Buffer | None]:
+    """Summary and batch of a group that is done, or what it raised."""
+    failure = group.exception()
+    return group.result() if failure is None else (_raised(failure), None)

@@ -20,7 +20,7 @@ from actors.grading.siblings import Siblings
 from actors.rollouts import question
 from actors.rollouts.apart import Apart, EpisodeFailed
 from actors.rollouts.chat import TOOL, Chat
-from actors.rollouts.episode import PLAYED, Episode, Means, Response, Task
+from actors.rollouts.episode import PLAYED, Episode, Means, Response, Task, storable
 from actors.rollouts.offers import Offers
 from actors.rollouts.own import Environment, load_environment
 from actors.rollouts.seeds import seed_of
@@ -28,7 +28,7 @@ from actors.rollouts.serving.endpoint import Endpoint
 from actors.rollouts.span_rewards import on_tokens
 from actors.rollouts.stream import Whose
 from actors.rollouts.talk import Talk
-from actors.rollouts.together import OneRequest
+from actors.rollouts.together import sampled_together
 from actors.types import Episodes, Group, Purpose, RolloutRequest, SamplingSpec, Summary, Times, Trajectory
 from rewards import Case, Question, Verdict
 
@@ -46,15 +46,9 @@ class Wanted:
 class PlayedEpisode:
     """One episode that has come to its end."""
 
-    episode: Episode
+    responses: Sequence[Response]  # what was said in it, and in the attempts at what it made
     times: Times
-
-    @property
-    def responses(self) -> list[Response]:
-        """What was said in it, and in the attempts at what it made."""
-        if not self.episode.attempts:
-            return self.episode.responses()
-        return [response for each in self.episode.all for response in each.responses()]
+    episode: Episode | None = None  # None where there was a question and an answer, and nothing else
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -135,12 +129,12 @@ class RolloutSession:
         )
         extra = greedy.responses[0].trajectories[0].new_tokens if greedy else 0
         episodes = None
+        every = [episode for each in played if each.episode is not None for episode in each.episode.all]
         if self._environment is not None:
-            extra += sum(episode.extra_tokens for each in played for episode in each.episode.all)
-            episodes = _counted(played)
-        for each in played:
-            for episode in each.episode.all:
-                episode.forget()
+            extra += sum(episode.extra_tokens for episode in every)
+            episodes = _counted(played, every)
+        for episode in every:
+            episode.forget()
         times = Times.of_group([each.times for each in played])
         return GradedGroup(summary=Summary.of(group, times, extra, episodes), group=group)
 
@@ -175,11 +169,33 @@ class RolloutSession:
         """The episodes of these numbers, played at the same time; a response is graded when it ends, or all of them
         together where their reward compares them, and is sampled with the others where answers are short."""
         wanted = [Wanted(request=request, purpose=request.purpose, number=number) for number in numbers]
+        if self._run.rollout.answers_are_short and request.prompt.tokens.size < engine.max_model_len:
+            return await self._answered(engine, wanted)
         grader = Siblings(self._verifiers, len(wanted)) if self._together(request) else self._verifiers
-        if self._run.rollout.answers_are_short:
-            engine = OneRequest(engine, response_seed(self._run.seed, wanted[0]), len(wanted))
         task, means = self._task(request), self._means(engine, request.purpose)
         return list(await asyncio.gather(*(self._episode(means, task, each, grader) for each in wanted)))
+
+    async def _answered(self, engine: Sampler, wanted: Sequence[Wanted]) -> list[PlayedEpisode]:
+        """The same for single questions whose answers are short."""
+        started, request = time.time(), wanted[0].request
+        prompt, sampling = request.prompt, sampling_for(request.purpose, self._run.rollout)
+        seed, numbers = response_seed(self._run.seed, wanted[0]), [each.number for each in wanted]
+        answers = await sampled_together(engine, prompt, sampling, seed, numbers)
+        sampled, queue = time.time(), self._verifiers.waiting
+        asked = [Question(reward=prompt.reward, case=case, settings=self._run.reward) for case in answers.cases]
+        grade = self._verifiers.grade_group if self._together(request) else self._verifiers.grade_all
+        verdicts, verified = await grade(asked), time.time()
+        times = Times(
+            generate=sampled - started,
+            verify=verified - sampled,
+            generated_at=sampled,
+            verified_at=verified,
+            queue=queue,
+        )
+        return [
+            PlayedEpisode(responses=[Response((trajectory,), (), storable(verdict))], times=times)
+            for trajectory, verdict in zip(answers.trajectories, verdicts, strict=True)
+        ]
 
     def _together(self, request: RolloutRequest) -> bool:
         """Whether the reward of a request compares siblings; an environment asks about each when it likes."""
@@ -249,7 +265,8 @@ class RolloutSession:
             verified_at=verified,
             queue=queue,
         )
-        return PlayedEpisode(episode=episode, times=times)
+        responses = [response for each in episode.all for response in each.responses()]
+        return PlayedEpisode(responses=responses, times=times, episode=episode)
 
     async def _played(self, episode: Episode, environment: Environment, apart: Apart) -> None:
         """Plays a person's environment to its end, whatever that is."""
@@ -312,9 +329,8 @@ def _by_siblings(responses: Sequence[Response]) -> list[Response]:
     return sorted(responses, key=lambda response: places[response.trajectories[0].siblings])
 
 
-def _counted(played: Sequence[PlayedEpisode]) -> Episodes:
-    """What went on in episodes, and in the attempts at what they made."""
-    every = [episode for each in played for episode in each.episode.all]
+def _counted(played: Sequence[PlayedEpisode], every: Sequence[Episode]) -> Episodes:
+    """What went on in episodes, and in the attempts at what they made, which are among `every`."""
     return Episodes(
         count=len(played),
         seconds=sum(each.times.generate + each.times.verify for each in played),

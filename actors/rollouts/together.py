@@ -1,37 +1,76 @@
-"""Where the responses of a group meet, when one request to the engine samples all of them."""
+"""How the short answers to a single question are sampled: by one request, without an episode for each.
 
-import asyncio
+A request costs the engine's front end more than a short answer does, and so does an episode, which may be all that an
+environment makes of it. What comes of it is what episodes of `actors.rollouts.question` would bring.
+"""
+
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from actors.engines import Completion, Sampler, Sampling
+from actors.types import Prompt, Trajectory
+from rewards import Case
 
 
-class OneRequest:
-    """The engine, as the siblings of a group see it that begin with the same prompt: the call of the first one asks for
-    the completions of all, whose seeds are those that follow the first one's.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Answers:
+    """The answers to one prompt, before they are graded."""
 
-    A request costs the engine's front end more than a short answer does. It brings all completions when the last one
-    has ended.
+    prompt: Prompt
+    trajectories: tuple[Trajectory, ...]
+    max_new_tokens: int  # that each might have had
+
+    @property
+    def cases(self) -> list[Case]:
+        """What there is to grade."""
+        prompt = self.prompt
+        return [
+            Case(
+                response=trajectory.text,
+                reference=prompt.reference,
+                prompt=prompt.text,
+                question=prompt.question or prompt.text,
+                tokens=trajectory.tokens.size - prompt.tokens.size,
+                max_new_tokens=self.max_new_tokens,
+            )
+            for trajectory in self.trajectories
+        ]
+
+
+async def sampled_together(
+    engine: Sampler, prompt: Prompt, sampling: Sampling, seed: int, numbers: Sequence[int]
+) -> Answers:
+    """The answers that one request brings when the last of them has ended.
+
+    Args:
+        engine: that samples; the prompt leaves room for an answer.
+        prompt: that is asked.
+        sampling: of each answer.
+        seed: of the first one; those of the others follow it.
+        numbers: of the answers, among the group's.
     """
+    left = min(sampling.max_tokens, engine.max_model_len - prompt.tokens.size)
+    asked = replace(sampling, max_tokens=left, completions=len(numbers))
+    completions = await engine.generate(prompt.tokens.tolist(), asked, seed)
+    trajectories = tuple(
+        _trajectory(prompt.tokens, completion, engine, number)
+        for completion, number in zip(completions, numbers, strict=True)
+    )
+    return Answers(prompt=prompt, trajectories=trajectories, max_new_tokens=sampling.max_tokens)
 
-    def __init__(self, engine: Sampler, first: int, count: int) -> None:
-        """
-        Args:
-            engine: that samples.
-            first: seed of the first sibling.
-            count: how many siblings there are; each asks once.
-        """
-        self.max_model_len, self.tokenizer = engine.max_model_len, engine.tokenizer
-        self._engine, self._first, self._count = engine, first, count
-        self._request: asyncio.Task[list[Completion]] | None = None
 
-    async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
-        """The completion of one sibling, whose group is given up where this call is."""
-        if self._request is None:
-            asked = self._engine.generate(tokens, replace(sampling, completions=self._count), self._first)
-            self._request = asyncio.create_task(asked)
-        return [(await self._request)[seed - self._first]]
-
-    def shutdown(self) -> None:
-        """The engine outlives its requests."""
+def _trajectory(shown: np.ndarray, turn: Completion, engine: Sampler, number: int) -> Trajectory:
+    before = shown.size
+    sampled = np.ones(before + turn.tokens.size, bool)
+    sampled[:before] = False
+    return Trajectory(
+        tokens=np.concatenate((shown, turn.tokens)),
+        sampled=sampled,
+        logprobs=np.concatenate((np.zeros(before, np.float32), turn.logprobs)),
+        versions=np.concatenate((np.full(before, -1, np.int32), turn.versions)),
+        finish=turn.finish,
+        text=str(engine.tokenizer.decode(turn.tokens.tolist(), skip_special_tokens=True)),
+        episode=number,
+    )

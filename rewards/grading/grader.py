@@ -173,7 +173,8 @@ class Grader:
 
     def _answers(self, place: Place, task: Task) -> Iterator[list[RewardResult]]:
         """The answer to each batch of a task. The worker gets all batches at once; when it is lost, the batch that it
-        had in hand has no verdicts and the batches behind it go to another worker."""
+        had in hand has no verdicts. Batches whose answers were not sent yet go to another worker, and so do those
+        behind it."""
         memory_mib, loading = (0, START_OF_MODEL_SECONDS) if place is Place.MODELS else (task.budget.memory_mib, 0.0)
         left = list(task.batches)
         while left:
@@ -185,7 +186,11 @@ class Grader:
                 left.pop(0)
                 yield answer
             if isinstance(answer, Lost):
-                yield [self._lost(place, task, answer, len(left[0]))] * len(left.pop(0))
+                done = min(answer.unsent, len(left) - 1)
+                again, blamed, left = left[:done], left[done], left[done + 1 :]
+                result = self._lost(place, task, answer, len(blamed))
+                yield from self._answers(place, replace(task, batches=again))
+                yield [result] * len(blamed)
 
     def _received(
         self, worker: Process, loading: float, budget: Budget, batch: Sequence[Case]

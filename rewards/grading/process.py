@@ -3,17 +3,21 @@
 Nothing here sends or handles signals of its own process, so that owners may be threads and asynchronous actors.
 """
 
+import math
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from typing import Any
 
 from rewards.grading.below import below, kill_all
+from rewards.grading.progress import Progress
 
 START_SECONDS = 120.0  # a process imports its libraries
 
@@ -24,6 +28,7 @@ class Lost:
 
     late: bool = False  # whether it took too long; else the process has ended
     status: int = 0  # of its end
+    unsent: int = 0  # answers that were made before this one and are gone too
 
 
 class Process:
@@ -41,11 +46,15 @@ class Process:
         self.memory_mib = memory_mib
         self._connection, theirs = Pipe()
         life, self._life = os.pipe()
+        page = os.memfd_create("progress")
+        self._progress = Progress(page)
+        self._came = 0  # answers so far
+        self._gathered = deque[Any]()  # answers that came together with one that was asked for
         code = f"import sys; from {module} import main; main(sys.argv[1:])"
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", code, str(theirs.fileno()), str(life), str(memory_mib)],
-                pass_fds=(theirs.fileno(), life),
+                [sys.executable, "-c", code, str(theirs.fileno()), str(life), str(memory_mib), str(page)],
+                pass_fds=(theirs.fileno(), life, page),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -53,6 +62,7 @@ class Process:
                 start_new_session=True,
             )
         os.close(life)
+        os.close(page)
         self._answers = select.poll()  # a Connection's own poll sets up a new one for every answer
         self._answers.register(self._connection, select.POLLIN)
         if isinstance(self.receive(START_SECONDS), Lost):
@@ -65,13 +75,19 @@ class Process:
             self._connection.send(asked)
 
     def receive(self, seconds: float) -> Any:
-        """The next answer, or a `Lost` where there is none within the seconds."""
-        if not self._answers.poll(1000 * seconds):
-            return Lost(late=True)
-        try:
-            return self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            return Lost(status=self._process.wait())
+        """The next answer, or a `Lost` where the process has been at it for longer than these seconds."""
+        if not self._gathered:
+            left = seconds
+            while not self._answers.poll(math.ceil(1000 * left)):
+                left = seconds - self._progress.seconds_at_it(time.monotonic())
+                if left <= 0:
+                    return Lost(late=True, unsent=self._progress.made - self._came)
+            try:
+                self._gathered.extend(self._connection.recv())
+            except (EOFError, ConnectionResetError):
+                return Lost(status=self._process.wait(), unsent=self._progress.made - self._came)
+        self._came += 1
+        return self._gathered.popleft()
 
     def end(self) -> None:
         """Ends the process and every process that it started, for whichever thread; who waits for it sees its end."""

@@ -1,5 +1,6 @@
 """The process in which rewards are computed. It answers every case that it is sent."""
 
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from rewards.grading.serving import bound_cpu, serve
 from rewards.settings import Budget, KindSettings
 from rewards.table import REWARDS, Place
 from rewards.verdict import Case, Outcome, RewardResult
+
+BOUND_FOR = 1.0  # seconds for which a bound of CPU time is good enough
 
 
 class Ask(StrEnum):
@@ -37,9 +40,11 @@ def main(arguments: Sequence[str]) -> None:
     bound = int(arguments[2]) > 0
 
     def answers(task: Task) -> Iterator[list[RewardResult]]:
+        bounded = float("-inf")
         for cases in task.batches:
-            if bound:
+            if bound and (now := time.monotonic()) - bounded > BOUND_FOR:
                 bound_cpu(task.budget.seconds * len(cases))
+                bounded = now
             yield answered(task, cases)
 
     serve(arguments, answers)

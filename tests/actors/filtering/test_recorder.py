@@ -4,6 +4,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Iterator
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def groups(folder: Path) -> list[int]:
     return sorted({row["group"] for row in read(folder)})
+
+
+def settle(writer: Recorder) -> None:
+    """Returns when what is full has been written, or could not be."""
+    writer._thread.submit(lambda: None).result()
+    wait(writer._files)
 
 
 def test_a_second_close_of_a_step_adds_to_what_the_first_one_wrote(tmp_path: Path) -> None:
@@ -78,13 +85,43 @@ def test_what_is_full_or_has_waited_is_on_disk_before_its_step_ends(
 ) -> None:
     monkeypatch.setattr(recorder, "FULL", 4)
     writer = Recorder(tmp_path)
-    writer.write([packed(group([1.0, -1.0], id=number)) for number in range(3)], "")
-    writer._thread.submit(lambda: None).result()
-    assert groups(tmp_path) == [0, 1, 2]
-    monkeypatch.setattr(recorder, "WAIT_SECONDS", -1.0)
-    writer.write([packed(group([1.0, -1.0], id=3))], "")
-    writer._thread.submit(lambda: None).result()
+    writer.write([packed(group([1.0, -1.0], id=number)) for number in range(5)], "")
+    settle(writer)
     assert groups(tmp_path) == [0, 1, 2, 3]
+    monkeypatch.setattr(recorder, "WAIT_SECONDS", -1.0)
+    writer.write([packed(group([1.0, -1.0], id=5))], "")
+    settle(writer)
+    assert groups(tmp_path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_several_threads_write_files_of_their_own_and_what_fails_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder, "FULL", 4)
+    monkeypatch.setattr(recorder, "WRITERS", 3)
+    writer, together = Recorder(tmp_path), threading.Barrier(3, timeout=60)
+    put = writer._put
+
+    def three_at_a_time(target: Path, table: Any) -> None:
+        together.wait()
+        if target.name == "groups-2.parquet":
+            raise OSError(28, "No space left on device")
+        put(target, table)
+
+    monkeypatch.setattr(writer, "_put", three_at_a_time)
+    writer.write([packed(group([1.0, -1.0], id=number)) for number in range(6)], "")
+    settle(writer)
+    assert groups(tmp_path) == [0, 1, 4, 5]
+    assert sorted(writer.on_disk()) == [0, 1, 4, 5]
+    monkeypatch.setattr(writer, "_put", put)
+    writer.close_step(1)
+    assert groups(tmp_path) == [*range(6)]
+    assert writer.on_disk() == (2, 3)
+    assert sorted(file.name for file in (tmp_path / "step-1").iterdir()) == [
+        "groups-2.parquet",
+        "groups-3.parquet",
+        "groups.parquet",
+    ]
 
 
 def test_a_disk_that_was_full_for_a_while_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

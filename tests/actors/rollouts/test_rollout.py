@@ -14,6 +14,7 @@ from actors.engines import Completion, Sampling, sampling_for
 from actors.filtering.rules import RULES
 from actors.grading.client import VerifierClient
 from actors.grading.labels import Completer
+from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.rollouts.rollout import Wanted, response_seed
 from actors.settings import GeneratorSettings, RolloutSettings
@@ -99,6 +100,28 @@ async def rolled(
     purpose = Purpose.TRAINING if evaluated is None else Purpose.EVALUATION
     summary, batch = await generator.rollout(replace(REQUEST, purpose=purpose, responses=evaluated))
     return summary, batch, sorted(generator.paper.sampled)
+
+
+class Counted:
+    """The handle of a generator in this process: its calls of several groups and of one, by the ids of the groups."""
+
+    def __init__(self, generator: Generator) -> None:
+        self.calls: list[list[int]] = []
+        self.begin, self._generator = InProcess(generator).begin, generator
+        self.rollout, self.rollouts = self, self
+
+    def options(self, num_returns: int) -> "Counted":
+        return self
+
+    def remote(self, asked: RolloutRequest | list[RolloutRequest]) -> list[Any]:
+        several = isinstance(asked, list)
+        self.calls.append([each.group for each in asked] if several else [asked.group])
+        made = asyncio.create_task((self._generator.rollouts if several else self._generator.rollout)(asked))
+
+        async def returned(place: int) -> Any:
+            return (await asyncio.shield(made))[place]
+
+        return [returned(0), *(asyncio.ensure_future(returned(1 + n)) for n in range(len(asked) if several else 1))]
 
 
 @pytest.mark.parametrize("score", [1.0, -1.0])
@@ -229,7 +252,10 @@ async def test_the_beginning_of_a_response_that_is_completed_opens_no_turn() -> 
     assert not {start, end} & set(seen[0][2:])
 
 
-async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_without_a_first_stage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("longest", [64, 65])
+async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_without_a_first_stage(
+    longest: int, tmp_path: Path
+) -> None:
     class Ranks(Verifier):
         """Only the best of a group is right."""
 
@@ -247,9 +273,8 @@ async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_withou
     generator = OnPaper([0.5, 2.0, 1.0, 2.0])
     generator._verifiers = [VerifierClient(InProcess(ranks))]
     await generator.start()
-    run = SamplingSpec(
-        seed=0, rollout=RolloutSettings(group_size=4, first_stage=2), reward=reward, greedy=True, drop=RULES["both"]
-    )
+    rollout = RolloutSettings(group_size=4, first_stage=2, max_new_tokens=longest)
+    run = SamplingSpec(seed=0, rollout=rollout, reward=reward, greedy=True, drop=RULES["both"])
     await generator.begin(run)
     request = replace(REQUEST, prompt=replace(REQUEST.prompt, reward="own"))
     summary, _ = await generator.rollout(request)
@@ -286,7 +311,19 @@ async def test_what_ends_a_response_is_the_same_for_every_purpose() -> None:
         assert (sampling.stop, sampling.stop_token_ids, sampling.min_tokens) == (("</answer>",), (7,), 3)
 
 
-async def test_a_verdict_that_cannot_be_stored_costs_its_siblings_nothing() -> None:
+async def test_a_prompt_that_leaves_no_room_for_a_short_answer_is_no_verdict_and_asks_no_engine() -> None:
+    generator = OnPaper([1.0, 1.0])
+    await generator.start()
+    rollout = RolloutSettings(group_size=2, max_new_tokens=8)
+    await generator.begin(SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False))
+    request = replace(REQUEST, prompt=prompt("7", tokens=[1] * generator.paper.max_model_len))
+    summary, _ = await generator.rollout(request)
+    assert summary.outcomes == (Outcome.ERROR, Outcome.ERROR)
+    assert generator.paper.requests == []
+
+
+@pytest.mark.parametrize("longest", [64, 65])
+async def test_a_verdict_that_cannot_be_stored_costs_its_siblings_nothing(longest: int) -> None:
     class Careless(Verifier):
         async def grade(self, questions: list[Question]) -> list[Verdict]:
             verdicts = await super().grade(questions)
@@ -296,7 +333,7 @@ async def test_a_verdict_that_cannot_be_stored_costs_its_siblings_nothing() -> N
     generator = OnPaper([1.0, -1.0, -1.0])
     generator._verifiers = [VerifierClient(InProcess(Careless()))]
     await generator.start()
-    rollout = RolloutSettings(group_size=3)
+    rollout = RolloutSettings(group_size=3, max_new_tokens=longest)
     await generator.begin(SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False))
     summary, batch = await generator.rollout(REQUEST)
     assert summary.outcomes == (Outcome.ERROR, Outcome.WRONG, Outcome.WRONG)
@@ -327,3 +364,73 @@ async def test_several_groups_of_one_call_are_those_of_a_call_each_and_a_failure
         summary, packed = await generator.rollout(requests[place])
         assert (summary.id, summary.scores, summary.lengths) == (place, found[place].scores, found[place].lengths)
         assert packed.equals(groups[place])
+
+
+async def test_a_slow_group_holds_up_no_other_of_its_call_and_comes_by_one_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Slow(Engine):
+        async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+            if len(tokens) == 1:
+                await going_on.wait()
+            return [completion("1.0")] * sampling.completions
+
+    monkeypatch.setattr("actors.rollouts.generator.SLOW", 0.0)
+    going_on = asyncio.Event()
+    generator = OnPaper([1.0, -1.0])
+    generator.paper = Slow([1.0, -1.0])
+    await generator.start()
+    rollout = RolloutSettings(group_size=2, max_new_tokens=8)
+    handle = Counted(generator)
+    client = GeneratorClient("generator-0", handle)
+    await client.begin(SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False))
+    requests = [replace(REQUEST, group=number, visit=number) for number in range(3)]
+    requests[1] = replace(requests[1], prompt=prompt("7", tokens=[1]))
+    groups = [asyncio.create_task(client.rollout(request)) for request in requests]
+    assert [(await groups[place])[0].id for place in (0, 2)] == [0, 2]
+    assert not groups[1].done()
+    going_on.set()
+    assert (await groups[1])[0].id == 1
+    assert handle.calls == [[0, 1, 2], [1]]
+
+
+async def test_a_generator_that_has_enough_to_do_gets_full_calls() -> None:
+    class Waiting(Engine):
+        async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
+            if len(tokens) == 1:
+                await going_on.wait()
+            return [completion("1.0")] * sampling.completions
+
+    going_on = asyncio.Event()
+    generator = OnPaper([1.0, -1.0])
+    generator.paper = Waiting([1.0, -1.0])
+    await generator.start()
+    handle = Counted(generator)
+    client = GeneratorClient("generator-0", handle)
+    rollout = RolloutSettings(group_size=2, max_new_tokens=8)
+    await client.begin(SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False))
+
+    def ask(*numbers: int) -> list[asyncio.Task[Any]]:
+        requests = (replace(REQUEST, group=number, prompt=prompt("7", tokens=[1])) for number in numbers)
+        return [asyncio.create_task(client.rollout(request)) for request in requests]
+
+    async def settle() -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    asked = ask(*range(61))
+    await settle()
+    asked += ask(61, 62)
+    await settle()
+    asked += ask(63, 64)  # with the first of these it has enough
+    await settle()
+    asked += ask(65, 66)
+    await settle()
+    sizes = [8] * 7 + [5, 2, 2]
+    assert [len(call) for call in handle.calls] == sizes
+    asked += ask(*range(67, 74))
+    await settle()
+    assert handle.calls[len(sizes) :] == [[65, 66, *range(67, 73)]]
+    going_on.set()
+    assert sorted(summary.id for summary, _ in await asyncio.gather(*asked)) == [*range(74)]
+    assert handle.calls[len(sizes) + 1 :] == [[73]]

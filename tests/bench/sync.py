@@ -188,8 +188,15 @@ def seconds(action: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
+def computing(action: Callable[[], object]) -> float:
+    """CPU seconds of this thread."""
+    started = time.thread_time()
+    action()
+    return time.thread_time() - started
+
+
 def cpu_seconds(others: str) -> Counter[str]:
-    """CPU seconds of this process's threads so far, by what they do; `others` names that of those that are not gloo's."""
+    """CPU seconds of this process so far, by what its threads do; `others` is what those do that are not gloo's."""
     found = Counter[str]()
     for task in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
@@ -283,8 +290,8 @@ def measure(gib: float = 1.0, count: int = 300) -> dict[str, float]:
         raise RuntimeError("the receiver does not hold what was sent")
     client.end(process)
     return {
-        "digest_gib_per_second": total / 2**30 / seconds(lambda: [bit_sums(tensor) for tensor in source.held]),
-        "sha256_gib_per_second": total / 2**30 / seconds(lambda: [sha256(tensor) for tensor in source.held]),
+        "cpu_seconds_for_a_gib_of_digest": computing(lambda: [bit_sums(tensor) for tensor in source.held]) / gib,
+        "cpu_seconds_for_a_gib_of_sha256": computing(lambda: [sha256(tensor) for tensor in source.held]) / gib,
         "bare_gib_per_second": total / 2**30 / statistics.median(bares.times),
         "sync_gib_per_second": total / 2**30 / statistics.median(syncs.times),
         "share_of_bare": middle,

@@ -125,8 +125,8 @@ class LearnerRank:
         LOGGER.info("goes on from %s", folder)
 
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
-        """Sends the weights to the generators."""
-        sent = self._published().publish(version, receivers)
+        """Sends the weights, which are called `version`, to the generators."""
+        sent = self._published().publish(receivers)
         LOGGER.info("version %d is sent: %.4g MiB in %.3g s", version, sent.size / 2**20, sent.seconds)
         return sent
 

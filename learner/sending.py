@@ -46,8 +46,8 @@ class GeneratorsSyncClient:
     """Calls the weight-transfer methods of all generators and waits for all of them, never longer than the timeout.
 
     vLLM's senders call it, in this order: `init_weight_transfer_engine` once; for each version `start_weight_update`,
-    `update_weights`, `finish_weight_update`. They do not know the version, so their last call does nothing, and
-    `WeightSync` finishes the update with `finish_version`.
+    `update_weights`, `finish_weight_update`. Of the last three only `update_weights` asks anybody: what a generator
+    receives first begins an update, and the driver ends it, which knows the version and asks for what is held then.
 
     No method raises where a generator fails, as a sender whose ranks work together would leave the others waiting:
     the first failure cuts the transfer, nothing is asked after that, and `settle` says what came of it.
@@ -123,19 +123,14 @@ class GeneratorsSyncClient:
         self._ask(lambda: [one.leave_weight_transfer_engine.remote() for one in self._receivers.generators])
 
     def start_weight_update(self) -> None:
-        """Tells all generators that weights will come."""
-        self._ask(lambda: [generator.start_weight_update.remote() for generator in self._receivers.generators])
+        """Does nothing: the first part of an update begins it."""
 
     def update_weights(self, update_info: Any) -> None:
         """Has all generators receive; returns when they have."""
         self._ask(lambda: [generator.update_weights.remote(update_info) for generator in self._receivers.generators])
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        """Does nothing: see `finish_version`."""
-
-    def finish_version(self, version: int) -> None:
-        """Tells all generators that the weights are whole, and what they are called."""
-        self._ask(lambda: [one.finish_weight_update.remote(str(version)) for one in self._receivers.generators])
+        """Does nothing: the driver ends the update."""
 
     def _ask(self, call: Callable[[], list[Any]]) -> None:
         """Calls all generators, unless the transfer was cut, and waits for them."""

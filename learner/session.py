@@ -54,9 +54,9 @@ class Published:
         self._dtype: torch.dtype = getattr(torch, spec.model.dtype)
         self._sync = WeightSync(policy, self._dtype, place)
 
-    def publish(self, version: int, receivers: Receivers) -> SyncStats:
-        """Sends the weights to the generators, as `version`."""
-        return self._sync.send(version, receivers)
+    def publish(self, receivers: Receivers) -> SyncStats:
+        """Sends the weights to the generators."""
+        return self._sync.send(receivers)
 
     def probe(self, tokens: Sequence[int]) -> list[float]:
         """Log-probabilities of a fixed text under the current weights, temperature 1."""

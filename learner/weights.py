@@ -132,8 +132,8 @@ class WeightSync:
         self._way: _Way | None = None
         self._sender: TrainerWeightTransferEngine[Any] | None = None  # once the group of the way has met
 
-    def send(self, version: int, receivers: Receivers) -> SyncStats:
-        """Brings the weights of `version` to all receivers; every learner rank calls it.
+    def send(self, receivers: Receivers) -> SyncStats:
+        """Brings the weights to all receivers, who do not put them in force yet; every learner rank calls it.
 
         Where a receiver dies or hangs on the way, the stats name it, and nobody has the weights: send again to those
         that are left, after each of them has given its update up.
@@ -159,8 +159,6 @@ class WeightSync:
             raise failure  # the others stand in collectives of vLLM's own sender
         way.source.drain()
         sums = way.source.sums()
-        if self._place.rank == 0 and failure is None:
-            way.client.finish_version(version)
         lost = self._lost_on(way, failure, failed_first) if self._place.rank == 0 else ()
         if failure is not None and not lost:
             raise failure

@@ -132,6 +132,11 @@ class GeneratorClient:
         first under the live weights, nats."""
         return await answer(self.handle.resume_generation.remote(probe), self.name)
 
+    async def finish_update(self, version: int, sha256: bool) -> HeldWeights:
+        """In a sync, when all weights have been received: puts them in force as `version`, and gives what the generator
+        computes with then; hashed too, which takes seconds, where that is asked for."""
+        return await answer(self.handle.finish_weight_update.remote(str(version), sha256), self.name)
+
     async def give_up_update(self) -> None:
         """After a sync that was cut off, which another one follows."""
         await answer(self.handle.give_up_weight_update.remote(), self.name)
@@ -143,10 +148,6 @@ class GeneratorClient:
     async def probe(self, tokens: tuple[int, ...]) -> list[float]:
         """Log-probability of each token of a text but the first under the live weights, nats."""
         return await answer(self.handle.probe.remote(tokens), self.name)
-
-    async def held_weights(self, sha256: bool = False) -> HeldWeights:
-        """Which weights the generator computes with; hashed too, which takes seconds, where that is asked for."""
-        return await answer(self.handle.held_weights.remote(sha256), self.name)
 
     async def stop(self) -> None:
         """Ends the engine and its processes."""

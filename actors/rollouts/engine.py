@@ -1,9 +1,9 @@
 """The one home of vLLM's sampling interface: token ids and sampling parameters in, completions out, and new weights.
 
 Nothing here knows of prompts, rewards, groups or conversations. Order of calls for a sync:
-`pause_generation`, (`init_weight_transfer_engine` whenever the receivers changed), `start_weight_update`,
-`update_weights`, `finish_weight_update`, `held_weights`, `resume_generation`. Where the update is cut off on its way:
-`give_up_weight_update`, and again from the connection on.
+`pause_generation`, (`init_weight_transfer_engine` whenever the receivers changed), `update_weights`,
+`finish_weight_update`, `resume_generation`. Where the update is cut off on its way: `give_up_weight_update`, and again
+from the connection on.
 """
 
 import asyncio
@@ -86,6 +86,7 @@ class Engine:
         self.max_model_len = spec.max_model_len  # most tokens of a prompt and its completion together
         self._requests = 0  # so far; each has its number as id
         self._version, self._in_flight = UNSYNCED, "continue"  # of the live weights; sync.in_flight at the last pause
+        self._updating = False  # whether a part of an update has come, and its end has not
         self._gives_memory_back, self._resting = spec.rests and not spec.on_cpu, False
         self._llm = start(engine_arguments(spec))
         self.tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())  # what vLLM's own type stands for
@@ -180,13 +181,8 @@ class Engine:
                 if not tries_left:
                     raise
 
-    @_asks_the_engine
-    async def held_weights(self, sha256: bool) -> HeldWeights:
-        """The live weight version and the digest of every weight that the engine computes with.
-
-        Args:
-            sha256: whether to hash every tensor too, which copies all weights to the host: seconds per GB.
-        """
+    async def _held_weights(self, sha256: bool) -> HeldWeights:
+        """The live weight version and the digest of every weight that the engine computes with."""
         workers = await self._llm.collective_rpc("weight_sums")
         sums = added({group: LayerSums(*row) for group, row in worker.items()} for worker in workers)
         hashed = ""
@@ -199,6 +195,7 @@ class Engine:
     async def give_up_weight_update(self) -> None:
         """Ends an update that was cut off and leaves the transfer group; the weights mean nothing until the next."""
         await self._llm.collective_rpc("give_up_weight_update")
+        self._updating = False
 
     @_asks_the_engine
     async def leave_weight_transfer_engine(self) -> None:
@@ -211,20 +208,25 @@ class Engine:
         await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=init_info))
 
     @_asks_the_engine
-    async def start_weight_update(self) -> None:
-        """Before the first part of an update."""
-        await self._llm.start_weight_update()
-
-    @_asks_the_engine
     async def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Receives one part of an update; `update_info` is what vLLM's back end wants."""
+        """Receives one part of an update, which the first part begins; `update_info` is what vLLM's back end wants."""
+        if not self._updating:
+            await self._llm.start_weight_update()
+            self._updating = True
         await self._llm.update_weights(WeightTransferUpdateRequest(update_info=update_info))
 
     @_asks_the_engine
-    async def finish_weight_update(self, version: str) -> None:
-        """After the last part of an update: what is sampled from now on is of this version."""
+    async def finish_weight_update(self, version: str, sha256: bool) -> HeldWeights:
+        """After the last part of an update: what is sampled from now on is of this version. Gives what the engine
+        computes with then.
+
+        Args:
+            version: of the weights that came.
+            sha256: whether to hash every tensor too, which copies all weights to the host: seconds per GB.
+        """
         await self._llm.finish_weight_update(version)
-        self._version = version
+        self._updating, self._version = False, version
+        return await self._held_weights(sha256)
 
     def shutdown(self) -> None:
         """Ends the engine's processes; nothing can be asked of it after that."""

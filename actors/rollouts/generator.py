@@ -88,10 +88,6 @@ class Generator:
         """Log-probabilities of a fixed text; see `Engine.log_probabilities`."""
         return await self._started.log_probabilities(tokens)
 
-    async def held_weights(self, sha256: bool) -> HeldWeights:
-        """Which weights the engine computes with; see `Engine.held_weights`."""
-        return await self._started.held_weights(sha256)
-
     async def stop(self) -> None:
         """Ends the engine and its processes."""
         if self._engine is not None:
@@ -112,15 +108,13 @@ class Generator:
     async def init_weight_transfer_engine(self, init_info: dict[str, Any]) -> None:
         await self._started.init_weight_transfer_engine(init_info)
 
-    async def start_weight_update(self) -> None:
-        await self._started.start_weight_update()
-
     async def update_weights(self, update_info: dict[str, Any]) -> None:
         await self._started.update_weights(update_info)
 
-    async def finish_weight_update(self, version: str) -> None:
-        await self._started.finish_weight_update(version)
+    async def finish_weight_update(self, version: str, sha256: bool) -> HeldWeights:
+        held = await self._started.finish_weight_update(version, sha256)
         LOGGER.info("holds the weights of version %s", version)
+        return held
 
     async def give_up_weight_update(self) -> None:
         await self._started.give_up_weight_update()

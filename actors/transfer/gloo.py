@@ -107,18 +107,17 @@ class GlooWeightTransferEngine(WeightTransferEngine[GlooInitInfo, GlooUpdateInfo
         """Receives every bucket of the manifest and hands its tensors to the model."""
         if self._group is None:
             raise RuntimeError("init_weight_transfer_engine must be called before update_weights")
+        # one call for all, as a model looks through all its modules at the start of each
+        self._arrivals.load_weights(self._tensors(update_info))
+
+    def _tensors(self, update_info: GlooUpdateInfo) -> Iterator[tuple[str, torch.Tensor]]:
+        """The tensors of the manifest as they come, views of their buckets."""
         dtypes = [getattr(torch, name) for name in update_info.dtype_names]
         sizes = [byte_size(dtype.itemsize, shape) for dtype, shape in zip(dtypes, update_info.shapes, strict=True)]
         for bucket, buffer in self._buckets(plan_buckets(sizes, self._bucket_bytes)):
-            self._arrivals.load_weights(
-                (
-                    update_info.names[piece.index],
-                    buffer[piece.start : piece.start + piece.size]
-                    .view(dtypes[piece.index])
-                    .reshape(update_info.shapes[piece.index]),
-                )
-                for piece in bucket
-            )
+            for piece in bucket:
+                numbers = buffer[piece.start : piece.start + piece.size].view(dtypes[piece.index])
+                yield update_info.names[piece.index], numbers.reshape(update_info.shapes[piece.index])
 
     def _buckets(self, plan: Sequence[list[Piece]]) -> Iterator[tuple[list[Piece], torch.Tensor]]:
         """Each bucket with its bytes; the next one is on its way while the caller works on the last."""

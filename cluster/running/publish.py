@@ -147,10 +147,10 @@ class Publisher:
         started = time.monotonic()
         sent, generators = await self._send(version, list(paused))
         seconds = time.monotonic() - started
+        thorough = self._config.sync.sha256
+        held = await self._each(generators, lambda one: one.finish_update(version, thorough), "to finish the update")
         if self._config.cluster.colocate:
             await self._learner.free_cache()  # what it sent from, before engines take memory for their keys again
-        thorough = self._config.sync.sha256
-        held = await self._each(generators, lambda one: one.held_weights(thorough), "which weights it holds")
         self._proof.weights(version, sent.sums, {one.name: weights for one, weights in held.items()})
         gaps = await self._probed(version, list(held), probe)
         return SyncReport(

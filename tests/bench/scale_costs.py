@@ -15,6 +15,7 @@ MEASURED, SHEET, ASSUMED = "measured here", "data sheet", "assumed"
 MEAN_LOG, SPREAD_LOG = 8.0, 0.8  # of the logarithm of a response's tokens: a mean of about 4,000, one in 70 cut
 REJECTED = 0.3  # share of the groups that the filter refuses
 CHECKPOINT_EVERY = 50  # steps
+DRIVER_CALLS, SENDER_CALLS = 3, 1  # to each engine in a sync: pause, finish, resume; receive
 GRAIN = 0.1  # seconds within which ends of responses are looked at together; a step takes a minute and more
 
 
@@ -145,12 +146,12 @@ class Arithmetic:
 
     def links(self) -> Links:
         """What goes over the links."""
-        config, calls = self._run.config, 6 * self.generators + 4 * self.ranks + 2
+        config, calls = self._run.config, (DRIVER_CALLS + SENDER_CALLS) * self.generators + 4 * self.ranks + 2
         buckets = self.weights / (config.sync.bucket_mib * 2**20)
         nodes = -(-self.generators * self.width // 8)
         filling = buckets * cost("hop") * (nodes + self.generators * self.width / 4)
         gathers = 2 if config.learner.zero_stage == 3 else 1
-        asked = 3 * self.generators * cost("ask")
+        asked = SENDER_CALLS * self.generators * cost("ask")
         micro_batches = int(np.ceil(self.batch_tokens / self.ranks / config.learner.micro_batch_tokens))
         return Links(
             sync=self.weights,
@@ -187,7 +188,7 @@ class Arithmetic:
             training=self.training,
             ranks=self.ranks,
             step_calls=2 * self.ranks * cost("call"),
-            sync_calls=(3 * self.generators + 2 * self.ranks) * cost("call"),
+            sync_calls=(DRIVER_CALLS * self.generators + 2 * self.ranks) * cost("call"),
             transfer=links.sync_seconds,
             between=self.checkpoint_seconds() / CHECKPOINT_EVERY,
             grain=GRAIN,

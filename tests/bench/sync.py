@@ -3,6 +3,9 @@
 Two plain processes on this machine: the sender of `learner/weights.py` with a source of tensors in memory, and the
 receiver of `actors/transfer/gloo.py` over a plain torch module that copies each tensor into its parameter. ZeRO's
 gathers and vLLM's layerwise reload are left out: both do the same work whatever carries the bytes.
+
+Where the time goes is told as CPU seconds for each GiB, by process and thread: on cores that others use too, the clock
+also counts what these do.
 """
 
 import hashlib
@@ -10,8 +13,11 @@ import json
 import multiprocessing
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import cache
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,8 +33,9 @@ from actors.transfer.stores import listen, port_of
 from learner.sending import GlooTrainerEngine, GlooTrainerInitInfo
 
 BUCKET = 2**28  # bytes of a bucket: the default of sync.bucket_mib, and one bare broadcast
-ROUNDS = 7
+ROUNDS = 15  # syncs, each between two bare broadcasts
 LIMIT = 120.0  # seconds
+THREADS = {"gloo_tcp_loop": "sockets", "pt_gloo_runloop": "queues"}  # of gloo, by Linux's name; others pack and load
 
 
 class Tensors(WeightSource):
@@ -73,14 +80,8 @@ class Receiver:
     def init_weight_transfer_engine(self, info: dict[str, Any]) -> None:
         self._engine.init_transfer_engine(GlooInitInfo(**info))
 
-    def start_weight_update(self) -> None:
-        """Nothing: the layerwise reload is left out."""
-
     def update_weights(self, info: dict[str, Any]) -> None:
         self._engine.receive_weights(GlooUpdateInfo(**info))
-
-    def finish_weight_update(self) -> None:
-        """Nothing, as at the start."""
 
     def join(self, info: dict[str, Any]) -> None:
         self._bare = join_group(GlooInitInfo(**info), 1)
@@ -90,6 +91,9 @@ class Receiver:
 
     def settle(self) -> int:
         return settle()
+
+    def cpu(self) -> Counter[str]:
+        return cpu_seconds("loading")
 
     def peak(self) -> int:
         return resident("VmHWM")
@@ -108,7 +112,7 @@ def serve(line: Connection, count: int, size: int) -> None:
 
 
 class Client:
-    """Calls the receiver and counts the calls."""
+    """Calls the receiver and counts the calls; like a run's client it asks nothing before and after an update."""
 
     def __init__(self, line: Connection) -> None:
         self._line, self.calls = line, 0
@@ -134,13 +138,13 @@ class Client:
         self.call("init_weight_transfer_engine", init_info)
 
     def start_weight_update(self) -> None:
-        self.call("start_weight_update")
+        """Nothing."""
 
     def update_weights(self, update_info: Any) -> None:
         self.call("update_weights", update_info)
 
     def finish_weight_update(self, weight_version: str | None = None) -> None:
-        self.call("finish_weight_update")
+        """Nothing."""
 
 
 def bare_group(client: Client) -> torch.distributed.ProcessGroup:
@@ -184,6 +188,43 @@ def seconds(action: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
+def computing(action: Callable[[], object]) -> float:
+    """CPU seconds of this thread."""
+    started = time.thread_time()
+    action()
+    return time.thread_time() - started
+
+
+def cpu_seconds(others: str) -> Counter[str]:
+    """CPU seconds of this process so far, by what its threads do; `others` is what those do that are not gloo's."""
+    found = Counter[str]()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            nanoseconds = int((task / "schedstat").read_text().split()[0])
+            found[THREADS.get((task / "comm").read_text().strip(), others)] += nanoseconds / 1e9  # type: ignore[assignment]
+    return found
+
+
+class Profile:
+    """CPU seconds of both processes, by part, summed over what was measured."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.spent: Counter[str] = Counter()
+        self.times: list[float] = []  # by the clock
+
+    def measure(self, action: Callable[[], object]) -> None:
+        before = self._now()
+        self.times.append(seconds(action))
+        after = self._now()
+        after.subtract(before)
+        self.spent.update(after)
+
+    def _now(self) -> Counter[str]:
+        here = {f"sender_{part}": spent for part, spent in cpu_seconds("packing").items()}
+        return Counter(here | {f"receiver_{part}": spent for part, spent in self._client.call("cpu").items()})
+
+
 def sha256(tensor: torch.Tensor) -> str:
     """What vLLM's own checksum makes of a tensor on the CPU."""
     return hashlib.sha256(tensor.view(torch.uint8).numpy()).hexdigest()
@@ -211,7 +252,8 @@ def calls_of(count: int) -> int:
 
 
 def measure(gib: float = 1.0, count: int = 300) -> dict[str, float]:
-    """The sync's share of a bare broadcast's bandwidth, buckets of extra memory on both sides, and calls.
+    """The sync's share of a bare broadcast's bandwidth, each sync against the broadcasts before and after it, the CPU
+    seconds of its parts, buckets of extra memory on both sides, and calls to the receiver.
 
     Args:
         gib: all weights.
@@ -234,18 +276,32 @@ def measure(gib: float = 1.0, count: int = 300) -> dict[str, float]:
     sender.send_weights()
     peaks = resident("VmHWM"), client.call("peak")
     bare()
-    times = [(seconds(bare), seconds(sender.send_weights)) for _ in range(ROUNDS)]
+    bares, syncs = Profile(client), Profile(client)
+    for _ in range(ROUNDS):
+        bares.measure(bare)
+        syncs.measure(sender.send_weights)
+    bares.measure(bare)
+    beside = [(one + other) / 2 for one, other in pairwise(bares.times)]
+    low, middle, high = statistics.quantiles([one / other for one, other in zip(beside, syncs.times, strict=True)])
+    gib_each = total / 2**30 * ROUNDS
+    bare_cpu, sync_cpu = bares.spent.total() / (ROUNDS + 1) * ROUNDS, syncs.spent.total()
     wanted = [float(tensor[0]) for tensor in source.held for _ in range(2)]
     if client.call("values") != wanted:
         raise RuntimeError("the receiver does not hold what was sent")
     client.end(process)
     return {
-        "digest_gib_per_second": total / 2**30 / seconds(lambda: [bit_sums(tensor) for tensor in source.held]),
-        "sha256_gib_per_second": total / 2**30 / seconds(lambda: [sha256(tensor) for tensor in source.held]),
-        "bare_gib_per_second": total / 2**30 / statistics.median(one for one, _ in times),
-        "sync_gib_per_second": total / 2**30 / statistics.median(one for _, one in times),
-        "share_of_bare": statistics.median(one / other for one, other in times),
-        "share_of_bare_quickest": min(one for one, _ in times) / min(one for _, one in times),
+        "cpu_seconds_for_a_gib_of_digest": computing(lambda: [bit_sums(tensor) for tensor in source.held]) / gib,
+        "cpu_seconds_for_a_gib_of_sha256": computing(lambda: [sha256(tensor) for tensor in source.held]) / gib,
+        "bare_gib_per_second": total / 2**30 / statistics.median(bares.times),
+        "sync_gib_per_second": total / 2**30 / statistics.median(syncs.times),
+        "share_of_bare": middle,
+        "share_of_bare_lower_quartile": low,
+        "share_of_bare_upper_quartile": high,
+        "share_of_bare_quickest": min(bares.times) / min(syncs.times),
+        "share_of_bare_in_cpu_seconds": bare_cpu / sync_cpu,
+        "cpu_seconds_for_a_gib_bare": bare_cpu / gib_each,
+        "cpu_seconds_for_a_gib": sync_cpu / gib_each,
+        **{f"cpu_seconds_for_a_gib_{part}": spent / gib_each for part, spent in sorted(syncs.spent.items())},
         "sender_extra_buckets": (peaks[0] - before[0]) / BUCKET,
         "receiver_extra_buckets": (peaks[1] - before[1]) / BUCKET,
         **{f"calls_with_{number}_tensors": calls_of(number) for number in (10, 1000)},

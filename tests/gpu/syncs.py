@@ -120,7 +120,6 @@ def measure_killed(device: str) -> dict[str, float]:
         assert "did not answer" not in why, f"its end was noticed by the timeout only: {why}"
         gap = max(report.probe_gap for report in reports)
         assert gap < SAME, f"learner and engine differ by {gap} nats"
-        assert ray.get(cast.generators["generator-0"].held_weights.remote(False)).version == "2"
         assert _gone([victim])
     return {"probe_gap": gap, "seconds_killed": reports[1].seconds, "seconds_sync": reports[2].seconds}
 

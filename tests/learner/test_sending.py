@@ -1,5 +1,6 @@
 """Who counts as lost in a send, on replies of generators that nobody has to run for."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from ray.exceptions import RayTaskError
 from actors.errors import EngineDied
 from learner.sending import GeneratorsSyncClient
 from learner.types import Receivers
+from tests.bench.scale_costs import SENDER_CALLS
 
 
 class Generator:
@@ -15,8 +17,10 @@ class Generator:
 
     def __init__(self, reply: str | Exception) -> None:
         self._reply = reply
+        self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> "Generator":
+        self.calls.append(name)
         return self
 
     def remote(self, *_: object) -> tuple["Generator", str | Exception]:
@@ -49,6 +53,17 @@ def client(*answers: str | Exception) -> GeneratorsSyncClient:
         timeout_seconds=9.0,
     )
     return GeneratorsSyncClient(receivers)
+
+
+def test_a_sync_asks_each_generator_once(replies: None) -> None:
+    them, generator = client("received"), Generator("received")
+    them._receivers = replace(them._receivers, generators=(generator,))
+    them.begin()
+    them.start_weight_update()
+    them.update_weights(None)
+    them.finish_weight_update()
+    assert generator.calls == ["update_weights"]
+    assert len(generator.calls) == SENDER_CALLS
 
 
 @pytest.mark.parametrize("cause", [ValueError("out of tune"), EngineDied("the engine is gone")])

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 
 from actors.settings import GeneratorSettings
-from actors.types import EngineSpec
+from actors.types import EngineSpec, LayerSums
 
 # They load vLLM, which warns of what it uses itself.
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 PROBE = (3, 4)
+BAD: dict[str, Any] = {"names": ["none"]}  # of an update that is refused
 
 
 class Scheduler:
@@ -53,6 +54,24 @@ class Scheduler:
 
     async def resume_generation(self) -> None:
         self.asked.append("resume")
+
+    async def start_weight_update(self) -> None:
+        self.asked.append("start")
+
+    async def update_weights(self, request: Any) -> None:
+        self.asked.append("receive")
+        if request.update_info == BAD:
+            raise ValueError("a tensor too many")
+
+    async def finish_weight_update(self, version: str) -> None:
+        self.asked.append(f"finish {version}")
+
+    async def get_weight_version(self) -> str:
+        return self.asked[-2].removeprefix("finish ")
+
+    async def collective_rpc(self, method: str) -> list[dict[str, list[int]]]:
+        self.asked.append(method)
+        return [{"layer 0": [1, 2]}, {"layer 0": [3, 4]}]
 
     async def get(self) -> Any:
         from vllm.logprobs import Logprob
@@ -135,3 +154,25 @@ async def test_an_engine_on_the_cpu_rests_without_giving_anything_back() -> None
     await engine.rest("continue")
     await engine.resume_generation(PROBE)
     assert vllm.asked == ["pause keep", "forget", "probe", "resume"]
+
+
+async def test_an_update_of_several_parts_begins_with_the_first_and_its_end_gives_what_is_held() -> None:
+    vllm = Scheduler()
+    engine = started(vllm)
+    for version in ("7", "8"):
+        await engine.update_weights({})
+        await engine.update_weights({})
+        held = await engine.finish_weight_update(version, sha256=False)
+        assert (held.version, held.sums) == (version, {"layer 0": LayerSums(4, 6)})
+        assert vllm.asked == ["start", "receive", "receive", f"finish {version}", "weight_sums"]
+        vllm.asked.clear()
+
+
+async def test_an_update_that_was_given_up_begins_anew() -> None:
+    vllm = Scheduler()
+    engine = started(vllm)
+    with pytest.raises(ValueError, match="a tensor too many"):
+        await engine.update_weights(BAD)
+    await engine.give_up_weight_update()
+    await engine.update_weights({})
+    assert vllm.asked == ["start", "receive", "give_up_weight_update", "start", "receive"]

@@ -102,7 +102,7 @@ def test_a_generator_that_hangs_in_a_send_is_ended_and_the_sync_repeated(ranks: 
         assert list(publisher._pool.alive) == ["generator-0"]
 
     asyncio.run(story())
-    assert ray.get(generators["generator-0"].held_weights.remote(False)).version == "1"
+    assert ray.get(generators["generator-0"].held_weights.remote()).version == "1"
     assert gone(victim, generators["generator-1"])
     kill_all(generators)
 

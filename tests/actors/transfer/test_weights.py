@@ -53,11 +53,14 @@ def learners(model: Path, *, stage: int, ranks: int) -> list:
 
 
 def sampler() -> type:
-    """A generator of which completions can be asked for themselves."""
+    """A generator of which completions can be asked for themselves, and which weights it holds."""
     from actors.engines import Sampling
     from actors.rollouts.generator import Generator
 
     class Sampler(Generator):
+        async def held_weights(self) -> Any:
+            return await self._started._held_weights(True)
+
         async def sample(self, count: int, seed: int) -> list[tuple[list[int], list[float], list[int], list[int]]]:
             sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=24, completions=count)
             found = await self._started.generate([1, 2, 10, 3, 11], sampling, seed)
@@ -201,7 +204,7 @@ def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_
     versions = [np.array(row)[sampled] for row, sampled in rows]
     assert any(set(row) == {0, 1} for row in versions)  # it went on under the new weights, token by token
     assert all((np.diff(row) >= 0).all() for row in versions)
-    held = ray.get([one.held_weights.remote(True) for one in generators.values()])
+    held = ray.get([one.held_weights.remote() for one in generators.values()])
     assert held[0] == held[1]
     assert held[0].version == "2"
     assert held[0].sha256

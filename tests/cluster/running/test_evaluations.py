@@ -35,8 +35,8 @@ class Engine(Double):
         super().__init__(name, at, does)
         self.version, self.let_go = -1, asyncio.Event()
 
-    async def held_weights(self, sha256: bool = False) -> HeldWeights:
-        await super().held_weights()
+    async def finish_update(self, version: int, sha256: bool) -> HeldWeights:
+        await super().finish_update(version, sha256)
         return HeldWeights(version=str(self.version), sums=SUMS)
 
     async def rollout(self, request: RolloutRequest) -> Any:

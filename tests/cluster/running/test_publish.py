@@ -11,6 +11,7 @@ from actors.types import HeldWeights, LayerSums, WeightSums
 from cluster.config.reading import config_of
 from cluster.running.publish import Publisher
 from learner.types import LostReceiver, Receivers, SyncStats
+from tests.bench.scale_costs import DRIVER_CALLS
 
 SECONDS = 0.2  # sync.timeout_seconds: what hangs here would hang for ever
 SUMS: WeightSums = {"layer 0": LayerSums(4, 5)}
@@ -35,8 +36,8 @@ class Double:
     async def pause(self, in_flight: str) -> None:
         await self._called("pause")
 
-    async def held_weights(self, sha256: bool = False) -> HeldWeights:
-        await self._called("held_weights")
+    async def finish_update(self, version: int, sha256: bool) -> HeldWeights:
+        await self._called("finish_update")
         return HeldWeights(version="4", sums=SUMS)
 
     async def give_up_update(self) -> None:
@@ -80,12 +81,13 @@ def publisher(sender: Any, *generators: Any, pool: GeneratorPool | None = None) 
 async def test_a_sync_pauses_sends_compares_and_goes_on_with_the_probe() -> None:
     one = Double("a")
     report = await publisher(Sender(), one).publish(4, PROBE)
-    assert one.calls == ["pause", "held_weights", "resume"]
+    assert one.calls == ["pause", "finish_update", "resume"]
+    assert len(one.calls) == DRIVER_CALLS
     assert (report.size, report.probe_gap, report.probe_gap_mean, report.probe_doubts) == (8, 0.0, 0.0, 0)
 
 
 @pytest.mark.parametrize("does", ["hangs", "dies"])
-@pytest.mark.parametrize("at", ["pause", "held_weights", "resume", "give_up_update"])
+@pytest.mark.parametrize("at", ["pause", "finish_update", "resume", "give_up_update"])
 async def test_a_generator_that_hangs_or_dies_at_any_step_is_taken_out_and_killed(at: str, does: str) -> None:
     good, bad, third = Double("a"), Double("b", at, does), Double("c")
     sender, pool = Sender("c") if at == "give_up_update" else Sender(), GeneratorPool([good, bad, third])  # type: ignore[list-item]
@@ -103,7 +105,7 @@ async def test_a_sync_in_which_a_receiver_was_lost_is_repeated_with_the_others()
     await publisher(sender, pool=pool).publish(4, PROBE)
     assert sender.tries == [["a", "b", "c"], ["a", "c"], ["c"]]
     assert [name for name, one in generators.items() if one.killed] == ["a", "b"]
-    assert generators["c"].calls == ["pause", "give_up_update", "give_up_update", "held_weights", "resume"]
+    assert generators["c"].calls == ["pause", "give_up_update", "give_up_update", "finish_update", "resume"]
     assert pool.deaths == {name: f"{name}: did not answer within 9 s, in the sync of version 4" for name in "ba"}
 
 
@@ -134,7 +136,7 @@ async def test_a_generator_that_has_started_takes_part_in_the_next_sync_and_gets
     assert list(pool.alive) == ["a"]
     await bring.publish(4, PROBE)
     assert list(pool.alive) == ["a", "a.1"]
-    assert new.calls == ["pause", "held_weights", "resume"]
+    assert new.calls == ["pause", "finish_update", "resume"]
 
 
 async def test_a_new_generator_catches_up_alone_when_the_learner_is_free_and_holds_the_current_version() -> None:
@@ -167,7 +169,7 @@ async def test_what_the_learner_has_trained_and_not_published_is_sent_to_no_gene
 
 
 async def test_a_generator_that_dies_while_it_catches_up_is_lost_and_the_others_go_on() -> None:
-    old, new = Double("a"), Double("a.1", "held_weights", "dies")
+    old, new = Double("a"), Double("a.1", "finish_update", "dies")
     pool = GeneratorPool([old])  # type: ignore[list-item]
     bring = publisher(Sender(), pool=pool)
     await bring.publish(4, PROBE)

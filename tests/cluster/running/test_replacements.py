@@ -136,7 +136,7 @@ async def test_a_generator_that_dies_is_replaced_and_the_new_one_catches_up_befo
 
     await run.go(story)
     assert cluster.made[0].killed  # its actor may live without its engine
-    assert cluster.made[1].calls == ["created", "begin", "start", "pause", "held_weights", "resume"]
+    assert cluster.made[1].calls == ["created", "begin", "start", "pause", "finish_update", "resume"]
     assert run.said == [
         "a generator is lost. generator-0: the process of vLLM's engine has ended. A new one is started in its place; "
         "no other is left, and groups wait",

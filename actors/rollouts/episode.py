@@ -66,6 +66,13 @@ class Means:
     correct: float = 1.0  # and True
 
 
+@dataclass(slots=True)
+class TurnCount:
+    """How many turns were asked for that `rollout.max_turns` bounds."""
+
+    turns: int = 0
+
+
 class Response(NamedTuple):
     """What one seat said, with its verdict."""
 
@@ -103,6 +110,7 @@ class Episode:
         self.over = False  # whether nothing is said in it any more
         self.found: Any = None  # what the environment returned
         self.turns = 0  # that were asked for
+        self.count_of_turns = TurnCount()  # all of them but those of forks, which have a count of their own
         self.said: dict[str, int] = {}  # tokens that were not sampled, by who said them
         self.calls = 0  # texts of tools
         self.failed_calls = 0  # of tools, that gave no result
@@ -146,8 +154,8 @@ class Episode:
 
     @property
     def extra_tokens(self) -> int:
-        """Tokens that were sampled by seats that are not trained."""
-        return sum(seat.new_tokens for seat in self.seats.values() if not seat.trained)
+        """Tokens that were sampled beside its responses; below 0 where these share some that were sampled once."""
+        return sum(seat.sampled for seat in self.seats.values()) - sum(seat.new_tokens for seat in self._trained)
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -171,7 +179,7 @@ class Episode:
 
     @property
     def _trained(self) -> list["Seat"]:
-        return [seat for seat in self.seats.values() if seat.trained and seat.spoke]
+        return [seat for seat in self.seats.values() if seat.trained and seat.is_response]
 
     def _verdicts(self, trained: Sequence["Seat"]) -> list[Verdict]:
         if not self.failure:

@@ -53,7 +53,7 @@ class Seat:
         self._episode, self._whose, self._system = episode, whose, system
         self._speaker = Speaker(episode, whose.seat, system)
         self._forks = 0  # that it has made
-        self._heirs: tuple[tuple[Seat, int], ...] = ()  # trained forks from its end, and how often it was asked then
+        self._heirs: tuple[tuple[Seat, int], ...] = ()  # forks from its end, and how often it was asked then
         self._address: Address | None = None  # where agents ask it
         self._asked: tuple[Future[Any], ...] = ()  # what the environment waits for, or has waited for
         episode.seats[whose.seat] = self
@@ -183,7 +183,7 @@ class Seat:
         whose, trains = replace(self._whose, seat=self._free_name()), self.trained if trained is None else trained
         fork = Seat(self._episode, whose, self._system, trained=trains)
         fork._speaker = self._speaker.forked(fork.name, None if at_end else at)
-        if at_end and fork.trained:
+        if at_end:
             self._heirs += ((fork, self._speaker.asks),)
         return fork
 
@@ -294,8 +294,8 @@ class Seat:
 
     @property
     def goes_on(self) -> bool:
-        """Whether it has spoken, or a trained fork of it."""
-        return self._spoke or any(fork.goes_on for fork, _ in self._heirs)
+        """Whether it is trained and has spoken, or a fork of it is."""
+        return (self.trained and self._spoke) or any(fork.goes_on for fork, _ in self._heirs)
 
     @property
     def _past(self) -> Past:

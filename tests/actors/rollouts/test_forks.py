@@ -8,6 +8,7 @@ from actors.sampled import check_turns
 from actors.types import Finish, Group
 from rewards import Outcome, RewardSettings
 from tests.environments import CUT, Paper, played
+from tests.tokenizers import FORMS, family
 
 STEPS = "import asyncio\nasync def to_end(seat):\n    while not (await seat.more(stop=';')).ended:\n        pass\n"
 
@@ -248,6 +249,39 @@ async def test_grade_of_a_fork_sees_its_whole_path(tmp_path: Path) -> None:
     assert group.verdicts[0].outcome is Outcome.WRONG
     group = await group_of(tmp_path, body, Paper(["it is 5;", "so"]))
     assert group.verdicts[0].outcome is Outcome.CORRECT
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_steps_are_one_turn_for_a_chat_template(name: str, tmp_path: Path) -> None:
+    whole, stepped = family(name), family(name)
+    talked = "await talk('one')\nawait talk('two')\nreturn 1.0"
+    plain = await group_of(tmp_path, talked, Paper(["a;b", "c"], whole))
+    body = (
+        "await talk('one', stop=';')\nfork = talk.fork()\nassert (await fork.more()).ended\nawait fork('two')\n"
+        "back = fork.fork(at=0)\nassert back.turn.text == ''\nawait back.more()\nreturn 1.0"
+    )
+    forked = await group_of(tmp_path, body, Paper(["a;", "b", "c", "d"], stepped))
+    tokens = {one.seat: one.tokens.tolist() for one in forked.trajectories}
+    assert tokens["policy.1"] == plain.trajectories[0].tokens.tolist()
+    assert whole.decode(tokens["policy.1.1"]) == whole.decode(tokens["policy.1"])[:-1] + "d"
+
+
+async def test_forks_go_on_where_a_template_shows_the_past_otherwise(tmp_path: Path) -> None:
+    tokenizer = family("qwen")  # leaves out the thoughts of turns before the last question
+    says = ["<think>hm</think>a<|im_end|>", "b<|im_end|>", "c<|im_end|>"]
+    body = "await talk('one')\nx, y = talk.fork(), talk.fork()\nawait x('two')\nawait y('three')\nreturn 1.0"
+    group = await group_of(tmp_path, body, Paper(says, tokenizer))
+    assert [(one.seat, one.continues) for one in group.trajectories] == [
+        ("policy.1", False),
+        ("policy.1", True),
+        ("policy.2", False),
+        ("policy.2", True),
+    ]
+    first, second, third, fourth = [tokenizer.decode(one.tokens.tolist()) for one in group.trajectories]
+    assert first == third
+    assert "hm" in first
+    assert "hm" not in second + fourth
+    assert (second.count("two"), fourth.count("three")) == (1, 1)
 
 
 # --------------------------------------------------------------------------------------------------- bad input

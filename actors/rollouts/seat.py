@@ -47,7 +47,7 @@ class Seat:
             episode: that it is part of.
             whose: what its streams say of it.
             system: a system message before everything else; None for that of the data.
-            trained: whether its turns are trained on.
+            trained: whether its turns are trained on; what it is at the end counts.
         """
         self.name, self.trained, self.busy = whose.seat, trained, False
         self._episode, self._whose, self._system = episode, whose, system

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from actors.errors import Unpackable
 from actors.sampled import SampledTurn
-from actors.types import POLICY, Finish, Group, Prompt, Trajectory
+from actors.types import POLICY, Finish, Group, LeftRow, Prompt, Trajectory
 from rewards import Outcome, SpanReward, Verdict
 
 SPAN = pa.struct(
@@ -32,6 +32,12 @@ TURN = pa.struct(
         pa.field("end", pa.int32(), False),  # the token behind its last one
         pa.field("after", pa.string(), False),  # who spoke before it
         pa.field("digest", pa.int64(), False),  # of what the engine was shown and sampled: `actors.sampled.digest_of`
+    ]
+)
+LEFT = pa.struct(
+    [
+        pa.field("name", pa.string(), False),
+        pa.field("row", pa.string(), False),  # a JSON object
     ]
 )
 SCHEMA = pa.schema(
@@ -62,13 +68,14 @@ SCHEMA = pa.schema(
         pa.field("siblings", pa.string(), False),  # name of the set of responses that it is compared with
         pa.field("continues", pa.bool_(), False),  # whether it is more of the response in the row before it
         pa.field("turns", pa.list_(TURN), False),  # the stretches that an engine sampled; none of a single question
+        pa.field("left", pa.list_(LEFT), False),  # rows that the episode has left, on the first of its trajectories
     ]
 )
 OF_EPISODE = ("episode", "seat", "siblings", "continues")
 # Column that older files lack -> what is read instead.
 ADDED: dict[str, object] = {
     **{"question": "", "spans": []},
-    **{"episode": 0, "seat": POLICY, "siblings": POLICY, "continues": False, "turns": []},
+    **{"episode": 0, "seat": POLICY, "siblings": POLICY, "continues": False, "turns": [], "left": []},
 }
 
 
@@ -132,6 +139,7 @@ def _batch_of(group: Group) -> pa.RecordBatch:
         "siblings": _known("siblings", tuple(t.siblings for t, _ in rows)),
         "continues": _known("continues", tuple(t.continues for t, _ in rows)),
         "turns": [t.turns for t, _ in rows] if any(t.turns for t, _ in rows) else _known("turns", ((),) * len(rows)),
+        "left": [t.left for t, _ in rows] if any(t.left for t, _ in rows) else _known("left", ((),) * len(rows)),
     }
     arrays = [
         value if isinstance(value, pa.Array) else _array(field, value)
@@ -170,11 +178,13 @@ def group_of(batch: pa.RecordBatch) -> Group:
             siblings=siblings,
             continues=continues,
             turns=turns,
+            left=left,
         )
-        for t, s, p, v, finish, text, episode, seat, siblings, continues, turns in zip(
+        for t, s, p, v, finish, text, episode, seat, siblings, continues, turns, left in zip(
             *streams,
             *(cells[name] for name in ("finish", "response", *OF_EPISODE)),
             _turns(column["turns"]),
+            _left(column["left"]),
             strict=True,
         )
     )
@@ -246,6 +256,13 @@ def _turns(column: pa.Array) -> list[tuple[SampledTurn, ...]]:
     if not _within(column):
         return [()] * len(column)
     return [tuple(SampledTurn(**turn) for turn in turns) for turns in column.to_pylist()]
+
+
+def _left(column: pa.Array) -> list[tuple[LeftRow, ...]]:
+    """What the episode of each row has left; most groups have none."""
+    if not _within(column):
+        return [()] * len(column)
+    return [tuple(LeftRow(**row) for row in rows) for rows in column.to_pylist()]
 
 
 @lru_cache(maxsize=1024)

@@ -43,6 +43,7 @@ class Completion:
     versions: np.ndarray  # int32[N], the weight version that chose each token, -1 where no sync brought the weights
     finish: Finish
     shown: Sequence[int]  # token ids that the engine says it has sampled behind
+    stopped_at: str = ""  # the text of `Sampling.stop` that ended it
 
 
 class Sampler(Protocol):

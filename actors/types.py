@@ -91,6 +91,13 @@ class PromptVisit:
     visit: int  # passes over the data before it
 
 
+class LeftRow(NamedTuple):
+    """A row of data that an environment has made (`Talk.leave`)."""
+
+    name: str  # of the file that it goes to
+    row: str  # a JSON object
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Trajectory:
     """What the policy saw and said in one rollout as a flat token stream; T counts the prompt's tokens too."""
@@ -106,6 +113,7 @@ class Trajectory:
     siblings: str = POLICY  # name of the set of responses in the group that it is compared with
     continues: bool = False  # whether it goes on with the response of the trajectory before it, on a stream of its own
     turns: tuple[SampledTurn, ...] = ()  # the stretches that an engine sampled; none of a single question
+    left: tuple[LeftRow, ...] = ()  # what its episode has left for later training, on one of its trajectories
 
     @property
     def new_tokens(self) -> int:

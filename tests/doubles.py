@@ -5,7 +5,10 @@ FilterClient(lambda: InProcess(Filter()), put=lambda group: group)
 
 import asyncio
 import inspect
+from functools import cached_property
 from typing import Any
+
+from tokenizers import Tokenizer, decoders, models
 
 
 class InProcess:
@@ -42,6 +45,14 @@ class Letters:
         if isinstance(text, list):
             return {"input_ids": [self(each)["input_ids"] for each in text]}
         return {"input_ids": [ord(letter) for letter in text]}
+
+    @cached_property
+    def backend_tokenizer(self) -> Tokenizer:
+        """The same as one of tokenizers, of the first 256 characters."""
+        core = Tokenizer(models.WordLevel({chr(code): code for code in range(256)}, unk_token="?"))
+        core.decoder = decoders.Fuse()
+        core.add_special_tokens([chr(0)])
+        return core
 
     def decode(self, tokens: list[int], skip_special_tokens: bool = False) -> str:
         return "".join(chr(token) for token in tokens if token)

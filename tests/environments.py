@@ -40,11 +40,15 @@ class Paper:
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
         text = self.says.pop(0) if isinstance(self.says, list) else self.says(self.read(tokens))
         ids = self.tokenizer(text.removesuffix(CUT), add_special_tokens=False)["input_ids"][: sampling.max_tokens]
+        stops = {stop: text.find(stop) + len(stop) for stop in sampling.stop if stop in text[: len(ids)]}
+        stopped_at = min(stops, key=lambda stop: stops[stop], default="")
+        ids = ids[: stops.get(stopped_at, len(ids))]  # where a token is a letter
         self.shown.append(list(tokens))
         self.said.append(list(ids))
         self.asked.append(sampling)
         self.seeds.append(seed)
-        finish = Finish.LENGTH if text.endswith(CUT) or len(ids) == sampling.max_tokens else Finish.STOP
+        cut = not stopped_at and (text.endswith(CUT) or len(ids) == sampling.max_tokens)
+        finish = Finish.LENGTH if cut else Finish.STOP
         version = len(self.said)
         return [
             Completion(
@@ -53,6 +57,7 @@ class Paper:
                 versions=np.full(len(ids), version, np.int32),
                 finish=finish,
                 shown=list(tokens),
+                stopped_at=stopped_at,
             )
         ]
 

@@ -271,6 +271,7 @@ def _completion_of(output: CompletionOutput, shown: Sequence[int]) -> Completion
         versions=versions,
         finish=Finish(str(output.finish_reason)),
         shown=shown,
+        stopped_at=output.stop_reason if isinstance(output.stop_reason, str) else "",
     )
 
 

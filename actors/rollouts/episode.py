@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from actors.rollouts.chat import Chat
 from actors.rollouts.offers import Offers
 from actors.rollouts.serving.endpoint import Endpoint
 from actors.rollouts.stream import Whose
-from actors.types import Finish, Prompt, Trajectory
+from actors.types import Finish, LeftRow, Prompt, Trajectory
 from rewards import Case, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -66,6 +66,13 @@ class Means:
     correct: float = 1.0  # and True
 
 
+@dataclass(slots=True)
+class TurnCount:
+    """How many turns were asked for that `rollout.max_turns` bounds."""
+
+    turns: int = 0
+
+
 class Response(NamedTuple):
     """What one seat said, with its verdict."""
 
@@ -102,7 +109,9 @@ class Episode:
         self.broken: Exception | None = None  # what engine or verifiers raised: no fault of the environment
         self.over = False  # whether nothing is said in it any more
         self.found: Any = None  # what the environment returned
+        self.left: tuple[LeftRow, ...] = ()  # for later training, if it does not fail
         self.turns = 0  # that were asked for
+        self.count_of_turns = TurnCount()  # all of them but those of forks, which have a count of their own
         self.said: dict[str, int] = {}  # tokens that were not sampled, by who said them
         self.calls = 0  # texts of tools
         self.failed_calls = 0  # of tools, that gave no result
@@ -146,8 +155,8 @@ class Episode:
 
     @property
     def extra_tokens(self) -> int:
-        """Tokens that were sampled by seats that are not trained."""
-        return sum(seat.new_tokens for seat in self.seats.values() if not seat.trained)
+        """Tokens that were sampled beside its responses; below 0 where these share some that were sampled once."""
+        return sum(seat.sampled for seat in self.seats.values()) - sum(seat.new_tokens for seat in self._trained)
 
     @property
     def verdicts(self) -> list[Verdict]:
@@ -155,12 +164,16 @@ class Episode:
         return self._verdicts(self._trained)
 
     def responses(self) -> list[Response]:
-        """What its trained seats said, with their verdicts."""
+        """What its trained seats said, with their verdicts; the first has what the episode has left."""
         trained = self._trained
         verdicts = self._verdicts(trained)
-        return [seat.said(verdict) for seat, verdict in zip(trained, verdicts, strict=False)] or [
-            self._nothing(verdicts[0])
-        ]
+        if not trained:
+            return [self._nothing(verdicts[0])]
+        first, *others = [seat.said(verdict) for seat, verdict in zip(trained, verdicts, strict=True)]
+        if not self.left or self.failure:
+            return [first, *others]
+        trajectories = replace(first.trajectories[0], left=self.left), *first.trajectories[1:]
+        return [first._replace(trajectories=trajectories), *others]
 
     def forget(self) -> None:
         """Lets go of the seats, which hold it in turn: what refers to itself costs Python a search to free. Nothing is
@@ -171,7 +184,7 @@ class Episode:
 
     @property
     def _trained(self) -> list["Seat"]:
-        return [seat for seat in self.seats.values() if seat.trained and seat.spoke]
+        return [seat for seat in self.seats.values() if seat.trained and seat.is_response]
 
     def _verdicts(self, trained: Sequence["Seat"]) -> list[Verdict]:
         if not self.failure:

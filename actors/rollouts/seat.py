@@ -2,12 +2,11 @@
 
 A conversation is a token stream that is only ever appended to (`actors.rollouts.stream`). Text of the environment is
 tokenized once, when it is added; a stream of its own begins only where the chat template shows the past otherwise than
-it was (`actors.rollouts.chat`).
+it was (`actors.rollouts.chat`). Another seat may go on from any place of the last turn (`Seat.fork`).
 """
 
 import asyncio
 import shlex
-import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -16,23 +15,24 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from actors.data.messages import Call, Message
+from actors.data.messages import Call
 from actors.engines import Completion
 from actors.errors import DataError
-from actors.rollouts.chat import TOOL, Chat
+from actors.rollouts.chat import TOOL
 from actors.rollouts.episode import PLAYED, Episode, Misuse, Response, Task
 from actors.rollouts.lines import here
-from actors.rollouts.offers import AUTO, Offer
-from actors.rollouts.seeds import turn_seed
+from actors.rollouts.offers import AUTO
+from actors.rollouts.past import Past
 from actors.rollouts.serving.address import Address
 from actors.rollouts.serving.agent import AgentFailed
 from actors.rollouts.serving.conversations import Conversations
-from actors.rollouts.stream import OPENING, Stream, Turn, Whose
-from actors.rollouts.using import Toolbox, called_here, taken_apart, told
-from actors.tools.formats import Schema
+from actors.rollouts.speaker import Speaker
+from actors.rollouts.steps import Step, cut_behind
+from actors.rollouts.stream import Stream, Turn, Whose
+from actors.rollouts.using import called_here
 from actors.tools.tool import Limits, Result, failure
 from actors.tools.worker import Work
-from actors.types import Finish, RowPrompt
+from actors.types import Finish
 from rewards import Case, SpanReward, Verdict
 
 Answer = TypeVar("Answer")
@@ -47,18 +47,13 @@ class Seat:
             episode: that it is part of.
             whose: what its streams say of it.
             system: a system message before everything else; None for that of the data.
-            trained: whether its turns are trained on.
+            trained: whether its turns are trained on; what it is at the end counts.
         """
         self.name, self.trained, self.busy = whose.seat, trained, False
         self._episode, self._whose, self._system = episode, whose, system
-        self._streams: list[Stream] = []
-        self._last_stream: Stream | None = None  # that of the last turn
-        self._turns: list[Turn] = []
-        self._opening = ""  # the text that the conversation began with
-        self._messages: tuple[Message, ...] = ()  # what was said behind it, the last turn not among it
-        self._last = Message("assistant", "")  # the last turn
-        self._toolbox = Toolbox()
-        self._offer: Offer | None = None  # how it was told of tools
+        self._speaker = Speaker(episode, whose.seat, system)
+        self._forks = 0  # that it has made
+        self._heirs: tuple[tuple[Seat, int], ...] = ()  # forks from its end, and how often it was asked then
         self._address: Address | None = None  # where agents ask it
         self._asked: tuple[Future[Any], ...] = ()  # what the environment waits for, or has waited for
         episode.seats[whose.seat] = self
@@ -84,11 +79,11 @@ class Seat:
             max_characters: most of a result that the policy reads.
         """
         self._refuse_misuse()
-        if self._turns:
+        if self._past.turns:
             raise self._misuse("offers tools when the conversation has begun: offer them before the first turn")
         try:
             limits = Limits(seconds=seconds, memory_mib=memory_mib, max_characters=max_characters)
-            self._toolbox = self._toolbox.plus(tools, form, limits, self._episode.means.file)
+            self._past.toolbox = self._past.toolbox.plus(tools, form, limits, self._episode.means.file)
         except ValueError as problem:
             raise self._misuse(f"offers tools, and {problem}") from None
 
@@ -96,7 +91,7 @@ class Seat:
         """What the tools give for these calls, in order; they run at the same time. A call that fails gives a text that
         says so."""
         self._refuse_misuse()
-        if unknown := [call.name for call in calls if not call.problem and call.name not in self._toolbox.tools]:
+        if unknown := [call.name for call in calls if not call.problem and call.name not in self._past.toolbox.tools]:
             raise self._misuse(f"runs the tool {unknown[0]!r}, which the seat {self.name!r} does not have")
         results = await asyncio.gather(*map(self._result, calls))
         self._episode.failed_calls += sum(result.failed for result in results)
@@ -121,7 +116,11 @@ class Seat:
         return turn
 
     async def __call__(
-        self, said: str | Task | Sequence[str], role: str = "user", max_tokens: int | None = None
+        self,
+        said: str | Task | Sequence[str],
+        role: str = "user",
+        max_tokens: int | None = None,
+        stop: str | Sequence[str] = (),
     ) -> Turn:
         """Adds what somebody says, which nobody trains on, then samples a turn of the policy.
 
@@ -133,10 +132,80 @@ class Seat:
             said: a text; the task, which opens a conversation as the data say it; or the texts of several tools.
             role: who says it: "user" or "tool".
             max_tokens: most tokens of the turn, beside `rollout.max_new_tokens` for all turns together.
+            stop: texts behind which sampling ends, beside `rollout.stop`; `more` goes on with the turn.
         """
         if self._episode.home is None:
-            return await self._say(said, role, max_tokens)
-        episode = self._episode
+            return await self._speaker.say(said, role, max_tokens, ())
+        stops = self._free_to_ask(stop)
+        if self._speaker.count.turns >= 2 * self._episode.means.max_turns:
+            raise self._misuse(
+                f"goes on asking for turns behind the last of rollout.max_turns = {self._episode.means.max_turns}: end "
+                "the episode where a turn's finish is 'length'"
+            )
+        return await self._asked_at_home(self._speaker.say(said, role, max_tokens, stops))
+
+    async def more(self, *, stop: str | Sequence[str] = (), max_tokens: int | None = None) -> Turn:
+        """Has the policy go on with its last turn where it left off; nobody says anything between, and it counts as no
+        turn of `rollout.max_turns`. When the turn has ended, or has no room left, nothing is added.
+
+        Args:
+            stop: texts behind which sampling ends, beside `rollout.stop`. A token stays whole in which one ends.
+            max_tokens: most tokens of this step.
+
+        Returns:
+            What was sampled now, a step; `turn` is all of it.
+        """
+        stops = self._free_to_ask(stop)
+        if not self._past.turns:
+            raise self._misuse(f"has the seat {self.name!r} go on with a turn, and it has none: say something first")
+        if self._speaker.asks_in_vain >= 2 * self._episode.means.max_turns:
+            raise self._misuse("goes on asking for more of a turn that has ended: see `ended` of what `more` returns")
+        return await self._asked_at_home(self._speaker.more(stops, max_tokens))
+
+    def fork(self, at: int | None = None, *, trained: bool | None = None) -> "Seat":
+        """Another seat, whose conversation is what this one's is now, token for token, and that goes on by itself.
+
+        What both share is part of each: a fork that is trained is a response with all of its path. This seat is none
+        itself where it says nothing more and such a fork has spoken.
+
+        Args:
+            at: sampled tokens of the last turn that are in it, such as `Step.end`; None for all.
+            trained: whether its turns are trained on; None as this seat's.
+        """
+        self._refuse_misuse()
+        if self.busy or self._address is not None:
+            why = "an agent asks by its address" if self._address is not None else "is in the middle of its turn"
+            raise self._misuse(f"forks the seat {self.name!r}, which {why}")
+        tokens = self.turn.tokens if self._past.turns else 0
+        if at is not None and not (isinstance(at, int) and 0 <= at <= tokens):
+            raise self._misuse(f"forks the seat {self.name!r} at token {at!r} of its turn, which has {tokens}")
+        at_end = at is None or at == tokens
+        whose, trains = replace(self._whose, seat=self._free_name()), self.trained if trained is None else trained
+        fork = Seat(self._episode, whose, self._system, trained=trains)
+        fork._speaker = self._speaker.forked(fork.name, None if at_end else at)
+        if at_end:
+            self._heirs += ((fork, self._speaker.asks),)
+        return fork
+
+    def steps(self, stop: str) -> list[Step]:
+        """The last turn, cut behind each of these texts; a token stays whole in which one ends."""
+        self._refuse_misuse()
+        if not isinstance(stop, str) or not stop:
+            raise self._misuse(f"takes steps up to {stop!r:.80}: give a text")
+        if self._past.last_stream is None or not self.turn.tokens:
+            return []
+        tokenizer = self._episode.means.engine.tokenizer
+        return cut_behind(stop, self.turn.text, self._past.last_stream.last_turn, tokenizer)
+
+    @property
+    def turn(self) -> Turn:
+        """The last turn, all of it."""
+        if not self._past.turns:
+            raise self._misuse(f"asks for the last turn of the seat {self.name!r}, which has none")
+        return self._past.turns[-1]
+
+    def _free_to_ask(self, stop: str | Sequence[str]) -> tuple[str, ...]:
+        """The texts to stop at. Raises Misuse where the seat cannot be asked for a turn now."""
         self._refuse_misuse()
         if self._address is not None:
             raise self._misuse(
@@ -145,16 +214,10 @@ class Seat:
             )
         if self.busy:
             raise self._misuse(f"asks the seat {self.name!r} again while its turn is being sampled")
-        if episode.turns >= 2 * episode.means.max_turns:
-            raise self._misuse(
-                f"goes on asking for turns behind the last of rollout.max_turns = {episode.means.max_turns}: end the "
-                "episode where a turn's finish is 'length'"
-            )
-        self.busy = True
-        try:
-            return await self._at_home(self._episode.home, self._say(said, role, max_tokens))
-        finally:
-            self.busy = False
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if not all(isinstance(text, str) and text for text in stops):
+            raise self._misuse(f"stops at {stop!r:.80}: give a text, or several")
+        return stops
 
     @property
     def url(self) -> str:
@@ -202,34 +265,54 @@ class Seat:
         weight = self._episode.means.span_weight
         if not weight:
             raise self._misuse("rewards a turn, and reward.span_weight = 0 gives such rewards no weight")
-        if not self._turns or not self._turns[-1].tokens:
+        if not self._past.turns or not self._past.turns[-1].tokens:
             raise self._misuse("rewards a turn in which nothing was said")
-        assert self._last_stream is not None  # in which the turn is
-        self._last_stream.reward(weight * float(value))
+        assert self._past.last_stream is not None  # in which the turn is
+        self._past.last_stream.reward(weight * float(value))
 
     @property
     def response(self) -> str:
         """The text of all turns, one behind the other, stream by stream; span rewards count its characters."""
-        return "".join(stream.text for stream in self._streams)
+        return self._past.text
 
     @property
     def new_tokens(self) -> int:
-        """Tokens that were sampled so far."""
-        return sum(turn.tokens for turn in self._turns)
+        """Tokens that were sampled in its conversation so far."""
+        return self._past.tokens
 
     @property
-    def spoke(self) -> bool:
-        """Whether it has sampled a turn, be it an empty one."""
-        return bool(self._streams)
+    def sampled(self) -> int:
+        """Tokens that it has sampled itself, and no seat that it was forked from."""
+        return self._speaker.sampled
+
+    @property
+    def is_response(self) -> bool:
+        """Whether what it said is a response: it has sampled a turn, be it an empty one, and no trained fork has gone
+        on from its end."""
+        heirs = [fork for fork, asks in self._heirs if asks == self._speaker.asks]
+        return self._spoke and not any(fork.goes_on for fork in heirs)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is trained and has spoken, or a fork of it is."""
+        return (self.trained and self._spoke) or any(fork.goes_on for fork, _ in self._heirs)
+
+    @property
+    def _past(self) -> Past:
+        """What was said in its conversation."""
+        return self._speaker.past
+
+    @property
+    def _spoke(self) -> bool:
+        return self._speaker.asks > 0 and self._past.begun
 
     def said(self, verdict: Verdict) -> Response:
         """All of it, with its verdict."""
-        finish = self._turns[-1].finish
-        finishes = [Finish.STOP] * (len(self._streams) - 1) + [finish]
-        streams = list(zip(self._streams, finishes, strict=True))
+        streams, finish = self._past.streams, self._past.turns[-1].finish
+        finishes = [Finish.STOP] * (len(streams) - 1) + [finish]
         return Response(
-            tuple(stream.trajectory(self._whose, finish) for stream, finish in streams),
-            tuple(stream.rewards for stream in self._streams) if any(s.rewarded for s in self._streams) else (),
+            tuple(stream.trajectory(self._whose, end) for stream, end in zip(streams, finishes, strict=True)),
+            tuple(stream.rewards for stream in streams) if any(stream.rewarded for stream in streams) else (),
             verdict,
         )
 
@@ -248,26 +331,18 @@ class Seat:
     def add(self, stream: Stream, said: np.ndarray, completion: Completion, turn: Turn, speaker: str) -> None:
         """A turn has been sampled behind token ids int32[any number] that come into a stream with it; the speaker is
         as for `Stream.add`."""
-        stream.add(said, completion, turn.text, speaker)
-        if stream not in self._streams:
-            stream.continues = bool(self._streams)
-            self._streams.append(stream)
-        self._last_stream = stream
-        self._turns.append(turn)
-        self._episode.sampled_at = time.time()
+        self._speaker.add(stream, said, completion, turn, speaker)
 
     def say_nothing(self) -> Turn:
         """A turn for which there is no room."""
-        self._turns.append(turn := Turn(text="", tokens=0, finish=Finish.LENGTH))
-        self._episode.sampled_at = time.time()
-        return turn
+        return self._speaker.say_nothing()
 
     async def _result(self, call: Call) -> Result:
         """What a call of a tool gives, where it is to be run."""
         means = self._episode.means
         if call.problem:
             return failure(call.problem)
-        tool = self._toolbox.tools[call.name]
+        tool = self._past.toolbox.tools[call.name]
         if callable(tool.work):
             found = await called_here(tool, call, means.file)
         else:
@@ -281,101 +356,12 @@ class Seat:
             means.runner.tell(tool.name, found)
         return found
 
-    async def _say(self, said: str | Task | Sequence[str], role: str, max_tokens: int | None) -> Turn:
-        episode, means = self._episode, self._episode.means
-        episode.turns += 1
-        if episode.turns > means.max_turns:
-            return self.say_nothing()
-        task = said if isinstance(said, Task) else None
-        messages = [] if isinstance(said, Task) else self._messages_of(said, role)
-        if self._toolbox.waits and means.runner is not None:
-            self._toolbox = await self._toolbox.ready(means.runner)
-        stream, ids = self._next(messages, task)
-        most = means.engine.max_model_len if means.max_tokens is None else means.max_tokens
-        left = min(means.sampling.max_tokens - self.new_tokens, most - stream.size - ids.size)
-        left = left if max_tokens is None else min(left, max_tokens)
-        if left <= 0:
-            return self.say_nothing()
-        if means.chat is not None:
-            self._keep(messages, role, ids.size, 1 if isinstance(said, str | Task) else len(said))
-        return await self._sampled(stream, ids, left, role)
-
-    def _messages_of(self, said: str | Sequence[str], role: str) -> list[Message]:
-        """What is said, as messages.
-
-        Raises:
-            Misuse: it is no text, or the role says no more than one.
-        """
-        texts = [said] if isinstance(said, str) else list(said) if isinstance(said, list | tuple) else []
-        if not texts or not all(isinstance(text, str) for text in texts):
-            raise Misuse(f"says {said!r:.80}: give a text, or the texts of several tools")
-        if len(texts) > 1 and role != TOOL:
-            raise Misuse(f'says {len(texts)} texts at once as {role!r}: only several tools can, with role="tool"')
-        chat = self._episode.means.chat
-        if role != TOOL or not self._turns or chat is None:
-            return [Message(role, texts[0])]
-        return told(texts, self._turns[-1].calls, chat, offered=bool(self._toolbox.tools))
-
-    def _next(self, said: Sequence[Message], task: Task | None) -> tuple[Stream, np.ndarray]:
-        """The stream that goes on, and the token ids that come into it before the next turn."""
-        chat = self._episode.means.chat
-        if not self._streams:
-            if task is not None and task.prompt is not None and self._system is None and not self._toolbox.tools:
-                self._opening = task.prompt.text
-                return Stream(), task.prompt.tokens
-            assert chat is not None  # the environment is a person's own
-            self._opening = self._begun(chat, said, task)
-            return Stream(), np.array(chat.opened(self._opening), np.int32)
-        assert chat is not None
-        if task is not None:
-            raise Misuse("a task opens a conversation, and this one has begun: say its question")
-        if not chat.keeps and (again := chat.again(self._opening, self._messages, self._last, said)):
-            return Stream(), np.array(chat.opened(again), np.int32)
-        stream = self._streams[-1]
-        return stream, np.array(chat.following(said, stream.last_turn), np.int32)
-
-    def _begun(self, chat: Chat, said: Sequence[Message], task: Task | None) -> str:
-        """What the conversation begins with."""
-        means, tools, before = self._episode.means, tuple[Schema, ...](), ""
-        if self._toolbox.tools and means.offers is not None:
-            schemas = {name: tool.schema for name, tool in self._toolbox.tools.items()}
-            self._offer = means.offers.of(schemas, self._toolbox.form)
-            tools, before = self._offer.tools, self._offer.before
-        if task is not None and isinstance(task.prompt, RowPrompt) and self._system is None:
-            return chat.opening_of(task.prompt.asked, task.prompt.system, tools, before)
-        message = Message("user", task.question) if task is not None else said[0]
-        return chat.opening(chat.system if self._system is None else self._system, message, tools, before)
-
-    def _keep(self, said: Sequence[Message], role: str, tokens: int, texts: int) -> None:
-        """What is said, in so many texts, will be answered: it is part of the conversation."""
-        if not self._streams:
-            return self._episode.count(OPENING, tokens)
-        self._episode.count(role, tokens, texts if role == TOOL else 0)
-        self._messages += (self._last, *said)
-
-    async def _sampled(self, stream: Stream, said: np.ndarray, most: int, speaker: str) -> Turn:
-        means, whole = self._episode.means, self._episode.means.sampling
-        seed = turn_seed(self._episode.seed, self._episode.turns - 1)
-        sampling = whole if most == whole.max_tokens else replace(whole, max_tokens=most)
-        (completion,) = await means.engine.generate(stream.behind(said), sampling, seed)
-        turn = self._turn_of(completion)
-        self.add(stream, said, completion, turn, speaker if means.chat is not None else "")
-        return turn
-
-    def _turn_of(self, completion: Completion) -> Turn:
-        """What the environment is told of what the policy sampled."""
-        tokenizer, finish = self._episode.means.engine.tokenizer, completion.finish
-        ids = completion.tokens.tolist()
-        text = str(tokenizer.decode(ids, skip_special_tokens=True))
-        turn = Turn(text=text, tokens=len(ids), finish=finish, content=text)
-        self._last = Message("assistant", text)
-        if self._offer is None:
-            return turn
-        number = sum(len(turn.calls) for turn in self._turns)
-        found = taken_apart(ids, tokenizer, self._offer.calls, number, cut=finish is Finish.LENGTH)
-        if found.calls and found.apart:
-            self._last = Message("assistant", found.content, calls=found.calls)
-        return replace(turn, content=found.content, calls=found.calls)
+    def _free_name(self) -> str:
+        """The name of another fork."""
+        self._forks += 1
+        while (name := f"{self.name}.{self._forks}") in self._episode.seats:
+            self._forks += 1
+        return name
 
     async def _graded(self, text: str | None) -> Verdict:
         task, whole = self._episode.task, self.response
@@ -398,6 +384,15 @@ class Seat:
         moved = [SpanReward(start=s.start + before, end=s.end + before, value=s.value) for s in verdict.span_rewards]
         return replace(verdict, span_rewards=tuple(moved))
 
+    async def _asked_at_home(self, asked: Coroutine[Any, Any, Turn]) -> Turn:
+        """The turn that is sampled in the loop that the episode belongs to; the seat is asked for nothing meanwhile."""
+        assert self._episode.home is not None  # the environment is a person's own
+        self.busy = True
+        try:
+            return await self._at_home(self._episode.home, asked)
+        finally:
+            self.busy = False
+
     async def _at_home(self, home: asyncio.AbstractEventLoop, asked: Coroutine[Any, Any, Answer]) -> Answer:
         """What a coroutine gives that touches the episode, run in the loop that the episode belongs to."""
         episode = self._episode
@@ -414,7 +409,7 @@ class Seat:
     def _at_address(self) -> Address:
         """Where agents ask it."""
         if self._address is None:
-            if self._turns or self.busy:
+            if self._past.turns or self.busy:
                 raise self._misuse(f"takes the address of the seat {self.name!r}, which has spoken: take another seat")
             endpoint = self._episode.means.endpoint
             assert endpoint is not None  # the environment is a person's own

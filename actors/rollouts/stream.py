@@ -1,7 +1,8 @@
 """One token stream of a conversation. It is only ever appended to: what the policy sampled stays as the engine gave it,
 and mask, log-probabilities and versions come from the engine, never from ids or text."""
 
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from actors.sampled import SampledTurn, digest_of
 from actors.types import POLICY, Finish, Trajectory
 
 OPENING = "opening"  # who has said what a stream begins with
+ASSISTANT = "assistant"  # the role of the policy, which goes on with its own turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,13 +26,14 @@ class Whose:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What the policy said at one time."""
+    """What the policy said at one time, or a step of it."""
 
     text: str  # all of it, special tokens left out
     tokens: int  # how many were sampled
     finish: Finish
     content: str = ""  # what was said beside calls of tools; where there are no tools, the text
     calls: tuple[Call, ...] = ()  # of tools; with a `problem` where one cannot be made
+    ended: bool = True  # whether the policy has ended it, or has no room left; else `Seat.more` goes on with it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,16 @@ class TurnReward:
     value: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastTurn:
+    """Where the last turn of a stream begins."""
+
+    piece: int = 0  # of the stream's
+    start: int = 0  # its first token
+    text: int = 0  # characters of the turns before it
+    after: str = ""  # who spoke before it
+
+
 class Stream:
     """What was said in it and what the policy sampled, in turn."""
 
@@ -48,9 +61,10 @@ class Stream:
         self.continues = False  # whether it goes on with the response of another stream
         self.size = 0  # tokens in it
         self.text = ""  # of the turns, special tokens left out
-        self._pieces: list[np.ndarray | Completion] = []
+        self._pieces: tuple[np.ndarray | Completion, ...] = ()
         self._turns: tuple[SampledTurn, ...] = ()
         self._rewards: tuple[TurnReward, ...] = ()
+        self._last = LastTurn()
 
     def add(self, said: np.ndarray, turn: Completion, text: str, speaker: str) -> None:
         """Appends token ids int32[any number] that nobody trains on, and what the policy sampled behind them.
@@ -62,15 +76,51 @@ class Stream:
             speaker: the role of who spoke before it; a stream begins with what is OPENING, whoever said it. "" where
                 there is one turn only, which needs no proof of what came between.
         """
-        start = self.size + said.size
-        end = start + turn.tokens.size
-        if speaker:
-            digest = digest_of(turn.shown, turn.tokens.tolist())
-            after = speaker if self._turns else OPENING
-            self._turns += (SampledTurn(start=start, end=end, after=after, digest=digest),)
-        self._pieces += (said, turn)
-        self.size = end
+        self._pieces += (said,)
+        self.size += said.size
+        after = OPENING if speaker and not self._turns else speaker
+        self._last = LastTurn(piece=len(self._pieces), start=self.size, text=len(self.text), after=after)
+        self._append(turn)
         self.text += text
+
+    def go_on(self, step: Completion, text: str) -> None:
+        """Appends what the policy sampled behind its last turn, which is more of it; `text` is that of the whole turn
+        now."""
+        self._append(step)
+        self.text = self.text[: self._last.text] + text
+
+    def copied(self, tokens: int | None = None, text: str = "") -> "Stream":
+        """A stream of its own that begins with this one, token for token.
+
+        Args:
+            tokens: sampled ones of the last turn that it begins with; None for all.
+            text: of these.
+        """
+        copied = copy(self)  # all that it holds is never changed, only replaced
+        if tokens is None:
+            return copied
+        last, left = self._last, tokens
+        steps = [piece for piece in self._pieces[last.piece :] if isinstance(piece, Completion)]
+        copied._pieces, copied.size = self._pieces[: last.piece], last.start
+        copied._turns = tuple(turn for turn in self._turns if turn.end <= last.start)
+        for step in steps:
+            if left > 0:
+                copied._append(_beginning(step, left))
+            left -= step.tokens.size
+        copied.text = self.text[: last.text] + text
+        copied._rewards = tuple(reward for reward in self._rewards if reward.place < copied.size)
+        return copied
+
+    def _append(self, step: Completion) -> None:
+        """More of the last turn."""
+        end, after = self.size + step.tokens.size, self._last.after
+        if after:
+            digest = digest_of(step.shown, step.tokens.tolist())
+            first = self.size == self._last.start
+            turn = SampledTurn(start=self.size, end=end, after=after if first else ASSISTANT, digest=digest)
+            self._turns += (turn,)
+        self._pieces += (step,)
+        self.size = end
 
     def behind(self, said: np.ndarray) -> list[int]:
         """All token ids, and these behind them."""
@@ -81,7 +131,7 @@ class Stream:
     @property
     def last_turn(self) -> list[int]:
         """Token ids of the last turn; none before the first."""
-        return _tokens(self._pieces[-1]).tolist() if self._pieces else []
+        return [token for piece in self._pieces[self._last.piece :] for token in _tokens(piece).tolist()]
 
     def reward(self, value: float) -> None:
         """Adds a reward of the last turn, on its last token."""
@@ -128,3 +178,10 @@ class Stream:
 
 def _tokens(piece: np.ndarray | Completion) -> np.ndarray:
     return piece.tokens if isinstance(piece, Completion) else piece
+
+
+def _beginning(step: Completion, tokens: int) -> Completion:
+    """The first tokens of it."""
+    if step.tokens.size <= tokens:
+        return step
+    return replace(step, tokens=step.tokens[:tokens], logprobs=step.logprobs[:tokens], versions=step.versions[:tokens])

@@ -1,8 +1,11 @@
 """What an environment has at hand: the seat of the policy, other seats, and attempts at tasks that it has made."""
 
 import asyncio
+import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from actors.rollouts import question
 from actors.rollouts.episode import PLAYED, Episode, Task
@@ -10,9 +13,11 @@ from actors.rollouts.lines import failure_in
 from actors.rollouts.seat import Seat
 from actors.rollouts.seeds import turn_seed
 from actors.rollouts.stream import Whose
+from actors.types import LeftRow
 from rewards import Verdict
 
 Score = Verdict | float | bool
+LEFT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")  # of a file that rows are left in
 Play = Callable[[Task, "Talk"], Awaitable[Score | Mapping[str, Score]]]  # an environment
 
 
@@ -36,6 +41,28 @@ class Talk(Seat):
             raise self._misuse(f"takes a seat {name!r}, which must be a name that no seat of the episode has")
         whose = replace(self._whose, seat=name, siblings=name + self._whose.siblings.removeprefix(self._whose.seat))
         return Seat(self._episode, whose, system, trained=trained)
+
+    def leave(self, name: str, row: Mapping[str, Any]) -> None:
+        """Leaves a row of data for later training, such as the labels of steps, worked answers or pairs. Rows of
+        episodes that do not fail come into `left/NAME.jsonl` in the folder of the run or the evaluation, each once.
+
+        Args:
+            name: of the file, such as "steps".
+            row: column -> value, whatever JSON holds; arrays and numbers of numpy too.
+        """
+        self._refuse_misuse()
+        if not isinstance(name, str) or not LEFT_NAME.fullmatch(name):
+            raise self._misuse(
+                f"leaves a row in {name!r:.80}: give the name of a file, up to 64 letters, digits, - and _"
+            )
+        if not isinstance(row, Mapping):
+            raise self._misuse(f"leaves the row {row!r:.80}: give a dictionary of its columns")
+        try:
+            written = json.dumps(dict(row), ensure_ascii=False, allow_nan=False, default=_plain)
+        except (TypeError, ValueError, RecursionError) as problem:
+            raise self._misuse(f"leaves the row {row!r:.80} in {name!r}, which JSON cannot hold: {problem}") from None
+        whole = written.encode("utf-8", "backslashreplace").decode()  # half a character as JSON's escape of it
+        self._episode.left += (LeftRow(name, whole),)
 
     async def solve(self, task: Task, count: int, seat: str = "solver", play: Play = question.play) -> list[Verdict]:
         """The verdicts of attempts at a task that the episode has made (`Task.made`), which are siblings of each other.
@@ -71,3 +98,10 @@ async def _attempt(episode: Episode, play: Play) -> None:
         episode.close(found)
     if episode.broken is not None:
         raise episode.broken
+
+
+def _plain(value: Any) -> Any:
+    """What numpy holds, as JSON does."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} is none of its types")

@@ -4,6 +4,7 @@ there too."""
 METRICS = "metrics.jsonl"  # a line for each step
 EVALUATIONS = "evals.jsonl"  # a line for each evaluation while it trained
 TRAJECTORIES = "trajectories"  # the folder of its Parquet files, which an evaluation's has as well
+LEFT = "left"  # the folder of the rows that an environment has left, which an evaluation's has as well
 CHECKPOINTS = "checkpoints"  # the folder of its checkpoints
 REPORT = "report.html"
 LOCK = "lock"  # the file that a running process holds; it stays, and means nothing without a process

@@ -37,6 +37,7 @@ from cluster.preparing.revisions import read_revisions, write_revisions
 from cluster.reporting.display import Display
 from cluster.reporting.logs import log_file
 from cluster.running.evaluate import requests_for
+from cluster.running.left import left_at_end
 from cluster.running.signals import undisturbed
 
 NO_WORDS = Words.of(())
@@ -129,7 +130,7 @@ def _run(evaluation: Evaluation, display: Display, out: Path | None, against: Ma
     if not (folder / RESULT).is_file():
         write_result(evaluation.result({}, 0.0), folder / RESULT)
     recorder = Recorder(folder / TRAJECTORIES, step=evaluation.subject.step or 0, takes_over=bool(earlier))
-    with _told_how_to_go_on(folder, answered, len(evaluation.prompts)):
+    with _told_how_to_go_on(folder, answered, len(evaluation.prompts)), left_at_end(folder, display.say):
         try:
             _answer_all(evaluation, display, recorder, earlier, answered)
         finally:

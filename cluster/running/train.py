@@ -25,6 +25,7 @@ from cluster.running.attempts import BEFORE_ALL, run_to_end
 from cluster.running.checkpoints import step_of
 from cluster.running.ending import telling_how_to_go_on
 from cluster.running.inputs import check_inputs, inputs_of
+from cluster.running.left import left_at_end
 from cluster.running.mirror import base_of, is_taken, mirrored
 from cluster.running.resume import Continuation, find_continuation, find_started
 from cluster.running.rewinding import rewind
@@ -125,6 +126,7 @@ def _train_in(folder: Path, config: RunConfig, display: Display, checkpoint: Pat
     with (
         mirrored(folder, config.run, display.say) as mirror,
         report_at_end(folder),
+        left_at_end(folder, display.say),
         ray_session(config, folder) as (layout, dashboard, until),
     ):
         prepared = settled_on_cluster(prepared, layout)

@@ -9,7 +9,7 @@ import pytest
 from actors.arrow import SCHEMA, batch_of, fault_of, group_of, packed, unpacked
 from actors.errors import Unpackable
 from actors.sampled import SampledTurn
-from actors.types import Finish, Group, Prompt, Trajectory
+from actors.types import Finish, Group, LeftRow, Prompt, Trajectory
 from rewards import Outcome, SpanReward, Verdict
 from tests.builders import group
 from tests.tables import each
@@ -78,6 +78,7 @@ def every_field() -> Group:
             siblings=f"solver/{number}",
             continues=True,
             turns=(SampledTurn(start=2, end=4, after=f"tool {number}", digest=-(2**63) + number),),
+            left=(LeftRow("steps", f'{{"label": {number}}}'),),
         )
         for number in range(2)
     )

@@ -87,12 +87,13 @@ class Conversations:
         episode = self._episode
         if episode.over:
             raise self._misuse("was asked by its address after its episode had ended")
-        if episode.turns >= 2 * episode.means.max_turns:
+        if episode.count_of_turns.turns >= 2 * episode.means.max_turns:
             raise self._misuse(
                 f"is asked for turns behind the last of rollout.max_turns = {episode.means.max_turns}: an agent must "
                 "end where finish_reason is 'length'"
             )
         episode.turns += 1
+        episode.count_of_turns.turns += 1
         running = asyncio.ensure_future(self._answer(asked))
         self._running.add(running)
         try:
@@ -126,7 +127,7 @@ class Conversations:
         shown = stream.behind(said)
         left = min(means.sampling.max_tokens - (sampled or 0), self.most_tokens - len(shown))
         left = left if asked.max_tokens is None else min(left, asked.max_tokens)
-        if left <= 0 or episode.turns > means.max_turns:
+        if left <= 0 or episode.count_of_turns.turns > means.max_turns:
             self._seat.say_nothing()
             return Answer(finish="length", prompt_tokens=len(shown))
         seed = self._seed(shown)

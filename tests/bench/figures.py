@@ -46,6 +46,8 @@ class Target:
 
     value: float | None
     most: bool = False  # as in `Figure`
+    unit: str = ""
+    title: str = ""  # what the page calls the number; "": by its own name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ class Part:
 def part_of_numbers(tree: Mapping[str, Any], targets: Mapping[str, "Target"]) -> Part:
     """A figure for each number in the mapping, with its target where it has one."""
     figures = [
-        Figure(name=name, reached=number, target=goal.value, most=goal.most)
+        Figure(name=goal.title or name, reached=number, target=goal.value, most=goal.most, unit=goal.unit)
         for name, number in _numbers(tree)
         for goal in [targets.get(name, Target(value=None))]
     ]

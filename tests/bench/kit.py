@@ -21,13 +21,20 @@ class Benchmark:
     targets: Mapping[str, Target] = field(default_factory=dict)  # of a function that gives plain numbers
 
 
+LENGTHS = {
+    "short": "short answers",
+    "demo": "the demo's lengths",
+    "tail": "long-tailed answers",
+    "lognormal": "log-normal lengths",
+    "eight": "eight ranks",
+}
 BENCHMARKS = {
     "peer": Benchmark(
         module="tests.bench.against",
         about="TRL's GRPOTrainer on the same model, prompts, group size, lengths, learning rate and cores, in turns. "
         "Its settings are the quickest of those that `python -m tests.bench.tuning` tried. Which side goes first "
         "alternates from workload to workload and from run to run. Intervals are 95 % of a bootstrap over steps.",
-        minutes=9,
+        minutes=10,
         full={},
         short={"share": 0.5, "names": ("short", "long", "prompts")},
         numbered=True,
@@ -37,7 +44,7 @@ BENCHMARKS = {
         about="Simulated engines under the real actors: what winnow's own bookkeeping costs. It is bound by CPU time: "
         "the milliseconds below, summed, over the number of cores. Much of them is Ray's calls and pickling.",
         minutes=2.5,
-        full={"groups": 30_000},
+        full={"groups": 20_000},
     ),
     "sync": Benchmark(
         module="tests.bench.sync",
@@ -46,9 +53,11 @@ BENCHMARKS = {
         minutes=2,
         full={"gib": 1.0},
         targets={
-            "share_of_bare": Target(value=0.8),
-            "sender_extra_buckets": Target(value=2.0, most=True),
-            "receiver_extra_buckets": Target(value=2.0, most=True),
+            "share_of_bare": Target(
+                value=0.8, unit="x", title="a gloo sync of 1 GiB over a bare broadcast of its bytes"
+            ),
+            "sender_extra_buckets": Target(value=2.0, most=True, title="extra memory of a sync, learner, in buckets"),
+            "receiver_extra_buckets": Target(value=2.0, most=True, title="extra memory of a sync, engine, in buckets"),
         },
     ),
     "saving": Benchmark(
@@ -75,7 +84,8 @@ BENCHMARKS = {
         minutes=1,
         full={},
         targets={
-            f"padding_{name}": Target(value=0.03, most=True) for name in ("short", "demo", "tail", "lognormal", "eight")
+            f"padding_{name}": Target(value=0.03, most=True, title=f"padding of all computed tokens, {what}")
+            for name, what in LENGTHS.items()
         },
     ),
     "beginnings": Benchmark(
@@ -85,7 +95,11 @@ BENCHMARKS = {
         minutes=1,
         full={"rounds": 2},
         short={"rounds": 1},
-        targets={"speed_least_long_prompts": Target(value=3.0)},
+        targets={
+            "speed_least_long_prompts": Target(
+                value=3.0, unit="x", title="learner, equal beginnings of long prompts computed once over each time"
+            )
+        },
     ),
     "limit": Benchmark(
         module="tests.bench.limit",

@@ -3,7 +3,7 @@
     .venv/bin/python -m tests.bench.tuning [--names short ...] [--seconds 30]
 
 Prints a table: CPU milliseconds a sample, and samples a second, after the first step. On a machine that does other work
-the first tells more. The quickest stand in `tests.bench.peer_run.QUICKEST`.
+the first tells more. What was quickest stands in `tests.bench.peer_run.QUICKEST`.
 """
 
 import argparse
@@ -20,16 +20,17 @@ VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization"
 
 
 def variants(work: Workload) -> dict[str, dict[str, Any]]:
-    """What is tried, by name."""
-    samples = work.groups_per_step * work.group_size
-    return {
-        "its defaults, torch on two threads": {"threads": 2},
-        "torch on one thread": {"threads": 1},
-        "four micro-batches a step": {"gradient_accumulation_steps": 4, "per_device_train_batch_size": samples // 4},
+    """What is tried, by name; on one thread but for one, as threads that wait for each other cost CPU time too."""
+    quarter = work.groups_per_step * work.group_size // 4
+    changes: dict[str, dict[str, Any]] = {
+        "its defaults": {},
+        "torch on two threads": {"threads": 2},
+        "four micro-batches a step": {"gradient_accumulation_steps": 4, "per_device_train_batch_size": quarter},
         "two steps sampled at a time": {"steps_per_generation": 2},
-        "continuous batching": {"use_transformers_continuous_batching": True},
+        "continuous batching of transformers": {"use_transformers_continuous_batching": True},
         "vLLM in its process": VLLM,
     }
+    return {name: {"threads": 1} | change for name, change in changes.items()}
 
 
 def row(name: str, folder: Path, seconds: float, settings: Mapping[str, Any]) -> str:

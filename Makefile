@@ -86,12 +86,14 @@ soak: env
 bench: env bench-env
 	.venv/bin/python -W ignore -m tests.bench.run $(BENCH)
 
+# Its own packages come first, and behind them those of .venv, as for .venv-others: TRL finds torch and vLLM there.
+SITE := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 bench-env: $(BENCH_ENV)
 
-$(BENCH_ENV): $(BENCH_LOCK)
+$(BENCH_ENV): $(BENCH_LOCK) $(ENV)
 	$(PYTHON) -m venv --clear .venv-bench
-	.venv-bench/bin/pip install -q --disable-pip-version-check "$(TORCH)"
 	.venv-bench/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(BENCH_LOCK)
+	.venv/bin/$(SITE) > "$$(.venv-bench/bin/$(SITE))/winnow.pth"
 	touch $@
 
 bench-agree: bench-env
@@ -99,8 +101,6 @@ bench-agree: bench-env
 
 others-env: $(OTHERS_ENV)
 
-# Its own packages come first, and behind them those of .venv.
-SITE := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 $(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
 	$(PYTHON) -m venv --clear .venv-others
 	.venv-others/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(OTHERS_LOCK)

@@ -81,7 +81,7 @@ BENCHMARKS = {
     "learning": Benchmark(
         module="tests.bench.learning",
         about="The learner alone.",
-        minutes=1,
+        minutes=2,
         full={},
         targets={
             f"padding_{name}": Target(value=0.03, most=True, title=f"padding of all computed tokens, {what}")
@@ -92,7 +92,7 @@ BENCHMARKS = {
         module="tests.bench.beginnings",
         about="The learner alone, with equal beginnings of sequences computed once and for each of them: short answers "
         "to short prompts and to long ones, the demo's lengths, a long tail. Long answers share little.",
-        minutes=1,
+        minutes=2,
         full={"rounds": 2},
         short={"rounds": 1},
         targets={

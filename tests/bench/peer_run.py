@@ -19,12 +19,19 @@ import datasets
 import torch
 import transformers
 import trl
+from trl.generation.vllm_generation import VLLMGeneration
 
 from examples.environments.calculator import calculate
 from tests.bench.reached import Watch
 
 Settings = Mapping[str, Any]
-QUICKEST: Mapping[str, Settings] = {}  # workload -> TRL's settings, found by `tests.bench.tuning`
+VLLM: Settings = {
+    "use_vllm": True,
+    "vllm_mode": "colocate",
+    "vllm_gpu_memory_utilization": 0.1,
+    "vllm_max_model_length": 1024,
+}
+QUICKEST: Mapping[str, Settings] = {"long": VLLM}  # workload -> TRL's settings, found by `tests.bench.tuning`
 # How TRL reads the calculator's conversations; transformers takes it from the tokenizer.
 RESPONSE_TEMPLATE = {
     "defaults": {"role": "assistant"},
@@ -48,6 +55,8 @@ def main(arguments: list[str]) -> None:
     work = json.loads((folder / "workload.json").read_text(encoding="utf-8"))
     more = dict(json.loads(arguments[3]) if len(arguments) > 3 else QUICKEST.get(work["name"], {}))
     torch.set_num_threads(more.pop("threads", len(os.sched_getaffinity(0))))
+    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"  # vLLM shares this process's threads
+    VLLMGeneration.sync_weights = mended_sync
     watch = Watch(seconds=seconds, accuracy=accuracy)
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "start")
     if work["tool"]:
@@ -110,6 +119,17 @@ def settings(work: Settings, folder: Path, more: Settings) -> trl.GRPOConfig:
         "gradient_checkpointing": False,
     }
     return trl.GRPOConfig(**own | more)
+
+
+def mended_sync(generation: VLLMGeneration) -> None:
+    """Weights for the vLLM in TRL's process, in vLLM's own way. TRL loads them into vLLM's model as it stands, which
+    fails on the CPU: layers there keep packed weights alone ("'Parameter' object has no attribute 'weight_loader'")."""
+    from actors.transfer.gloo import refresh_packed_heads
+
+    runner = generation.llm.llm_engine.model_executor.driver_worker.model_runner
+    runner.reload_weights(weights_iterator=((name, each.detach()) for name, each in generation._iter_named_params()))
+    refresh_packed_heads(runner.model)
+    generation.llm.reset_prefix_cache()
 
 
 class Clock(transformers.TrainerCallback):

@@ -16,7 +16,12 @@ from typing import Any
 from tests.bench.against import prepare, speed, turn
 from tests.bench.workloads import WORKLOADS, Workload
 
-VLLM = {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": 0.1, "vllm_max_model_length": 1024}
+VLLM = {  # as in `tests.bench.peer_run`, which only TRL's environment can read
+    "use_vllm": True,
+    "vllm_mode": "colocate",
+    "vllm_gpu_memory_utilization": 0.1,
+    "vllm_max_model_length": 1024,
+}
 
 
 def variants(work: Workload) -> dict[str, dict[str, Any]]:

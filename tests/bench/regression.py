@@ -29,9 +29,7 @@ def write_recorded(found: Sequence[Spread], about: str, file: Path = FILE) -> in
 
 
 def recorded(file: Path = FILE) -> dict[str, Any]:
-    """What was written; without a file nothing is recorded."""
-    if not file.is_file():
-        return {"about": "", "ratios": {}}
+    """What was written."""
     tree: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return tree
 

@@ -45,7 +45,7 @@ class Workload:
     reward: str  # of winnow: "exact", or "own" with the file reward.py; the calculator's environment has its own
     warm: int  # supervised updates before both sides begin
     seconds: float  # of a turn
-    speed: float  # target: samples a second over TRL's
+    speed: float | None  # target: samples a second over TRL's
     filler: tuple[int, int] = (0, 0)  # least and most characters in front of the sum of a prompt
     tool: bool = False
 
@@ -67,7 +67,7 @@ WORKLOADS = {
         ),
         Workload(
             name="tools", title="turns with a tool", groups_per_step=32, group_size=8, max_new_tokens=48, lr=3e-4,
-            reward="exact", warm=200, seconds=20, speed=1.5, tool=True,
+            reward="exact", warm=200, seconds=20, speed=None, tool=True,
         ),
     )
 }  # fmt: skip

@@ -45,7 +45,7 @@ BASE = "S = 1"
 def measure(quick: bool = False) -> Part:
     """The methods with S > 0 on one set of actors, those with S = 0 before them: a learner that takes turns with the
     engines may use all cores, so it is started with more threads."""
-    steps = 4 if quick else 9
+    steps = 4 if quick else 8
     seen: dict[str, dict[str, float]] = {}
     methods: dict[str, MeasuredRun] = {}
     with tempfile.TemporaryDirectory() as name:

@@ -4,22 +4,28 @@ The sides take turns, each in processes of its own that no other work runs besid
 weights. Time is counted from the first step on: starting up, compiling and reading are left out on both sides.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.bench.figures import Chart, Figure, Part, number
 from tests.bench.paired import Line, Turns, speed_interval, until_interval
+from tests.bench.records import about_now
 from tests.bench.workloads import WORKLOADS, Workload, write_workload
 
 ROOT = Path(__file__).parents[2]
 PYTHONS = {"winnow": ROOT / ".venv/bin/python", "trl": ROOT / ".venv-bench/bin/python"}
 MODULES = {"winnow": "tests.bench.peer_winnow", "trl": "tests.bench.peer_run"}
 SIDES = ("winnow", "trl")
+STARTS = ROOT / "runs" / "bench" / "starts"  # warmed-up models
+STARTING = 80.0  # seconds that both sides may take to start and end, beside their turns
 GAIN = 0.15  # of accuracy above that at the start is what the time is taken for
 HALF = 0.5
 LITTLE = 0.02  # CPU milliseconds that the page leaves out
@@ -32,20 +38,25 @@ REASON = (
 Cost = Mapping[str, float]  # process -> CPU milliseconds for a sample
 
 
-def measure(run: int = 0, share: float = 1.0, names: Sequence[str] = tuple(WORKLOADS)) -> Part:
+def measure(run: int = 0, share: float = 1.0, names: Sequence[str] = tuple(WORKLOADS), minutes: float = 9.0) -> Part:
     """Each workload, a turn for each side.
 
     Args:
         run: runs recorded before this one; the side that goes first alternates with it.
         share: of the seconds of each workload's turns.
         names: of the workloads.
+        minutes: for all; a workload that would take longer is left out.
     """
     if not PYTHONS["trl"].is_file():
         return Part(figures=[], remarks=["TRL is not there: make bench-env installs it."])
+    ends = time.monotonic() + 60 * minutes
     figures, charts, details, remarks = list[Figure](), list[Chart](), {}, list[str]()
     with tempfile.TemporaryDirectory() as place:
         for number_of, name in enumerate(names):
             work = WORKLOADS[name]
+            if time.monotonic() + STARTING + 2 * share * work.seconds > ends:
+                remarks.append(f"{work.title}: no time was left for it.")
+                continue
             order = SIDES if (run + number_of) % 2 == 0 else SIDES[::-1]
             try:
                 folder = prepare(work, Path(place))
@@ -64,11 +75,24 @@ def measure(run: int = 0, share: float = 1.0, names: Sequence[str] = tuple(WORKL
     return Part(figures=figures, charts=charts, details=details, remarks=[*remarks, REASON])
 
 
-def prepare(work: Workload, place: Path) -> Path:
-    """Writes a workload into a folder below `place` and warms its model up; the folder."""
+def prepare(work: Workload, place: Path, starts: Path = STARTS) -> Path:
+    """Writes a workload into a folder below `place`, with the warmed-up model in `start/`; the folder.
+
+    Models are kept below `starts`, so that later runs of the same code begin from the same weights, and sooner.
+    """
     folder = place / work.name
     write_workload(work, folder)
-    turn("winnow", folder, "warm", work.warm)
+    code = about_now().code
+    name = hashlib.sha256(f"{(folder / 'workload.json').read_text(encoding='utf-8')} {code}".encode()).hexdigest()[:16]
+    kept = starts / name
+    if not work.warm:
+        shutil.copytree(folder / "model", folder / "start")
+    elif kept.is_dir() and not code.endswith("+"):  # of code that was changed since, it may be another model
+        shutil.copytree(kept, folder / "start")
+    else:
+        turn("winnow", folder, "warm", work.warm)
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(folder / "start", kept)
     return folder
 
 

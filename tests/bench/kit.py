@@ -34,9 +34,9 @@ BENCHMARKS = {
         about="TRL's GRPOTrainer on the same model, prompts, group size, lengths, learning rate and cores, in turns. "
         "Its settings are the quickest of those that `python -m tests.bench.tuning` tried. Which side goes first "
         "alternates from workload to workload and from run to run. Intervals are 95 % of a bootstrap over steps.",
-        minutes=10,
+        minutes=9.5,
         full={},
-        short={"share": 0.5, "names": ("short", "long", "prompts")},
+        short={"share": 0.6, "names": ("short", "long", "prompts"), "minutes": 5.0},
         numbered=True,
     ),
     "control": Benchmark(
@@ -44,7 +44,7 @@ BENCHMARKS = {
         about="Simulated engines under the real actors: what winnow's own bookkeeping costs. It is bound by CPU time: "
         "the milliseconds below, summed, over the number of cores. Much of them is Ray's calls and pickling.",
         minutes=2.5,
-        full={"groups": 20_000},
+        full={"groups": 15_000},
     ),
     "sync": Benchmark(
         module="tests.bench.sync",
@@ -59,24 +59,6 @@ BENCHMARKS = {
             "sender_extra_buckets": Target(value=2.0, most=True, title="extra memory of a sync, learner, in buckets"),
             "receiver_extra_buckets": Target(value=2.0, most=True, title="extra memory of a sync, engine, in buckets"),
         },
-    ),
-    "saving": Benchmark(
-        module="tests.bench.saving",
-        about="What choosing prompts and sampling in two stages save, with a seed of its own in each run. An "
-        "evaluation is of 512 responses, so that an accuracy is known to 0.02 and a difference to 0.03.",
-        minutes=3.5,
-        full={},
-        numbered=True,
-        targets={
-            "tokens per kept group, chosen / uniform": Target(value=0.5, most=True),
-            "accuracy gained against uniform": Target(value=0.0),
-        },
-    ),
-    "stages": Benchmark(
-        module="tests.bench.ablation",
-        about="The real stages on these cores: a perfect overlap of each alone, and what each piece is worth.",
-        minutes=3.5,
-        full={},
     ),
     "learning": Benchmark(
         module="tests.bench.learning",
@@ -100,6 +82,24 @@ BENCHMARKS = {
                 value=3.0, unit="x", title="learner, equal beginnings of long prompts computed once over each time"
             )
         },
+    ),
+    "saving": Benchmark(
+        module="tests.bench.saving",
+        about="What choosing prompts and sampling in two stages save, with a seed of its own in each run. An "
+        "evaluation is of 512 responses, so that an accuracy is known to 0.02 and a difference to 0.03.",
+        minutes=3.5,
+        full={},
+        numbered=True,
+        targets={
+            "tokens per kept group, chosen / uniform": Target(value=0.5, most=True),
+            "accuracy gained against uniform": Target(value=0.0),
+        },
+    ),
+    "stages": Benchmark(
+        module="tests.bench.ablation",
+        about="The real stages on these cores: a perfect overlap of each alone, and what each piece is worth.",
+        minutes=3.5,
+        full={},
     ),
     "limit": Benchmark(
         module="tests.bench.limit",

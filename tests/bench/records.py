@@ -45,12 +45,12 @@ class Record:
 
 def about_now() -> About:
     """This machine and this code."""
-    changed = _git("status", "--porcelain", "--", *CODE)
+    changed = "+" * bool(_git("status", "--porcelain", "--", *CODE))
     return About(
         began=time.strftime("%Y-%m-%d_%H-%M-%S"),
         machine=machine(),
-        commit=_git("rev-parse", "--short", "HEAD") + "+" * bool(changed),
-        code="-".join(_git("rev-parse", "--short", f"HEAD:{folder}") for folder in CODE) + "+" * bool(changed),
+        commit=_git("rev-parse", "--short", "HEAD") + changed,
+        code="-".join(_git("rev-parse", "--short", f"HEAD:{folder}") for folder in CODE) + changed,
         versions={package: _version(package) for package in PACKAGES},
         load=os.getloadavg()[0],
     )

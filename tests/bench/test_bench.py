@@ -1,7 +1,9 @@
 """The benchmark kit: its arithmetic, its files and its page. What it measures is measured by `make bench`."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -162,3 +164,24 @@ def test_a_workload_is_a_run_of_winnow(name: str, tmp_path: Path) -> None:
     config = RunConfig(**winnow_settings(WORKLOADS[name], tmp_path, tmp_path / "start", files=tmp_path))
     assert config.reward.of(config.reward.name).kind == WORKLOADS[name].reward
     assert config.rollout.max_new_tokens == WORKLOADS[name].max_new_tokens
+
+
+def test_a_model_that_was_warmed_up_before_is_taken_again_by_the_same_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed = []
+
+    def warm(side: str, folder: Path, *words: object) -> None:
+        warmed.append((side, *words))
+        (folder / "start").mkdir()
+        (folder / "start" / "weights").write_text("warm")
+
+    monkeypatch.setattr(against, "turn", warm)
+    code = ["a", "a", "b", "b+", "b+"]
+    monkeypatch.setattr(against, "about_now", lambda: SimpleNamespace(code=code[0]))
+    work = replace(WORKLOADS["tools"], warm=7)
+    for place in range(5):
+        folder = against.prepare(work, tmp_path / str(place), tmp_path / "starts")
+        assert (folder / "start" / "weights").read_text() == "warm"
+        code.pop(0)
+    assert warmed == [("winnow", "warm", 7)] * 4  # the second one found it, changed code never does

@@ -55,19 +55,19 @@ WORKLOADS = {
     for work in (
         Workload(
             name="short", title="short answers", groups_per_step=64, group_size=8, max_new_tokens=6, lr=3e-4,
-            reward="exact", warm=250, seconds=20, speed=1.5,
+            reward="exact", warm=250, seconds=16, speed=1.5,
         ),
         Workload(
             name="long", title="long-tailed answers", groups_per_step=16, group_size=8, max_new_tokens=256, lr=1e-4,
-            reward="own", warm=0, seconds=40, speed=3.0,
+            reward="own", warm=0, seconds=36, speed=3.0,
         ),
         Workload(
             name="prompts", title="long prompts, short answers", groups_per_step=4, group_size=8, max_new_tokens=19,
-            lr=3e-4, reward="own", warm=60, seconds=35, speed=4.0, filler=(395, 694),
+            lr=3e-4, reward="own", warm=60, seconds=30, speed=4.0, filler=(395, 694),
         ),
         Workload(
             name="tools", title="turns with a tool", groups_per_step=32, group_size=8, max_new_tokens=48, lr=3e-4,
-            reward="exact", warm=200, seconds=20, speed=None, tool=True,
+            reward="exact", warm=200, seconds=16, speed=None, tool=True,
         ),
     )
 }  # fmt: skip

@@ -66,7 +66,10 @@ def _short(names: Sequence[str]) -> int:
     count = regression.compared(found, tree["ratios"])
     print(f"{count} ratios compared with those recorded ({tree['about'] or 'there are none'}), {len(fallen)} fell.")
     print(*fallen, sep="\n")
-    return int(bool(fallen) or (bool(tree["ratios"]) and not count))
+    if tree["ratios"] and not count:
+        print("Nothing could be compared: the parts above did not end well.")
+        return 1
+    return int(bool(fallen))
 
 
 def _publish(found: Sequence[Record], pages: Sequence[Path], record: bool) -> int:

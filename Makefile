@@ -7,7 +7,8 @@
 # make gpu-test what needs GPUs, a report in runs/gpu-test/ (PYTHON_GPU=python3 takes what is installed, without make env)
 # make faults  more than a hundred faults into real runs, an hour or more: a table in runs/faults/ (FAULTS="--short": seven)
 # make soak    a thousand steps: what memory, file handles and threads gain, in runs/soak/ (SOAK="--steps 200" is shorter)
-# make bench   all benchmarks, 45 minutes on two idle cores: runs/bench/report.html (BENCH="--quick" only tries them)
+# make bench   all benchmarks, at most 16 minutes on two idle cores: a run in runs/bench/runs/, and the page of all of them,
+#              runs/bench/report.html (BENCH=--short: six minutes, whether ratios fell since they were recorded)
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it
 # make others-env   packages of other projects (gymnasium, TRL, ...) in .venv-others, beside what .venv has
@@ -85,12 +86,14 @@ soak: env
 bench: env bench-env
 	.venv/bin/python -W ignore -m tests.bench.run $(BENCH)
 
+# Its own packages come first, and behind them those of .venv, as for .venv-others: TRL finds torch and vLLM there.
+SITE := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 bench-env: $(BENCH_ENV)
 
-$(BENCH_ENV): $(BENCH_LOCK)
+$(BENCH_ENV): $(BENCH_LOCK) $(ENV)
 	$(PYTHON) -m venv --clear .venv-bench
-	.venv-bench/bin/pip install -q --disable-pip-version-check "$(TORCH)"
 	.venv-bench/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(BENCH_LOCK)
+	.venv/bin/$(SITE) > "$$(.venv-bench/bin/$(SITE))/winnow.pth"
 	touch $@
 
 bench-agree: bench-env
@@ -98,8 +101,6 @@ bench-agree: bench-env
 
 others-env: $(OTHERS_ENV)
 
-# Its own packages come first, and behind them those of .venv.
-SITE := python -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 $(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
 	$(PYTHON) -m venv --clear .venv-others
 	.venv-others/bin/pip install -q --disable-pip-version-check --no-deps --require-hashes -r $(OTHERS_LOCK)

@@ -4,79 +4,120 @@ The sides take turns, each in processes of its own that no other work runs besid
 weights. Time is counted from the first step on: starting up, compiling and reading are left out on both sides.
 """
 
+import hashlib
 import json
 import os
+import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.bench.figures import Chart, Figure, Part
-from tests.bench.workloads import WORKLOADS, write_workload
+from tests.bench.figures import Chart, Figure, Part, number
+from tests.bench.paired import Line, Turns, speed_interval, until_interval
+from tests.bench.records import about_now
+from tests.bench.workloads import WORKLOADS, Workload, write_workload
 
 ROOT = Path(__file__).parents[2]
 PYTHONS = {"winnow": ROOT / ".venv/bin/python", "trl": ROOT / ".venv-bench/bin/python"}
 MODULES = {"winnow": "tests.bench.peer_winnow", "trl": "tests.bench.peer_run"}
-WARM = {"short": 250, "long": 0}
+SIDES = ("winnow", "trl")
+STARTS = ROOT / "runs" / "bench" / "starts"  # warmed-up models
+STARTING = 80.0  # seconds that both sides may take to start and end, beside their turns
 GAIN = 0.15  # of accuracy above that at the start is what the time is taken for
-SPEED = {"short": 1.5, "long": 3.0}
 HALF = 0.5
 LITTLE = 0.02  # CPU milliseconds that the page leaves out
 REASON = (
     "On two cores both sides are bound by CPU time, so their speeds are as what a sample costs them. TRL samples all "
-    "prompts of a step as one batch, which is cheap while all answers are short and lasts until the longest has ended. "
-    "winnow pays for each response: a request to the engine, its place in the engine's schedule, a verdict in a "
-    "process of its own, its way through filter and ledger."
+    "prompts of a step as one batch, which is cheap while all answers are short and lasts until the longest has ended, "
+    "and it reads a prompt once for each of its responses. winnow pays for each response: a request to the engine, its "
+    "place in the engine's schedule, a verdict in a process of its own, its way through filter and ledger."
 )
-Line = Mapping[str, float]
-Turns = Mapping[str, Sequence[Sequence[Line]]]  # side -> its turns -> their steps
 Cost = Mapping[str, float]  # process -> CPU milliseconds for a sample
 
 
-def measure(seconds: float = 42.0, rounds: int = 2, quick: bool = False) -> Part:
-    """Both workloads, in turns of at most `seconds`, winnow first and then TRL, so many times."""
+def measure(run: int = 0, share: float = 1.0, names: Sequence[str] = tuple(WORKLOADS), minutes: float = 9.0) -> Part:
+    """Each workload, a turn for each side.
+
+    Args:
+        run: runs recorded before this one; the side that goes first alternates with it.
+        share: of the seconds of each workload's turns.
+        names: of the workloads.
+        minutes: for all; a workload that would take longer is left out.
+    """
     if not PYTHONS["trl"].is_file():
         return Part(figures=[], remarks=["TRL is not there: make bench-env installs it."])
-    seconds, rounds = (12.0, 1) if quick else (seconds, rounds)
+    ends = time.monotonic() + 60 * minutes
     figures, charts, details, remarks = list[Figure](), list[Chart](), {}, list[str]()
     with tempfile.TemporaryDirectory() as place:
-        for name, work in WORKLOADS.items():
-            folder = Path(place) / name
-            write_workload(work, folder)
-            _process("winnow", folder, "warm", WARM[name] // (4 if quick else 1))
-            turns: dict[str, list[list[Line]]] = {"winnow": [], "trl": []}
-            costs: dict[str, list[Cost]] = {"winnow": [], "trl": []}
-            for _ in range(rounds):
-                for side in turns:
-                    steps, cost = _process(side, folder, seconds, 2.0)
-                    turns[side].append(steps)
-                    costs[side].append(cost)
-            figures += speed_figures(name, turns)
-            figures += accuracy_figures(name, turns)
-            charts.append(_chart(name, turns))
-            details[name] = {"turns": turns, "CPU ms a sample": costs}
-            remarks.append(cost_remark(name, costs))
+        for number_of, name in enumerate(names):
+            work = WORKLOADS[name]
+            if time.monotonic() + STARTING + 2 * share * work.seconds > ends:
+                remarks.append(f"{work.title}: no time was left for it.")
+                continue
+            order = SIDES if (run + number_of) % 2 == 0 else SIDES[::-1]
+            try:
+                folder = prepare(work, Path(place))
+                found = {side: turn(side, folder, share * work.seconds, 2.0) for side in order}
+            except RuntimeError as problem:  # the other workloads are measured all the same
+                remarks.append(f"{work.title}: not measured. {problem}")
+                continue
+            turns = {side: [found[side][0]] for side in SIDES}
+            figures += [*speed_figures(work, turns), accuracy_figure(work, turns)]
+            charts.append(_chart(work, turns))
+            costs = {side: found[side][1] for side in SIDES}
+            details[name] = {"turns": turns, "CPU ms a sample": costs, "order": order}
+            remarks.append(cost_remark(work, costs))
+    if not figures:
+        raise RuntimeError(" ".join(remarks))
     return Part(figures=figures, charts=charts, details=details, remarks=[*remarks, REASON])
 
 
-def speed_figures(name: str, turns: Turns) -> list[Figure]:
+def prepare(work: Workload, place: Path, starts: Path = STARTS) -> Path:
+    """Writes a workload into a folder below `place`, with the warmed-up model in `start/`; the folder.
+
+    Models are kept below `starts`, so that later runs of the same code begin from the same weights, and sooner.
+    """
+    folder = place / work.name
+    write_workload(work, folder)
+    code = about_now().code
+    name = hashlib.sha256(f"{(folder / 'workload.json').read_text(encoding='utf-8')} {code}".encode()).hexdigest()[:16]
+    kept = starts / name
+    if not work.warm:
+        shutil.copytree(folder / "model", folder / "start")
+    elif kept.is_dir() and not code.endswith("+"):  # of code that was changed since, it may be another model
+        shutil.copytree(kept, folder / "start")
+    else:
+        turn("winnow", folder, "warm", work.warm)
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(folder / "start", kept)
+    return folder
+
+
+def speed_figures(work: Workload, turns: Mapping[str, Turns]) -> list[Figure]:
     """Samples and trained tokens a second, medians over the turns, winnow's over TRL's."""
     rates = {side: [speed(lines) for lines in several] for side, several in turns.items()}
     found = []
-    for at, what in enumerate(("samples/s", "trained tokens/s")):
-        ours, theirs = (statistics.median(turn[at] for turn in rates[side]) for side in ("winnow", "trl"))
+    for at, what in enumerate(("samples", "tokens")):
+        ours, theirs = (statistics.median(each[at] for each in rates[side]) for side in SIDES)
+        within = speed_interval(turns["winnow"], turns["trl"], what)
         found.append(
             Figure(
-                name=f"{what} against TRL, {name} answers",
+                name=f"{'samples/s' if at == 0 else 'trained tokens/s'} against TRL, {work.title}",
                 reached=ours / theirs,
                 unit="x",
-                target=SPEED[name] if at == 0 else None,
-                note=f"winnow {ours:.0f}, TRL {theirs:.0f}",
+                target=work.speed if at == 0 else None,
+                note=f"{interval(within)}winnow {number(ours)}, TRL {number(theirs)}",
             )
         )
     return found
+
+
+def interval(within: tuple[float, float] | None) -> str:
+    """An interval in words, in front of other words."""
+    return "" if within is None else f"95 % of the steps drawn anew: {number(within[0])} to {number(within[1])}; "
 
 
 def speed(lines: Sequence[Line]) -> tuple[float, float]:
@@ -88,25 +129,24 @@ def speed(lines: Sequence[Line]) -> tuple[float, float]:
     return (last["samples"] - first["samples"]) / seconds, (last["tokens"] - first["tokens"]) / seconds
 
 
-def accuracy_figures(name: str, turns: Turns) -> list[Figure]:
+def accuracy_figure(work: Workload, turns: Mapping[str, Turns]) -> Figure:
     """Seconds to the same accuracy, winnow's over TRL's: the highest that every turn reached, if that is a gain."""
     start = statistics.mean(lines[0]["accuracy"] for several in turns.values() for lines in several)
     best = min(max(line["accuracy"] for line in lines) for several in turns.values() for lines in several)
     wanted = min(best, start + GAIN)
-    if wanted < start + GAIN / 3:
-        note = f"no side gained enough in its turns to be compared: from {start:.2f} to {best:.2f} at the least"
-        return [Figure(name=f"seconds to the same accuracy, {name} answers", reached=float("nan"), unit="x", note=note)]
-    ours, theirs = (statistics.median(until(lines, wanted) for lines in turns[side]) for side in ("winnow", "trl"))
-    return [
-        Figure(
-            name=f"seconds to the same accuracy against TRL, {name} answers",
-            reached=ours / theirs,
-            unit="x",
-            target=HALF,
-            most=True,
-            note=f"from {start:.2f} to {wanted:.2f}: winnow {ours:.1f} s, TRL {theirs:.1f} s",
-        )
-    ]
+    ours, theirs, note = float("nan"), 1.0, f"from {start:.2f} to {best:.2f} at the least: too little to be compared"
+    if wanted >= start + GAIN / 3:
+        ours, theirs = (statistics.median(until(lines, wanted) for lines in turns[side]) for side in SIDES)
+        within = until_interval(turns["winnow"], turns["trl"], wanted)
+        note = f"{interval(within)}from {start:.2f} to {wanted:.2f}: winnow {ours:.1f} s, TRL {theirs:.1f} s"
+    return Figure(
+        name=f"seconds to the same accuracy against TRL, {work.title}",
+        reached=ours / theirs,
+        unit="x",
+        target=HALF,
+        most=True,
+        note=note,
+    )
 
 
 def until(lines: Sequence[Line], accuracy: float) -> float:
@@ -114,22 +154,22 @@ def until(lines: Sequence[Line], accuracy: float) -> float:
     return next(line["seconds"] for line in lines if line["accuracy"] >= accuracy)
 
 
-def cost_remark(name: str, costs: Mapping[str, Sequence[Cost]]) -> str:
-    """What a sample costs each side, in the last turn."""
-    winnow, trl = (sorted(costs[side][-1].items(), key=lambda item: -item[1]) for side in ("winnow", "trl"))
+def cost_remark(work: Workload, costs: Mapping[str, Cost]) -> str:
+    """What a sample costs each side."""
+    winnow = sorted(costs["winnow"].items(), key=lambda item: -item[1])
     told = ", ".join(f"{process} {spent:.2f}" for process, spent in winnow if spent >= LITTLE)
-    ours, theirs = (sum(spent for _, spent in found) for found in (winnow, trl))
-    return f"CPU milliseconds a sample, {name} answers: winnow {ours:.2f} ({told}), TRL {theirs:.2f}."
+    ours, theirs = (sum(costs[side].values()) for side in SIDES)
+    return f"CPU milliseconds a sample, {work.title}: winnow {ours:.2f} ({told}), TRL {theirs:.2f}."
 
 
-def _process(side: str, folder: Path, *arguments: object) -> tuple[list[Line], Cost]:
+def turn(side: str, folder: Path, *arguments: object) -> tuple[list[Line], Cost]:
     """One turn: its steps, and what a sample cost.
 
     Raises:
         RuntimeError: it failed; its last words are in the message.
     """
     command = [str(PYTHONS[side]), "-W", "ignore", "-m", MODULES[side], str(folder), *map(str, arguments)]
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    env = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{side} ended with status {done.returncode}: {done.stderr[-2000:]}")
@@ -138,14 +178,20 @@ def _process(side: str, folder: Path, *arguments: object) -> tuple[list[Line], C
     return [line for line in lines if "cpu" not in line], costs[-1] if costs else {}
 
 
-def _chart(name: str, turns: Turns) -> Chart:
+def _chart(work: Workload, turns: Mapping[str, Turns]) -> Chart:
     lines = {
-        f"{'TRL' if side == 'trl' else side}, turn {number}": [(line["seconds"], line["accuracy"]) for line in turn]
+        {"trl": "TRL"}.get(side, side): [(line["seconds"], line["accuracy"]) for line in turn]
         for side, several in turns.items()
-        for number, turn in enumerate(several, start=1)
+        for turn in several
     }
-    return Chart(title=f"Accuracy of samples, {name} answers", x="seconds", y="accuracy", lines=lines)
+    return Chart(title=f"Accuracy of samples, {work.title}", x="seconds", y="accuracy", lines=lines)
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(quick="--quick" in sys.argv).as_json(), indent=1))
+    import argparse
+
+    parser = argparse.ArgumentParser(description="winnow against TRL")
+    parser.add_argument("--names", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--share", type=float, default=1.0, help="of the seconds of each turn")
+    words = parser.parse_args()
+    print(json.dumps(measure(0, words.share, words.names).as_json(), indent=1))

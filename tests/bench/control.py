@@ -72,12 +72,12 @@ def _flatness(marks: Sequence[Mark]) -> list[Figure]:
     near = next(mark for mark in marks if mark.graded >= marks[-1].graded / 10)
     return [
         Figure(
-            name=f"cost of a group at {marks[-1].graded:,} groups against that at the start",
+            name="cost of a group at the end of the run against that at its start",
             reached=float(late / early),
             unit="x",
             target=1 + FLAT,
             most=True,
-            note="CPU seconds of all processes, last fifth of the run over its first fifth",
+            note=f"{marks[-1].graded:,} groups; CPU seconds of all processes, last fifth over first fifth",
         ),
         Figure(
             name="driver memory, at the end against a tenth of the run",

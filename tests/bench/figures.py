@@ -1,8 +1,23 @@
 """What a part of the benchmarks gives: figures beside their targets, and lines for charts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+
+def met(reached: float, target: float | None, most: bool) -> bool | None:
+    """Whether a target is reached; None where there is no target, or no figure."""
+    if target is None or not math.isfinite(reached):
+        return None
+    return reached <= target if most else reached >= target
+
+
+def number(value: float) -> str:
+    """Three digits that count, thousands apart; "-" where there is none."""
+    if not math.isfinite(value):
+        return "-"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +37,7 @@ class Figure:
     @property
     def met(self) -> bool | None:
         """Whether the target is reached; None without one."""
-        if self.target is None:
-            return None
-        return self.reached <= self.target if self.most else self.reached >= self.target
+        return met(self.reached, self.target, self.most)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +46,8 @@ class Target:
 
     value: float | None
     most: bool = False  # as in `Figure`
+    unit: str = ""
+    title: str = ""  # what the page calls the number; "": by its own name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +81,7 @@ class Part:
 def part_of_numbers(tree: Mapping[str, Any], targets: Mapping[str, "Target"]) -> Part:
     """A figure for each number in the mapping, with its target where it has one."""
     figures = [
-        Figure(name=name, reached=number, target=goal.value, most=goal.most)
+        Figure(name=goal.title or name, reached=number, target=goal.value, most=goal.most, unit=goal.unit)
         for name, number in _numbers(tree)
         for goal in [targets.get(name, Target(value=None))]
     ]

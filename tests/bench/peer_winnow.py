@@ -6,7 +6,6 @@
 
 import json
 import os
-import shutil
 import sys
 import time
 from pathlib import Path
@@ -61,9 +60,6 @@ def main(arguments: list[str]) -> None:
 
 def warm(folder: Path, updates: int) -> None:
     """Writes `start/`: the model after so many supervised updates."""
-    if not updates:
-        shutil.copytree(folder / "model", folder / "start")
-        return
     config = with_settings(config_of_folder(folder, "model"), warmup={"updates": updates})
     with bench_actors(config, folder / "winnow") as running:
         running.warm(config, folder / "start")

@@ -28,10 +28,10 @@ class Watch:
         self._samples, self._tokens = self._samples + len(lengths), self._tokens + sum(lengths)
 
     def step(self, now: float) -> dict[str, float]:
-        """A step is over: totals, and the accuracy of the last steps' samples."""
+        """A step is over: totals, its own correct samples, and the accuracy of the last steps' samples."""
         self._left_out = self._left_out or self._samples
         self._recent.append((self._correct, self._counted))
-        self._correct = self._counted = 0
+        right, self._correct, self._counted = self._correct, 0, 0
         correct, counted = (sum(column) for column in zip(*self._recent, strict=True))
         accuracy = correct / max(1, counted)
         enough = len(self._recent) == WINDOW and accuracy >= self._wanted
@@ -40,6 +40,7 @@ class Watch:
             "seconds": now - self._began,
             "samples": self._samples,
             "tokens": self._tokens,
+            "correct": right,
             "accuracy": accuracy,
             "reached": float(enough),
         }

@@ -1,38 +1,23 @@
 """The benchmark kit: its arithmetic, its files and its page. What it measures is measured by `make bench`."""
 
-import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config.run_config import RunConfig
-from tests.bench import against, control
+from tests.bench import against, control, paired
 from tests.bench.ablation import remarks
-from tests.bench.figures import Chart, Figure, Part, Target, part_of, part_of_numbers
 from tests.bench.limit import Alone, overlap, step_seconds
 from tests.bench.measured import Step, rates
-from tests.bench.page import number, write_page
 from tests.bench.processes import Usage, usage
 from tests.bench.reached import Watch
 from tests.bench.rig import Mark, drawn
-from tests.bench.run import BENCHMARKS, results_in
 from tests.bench.workloads import WORKLOADS, winnow_settings
-
-PART = Part(
-    figures=[
-        Figure(name="speed", reached=1.2, target=1.5, unit="x", note="slow <b>engine</b>"),
-        Figure(name="seconds", reached=0.4, target=0.5, most=True),
-        Figure(name="memory", reached=205.0, unit="MiB"),
-    ],
-    charts=[
-        Chart(title="Cost", x="groups", y="ms", lines={"cpu": [(1.0, 2.0), (2.0, 2.5)], "wall": [(1.0, 1.0)]}),
-        Chart(title="Speed", x="", y="samples/s", lines={"S = 0": [(0.0, 90.0)], "S = 1": [(0.0, 120.0)]}, bars=True),
-    ],
-    remarks=["Async loses here: S = 1 is slower."],
-)
 
 
 def marks(cpu_of_a_group: float = 0.002, steps: int = 10) -> list[Mark]:
@@ -45,58 +30,6 @@ def marks(cpu_of_a_group: float = 0.002, steps: int = 10) -> list[Mark]:
             used=Usage(cpu={"driver": 100 * n * cpu_of_a_group}, memory=200.0),
         )
         for n in range(steps + 1)
-    ]
-
-
-def test_a_target_is_the_least_or_the_most_that_is_allowed() -> None:
-    assert [figure.met for figure in PART.figures] == [False, True, None]
-
-
-def test_results_come_back_from_their_file_as_they_were() -> None:
-    assert part_of(json.loads(json.dumps(PART.as_json()))).as_json() == PART.as_json()
-
-
-def test_a_plain_mapping_of_numbers_becomes_figures_with_the_targets_that_are_named() -> None:
-    tree = {"saved": {"tokens": 0.25, "method": "two stages"}, "seeds": 3}
-    part = part_of_numbers(tree, {"saved, tokens": Target(value=0.5, most=True)})
-    assert [(figure.name, figure.reached, figure.met) for figure in part.figures] == [
-        ("saved, tokens", 0.25, True),
-        ("seeds", 3.0, None),
-    ]
-
-
-def test_the_page_shows_every_target_with_the_figure_that_was_reached(tmp_path: Path) -> None:
-    results = [
-        {"name": "control", "about": "Bookkeeping.", "part": PART.as_json(), "problem": ""},
-        {"name": "sync", "about": "Weights.", "part": None, "problem": "not there"},
-    ]
-    write_page(results, "2 cores", tmp_path / "report.html")
-    text = (tmp_path / "report.html").read_text()
-    assert "1 of 2 targets are reached" in text
-    assert text.count("falls short") == 1
-    assert "at least 1.5" in text
-    assert "at most 0.5" in text
-    assert "slow &lt;b&gt;engine&lt;/b&gt;" in text
-    assert "Async loses here" in text
-    assert "not there" in text
-    assert text.count('class="chart"') == 2
-
-
-def test_every_part_stands_on_the_page_measured_or_not(tmp_path: Path) -> None:
-    assert [result["name"] for result in results_in(tmp_path)] == list(BENCHMARKS)
-
-
-def test_all_parts_together_may_take_three_quarters_of_an_hour() -> None:
-    assert sum(benchmark.minutes for benchmark in BENCHMARKS.values()) <= 45
-
-
-def test_numbers_are_shown_with_the_digits_that_count() -> None:
-    assert [number(value) for value in (0.9512, 1.5, 512.4, 12345.6, float("nan"))] == [
-        "0.951",
-        "1.5",
-        "512",
-        "12,346",
-        "-",
     ]
 
 
@@ -152,32 +85,49 @@ def test_an_accuracy_counts_as_reached_by_the_mean_of_three_steps() -> None:
 
 
 def test_the_page_says_what_a_sample_costs_each_side() -> None:
-    costs = {"winnow": [{}, {"engine": 0.5, "learner": 2.0, "raylet": 0.01}], "trl": [{}, {"TRL": 3.0}]}
+    costs = {"winnow": {"engine": 0.5, "learner": 2.0, "raylet": 0.01}, "trl": {"TRL": 3.0}}
     wanted = "CPU milliseconds a sample, short answers: winnow 2.51 (learner 2.00, engine 0.50), TRL 3.00."
-    assert against.cost_remark("short", costs) == wanted
+    assert against.cost_remark(WORKLOADS["short"], costs) == wanted
+
+
+def turn(step: float, steps: int = 6) -> list[dict[str, float]]:
+    """Steps of 1,000 samples, of which a tenth more each time is correct."""
+    return [
+        {"seconds": 5 + step * n, "samples": 1e3 * (n + 1), "tokens": 1e4 * (n + 1), "correct": 300.0 + 100 * n}
+        | {"accuracy": 0.3 + 0.1 * n}
+        for n in range(steps)
+    ]
 
 
 def test_sides_are_compared_by_what_they_did_after_their_first_step() -> None:
-    def turn(step: float) -> list[dict[str, float]]:
-        return [
-            {"seconds": 5 + step * n, "samples": 8.0 * (n + 1), "tokens": 80.0 * (n + 1), "accuracy": 0.3 + 0.1 * n}
-            for n in range(6)
-        ]
-
     turns = {"winnow": [turn(1.0), turn(1.0)], "trl": [turn(2.0), turn(4.0)]}
-    speed, tokens = against.speed_figures("short", turns)
-    assert speed.reached == pytest.approx(8.0 / 3.0)
-    assert tokens.reached == pytest.approx(80.0 / 30.0)
-    (time,) = against.accuracy_figures("short", turns)
+    speed, tokens = against.speed_figures(WORKLOADS["short"], turns)
+    assert speed.reached == pytest.approx(8 / 3)  # 1,000 samples a second over the median of 500 and 250
+    assert tokens.reached == pytest.approx(8 / 3)
+    time = against.accuracy_figure(WORKLOADS["short"], turns)
     assert time.reached == pytest.approx((5 + 2) / (5 + 6.0))
     assert "from 0.30 to 0.45" in time.note
 
 
 def test_no_time_to_accuracy_is_claimed_where_nobody_learned() -> None:
-    flat = [[{"seconds": 1.0, "samples": 8.0, "tokens": 80.0, "accuracy": 0.3}] * 3]
-    (time,) = against.accuracy_figures("short", {"winnow": flat, "trl": flat})
+    flat = [[turn(1.0, steps=1)[0]] * 3]
+    time = against.accuracy_figure(WORKLOADS["short"], {"winnow": flat, "trl": flat})
     assert time.met is None
-    assert "no side gained enough" in time.note
+    assert "too little to be compared" in time.note
+
+
+def test_the_interval_of_a_speed_is_as_wide_as_its_steps_differ() -> None:
+    even = paired.speed_interval([turn(1.0)], [turn(2.0)])
+    assert even == pytest.approx((2.0, 2.0))
+    low, high = paired.speed_interval([turn(1.0), turn(3.0)], [turn(2.0)]) or (0.0, 0.0)
+    assert low < 1.0 < high  # 1,000 samples in 1 s or in 3 s, against 2 s
+    assert paired.speed_interval([turn(1.0, steps=2)], [turn(2.0)]) is None
+
+
+def test_the_interval_of_a_time_to_accuracy_holds_the_ratio_of_the_steps() -> None:
+    low, high = paired.until_interval([turn(1.0)], [turn(3.0)], 0.5)  # means of three steps: 0.3, 0.35, 0.4, 0.5, ...
+    assert low <= (5 + 3) / (5 + 9) <= high
+    assert high - low < 0.6
 
 
 def test_rates_leave_out_the_steps_in_which_the_pipe_fills() -> None:
@@ -194,7 +144,7 @@ def test_rates_leave_out_the_steps_in_which_the_pipe_fills() -> None:
 
 
 def test_the_page_says_where_async_loses() -> None:
-    speed = {"S = 0": 100.0, "S = 1": 90.0, "S = 2": 110.0, "S = 4": 120.0}
+    speed = {"S = 0": 100.0, "S = 1": 90.0, "S = 2": 110.0}
     speed |= {"S = 1, filter off": 99.0, "S = 1, in flight finished first": 45.0}
     said = remarks({name: {"samples/s": value} for name, value in speed.items()})
     assert said[0] == "Async loses here: S = 1 trains on 0.90 of the samples a second of S = 0."
@@ -214,3 +164,24 @@ def test_a_workload_is_a_run_of_winnow(name: str, tmp_path: Path) -> None:
     config = RunConfig(**winnow_settings(WORKLOADS[name], tmp_path, tmp_path / "start", files=tmp_path))
     assert config.reward.of(config.reward.name).kind == WORKLOADS[name].reward
     assert config.rollout.max_new_tokens == WORKLOADS[name].max_new_tokens
+
+
+def test_a_model_that_was_warmed_up_before_is_taken_again_by_the_same_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warmed = []
+
+    def warm(side: str, folder: Path, *words: object) -> None:
+        warmed.append((side, *words))
+        (folder / "start").mkdir()
+        (folder / "start" / "weights").write_text("warm")
+
+    monkeypatch.setattr(against, "turn", warm)
+    code = ["a", "a", "b", "b+", "b+"]
+    monkeypatch.setattr(against, "about_now", lambda: SimpleNamespace(code=code[0]))
+    work = replace(WORKLOADS["tools"], warm=7)
+    for place in range(5):
+        folder = against.prepare(work, tmp_path / str(place), tmp_path / "starts")
+        assert (folder / "start" / "weights").read_text() == "warm"
+        code.pop(0)
+    assert warmed == [("winnow", "warm", 7)] * 4  # the second one found it, changed code never does

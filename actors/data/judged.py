@@ -157,5 +157,7 @@ def _label(cell: Any) -> float | None:
     if isinstance(value, bool):
         return float(value)
     if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
-        raise ValueError(f"has the label {str(cell)[:80]!r} in column {LABELS!r}, expected a number from 0 to 1, or null")
+        raise ValueError(
+            f"has the label {str(cell)[:80]!r} in column {LABELS!r}, expected a number from 0 to 1, or null"
+        )
     return float(value)

@@ -1,7 +1,7 @@
 """Judged rows as samples: a trained place for each score, which lies on the token that is scored.
 
-A sample's trained token is the one behind the place where the score is read (`learner.batches.types.TrainBatch.states`),
-so each row of tokens gets one token more, which is no input.
+A sample's trained token is the one behind the place where the score is read, as of `states` in
+`learner.batches.types.TrainBatch`, so each row of tokens gets one token more, which is no input.
 """
 
 from collections.abc import Sequence
@@ -100,8 +100,8 @@ def _stepped(row: SteppedRow, texts: Texts) -> Example:
     ]
     if not known:
         raise ValueError(
-            f"{row.place} has labels only for steps that lie before the last {len(found.ids)} tokens, which is all that "
-            "the model reads: shorten the response, or leave the row out"
+            f"{row.place} has labels only for steps before its last {len(found.ids)} tokens, and the model reads no "
+            "more: shorten the response, or leave the row out"
         )
     sample = _sample(found.ids, [place for place, _ in known])
     return Example(samples=(sample,), labels=np.array([label for _, label in known], np.float32))
@@ -116,5 +116,3 @@ def _sample(ids: Sequence[int], places: Sequence[int]) -> Sample:
     trained[np.array(places) + 1] = True
     tokens = np.array([*ids, 0], np.int32)
     return Sample(tokens=tokens, trained=trained, sampler=None, advantage=0.0, weight=1.0)
-
-

@@ -11,9 +11,9 @@ from actors.data.judged import read_judged
 from learner.batches.order import shuffled_batches
 from learner.batches.packing import balance
 from learner.engine import Engine, all_reduced
-from learner.reward_models.scorer import load_scorer
 from learner.reward_models.examples import Example, PackedExamples, examples_of, packed_examples
 from learner.reward_models.objective import SUMS, RankingLoss, StepLoss, agreement_of
+from learner.reward_models.scorer import load_scorer
 from learner.reward_models.types import Agreement, RewardModelKind, RewardModelTask, RewardUpdateStats, Rows
 from learner.session import Published
 from learner.types import STATE, LearnerSpec, Opened, Place, Schedule

@@ -8,7 +8,7 @@ from transformers import AutoTokenizer
 from actors.data.reading import read_worked
 from actors.rollouts.worked import WorkedRenderer
 from actors.settings import DataSettings
-from learner.batches.order import shuffled_batches
+from learner.batches.dealing import shuffled_batches
 from learner.batches.packing import Packing, balance, pack
 from learner.batches.samples import token_weight
 from learner.batches.types import Sample, Totals, TrainBatch

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from actors.data.judged import RankedRow, read_judged
+from actors.data.labelled import RankedRow, read_labelled
 from actors.errors import DataError
 from actors.types import Group
 from cluster.config.errors import ConfigError
@@ -77,7 +77,7 @@ def evaluate_reward_model(folder: Path, what: Path, items: Sequence[str], advanc
         raise ConfigError(f"{what} is a run: name one of its evaluations, which winnow eval {what} makes")
     start, end = config.data.slice
     try:
-        rows = read_judged(str(what), _column(config), slice(start, end))
+        rows = read_labelled(str(what), _column(config), slice(start, end))
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
     ranked = [row for row in rows if isinstance(row, RankedRow)]
@@ -109,8 +109,8 @@ def rank_values(chosen: Sequence[float], rejected: Sequence[float]) -> tuple[flo
 def best_of_values(right: Sequence[bool], scores: Sequence[float]) -> list[float]:
     """best@k of a prompt for k = 1 to its number of responses: the probability that of k of them, drawn without
     replacement, the one with the highest score is right."""
-    order = sorted(range(len(scores)), key=lambda place: (-scores[place], right[place]))
-    return [best_at([right[place] for place in order], k) for k in range(1, len(scores) + 1)]
+    falling = sorted(range(len(scores)), key=lambda place: (-scores[place], right[place]))
+    return [best_at([right[place] for place in falling], k) for k in range(1, len(scores) + 1)]
 
 
 def scorer_of(folder: Path, config: GradingConfig) -> Score:

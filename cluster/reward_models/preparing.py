@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.data.files import files_of
-from actors.data.judged import RankedRow, SteppedRow, read_judged
+from actors.data.labelled import RankedRow, SteppedRow, read_labelled
 from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.models import CAUSAL, check_folder
@@ -23,7 +23,7 @@ from rewards.models.texts import Texts, limit_of, steps
 
 ENDS = {RewardModelKind.OUTCOME: "ForSequenceClassification", RewardModelKind.PROCESS: "ForTokenClassification"}
 READERS = {RewardModelKind.OUTCOME: "reward.model", RewardModelKind.PROCESS: "reward.process"}
-Judged = list[RankedRow] | list[SteppedRow]
+LabelledRows = list[RankedRow] | list[SteppedRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,8 @@ def prepare_reward_model(
     train, heldout = _rows(run.data.path, run.data.rows), None
     if run.eval.path or run.eval.rows:
         heldout = _rows(run.eval.path or run.data.path, run.eval.rows)
-    judged = _read(train, config, "data.path")
-    kind = _kind_of(judged)
+    labelled = _read(train, config, "data.path")
+    kind = _kind_of(labelled)
     held = _read(heldout, config, "eval.path") if heldout else []
     if held and _kind_of(held) is not kind:
         raise ConfigError(
@@ -65,10 +65,10 @@ def prepare_reward_model(
     folder = Path(run.model.path)
     check_scorer(folder, kind)
     about = (
-        _counts(judged, "to train on"),
+        _counts(labelled, "to train on"),
         *([_counts(held, "held out")] if held else []),
-        *_lengths([*judged, *held], folder),
-        *_divided_otherwise(judged),
+        *_lengths([*labelled, *held], folder),
+        *_divided_otherwise(labelled),
     )
     prepared = Prepared(
         config=run,
@@ -141,18 +141,18 @@ def _rows(path: object, rows: str) -> Rows:
     return Rows(path=str(path), start=int(start) if start else None, end=int(end) if end else None)
 
 
-def _read(rows: Rows, config: RewardModelConfig, setting: str) -> Judged:
+def _read(rows: Rows, config: RewardModelConfig, setting: str) -> LabelledRows:
     try:
-        return read_judged(rows.path, str(config.data.prompt_column), rows.slice)
+        return read_labelled(rows.path, str(config.data.prompt_column), rows.slice)
     except DataError as failure:
         raise ConfigError(f"{failure} ({setting})") from failure
 
 
-def _kind_of(rows: Judged) -> RewardModelKind:
+def _kind_of(rows: LabelledRows) -> RewardModelKind:
     return RewardModelKind.OUTCOME if isinstance(rows[0], RankedRow) else RewardModelKind.PROCESS
 
 
-def _counts(rows: Judged, what: str) -> str:
+def _counts(rows: LabelledRows, what: str) -> str:
     pairs = sum(row.pairs for row in rows if isinstance(row, RankedRow))
     labels = [label for row in rows if isinstance(row, SteppedRow) for label in row.labels if label is not None]
     right = sum(label > 0.5 for label in labels)
@@ -183,7 +183,7 @@ def _lengths(rows: list[Any], folder: Path) -> tuple[str, ...]:
     )
 
 
-def _divided_otherwise(rows: Judged) -> tuple[str, ...]:
+def _divided_otherwise(rows: LabelledRows) -> tuple[str, ...]:
     stepped = [row for row in rows if isinstance(row, SteppedRow)]
     other = sum(steps("".join(row.steps)) != row.spans for row in stepped)
     if not other:

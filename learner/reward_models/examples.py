@@ -1,4 +1,4 @@
-"""Judged rows as samples: a trained place for each score, which lies on the token that is scored.
+"""LabelledRows rows as samples: a trained place for each score, which lies on the token that is scored.
 
 A sample's trained token is the one behind the place where the score is read, as of `states` in
 `learner.batches.types.TrainBatch`, so each row of tokens gets one token more, which is no input.
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from actors.data.judged import JudgedRow, RankedRow, SteppedRow
+from actors.data.labelled import LabelledRow, RankedRow, SteppedRow
 from learner.batches.packing import Packing, pack
 from learner.batches.types import Sample, TrainBatch
 from rewards.models.texts import Texts
@@ -49,7 +49,7 @@ class PackedExamples:
         return np.cumsum([0, *(len(example.samples) for example in self.examples)]).tolist()[:-1]
 
 
-def examples_of(rows: Sequence[JudgedRow], texts: Texts, pad: int | None) -> list[Example]:
+def examples_of(rows: Sequence[LabelledRow], texts: Texts, pad: int | None) -> list[Example]:
     """Rows as the reward that will read the model tokenizes them.
 
     Args:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import AutoTokenizer
 
-from actors.data.judged import read_judged
-from learner.batches.order import shuffled_batches
+from actors.data.labelled import read_labelled
+from learner.batches.dealing import shuffled_batches
 from learner.batches.packing import balance
 from learner.engine import Engine, all_reduced
 from learner.reward_models.examples import Example, PackedExamples, examples_of, packed_examples
@@ -45,7 +45,7 @@ class RewardModelSession:
         self._texts, self._pad = Texts(tokenizer, limit_of(config, tokenizer)), config.pad_token_id
         self._train = self._examples(task.train)
         self._heldout = self._examples(task.heldout) if task.heldout else []
-        self._order: Iterator[list[int]] = shuffled_batches(len(self._train), task.batch, spec.seed)
+        self._deals: Iterator[list[int]] = shuffled_batches(len(self._train), task.batch, spec.seed)
         self.published = Published(self._engine, path, spec, place, merges=True)
 
     @property
@@ -56,7 +56,7 @@ class RewardModelSession:
 
     def update(self) -> RewardUpdateStats:
         """One optimizer update on the next rows."""
-        chosen = [self._train[index] for index in next(self._order)]
+        chosen = [self._train[index] for index in next(self._deals)]
         packed, lr = self._mine(chosen), self._engine.lr
         sums = self._engine.update(packed.batches, self._loss(packed, chosen))
         return RewardUpdateStats(
@@ -95,7 +95,7 @@ class RewardModelSession:
         """
         self._engine.restore(folder / STATE / MODEL, self.published.writer)
         for _ in range(updates):
-            next(self._order)
+            next(self._deals)
         restore_random_states(folder / STATE / self._random)
 
     def close(self) -> None:
@@ -104,7 +104,7 @@ class RewardModelSession:
         self._engine.close()
 
     def _examples(self, rows: Rows) -> list[Example]:
-        return examples_of(read_judged(rows.path, self._task.prompt_column, rows.slice), self._texts, self._pad)
+        return examples_of(read_labelled(rows.path, self._task.prompt_column, rows.slice), self._texts, self._pad)
 
     def _mine(self, examples: Sequence[Example]) -> PackedExamples:
         """This rank's part of some examples."""

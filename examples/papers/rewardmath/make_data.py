@@ -1,4 +1,4 @@
-"""Writes runs/rewardmath-pairs.jsonl: additions with one right worked answer and three with slips that make the result wrong.
+"""Writes runs/rewardmath-pairs.jsonl: additions with one right worked answer and three that slip to a wrong result.
 
     python examples/papers/rewardmath/make_data.py        from the root of the repository
 

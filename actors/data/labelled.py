@@ -51,10 +51,10 @@ class SteppedRow:
         return found
 
 
-JudgedRow = RankedRow | SteppedRow
+LabelledRow = RankedRow | SteppedRow
 
 
-def read_judged(
+def read_labelled(
     path: str, prompt_column: str, rows: slice = slice(None), refuse: Refuse = first_ends
 ) -> list[RankedRow] | list[SteppedRow]:
     """The rows of a file that a reward model can learn from. All are of the kind of the first: with the columns

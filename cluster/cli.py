@@ -21,6 +21,7 @@ from cluster.placement.token import demand_token
 from cluster.preparing.package_names import other_packages
 from cluster.reporting.logs import LOGGER, log_to_terminal
 from cluster.reporting.terminal import never_fail_to_encode, say
+from cluster.reward_models.commands import add_reward_model_command
 from cluster.showing import add_showing_commands
 
 EXIT_MISTAKE, EXIT_BROKEN, EXIT_STARVED = 2, 1, 3
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, title="commands", metavar="COMMAND")
     add_first_commands(partial(_add, commands), SETTING)
     _add_running(commands)
+    add_reward_model_command(partial(_add, commands), SETTING)
     add_eval_command(partial(_add, commands), SETTING)
     _add_grading(commands)
     add_showing_commands(partial(_add, commands))

@@ -14,6 +14,7 @@ import ray
 from actors.logs import LOGGER, log_in_actor
 from actors.remote import PULSE_THREAD
 from learner.batches.types import RankPlan
+from learner.reward_models.types import Agreement, RewardModelTask, RewardUpdateStats
 from learner.types import (
     LearnerSpec,
     LearnerState,
@@ -27,6 +28,7 @@ from learner.types import (
 )
 
 if TYPE_CHECKING:
+    from learner.reward_models.session import RewardModelSession
     from learner.session import Published, TrainingSession, WarmUpSession
 
 PACKING, WAITING = "packing", "waiting"  # concurrency groups of what may run beside the other methods
@@ -41,6 +43,8 @@ class LearnerRank:
     1. `address` of rank 0, then `join`, once.
     2. `open_warm_up`, then `warm_up` as often as wanted; or `open_training`, then `restore` where a run goes on, then
        for each step `prepare` and `train`. `prepare` of the next step may run beside `publish`.
+       Or `open_reward_model`, then `restore_reward_model` where it goes on, then `update_reward_model` and
+       `evaluate_reward_model` as often as wanted.
     3. In an open session, between other calls: `publish`, `probe`, `save_checkpoint`, `free_cache`, and in training
        `save`. `finish_checkpoint`, which waits for the disk, runs beside all of them.
     4. `close_session`; opening closes what is open.
@@ -53,7 +57,7 @@ class LearnerRank:
         log_in_actor()
         self._place, self._threads = Place(rank=rank, ranks=ranks), threads
         self._door: socket.socket | None = None  # at which rank 0 waits for the others
-        self._session: WarmUpSession | TrainingSession | None = None
+        self._session: WarmUpSession | TrainingSession | RewardModelSession | None = None
 
     def address(self) -> tuple[str, int]:
         """Where rank 0 can be met."""
@@ -124,6 +128,29 @@ class LearnerRank:
         self._training().restore(state, folder)
         LOGGER.info("goes on from %s", folder)
 
+    def open_reward_model(self, spec: LearnerSpec, path: Path, schedule: Schedule, task: RewardModelTask) -> Opened:
+        """Opens the training of a reward model on a model folder; gives what there is to say about it."""
+        from learner.reward_models.session import RewardModelSession
+
+        self.close_session()
+        self._session = RewardModelSession(self._place, spec, path, schedule, task)
+        opened = self._session.opened
+        LOGGER.info("the training of a reward model from %s begins: %d parameters", path, opened.parameters)
+        return opened
+
+    def restore_reward_model(self, folder: Path, updates: int) -> None:
+        """Goes on from what `save_checkpoint` wrote after so many updates."""
+        self._reward_model().restore(folder, updates)
+        LOGGER.info("goes on from %s", folder)
+
+    def update_reward_model(self) -> RewardUpdateStats:
+        """One update of a reward model."""
+        return self._reward_model().update()
+
+    def evaluate_reward_model(self) -> Agreement:
+        """How well a reward model agrees with the held-out rows now."""
+        return self._reward_model().evaluate()
+
     def publish(self, version: int, receivers: Receivers) -> SyncStats:
         """Sends the weights, which are called `version`, to the generators."""
         sent = self._published().publish(receivers)
@@ -167,10 +194,17 @@ class LearnerRank:
             raise RuntimeError("no training is open on this learner rank: call open_training first")
         return self._session
 
+    def _reward_model(self) -> "RewardModelSession":
+        from learner.reward_models.session import RewardModelSession
+
+        if not isinstance(self._session, RewardModelSession):
+            raise RuntimeError("no reward model is open on this learner rank: call open_reward_model first")
+        return self._session
+
     def _published(self) -> "Published":
         return self._opened().published
 
-    def _opened(self) -> "TrainingSession | WarmUpSession":
+    def _opened(self) -> "TrainingSession | WarmUpSession | RewardModelSession":
         if self._session is None:
-            raise RuntimeError("no session is open on this learner rank: call open_warm_up or open_training first")
+            raise RuntimeError("no session is open on this learner rank: call a method of it that opens one first")
         return self._session

@@ -13,6 +13,7 @@ from actors.errors import ActorDied, NoAnswer
 from actors.remote import answer, answers, pulse
 from actors.types import GroupRef
 from learner.batches.types import StepPlan
+from learner.reward_models.types import Agreement, RewardModelTask, RewardUpdateStats
 from learner.types import LearnerSpec, LearnerState, Opened, Receivers, Schedule, SyncStats, UpdateStats, Written
 
 LEARNER = "learner"  # how messages call it
@@ -188,6 +189,30 @@ class LearnerClient:
         """Goes on from what was saved, by `save` and by `save_checkpoint` into this folder; before the first
         `prepare`."""
         await answers([rank.restore.remote(state, folder) for rank in self._ranks], LEARNER)
+
+    async def open_reward_model(
+        self, spec: LearnerSpec, path: Path, schedule: Schedule, task: RewardModelTask
+    ) -> Opened:
+        """Opens the training of a reward model on a model folder. Gives what there is to say about it."""
+        replies = [rank.open_reward_model.remote(spec, path, schedule, task) for rank in self._ranks]
+        opened: Opened = (await answers(replies, LEARNER))[0]
+        return opened
+
+    async def restore_reward_model(self, folder: Path, updates: int) -> None:
+        """Goes on from what `save_checkpoint` wrote after so many updates."""
+        await answers([rank.restore_reward_model.remote(folder, updates) for rank in self._ranks], LEARNER)
+
+    async def update_reward_model(self) -> RewardUpdateStats:
+        """One update of a reward model."""
+        replies = [rank.update_reward_model.remote() for rank in self._ranks]
+        stats: RewardUpdateStats = (await answers(replies, LEARNER, "an update of a reward model"))[0]
+        return stats
+
+    async def evaluate_reward_model(self) -> Agreement:
+        """How well a reward model agrees with the held-out rows now."""
+        replies = [rank.evaluate_reward_model.remote() for rank in self._ranks]
+        agreement: Agreement = (await answers(replies, LEARNER, "to evaluate a reward model"))[0]
+        return agreement
 
     async def silent(self, seconds: float) -> list[str]:
         """The ranks whose process is gone, or gives no sign of life within some seconds."""

@@ -24,6 +24,7 @@ from learner.models.examination import examine
 from learner.models.export import Export
 from learner.models.inputs import inputs_of
 from learner.models.policy import Critic, Head, Policy
+from learner.reward_models.scorer import Scorer, settle_rows
 from learner.settings import REDUCE_BUCKET, LearnerSettings, ModelSettings
 from learner.types import LearnerSpec, Place, Schedule
 from learner.writing import Writer
@@ -79,6 +80,8 @@ class Engine:
         self._micro_batch_tokens = learner.micro_batch_tokens
         if isinstance(self.module, Policy):
             examine(self.module, sharded=self._zero3)
+        elif isinstance(self.module, Scorer):
+            settle_rows(self.module)
 
     @property
     def packing(self) -> Packing:

@@ -1,5 +1,5 @@
-"""What a learner rank holds for one run: a session, built complete, used, and closed whole. There are two kinds, a
-warm-up on worked answers and a training on graded groups."""
+"""What a learner rank holds for one run: a session, built complete, used, and closed whole. There are three kinds, a
+warm-up on worked answers, a training on graded groups, and that of a reward model (`learner.reward_models.session`)."""
 
 import gc
 from collections.abc import Iterator, Sequence

@@ -1,6 +1,5 @@
 """Supervised fine-tuning on worked answers: the stage before reinforcement learning, on the same engine."""
 
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from transformers import AutoTokenizer
 from actors.data.reading import read_worked
 from actors.rollouts.worked import WorkedRenderer
 from actors.settings import DataSettings
+from learner.batches.dealing import shuffled_batches
 from learner.batches.packing import Packing, balance, pack
 from learner.batches.samples import token_weight
 from learner.batches.types import Sample, Totals, TrainBatch
@@ -30,7 +30,7 @@ class WorkedAnswers:
         self, *, rank: int, ranks: int, packing: Packing, aggregate: Aggregation = Aggregation.TOKEN_MEAN
     ) -> Iterator[list[TrainBatch]]:
         """This rank's micro-batches of one update after another, without end, weighted as the aggregation says."""
-        for members in self._batches():
+        for members in shuffled_batches(len(self._streams), self._batch, self._seed):
             lengths = [int(self._streams[index].trained.sum()) for index in members]
             totals = Totals(tokens=sum(lengths), responses=len(members), max_new_tokens=max(lengths))
             mine = balance([self._streams[index].tokens.size for index in members], ranks)[rank]
@@ -45,14 +45,3 @@ class WorkedAnswers:
                 for tokens, trained in (self._streams[members[item]] for item in mine)
             ]
             yield pack(samples, packing.tokens, 1, packing.alone, packing.one_row, packing.width)
-
-    def _batches(self) -> Iterator[list[int]]:
-        """Indices of the streams of one update after another."""
-        shuffle, queue = random.Random(self._seed), list[int]()
-        while True:
-            while len(queue) < self._batch:
-                epoch = list(range(len(self._streams)))
-                shuffle.shuffle(epoch)
-                queue += epoch
-            yield queue[: self._batch]
-            del queue[: self._batch]

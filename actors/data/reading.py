@@ -119,7 +119,7 @@ def asked_of(row: FileRow, column: str | Sequence[str]) -> Asked:
     """
     if not isinstance(column, str):
         return _joined(row, column)
-    messages = _messages_of(row, column)
+    messages = messages_of(row, column)
     if messages is None:
         cell = cell_at(row.cells, column)
         if isinstance(cell, Mapping | list | tuple):
@@ -145,7 +145,7 @@ def _joined(row: FileRow, columns: Sequence[str]) -> str:
     return "\n\n".join(texts) if texts else text_in(row, columns[0])
 
 
-def _messages_of(row: FileRow, column: str) -> tuple[Message, ...] | None:
+def messages_of(row: FileRow, column: str) -> tuple[Message, ...] | None:
     """The chat messages in a column; None where there are none."""
     cell = cell_at(row.cells, column)
     messages = written_messages(cell) if isinstance(cell, str) else messages_in(cell)
@@ -155,7 +155,7 @@ def _messages_of(row: FileRow, column: str) -> tuple[Message, ...] | None:
 
 
 def _worked(row: FileRow, prompt_column: str, response_column: str) -> WorkedRow:
-    said = _messages_of(row, response_column)
+    said = messages_of(row, response_column)
     if said is None:
         prompt, answer = asked_of(row, prompt_column), text_in(row, response_column)
         return WorkedRow(place=row.place, prompt=prompt, response=answer)

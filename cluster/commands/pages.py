@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterable
 
 WIDTH = 80  # letters of a line at most
-COMMAND = 12  # letters for the name of a command
+COMMAND = 14  # letters for the name of a command
 SHELLS = ("bash", "zsh", "fish")
 _ASKED = "_ARGCOMPLETE"  # the variable by which a shell asks
 

@@ -17,6 +17,18 @@ def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
     Raises:
         ConfigError: it is not there, or no causal language model.
     """
+    found = check_folder(folder, setting)
+    if not any(str(name).endswith(CAUSAL) for name in found.get("architectures") or ()):
+        raise ConfigError(f"{folder} ({setting}) holds {found.get('architectures')}, not a causal language model")
+    return found
+
+
+def check_folder(folder: Path, setting: str = "model.path") -> dict[str, Any]:
+    """The config.json of a folder that holds a model of any kind.
+
+    Raises:
+        ConfigError: it is not there.
+    """
     if not folder.is_dir():
         raise ConfigError(f"there is no model folder {folder} ({setting}): give a downloaded Hugging Face folder")
     if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
@@ -35,8 +47,6 @@ def check_model(folder: Path, setting: str = "model.path") -> dict[str, Any]:
         ) from failure
     if not isinstance(found, dict):
         raise ConfigError(f"{folder / 'config.json'} ({setting}) must hold an object, got {type(found).__name__}")
-    if not any(str(name).endswith(CAUSAL) for name in found.get("architectures") or ()):
-        raise ConfigError(f"{folder} ({setting}) holds {found.get('architectures')}, not a causal language model")
     return found
 
 

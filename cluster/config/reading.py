@@ -85,10 +85,24 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: anything wrong with either.
     """
+    return load_settings(RunConfig, path, overrides)
+
+
+def load_settings(kind: type[Settings], path: Path, overrides: Sequence[str] = ()) -> Settings:
+    """As `load_config`, of a run file of any kind.
+
+    Args:
+        kind: all sections of it.
+        path: as above.
+        overrides: as above.
+
+    Raises:
+        ConfigError: anything wrong with either.
+    """
     tree = _read(path)
     for override in overrides:
         _override(tree, override)
-    return config_of(tree)
+    return _validated(kind, tree)
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

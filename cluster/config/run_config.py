@@ -70,6 +70,11 @@ class RunConfig(Section):
         cluster = self.cluster.model_copy(update={"learner_ranks": 0, "colocate": False})
         return self.model_copy(update={"cluster": cluster})
 
+    def without_sampling(self) -> Self:
+        """The run as `winnow reward-model` has it: nothing is sampled or graded, there are learner ranks alone."""
+        cluster = self.cluster.model_copy(update={"generators": 0, "verifiers": 0})
+        return self.model_copy(update={"cluster": cluster})
+
     @property
     def samples(self) -> bool:
         """Whether responses are sampled at all: for training, for evaluation or for both."""

@@ -97,6 +97,13 @@ def sampling_actors(
 
 
 @contextmanager
+def learner_ranks(prepared: Prepared, layout: Layout, label: str, until: float) -> Iterator[LearnerClient]:
+    """As `running_actors`, of a run that samples nothing: the learner alone."""
+    with _placed_actors(ActorFactory.create_learner, prepared, layout, label, until) as learner:
+        yield learner
+
+
+@contextmanager
 def _placed_actors(
     create: Callable[["ActorFactory"], Actors], prepared: Prepared, layout: Layout, label: str, until: float
 ) -> Iterator[Actors]:
@@ -158,7 +165,7 @@ class ActorFactory:
         """Every actor of the layout."""
         sampling = self.create_sampling()
         return RunActors(
-            learner=LearnerClient(self._create_ranks),
+            learner=self.create_learner(),
             generators=sampling.generators,
             judges=sampling.judges,
             scorers=sampling.scorers,
@@ -167,6 +174,10 @@ class ActorFactory:
             backend=self._backend,
             places=self,
         )
+
+    def create_learner(self) -> LearnerClient:
+        """The ranks of the learner."""
+        return LearnerClient(self._create_ranks)
 
     def create_sampling(self) -> SamplingActors:
         """The actors that sample and grade."""

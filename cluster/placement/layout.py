@@ -181,17 +181,18 @@ class _Planner:
         self._bundles: list[Bundle] = []
 
     def layout(self) -> Layout:
-        """All bundles: learner ranks, generators, judges, scorers, verifiers, filter; without ranks nothing is trained,
-        and there is no filter.
+        """All bundles: learner ranks, generators, judges, scorers, verifiers, filter. Without ranks nothing is trained,
+        with 0 verifiers nothing is graded, and there is no filter.
 
         Who may be on few nodes finds its place first, and then what is wider than a GPU, since it fits into fewer gaps;
         then the rest of the GPUs, and what has none.
         """
         for stage in sorted(self._gpu_stages(), key=lambda stage: self._choice(stage.site)):
             self._put_all(stage)
-        count = self._wanted.cluster.verifiers or self._planned_verifiers()
+        wanted = self._wanted.cluster
+        count = self._planned_verifiers() if wanted.verifiers is None else wanted.verifiers
         self._put_all(self._stage("verifier", [f"verifier-{index}" for index in range(count)], 0.0))
-        self._put_all(self._stage("filter", ["filter"] if self._wanted.cluster.learner_ranks else [], 0.0))
+        self._put_all(self._stage("filter", ["filter"] if wanted.learner_ranks and count else [], 0.0))
         return Layout(bundles=tuple(self._bundles), on_gpu=self._wanted.on_gpu, verifiers=count)
 
     def _gpu_stages(self) -> Iterator[_Stage]:

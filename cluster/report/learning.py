@@ -42,6 +42,30 @@ def accuracy(runs: Runs) -> Section | None:
     )
 
 
+def agreement(runs: Runs) -> Section | None:
+    """How well a reward model agrees with the rows that it learns from, and with held-out ones."""
+    heldout = Measure(name="held out", reads=_of_evals("agreement"))
+    return line_section(
+        runs,
+        "Agreement",
+        [metric("agreement", "trained on"), heldout],
+        Axes(y="share judged right", form=".0%"),
+        what="the share of pairs or steps that the reward model judges right",
+        note="Trained on: the rows of each update, before it. Held out: the rows of eval.path or eval.rows.",
+    )
+
+
+def agreement_loss(runs: Runs) -> Section | None:
+    """The loss of a reward model on the same rows."""
+    return line_section(
+        runs,
+        "Loss",
+        [metric("agreement_loss", "trained on"), Measure(name="held out", reads=_of_evals("agreement_loss"))],
+        Axes(y="nats"),
+        what="the loss",
+    )
+
+
 def evaluation(runs: Runs) -> Section | None:
     """Held-out accuracy with its intervals."""
     lines, rows = [], []
@@ -245,3 +269,7 @@ def _of_responses(value: "Any") -> Reads:
         return [(float(step.step), value(step)) for step in known]
 
     return reads
+
+
+def _of_evals(name: str) -> Reads:
+    return lambda run: [(float(line["step"]), line.get(name)) for line in run.evals if "step" in line]

@@ -17,6 +17,8 @@ from cluster.reporting.terminal import plain
 from cluster.reporting.words import duration
 
 SECTIONS = (
+    learning.agreement,
+    learning.agreement_loss,
     learning.evaluation,
     learning.accuracy,
     learning.reward,

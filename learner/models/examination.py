@@ -82,7 +82,7 @@ def _one_thread() -> Iterator[None]:
 def _examined(policy: Policy, sharded: bool) -> Examined:
     lm, name = policy.lm, type(policy.lm).__name__
     limit = UNLIKE_FLOAT32 if next(lm.parameters()).dtype == torch.float32 else UNLIKE_BFLOAT16
-    texts = _texts(lm)
+    texts = short_texts(lm)
     with _masks(policy):
         own = torch.cat([_own_logprobs(lm, text) for text in texts[:2]])
         policy.head.scales = _scales(lm, texts[0])
@@ -115,7 +115,7 @@ def _examined(policy: Policy, sharded: bool) -> Examined:
     return Examined(architecture=name, packs=False, shares=False, scales=policy.head.scales, gap=gap)
 
 
-def _texts(lm: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def short_texts(lm: PreTrainedModel) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Two texts of random tokens, and another one as long as the first; int64[1, L] each."""
     draw, device = torch.Generator().manual_seed(0), next(lm.parameters()).device
     vocabulary = int(cast(Any, lm.get_input_embeddings()).num_embeddings)

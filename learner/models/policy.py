@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -183,11 +183,11 @@ class Policy(torch.nn.Module):
             bounds: of the sequences, for `one_row`; None reads them from the positions, which waits for a GPU.
             ends: int64[R, L] as of `TrainBatch`, for trees where attention is by masks.
         """
-        hidden = _hidden(body_of(self.lm), tokens, positions if self.packs else None, bounds, ends)
+        hidden = hidden_of(body_of(self.lm), tokens, positions if self.packs else None, bounds, ends)
         return self.head(hidden[states], targets, temperature, restrict)
 
 
-def _hidden(
+def hidden_of(
     body: Any,
     tokens: torch.Tensor,
     positions: torch.Tensor | None,
@@ -229,13 +229,14 @@ def _within(support: torch.Tensor | None, start: int, end: int) -> torch.Tensor 
 class ValueHead(torch.nn.Linear):
     """A linear head of zeros that computes in float32 whatever the dtype of its weights: values need the digits."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width, 1)
-        torch.nn.init.zeros_(self.weight)
-        torch.nn.init.zeros_(self.bias)
+    def __init__(self, width: int, bias: bool = True) -> None:
+        super().__init__(width, 1, bias)
+        for parameter in self.parameters():
+            torch.nn.init.zeros_(parameter)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.linear(input.float(), self.weight.float(), self.bias.float())
+        bias = None if self.bias is None else self.bias.float()
+        return torch.nn.functional.linear(input.float(), self.weight.float(), bias)
 
 
 class Critic(torch.nn.Module):
@@ -278,7 +279,7 @@ class Critic(torch.nn.Module):
         ends: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor]:
         """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
-        hidden = _hidden(self.body, tokens, positions if self.packs else None, bounds, ends)
+        hidden = hidden_of(self.body, tokens, positions if self.packs else None, bounds, ends)
         return (self.head(hidden[states])[:, 0],)
 
 
@@ -304,6 +305,11 @@ def load_critic(path: Path | str, settings: ModelSettings, adapter: AdapterSetti
 
 def _load(kind: Any, path: Path | str, settings: ModelSettings, adapter: AdapterSettings) -> PreTrainedModel:
     model = kind.from_pretrained(path, dtype=getattr(torch, settings.dtype), local_files_only=True)  # sdpa if it can
+    return prepared_model(model, settings, adapter)
+
+
+def prepared_model(model: PreTrainedModel, settings: ModelSettings, adapter: AdapterSettings) -> PreTrainedModel:
+    """A model that was read, with attention, recomputing and adapter as the run has them."""
     model.config.use_cache = False
     if settings.attention == VARLEN and not problem_of(model):
         model.set_attn_implementation(VARLEN)
@@ -311,4 +317,4 @@ def _load(kind: Any, path: Path | str, settings: ModelSettings, adapter: Adapter
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if adapter.rank:
         adapt(model, adapter)
-    return cast(PreTrainedModel, model)
+    return model

@@ -8,25 +8,20 @@ is read as text: no control token in them is one (`rewards.models.plain`).
 import functools
 import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from rewards.models.plain import plain
+from rewards.models.texts import BAD, GOOD, Row, Texts, known_token, limit_of, steps
 from rewards.settings import KindSettings
 from rewards.shaping import AGGREGATES, sigmoid
 from rewards.verdict import Case, Outcome, RewardResult, SpanReward
 
 BATCH = 8  # sequences in one pass
 NAMED_STEPS = 16  # steps whose score is a part of the result by name
-SEPARATOR = "<extra_0>"  # behind each step, as the authors of Qwen2.5-Math-PRM publish their model
-GOOD, BAD, STEP_TAG = "+", "-", "ки"  # as the authors of Math-Shepherd publish their model
 
-_NUMBERED = re.compile(r"^[ \t]*Step \d+:", re.MULTILINE)
-_BLANK = re.compile(r"\n[ \t]*\n\s*")
-_WHOLE, _TOKENS, _CAUSAL = "ForSequenceClassification", "ForTokenClassification", "ForCausalLM"
+WHOLE, TOKENS, _CAUSAL = "ForSequenceClassification", "ForTokenClassification", "ForCausalLM"
 
 
 Device = Literal["auto", "cpu", "gpu"]  # auto: a GPU of its own where the run has GPUs
@@ -61,9 +56,9 @@ def model(cases: Sequence[Case], settings: ModelSettings) -> list[RewardResult]:
     Raises:
         ValueError: the folder holds no such model.
     """
-    loaded = _load(settings.path, settings.device, _WHOLE)
+    loaded = _load(settings.path, settings.device, WHOLE)
     asked = [number for number, case in enumerate(cases) if case.response.strip()]
-    rows = [_conversation(loaded, cases[number]) for number in asked]
+    rows = [loaded.texts.whole(cases[number]) for number in asked]
     answers = dict(zip(asked, _raw_scores(loaded, rows), strict=True))
     return [_liked(answers[number]) if number in answers else _EMPTY for number in range(len(cases))]
 
@@ -84,33 +79,16 @@ def process(cases: Sequence[Case], settings: ProcessSettings) -> list[RewardResu
     Raises:
         ValueError: the folder holds no such model.
     """
-    loaded = _load(settings.path, settings.device, _TOKENS, _CAUSAL)
+    loaded = _load(settings.path, settings.device, TOKENS, _CAUSAL)
     spans = [steps(case.response) for case in cases]
     asked = [number for number in range(len(cases)) if spans[number]]
-    render = _tagged if loaded.kind == _CAUSAL else _separated
-    rows = [render(loaded, cases[number], spans[number]) for number in asked]
+    render = loaded.texts.tagged if loaded.kind == _CAUSAL else loaded.texts.separated
+    rows = [render(cases[number], spans[number]) for number in asked]
     answers = dict(zip(asked, _step_scores(loaded, rows), strict=True))
     return [
         _aggregated(spans[number], answers[number], settings) if number in answers else _EMPTY
         for number in range(len(cases))
     ]
-
-
-def steps(response: str) -> list[tuple[int, int]]:
-    """(first character, character behind the last) of each step, without the white space around it.
-
-    Steps begin at the lines that begin with "Step N:", and what stands before the first is one, too; without such
-    lines they are what blank lines divide.
-    """
-    numbered = [match.start() for match in _NUMBERED.finditer(response)]
-    cuts = numbered or [match.end() for match in _BLANK.finditer(response)]
-    pieces = zip([0, *cuts], [*cuts, len(response)], strict=True)
-    found = []
-    for start, end in pieces:
-        text = response[start:end]
-        if text.strip():
-            found.append((start + len(text) - len(text.lstrip()), start + len(text.rstrip())))
-    return found
 
 
 def check_model(settings: ModelSettings) -> None:
@@ -119,7 +97,7 @@ def check_model(settings: ModelSettings) -> None:
     Raises:
         ValueError: it does not.
     """
-    _kind(settings.path, _WHOLE)
+    _kind(settings.path, WHOLE)
 
 
 def check_process(settings: ProcessSettings) -> None:
@@ -128,7 +106,7 @@ def check_process(settings: ProcessSettings) -> None:
     Raises:
         ValueError: it does not.
     """
-    _kind(settings.path, _TOKENS, _CAUSAL)
+    _kind(settings.path, TOKENS, _CAUSAL)
 
 
 def check_folder(folder: str) -> Path:
@@ -189,17 +167,8 @@ class _Loaded:
     """A model that is ready to score."""
 
     network: Any  # of transformers, in evaluation mode
-    tokenizer: Any
+    texts: Texts  # how it reads a response
     kind: str  # how the name of its class ends
-    limit: int  # most tokens that it reads
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """A tokenized text, cut from the left to what the model reads."""
-
-    ids: list[int]
-    places: list[int]  # where in `ids` each step is scored; below 0 where that was cut off
 
 
 def _kind(folder: str, *kinds: str) -> str:
@@ -234,11 +203,11 @@ def _load(folder: str, on: str, *kinds: str) -> _Loaded:
     if report["missing_keys"]:  # transformers fills them with random numbers
         raise ValueError(f"{folder} lacks weights of its model: {', '.join(sorted(report['missing_keys'])[:5])}")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    limit = getattr(network.config.get_text_config(), "max_position_embeddings", None) or tokenizer.model_max_length
-    return _Loaded(network=network.to(device).eval(), tokenizer=tokenizer, kind=kind, limit=int(limit))
+    texts = Texts(tokenizer, limit_of(network.config, tokenizer))
+    return _Loaded(network=network.to(device).eval(), texts=texts, kind=kind)
 
 
-def _padded(loaded: _Loaded, rows: Sequence[_Row]) -> dict[str, Any]:
+def _padded(loaded: _Loaded, rows: Sequence[Row]) -> dict[str, Any]:
     import torch
 
     pad = loaded.network.config.get_text_config().pad_token_id
@@ -252,7 +221,7 @@ def _padded(loaded: _Loaded, rows: Sequence[_Row]) -> dict[str, Any]:
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
-def _raw_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[float]:
+def _raw_scores(loaded: _Loaded, rows: Sequence[Row]) -> list[float]:
     import torch
 
     # Without a padding token the class of transformers cannot find the last token of a padded text.
@@ -265,12 +234,12 @@ def _raw_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[float]:
     return scores
 
 
-def _step_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[list[float | None]]:
+def _step_scores(loaded: _Loaded, rows: Sequence[Row]) -> list[list[float | None]]:
     score = _tag_scores if loaded.kind == _CAUSAL else _separator_scores
     return [scores for first in range(0, len(rows), BATCH) for scores in score(loaded, rows[first : first + BATCH])]
 
 
-def _separator_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[list[float | None]]:
+def _separator_scores(loaded: _Loaded, rows: Sequence[Row]) -> list[list[float | None]]:
     import torch
 
     with torch.inference_mode():
@@ -280,10 +249,10 @@ def _separator_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[list[float 
     return [_at(row, dict(enumerate(line))) for row, line in zip(rows, likely, strict=True)]
 
 
-def _tag_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[list[float | None]]:
+def _tag_scores(loaded: _Loaded, rows: Sequence[Row]) -> list[list[float | None]]:
     import torch
 
-    good, bad = (_known(loaded.tokenizer, text) for text in (GOOD, BAD))
+    good, bad = (known_token(loaded.texts.tokenizer, text) for text in (GOOD, BAD))
     kept = sorted({place for row in rows for place in row.places if place >= 0})
     with torch.inference_mode():
         places = torch.tensor(kept, device=loaded.network.device)
@@ -292,66 +261,5 @@ def _tag_scores(loaded: _Loaded, rows: Sequence[_Row]) -> list[list[float | None
     return [_at(row, dict(zip(kept, line, strict=True))) for row, line in zip(rows, likely, strict=True)]
 
 
-def _at(row: _Row, scores: dict[int, float]) -> list[float | None]:
+def _at(row: Row, scores: dict[int, float]) -> list[float | None]:
     return [scores[place] if place >= 0 else None for place in row.places]
-
-
-# ------------------------------------------------------------------------------------- texts
-
-
-def _conversation(loaded: _Loaded, case: Case) -> _Row:
-    tokenizer = loaded.tokenizer
-    asked, response = plain(case.asked, tokenizer), plain(case.response, tokenizer)
-    if tokenizer.chat_template is None:
-        return _row(loaded, tokenizer.encode(asked + response), [])
-    said = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
-    text = tokenizer.apply_chat_template(said, tokenize=False)
-    return _row(loaded, tokenizer.encode(text, add_special_tokens=False), [])
-
-
-def _separated(loaded: _Loaded, case: Case, spans: Sequence[tuple[int, int]]) -> _Row:
-    """Each step is tokenized alone, so that its separator can never melt into it."""
-    tokenizer = loaded.tokenizer
-    encode = functools.partial(tokenizer.encode, add_special_tokens=False)
-    question = plain(case.asked, tokenizer, SEPARATOR)
-    if tokenizer.chat_template is None:
-        ids = [*([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]), *encode(question)]
-    else:
-        asked = [{"role": "user", "content": question}]
-        ids = encode(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
-    separator = encode(SEPARATOR if SEPARATOR in tokenizer.get_vocab() else "\n")
-    places = []
-    for start, end in spans:
-        ids += [*encode(plain(case.response[start:end], tokenizer, SEPARATOR)), *separator]
-        places.append(len(ids) - 1)
-    return _row(loaded, ids, places)
-
-
-def _tagged(loaded: _Loaded, case: Case, spans: Sequence[tuple[int, int]]) -> _Row:
-    """The whole text at once, as the authors tokenize it. Places come from characters: a response that writes the tag
-    itself gets no step by it."""
-    _known(loaded.tokenizer, STEP_TAG)
-    text, ends = f"{plain(case.asked, loaded.tokenizer)} ", []
-    for start, end in spans:
-        text += f"{plain(case.response[start:end], loaded.tokenizer)} {STEP_TAG}"
-        ends.append(len(text) - 1)
-        text += "\n"
-    encoded = loaded.tokenizer(text[:-1], return_offsets_mapping=True)
-    last = {character: place for place, edges in enumerate(encoded["offset_mapping"]) for character in range(*edges)}
-    return _row(loaded, encoded["input_ids"], [last[end] for end in ends])
-
-
-def _row(loaded: _Loaded, ids: list[int], places: Sequence[int]) -> _Row:
-    cut = max(0, len(ids) - loaded.limit)
-    return _Row(ids=ids[cut:], places=[place - cut for place in places])
-
-
-def _known(tokenizer: Any, text: str) -> int:
-    """The one token of a text that Math-Shepherd's format needs."""
-    token = tokenizer.encode(text, add_special_tokens=False)[-1:]
-    if not token or token[0] == tokenizer.unk_token_id or tokenizer.decode(token).strip() != text:
-        raise ValueError(
-            f"a causal process reward model needs {GOOD!r}, {BAD!r} and the step tag {STEP_TAG!r} as tokens, and the "
-            f"tokenizer in the reward's path does not know {text!r}; use a token-classification model"
-        )
-    return int(token[0])

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from cluster.config.described import about_section, described
 from cluster.reporting.metric_table import METRICS, MetricGroup
+from cluster.reward_models.metrics import REWARD_MODEL_METRICS
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.formula import objective_line
 from rewards import REWARDS
@@ -74,6 +75,11 @@ def _metrics_of(group: MetricGroup) -> str:
     return _table(("metric", "unit", "is"), ((f"`{name}`", m.unit, _shown(m.line)) for name, m in mine.items()))
 
 
+def _reward_model_metrics() -> str:
+    rows = ((f"`{name}`", metric.unit, _shown(metric.about)) for name, metric in REWARD_MODEL_METRICS.items())
+    return _table(("metric", "unit", "is"), rows)
+
+
 def _rewards() -> str:
     return _table(("reward", "grades"), ((f"`{name}`", _shown(row.about)) for name, row in REWARDS.items()))
 
@@ -105,6 +111,7 @@ def _about(kind: type[BaseModel]) -> str:
 PARTS: Mapping[str, Callable[[], str]] = {
     "methods": _methods,
     "metrics": _metrics,
+    "reward_model_metrics": _reward_model_metrics,
     "rewards": _rewards,
     "settings": _settings,
 }

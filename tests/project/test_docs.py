@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from cluster import cli
 from cluster.config.described import settings
 from cluster.config.run_config import RunConfig
+from cluster.reward_models.config import RewardModelLearner
 from tests.project.reference import PARTS, ROOT, parts_in, written
 
 PAGES = [
@@ -31,6 +32,7 @@ FILE_ENDINGS = ("py", "md", "toml", "jsonl", "json", "txt", "html", "parquet", "
 SECTIONS = "|".join(RunConfig.model_fields)
 SETTING = re.compile(rf"(?<![\w./-])((?:{SECTIONS})(?:\.[a-z_]+)+)(?![\w.(])")
 KNOWN = {f"{section}.{setting}" for section, _, setting, _ in settings()}
+KNOWN |= {f"learner.{setting}" for setting in RewardModelLearner.model_fields}  # of the training of a reward model
 
 
 def blocks(text: str, language: str = "") -> list[str]:

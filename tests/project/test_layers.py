@@ -46,6 +46,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "batches": ("methods",),
         "models": ("batches", "methods"),
         "checks": ("batches", "methods", "models"),
+        "reward_models": ("batches", "models"),
     },
     "cluster": {
         "config": (),
@@ -55,6 +56,7 @@ ROOMS: dict[str, dict[str, tuple[str, ...]]] = {
         "preparing": ("config", "reporting"),
         "placement": ("config", "preparing", "reporting"),
         "running": ("config", "placement", "preparing", "report", "reporting"),
+        "reward_models": ("config", "placement", "preparing", "report", "reporting", "running"),
         "jobs": ("config", "placement", "preparing", "reporting", "running"),
         "commands": ("config", "preparing", "placement", "report", "reporting"),
         "comparing": ("config", "placement", "preparing", "report", "reporting", "running"),

@@ -1,0 +1,163 @@
+"""Rows that reward models learn from: which responses are better than others, or which steps of one are right."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
+from actors.data.messages import question_of
+from actors.data.reading import asked_of, cell_at, messages_of, names_in, text_of
+from actors.errors import DataError
+
+CHOSEN, REJECTED, MARGIN = "chosen", "rejected", "margin"
+STEPS, LABELS = "steps", "labels"
+SOFT = "soft"  # of a label as `winnow label` writes it: the share of completions that were right
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedRow:
+    """A question with responses of which each chosen one is better than each rejected one."""
+
+    place: str  # file and line
+    question: str
+    chosen: tuple[str, ...]
+    rejected: tuple[str, ...]
+    margin: float = 0.0  # by which a chosen one's score should be the higher one
+
+    @property
+    def pairs(self) -> int:
+        """Comparisons in it."""
+        return len(self.chosen) * len(self.rejected)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteppedRow:
+    """A question with a response whose steps are labelled."""
+
+    place: str  # file and line
+    question: str
+    steps: tuple[str, ...]  # that together are the response
+    labels: tuple[float | None, ...]  # in [0, 1], 1 is right; None where nobody knows
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """(first character, character behind the last) of each step in the response, without the white space around
+        it."""
+        found, start = [], 0
+        for step in self.steps:
+            bare = start + len(step) - len(step.lstrip())
+            found.append((bare, bare + len(step.strip())))
+            start += len(step)
+        return found
+
+
+LabelledRow = RankedRow | SteppedRow
+
+
+def read_labelled(
+    path: str, prompt_column: str, rows: slice = slice(None), refuse: Refuse = first_ends
+) -> list[RankedRow] | list[SteppedRow]:
+    """The rows of a file that a reward model can learn from. All are of the kind of the first: with the columns
+    "chosen" and "rejected" (a text, a conversation that ends with the response, or a list of texts) and maybe "margin",
+    or with "steps" (texts) and "labels" (numbers from 0 to 1, null, or what `winnow label` writes).
+
+    Args:
+        path: of a file, a folder or a pattern.
+        prompt_column: texts or chat messages.
+        rows: which of its rows.
+        refuse: is told of rows that cannot be used; without it the first one raises.
+
+    Raises:
+        DataError: the file cannot be read, is of neither kind, or holds no rows.
+    """
+    found = list(read_files(path, refuse))[rows]
+    if not found:
+        raise DataError(f"{path} holds no rows" + f" in {rows.start or ''}:{rows.stop or ''}" * (rows != slice(None)))
+    read = _reader_of(found[0])
+    usable: list[Any] = []
+    for row in found:
+        try:
+            usable.append(read(row, prompt_column))
+        except ValueError as problem:
+            refuse(BadRow(place=row.place, problem=str(problem)))
+    return usable
+
+
+def ranked_row(row: FileRow, prompt_column: str) -> RankedRow:
+    """What a row of a file says of whole responses.
+
+    Raises:
+        ValueError: it cannot be used; the problem says what to do.
+    """
+    margin = row.cells.get(MARGIN)
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not margin >= 0):
+        raise ValueError(f"has {str(margin)[:80]!r} in column {MARGIN!r}, expected a number, at least 0")
+    chosen, rejected = _responses(row, CHOSEN), _responses(row, REJECTED)
+    if both := set(chosen) & set(rejected):
+        raise ValueError(f"has one text both in {CHOSEN!r} and in {REJECTED!r}: {next(iter(both))[:80]!r}. Remove one")
+    return RankedRow(
+        place=row.place,
+        question=question_of(asked_of(row, prompt_column)),
+        chosen=chosen,
+        rejected=rejected,
+        margin=float(margin or 0.0),
+    )
+
+
+def stepped_row(row: FileRow, prompt_column: str) -> SteppedRow:
+    """What a row of a file says of the steps of a response.
+
+    Raises:
+        ValueError: it cannot be used; the problem says what to do.
+    """
+    steps, labels = row.cells.get(STEPS), row.cells.get(LABELS)
+    if not isinstance(steps, list) or not steps or not all(isinstance(step, str) and step.strip() for step in steps):
+        raise ValueError(f"has {str(steps)[:80]!r} in column {STEPS!r}, expected a list of texts, none of them empty")
+    if not isinstance(labels, list) or len(labels) != len(steps):
+        count = f"{len(labels)} labels" if isinstance(labels, list) else repr(str(labels)[:80])
+        raise ValueError(f"has {count} in column {LABELS!r}, expected one for each of its {len(steps)} steps")
+    found = tuple(_label(each) for each in labels)
+    if all(each is None for each in found):
+        raise ValueError(f"has no step with a label in column {LABELS!r}: leave the row out")
+    question = question_of(asked_of(row, prompt_column))
+    return SteppedRow(place=row.place, question=question, steps=tuple(map(text_of, steps)), labels=found)
+
+
+def _reader_of(row: FileRow) -> Any:
+    """The function that reads rows like this one."""
+    kinds = {ranked_row: (CHOSEN, REJECTED), stepped_row: (STEPS, LABELS)}
+    for read, columns in kinds.items():
+        if all(row.cells.get(column) is not None for column in columns):
+            return read
+    raise DataError(
+        f"{row.place} has neither {CHOSEN!r} and {REJECTED!r}, for a model of whole responses, nor {STEPS!r} and "
+        f"{LABELS!r}, for a model of steps (columns there: {', '.join(names_in(row.cells)) or 'none'})"
+    )
+
+
+def _responses(row: FileRow, column: str) -> tuple[str, ...]:
+    cell = cell_at(row.cells, column)
+    said = messages_of(row, column)
+    if said is not None:
+        if said[-1].role != "assistant":
+            raise ValueError(f"has in column {column!r} a conversation that ends with the {said[-1].role}'s message")
+        cell = said[-1].content
+    cells = cell if isinstance(cell, list | tuple) else [cell]
+    if not cells or not all(isinstance(each, str) and each.strip() for each in cells):
+        raise ValueError(
+            f"has {str(cell)[:80]!r} in column {column!r}, expected a response or a list of them, none of them empty"
+        )
+    return tuple(map(text_of, cells))
+
+
+def _label(cell: Any) -> float | None:
+    value = cell.get(SOFT) if isinstance(cell, Mapping) else cell
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, int | float) or not 0.0 <= value <= 1.0:
+        raise ValueError(
+            f"has the label {str(cell)[:80]!r} in column {LABELS!r}, expected a number from 0 to 1, or null"
+        )
+    return float(value)

@@ -1,0 +1,1 @@
+"""Reward models and process reward models, trained by the same engine as policies."""

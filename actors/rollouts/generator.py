@@ -64,7 +64,8 @@ class Generator:
     async def rollout(self, request: RolloutRequest) -> tuple[Summary, pa.Buffer]:
         """One graded group: its summary, and its packed record batch; one that is under way since a call of several is
         not begun again. Raises as `RolloutSession.rollout`."""
-        return await (self._slow.pop(_key(request), None) or self._rolled(request))
+        key = _key(request)
+        return await (self._slow.pop(key) if key in self._slow else self._rolled(request))
 
     async def rollouts(self, requests: Sequence[RolloutRequest]) -> tuple[Any, ...]:
         """Several graded groups by one call: a list of their summaries, then the packed record batch of each. What

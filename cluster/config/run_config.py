@@ -45,11 +45,10 @@ class RunConfig(Section):
 
     @property
     def algorithm(self) -> Algorithm:
-        """The algorithm with the pieces that the run replaces; thresholds are in units of the score."""
+        """The algorithm with the pieces that the run replaces, in units of the score."""
         algorithm, rule = chosen_algorithm(self.learner, self.objective), self.filter.rule
         algorithm = replace(algorithm, drop=rule) if rule else algorithm
-        low, high = self.reward.wrong, self.reward.correct
-        return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
+        return algorithm.in_units(self.reward.wrong, self.reward.correct)
 
     def on_device(self, on_gpu: bool) -> Self:
         """The run with what depends on the device settled: dtype, attention and checkpointing of the model,

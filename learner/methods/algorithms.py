@@ -45,6 +45,7 @@ from learner.methods.credit import (
     ones,
     paired,
     raw,
+    relative,
     scaled,
 )
 from learner.methods.losses import LOSSES, Clip, Loss, clipped, detached, likelihood, preclipped, preferred, tapered
@@ -121,6 +122,17 @@ class Algorithm:
             or self.baseline is Baseline.MOVING
             or any(kind.rewards_tokens for kind in self.side_models)
         )
+
+    def in_units(self, wrong: float, correct: float) -> "Algorithm":
+        """The algorithm with thresholds and the score that is worth nothing in units of a run's scores.
+
+        Args:
+            wrong: the score of a wrong response.
+            correct: the score of a correct response.
+        """
+        thresholds = tuple(wrong + share * (correct - wrong) for share in self.thresholds)
+        credit = self.credit if self.credit.nothing is None else replace(self.credit, nothing=wrong)
+        return replace(self, thresholds=thresholds, credit=credit)
 
     def at_pass(self, number: int) -> "Algorithm":
         """The algorithm as it is in one pass over the batch, counted from 0."""
@@ -336,6 +348,12 @@ ALGORITHMS: dict[str, Algorithm] = {
         aggregate=Aggregation.TOKEN_MEAN,
         clip_low=1.0,
         clip_high=0.28,
+        siblings=2,
+    ),
+    "maxrl": Algorithm(
+        about="A = (R - mean R) / mean R, R = r less the score of a wrong response: the success rate where GRPO has the "
+        "deviation, so that hard prompts weigh more. A step to maximum likelihood. arXiv 2602.02710",
+        credit=relative,
         siblings=2,
     ),
     "stable-reinforce": Algorithm(

@@ -24,10 +24,11 @@ class Credit:
     pairs: bool = False  # whether responses are trained on in pairs of a correct and a wrong one
     ddof: int | None = None  # of the standard deviation that it divides by; None: it divides by none
     threshold: float | None = None  # the score that a response must exceed; None: it has no threshold
+    nothing: float | None = None  # the score that is worth nothing, from which it counts; None: it does not matter
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """The advantages of the J responses of a group, float64[J], from their scores, float[J]."""
-        options = {"ddof": self.ddof, "threshold": self.threshold}
+        options = {"ddof": self.ddof, "threshold": self.threshold, "nothing": self.nothing}
         return self.function(scores, **{name: value for name, value in options.items() if value is not None})
 
 
@@ -108,6 +109,18 @@ def normalised(scores: np.ndarray, ddof: int) -> np.ndarray:
 def leave_one_out(scores: np.ndarray) -> np.ndarray:
     """A_i = r_i - mean of the siblings' r = J/(J-1) * (r_i - mean r). arXiv 2402.14740 (RLOO)."""
     return np.zeros(scores.shape) if _equal(scores) else centred(scores) * scores.size / (scores.size - 1)
+
+
+@credit("(r - mean r) / (mean r - wrong)", siblings=2, nothing=-1.0)
+def relative(scores: np.ndarray, nothing: float) -> np.ndarray:
+    """A_i = (R_i - mean R) / mean R with R_i = max(r_i - nothing, 0), what a score is worth; 0 where no response is
+    worth anything, never below -1 and never above J - 1. arXiv 2602.02710 (MaxRL): the rarer success is, the more it
+    weighs, as in the gradient of the logarithm of the success rate."""
+    worth = np.maximum(scores - nothing, 0.0)
+    if _equal(worth):
+        return np.zeros(scores.shape)
+    units = _units(worth)
+    return units / units.mean() - 1.0
 
 
 @credit("+1, -1 in pairs", siblings=2, pairs=True)

@@ -42,6 +42,7 @@ class ModelOutputs:
     reference: torch.Tensor | None = None  # log-probabilities under the reference policy
     tuned: torch.Tensor | None = None  # under the tuned policy
     process: torch.Tensor | None = None  # under the model of process rewards
+    teacher: torch.Tensor | None = None  # under the teacher
     critic: torch.Tensor | None = None  # the critic's values of the states before the tokens
     returns: torch.Tensor | None = None  # what the critic should have said
 
@@ -112,6 +113,7 @@ SUMS = (  # what a policy's update sums over its tokens, besides the loss
     "clipped",
     "mismatch_kl",
     "capped",
+    "teacher_gap",
     "drift",
     "drift_tokens",
 )
@@ -132,6 +134,7 @@ class PolicyObjective:
 
     def __init__(self, algorithm: Algorithm, outputs: Sequence[ModelOutputs], start: torch.Tensor | None) -> None:
         self._algorithm, self._outputs, self._start = algorithm, outputs, start
+        self.taught = algorithm.teacher is not None  # whether the distance from a teacher is counted too
         self.ratios = [torch.zeros(1)]  # |ratio - 1| of every trained token, on the CPU
 
     def __call__(self, number: int, batch: TrainBatch, outputs: tuple[Any, ...]) -> Measured:
@@ -155,7 +158,10 @@ class PolicyObjective:
         )
         per_token = token_loss(self._algorithm, terms)
         loss = ((1.0 - self._algorithm.imitation) * per_token * tensors.weights).sum()
-        return _measured(loss, batch, {"loss": loss.detach()} | self._seen(terms, live) | drift)
+        sums = {"loss": loss.detach()} | self._seen(terms, live) | drift
+        if teacher := self._algorithm.teacher:
+            sums["teacher_gap"] = (start - getattr(known, teacher))[live].sum()
+        return _measured(loss, batch, sums)
 
     @torch.no_grad()
     def _seen(self, terms: TokenTerms, live: torch.Tensor) -> dict[str, torch.Tensor | float]:

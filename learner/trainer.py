@@ -55,6 +55,7 @@ def update_policy(
         mismatch_kl=sums["mismatch_kl"] / tokens,
         capped=sums["capped"] / tokens,
         kl_start=sums["drift"] / sums["drift_tokens"] if sums["drift_tokens"] else None,
+        kl_teacher=sums["teacher_gap"] / tokens if objective.taught else None,
         grad_norm=engine.grad_norm,
         lr=lr,
     )

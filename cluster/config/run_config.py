@@ -161,6 +161,11 @@ class RunConfig(Section):
                 f"learner.algorithm = {name!r} takes its token rewards from a tuned policy: set learner.tuned_path to "
                 'a model folder, such as a checkpoint of a run with "iterative-dpo"'
             )
+        if SideModelKind.TEACHER in algorithm.side_models and not self.learner.teacher_path:
+            raise ValueError(
+                f"learner.algorithm = {name!r} learns from a teacher: set learner.teacher_path to the folder of a "
+                "model with the policy's vocabulary, such as a larger one of its family"
+            )
         if Need.CONTROL in algorithm.needs and len(self.model.control_tokens) < 2 and not self.world.name:
             raise ValueError(
                 f"learner.algorithm = {name!r} needs a token for each reward quantile: set model.control_tokens to two "

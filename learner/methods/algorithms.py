@@ -47,6 +47,7 @@ from learner.methods.credit import (
     raw,
     relative,
     scaled,
+    zeros,
 )
 from learner.methods.losses import LOSSES, Clip, Loss, clipped, detached, likelihood, preclipped, preferred, tapered
 
@@ -101,6 +102,11 @@ class Algorithm:
         """The side models that training asks: the algorithm's own, and the reference policy where a KL is charged."""
         charged = {SideModelKind.REFERENCE} if self.kl_reward or self.kl_loss else set()
         return tuple(kind for kind in SideModelKind if kind in self.side_models or kind in charged)
+
+    @property
+    def teacher(self) -> SideModelKind | None:
+        """The side model whose log-ratio to the policy is added to each token's advantage; None where none teaches."""
+        return next((kind for kind in self.side_models if kind.teaches), None)
 
     @property
     def reads_reference(self) -> bool:
@@ -316,6 +322,13 @@ ALGORITHMS: dict[str, Algorithm] = {
         side_models=(SideModelKind.CRITIC,),
         needs=frozenset({Need.NUCLEUS}),
     ),
+    "distill": Algorithm(
+        about="On-policy distillation: A_t = log p_teacher - log p, whose gradient is that of KL(policy || teacher) on "
+        "the policy's own samples; a credit adds rewards. Set learner.teacher_path. arXiv 2306.13649, arXiv 2306.08543",
+        credit=zeros,
+        aggregate=Aggregation.TOKEN_MEAN,
+        side_models=(SideModelKind.TEACHER,),
+    ),
     # ------------------------------------------------------------------------------- variants of GRPO
     "dr-grpo": Algorithm(
         about="GRPO without the two biases: A = r - mean r, and a constant instead of lengths. arXiv 2503.20783",
@@ -351,8 +364,8 @@ ALGORITHMS: dict[str, Algorithm] = {
         siblings=2,
     ),
     "maxrl": Algorithm(
-        about="A = (R - mean R) / mean R, R = r less the score of a wrong response: the success rate where GRPO has the "
-        "deviation, so that hard prompts weigh more. A step to maximum likelihood. arXiv 2602.02710",
+        about="A = (R - mean R) / mean R, R = r less the score of a wrong response: the success rate where GRPO has "
+        "the deviation, so that hard prompts weigh more. A step to maximum likelihood. arXiv 2602.02710",
         credit=relative,
         siblings=2,
     ),

@@ -107,6 +107,7 @@ class SideModelKind(Choice):
     CRITIC = "critic", "a value model with an engine of its own"
     PROCESS = "process", "a model of process rewards with an engine of its own"
     TUNED = "tuned", "a tuned policy whose log-ratio to the reference is the reward of each token"
+    TEACHER = "teacher", "a frozen policy, of any size, whose distribution of each token the policy learns"
 
     @property
     def trained(self) -> bool:
@@ -114,10 +115,9 @@ class SideModelKind(Choice):
         return self in (SideModelKind.CRITIC, SideModelKind.PROCESS)
 
     @property
-    def copied(self) -> bool:
-        """Whether it takes the memory of a model of its own. The reference policy shares the starting policy, which is
-        that of the metric `kl_start`, until `learner.reference_every` parts them."""
-        return self is not SideModelKind.REFERENCE
+    def teaches(self) -> bool:
+        """Whether the policy learns from its log-probabilities, token by token."""
+        return self is SideModelKind.TEACHER
 
     @property
     def makes_credit(self) -> bool:

@@ -74,6 +74,12 @@ def ones(scores: np.ndarray) -> np.ndarray:
     return np.ones(scores.shape)
 
 
+@credit("0")
+def zeros(scores: np.ndarray) -> np.ndarray:
+    """A_i = 0: nothing is learned from scores. Of algorithms with a teacher, which they then have alone."""
+    return np.zeros(scores.shape)
+
+
 @credit("r")
 def raw(scores: np.ndarray) -> np.ndarray:
     """A_i = r_i: imitate the correct, unlearn the wrong. arXiv 2504.11343 section 3."""
@@ -113,13 +119,13 @@ def leave_one_out(scores: np.ndarray) -> np.ndarray:
 
 @credit("(r - mean r) / (mean r - wrong)", siblings=2, nothing=-1.0)
 def relative(scores: np.ndarray, nothing: float) -> np.ndarray:
-    """A_i = (R_i - mean R) / mean R with R_i = max(r_i - nothing, 0), what a score is worth; 0 where no response is
-    worth anything, never below -1 and never above J - 1. arXiv 2602.02710 (MaxRL): the rarer success is, the more it
-    weighs, as in the gradient of the logarithm of the success rate."""
-    worth = np.maximum(scores - nothing, 0.0)
-    if _equal(worth):
+    """A_i = (R_i - mean R) / mean R with R_i = max(r_i - nothing, 0); 0 where all R are equal, never below -1 and never
+    above J - 1. arXiv 2602.02710 (MaxRL): the rarer success is, the more it weighs, as in the gradient of the logarithm
+    of the success rate."""
+    gains = np.maximum(scores - nothing, 0.0)
+    if _equal(gains):
         return np.zeros(scores.shape)
-    units = _units(worth)
+    units = _units(gains)
     return units / units.mean() - 1.0
 
 

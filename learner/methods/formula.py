@@ -5,6 +5,7 @@ import re
 from actors.filtering.rules import RULES
 from learner.methods.algorithms import Algorithm
 from learner.methods.choices import Anchor, Mismatch, Need, SideModelKind
+from learner.methods.credit import CREDITS
 
 
 def objective_line(algorithm: Algorithm) -> str:
@@ -38,6 +39,9 @@ def _advantage(algorithm: Algorithm) -> str:
         credit = algorithm.credit.formula
         credit += f", ddof {algorithm.std_ddof}" if algorithm.credit.ddof is not None else ""
     credit = re.sub(r"\br\b", algorithm.baseline.formula, credit)
+    if algorithm.teacher:
+        gap = f"log p_{algorithm.teacher} - log p_step"
+        credit = gap if algorithm.credit is CREDITS["zeros"] else f"{credit} + {gap}"
     return f"A = {credit}{algorithm.advantage_normalisation.formula}"
 
 

@@ -5,7 +5,7 @@ To add one: a word in `learner.methods.choices.SideModelKind`, a field in `learn
 and its place in SIDE_MODELS.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -109,18 +109,18 @@ class Reference(SideModel):
             self._copy = FrozenPolicy(build, self._spec)
 
 
-class Tuned(SideModel):
-    """A tuned policy in a folder of its own (`learner.tuned_path`)."""
+class Elsewhere(SideModel):
+    """A frozen policy in a folder of its own, of any size and architecture.
 
-    def __init__(self, around: Surroundings) -> None:
+    Args:
+        around: as of `SideModel`.
+        path: setting of the learner that names the folder.
+    """
+
+    def __init__(self, around: Surroundings, path: str) -> None:
         model, learner = around.spec.model, around.spec.learner
-        build = partial(load_policy, learner.tuned_path, model, learner.logit_chunk)
+        build = partial(load_policy, getattr(learner, path), model, learner.logit_chunk)
         self._frozen, self._packing = FrozenPolicy(build, around.spec), around.policy.packing
-        if around.policy.module.packs and not self._frozen.packs:
-            raise ValueError(
-                f"learner.tuned_path = {learner.tuned_path!r} is a model that needs a row for each sequence, and the "
-                "policy packs several into one: take a tuned policy of the policy's own architecture"
-            )
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
         return logprobs_without_hidden(self._frozen, update, self._packing)
@@ -175,11 +175,12 @@ class Process(SideModel):
         self._engine.close()
 
 
-SIDE_MODELS: dict[SideModelKind, type[SideModel]] = {
+SIDE_MODELS: dict[SideModelKind, Callable[[Surroundings], SideModel]] = {
     SideModelKind.REFERENCE: Reference,
     SideModelKind.CRITIC: Critic,
     SideModelKind.PROCESS: Process,
-    SideModelKind.TUNED: Tuned,
+    SideModelKind.TUNED: partial(Elsewhere, path="tuned_path"),
+    SideModelKind.TEACHER: partial(Elsewhere, path="teacher_path"),
 }
 
 
@@ -198,15 +199,16 @@ def logprobs_without_hidden(frozen: Frozen, update: UpdateBatch, packing: Packin
     Args:
         frozen: the policy; its ranks call this together.
         update: whose micro-batches.
-        packing: for samples that are packed anew, without their hidden tokens or for a policy that takes no trees.
+        packing: of the micro-batches; samples are packed anew without their hidden tokens, or for a policy that takes
+            no trees or needs a row for each sequence.
     """
-    width = packing.width if frozen.shares else 0
-    if not any(sample.hidden for sample in update.samples) and width == packing.width:
+    width, alone = packing.width if frozen.shares else 0, packing.alone or not frozen.packs
+    if not any(sample.hidden for sample in update.samples) and (width, alone) == (packing.width, packing.alone):
         return _logprobs(frozen, update.batches)
     bare = [
         replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None) for s in update.samples
     ]
-    packed = pack(bare, packing.tokens, 1, packing.alone, packing.one_row, width)
+    packed = pack(bare, packing.tokens, 1, alone, packing.one_row, width)
     return scatter(update.batches, gather(packed, _logprobs(frozen, packed), len(bare)), frozen.device)
 
 

@@ -24,7 +24,7 @@ class CreditedGroup:
     """
 
     index: int  # of the group in the step's batch
-    scores: tuple[float, ...]  # J, shaped: the penalty of length added, a greedy baseline taken off
+    scores: tuple[float, ...]  # J, shaped: the penalty of length added, a greedy or a seat's baseline taken off
     credits: tuple[float, ...] | None  # J; None where advantages take more than scores: the rank makes them
     control: tuple[int, ...] | None = None  # J control tokens, where the policy is given the quantile of its score
     left_out: frozenset[int] = frozenset()  # which of the J are of a set of siblings that is not trained on
@@ -63,7 +63,7 @@ class Sample:
     sampler: np.ndarray | None  # float32[T], the sampler's log-probabilities; None for text that nobody sampled
     advantage: float  # 0 until the rank makes it, where it takes more than scores
     weight: float  # of each of its trained tokens in the loss
-    score: float = 0.0  # shaped, its greedy baseline taken off
+    score: float = 0.0  # shaped, as of `CreditedGroup`
     correct: bool = False
     group: int = 0  # id
     siblings: str = POLICY  # name of the set of responses in the group that it is compared with

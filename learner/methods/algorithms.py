@@ -248,6 +248,13 @@ ALGORITHMS: dict[str, Algorithm] = {
         credit=leave_one_out,
         siblings=2,
     ),
+    "rae": Algorithm(
+        about="Role-conditioned advantages for self-play: A = r - moving mean of the scores of the seat that spoke, "
+        "which stands for its role and game. Without siblings. arXiv 2506.24119 (SPIRAL)",
+        credit=raw,
+        aggregate=Aggregation.CONSTANT,
+        baseline=Baseline.ROLE,
+    ),
     "self-critical": Algorithm(
         about="A = r - r of a greedy response; L = (1 - imitation) * -A log p + imitation * -log p of worked "
         "answers. arXiv 1612.00563, mixed as in arXiv 1705.04304 equation 16",

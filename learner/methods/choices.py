@@ -87,6 +87,7 @@ class Baseline(Choice):
     NONE = "", "r"
     MOVING = "moving", "(r - mean of former r)"
     GREEDY = "greedy", "(r - r greedy)"
+    ROLE = "role", "(r - moving mean of its seat's r)"
 
 
 class Need(Choice):

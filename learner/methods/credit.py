@@ -156,6 +156,15 @@ def moving_baseline(mean: float, seen: int, total: float, count: int) -> tuple[f
     return (mean * seen + total) / max(1, seen + count), seen + count
 
 
+def role_baseline(mean: float, scores: np.ndarray, decay: float = 0.95) -> float:
+    """The moving mean of a role's scores after these n: decay^n b + (1 - decay^n) mean of the scores; b is 0 at first. As
+    one score after another would move it, but for their order within a step. arXiv 2506.24119 (SPIRAL)."""
+    if not scores.size:
+        return mean
+    kept = decay**scores.size
+    return float(kept * mean + (1.0 - kept) * scores.mean())
+
+
 def quantiles(pool: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:
     """Reward quantile of each score within a pool of scores: 0 is the best of `count`, the remainder joins the worst.
 

@@ -23,6 +23,7 @@ from learner.methods.credit import (
     quantiles,
     raw,
     relative,
+    role_baseline,
     scaled,
     span_advantages,
     token_rewards,
@@ -115,6 +116,21 @@ def test_the_moving_baseline_is_the_mean_of_the_scores_before() -> None:
     assert advantages == [1.0, -1.0, 0.5]
     assert moving_baseline(0.5, 4, 6.0, 2) == pytest.approx((8 / 6, 6))
     assert moving_baseline(0.0, 0, 0.0, 0) == (0.0, 0)
+
+
+def test_the_baseline_of_a_role_moves_a_twentieth_of_the_way_for_each_score() -> None:
+    assert role_baseline(0.0, np.array([1.0])) == pytest.approx(0.05)
+    assert role_baseline(0.05, np.array([-1.0])) == pytest.approx(0.05 * 0.95 - 0.05)
+    assert role_baseline(0.4, np.array([1.0, 0.0]), decay=0.5) == pytest.approx(0.25 * 0.4 + 0.75 * 0.5)
+    assert role_baseline(0.4, np.empty(0)) == 0.4
+
+
+@given(st.lists(st.just(0.7), min_size=1, max_size=9).map(np.array), st.floats(-1, 1))
+def test_equal_scores_move_a_baseline_as_one_after_another_would(scores: np.ndarray, mean: float) -> None:
+    found = mean
+    for score in scores:
+        found = role_baseline(found, np.array([score]))
+    assert role_baseline(mean, scores) == pytest.approx(found)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def _credited(
     return CreditedGroup(
         index=index,
         scores=tuple(map(float, scores)),
-        credits=tuple(credits.tolist()) if early else None,
+        credits=tuple(map(float, credits)) if early else None,
         control=None if control is None else tuple(control[score] for score in summary.scores),
         left_out=frozenset(range(scores.size)).difference(*kept),
     )

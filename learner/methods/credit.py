@@ -157,7 +157,7 @@ def moving_baseline(mean: float, seen: int, total: float, count: int) -> tuple[f
 
 
 def role_baseline(mean: float, scores: np.ndarray, decay: float = 0.95) -> float:
-    """The moving mean of a role's scores after these n: decay^n b + (1 - decay^n) mean of the scores; b is 0 at first. As
+    """The moving mean b of a role's scores after these n: decay^n b + (1 - decay^n) mean of the scores; 0 at first. As
     one score after another would move it, but for their order within a step. arXiv 2506.24119 (SPIRAL)."""
     if not scores.size:
         return mean

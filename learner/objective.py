@@ -114,6 +114,8 @@ SUMS = (  # what a policy's update sums over its tokens, besides the loss
     "mismatch_kl",
     "capped",
     "teacher_gap",
+    "heard",
+    "heard_loss",
     "drift",
     "drift_tokens",
 )
@@ -138,7 +140,7 @@ class PolicyObjective:
         self.ratios = [torch.zeros(1)]  # |ratio - 1| of every trained token, on the CPU
 
     def __call__(self, number: int, batch: TrainBatch, outputs: tuple[Any, ...]) -> Measured:
-        logp, entropy, _ = outputs
+        logp, entropy = (output[: batch.targets.size] for output in outputs[:2])
         tensors = BatchTensors.of(batch, logp.device)
         live = tensors.weights > 0
         drift = self._drift(number, logp.detach(), live)
@@ -158,10 +160,15 @@ class PolicyObjective:
         )
         per_token = token_loss(self._algorithm, terms)
         loss = ((1.0 - self._algorithm.imitation) * per_token * tensors.weights).sum()
-        sums = {"loss": loss.detach()} | self._seen(terms, live) | drift
+        sums = self._seen(terms, live) | drift
+        if batch.heard is not None:
+            nats = -outputs[0][batch.targets.size :]
+            weights = torch.from_numpy(batch.heard.weights).to(logp.device)
+            loss = loss + (nats * weights).sum()
+            sums |= {"heard": float(nats.numel()), "heard_loss": nats.detach().sum()}
         if teacher := self._algorithm.teacher:
             sums["teacher_gap"] = (start - getattr(known, teacher))[live].sum()
-        return _measured(loss, batch, sums)
+        return _measured(loss, batch, {"loss": loss.detach()} | sums)
 
     @torch.no_grad()
     def _seen(self, terms: TokenTerms, live: torch.Tensor) -> dict[str, torch.Tensor | float]:

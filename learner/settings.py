@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from learner.methods.algorithms import Algorithm, algorithm_of
-from learner.methods.choices import Aggregation, Baseline, KlEstimator, Mismatch, Normalisation, SideModelKind
+from learner.methods.choices import Aggregation, Baseline, KlEstimator, Mismatch, Need, Normalisation, SideModelKind
 from learner.methods.credit import CREDITS
 from learner.methods.losses import LOSSES
 from learner.methods.own import known_algorithms
@@ -187,6 +187,11 @@ def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, dro
     _check_kl(algorithm, name)
     _check_pairs(algorithm, name)
     _check_credit(algorithm, name, objective)
+    if algorithm.echo and Need.NUCLEUS in algorithm.needs:
+        raise ValueError(
+            f"learner.algorithm = {name!r} restricts the policy to a nucleus, which holds no probability of what "
+            "others say: set its echo to 0"
+        )
     if 0 < algorithm.clip_dual <= 1:
         raise ValueError(f"objective.clip_dual must be 0 (off) or above 1, got {algorithm.clip_dual:g}")
     if SideModelKind.CRITIC in algorithm.side_models:

@@ -151,6 +151,11 @@ class RunConfig(Section):
                 " does not weigh tokens by the probability that they were sampled with: its gradient would be biased "
                 'unseen. Set sync.in_flight = "continue", or objective.mismatch'
             )
+        if Need.TURNS in algorithm.needs and not (self.rollout.environment or self.data.stored):
+            raise ValueError(
+                f"learner.algorithm = {name!r} learns what is said between the turns of a response, and the policy is "
+                "asked single questions: set rollout.environment, or take grpo"
+            )
         if algorithm.imitation and not (self.world.name or self.warmup.path):
             raise ValueError(
                 f"learner.algorithm = {name!r} mixes in the likelihood of worked answers and there are none: set "

@@ -73,6 +73,7 @@ class Algorithm:
     kl_loss: float = 0.0  # coefficient of the KL added to each token's loss
     entropy: float = 0.0  # coefficient of the entropy taken off each token's loss
     imitation: float = 0.0  # weight of the likelihood of worked answers; the rest, 1 - imitation, is the rewards'
+    echo: float = 0.0  # weight of the likelihood of what a response was told between its turns
     passes: int = 1  # over the batch of a step
     thresholds: tuple[float, ...] = ()  # of the reward in 0..1, one for each pass
     std_ddof: int = 1  # of the standard deviation, where a credit divides by it
@@ -375,6 +376,14 @@ ALGORITHMS: dict[str, Algorithm] = {
         "the deviation, so that hard prompts weigh more. A step to maximum likelihood. arXiv 2602.02710",
         credit=relative,
         siblings=2,
+    ),
+    "echo": Algorithm(
+        about="GRPO and a small likelihood of what tools, users and other seats say between the turns of a response, "
+        "so that the policy learns what its environment does, also where all siblings score alike",
+        credit=normalised,
+        echo=0.05,
+        siblings=2,
+        needs=frozenset({Need.TURNS}),
     ),
     "stable-reinforce": Algorithm(
         about="The log-ratio is bounded before exp, advantages are standardised over the batch, and beyond 3 sigma "

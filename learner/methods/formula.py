@@ -25,9 +25,10 @@ def _token_loss(algorithm: Algorithm) -> str:
     whole = f"w ({loss})" if _weight(algorithm) else loss
     whole += f" + {algorithm.kl_loss:g} {algorithm.kl.formula}" if algorithm.kl_loss else ""
     whole += f" - {algorithm.entropy:g} entropy" if algorithm.entropy else ""
-    if not algorithm.imitation:
-        return whole
-    return f"{1 - algorithm.imitation:g} ({whole}) + {algorithm.imitation:g} (-log p of worked answers)"
+    if algorithm.imitation:
+        whole = f"{1 - algorithm.imitation:g} ({whole}) + {algorithm.imitation:g} (-log p of worked answers)"
+    told = "mean over responses of the mean -log p of what was said between their turns"
+    return f"{whole} + {algorithm.echo:g} ({told})" if algorithm.echo else whole
 
 
 def _advantage(algorithm: Algorithm) -> str:

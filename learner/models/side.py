@@ -206,7 +206,8 @@ def logprobs_without_hidden(frozen: Frozen, update: UpdateBatch, packing: Packin
     if not any(sample.hidden for sample in update.samples) and (width, alone) == (packing.width, packing.alone):
         return _logprobs(frozen, update.batches)
     bare = [
-        replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None) for s in update.samples
+        replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None, heard=None)
+        for s in update.samples
     ]
     packed = pack(bare, packing.tokens, 1, alone, packing.one_row, width)
     return scatter(update.batches, gather(packed, _logprobs(frozen, packed), len(bare)), frozen.device)

@@ -43,6 +43,7 @@ class ModelOutputs:
     tuned: torch.Tensor | None = None  # under the tuned policy
     process: torch.Tensor | None = None  # under the model of process rewards
     teacher: torch.Tensor | None = None  # under the teacher
+    informed: torch.Tensor | None = None  # under the policy that has read a correct response
     critic: torch.Tensor | None = None  # the critic's values of the states before the tokens
     returns: torch.Tensor | None = None  # what the critic should have said
 

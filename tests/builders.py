@@ -166,6 +166,7 @@ def before_update(batch: TrainBatch, distance: float = 1.0) -> ModelOutputs:
         logp=sampler + distance * 0.4 * ids.sin(),
         reference=sampler + distance * 0.3 * ids.cos(),
         teacher=sampler + distance * 0.2 * (2 * ids).cos(),
+        informed=sampler + distance * 0.1 * (3 * ids).cos(),
     )
 
 

@@ -15,18 +15,25 @@ if TYPE_CHECKING:
 PATHS = {SideModelKind.TUNED: "tuned_path", SideModelKind.TEACHER: "teacher_path"}
 
 
-def check_beside(config: RunConfig, tokenizer: "PreTrainedTokenizerBase", tokens: int) -> None:
+def check_beside(config: RunConfig, tokenizer: "PreTrainedTokenizerBase", tokens: int, positions: int) -> None:
     """Whether the tuned policy or the teacher of a run means the same by each token as its policy, and can hold what
-    the policy says.
+    the policy says; whether the policy can hold twice as much, where it teaches itself.
 
     Args:
         config: of a run whose folders of models have been checked.
         tokenizer: of the policy.
         tokens: of the longest prompt and response together.
+        positions: most tokens that the policy can hold.
 
     Raises:
         ConfigError: one does not; log-probabilities of other tokens would teach nonsense unseen.
     """
+    if SideModelKind.INFORMED in config.algorithm.side_models and positions < 2 * tokens:
+        raise ConfigError(
+            f"learner.algorithm = {config.learner.algorithm!r} has the policy read another response before its own, "
+            f"{2 * tokens} tokens at most, and model.path = {config.model.path!r} holds {positions}: lower "
+            f"rollout.max_new_tokens = {config.rollout.max_new_tokens}"
+        )
     for kind in config.algorithm.side_models:
         if name := PATHS.get(kind):
             told = f"learner.{name} = {getattr(config.learner, name)!r}"

@@ -87,7 +87,7 @@ def prepare(
         len(probe) + 1,
         data.stored.max_tokens if data.stored is not None else 0,
     )
-    check_beside(config, tokenizer, max(needed))
+    check_beside(config, tokenizer, max(needed), positions)
     plan = None
     if memory and not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         plan = checked_memory(config, this_machine_memory(config.cluster.device), max(needed))

@@ -337,6 +337,15 @@ ALGORITHMS: dict[str, Algorithm] = {
         aggregate=Aggregation.TOKEN_MEAN,
         side_models=(SideModelKind.TEACHER,),
     ),
+    "self-distill": Algorithm(
+        about="On-policy self-distillation: the teacher is the policy itself, which reads prompt and correct response "
+        "of a sibling before the prompt. It learns nothing where no sibling is correct. After arXiv 2601.20802 (SDPO)",
+        drop=drop_all_wrong,
+        credit=zeros,
+        aggregate=Aggregation.TOKEN_MEAN,
+        siblings=2,
+        side_models=(SideModelKind.INFORMED,),
+    ),
     # ------------------------------------------------------------------------------- variants of GRPO
     "dr-grpo": Algorithm(
         about="GRPO without the two biases: A = r - mean r, and a constant instead of lengths. arXiv 2503.20783",

@@ -110,6 +110,7 @@ class SideModelKind(Choice):
     PROCESS = "process", "a model of process rewards with an engine of its own"
     TUNED = "tuned", "a tuned policy whose log-ratio to the reference is the reward of each token"
     TEACHER = "teacher", "a frozen policy, of any size, whose distribution of each token the policy learns"
+    INFORMED = "informed", "the policy at the start of the step, which has read a sibling's correct response before"
 
     @property
     def trained(self) -> bool:
@@ -119,7 +120,7 @@ class SideModelKind(Choice):
     @property
     def teaches(self) -> bool:
         """Whether the policy learns from its log-probabilities, token by token."""
-        return self is SideModelKind.TEACHER
+        return self in (SideModelKind.TEACHER, SideModelKind.INFORMED)
 
     @property
     def makes_credit(self) -> bool:

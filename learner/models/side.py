@@ -5,15 +5,17 @@ To add one: a word in `learner.methods.choices.SideModelKind`, a field in `learn
 and its place in SIDE_MODELS.
 """
 
+import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from learner.batches.packing import Packing, pack
-from learner.batches.types import TrainBatch, UpdateBatch
+from learner.batches.types import Sample, TrainBatch, UpdateBatch
 from learner.batches.values import gather, scatter
 from learner.checkpoint import save_policy
 from learner.engine import Engine, FrozenPolicy, in_step
@@ -175,12 +177,51 @@ class Process(SideModel):
         self._engine.close()
 
 
+class Informed(SideModel):
+    """The policy at the start of the step, where it has read a correct response of a sibling before the prompt."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._policy = around.policy
+
+    def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
+        samples, packing = informed(update.samples), self._policy.packing
+        packed = pack(samples, packing.tokens, 1, packing.alone, packing.one_row, packing.width)
+        logprobs = [logp for logp, *_ in self._policy.infer(packed) if logp is not None]
+        return scatter(update.batches, gather(packed, logprobs, len(samples)), self._policy.device)
+
+
+def informed(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, each behind all tokens of a correct response of a sibling, with its prompt: of the next one behind
+    it, and of the first behind the last. A sample stays as it is where no sibling is correct."""
+    last = len(samples) - 1
+    ends = [number for number in range(len(samples)) if number == last or not samples[number + 1].continues]
+    correct: dict[tuple[int, str], list[int]] = {}  # of each set of siblings, the last streams of these responses
+    for end in ends:
+        if samples[end].correct:
+            correct.setdefault(_set_of(samples[end]), []).append(end)
+    found = []
+    for number, one in enumerate(samples):
+        own = ends[bisect.bisect_left(ends, number)]
+        others = [end for end in correct.get(_set_of(one), []) if end != own]
+        read = samples[min(others, key=lambda end: (end < own, end))] if others else None
+        before = one.tokens[:0] if read is None else read.tokens[: read.inputs + 1]
+        trained = np.concatenate([np.zeros(before.size, bool), one.trained])
+        tokens = np.concatenate([before, one.tokens])
+        found.append(replace(one, tokens=tokens, trained=trained, sampler=None, heard=None))
+    return found
+
+
+def _set_of(sample: Sample) -> tuple[int, str]:
+    return sample.group, sample.siblings
+
+
 SIDE_MODELS: dict[SideModelKind, Callable[[Surroundings], SideModel]] = {
     SideModelKind.REFERENCE: Reference,
     SideModelKind.CRITIC: Critic,
     SideModelKind.PROCESS: Process,
     SideModelKind.TUNED: partial(Elsewhere, path="tuned_path"),
     SideModelKind.TEACHER: partial(Elsewhere, path="teacher_path"),
+    SideModelKind.INFORMED: Informed,
 }
 
 

@@ -31,7 +31,7 @@ def outputs_of(batch: TrainBatch) -> ModelOutputs:
     ids = torch.from_numpy(batch.targets).float()
     said = {
         name: (ids * scale).sin() - 1.5
-        for scale, name in enumerate(("logp", "reference", "tuned", "process", "teacher"), 1)
+        for scale, name in enumerate(("logp", "reference", "tuned", "process", "teacher", "informed"), 1)
     }
     return ModelOutputs(**said, critic=(ids * 7).cos())
 

@@ -181,7 +181,7 @@ def test_where_the_greedy_response_has_no_verdict_its_siblings_mean_stands_in() 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_credit_is_planned_exactly_where_scores_are_all_that_it_takes(name: str) -> None:
     one, algorithm = group([1.0, -1.0]), ALGORITHMS[name]
-    late = {"ppo", "rloo", "reinforce-baseline", "prime", "rto", "nlpo", "stable-reinforce", "distill"}
+    late = {"ppo", "rloo", "reinforce-baseline", "prime", "rto", "nlpo", "stable-reinforce", "distill", "self-distill"}
     assert (planned(one, algorithm)[0].credits is None) == (name in late) == algorithm.credits_on_rank
     assert planned(one, algorithm, has_span_rewards=True)[0].credits is None
 

@@ -115,8 +115,8 @@ SUMS = (  # what a policy's update sums over its tokens, besides the loss
     "mismatch_kl",
     "capped",
     "teacher_gap",
-    "heard",
-    "heard_loss",
+    "told",
+    "told_loss",
     "drift",
     "drift_tokens",
 )
@@ -162,11 +162,11 @@ class PolicyObjective:
         per_token = token_loss(self._algorithm, terms)
         loss = ((1.0 - self._algorithm.imitation) * per_token * tensors.weights).sum()
         sums = self._seen(terms, live) | drift
-        if batch.heard is not None:
+        if batch.told is not None:
             nats = -outputs[0][batch.targets.size :]
-            weights = torch.from_numpy(batch.heard.weights).to(logp.device)
+            weights = torch.from_numpy(batch.told.weights).to(logp.device)
             loss = loss + (nats * weights).sum()
-            sums |= {"heard": float(nats.numel()), "heard_loss": nats.detach().sum()}
+            sums |= {"told": float(nats.numel()), "told_loss": nats.detach().sum()}
         if teacher := self._algorithm.teacher:
             sums["teacher_gap"] = (start - getattr(known, teacher))[live].sum()
         return _measured(loss, batch, {"loss": loss.detach()} | sums)

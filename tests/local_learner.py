@@ -144,7 +144,7 @@ def stats_of(shares: Sequence[UpdateBatch], lr: float) -> UpdateStats:
         capped=0.0,
         kl_start=0.0,
         kl_teacher=None,
-        loss_heard=None,
+        loss_told=None,
         grad_norm=0.0,
         lr=lr,
     )

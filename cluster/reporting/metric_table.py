@@ -230,7 +230,7 @@ METRICS: dict[str, Metric] = {
         _Y,
         "How far training went. A sample of tokens: its last digits jump from step to step.",
     ),
-    "loss_heard": Metric(
+    "loss_told": Metric(
         "nats per token",
         "-log p of what tools, users and other seats said between the turns of the responses trained on, words of the "
         "chat template among it: mean over these tokens, then mean over the step's updates; null where the algorithm "

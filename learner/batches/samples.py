@@ -37,7 +37,7 @@ def samples_of_group(group: Group, credited: CreditedGroup, algorithm: Algorithm
         weight = token_weight(algorithm.aggregate, length, totals)
         said = [place for place in places if group.trajectories[place].new_tokens]
         own = [_sample(group, place, credited, number, weight, continues=place > said[0]) for place in said]
-        samples += with_heard(own, algorithm.echo / totals.responses) if algorithm.echo else own
+        samples += with_told(own, algorithm.echo / totals.responses) if algorithm.echo else own
     return _side_by_side(samples) if algorithm.credit.pairs else samples
 
 
@@ -67,7 +67,7 @@ def _sample(
     )
 
 
-def with_heard(samples: Sequence[Sample], share: float) -> list[Sample]:
+def with_told(samples: Sequence[Sample], share: float) -> list[Sample]:
     """The samples of a response with what it was told between its turns, each of these tokens of the same weight: tool
     output, users, other seats, and the words of the chat template around them.
 
@@ -75,10 +75,10 @@ def with_heard(samples: Sequence[Sample], share: float) -> list[Sample]:
         samples: of one response.
         share: of the response's mean over these tokens in the loss.
     """
-    heard = [between_turns(sample.trained) for sample in samples]
-    count = sum(int(mask.sum()) for mask in heard)
+    told = [between_turns(sample.trained) for sample in samples]
+    count = sum(int(mask.sum()) for mask in told)
     weight = share / max(1, count)
-    return [replace(s, heard=mask, heard_weight=weight) for s, mask in zip(samples, heard, strict=True)]
+    return [replace(s, told=mask, told_weight=weight) for s, mask in zip(samples, told, strict=True)]
 
 
 def between_turns(trained: np.ndarray) -> np.ndarray:

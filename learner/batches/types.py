@@ -70,8 +70,8 @@ class Sample:
     continues: bool = False  # whether it is more of the response of the sample before it
     hidden: int = 0  # leading tokens that only the policy sees: 1 with a control token
     span_rewards: np.ndarray | None = None  # float32[T], NaN on tokens without a span reward
-    heard: np.ndarray | None = None  # bool[T], tokens whose likelihood is raised though nobody sampled them
-    heard_weight: float = 0.0  # of each of them in the loss
+    told: np.ndarray | None = None  # bool[T], tokens whose likelihood is raised though nobody sampled them
+    told_weight: float = 0.0  # of each of them in the loss
 
     @property
     def inputs(self) -> int:
@@ -80,7 +80,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Heard:
+class Told:
     """H tokens of a micro-batch that were said to the policy, which predicts them beside its own."""
 
     states: np.ndarray  # int64[H], as of `TrainBatch`
@@ -105,7 +105,7 @@ class TrainBatch:
     weights: np.ndarray  # float32[M], share of the token in the loss of the whole update
     padding: int  # of the R * L tokens, how many are padding
     shared: int = 0  # tokens that are not there a second time, as sequences have them in common
-    heard: "Heard | None" = None  # tokens that are predicted beside the trained ones; None where there are none
+    told: "Told | None" = None  # tokens that are predicted beside the trained ones; None where there are none
 
     def split(self, values: np.ndarray) -> list[np.ndarray]:
         """Values of trained tokens [M] as one array for each of the N sequences."""

@@ -20,7 +20,7 @@ class Takes(Protocol):
 
 
 def inputs_of(
-    module: Takes, batch: TrainBatch, device: torch.device, rows: int | None = None, heard: bool = False
+    module: Takes, batch: TrainBatch, device: torch.device, rows: int | None = None, told: bool = False
 ) -> dict[str, Any]:
     """Arguments of the module's forward pass, all but the temperature.
 
@@ -29,7 +29,7 @@ def inputs_of(
         batch: the micro-batch.
         device: where the module computes.
         rows: that are computed, from the first on; None is all.
-        heard: whether tokens that were heard are predicted too, behind the M trained ones; of all rows then.
+        told: whether tokens that were told are predicted too, behind the M trained ones; of all rows then.
 
     Raises:
         RuntimeError: trees of sequences for a module that does not take them.
@@ -43,8 +43,8 @@ def inputs_of(
         "states": batch.states[within],
         "targets": batch.targets[within],
     } | ({"ends": batch.ends[:rows]} if batch.shared and not module.one_row else {})
-    if heard and batch.heard is not None:
-        arrays["states"] = np.concatenate([batch.states, batch.heard.states])
-        arrays["targets"] = np.concatenate([batch.targets, batch.heard.targets])
+    if told and batch.told is not None:
+        arrays["states"] = np.concatenate([batch.states, batch.told.states])
+        arrays["targets"] = np.concatenate([batch.targets, batch.told.targets])
     bounds = {"bounds": bounds_of(batch.ends[:rows], device)} if module.one_row else {}
     return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()} | bounds

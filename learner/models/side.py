@@ -207,7 +207,7 @@ def informed(samples: Sequence[Sample]) -> list[Sample]:
         before = one.tokens[:0] if read is None else read.tokens[: read.inputs + 1]
         trained = np.concatenate([np.zeros(before.size, bool), one.trained])
         tokens = np.concatenate([before, one.tokens])
-        found.append(replace(one, tokens=tokens, trained=trained, sampler=None, heard=None))
+        found.append(replace(one, tokens=tokens, trained=trained, sampler=None, told=None))
     return found
 
 
@@ -247,7 +247,7 @@ def logprobs_without_hidden(frozen: Frozen, update: UpdateBatch, packing: Packin
     if not any(sample.hidden for sample in update.samples) and (width, alone) == (packing.width, packing.alone):
         return _logprobs(frozen, update.batches)
     bare = [
-        replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None, heard=None)
+        replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None, told=None)
         for s in update.samples
     ]
     packed = pack(bare, packing.tokens, 1, alone, packing.one_row, width)

@@ -45,7 +45,7 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         of("Entropy", "entropy"),
         of("Distance from the start", "kl_start"),
         of("Distance from the teacher", "kl_teacher"),
-        of("Foreseeing the environment", "loss_heard"),
+        of("Foreseeing the environment", "loss_told"),
         of("Loss", "loss"),
         of("Gradient", "grad_norm"),
         of("Learning rate", "lr"),

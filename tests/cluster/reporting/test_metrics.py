@@ -37,7 +37,7 @@ STATS = UpdateStats(
     capped=0.0,
     kl_start=0.01,
     kl_teacher=0.3,
-    loss_heard=1.5,
+    loss_told=1.5,
     grad_norm=2.0,
     lr=1e-6,
 )

@@ -30,25 +30,25 @@ def talked() -> Group:
 
 
 @pytest.mark.parametrize(
-    ("trained", "heard"),
+    ("trained", "told"),
     [("0011", ""), ("00110010", "45"), ("010101", "24"), ("0100", ""), ("01000", ""), ("0101100", "2")],
 )
-def test_what_lies_between_the_first_and_the_last_sampled_token_was_heard(trained: str, heard: str) -> None:
+def test_what_lies_between_the_first_and_the_last_sampled_token_was_heard(trained: str, told: str) -> None:
     mask = between_turns(np.array([letter == "1" for letter in trained]))
-    assert np.flatnonzero(mask).tolist() == [int(place) for place in heard]
+    assert np.flatnonzero(mask).tolist() == [int(place) for place in told]
 
 
 def test_each_response_has_the_same_share_of_the_likelihood_however_much_it_was_told() -> None:
     first, second = trained_samples(talked(), ECHO)
-    assert first.heard_weight == pytest.approx(0.05 / 2 / 2)  # two responses, two tokens
-    assert second.heard is not None
-    assert not second.heard.any()
+    assert first.told_weight == pytest.approx(0.05 / 2 / 2)  # two responses, two tokens
+    assert second.told is not None
+    assert not second.told.any()
     (batch,) = pack([first, second], 64)
-    assert batch.heard is not None
-    assert batch.heard.targets.tolist() == first.tokens[5:7].tolist()
-    assert batch.heard.weights.tolist() == pytest.approx([0.0125, 0.0125])
-    assert batch.tokens.flatten()[batch.heard.states].tolist() == first.tokens[4:6].tolist()
-    assert all(sample.heard is None for sample in trained_samples(talked(), GRPO))
+    assert batch.told is not None
+    assert batch.told.targets.tolist() == first.tokens[5:7].tolist()
+    assert batch.told.weights.tolist() == pytest.approx([0.0125, 0.0125])
+    assert batch.tokens.flatten()[batch.told.states].tolist() == first.tokens[4:6].tolist()
+    assert all(sample.told is None for sample in trained_samples(talked(), GRPO))
 
 
 def gradients(algorithm: Algorithm, **packing: int) -> tuple[float, torch.Tensor]:
@@ -58,7 +58,7 @@ def gradients(algorithm: Algorithm, **packing: int) -> tuple[float, torch.Tensor
     batches = pack(samples, **packing)
     objective = PolicyObjective(algorithm, [ModelOutputs()] * len(batches), None)
     for number, batch in enumerate(batches):
-        outputs = policy(**inputs_of(policy, batch, torch.device("cpu"), heard=True), temperature=1.0)
+        outputs = policy(**inputs_of(policy, batch, torch.device("cpu"), told=True), temperature=1.0)
         loss = objective(number, batch, outputs).loss
         loss.backward()
         total += loss.item()

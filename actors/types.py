@@ -227,6 +227,7 @@ class Summary:
     outcomes: tuple[Outcome, ...]  # of all G responses, or of the first stage's where sampling stopped after it
     lengths: tuple[int, ...]  # sampled tokens of these responses
     scored_lengths: tuple[int, ...]  # sampled tokens of the J scored responses: what the learner would train on
+    seats: tuple[str, ...]  # of the J scored responses: who said them
     tokens: int  # prompt and sampled tokens of the scored responses: what a forward pass would cost
     truncated: int  # responses cut at the length limit
     checked: int  # responses that a second, cheap checker looked at too
@@ -274,6 +275,7 @@ class Summary:
             outcomes=tuple(v.outcome for v in verdicts),
             lengths=tuple(lengths),
             scored_lengths=tuple(n for n, v in zip(lengths, verdicts, strict=True) if v.score is not None),
+            seats=tuple(group.trajectories[p].seat for p, v in zip(last, verdicts, strict=True) if v.score is not None),
             tokens=sum(t.tokens.size for t in trained),
             truncated=sum(group.trajectories[place].finish is Finish.LENGTH for place in last),
             oldest_version=int(versions.min()) if versions.size else -1,

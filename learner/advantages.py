@@ -1,6 +1,6 @@
 """Advantages that take more than the scores of a group: rewards of single tokens, the KL, a critic, a model of process
-rewards, all scores so far, the whole batch. Computed on the learner's ranks, together; the driver has left the credits
-out (`learner/batches/planning.py`).
+rewards, a teacher, all scores so far, the whole batch. Computed on the learner's ranks, together; the driver has left
+the credits out (`learner/batches/planning.py`).
 
 T' counts the trained tokens of one response, in all of its samples, M those of one micro-batch.
 """
@@ -83,7 +83,7 @@ class RankAdvantages:
     def __call__(self, known: Sequence[KnownUpdate]) -> list[KnownUpdate]:
         """The same updates with their advantages filled in, and for a critic the returns."""
         rewards = [self._token_rewards(one) for one in known]
-        credited = [self._credited(one, of) for one, of in zip(known, rewards, strict=True)]
+        credited = [self._taught(one, self._credited(one, of)) for one, of in zip(known, rewards, strict=True)]
         if self._algorithm.baseline is Baseline.MOVING:
             self._move_baseline([r.sum() for of_update in rewards for r in of_update])
         normalised = iter(self._normalised([a for one in credited for a in one.advantages]))
@@ -146,6 +146,15 @@ class RankAdvantages:
             for index, of_response in zip(members, of_group, strict=True):
                 advantages[index] = of_response
         return Credited(advantages=advantages, returns=None)
+
+    def _taught(self, known: KnownUpdate, credited: Credited) -> Credited:
+        """With log p_teacher - log p of the policy at the start of the step added to each token's advantage, where a
+        model teaches: the gradient is then that of KL(policy || teacher) too, of each token by itself."""
+        teacher = self._algorithm.teacher
+        if teacher is None:
+            return credited
+        parts = zip(credited.advantages, known.values(teacher.value), known.values("logp"), strict=True)
+        return replace(credited, advantages=[advantages + theirs - own for advantages, theirs, own in parts])
 
     def _by_critic(self, known: KnownUpdate, rewards: Sequence[np.ndarray]) -> Credited:
         """Generalised advantages of rewards and span rewards under the critic's values."""

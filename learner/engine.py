@@ -116,6 +116,7 @@ class Engine:
         batches: Sequence[TrainBatch],
         objective: Objective,
         restrict: Sequence[torch.Tensor | None] = (),
+        told: bool = False,
     ) -> dict[str, float]:
         """One optimizer update from this rank's share of the batches; the objective's sums over all ranks.
 
@@ -123,12 +124,13 @@ class Engine:
             batches: this rank's micro-batches; ranks may differ in number.
             objective: gives each micro-batch's share of the loss.
             restrict: the support of each micro-batch, where the policy is restricted to one.
+            told: whether the module predicts tokens that were told too, behind the M trained ones.
         """
         sums: dict[str, torch.Tensor | float] = {}
         self._engine.train()
         for number, batch in enumerate(in_step(batches, self.device)):
             support = restrict[number] if number < len(restrict) else None
-            measured = objective(number, batch, self._forward(batch, support))
+            measured = objective(number, batch, self._forward(batch, support, told))
             # DeepSpeed averages over ranks
             self._engine.backward(measured.loss * dist.get_world_size(), scale_wrt_gas=False)
             for name, value in measured.sums.items():
@@ -201,9 +203,13 @@ class Engine:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._grad_norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._grad_clip))
 
-    def _forward(self, batch: TrainBatch, restrict: torch.Tensor | float | None = None) -> tuple[Any, ...]:
+    def _forward(
+        self, batch: TrainBatch, restrict: torch.Tensor | float | None = None, told: bool = False
+    ) -> tuple[Any, ...]:
         more = {} if restrict is None else {"restrict": restrict}
-        return self._engine(**inputs_of(self.module, batch, self.device), temperature=self._temperature, **more)
+        return self._engine(
+            **inputs_of(self.module, batch, self.device, told=told), temperature=self._temperature, **more
+        )
 
 
 class FrozenPolicy:

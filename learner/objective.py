@@ -42,6 +42,8 @@ class ModelOutputs:
     reference: torch.Tensor | None = None  # log-probabilities under the reference policy
     tuned: torch.Tensor | None = None  # under the tuned policy
     process: torch.Tensor | None = None  # under the model of process rewards
+    teacher: torch.Tensor | None = None  # under the teacher
+    informed: torch.Tensor | None = None  # under the policy that has read a correct response
     critic: torch.Tensor | None = None  # the critic's values of the states before the tokens
     returns: torch.Tensor | None = None  # what the critic should have said
 
@@ -112,6 +114,9 @@ SUMS = (  # what a policy's update sums over its tokens, besides the loss
     "clipped",
     "mismatch_kl",
     "capped",
+    "teacher_gap",
+    "told",
+    "told_loss",
     "drift",
     "drift_tokens",
 )
@@ -132,10 +137,11 @@ class PolicyObjective:
 
     def __init__(self, algorithm: Algorithm, outputs: Sequence[ModelOutputs], start: torch.Tensor | None) -> None:
         self._algorithm, self._outputs, self._start = algorithm, outputs, start
+        self.taught = algorithm.teacher is not None  # whether the distance from a teacher is counted too
         self.ratios = [torch.zeros(1)]  # |ratio - 1| of every trained token, on the CPU
 
     def __call__(self, number: int, batch: TrainBatch, outputs: tuple[Any, ...]) -> Measured:
-        logp, entropy, _ = outputs
+        logp, entropy = (output[: batch.targets.size] for output in outputs[:2])
         tensors = BatchTensors.of(batch, logp.device)
         live = tensors.weights > 0
         drift = self._drift(number, logp.detach(), live)
@@ -155,7 +161,15 @@ class PolicyObjective:
         )
         per_token = token_loss(self._algorithm, terms)
         loss = ((1.0 - self._algorithm.imitation) * per_token * tensors.weights).sum()
-        return _measured(loss, batch, {"loss": loss.detach()} | self._seen(terms, live) | drift)
+        sums = self._seen(terms, live) | drift
+        if batch.told is not None:
+            nats = -outputs[0][batch.targets.size :]
+            weights = torch.from_numpy(batch.told.weights).to(logp.device)
+            loss = loss + (nats * weights).sum()
+            sums |= {"told": float(nats.numel()), "told_loss": nats.detach().sum()}
+        if teacher := self._algorithm.teacher:
+            sums["teacher_gap"] = (start - getattr(known, teacher))[live].sum()
+        return _measured(loss, batch, {"loss": loss.detach()} | sums)
 
     @torch.no_grad()
     def _seen(self, terms: TokenTerms, live: torch.Tensor) -> dict[str, torch.Tensor | float]:

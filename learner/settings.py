@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from learner.methods.algorithms import Algorithm, algorithm_of
-from learner.methods.choices import Aggregation, KlEstimator, Mismatch, Normalisation, SideModelKind
+from learner.methods.choices import Aggregation, Baseline, KlEstimator, Mismatch, Need, Normalisation, SideModelKind
 from learner.methods.credit import CREDITS
 from learner.methods.losses import LOSSES
 from learner.methods.own import known_algorithms
@@ -96,6 +96,7 @@ class LearnerSettings(Section):
     drift: bool | None = None
     side_lr: Annotated[float, Field(gt=0)] = 1e-5  # of the critic or the process-reward model, where there is one
     tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
+    teacher_path: str = ""  # folder of the policy that "distill" learns from, of any size and the same vocabulary
     reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
     adapter: AdapterSettings = AdapterSettings()
 
@@ -186,6 +187,11 @@ def chosen_algorithm(learner: LearnerSettings, objective: ObjectiveSettings, dro
     _check_kl(algorithm, name)
     _check_pairs(algorithm, name)
     _check_credit(algorithm, name, objective)
+    if algorithm.echo and Need.NUCLEUS in algorithm.needs:
+        raise ValueError(
+            f"learner.algorithm = {name!r} restricts the policy to a nucleus, which holds no probability of what "
+            "others say: set its echo to 0"
+        )
     if 0 < algorithm.clip_dual <= 1:
         raise ValueError(f"objective.clip_dual must be 0 (off) or above 1, got {algorithm.clip_dual:g}")
     if SideModelKind.CRITIC in algorithm.side_models:
@@ -235,6 +241,11 @@ def _check_credit(algorithm: Algorithm, name: str, objective: ObjectiveSettings)
         raise ValueError(
             f"objective.credit = {objective.credit!r} would have no effect in learner.algorithm = {name!r}, whose "
             "advantages come from thresholds, a critic or process rewards"
+        )
+    if algorithm.credit.nothing is not None and algorithm.baseline is not Baseline.NONE:
+        raise ValueError(
+            f"objective.credit = {algorithm.credit.name!r} counts scores from that of a wrong response on, and "
+            f"learner.algorithm = {name!r} takes a baseline off them first: use another credit, or another algorithm"
         )
     if objective.thresholds and not has_threshold:
         raise ValueError('objective.thresholds belong to objective.credit = "above", as in learner.algorithm = "rest"')

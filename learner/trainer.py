@@ -39,7 +39,7 @@ def update_policy(
         supports: int64[2, K] of each micro-batch, where the policy is restricted to a nucleus.
     """
     lr = engine.lr
-    sums = engine.update(batches, objective, supports)
+    sums = engine.update(batches, objective, supports, told=True)
     tokens = max(1.0, sums["tokens"])
     return UpdateStats(
         loss=sums["loss"],
@@ -55,6 +55,8 @@ def update_policy(
         mismatch_kl=sums["mismatch_kl"] / tokens,
         capped=sums["capped"] / tokens,
         kl_start=sums["drift"] / sums["drift_tokens"] if sums["drift_tokens"] else None,
+        loss_told=sums["told_loss"] / sums["told"] if sums["told"] else None,
+        kl_teacher=sums["teacher_gap"] / tokens if objective.taught else None,
         grad_norm=engine.grad_norm,
         lr=lr,
     )

@@ -73,6 +73,8 @@ class UpdateStats:
     # Estimate of KL(policy || starting policy) on some rows of each rank's first micro-batch, nats; None where that
     # policy is not kept.
     kl_start: float | None
+    loss_told: float | None  # mean -log p of the tokens that were told, nats; None where none are trained on
+    kl_teacher: float | None  # estimate of KL(policy || teacher), nats per token; None where no model teaches
     grad_norm: float
     lr: float
 

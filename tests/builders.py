@@ -138,7 +138,9 @@ def samples_of(
 
 def with_credits(samples: Sequence[Sample], algorithm: Algorithm) -> list[Sample]:
     """The samples of one group with the credits of their scores for advantages."""
-    credits = algorithm.credit(np.array([sample.score for sample in samples])) if samples else []
+    scores = np.array([sample.score for sample in samples])
+    credits = algorithm.credit(scores) if samples else scores
+    credits = credits + scores if algorithm.teacher else credits  # a teacher who likes what is correct
     return [replace(sample, advantage=float(credit)) for sample, credit in zip(samples, credits, strict=True)]
 
 
@@ -156,10 +158,16 @@ def trained_samples(group: Group, algorithm: Algorithm, **more: Any) -> list[Sam
 
 
 def before_update(batch: TrainBatch, distance: float = 1.0) -> ModelOutputs:
-    """Log-probabilities at the start of the step and under a reference: near the sampler's, whatever the packing."""
+    """Log-probabilities at the start of the step, under a reference and a teacher: near the sampler's, whatever the
+    packing."""
     ids = torch.from_numpy(batch.targets + 3 * (batch.positions.flatten()[batch.states] + 1))
     sampler = torch.zeros(ids.shape) if batch.sampler is None else torch.from_numpy(batch.sampler)
-    return ModelOutputs(logp=sampler + distance * 0.4 * ids.sin(), reference=sampler + distance * 0.3 * ids.cos())
+    return ModelOutputs(
+        logp=sampler + distance * 0.4 * ids.sin(),
+        reference=sampler + distance * 0.3 * ids.cos(),
+        teacher=sampler + distance * 0.2 * (2 * ids).cos(),
+        informed=sampler + distance * 0.1 * (3 * ids).cos(),
+    )
 
 
 def token_gradients(

@@ -143,6 +143,8 @@ def stats_of(shares: Sequence[UpdateBatch], lr: float) -> UpdateStats:
         mismatch_kl=0.0,
         capped=0.0,
         kl_start=0.0,
+        kl_teacher=None,
+        loss_told=None,
         grad_norm=0.0,
         lr=lr,
     )

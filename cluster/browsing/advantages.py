@@ -12,6 +12,7 @@ from actors.types import Group, Summary, Times
 from cluster.browsing.folder import RunFolder
 from learner.batches.planning import plan_step
 from learner.methods.algorithms import Algorithm
+from learner.methods.choices import Baseline
 from learner.settings import LearnerSettings, ObjectiveSettings, chosen_algorithm
 
 
@@ -53,13 +54,14 @@ def crediting_of(run: RunFolder) -> Crediting:
         return unknown(f"this version of winnow does not know the run's settings ({str(failure).splitlines()[0]})")
     if algorithm.credits_on_rank:
         return unknown(f"{name} makes them on the learner's ranks, from more than the scores, and they are not stored")
-    thresholds = tuple(low + share * (high - low) for share in algorithm.thresholds)
-    passes = f", in the first of its {algorithm.passes} passes" if thresholds else ""
+    if algorithm.baseline is Baseline.ROLE:
+        return unknown(f"{name} takes a moving mean of each seat's scores off them, which is not stored")
+    passes = f", in the first of its {algorithm.passes} passes" if algorithm.thresholds else ""
     why = (
         f"Advantages are made from the scores here as {name} does{passes}: A = {algorithm.credit.formula}, with r the "
         "score of a response. A run does not store them."
     )
-    algorithm = replace(algorithm, drop=drop_none, thresholds=thresholds)
+    algorithm = replace(algorithm, drop=drop_none).in_units(low, high)
     return Crediting(algorithm=algorithm, max_new_tokens=most, why=why)
 
 

@@ -45,11 +45,10 @@ class RunConfig(Section):
 
     @property
     def algorithm(self) -> Algorithm:
-        """The algorithm with the pieces that the run replaces; thresholds are in units of the score."""
+        """The algorithm with the pieces that the run replaces, in units of the score."""
         algorithm, rule = chosen_algorithm(self.learner, self.objective), self.filter.rule
         algorithm = replace(algorithm, drop=rule) if rule else algorithm
-        low, high = self.reward.wrong, self.reward.correct
-        return replace(algorithm, thresholds=tuple(low + share * (high - low) for share in algorithm.thresholds))
+        return algorithm.in_units(self.reward.wrong, self.reward.correct)
 
     def on_device(self, on_gpu: bool) -> Self:
         """The run with what depends on the device settled: dtype, attention and checkpointing of the model,
@@ -157,6 +156,11 @@ class RunConfig(Section):
                 " does not weigh tokens by the probability that they were sampled with: its gradient would be biased "
                 'unseen. Set sync.in_flight = "continue", or objective.mismatch'
             )
+        if Need.TURNS in algorithm.needs and not (self.rollout.environment or self.data.stored):
+            raise ValueError(
+                f"learner.algorithm = {name!r} learns what is said between the turns of a response, and the policy is "
+                "asked single questions: set rollout.environment, or take grpo"
+            )
         if algorithm.imitation and not (self.world.name or self.warmup.path):
             raise ValueError(
                 f"learner.algorithm = {name!r} mixes in the likelihood of worked answers and there are none: set "
@@ -166,6 +170,11 @@ class RunConfig(Section):
             raise ValueError(
                 f"learner.algorithm = {name!r} takes its token rewards from a tuned policy: set learner.tuned_path to "
                 'a model folder, such as a checkpoint of a run with "iterative-dpo"'
+            )
+        if SideModelKind.TEACHER in algorithm.side_models and not self.learner.teacher_path:
+            raise ValueError(
+                f"learner.algorithm = {name!r} learns from a teacher: set learner.teacher_path to the folder of a "
+                "model with the policy's vocabulary, such as a larger one of its family"
             )
         if Need.CONTROL in algorithm.needs and len(self.model.control_tokens) < 2 and not self.world.name:
             raise ValueError(

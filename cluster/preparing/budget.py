@@ -83,16 +83,17 @@ class Device:
     sequence_tokens: int  # of the longest prompt and response together
 
 
-def learner_budget(config: RunConfig, sizes: "ModelSizes", device: Device) -> Budget:
+def learner_budget(config: RunConfig, sizes: "ModelSizes", device: Device, teacher: int = 0) -> Budget:
     """What one learner rank holds on its device.
 
     Args:
         config: the run, settled.
         sizes: of the policy.
         device: of the rank.
+        teacher: parameters of the teacher, where there is one.
     """
     sharding = _Sharding(config, sizes, device.on_gpu)
-    terms = [*sharding.trained_terms(), *sharding.frozen_terms(), *_pass_terms(config, sizes, device)]
+    terms = [*sharding.trained_terms(), *sharding.frozen_terms(teacher), *_pass_terms(config, sizes, device)]
     terms += _sync_terms(config, sizes, device)
     if device.on_gpu:
         about = "CUDA, NCCL, libraries, fragments: not measured yet"
@@ -199,8 +200,8 @@ class _Sharding:
             return ""
         return f", over {counted(self._ranks, 'rank')}" if self._stage >= from_stage else ", on every rank"
 
-    def frozen_terms(self) -> Iterable[Term]:
-        """Of the models that are only asked."""
+    def frozen_terms(self, teacher: int) -> Iterable[Term]:
+        """Of the models that are only asked, the parameters of a teacher among them."""
         learner, models = self._config.learner, self._config.algorithm.models
         own = bool(SideModelKind.REFERENCE in models and learner.reference_every)
         start = bool(learner.drift) or (SideModelKind.REFERENCE in models and not own)
@@ -211,6 +212,13 @@ class _Sharding:
         change = "learner.zero_stage = 3 with more cluster.learner_ranks, an algorithm without them"
         change += ", learner.drift = false" * bool(learner.drift)
         yield Term(name="frozen models", size=size, during=During.ALWAYS, about=about, change=change)
+        yield Term(
+            name="teacher",
+            size=self._width * self._shard(teacher, 3),
+            during=During.ALWAYS,
+            about=f"{self._width} bytes for each of {_count(teacher)} parameters{self._over(3)}",
+            change="learner.zero_stage = 3 with more cluster.learner_ranks, a smaller learner.teacher_path",
+        )
 
 
 def _pass_terms(config: RunConfig, sizes: "ModelSizes", device: Device) -> Iterable[Term]:

@@ -13,7 +13,7 @@ from rewards import Section
 
 Settings = TypeVar("Settings", bound=Section)
 
-MODELS = (("model", "path"), ("learner", "tuned_path"))
+MODELS = (("model", "path"), ("learner", "tuned_path"), ("learner", "teacher_path"))
 DATA = (("data", "path"), ("data", "stored"), ("eval", "path"), ("warmup", "path"))
 NO_REVISIONS: Mapping[str, str] = MappingProxyType({})
 

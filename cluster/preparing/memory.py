@@ -22,6 +22,7 @@ from cluster.preparing.budget import (
     learner_budget,
 )
 from cluster.preparing.host import host_memory
+from learner.methods.choices import SideModelKind
 
 if TYPE_CHECKING:
     from learner.models.sizes import ModelSizes, Training
@@ -94,14 +95,16 @@ def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> Memo
     """
     on_gpu = memory.where == GPU
     config = config.on_device(on_gpu)
-    sizes = _sizes_of_run(config, sequence_tokens)
+    sizes = _sizes_of_run(config, config.model.path, sequence_tokens)
     if sizes is None:
         return None
     masks = sizes.varlen_problem if config.model.attention == "varlen" else ""
     if masks:
         config = config.model_copy(update={"model": config.model.model_copy(update={"attention": "sdpa"})})
     device = Device(on_gpu=on_gpu, size=memory.size, sequence_tokens=sequence_tokens)
-    budget = learner_budget(config, sizes, device)
+    has_teacher = SideModelKind.TEACHER in config.algorithm.side_models
+    teacher = _sizes_of_run(config, config.learner.teacher_path, sequence_tokens) if has_teacher else None
+    budget = learner_budget(config, sizes, device, teacher.parameters if teacher is not None else 0)
     ranks = memory.host.ranks or config.cluster.learner_ranks
     return MemoryPlan(
         memory=memory,
@@ -114,7 +117,8 @@ def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> Memo
     )
 
 
-def _sizes_of_run(config: RunConfig, sequence_tokens: int) -> "ModelSizes | None":
+def _sizes_of_run(config: RunConfig, path: str, sequence_tokens: int) -> "ModelSizes | None":
+    """Of the model in a folder, trained as the run trains its policy."""
     from learner.models.sizes import Training
 
     learner = config.learner
@@ -126,8 +130,8 @@ def _sizes_of_run(config: RunConfig, sequence_tokens: int) -> "ModelSizes | None
         entropy_gradient=bool(config.algorithm.entropy),
         adapter=learner.adapter,
     )
-    file = Path(config.model.path, "config.json")
-    return _sizes(config.model.path, file.read_bytes() if file.is_file() else b"", training)
+    file = Path(path, "config.json")
+    return _sizes(path, file.read_bytes() if file.is_file() else b"", training)
 
 
 @lru_cache

@@ -14,6 +14,7 @@ from actors.types import Prompt
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
 from cluster.config.run_config import RunConfig
+from cluster.preparing.beside import check_beside
 from cluster.preparing.copies import NO_REVISIONS, Copy, with_copies
 from cluster.preparing.data import PreparedData, load_heldout, prepare_data
 from cluster.preparing.graders import Graders
@@ -86,6 +87,7 @@ def prepare(
         len(probe) + 1,
         data.stored.max_tokens if data.stored is not None else 0,
     )
+    check_beside(config, tokenizer, max(needed), positions)
     plan = None
     if memory and not (config.cluster.address or os.environ.get("RAY_ADDRESS")):
         plan = checked_memory(config, this_machine_memory(config.cluster.device), max(needed))
@@ -156,13 +158,14 @@ def prepare_evaluation(
 
 
 def _check_policy(config: RunConfig) -> int:
-    """The most tokens that the policy can hold; its folder and that of a tuned policy have been checked."""
+    """The most tokens that the policy can hold; its folder and those of policies beside it have been checked."""
     check_policy(Path(config.model.path), "model.path")
     positions = positions_of(Path(config.model.path))
     if config.samples:
         check_shards(Path(config.model.path), config.cluster.tensor_parallel, "model.path")
-    if config.learner.tuned_path and config.trains:
-        check_policy(Path(config.learner.tuned_path), "learner.tuned_path")
+    for beside in ("tuned_path", "teacher_path") if config.trains else ():
+        if path := getattr(config.learner, beside):
+            check_policy(Path(path), f"learner.{beside}")
     if positions <= config.rollout.max_new_tokens:
         raise ConfigError(
             f"rollout.max_new_tokens must be below the model's {positions} positions, "

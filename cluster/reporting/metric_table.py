@@ -230,6 +230,21 @@ METRICS: dict[str, Metric] = {
         _Y,
         "How far training went. A sample of tokens: its last digits jump from step to step.",
     ),
+    "loss_told": Metric(
+        "nats per token",
+        "-log p of what tools, users and other seats said between the turns of the responses trained on, words of the "
+        "chat template among it: mean over these tokens, then mean over the step's updates; null where the algorithm "
+        "does not learn it.",
+        _Y,
+        "Falls as the policy learns to foresee its environment.",
+    ),
+    "kl_teacher": Metric(
+        "nats per token",
+        "Estimate (k1) of KL(policy || teacher): log p - log p_teacher, mean over the tokens trained on, computed "
+        "before the step's updates, then mean over them; null where the algorithm has no teacher.",
+        _Y,
+        "What distillation minimises: at 0 the policy says what the teacher would. Below 0 by chance alone.",
+    ),
     "clip_fraction": Metric(
         "share",
         "Share of the trained tokens whose ratio left the clip range, mean over the step's updates; 0 where an "

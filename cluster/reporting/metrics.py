@@ -101,6 +101,8 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "staleness_max": max(lags, default=0),
         "entropy": _mean([update.entropy for update in stats]),
         "kl_start": _mean([update.kl_start for update in stats if update.kl_start is not None]),
+        "loss_told": _mean([update.loss_told for update in stats if update.loss_told is not None]),
+        "kl_teacher": _mean([update.kl_teacher for update in stats if update.kl_teacher is not None]),
         "clip_fraction": _mean([update.clip_fraction for update in stats]),
         "ratio_p99": max(update.ratio_p99 for update in stats),
         "mismatch_kl": _mean([update.mismatch_kl for update in stats]),

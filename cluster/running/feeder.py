@@ -7,9 +7,10 @@ import numpy as np
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import AcceptedBatch
 from cluster.running.state import ScoreHistory
-from learner.batches.planning import plan_step
+from learner.batches.planning import plan_step, scores_by_seat
 from learner.client import Learner
 from learner.methods.algorithms import Algorithm
+from learner.methods.choices import Baseline
 from learner.methods.credit import quantiles
 
 
@@ -24,7 +25,7 @@ class Feeder:
     max_new_tokens: int
     has_span_rewards: bool
     control_tokens: tuple[int, ...]  # ids, one for each reward quantile, the best first; empty where none are used
-    scores: ScoreHistory  # grows only where control tokens are used
+    scores: ScoreHistory  # grows only where control tokens or baselines of seats are used
 
     async def take(self) -> AcceptedBatch:
         """The next batch, packed on its ranks; nothing is left to do but to train on it.
@@ -39,8 +40,11 @@ class Feeder:
             ranks=self.learner.ranks,
             max_new_tokens=self.max_new_tokens,
             control=self._control_of_score(batch) if self.control_tokens else None,
+            baselines=self.scores.roles,
             has_span_rewards=self.has_span_rewards,
         )
+        if self.algorithm.baseline is Baseline.ROLE:
+            self.scores.add_roles(scores_by_seat(batch.summaries, self.algorithm, self.max_new_tokens))
         await self.learner.prepare(plan, batch.groups)
         return batch
 

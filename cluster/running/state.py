@@ -4,6 +4,7 @@ Each part of a run that remembers something saves and restores its own share; no
 weights and optimizer, which the learner's checkpoints hold.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +16,7 @@ from actors.data.stored import StoredGroups, StoredGroupsState
 from actors.filtering.client import FilterClient
 from actors.filtering.filter import FilterState
 from learner.client import Learner
+from learner.methods.credit import role_baseline
 from learner.types import LearnerState
 
 SCORES_KEPT = 2**17  # newest scores among which responses are sorted into quantiles
@@ -50,6 +52,7 @@ class RunState:
     counters: Counters
     inputs: RunInputs
     scores: np.ndarray  # float64[up to SCORES_KEPT], what the score history holds, oldest first
+    roles: Mapping[str, float]  # the means that it holds
     prompts: PromptSourceState
     stored: StoredGroupsState | None  # None without stored groups
     filter: FilterState  # the ledger, the groups that were accepted and wait, and the prompts of those in flight
@@ -61,28 +64,39 @@ class RunState:
 
 
 class ScoreHistory:
-    """The newest scores of a run, among which responses are sorted into reward quantiles."""
+    """The newest scores of a run, among which responses are sorted into reward quantiles, and the moving mean of each
+    seat's scores."""
 
     def __init__(self) -> None:
         self.scores = np.empty(0)  # float64, oldest first
-        self._trained = self.scores  # without those of a batch that is still to be trained on
+        self.roles: Mapping[str, float] = {}  # seat -> moving mean
+        # The same without those of a batch that is still to be trained on.
+        self._trained: tuple[np.ndarray, Mapping[str, float]] = self.scores, self.roles
 
     def add(self, scores: np.ndarray) -> None:
         """Those of the next batch, float64[any number]; the oldest beyond SCORES_KEPT are forgotten."""
         self.scores = np.concatenate([self.scores, scores])[-SCORES_KEPT:]
 
+    def add_roles(self, scores: Mapping[str, np.ndarray]) -> None:
+        """Those of the next batch, float64[any number] of each seat."""
+        self.roles = {
+            **self.roles,
+            **{seat: role_baseline(self.roles.get(seat, 0.0), of) for seat, of in scores.items()},
+        }
+
     def trained(self) -> None:
         """The batch whose scores were added last has been trained on."""
-        self._trained = self.scores
+        self._trained = self.scores, self.roles
 
-    def save(self) -> np.ndarray:
-        """A copy of the scores. A batch that was not trained on comes again in a run that goes on, and adds its scores
-        then."""
-        return self._trained.copy()
+    def save(self) -> tuple[np.ndarray, Mapping[str, float]]:
+        """The scores and the means. A batch that was not trained on comes again in a run that goes on, and adds its
+        scores then."""
+        scores, roles = self._trained
+        return scores.copy(), roles
 
-    def restore(self, scores: np.ndarray) -> None:
-        """Goes on from saved scores."""
-        self.scores = self._trained = scores.copy()
+    def restore(self, scores: np.ndarray, roles: Mapping[str, float]) -> None:
+        """Goes on from what was saved."""
+        self.scores, self.roles = self._trained = scores.copy(), roles
 
 
 class Progress(Protocol):
@@ -106,11 +120,13 @@ class StateOwners:
     async def save(self) -> RunState:
         """What all parts remember now. Call it between two steps; groups may be in flight."""
         learner = await self.learner.save()
+        scores, roles = self.scores.save()
         filter_state = await self.filter.save()  # the prompts come right after it: nothing is dealt in between
         return RunState(
             counters=self.progress.counters,
             inputs=self.inputs,
-            scores=self.scores.save(),
+            scores=scores,
+            roles=roles,
             prompts=self.prompts.save(),
             stored=self.stored.save() if self.stored is not None else None,
             filter=filter_state,
@@ -126,7 +142,7 @@ class StateOwners:
             checkpoint: which the learner saved with it.
         """
         self.progress.counters = state.counters
-        self.scores.restore(state.scores)
+        self.scores.restore(state.scores, state.roles)
         self.prompts.restore(state.prompts, state.filter.interrupted)
         if self.stored is not None and state.stored is not None:
             self.stored.restore(state.stored)

@@ -23,7 +23,7 @@ from cluster.config.errors import ConfigError
 from cluster.running.state import Counters, RunInputs, RunState
 from learner.types import STATE, LearnerState
 
-FORMAT = 3  # of all of these files; to be raised by whoever changes what they hold
+FORMAT = 4  # of all of these files; to be raised by whoever changes what they hold
 RUN, GROUPS, SCORES, CHOOSER = "run.json", "groups.arrow", "scores.arrow", "chooser.arrow"
 _CHOOSER = pa.schema(
     [("prompt", pa.string()), ("correct", pa.float64()), ("wrong", pa.float64()), ("version", "int64")]
@@ -45,6 +45,7 @@ class _Document:
     interrupted: tuple[PromptVisit, ...]
     graded: tuple[Summary, ...]
     learner: LearnerState
+    roles: dict[str, float]
 
 
 _DOCUMENT = TypeAdapter(_Document)
@@ -71,6 +72,7 @@ def write_state(state: RunState, checkpoint: Path) -> list[Path]:
         interrupted=filter.interrupted,
         graded=filter.graded,
         learner=state.learner,
+        roles=dict(state.roles),
     )
     head = {"format": FORMAT, "winnow": _version()}
     text = json.dumps(head | _DOCUMENT.dump_python(document, mode="json"), indent=1)
@@ -118,6 +120,7 @@ def read_state(checkpoint: Path) -> RunState:
         counters=found.counters,
         inputs=found.inputs,
         scores=np.concatenate(scores),
+        roles=found.roles,
         prompts=PromptSourceState(position=found.position, again=found.again, chooser=chooser),
         stored=found.stored,
         filter=FilterState(ledger=found.ledger, waiting=waiting, interrupted=found.interrupted, graded=found.graded),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from learner.batches.sharing import Layout, Sharing, Tree, laid_out, units_of
-from learner.batches.types import Sample, TrainBatch
+from learner.batches.types import Sample, Told, TrainBatch
 
 PADDING = 0.03  # of the tokens of a micro-batch, at most
 ROW_TOKENS = 256  # a row holds max(longest, min(ROW_TOKENS, 4 * longest)) tokens, and never more than the budget
@@ -217,6 +217,7 @@ def batch_of_trees(samples: Sequence[Sample], rows: Sequence[Sequence[tuple[Tree
     tokens, positions, ends = np.zeros((3, len(rows), width), np.int64)
     members: list[int] = []
     states, targets = [], []
+    told: list[Told] = []  # of each sample that was told something
     for number, row in enumerate(rows):
         start = 0
         for tree, layout in row:
@@ -227,6 +228,11 @@ def batch_of_trees(samples: Sequence[Sample], rows: Sequence[Sequence[tuple[Tree
                 trained = _trained(samples[index])
                 states.append(number * width + start + path[trained - 1])
                 targets.append(samples[index].tokens[trained])
+                if (mask := samples[index].told) is not None and mask.any():
+                    places = np.flatnonzero(mask)
+                    state = number * width + start + path[places - 1]
+                    weights = np.full(places.size, samples[index].told_weight, np.float32)
+                    told.append(Told(states=state, targets=samples[index].tokens[places], weights=weights))
             members += tree
             start = place.stop
         positions[number, start:], ends[number, start:] = np.arange(width - start), width
@@ -245,6 +251,16 @@ def batch_of_trees(samples: Sequence[Sample], rows: Sequence[Sequence[tuple[Tree
         weights=np.repeat([s.weight for s in chosen], counts).astype(np.float32),
         padding=tokens.size - sum(used),
         shared=sum(sample.inputs for sample in chosen) - sum(used),
+        told=_joined(told) if told else None,
+    )
+
+
+def _joined(told: Sequence[Told]) -> Told:
+    """What all samples of a micro-batch were told."""
+    return Told(
+        states=np.concatenate([one.states for one in told]),
+        targets=np.concatenate([one.targets for one in told]).astype(np.int64),
+        weights=np.concatenate([one.weights for one in told]),
     )
 
 

@@ -6,6 +6,7 @@ more (`Algorithm.credits_on_rank`, span rewards), it is computed on the learner'
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from learner.methods.algorithms import Algorithm
 from learner.methods.choices import Baseline
 from learner.methods.credit import overlong
 
+NO_BASELINES: Mapping[str, float] = MappingProxyType({})
+
 
 def plan_step(
     summaries: Sequence[Summary],
@@ -26,6 +29,7 @@ def plan_step(
     ranks: int,
     max_new_tokens: int,
     control: Mapping[float, int] | None = None,
+    baselines: Mapping[str, float] = NO_BASELINES,
     has_span_rewards: bool = False,
 ) -> StepPlan:
     """Cuts a step's batch into optimizer updates, pass after pass, and each update over ranks by tokens, the costliest
@@ -38,6 +42,7 @@ def plan_step(
         ranks: learner ranks.
         max_new_tokens: `rollout.max_new_tokens`.
         control: score -> token of its quantile, where the policy is given one.
+        baselines: seat -> what is taken off its scores, where the algorithm has a baseline for each; 0 of other seats.
         has_span_rewards: whether responses have span rewards, so that the ranks make the advantages.
     """
     shares: list[list[Share]] = [[] for _ in range(ranks)]
@@ -47,7 +52,7 @@ def plan_step(
         if number == 0 or algorithm.thresholds:
             at_pass = algorithm.at_pass(number)
             credited = [
-                _credited(index, summary, at_pass, max_new_tokens, control, early)
+                _credited(index, summary, at_pass, max_new_tokens, control, baselines, early)
                 for index, summary in enumerate(summaries)
             ]
         for members in (range(start, len(summaries), updates) for start in range(updates)):
@@ -57,6 +62,23 @@ def plan_step(
                 groups = tuple(credited[members[item]] for item in own)
                 share.append(Share(number=number, totals=totals, groups=groups))
     return StepPlan(ranks=tuple(map(_rank_plan, shares)))
+
+
+def scores_by_seat(summaries: Sequence[Summary], algorithm: Algorithm, max_new_tokens: int) -> dict[str, np.ndarray]:
+    """seat -> the scores of what it said in a batch, the penalty of length added, float64[any number]."""
+    found: dict[str, list[float]] = {}
+    for summary in summaries:
+        for seat, score in zip(summary.seats, _shaped(summary, algorithm, max_new_tokens), strict=True):
+            found.setdefault(seat, []).append(score)
+    return {seat: np.array(scores) for seat, scores in found.items()}
+
+
+def _shaped(summary: Summary, algorithm: Algorithm, max_new_tokens: int) -> np.ndarray:
+    """The J scores of a group, the penalty of length added, float64[J]."""
+    shaped: np.ndarray = np.array(summary.scores) + overlong(
+        np.array(summary.scored_lengths), max_new_tokens, algorithm.overlong
+    )
+    return shaped
 
 
 def counted(credit: float | None, length: int, algorithm: Algorithm) -> bool:
@@ -76,21 +98,23 @@ def _credited(
     algorithm: Algorithm,
     max_new_tokens: int,
     control: Mapping[float, int] | None,
+    baselines: Mapping[str, float],
     early: bool,
 ) -> CreditedGroup:
-    lengths = np.array(summary.scored_lengths)
-    scores = np.array(summary.scores) + overlong(lengths, max_new_tokens, algorithm.overlong)
+    lengths, scores = np.array(summary.scored_lengths), _shaped(summary, algorithm, max_new_tokens)
     kept = _kept_sets(summary, algorithm)
     if algorithm.baseline is Baseline.GREEDY:  # where the greedy response has no verdict its siblings' mean stands in
         for places in kept:
             scores[places] -= scores[places].mean() if summary.greedy_score is None else summary.greedy_score
+    if algorithm.baseline is Baseline.ROLE:
+        scores -= np.array([baselines.get(seat, 0.0) for seat in summary.seats])
     credits = np.zeros(scores.shape)
     for places in kept if early else ():
         credits[places] = _credits(scores[places], lengths[places], algorithm)
     return CreditedGroup(
         index=index,
-        scores=tuple(scores.tolist()),
-        credits=tuple(credits.tolist()) if early else None,
+        scores=tuple(map(float, scores)),
+        credits=tuple(map(float, credits)) if early else None,
         control=None if control is None else tuple(control[score] for score in summary.scores),
         left_out=frozenset(range(scores.size)).difference(*kept),
     )

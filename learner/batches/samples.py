@@ -5,6 +5,7 @@ weighted sum and does not depend on how the batch is cut into micro-batches, ran
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,7 +36,8 @@ def samples_of_group(group: Group, credited: CreditedGroup, algorithm: Algorithm
             continue
         weight = token_weight(algorithm.aggregate, length, totals)
         said = [place for place in places if group.trajectories[place].new_tokens]
-        samples += [_sample(group, place, credited, number, weight, continues=place > said[0]) for place in said]
+        own = [_sample(group, place, credited, number, weight, continues=place > said[0]) for place in said]
+        samples += with_told(own, algorithm.echo / totals.responses) if algorithm.echo else own
     return _side_by_side(samples) if algorithm.credit.pairs else samples
 
 
@@ -63,6 +65,27 @@ def _sample(
         hidden=int(credited.control is not None),
         span_rewards=group.span_rewards[place] if group.span_rewards else None,
     )
+
+
+def with_told(samples: Sequence[Sample], share: float) -> list[Sample]:
+    """The samples of a response with what it was told between its turns, each of these tokens of the same weight: tool
+    output, users, other seats, and the words of the chat template around them.
+
+    Args:
+        samples: of one response.
+        share: of the response's mean over these tokens in the loss.
+    """
+    told = [between_turns(sample.trained) for sample in samples]
+    count = sum(int(mask.sum()) for mask in told)
+    weight = share / max(1, count)
+    return [replace(s, told=mask, told_weight=weight) for s, mask in zip(samples, told, strict=True)]
+
+
+def between_turns(trained: np.ndarray) -> np.ndarray:
+    """Which tokens of a stream lie between its first and its last sampled one and were not sampled, bool[T]."""
+    places = np.flatnonzero(trained)
+    inside = np.arange(trained.size)
+    return ~trained & (inside > places[0]) & (inside < places[-1])
 
 
 def _side_by_side(samples: Sequence[Sample]) -> list[Sample]:

@@ -24,7 +24,7 @@ class CreditedGroup:
     """
 
     index: int  # of the group in the step's batch
-    scores: tuple[float, ...]  # J, shaped: the penalty of length added, a greedy baseline taken off
+    scores: tuple[float, ...]  # J, shaped: the penalty of length added, a greedy or a seat's baseline taken off
     credits: tuple[float, ...] | None  # J; None where advantages take more than scores: the rank makes them
     control: tuple[int, ...] | None = None  # J control tokens, where the policy is given the quantile of its score
     left_out: frozenset[int] = frozenset()  # which of the J are of a set of siblings that is not trained on
@@ -63,18 +63,29 @@ class Sample:
     sampler: np.ndarray | None  # float32[T], the sampler's log-probabilities; None for text that nobody sampled
     advantage: float  # 0 until the rank makes it, where it takes more than scores
     weight: float  # of each of its trained tokens in the loss
-    score: float = 0.0  # shaped, its greedy baseline taken off
+    score: float = 0.0  # shaped, as of `CreditedGroup`
     correct: bool = False
     group: int = 0  # id
     siblings: str = POLICY  # name of the set of responses in the group that it is compared with
     continues: bool = False  # whether it is more of the response of the sample before it
     hidden: int = 0  # leading tokens that only the policy sees: 1 with a control token
     span_rewards: np.ndarray | None = None  # float32[T], NaN on tokens without a span reward
+    told: np.ndarray | None = None  # bool[T], tokens whose likelihood is raised though nobody sampled them
+    told_weight: float = 0.0  # of each of them in the loss
 
     @property
     def inputs(self) -> int:
         """Tokens that a forward pass takes: those before the last trained one, and one at least."""
         return max(1, self.trained.size - 1 - int(self.trained[::-1].argmax()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Told:
+    """H tokens of a micro-batch that were said to the policy, which predicts them beside its own."""
+
+    states: np.ndarray  # int64[H], as of `TrainBatch`
+    targets: np.ndarray  # int64[H], the tokens
+    weights: np.ndarray  # float32[H], of -log p in the loss of the whole update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -94,6 +105,7 @@ class TrainBatch:
     weights: np.ndarray  # float32[M], share of the token in the loss of the whole update
     padding: int  # of the R * L tokens, how many are padding
     shared: int = 0  # tokens that are not there a second time, as sequences have them in common
+    told: "Told | None" = None  # tokens that are predicted beside the trained ones; None where there are none
 
     def split(self, values: np.ndarray) -> list[np.ndarray]:
         """Values of trained tokens [M] as one array for each of the N sequences."""

@@ -45,7 +45,9 @@ from learner.methods.credit import (
     ones,
     paired,
     raw,
+    relative,
     scaled,
+    zeros,
 )
 from learner.methods.losses import LOSSES, Clip, Loss, clipped, detached, likelihood, preclipped, preferred, tapered
 
@@ -71,6 +73,7 @@ class Algorithm:
     kl_loss: float = 0.0  # coefficient of the KL added to each token's loss
     entropy: float = 0.0  # coefficient of the entropy taken off each token's loss
     imitation: float = 0.0  # weight of the likelihood of worked answers; the rest, 1 - imitation, is the rewards'
+    echo: float = 0.0  # weight of the likelihood of what a response was told between its turns
     passes: int = 1  # over the batch of a step
     thresholds: tuple[float, ...] = ()  # of the reward in 0..1, one for each pass
     std_ddof: int = 1  # of the standard deviation, where a credit divides by it
@@ -102,6 +105,11 @@ class Algorithm:
         return tuple(kind for kind in SideModelKind if kind in self.side_models or kind in charged)
 
     @property
+    def teacher(self) -> SideModelKind | None:
+        """The side model whose log-ratio to the policy is added to each token's advantage; None where none teaches."""
+        return next((kind for kind in self.side_models if kind.teaches), None)
+
+    @property
     def reads_reference(self) -> bool:
         """Whether training, not only the metric kl_start, asks for the reference policy's log-probabilities."""
         return SideModelKind.REFERENCE in self.models
@@ -121,6 +129,17 @@ class Algorithm:
             or self.baseline is Baseline.MOVING
             or any(kind.rewards_tokens for kind in self.side_models)
         )
+
+    def in_units(self, wrong: float, correct: float) -> "Algorithm":
+        """The algorithm with thresholds and the score that is worth nothing in units of a run's scores.
+
+        Args:
+            wrong: the score of a wrong response.
+            correct: the score of a correct response.
+        """
+        thresholds = tuple(wrong + share * (correct - wrong) for share in self.thresholds)
+        credit = self.credit if self.credit.nothing is None else replace(self.credit, nothing=wrong)
+        return replace(self, thresholds=thresholds, credit=credit)
 
     def at_pass(self, number: int) -> "Algorithm":
         """The algorithm as it is in one pass over the batch, counted from 0."""
@@ -230,6 +249,13 @@ ALGORITHMS: dict[str, Algorithm] = {
         credit=leave_one_out,
         siblings=2,
     ),
+    "rae": Algorithm(
+        about="Role-conditioned advantages for self-play: A = r - moving mean of the scores of the seat that spoke, "
+        "which stands for its role and game. Without siblings. arXiv 2506.24119 (SPIRAL)",
+        credit=raw,
+        aggregate=Aggregation.CONSTANT,
+        baseline=Baseline.ROLE,
+    ),
     "self-critical": Algorithm(
         about="A = r - r of a greedy response; L = (1 - imitation) * -A log p + imitation * -log p of worked "
         "answers. arXiv 1612.00563, mixed as in arXiv 1705.04304 equation 16",
@@ -304,6 +330,22 @@ ALGORITHMS: dict[str, Algorithm] = {
         side_models=(SideModelKind.CRITIC,),
         needs=frozenset({Need.NUCLEUS}),
     ),
+    "distill": Algorithm(
+        about="On-policy distillation: A_t = log p_teacher - log p, whose gradient is that of KL(policy || teacher) on "
+        "the policy's own samples; a credit adds rewards. Set learner.teacher_path. arXiv 2306.13649, arXiv 2306.08543",
+        credit=zeros,
+        aggregate=Aggregation.TOKEN_MEAN,
+        side_models=(SideModelKind.TEACHER,),
+    ),
+    "self-distill": Algorithm(
+        about="On-policy self-distillation: the teacher is the policy itself, which reads prompt and correct response "
+        "of a sibling before the prompt. It learns nothing where no sibling is correct. After arXiv 2601.20802 (SDPO)",
+        drop=drop_all_wrong,
+        credit=zeros,
+        aggregate=Aggregation.TOKEN_MEAN,
+        siblings=2,
+        side_models=(SideModelKind.INFORMED,),
+    ),
     # ------------------------------------------------------------------------------- variants of GRPO
     "dr-grpo": Algorithm(
         about="GRPO without the two biases: A = r - mean r, and a constant instead of lengths. arXiv 2503.20783",
@@ -337,6 +379,20 @@ ALGORITHMS: dict[str, Algorithm] = {
         clip_low=1.0,
         clip_high=0.28,
         siblings=2,
+    ),
+    "maxrl": Algorithm(
+        about="A = (R - mean R) / mean R, R = r less the score of a wrong response: the success rate where GRPO has "
+        "the deviation, so that hard prompts weigh more. A step to maximum likelihood. arXiv 2602.02710",
+        credit=relative,
+        siblings=2,
+    ),
+    "echo": Algorithm(
+        about="GRPO and a small likelihood of what tools, users and other seats say between the turns of a response, "
+        "so that the policy learns what its environment does, also where all siblings score alike",
+        credit=normalised,
+        echo=0.05,
+        siblings=2,
+        needs=frozenset({Need.TURNS}),
     ),
     "stable-reinforce": Algorithm(
         about="The log-ratio is bounded before exp, advantages are standardised over the batch, and beyond 3 sigma "

@@ -87,6 +87,7 @@ class Baseline(Choice):
     NONE = "", "r"
     MOVING = "moving", "(r - mean of former r)"
     GREEDY = "greedy", "(r - r greedy)"
+    ROLE = "role", "(r - moving mean of its seat's r)"
 
 
 class Need(Choice):
@@ -94,6 +95,7 @@ class Need(Choice):
 
     GREEDY = "greedy", "a greedy response to each prompt"
     CONTROL = "control", "control tokens, one for each reward quantile"
+    TURNS = "turns", "an environment that says something between the turns of a response (rollout.environment)"
     NUCLEUS = "nucleus", "sampling from a nucleus (rollout.top_p), to which the ratio is restricted too"
 
 
@@ -107,6 +109,8 @@ class SideModelKind(Choice):
     CRITIC = "critic", "a value model with an engine of its own"
     PROCESS = "process", "a model of process rewards with an engine of its own"
     TUNED = "tuned", "a tuned policy whose log-ratio to the reference is the reward of each token"
+    TEACHER = "teacher", "a frozen policy, of any size, whose distribution of each token the policy learns"
+    INFORMED = "informed", "the policy at the start of the step, which has read a sibling's correct response before"
 
     @property
     def trained(self) -> bool:
@@ -114,10 +118,9 @@ class SideModelKind(Choice):
         return self in (SideModelKind.CRITIC, SideModelKind.PROCESS)
 
     @property
-    def copied(self) -> bool:
-        """Whether it takes the memory of a model of its own. The reference policy shares the starting policy, which is
-        that of the metric `kl_start`, until `learner.reference_every` parts them."""
-        return self is not SideModelKind.REFERENCE
+    def teaches(self) -> bool:
+        """Whether the policy learns from its log-probabilities, token by token."""
+        return self in (SideModelKind.TEACHER, SideModelKind.INFORMED)
 
     @property
     def makes_credit(self) -> bool:

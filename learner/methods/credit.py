@@ -24,10 +24,11 @@ class Credit:
     pairs: bool = False  # whether responses are trained on in pairs of a correct and a wrong one
     ddof: int | None = None  # of the standard deviation that it divides by; None: it divides by none
     threshold: float | None = None  # the score that a response must exceed; None: it has no threshold
+    nothing: float | None = None  # the score that is worth nothing, from which it counts; None: it does not matter
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
         """The advantages of the J responses of a group, float64[J], from their scores, float[J]."""
-        options = {"ddof": self.ddof, "threshold": self.threshold}
+        options = {"ddof": self.ddof, "threshold": self.threshold, "nothing": self.nothing}
         return self.function(scores, **{name: value for name, value in options.items() if value is not None})
 
 
@@ -73,6 +74,12 @@ def ones(scores: np.ndarray) -> np.ndarray:
     return np.ones(scores.shape)
 
 
+@credit("0")
+def zeros(scores: np.ndarray) -> np.ndarray:
+    """A_i = 0: nothing is learned from scores. Of algorithms with a teacher, which they then have alone."""
+    return np.zeros(scores.shape)
+
+
 @credit("r")
 def raw(scores: np.ndarray) -> np.ndarray:
     """A_i = r_i: imitate the correct, unlearn the wrong. arXiv 2504.11343 section 3."""
@@ -110,6 +117,18 @@ def leave_one_out(scores: np.ndarray) -> np.ndarray:
     return np.zeros(scores.shape) if _equal(scores) else centred(scores) * scores.size / (scores.size - 1)
 
 
+@credit("(r - mean r) / (mean r - wrong)", siblings=2, nothing=-1.0)
+def relative(scores: np.ndarray, nothing: float) -> np.ndarray:
+    """A_i = (R_i - mean R) / mean R with R_i = max(r_i - nothing, 0); 0 where all R are equal, never below -1 and never
+    above J - 1. arXiv 2602.02710 (MaxRL): the rarer success is, the more it weighs, as in the gradient of the logarithm
+    of the success rate."""
+    gains = np.maximum(scores - nothing, 0.0)
+    if _equal(gains):
+        return np.zeros(scores.shape)
+    units = _units(gains)
+    return units / units.mean() - 1.0
+
+
 @credit("+1, -1 in pairs", siblings=2, pairs=True)
 def paired(scores: np.ndarray) -> np.ndarray:
     """+1 for the first correct responses and -1 for as many wrong ones, in their order; 0 for the rest, which has no
@@ -135,6 +154,15 @@ def moving_baseline(mean: float, seen: int, total: float, count: int) -> tuple[f
     """(mean over all scores so far, their number) after `count` more with this sum; (0, 0) at first.
     arXiv 2402.14740 section 2."""
     return (mean * seen + total) / max(1, seen + count), seen + count
+
+
+def role_baseline(mean: float, scores: np.ndarray, decay: float = 0.95) -> float:
+    """The moving mean b of a role's scores after these n: decay^n b + (1 - decay^n) mean of the scores; 0 at first. As
+    one score after another would move it, but for their order within a step. arXiv 2506.24119 (SPIRAL)."""
+    if not scores.size:
+        return mean
+    kept = decay**scores.size
+    return float(kept * mean + (1.0 - kept) * scores.mean())
 
 
 def quantiles(pool: np.ndarray, scores: np.ndarray, count: int) -> np.ndarray:

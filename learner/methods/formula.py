@@ -5,6 +5,7 @@ import re
 from actors.filtering.rules import RULES
 from learner.methods.algorithms import Algorithm
 from learner.methods.choices import Anchor, Mismatch, Need, SideModelKind
+from learner.methods.credit import CREDITS
 
 
 def objective_line(algorithm: Algorithm) -> str:
@@ -24,9 +25,10 @@ def _token_loss(algorithm: Algorithm) -> str:
     whole = f"w ({loss})" if _weight(algorithm) else loss
     whole += f" + {algorithm.kl_loss:g} {algorithm.kl.formula}" if algorithm.kl_loss else ""
     whole += f" - {algorithm.entropy:g} entropy" if algorithm.entropy else ""
-    if not algorithm.imitation:
-        return whole
-    return f"{1 - algorithm.imitation:g} ({whole}) + {algorithm.imitation:g} (-log p of worked answers)"
+    if algorithm.imitation:
+        whole = f"{1 - algorithm.imitation:g} ({whole}) + {algorithm.imitation:g} (-log p of worked answers)"
+    told = "mean over responses of the mean -log p of what was said between their turns"
+    return f"{whole} + {algorithm.echo:g} ({told})" if algorithm.echo else whole
 
 
 def _advantage(algorithm: Algorithm) -> str:
@@ -38,6 +40,9 @@ def _advantage(algorithm: Algorithm) -> str:
         credit = algorithm.credit.formula
         credit += f", ddof {algorithm.std_ddof}" if algorithm.credit.ddof is not None else ""
     credit = re.sub(r"\br\b", algorithm.baseline.formula, credit)
+    if algorithm.teacher:
+        gap = f"log p_{algorithm.teacher} - log p_step"
+        credit = gap if algorithm.credit is CREDITS["zeros"] else f"{credit} + {gap}"
     return f"A = {credit}{algorithm.advantage_normalisation.formula}"
 
 

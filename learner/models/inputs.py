@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from learner.batches.types import TrainBatch
@@ -18,7 +19,9 @@ class Takes(Protocol):
         """Whether the rows of a micro-batch are laid end to end."""
 
 
-def inputs_of(module: Takes, batch: TrainBatch, device: torch.device, rows: int | None = None) -> dict[str, Any]:
+def inputs_of(
+    module: Takes, batch: TrainBatch, device: torch.device, rows: int | None = None, told: bool = False
+) -> dict[str, Any]:
     """Arguments of the module's forward pass, all but the temperature.
 
     Args:
@@ -26,6 +29,7 @@ def inputs_of(module: Takes, batch: TrainBatch, device: torch.device, rows: int 
         batch: the micro-batch.
         device: where the module computes.
         rows: that are computed, from the first on; None is all.
+        told: whether tokens that were told are predicted too, behind the M trained ones; of all rows then.
 
     Raises:
         RuntimeError: trees of sequences for a module that does not take them.
@@ -39,5 +43,8 @@ def inputs_of(module: Takes, batch: TrainBatch, device: torch.device, rows: int 
         "states": batch.states[within],
         "targets": batch.targets[within],
     } | ({"ends": batch.ends[:rows]} if batch.shared and not module.one_row else {})
+    if told and batch.told is not None:
+        arrays["states"] = np.concatenate([batch.states, batch.told.states])
+        arrays["targets"] = np.concatenate([batch.targets, batch.told.targets])
     bounds = {"bounds": bounds_of(batch.ends[:rows], device)} if module.one_row else {}
     return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()} | bounds

@@ -5,15 +5,17 @@ To add one: a word in `learner.methods.choices.SideModelKind`, a field in `learn
 and its place in SIDE_MODELS.
 """
 
-from collections.abc import Sequence
+import bisect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from learner.batches.packing import Packing, pack
-from learner.batches.types import TrainBatch, UpdateBatch
+from learner.batches.types import Sample, TrainBatch, UpdateBatch
 from learner.batches.values import gather, scatter
 from learner.checkpoint import save_policy
 from learner.engine import Engine, FrozenPolicy, in_step
@@ -109,18 +111,18 @@ class Reference(SideModel):
             self._copy = FrozenPolicy(build, self._spec)
 
 
-class Tuned(SideModel):
-    """A tuned policy in a folder of its own (`learner.tuned_path`)."""
+class Elsewhere(SideModel):
+    """A frozen policy in a folder of its own, of any size and architecture.
 
-    def __init__(self, around: Surroundings) -> None:
+    Args:
+        around: as of `SideModel`.
+        path: setting of the learner that names the folder.
+    """
+
+    def __init__(self, around: Surroundings, path: str) -> None:
         model, learner = around.spec.model, around.spec.learner
-        build = partial(load_policy, learner.tuned_path, model, learner.logit_chunk)
+        build = partial(load_policy, getattr(learner, path), model, learner.logit_chunk)
         self._frozen, self._packing = FrozenPolicy(build, around.spec), around.policy.packing
-        if around.policy.module.packs and not self._frozen.packs:
-            raise ValueError(
-                f"learner.tuned_path = {learner.tuned_path!r} is a model that needs a row for each sequence, and the "
-                "policy packs several into one: take a tuned policy of the policy's own architecture"
-            )
 
     def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
         return logprobs_without_hidden(self._frozen, update, self._packing)
@@ -175,11 +177,51 @@ class Process(SideModel):
         self._engine.close()
 
 
-SIDE_MODELS: dict[SideModelKind, type[SideModel]] = {
+class Informed(SideModel):
+    """The policy at the start of the step, where it has read a correct response of a sibling before the prompt."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._policy = around.policy
+
+    def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
+        samples, packing = informed(update.samples), self._policy.packing
+        packed = pack(samples, packing.tokens, 1, packing.alone, packing.one_row, packing.width)
+        logprobs = [logp for logp, *_ in self._policy.infer(packed) if logp is not None]
+        return scatter(update.batches, gather(packed, logprobs, len(samples)), self._policy.device)
+
+
+def informed(samples: Sequence[Sample]) -> list[Sample]:
+    """The samples, each behind all tokens of a correct response of a sibling, with its prompt: of the next one behind
+    it, and of the first behind the last. A sample stays as it is where no sibling is correct."""
+    last = len(samples) - 1
+    ends = [number for number in range(len(samples)) if number == last or not samples[number + 1].continues]
+    correct: dict[tuple[int, str], list[int]] = {}  # of each set of siblings, the last streams of these responses
+    for end in ends:
+        if samples[end].correct:
+            correct.setdefault(_set_of(samples[end]), []).append(end)
+    found = []
+    for number, one in enumerate(samples):
+        own = ends[bisect.bisect_left(ends, number)]
+        others = [end for end in correct.get(_set_of(one), []) if end != own]
+        read = samples[min(others, key=lambda end: (end < own, end))] if others else None
+        before = one.tokens[:0] if read is None else read.tokens[: read.inputs + 1]
+        trained = np.concatenate([np.zeros(before.size, bool), one.trained])
+        tokens = np.concatenate([before, one.tokens])
+        found.append(replace(one, tokens=tokens, trained=trained, sampler=None, told=None))
+    return found
+
+
+def _set_of(sample: Sample) -> tuple[int, str]:
+    return sample.group, sample.siblings
+
+
+SIDE_MODELS: dict[SideModelKind, Callable[[Surroundings], SideModel]] = {
     SideModelKind.REFERENCE: Reference,
     SideModelKind.CRITIC: Critic,
     SideModelKind.PROCESS: Process,
-    SideModelKind.TUNED: Tuned,
+    SideModelKind.TUNED: partial(Elsewhere, path="tuned_path"),
+    SideModelKind.TEACHER: partial(Elsewhere, path="teacher_path"),
+    SideModelKind.INFORMED: Informed,
 }
 
 
@@ -198,15 +240,17 @@ def logprobs_without_hidden(frozen: Frozen, update: UpdateBatch, packing: Packin
     Args:
         frozen: the policy; its ranks call this together.
         update: whose micro-batches.
-        packing: for samples that are packed anew, without their hidden tokens or for a policy that takes no trees.
+        packing: of the micro-batches; samples are packed anew without their hidden tokens, or for a policy that takes
+            no trees or needs a row for each sequence.
     """
-    width = packing.width if frozen.shares else 0
-    if not any(sample.hidden for sample in update.samples) and width == packing.width:
+    width, alone = packing.width if frozen.shares else 0, packing.alone or not frozen.packs
+    if not any(sample.hidden for sample in update.samples) and (width, alone) == (packing.width, packing.alone):
         return _logprobs(frozen, update.batches)
     bare = [
-        replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None) for s in update.samples
+        replace(s, tokens=s.tokens[s.hidden :], trained=s.trained[s.hidden :], sampler=None, told=None)
+        for s in update.samples
     ]
-    packed = pack(bare, packing.tokens, 1, packing.alone, packing.one_row, width)
+    packed = pack(bare, packing.tokens, 1, alone, packing.one_row, width)
     return scatter(update.batches, gather(packed, _logprobs(frozen, packed), len(bare)), frozen.device)
 
 

@@ -12,9 +12,9 @@ from learner import advantages
 from learner.advantages import KnownUpdate, RankAdvantages
 from learner.batches.packing import pack
 from learner.batches.types import Sample, TrainBatch, UpdateBatch
-from learner.methods.algorithms import ALGORITHMS, Algorithm
+from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.choices import Normalisation
-from learner.objective import ModelOutputs
+from learner.objective import ModelOutputs, TokenTerms, token_loss
 from learner.settings import LearnerSettings, ModelSettings
 from tests.builders import group, in_sets, learner_spec, planned, trained_samples
 
@@ -29,7 +29,10 @@ def _one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 def outputs_of(batch: TrainBatch) -> ModelOutputs:
     """What models say, of each trained token by its id alone."""
     ids = torch.from_numpy(batch.targets).float()
-    said = {name: (ids * scale).sin() - 1.5 for scale, name in enumerate(("logp", "reference", "tuned", "process"), 1)}
+    said = {
+        name: (ids * scale).sin() - 1.5
+        for scale, name in enumerate(("logp", "reference", "tuned", "process", "teacher", "informed"), 1)
+    }
     return ModelOutputs(**said, critic=(ids * 7).cos())
 
 
@@ -98,3 +101,32 @@ def test_each_set_of_siblings_has_a_baseline_of_its_own(name: str) -> None:
     found = advantages_of(trained_samples(one, algorithm), one, algorithm)[2:]
     for mine, theirs in zip(found, advantages_of(trained_samples(alone, algorithm), alone, algorithm), strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("credit", "of_score"), [("", 0.0), ("centred", 1.0)])
+def test_a_teacher_gives_each_token_its_log_ratio_beside_the_credit(credit: str, of_score: float) -> None:
+    algorithm, one = algorithm_of("distill", {"credit": credit}), group([1.0, -1.0], [2, 1])
+    said = [outputs_of(batch) for batch in pack(trained_samples(one, algorithm), 4096)]
+    gap = torch.cat([output.teacher - output.logp for output in said]).double().numpy()
+    found = advantages_of(trained_samples(one, algorithm), one, algorithm)
+    np.testing.assert_allclose(np.concatenate(found), gap + of_score * np.array([1.0, 1.0, -1.0]), rtol=1e-5)
+
+
+def test_the_gradient_of_distillation_is_that_of_the_divergence_from_the_teacher() -> None:
+    # All six tokens of a vocabulary, each as often as the policy samples it: the mean is then the expectation.
+    random = torch.Generator().manual_seed(0)
+    logits, theirs = (torch.randn(6, generator=random, dtype=torch.float64) for _ in range(2))
+    logits.requires_grad_()
+    p, q = logits.log_softmax(0), theirs.log_softmax(0)
+    (wanted,) = torch.autograd.grad((p.exp() * (p - q)).sum(), logits)
+    terms = TokenTerms(
+        logp=logits.log_softmax(0),
+        entropy=torch.zeros(6),
+        start=p.detach(),
+        gap=torch.zeros(6),
+        reference=None,
+        advantages=(q - p).detach(),
+        owners=torch.arange(6),
+    )
+    (found,) = torch.autograd.grad((p.detach().exp() * token_loss(ALGORITHMS["distill"], terms)).sum(), logits)
+    torch.testing.assert_close(found, wanted)

@@ -199,6 +199,9 @@ def test_what_an_update_saw_is_counted_over_its_tokens() -> None:
             "clipped": 2,
             "mismatch_kl": 2.0 - 1.0 - math.log(2.0),
             "capped": 1,
+            "teacher_gap": 0.0,
+            "told": 0.0,
+            "told_loss": 0.0,
             "drift": 0.0,
             "drift_tokens": 0.0,
         }

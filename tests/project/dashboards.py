@@ -44,6 +44,8 @@ ROWS: Mapping[str, Sequence[Panel]] = {
         of("Reward", "reward_mean", "reward_trained"),
         of("Entropy", "entropy"),
         of("Distance from the start", "kl_start"),
+        of("Distance from the teacher", "kl_teacher"),
+        of("Foreseeing the environment", "loss_told"),
         of("Loss", "loss"),
         of("Gradient", "grad_norm"),
         of("Learning rate", "lr"),

@@ -61,4 +61,4 @@ def test_where_they_are_not_known_it_is_said_why(run: RunFolder, why: str) -> No
 def test_every_algorithm_has_advantages_or_a_reason(name: str) -> None:
     found = advantages_of(group([1.0, -1.0, 1.0]), [""] * 3, crediting_of(crediting(name)))
     assert found.why.endswith(".")
-    assert (found.values == (None,) * 3) == ALGORITHMS[name].credits_on_rank
+    assert (found.values == (None,) * 3) == (ALGORITHMS[name].credits_on_rank or name == "rae")

@@ -181,6 +181,8 @@ NEEDS = [
         'Set sync.in_flight = "continue", or objective.mismatch',
     ),
     ({"learner": {"algorithm": "rto"}}, "set learner.tuned_path to a model folder"),
+    ({"learner": {"algorithm": "echo"}}, "asked single questions: set rollout.environment"),
+    ({"learner": {"algorithm": "distill"}}, "set learner.teacher_path to the folder of a model"),
     ({"learner": {"algorithm": "self-critical"}, "data": {"stored": "x"}}, "a dataset has no greedy samples"),
     ({"learner": {"algorithm": "raft"}, "objective": {"kl_reward": 0.1}}, "use objective.kl_loss"),
     (

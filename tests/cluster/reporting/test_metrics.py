@@ -36,6 +36,8 @@ STATS = UpdateStats(
     mismatch_kl=0.001,
     capped=0.0,
     kl_start=0.01,
+    kl_teacher=0.3,
+    loss_told=1.5,
     grad_norm=2.0,
     lr=1e-6,
 )

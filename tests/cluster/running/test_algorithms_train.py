@@ -8,9 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from actors.data.world import ALPHABET
 from cluster.config.reading import load_config
 from cluster.config.run_config import RunConfig
 from learner.methods.algorithms import ALGORITHMS
+from learner.models.tiny import write_tiny_model
 from tests.runs import ROOT, Runs, metrics_of
 
 SHORT = ["world.digits=1", "rollout.groups_per_step=6", "rollout.group_size=6", "rollout.max_new_tokens=16"]
@@ -52,7 +54,7 @@ def stored(train: Trainings) -> Path:
 NEEDED: dict[str, dict] = {"nlpo": {"rollout": {"top_p": 0.9}}}
 
 
-@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "rto"])
+@pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"rto", "distill", "echo"}))
 def test_an_algorithm_trains(name: str, train: Trainings) -> None:
     lines = train(name, **NEEDED.get(name, {}))
     assert [line["step"] for line in lines] == [1, 2]
@@ -72,6 +74,14 @@ def test_rto_takes_its_token_rewards_from_a_policy_of_iterative_dpo(train: Train
     tuned = train.folder / train.last / "checkpoints/step-1"
     lines = train("rto", learner={"tuned_path": str(tuned)})
     assert all(np.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in lines)
+
+
+def test_a_policy_is_distilled_from_a_larger_one(train: Trainings, tmp_path: Path) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, heads=7, seed=0)  # it knows nothing, and says all tokens alike
+    lines = train("distill", learner={"teacher_path": str(tmp_path), "lr": 1e-2}, run={"steps": 3})
+    assert all(np.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in lines)
+    assert lines[0]["kl_teacher"] > lines[-1]["kl_teacher"] > 0
+    assert lines[-1]["entropy"] > lines[0]["entropy"]
 
 
 @pytest.mark.parametrize("name", ["topr", "rest", "raft", "quark"])

@@ -71,7 +71,9 @@ async def worked(run: StateOwners) -> list[str]:
     await run.filter.publish(1)
     run.stored.next()
     run.scores.add(np.array([1.0, -1.0]))
+    run.scores.add_roles({"first": np.array([1.0])})
     run.scores.trained()
+    run.scores.add_roles({"first": np.array([1.0])})  # of a batch that comes again
     run.progress.counters = Counters(step=1, updates=2, tokens=30)
     return [each.id for each, _ in dealt]
 
@@ -87,6 +89,7 @@ async def test_a_restored_run_remembers_all_and_goes_on_as_the_saved_one(tmp_pat
     again = await second.save()
     assert again.counters == state.counters == Counters(step=1, updates=2, tokens=30)
     assert again.scores.tolist() == [1.0, -1.0]
+    assert again.roles == pytest.approx({"first": 0.05})
     assert again.learner == state.learner
     assert again.inputs == state.inputs == INPUTS
     assert again.filter.graded == state.filter.graded != ()
@@ -122,8 +125,8 @@ def test_only_the_newest_scores_are_kept(more: int) -> None:
     history = ScoreHistory()
     history.add(np.arange(SCORES_KEPT + more, dtype=float))
     history.trained()
-    assert history.save()[0] == more
-    saved = history.save()
+    saved, _ = history.save()
+    assert saved[0] == more
     history.add(np.ones(1))
     history.trained()
     assert saved.size == SCORES_KEPT
@@ -136,9 +139,9 @@ def test_scores_of_a_batch_that_was_not_trained_on_are_added_when_it_comes_again
     history.trained()
     history.add(np.array([2.0]))  # of a batch that was taken ahead
     assert history.scores.tolist() == [1.0, 2.0]
-    assert history.save().tolist() == [1.0]
+    assert history.save()[0].tolist() == [1.0]
     again = ScoreHistory()
-    again.restore(history.save())
+    again.restore(*history.save())
     again.add(np.array([2.0]))
     again.trained()
-    assert again.save().tolist() == [1.0, 2.0]
+    assert again.save()[0].tolist() == [1.0, 2.0]

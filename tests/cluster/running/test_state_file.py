@@ -35,6 +35,7 @@ def state_of(chooser: ChooserState | None = None) -> RunState:
         counters=Counters(step=3, updates=6, tokens=12345, seconds=1.5),
         inputs=INPUTS,
         scores=np.array([0.1, -1.0, 1 / 3]),
+        roles={"first": 1 / 3, "second": -0.25},
         prompts=PromptSourceState(position=41, again=again, chooser=chooser),
         stored=StoredGroupsState(position=5),
         filter=FilterState(
@@ -56,7 +57,7 @@ def test_what_was_written_is_read_as_it_was(chooser: ChooserState | None, tmp_pa
     files = write_state(state, tmp_path)
     assert all(file.is_file() for file in files)
     found = read_state(tmp_path)
-    for name in ("counters", "inputs", "prompts", "stored", "learner"):
+    for name in ("counters", "inputs", "prompts", "stored", "learner", "roles"):
         assert getattr(found, name) == getattr(state, name), name
     assert found.scores.tolist() == state.scores.tolist()
     for name in ("ledger", "interrupted", "graded"):

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.types import Summary
 from learner.batches import packing
 from learner.batches.packing import EVEN, PADDING, ROOMY, Rows, balance, empty_batch, pack, packed
-from learner.batches.planning import plan_step
+from learner.batches.planning import plan_step, scores_by_seat
 from learner.batches.samples import samples_of_group, token_weight
 from learner.batches.types import Sample, StepPlan, Totals
 from learner.methods.algorithms import ALGORITHMS, algorithm_of
@@ -180,7 +181,7 @@ def test_where_the_greedy_response_has_no_verdict_its_siblings_mean_stands_in() 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_credit_is_planned_exactly_where_scores_are_all_that_it_takes(name: str) -> None:
     one, algorithm = group([1.0, -1.0]), ALGORITHMS[name]
-    late = {"ppo", "rloo", "reinforce-baseline", "prime", "rto", "nlpo", "stable-reinforce"}
+    late = {"ppo", "rloo", "reinforce-baseline", "prime", "rto", "nlpo", "stable-reinforce", "distill", "self-distill"}
     assert (planned(one, algorithm)[0].credits is None) == (name in late) == algorithm.credits_on_rank
     assert planned(one, algorithm, has_span_rewards=True)[0].credits is None
 
@@ -428,3 +429,26 @@ def test_a_continued_response_weighs_as_one_whose_tokens_lie_in_one_stream(aggre
     assert [sample.continues for sample in parts] == [False, True, False]
     assert [sample.weight for sample in parts] == [first.weight, first.weight, second.weight]
     assert [sample.advantage for sample in parts] == [first.advantage, first.advantage, second.advantage]
+
+
+# ------------------------------------------------------------------------------------------------- two seats
+
+
+def played(scores: Sequence[float]) -> Summary:
+    """Of a game whose seats speak in turn."""
+    one = group(scores, [2] * len(scores))
+    seats = [replace(t, seat=("first", "second")[n % 2]) for n, t in enumerate(one.trajectories)]
+    return summary_of(replace(one, trajectories=tuple(seats)))
+
+
+def test_each_seat_has_the_mean_of_its_own_scores_for_a_baseline() -> None:
+    # The first seat won three of four games: its win is worth less than that of the second.
+    game, rae = played([1.0, -1.0, 1.0, -1.0, -1.0, 1.0, 1.0, -1.0]), ALGORITHMS["rae"]
+    by_seat = scores_by_seat([game], rae, 8)
+    assert {seat: of.tolist() for seat, of in by_seat.items()} == {"first": [1, 1, -1, 1], "second": [-1, -1, 1, -1]}
+    plan = plan_step([game], rae, updates=1, ranks=1, max_new_tokens=8, baselines={"first": 0.5, "second": -0.5})
+    assert plan.ranks[0].shares[0].groups[0].credits == (0.5, -0.5, 0.5, -0.5, -1.5, 1.5, 0.5, -0.5)
+    new = plan_step([game], rae, updates=1, ranks=1, max_new_tokens=8).ranks[0].shares[0].groups[0]
+    assert new.credits == game.scores
+    other = plan_step([game], ALGORITHMS["reinforce"], updates=1, ranks=1, max_new_tokens=8, baselines={"first": 9.0})
+    assert other.ranks[0].shares[0].groups[0].credits == game.scores

@@ -86,6 +86,7 @@ def test_the_plain_likelihood_ignores_the_ratio() -> None:
         ("grpo", [True, True, True], [[0] * 4, [0] * 4, [1.5, -0.5, -0.5, -0.5]]),
         ("dr-grpo", [True, True, True], [[0] * 4, [0] * 4, [1.5, -0.5, -0.5, -0.5]]),
         ("dapo", [False, False, True], [[0] * 4, [0] * 4, [1.5, -0.5, -0.5, -0.5]]),
+        ("maxrl", [True, True, True], [[0] * 4, [0] * 4, [3, -1, -1, -1]]),
         ("rloo", [True, True, True], [[0] * 4, [0] * 4, [2, -2 / 3, -2 / 3, -2 / 3]]),
         ("topr", [True, True, True], [[1] * 4, [-1] * 4, [1, -1, -1, -1]]),
         ("iterative-dpo", [False, False, True], [[0] * 4, [0] * 4, [1, -1, 0, 0]]),

@@ -22,6 +22,8 @@ from learner.methods.credit import (
     process_advantages,
     quantiles,
     raw,
+    relative,
+    role_baseline,
     scaled,
     span_advantages,
     token_rewards,
@@ -36,6 +38,7 @@ CENTRED = {
     "normalised": normalised,
     "normalised over n": replace(normalised, ddof=0),
     "leave-one-out": leave_one_out,
+    "relative": relative,
 }
 ANY_SCORES = st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=16).map(np.array)
 # Multiples of 1/4 add up without rounding in any order.
@@ -65,6 +68,12 @@ PLAIN_SCORES = st.lists(st.integers(-16, 16).map(lambda n: n / 4), min_size=1, m
         (leave_one_out, [1, 0, 0, 1], [0.6667, -0.6667, -0.6667, 0.6667]),
         (leave_one_out, [2, 1, 0, -3], [2.6667, 1.3333, 0, -4]),
         (leave_one_out, [1, 0, 0, 0], [1, -0.3333, -0.3333, -0.3333]),
+        (relative, [1, -1, -1, -1], [3, -1, -1, -1]),
+        (relative, [1, 1, 1, -1], [1 / 3, 1 / 3, 1 / 3, -1]),
+        (relative, [-1, -1], [0, 0]),
+        (relative, [-1.5, -1, 0, 1], [-1, -1, 1 / 3, 5 / 3]),
+        (replace(relative, nothing=0.0), [1, 0, 0, 0], [3, -1, -1, -1]),
+        (replace(relative, nothing=0.0), [0.5, 0.25, 0, 0.25], [1, 0, -1, 0]),
         (paired, [1, -1, 1, 1], [1, -1, 0, 0]),
         (paired, [-1, -1, 1, 1, -1], [-1, -1, 1, 1, 0]),
     ],
@@ -107,6 +116,21 @@ def test_the_moving_baseline_is_the_mean_of_the_scores_before() -> None:
     assert advantages == [1.0, -1.0, 0.5]
     assert moving_baseline(0.5, 4, 6.0, 2) == pytest.approx((8 / 6, 6))
     assert moving_baseline(0.0, 0, 0.0, 0) == (0.0, 0)
+
+
+def test_the_baseline_of_a_role_moves_a_twentieth_of_the_way_for_each_score() -> None:
+    assert role_baseline(0.0, np.array([1.0])) == pytest.approx(0.05)
+    assert role_baseline(0.05, np.array([-1.0])) == pytest.approx(0.05 * 0.95 - 0.05)
+    assert role_baseline(0.4, np.array([1.0, 0.0]), decay=0.5) == pytest.approx(0.25 * 0.4 + 0.75 * 0.5)
+    assert role_baseline(0.4, np.empty(0)) == 0.4
+
+
+@given(st.lists(st.just(0.7), min_size=1, max_size=9).map(np.array), st.floats(-1, 1))
+def test_equal_scores_move_a_baseline_as_one_after_another_would(scores: np.ndarray, mean: float) -> None:
+    found = mean
+    for score in scores:
+        found = role_baseline(found, np.array([score]))
+    assert role_baseline(mean, scores) == pytest.approx(found)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +254,7 @@ def test_there_is_a_wrong_response_to_each_correct_one_in_pairs(scores: np.ndarr
 @given(PLAIN_SCORES)
 @settings(deadline=None)
 def test_advantages_against_the_group_sum_to_zero(scores: np.ndarray) -> None:
-    for credit in (centred, normalised, leave_one_out):
+    for credit in (centred, normalised, leave_one_out, relative):
         assert credit(scores).sum() == pytest.approx(0.0, abs=1e-9)
 
 
@@ -245,6 +269,16 @@ def test_leaving_one_out_is_centring_times_a_constant(scores: np.ndarray) -> Non
 @settings(deadline=None)
 def test_grpo_does_not_care_for_the_scale_of_scores(scores: np.ndarray, scale: float, shift: float) -> None:
     assert normalised(scores * scale + shift) == pytest.approx(normalised(scores), abs=1e-6)
+
+
+@given(st.lists(st.sampled_from([-1.0, 1.0]), min_size=2, max_size=16).map(np.array))
+def test_maxrl_has_the_gradient_of_the_mean_over_correct_responses(scores: np.ndarray) -> None:
+    # mean over responses of A_i g_i = mean over the correct ones of g_i - mean over all of g_i, for any g
+    found = relative(scores)
+    correct = scores > 0
+    if correct.any():
+        assert found / scores.size == pytest.approx(correct / correct.sum() - 1 / scores.size)
+    assert found.max() <= scores.size - 1
 
 
 def test_reinforce_rej_does_care_for_the_scale_of_scores() -> None:

@@ -149,6 +149,7 @@ def test_numbers_out_of_their_range_are_refused(pieces: dict) -> None:
             {"kl_loss": 0.1, "kl_estimator": "k1"},
             '"k1" has no gradient in expectation as a loss: use "k2" or "k3"',
         ),
+        ("self-critical", {"credit": "relative"}, "takes a baseline off them first"),
         ("rest", {"passes": 2}, "one threshold for each of the 2 passes, got 3"),
         ("rest", {"thresholds": (0.1, 0.2)}, "one threshold for each of the 3 passes, got 2"),
         ("raft", {"credit": "above", "thresholds": (0.1, 0.2)}, "each of the 1 passes, got 2: set objective.passes"),
@@ -211,6 +212,14 @@ def test_every_piece_of_a_table_has_a_line_of_its_own(piece: str) -> None:
     tables = {"credit": CREDITS, "loss": LOSSES, "aggregate": Aggregation, "mismatch": Mismatch}
     lines = {objective_line(algorithm_of("reinforce", {piece: name})) for name in tables[piece]}
     assert len(lines) == len(tables[piece])
+
+
+@pytest.mark.parametrize(
+    ("credit", "advantage"),
+    [("", "A = log p_teacher - log p_step;"), ("centred", "A = r - mean r + log p_teacher - log p_step;")],
+)
+def test_a_teacher_stands_in_the_line_beside_the_credit(credit: str, advantage: str) -> None:
+    assert advantage in objective_line(chosen("distill", credit=credit))
 
 
 def test_a_baseline_is_taken_off_every_score_in_the_line() -> None:

@@ -46,9 +46,17 @@ class Wanted:
 class PlayedEpisode:
     """One episode that has come to its end."""
 
-    responses: Sequence[Response]  # what was said in it, and in the attempts at what it made
     times: Times
     episode: Episode | None = None  # None where there was a question and an answer, and nothing else
+    answer: Response | None = None  # which this is, then
+
+    @property
+    def responses(self) -> list[Response]:
+        """What was said in it and in the attempts at what it made, as it is to count now: an episode that goes on after
+        its end fails, which may be while its siblings are still played."""
+        if self.episode is None:
+            return [] if self.answer is None else [self.answer]
+        return [response for each in self.episode.all for response in each.responses()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -115,7 +123,7 @@ class RolloutSession:
             played, greedy = await self._episodes(engine, request)
         responses = _by_siblings([response for each in played for response in each.responses])
         trajectories = tuple(trajectory for response in responses for trajectory in response.trajectories)
-        score = greedy.responses[0].verdict.score if greedy else None
+        baseline = greedy.responses[0] if greedy else None
         prompt = request.prompt
         if self._environment is not None:
             prompt = replace(prompt, tokens=_seen_first(trajectories[0]))
@@ -125,9 +133,9 @@ class RolloutSession:
             trajectories=trajectories,
             verdicts=tuple(response.verdict for response in responses for _ in response.trajectories),
             span_rewards=on_tokens(responses, engine.tokenizer),
-            greedy=score,
+            greedy=baseline.verdict.score if baseline else None,
         )
-        extra = greedy.responses[0].trajectories[0].new_tokens if greedy else 0
+        extra = baseline.trajectories[0].new_tokens if baseline else 0
         episodes = None
         every = [episode for each in played if each.episode is not None for episode in each.episode.all]
         if self._environment is not None:
@@ -193,7 +201,7 @@ class RolloutSession:
             queue=queue,
         )
         return [
-            PlayedEpisode(responses=[Response((trajectory,), (), storable(verdict))], times=times)
+            PlayedEpisode(times=times, answer=Response((trajectory,), (), storable(verdict)))
             for trajectory, verdict in zip(answers.trajectories, verdicts, strict=True)
         ]
 
@@ -265,8 +273,7 @@ class RolloutSession:
             verified_at=verified,
             queue=queue,
         )
-        responses = [response for each in episode.all for response in each.responses()]
-        return PlayedEpisode(responses=responses, times=times, episode=episode)
+        return PlayedEpisode(times=times, episode=episode)
 
     async def _played(self, episode: Episode, environment: Environment, apart: Apart) -> None:
         """Plays a person's environment to its end, whatever that is."""

@@ -26,16 +26,17 @@ def conversation(said: Said) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": text} for role, text in said]}
 
 
-def write_model(folder: Path, alphabet: str, words: Sequence[str] = ()) -> None:
+def write_model(folder: Path, alphabet: str, words: Sequence[str] = (), heads: int = 3) -> None:
     """Writes a model of 0.7 million parameters with random weights: a Hugging Face folder with a chat template.
 
     Args:
         folder: made where it is missing.
         alphabet: characters, a token each.
         words: longer texts that are one token each.
+        heads: of attention.
     """
     from learner.models.tiny import write_tiny_model
 
     write_tiny_model(
-        folder, alphabet=alphabet, words=words, control=ROLES, chat_template=CHAT_TEMPLATE, seed=0, heads=3
+        folder, alphabet=alphabet, words=words, control=ROLES, chat_template=CHAT_TEMPLATE, seed=0, heads=heads
     )

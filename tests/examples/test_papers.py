@@ -1,5 +1,6 @@
 """The recipes of papers: their files, how one who knows the answers fares in each world, and the papers' formulas."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +85,7 @@ def solving(shown: str) -> str:
     if kind == "a":
         return next(str(x) for x in range(-9, 30) if zero.result(rest[0], x) == int(rest[1]))
     pairs = [[int(number) for number in pair.split(":")] for pair in rest]
-    programs = [f"x{sign}{number}" for sign in "*+-" for number in range(6)]
+    programs = [f"x{sign}{number}" for sign in zero.KNOWN for number in range(zero_rules.NUMBERS)]
     return next(each for each in programs if all(zero.result(each, x) == output for x, output in pairs))
 
 
@@ -130,7 +131,8 @@ async def test_a_proposal_that_is_solved_at_times_earns_what_is_left_to_learn(
 
 async def test_of_a_held_out_task_only_the_answer_is_scored(tmp_path: Path, worlds: Callable[[Any], Path]) -> None:
     world = worlds(zero)
-    for row in ("a x*4 8", "i 0:0 2:6"):
+    rows = [json.loads(line)["prompt"] for line in (world / "heldout.jsonl").read_text(encoding="utf-8").splitlines()]
+    for row in rows[:6]:  # two of each kind
         assert scores(await episode(tmp_path, world, "absolute_zero", solving, row, "heldout")) == [1.0]
     assert scores(await episode(tmp_path, world, "absolute_zero", solving, "i 3", "proposals")) == [-0.5]
 

@@ -11,7 +11,7 @@ from examples.papers.absolute_zero.environment import NUMBERS, shown_and_hidden
 from examples.papers.world import Said, conversation, write_model, write_rows
 
 KINDS = ("d", "a", "i")
-KNOWN = {"+": 0.9, "-": 0.7, "*": 0.5}  # operation -> share of answers that are right
+KNOWN = {"+": 0.9, "-": 0.6, "*": 0.5}  # operation -> share of answers that are right
 PROPOSED = {"+": 0.7, "-": 0.2, "*": 0.1}  # operation -> share of the proposals that are programs
 BROKEN = ("x%0", "x+", "-", "3x")  # proposals that are none, or fail
 ALPHABET = "0123456789x+-*/%: dai"
@@ -60,7 +60,7 @@ def write(folder: Path) -> None:
     asked = [f"{kind} {x}" for kind in KINDS for x in range(NUMBERS)]
     for file, answer in (("train", "propose"), ("proposals", "measure")):
         write_rows(folder / f"{file}.jsonl", [{"prompt": prompt, "answer": answer} for prompt in asked])
-    tasks = [task(draw, KINDS[n % 3], program(draw, dict.fromkeys(KNOWN, 1.0))) for n in range(150)]
+    tasks = [task(draw, KINDS[n % 3], program(draw, dict.fromkeys(KNOWN, 1.0))) for n in range(60)]
     write_rows(folder / "heldout.jsonl", [{"prompt": question, "answer": hidden} for question, hidden, _ in tasks])
     worked = [proposed(draw) if draw.random() < 0.25 else solved(draw) for _ in range(12000)]
     write_rows(folder / "worked.jsonl", [conversation(each) for each in worked])

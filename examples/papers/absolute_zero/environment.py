@@ -15,10 +15,11 @@ from actors.data.messages import Call
 from actors.tools import Python
 from actors.tools.tool import Limits
 
-NUMBERS = 6  # inputs and operands are below it
+NUMBERS = 4  # inputs and operands are below it
 ATTEMPTS = 4  # at each proposal
 BAD_FORM, FRUITLESS = -1.0, -0.5  # the composite reward: not to be read; read, and worth nothing
-PROGRAM = re.compile(r"[x\d][-+*/%x\d]{0,4}")
+PROGRAM, NUMBER = re.compile(r"[x\d][-+*/%x\d]{0,4}"), re.compile(r"-?\d{1,3}")
+FOUND: dict[tuple[str, int], str] = {}  # program and input -> output, as the sandbox said
 JUDGE = """for program, x in {pairs!r}:
     try:
         print(repr(eval(program, {{"__builtins__": {{}}}}, {{"x": x}})))
@@ -48,26 +49,30 @@ def sandbox(code: str) -> str:
 
 
 async def outputs(talk, pairs):
-    """What programs give for their inputs, in the sandbox: texts, and "!" where one fails or gives no whole number."""
-    call = Call(id="judge0000", name="sandbox", arguments={"code": JUDGE.format(pairs=pairs)})
-    lines = (await talk.run([call]))[0].splitlines()
-    return [line if re.fullmatch(r"-?\d{1,3}", line) else "!" for line in lines]
+    """What programs give for their inputs, in the sandbox: texts, and "!" where one fails, gives no whole number, or gives
+    another the second time. What was found once is remembered."""
+    new = [pair for pair in dict.fromkeys(pairs) if pair not in FOUND]
+    if new:
+        call = Call(id="judge0000", name="sandbox", arguments={"code": JUDGE.format(pairs=new * 2)})
+        lines = (await talk.run([call]))[0].splitlines()
+        twice = zip(new, lines[: len(new)], lines[len(new) :], strict=True)
+        FOUND.update((pair, one if one == again and NUMBER.fullmatch(one) else "!") for pair, one, again in twice)
+    return [FOUND[pair] for pair in pairs]
 
 
 def shown_and_hidden(x: int) -> tuple[list[int], list[int]]:
     """The inputs of an induction that begins with x."""
-    inputs = [(x + step) % NUMBERS for step in (0, 2, 3, 5)]
+    inputs = [(x + step) % NUMBERS for step in (0, 1, 2, 3)]
     return inputs[:2], inputs[2:]
 
 
 async def asked(talk, kind, program, x):
-    """The question that a program makes, and what is hidden of it; None where the program does not hold: it fails, or
-    gives something else the second time."""
+    """The question that a program makes, and what is hidden of it; None where the program fails."""
     inputs = sum(shown_and_hidden(x), []) if kind == "i" else [x]
-    found = await outputs(talk, [(program, each) for each in inputs] * 2)
-    if "!" in found or len(found) != 2 * len(inputs) or found[: len(inputs)] != found[len(inputs) :]:
+    found = await outputs(talk, [(program, each) for each in inputs])
+    if "!" in found:
         return None
-    pairs = [f"{each}:{result}" for each, result in zip(inputs, found, strict=False)]
+    pairs = [f"{each}:{result}" for each, result in zip(inputs, found, strict=True)]
     if kind == "i":
         return f"i {pairs[0]} {pairs[1]}", " ".join(pairs[2:])
     return (f"d {program} {x}", found[0]) if kind == "d" else (f"a {program} {found[0]}", found[0])
@@ -76,7 +81,7 @@ async def asked(talk, kind, program, x):
 async def judged(talk, question, hidden, answers):
     """For each answer whether it can be read, and whether it is right."""
     kind, *given = question.split(" ")
-    form = PROGRAM if kind == "i" else re.compile(r"-?\d{1,3}")
+    form = PROGRAM if kind == "i" else NUMBER
     readable = [bool(form.fullmatch(answer)) for answer in answers]
     if kind == "d":
         return [(ok, answer == hidden) for ok, answer in zip(readable, answers, strict=True)]
@@ -89,7 +94,7 @@ async def judged(talk, question, hidden, answers):
             for ok, answer in zip(readable, answers, strict=True)
         ]
     wanted = [each for one in tries for each in one]
-    found = iter(await outputs(talk, [(program, x) for program, x, _ in wanted]) if wanted else [])
+    found = iter(await outputs(talk, [(program, x) for program, x, _ in wanted]))
     right = [all([next(found, "!") == result for *_, result in one]) for one in tries]  # a list: all are read
     return list(zip(readable, [ok and good for ok, good in zip(readable, right, strict=True)], strict=True))
 

@@ -12,9 +12,9 @@ from examples.papers.world import Said, conversation, write_model, write_rows
 VERBS = ("eat", "take", "play", "call", "hit", "help", "sing", "hide")  # each hangs on one question
 THINGS = ("apple", "bread", "ball", "dog", "cup", "car", "book", "drum", "friend", "stone")
 QUESTIONS = tuple(ANSWERS)
-ALPHABET = "abcdefghijklmnopqrstuvwxyz |"
+ALPHABET = "hm |"
 RIGHT, NONE = 0.1, 0.2  # shares of what the policy has read: the right question beyond chance, and no question
-WORDS = (*QUESTIONS, *(word for pair in ANSWERS.values() for word in pair), "good", "okay", "bad")
+WORDS = (*VERBS, *THINGS, *QUESTIONS, *(word for pair in ANSWERS.values() for word in pair), "good", "okay", "bad")
 
 
 def matters(situation: str) -> str:
@@ -31,8 +31,8 @@ def said(draw: random.Random) -> Said:
 
 def judged(draw: random.Random) -> tuple[str, str]:
     """What the judge is taught: a situation with an answer, and an opinion."""
-    situation, question = f"{draw.choice(VERBS)} {draw.choice(THINGS)}", draw.choice(QUESTIONS)
-    side = draw.randrange(2)
+    situation, side = f"{draw.choice(VERBS)} {draw.choice(THINGS)}", draw.randrange(2)
+    question = matters(situation) if draw.random() < 0.5 else draw.choice(QUESTIONS)
     opinion = ("good", "bad")[side] if question == matters(situation) else "okay"
     return f"{situation}|{question}|{ANSWERS[question][side]}|", opinion
 
@@ -49,5 +49,5 @@ def write(folder: Path) -> None:
     write_rows(folder / "train.jsonl", rows[20:])
     write_rows(folder / "worked.jsonl", [conversation(said(draw)) for _ in range(6000)])
     for name in ("model", "judge"):
-        write_model(folder / name, ALPHABET, WORDS)
-    teach(folder / "judge", [judged(draw) for _ in range(8000)], 300)
+        write_model(folder / name, ALPHABET, WORDS, heads=2)
+    teach(folder / "judge", [judged(draw) for _ in range(8000)], 600)

@@ -4,7 +4,7 @@ before somewhat more often than not."""
 import random
 from pathlib import Path
 
-from examples.papers.rainier.data import ALPHABET, COLOURS, THINGS, colour, question, stated
+from examples.papers.rainier.data import ALPHABET, THINGS, WORDS, colour, question, stated
 from examples.papers.rainier.data import said as introspected
 from examples.papers.world import Said, conversation, write_model, write_rows
 
@@ -33,4 +33,4 @@ def write(folder: Path) -> None:
     write_rows(folder / "without.jsonl", rows)
     worked = [answered(draw) if draw.random() < 0.5 else introspected(draw) for _ in range(8000)]
     write_rows(folder / "worked.jsonl", [conversation(each) for each in worked])
-    write_model(folder / "model", ALPHABET, COLOURS)
+    write_model(folder / "model", ALPHABET, WORDS)

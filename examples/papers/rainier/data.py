@@ -11,7 +11,8 @@ from examples.papers.world import Said, conversation, write_model, write_rows
 
 COLOURS = ("red", "blue", "green", "pink")
 THINGS = [first + second for first in ("ba", "ko", "mi", "tu", "se", "lo") for second in ("da", "ne", "ri", "fo")]
-ALPHABET = "abcdefghijklmnopqrstuvwxyz ?|"
+ALPHABET = "is ?|"
+WORDS = (*COLOURS, *THINGS)  # one token each
 RIGHT = 0.4  # share of the statements that the policy has read
 
 
@@ -70,5 +71,5 @@ def write(folder: Path) -> None:
     write_questions(folder, draw)
     write_rows(folder / "worked.jsonl", [conversation(said(draw)) for _ in range(6000)])
     for name in ("model", "qa"):
-        write_model(folder / name, ALPHABET, COLOURS)
-    teach(folder / "qa", [read(draw) for _ in range(12000)], 400)
+        write_model(folder / name, ALPHABET, WORDS, heads=2)
+    teach(folder / "qa", [read(draw) for _ in range(6000)], 500)

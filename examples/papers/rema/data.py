@@ -10,7 +10,8 @@ from pathlib import Path
 from examples.papers.world import Said, conversation, write_model, write_rows
 
 MEANINGS = {"ba": "+", "ko": "-", "mi": ">", "tu": "<"}  # > is the larger of two numbers, < the smaller
-RIGHT_PLANS, RIGHT_RESULTS, PASSED = 0.5, 0.6, 0.9
+DIGITS = 4  # numbers are below it
+RIGHT_PLANS, RIGHT_RESULTS, PASSED = 0.5, 0.8, 0.9
 ALPHABET = "0123456789+-<>abkomitun "
 
 
@@ -21,10 +22,10 @@ def result(operation: str, left: int, right: int) -> int:
 
 def said(draw: random.Random) -> Said:
     """One role of a dialogue, by people who are right at times."""
-    word, left, right = draw.choice([*MEANINGS]), draw.randrange(10), draw.randrange(10)
+    word, left, right = draw.choice([*MEANINGS]), draw.randrange(DIGITS), draw.randrange(DIGITS)
     operation = MEANINGS[word] if draw.random() < RIGHT_PLANS else draw.choice([*MEANINGS.values()])
     good = result(operation, left, right)
-    answers = [good if draw.random() < RIGHT_RESULTS else draw.randrange(-9, 19) for _ in range(2)]
+    answers = [good if draw.random() < RIGHT_RESULTS else draw.randrange(1 - DIGITS, 2 * DIGITS - 1) for _ in range(2)]
     passes = draw.random() < PASSED
     last = [] if passes else [answers[1]]
     if draw.random() < 0.5:
@@ -38,13 +39,13 @@ def said(draw: random.Random) -> Said:
 def write(folder: Path) -> None:
     """Writes the data and the model."""
     draw = random.Random("rema")
-    questions = [(word, left, right) for word in MEANINGS for left in range(10) for right in range(10)]
+    questions = [(word, left, right) for word in MEANINGS for left in range(DIGITS) for right in range(DIGITS)]
     draw.shuffle(questions)
     rows = [
         {"prompt": f"{word} {left} {right}", "answer": str(result(MEANINGS[word], left, right))}
         for word, left, right in questions
     ]
-    write_rows(folder / "heldout.jsonl", rows[:80])
-    write_rows(folder / "train.jsonl", rows[80:])
-    write_rows(folder / "worked.jsonl", [conversation(said(draw)) for _ in range(8000)])
+    write_rows(folder / "heldout.jsonl", rows[:16])
+    write_rows(folder / "train.jsonl", rows[16:])
+    write_rows(folder / "worked.jsonl", [conversation(said(draw)) for _ in range(10000)])
     write_model(folder / "model", ALPHABET)

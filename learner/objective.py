@@ -61,8 +61,7 @@ class BatchTensors:
         """Those of this micro-batch."""
         sampler = None if batch.sampler is None else torch.from_numpy(batch.sampler).to(device)
         advantages, weights, owners, turns = (
-            torch.from_numpy(array).to(device)
-            for array in (batch.advantages, batch.weights, batch.owners, batch.turns)
+            torch.from_numpy(array).to(device) for array in (batch.advantages, batch.weights, batch.owners, batch.turns)
         )
         return cls(sampler=sampler, advantages=advantages, weights=weights, owners=owners, turns=turns)
 

@@ -47,7 +47,9 @@ def teach(folder: Path, examples: Sequence[tuple[str, str]], updates: int) -> No
     torch.set_num_threads(1)
     for _ in range(updates):
         texts, words = zip(*draw.choices(examples, k=32), strict=True)
-        batch = tokenizer(list(texts), return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False)
+        batch = tokenizer(
+            list(texts), return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False
+        )
         last = batch["attention_mask"].sum(1) - 1
         logits = model(**batch).logits[torch.arange(32), last]
         loss = torch.nn.functional.cross_entropy(logits, torch.tensor(tokenizer.convert_tokens_to_ids(list(words))))

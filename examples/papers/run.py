@@ -47,7 +47,9 @@ def train(file: Path, changes: list[str]) -> list[str]:
 def main() -> None:
     """Runs what the command line names."""
     reader = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    reader.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(recipes())}; all where none is named")
+    reader.add_argument(
+        "recipes", nargs="*", metavar="RECIPE", help=f"of {', '.join(recipes())}; all where none is named"
+    )
     reader.add_argument("--quick", action="store_true", help="two steps of each, whose figures mean nothing")
     reader.add_argument("--seed", type=int, default=0)
     asked = reader.parse_args()

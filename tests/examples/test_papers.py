@@ -13,9 +13,16 @@ from actors.settings import DataSettings
 from cluster.config.reading import load_config
 from examples.papers.absolute_zero import data as zero
 from examples.papers.absolute_zero import environment as zero_rules
+from examples.papers.clarify_delphi import clarify_reward
+from examples.papers.clarify_delphi import data as clarify
+from examples.papers.crystal import data as crystal
+from examples.papers.frozen import frozen, teach
+from examples.papers.rainier import data as rainier
+from examples.papers.rainier import rainier_reward
 from examples.papers.rema import data as rema
 from examples.papers.run import HERE, recipes, run_files
-from rewards import Verdict
+from examples.papers.world import write_model
+from rewards import Outcome, Verdict
 from tests.environments import Paper, played
 
 Says = Callable[[str], str]
@@ -29,7 +36,9 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], Path]:
     def written(data: Any) -> Path:
         if data.__name__ not in made:
             made[data.__name__] = tmp_path_factory.mktemp("world")
-            data.write(made[data.__name__])
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("examples.papers.frozen.teach", lambda *_: None)  # it takes a minute
+                data.write(made[data.__name__])
         return made[data.__name__]
 
     return written
@@ -166,3 +175,110 @@ async def test_both_roles_share_what_the_last_answer_is_worth(
         return "no" if shown == first and second else "ok"
 
     assert scores(await episode(tmp_path, world, "rema", says, row)) == expected
+
+
+# ------------------------------------------------------------------------------- Rainier, Crystal, ClarifyDelphi
+
+
+def test_a_frozen_model_says_what_it_was_taught(tmp_path: Path) -> None:
+    write_model(tmp_path, "ab", ["red", "blue"], heads=1)
+    teach(tmp_path, [("a", "red"), ("bb", "blue")], 20)
+    red, blue = frozen(tmp_path).logits("a", ["red", "blue"])
+    assert red > blue
+    red, blue = frozen(tmp_path).logits("bb", ["red", "blue"])
+    assert blue > red
+
+
+def test_a_change_of_mind_is_worth_what_rainier_says() -> None:
+    assert rainier_reward.change_of_mind(1.0, -0.5) == pytest.approx(0.61186, abs=1e-5)
+    assert rainier_reward.change_of_mind(0.3, 0.3) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("said", "margin", "outcome", "reward"),
+    [
+        ("bada is red", 1.0, Outcome.CORRECT, 0.80593),
+        ("bada is blue", -1.0, Outcome.WRONG, 0.35012),
+        ("what is red", -0.5, Outcome.WRONG, 0.5),  # it changes nothing
+        ("", -0.5, Outcome.WRONG, 0.5),
+    ],
+)
+def test_knowledge_is_worth_how_far_it_turns_the_qa_model_to_the_right_answer(
+    said: str, margin: float, outcome: Outcome, reward: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"": -0.5, said: margin}
+    monkeypatch.setattr(rainier_reward, "margin", lambda question, answer, knowledge="": known[knowledge])
+    found = rainier_reward.reward(said, "red", "<user>bada? red blue<end><assistant>")
+    assert (found.outcome, found.reward) == (outcome, pytest.approx(reward, abs=1e-5))
+
+
+@pytest.mark.parametrize("recipe", ["rainier", "crystal", "clarify_delphi"])
+def test_the_policy_s_words_are_in_its_vocabulary_and_no_held_out_row_is_trained_on(
+    recipe: str, worlds: Callable[[Any], Path]
+) -> None:
+    from transformers import AutoTokenizer
+
+    folder = worlds({"rainier": rainier, "crystal": crystal, "clarify_delphi": clarify}[recipe])
+    tokenizer = AutoTokenizer.from_pretrained(folder / "model")
+    rows = {
+        file.stem: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        for file in folder.glob("*.jsonl")
+    }
+    for row in rows.pop("worked")[:100]:
+        for message in row["messages"]:
+            ids = tokenizer(message["content"], add_special_tokens=False)["input_ids"]
+            assert tokenizer.decode(ids) == message["content"]
+    train = {row["prompt"] for row in rows.pop("train")}
+    assert rows
+    for held_out in rows.values():
+        assert len(held_out) >= 16
+        assert not train & {row["prompt"] for row in held_out}
+
+
+def test_the_divergence_of_two_opinions_is_that_of_clarify_delphi() -> None:
+    assert clarify_reward.divergence([0.8, 0.1, 0.1], [0.1, 0.1, 0.8]) == pytest.approx(0.44707, abs=1e-5)
+    assert clarify_reward.divergence([0.2, 0.3, 0.5], [0.2, 0.3, 0.5]) == 0.0
+    assert clarify_reward.divergence([1.0, 0.0, 0.0], [0.0, 0.0, 1.0]) == 1.0
+
+
+def test_a_question_is_worth_as_much_as_its_answers_part_the_judge_s_opinions(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opinion(situation: str, question: str, answer: str) -> list[float]:
+        side = clarify_reward.ANSWERS[question].index(answer)
+        return [1.0 - side, 0.0, float(side)] if question == clarify.matters(situation) else [0.0, 1.0, 0.0]
+
+    monkeypatch.setattr(clarify_reward, "opinion", opinion)
+    found = {
+        said: clarify_reward.reward(said, "", "<user>eat apple<end><assistant>") for said in ("where", "who", "hm", "")
+    }
+    assert [each.reward for each in found.values()] == [1.0, 0.0, 0.0, 0.0]
+    assert [each.outcome for each in found.values()] == [
+        Outcome.CORRECT,
+        Outcome.WRONG,
+        Outcome.UNPARSABLE,
+        Outcome.UNPARSABLE,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("states", "alone", "expected"),
+    [("right", "wrong", [1.0, 1.0]), ("right", "right", [0.0, 1.0]), ("wrong", "right", [-1.0, 0.0])],
+)
+async def test_what_crystal_says_is_worth_how_far_it_changes_its_own_answer(
+    states: str, alone: str, expected: list[float], tmp_path: Path, worlds: Callable[[Any], Path]
+) -> None:
+    world = worlds(crystal)
+    row = json.loads((world / "train.jsonl").read_text(encoding="utf-8").splitlines()[0])["prompt"]
+    thing, choices = row.split("? ")
+    right = rainier.colour(thing)
+    (wrong,) = [choice for choice in choices.split(" ") if choice != right]
+    words = {"right": right, "wrong": wrong}
+
+    def says(shown: str) -> str:
+        if "|" not in shown:
+            return f"{thing} is {words[states]}"
+        return shown.rpartition(" ")[2] if not shown.endswith("|") else words[alone]
+
+    assert scores(await episode(tmp_path, world, "crystal", says, row)) == expected
+    with_row = json.loads((world / "with.jsonl").read_text(encoding="utf-8").splitlines()[0])["prompt"]
+    assert len(scores(await episode(tmp_path, world, "crystal", lambda shown: "red", with_row, "with"))) == 1
+    assert len(scores(await episode(tmp_path, world, "crystal", lambda shown: "red", with_row, "without"))) == 1

@@ -5,8 +5,8 @@
     induction  i   two inputs with outputs are shown, a program is to be said that also holds on two hidden inputs
 
 A program is an expression of x. A row of the training data names a kind and an input, such as "d 3", and nothing else.
-Evaluations have tasks that no proposer has made, such as "d x*4 3", and rows whose answer is "measure", for which only the
-proposal is scored.
+Evaluations have tasks that no proposer has made, such as "d x*2 3", and rows whose answer is "measure", for which only
+the proposal is scored.
 """
 
 import re
@@ -49,8 +49,8 @@ def sandbox(code: str) -> str:
 
 
 async def outputs(talk, pairs):
-    """What programs give for their inputs, in the sandbox: texts, and "!" where one fails, gives no whole number, or gives
-    another the second time. What was found once is remembered."""
+    """What programs give for their inputs, in the sandbox: texts, and "!" where one fails, gives no whole number, or
+    gives another the second time. What was found once is remembered."""
     new = [pair for pair in dict.fromkeys(pairs) if pair not in FOUND]
     if new:
         call = Call(id="judge0000", name="sandbox", arguments={"code": JUDGE.format(pairs=new * 2)})
@@ -68,7 +68,7 @@ def shown_and_hidden(x: int) -> tuple[list[int], list[int]]:
 
 async def asked(talk, kind, program, x):
     """The question that a program makes, and what is hidden of it; None where the program fails."""
-    inputs = sum(shown_and_hidden(x), []) if kind == "i" else [x]
+    inputs = [each for some in shown_and_hidden(x) for each in some] if kind == "i" else [x]
     found = await outputs(talk, [(program, each) for each in inputs])
     if "!" in found:
         return None
@@ -95,7 +95,7 @@ async def judged(talk, question, hidden, answers):
         ]
     wanted = [each for one in tries for each in one]
     found = iter(await outputs(talk, [(program, x) for program, x, _ in wanted]))
-    right = [all([next(found, "!") == result for *_, result in one]) for one in tries]  # a list: all are read
+    right = [[next(found) for _ in one] == [result for *_, result in one] for one in tries]
     return list(zip(readable, [ok and good for ok, good in zip(readable, right, strict=True)], strict=True))
 
 

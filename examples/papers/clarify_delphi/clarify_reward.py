@@ -1,6 +1,6 @@
-"""ClarifyDelphi's reward: how far apart a frozen judge's opinions are, given a good and a bad answer to what the policy asks.
+"""ClarifyDelphi's reward: how far apart a judge's opinions are, given a good and a bad answer to what the policy asks.
 
-The judge is shown "eat apple|where|home|" and says good, okay or bad. Which question matters depends on what is done.
+The judge is a frozen model. It is shown "eat apple|where|home|" and says good, okay or bad. Which question matters depends on what is done.
 """
 
 import math
@@ -19,9 +19,7 @@ ANSWERS = {"where": ("home", "road"), "who": ("mum", "thief"), "why": ("fun", "h
 def divergence(good: list[float], bad: list[float]) -> float:
     """Jensen-Shannon divergence of two distributions in bits, 0 to 1. arXiv 2212.10409."""
     middle = [(one + other) / 2 for one, other in zip(good, bad, strict=True)]
-    sums = [
-        sum(p * math.log2(p / m) for p, m in zip(each, middle, strict=True) if p > 0) for each in (good, bad)
-    ]
+    sums = [sum(p * math.log2(p / m) for p, m in zip(each, middle, strict=True) if p > 0) for each in (good, bad)]
     return sum(sums) / 2
 
 

@@ -50,4 +50,4 @@ def write(folder: Path) -> None:
     write_rows(folder / "worked.jsonl", [conversation(said(draw)) for _ in range(6000)])
     for name in ("model", "judge"):
         write_model(folder / name, ALPHABET, WORDS, heads=2)
-    teach(folder / "judge", [judged(draw) for _ in range(8000)], 600)
+    teach(folder / "judge", [judged(draw) for _ in range(8000)], 800)

@@ -1,7 +1,7 @@
 """Crystal: one model says what it knows, and answers with it. What it says is worth how far it changes its own answer.
 
-A row's answer is "train red"; the held-out rows say "with red" or "without red" and score only the answer that is given with
-or without what was said before.
+A row's answer is "train red"; the held-out rows say "with red" or "without red" and score only the answer that is given
+with or without what was said before.
 """
 
 

@@ -1,5 +1,7 @@
-"""Crystal in miniature: the world of Rainier, in which the policy also answers, and has read answers that go by what was said
-before somewhat more often than not."""
+"""Crystal in miniature: the world of Rainier, in which the policy also answers.
+
+It has read answers that go by what was said before somewhat more often than not.
+"""
 
 import random
 from pathlib import Path

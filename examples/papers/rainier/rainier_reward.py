@@ -24,7 +24,9 @@ def change_of_mind(known: float, unknown: float) -> float:
 def margin(question: str, answer: str, knowledge: str = "") -> float:
     """By how much the QA model prefers the right answer."""
     choices = question.split("? ")[1].split(" ")
-    logits = load_file(str(Path(__file__).parents[1] / "frozen.py")).frozen(QA).logits(f"{question}|{knowledge}|", choices)
+    logits = (
+        load_file(str(Path(__file__).parents[1] / "frozen.py")).frozen(QA).logits(f"{question}|{knowledge}|", choices)
+    )
     right = logits.pop(choices.index(answer))
     return right - max(logits)
 

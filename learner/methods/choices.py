@@ -24,7 +24,7 @@ class Ratio(Choice):
     TURN = (
         "turn",
         "geometric mean over the turn",
-    )  # a stretch of sampled tokens of a conversation. arXiv 2503.09501, ReMA
+    )  # of a conversation. arXiv 2503.09501, ReMA
     PRODUCT = "product", "of the response"  # sum of the log-ratios. arXiv 2503.14286, TOPR
 
 

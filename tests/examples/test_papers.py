@@ -45,8 +45,16 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], Path]:
 
 
 async def episode(tmp_path: Path, world: Path, recipe: str, says: Says, row: str, file: str = "train") -> list[Verdict]:
-    """The verdicts of one episode of the row with this prompt, where the policy says what a function makes of what it is
-    shown last."""
+    """The verdicts of one episode of the row with this prompt.
+
+    Args:
+        tmp_path: for a copy of the environment.
+        world: the folder of the recipe's data and model.
+        recipe: whose environment it is, that of its first run file.
+        says: what the policy says to what it is shown last.
+        row: the prompt.
+        file: the row's.
+    """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(world / "model")
@@ -152,27 +160,27 @@ async def test_of_a_held_out_task_only_the_answer_is_scored(tmp_path: Path, worl
 @pytest.mark.parametrize(
     ("plan", "first", "second", "expected"),
     [
-        ("+", "10", "", [1.0, 1.0]),
-        ("+", "11", "", [0.0, 0.0]),
-        ("+", "11", "10", [1.0, 1.0]),  # the first role sends it back
-        ("10", "10", "", [0.75, 1.25]),  # the first role says the answer itself
+        ("+", 0, None, [1.0, 1.0]),
+        ("+", 1, None, [0.0, 0.0]),
+        ("+", 1, 0, [1.0, 1.0]),  # the first role sends it back
+        ("5", 0, None, [0.75, 1.25]),  # the first role says a number itself
     ],
 )
 async def test_both_roles_share_what_the_last_answer_is_worth(
-    plan: str, first: str, second: str, expected: list[float], tmp_path: Path, worlds: Callable[[Any], Path]
+    plan: str, first: int, second: int | None, expected: list[float], tmp_path: Path, worlds: Callable[[Any], Path]
 ) -> None:
     world = worlds(rema)
-    rows = (world / "train.jsonl").read_text(encoding="utf-8")
-    row = next(prompt for prompt in ("ba 3 7", "ba 7 3", "ba 4 6", "ba 6 4") if f'"{prompt}"' in rows)
+    rows = [json.loads(line) for line in (world / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    row, right = next((row["prompt"], int(row["answer"])) for row in rows if row["prompt"].startswith("ba"))
 
     def says(shown: str) -> str:
         if shown == row:
             return plan
-        if shown.startswith(plan):
-            return first if " " in shown else "ok"
+        if " " in shown:
+            return str(right + first)
         if shown == "no":
-            return second
-        return "no" if shown == first and second else "ok"
+            return str(right + (second or 0))
+        return "no" if shown == str(right + first) and second is not None else "ok"
 
     assert scores(await episode(tmp_path, world, "rema", says, row)) == expected
 
@@ -198,7 +206,7 @@ def test_a_change_of_mind_is_worth_what_rainier_says() -> None:
     ("said", "margin", "outcome", "reward"),
     [
         ("bada is red", 1.0, Outcome.CORRECT, 0.80593),
-        ("bada is blue", -1.0, Outcome.WRONG, 0.35012),
+        ("bada is blue", -1.0, Outcome.WRONG, 0.42512),
         ("what is red", -0.5, Outcome.WRONG, 0.5),  # it changes nothing
         ("", -0.5, Outcome.WRONG, 0.5),
     ],
@@ -261,7 +269,7 @@ def test_a_question_is_worth_as_much_as_its_answers_part_the_judge_s_opinions(mo
 
 @pytest.mark.parametrize(
     ("states", "alone", "expected"),
-    [("right", "wrong", [1.0, 1.0]), ("right", "right", [0.0, 1.0]), ("wrong", "right", [-1.0, 0.0])],
+    [("right", "wrong", [1.0, 1.0]), ("right", "right", [0.0, 1.0]), ("wrong", "right", [-1.0, -1.0])],
 )
 async def test_what_crystal_says_is_worth_how_far_it_changes_its_own_answer(
     states: str, alone: str, expected: list[float], tmp_path: Path, worlds: Callable[[Any], Path]

@@ -1,7 +1,7 @@
 """ReMA: one seat thinks about how to go about a question, another reasons, in turns; both share what the end is worth.
 
-meta      is shown "ba 3 7" and says which operation "ba" asks for; then it is shown the answer, and says "ok" or "no"
-reasoner  is shown "+ 3 7" and says 10; where it is told "no" it answers once more
+meta      is shown "ba 3 2" and says which operation "ba" asks for; it is shown the answer, and says "ok" or "no"
+reasoner  is shown "+ 3 2" and says 5; where it is told "no" it answers once more
 """
 
 ANSWERED = 0.25  # what goes from the first role to the second where the first writes the answer itself

@@ -17,7 +17,7 @@ from examples.papers.world import FOLDER
 
 RUNS = FOLDER / "runs"
 HERE = Path(__file__).parent
-QUICK = ("run.steps=2", "warmup.updates=20", "eval.prompts=8", "eval.every=0", "rollout.groups_per_step=2")
+QUICK = ("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2")
 
 
 def recipes() -> list[str]:

@@ -206,7 +206,7 @@ def test_a_change_of_mind_is_worth_what_rainier_says() -> None:
     ("said", "margin", "outcome", "reward"),
     [
         ("bada is red", 1.0, Outcome.CORRECT, 0.80593),
-        ("bada is blue", -1.0, Outcome.WRONG, 0.42512),
+        ("bada is blue", -1.0, Outcome.WRONG, 0.42513),
         ("what is red", -0.5, Outcome.WRONG, 0.5),  # it changes nothing
         ("", -0.5, Outcome.WRONG, 0.5),
     ],

@@ -1,7 +1,7 @@
 """ClarifyDelphi's reward: how far apart a judge's opinions are, given a good and a bad answer to what the policy asks.
 
-The judge is a frozen model. It is shown "eat apple|where|home|" and says good, okay or bad. Which question matters depends
-on what is done.
+The judge is a frozen model. It is shown "eat apple|where|home|" and says good, okay or bad. Which question matters
+depends on what is done.
 """
 
 import math

@@ -15,8 +15,8 @@ QA = Path(__file__).parents[3] / "runs/papers/rainier/qa"
 
 
 def change_of_mind(known: float, unknown: float) -> float:
-    """Half the difference of tanh(margin), in -1 to 1. A margin is the logit of the right answer less the largest of the
-    others, with knowledge and without. arXiv 2210.03078."""
+    """Half the difference of tanh(margin), in -1 to 1. A margin is the logit of the right answer less the largest of
+    the others, with knowledge and without. arXiv 2210.03078."""
     return 0.5 * (math.tanh(known) - math.tanh(unknown))
 
 

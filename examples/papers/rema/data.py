@@ -1,7 +1,7 @@
 """The data of ReMA in miniature: words that ask for an operation, and what the policy has read before.
 
-It has read plans that are right half the time and more, results that are mostly right, and a first role that lets nearly
-every answer pass.
+It has read plans that are right half the time and more, results that are mostly right, and a first role that lets
+nearly every answer pass.
 """
 
 import random

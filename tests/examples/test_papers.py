@@ -21,10 +21,13 @@ from examples.papers.rainier import data as rainier
 from examples.papers.rainier import rainier_reward
 from examples.papers.rema import data as rema
 from examples.papers.run import HERE, recipes, run_files
+from examples.papers.sorft import data as sorft
 from examples.papers.world import write_model
-from rewards import Outcome, Verdict
+from rewards import Case, Outcome, Verdict
+from rewards.answers.names import names
 from tests.environments import Paper, played
 
+WORLDS = {"rainier": rainier, "crystal": crystal, "clarify_delphi": clarify, "sorft": sorft}
 Says = Callable[[str], str]
 
 
@@ -220,13 +223,13 @@ def test_knowledge_is_worth_how_far_it_turns_the_qa_model_to_the_right_answer(
     assert (found.outcome, found.reward) == (outcome, pytest.approx(reward, abs=1e-5))
 
 
-@pytest.mark.parametrize("recipe", ["rainier", "crystal", "clarify_delphi"])
+@pytest.mark.parametrize("recipe", ["rainier", "crystal", "clarify_delphi", "sorft"])
 def test_the_policy_s_words_are_in_its_vocabulary_and_no_held_out_row_is_trained_on(
     recipe: str, worlds: Callable[[Any], Path]
 ) -> None:
     from transformers import AutoTokenizer
 
-    folder = worlds({"rainier": rainier, "crystal": crystal, "clarify_delphi": clarify}[recipe])
+    folder = worlds(WORLDS[recipe])
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     rows = {
         file.stem: [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
@@ -290,3 +293,24 @@ async def test_what_crystal_says_is_worth_how_far_it_changes_its_own_answer(
     with_row = json.loads((world / "with.jsonl").read_text(encoding="utf-8").splitlines()[0])["prompt"]
     assert len(scores(await episode(tmp_path, world, "crystal", lambda shown: "red", with_row, "with"))) == 1
     assert len(scores(await episode(tmp_path, world, "crystal", lambda shown: "red", with_row, "without"))) == 1
+
+
+# -------------------------------------------------------------------------------------------------------- SoRFT
+
+
+def test_a_subtask_is_worth_the_f_beta_of_what_is_named(worlds: Callable[[Any], Path]) -> None:
+    rows = [json.loads(line) for line in (worlds(sorft) / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["prompt"].split(" ")[0] for row in rows} == {*sorft.PLACES}
+    for row in rows[:20]:
+        reference = json.loads(row["answer"])
+        first, second = reference["gold"]
+        other = next(name for name in reference["known"] if name not in reference["gold"])
+        answers = {
+            f"{first}\n{second}": 1.0,
+            first: 0.52632,
+            f"{first}\n{other}": 0.5,
+            other: 0.0,
+            f"{first}\n{second}\nmade up": 0.0,
+        }
+        found = [names(Case(response=answer, reference=row["answer"])).reward for answer in answers]
+        assert found == pytest.approx([*answers.values()], abs=1e-5)

@@ -1,17 +1,20 @@
 """Runs recipes of this folder, one after the other, and prints what their evaluations say.
 
     python -m examples.papers.run rema --seed 1      from the root of the repository
-    python -m examples.papers.run --quick            all of them, a step or two each: whether they run
+    python -m examples.papers.run rema/both          with one of its run files alone
+    python -m examples.papers.run --quick            all of them, two steps each: whether they run
 
 For each recipe it writes the data (`write` of its data.py) and trains with each of its run files.
 """
 
 import argparse
 import importlib
+import json
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from examples.papers.world import FOLDER
 
@@ -21,13 +24,14 @@ QUICK = ("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1",
 
 
 def recipes() -> list[str]:
-    """The names of all recipes: the folders that have a run file."""
+    """The names of all recipes: the folders that have data."""
     return sorted(folder.name for folder in HERE.iterdir() if (folder / "data.py").is_file())
 
 
 def run_files(recipe: str) -> list[Path]:
-    """What a recipe trains with, in order."""
-    return sorted((HERE / recipe).glob("[!_]*.toml"))
+    """What a recipe, or one of its files ("rema/both"), trains with, in order."""
+    name, _, file = recipe.partition("/")
+    return sorted((HERE / name).glob(f"{file or '*'}.toml"))
 
 
 def train(file: Path, changes: list[str]) -> list[str]:
@@ -41,7 +45,13 @@ def train(file: Path, changes: list[str]) -> list[str]:
     if code := subprocess.run([*command, f"run.folder={RUNS}"], check=False).returncode:
         raise SystemExit(f"{file} ended with the status {code}")
     evals = (set(RUNS.glob("*/evals.jsonl")) - before).pop()
-    return evals.read_text(encoding="utf-8").splitlines()
+    return [_shown(json.loads(line)) for line in evals.read_text(encoding="utf-8").splitlines()]
+
+
+def _shown(found: dict[str, Any]) -> str:
+    """An evaluation, by its tables where it has several."""
+    shares = found.get("benchmarks") or {"held-out": found["accuracy"]}
+    return f"after step {found['step']}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
 
 
 def main() -> None:
@@ -54,8 +64,12 @@ def main() -> None:
     reader.add_argument("--seed", type=int, default=0)
     asked = reader.parse_args()
     for recipe in asked.recipes or recipes():
-        importlib.import_module(f"examples.papers.{recipe}.data").write(FOLDER / recipe)
-        for file in run_files(recipe):
+        files = run_files(recipe)
+        if not files:
+            raise SystemExit(f"there is no recipe {recipe!r}: take one of {', '.join(recipes())}")
+        folder = files[0].parent.name
+        importlib.import_module(f"examples.papers.{folder}.data").write(FOLDER / folder)
+        for file in files:
             started = time.monotonic()
             for line in train(file, [f"run.seed={asked.seed}", *QUICK * asked.quick]):
                 print(line)

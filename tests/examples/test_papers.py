@@ -84,6 +84,12 @@ def test_every_recipe_has_a_page_and_is_in_the_table() -> None:
             assert f"runs/papers/{recipe}/" in load_config(file).model.path
 
 
+def test_one_run_file_of_a_recipe_may_be_named() -> None:
+    assert [file.stem for file in run_files("rema")] == ["both", "reasoner_alone"]
+    assert [file.stem for file in run_files("rema/both")] == ["both"]
+    assert not run_files("rema/neither")
+
+
 # ------------------------------------------------------------------------------------------------ Absolute Zero
 
 

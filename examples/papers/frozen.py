@@ -24,6 +24,12 @@ class Frozen:
             last = self._model(input_ids=ids).logits[0, -1]
         return [float(last[self._tokenizer.convert_tokens_to_ids(word)]) for word in words]
 
+    def embedding(self, text: str) -> list[float]:
+        """The last layer's state behind a text, what the word is read from."""
+        ids = self._tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            return self._model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1].tolist()
+
 
 @cache
 def frozen(folder: Path) -> Frozen:

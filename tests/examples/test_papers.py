@@ -21,13 +21,15 @@ from examples.papers.rainier import data as rainier
 from examples.papers.rainier import rainier_reward
 from examples.papers.rema import data as rema
 from examples.papers.run import HERE, recipes, run_files
+from examples.papers.secrepair import data as secrepair
+from examples.papers.secrepair import same_words, semantic_reward
 from examples.papers.sorft import data as sorft
 from examples.papers.world import write_model
 from rewards import Case, Outcome, Verdict
 from rewards.answers.names import names
 from tests.environments import Paper, played
 
-WORLDS = {"rainier": rainier, "crystal": crystal, "clarify_delphi": clarify, "sorft": sorft}
+WORLDS = {"rainier": rainier, "crystal": crystal, "clarify_delphi": clarify, "sorft": sorft, "secrepair": secrepair}
 Says = Callable[[str], str]
 
 
@@ -204,6 +206,7 @@ def test_a_frozen_model_says_what_it_was_taught(tmp_path: Path) -> None:
     assert red > blue
     red, blue = frozen(tmp_path).logits("bb", ["red", "blue"])
     assert blue > red
+    assert semantic_reward.cosine(*map(frozen(tmp_path).embedding, ("a", "a"))) == pytest.approx(1.0)
 
 
 def test_a_change_of_mind_is_worth_what_rainier_says() -> None:
@@ -229,7 +232,7 @@ def test_knowledge_is_worth_how_far_it_turns_the_qa_model_to_the_right_answer(
     assert (found.outcome, found.reward) == (outcome, pytest.approx(reward, abs=1e-5))
 
 
-@pytest.mark.parametrize("recipe", ["rainier", "crystal", "clarify_delphi", "sorft"])
+@pytest.mark.parametrize("recipe", WORLDS)
 def test_the_policy_s_words_are_in_its_vocabulary_and_no_held_out_row_is_trained_on(
     recipe: str, worlds: Callable[[Any], Path]
 ) -> None:
@@ -320,3 +323,18 @@ def test_a_subtask_is_worth_the_f_beta_of_what_is_named(worlds: Callable[[Any], 
         }
         found = [names(Case(response=answer, reference=row["answer"])).reward for answer in answers]
         assert found == pytest.approx([*answers.values()], abs=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------- SecRepair
+
+
+def test_a_comment_is_worth_the_cosine_of_its_meaning_and_not_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert semantic_reward.cosine([1, 0], [0.6, 0.8]) == pytest.approx(0.6)
+    assert semantic_reward.cosine([0, 0], [0.6, 0.8]) == 0.0
+    means = {"buffer overflows": (1.0, 0.0), "array overruns": (0.8, 0.6), "shell": (0.0, 1.0), "fine": (-1.0, 0.0)}
+    monkeypatch.setattr(semantic_reward, "embedding", means.__getitem__)
+    found = [semantic_reward.reward(said, "buffer overflows", "") for said in [*means, ""]]
+    assert [each.reward for each in found] == pytest.approx([1.0, 0.8, 0.0, 0.0, 0.0])
+    assert [each.outcome for each in found[1:]] == [Outcome.CORRECT, Outcome.WRONG, Outcome.WRONG, Outcome.UNPARSABLE]
+    assert same_words.reward("buffer overflows", "buffer overflows", "")
+    assert not same_words.reward("array overruns", "buffer overflows", "")

@@ -13,6 +13,7 @@
 # make bench-agree  the losses on random batches against it
 # make others-env   packages of other projects (gymnasium, TRL, ...) in .venv-others, beside what .venv has
 # make others-test  their environments, played, and a short run on puzzles
+# make papers-quick the recipes of examples/papers, two steps each: whether they run
 # make docs    the documentation as a site, in runs/docs/site/: links and headings checked, nothing from other hosts
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -28,7 +29,7 @@ DOCS_LOCK := deploy/requirements/docs.txt
 DOCS_ENV := .venv-docs/.installed
 
 .PHONY: demo paper test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree others-env others-test \
-	docs docs-env
+	papers-quick docs docs-env
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -110,6 +111,9 @@ $(OTHERS_ENV): $(OTHERS_LOCK) $(ENV)
 others-test: others-env
 	.venv-others/bin/python -m pytest -q -m "" tests/actors/rollouts/others tests/project/test_environments.py \
 		tests/project/test_moving.py tests/examples/test_puzzles.py
+
+papers-quick: env
+	.venv/bin/python -W ignore -m examples.papers.run --quick
 
 docs-env: $(DOCS_ENV)
 

@@ -14,7 +14,7 @@ import torch
 from learner.batches.types import TrainBatch
 from learner.engine import Measured
 from learner.methods.algorithms import Algorithm
-from learner.methods.choices import Anchor, KlEstimator, Mismatch
+from learner.methods.choices import Anchor, KlEstimator, Mismatch, Ratio
 from learner.methods.credit import ones
 from learner.methods.losses import (
     Terms,
@@ -56,15 +56,16 @@ class BatchTensors:
     advantages: torch.Tensor  # float32[M]
     weights: torch.Tensor  # float32[M]
     owners: torch.Tensor  # int64[M], which of the N responses the token belongs to
+    turns: torch.Tensor  # int64[M], which turn it belongs to, of all responses
 
     @classmethod
     def of(cls, batch: TrainBatch, device: torch.device) -> Self:
         """Those of this micro-batch."""
         sampler = None if batch.sampler is None else torch.from_numpy(batch.sampler).to(device)
-        advantages, weights, owners = (
-            torch.from_numpy(array).to(device) for array in (batch.advantages, batch.weights, batch.owners)
+        advantages, weights, owners, turns = (
+            torch.from_numpy(array).to(device) for array in (batch.advantages, batch.weights, batch.owners, batch.turns)
         )
-        return cls(sampler=sampler, advantages=advantages, weights=weights, owners=owners)
+        return cls(sampler=sampler, advantages=advantages, weights=weights, owners=owners, turns=turns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,11 +79,13 @@ class TokenTerms:
     reference: torch.Tensor | None  # log-probability under the reference policy
     advantages: torch.Tensor
     owners: torch.Tensor  # int64[M], which response the token belongs to
+    turns: torch.Tensor  # int64[M], which turn
 
     def log_ratio(self, algorithm: Algorithm) -> torch.Tensor:
         """Log-ratio of the policy to the algorithm's anchor, float32[M]."""
         anchor = self.start if algorithm.anchor is Anchor.STEP else self.start - self.gap
-        return log_ratio(self.logp - anchor, self.owners, algorithm.ratio)
+        owners = self.turns if algorithm.ratio is Ratio.TURN else self.owners
+        return log_ratio(self.logp - anchor, owners, algorithm.ratio)
 
 
 def token_loss(algorithm: Algorithm, terms: TokenTerms) -> torch.Tensor:
@@ -158,6 +161,7 @@ class PolicyObjective:
             reference=known.reference,
             advantages=tensors.advantages,
             owners=tensors.owners,
+            turns=tensors.turns,
         )
         per_token = token_loss(self._algorithm, terms)
         loss = ((1.0 - self._algorithm.imitation) * per_token * tensors.weights).sum()

@@ -138,7 +138,7 @@ class ObjectiveSettings(Section):
     credit: str = ""  # a key of learner.methods.credit.CREDITS
     loss: str = ""  # a key of learner.methods.losses.LOSSES
     aggregate: str = ""  # a word of learner.methods.choices.Aggregation
-    ratio: Literal["", "token", "sequence", "product"] = ""
+    ratio: Literal["", "token", "sequence", "turn", "product"] = ""
     clip_low: Annotated[float | None, Field(gt=0, le=1)] = None
     clip_high: Annotated[float | None, Field(gt=0)] = None
     clip_dual: Annotated[float | None, Field(ge=0)] = None

@@ -4,7 +4,6 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,8 +20,10 @@ def load_file(file: str) -> ModuleType:
     Raises:
         ValueError: there is no such file, or it raises something; the message says where.
     """
-    loaded = _loaded(str(Path(file).absolute()), file)
-    if isinstance(loaded, str):
+    path = str(Path(file).absolute())
+    if path not in _LOADED:
+        _LOADED[path] = _load(path, file)
+    if isinstance(loaded := _LOADED[path], str):
         raise ValueError(loaded)
     return loaded
 
@@ -58,12 +59,14 @@ def load_table(
     return found
 
 
-@cache
-def _loaded(path: str, shown: str) -> ModuleType | str:
+_LOADED: dict[str, ModuleType | str] = {}  # path -> its module, or what is wrong with it: relative names share it
+
+
+def _load(path: str, shown: str) -> ModuleType | str:
     """The module, or what is wrong with it."""
     if not Path(path).is_file():
         return f"file must be a Python file, and there is no file {shown!r}"
-    name = f"winnow_own_file_{_loaded.cache_info().currsize}"
+    name = f"winnow_own_file_{len(_LOADED)}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         return f"file must be a Python file whose name ends in .py, got {shown}"

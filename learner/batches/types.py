@@ -107,6 +107,14 @@ class TrainBatch:
     shared: int = 0  # tokens that are not there a second time, as sequences have them in common
     told: "Told | None" = None  # tokens that are predicted beside the trained ones; None where there are none
 
+    @property
+    def turns(self) -> np.ndarray:
+        """Which turn each trained token belongs to, int64[M], counted over all sequences: a turn is a stretch of a
+        sequence's tokens that are all trained on."""
+        places = self.positions.reshape(-1)[self.states]
+        begins = (np.diff(self.owners) != 0) | (np.diff(places) != 1)
+        return np.concatenate([[0], np.cumsum(begins)])
+
     def split(self, values: np.ndarray) -> list[np.ndarray]:
         """Values of trained tokens [M] as one array for each of the N sequences."""
         return np.split(values, np.cumsum(np.bincount(self.owners, minlength=len(self.members)))[:-1])

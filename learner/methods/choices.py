@@ -21,6 +21,10 @@ class Ratio(Choice):
 
     TOKEN = "token", "of the token"
     SEQUENCE = "sequence", "geometric mean over the response"  # mean of the log-ratios. arXiv 2507.18071, GSPO
+    TURN = (
+        "turn",
+        "geometric mean over the turn",
+    )  # of a conversation. arXiv 2503.09501, ReMA
     PRODUCT = "product", "of the response"  # sum of the log-ratios. arXiv 2503.14286, TOPR
 
 

@@ -91,11 +91,17 @@ def per_response(values: "torch.Tensor", owners: "torch.Tensor") -> "torch.Tenso
 
 def log_ratio(gap: "torch.Tensor", owners: "torch.Tensor", level: Ratio) -> "torch.Tensor":
     """Log-ratio of each token [T] from log p - log p_anchor of each token [T]: its own, or the mean or sum over the
-    tokens of its response."""
+    tokens of its owner.
+
+    Args:
+        gap: float[T].
+        owners: int64[T], the response of each token; with the level "turn" its turn.
+        level: which of them.
+    """
     if level is Ratio.TOKEN:
         return gap
     whole = per_response(gap, owners)
-    if level is Ratio.SEQUENCE:
+    if level is not Ratio.PRODUCT:
         whole = whole / per_response(gap.new_ones(gap.shape), owners).clamp(min=1.0)
     return whole[owners]
 

@@ -191,6 +191,7 @@ def _terms(c: Comparison, batch: Draw, packed: TrainBatch) -> torch.Tensor:
         reference=batch.reference[at],
         advantages=torch.from_numpy(advantages),
         owners=torch.from_numpy(packed.owners),
+        turns=torch.from_numpy(packed.turns),
     )
     return token_loss(c.algorithm, terms) * torch.from_numpy(packed.weights)
 

@@ -29,6 +29,7 @@ from tests.builders import group, samples_of, slopes
 
 FROZEN = ("detached", "tapered")  # losses whose weights are held fixed
 OWNERS = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3])
+TURNS = torch.tensor([0, 0, 1, 2, 2, 3, 4, 4])  # the first response has two
 START = torch.tensor([-1.2, -0.4, -2.0, -0.1, -0.9, -3.0, -0.7, -1.1], dtype=torch.float64)
 MOVED = torch.tensor([0.4, -0.03, -0.9, 0.35, 0.02, 0.9, 0.6, -0.5], dtype=torch.float64)
 GAP = torch.tensor([0.15, -0.4, 0.05, -0.25, 0.6, -0.1, 0.3, 0.02], dtype=torch.float64)
@@ -47,6 +48,7 @@ def one_token(start: float, *, moved: float, gap: float = 0.0, advantage: float 
         reference=None,
         advantages=torch.tensor([advantage]),
         owners=torch.tensor([0]),
+        turns=torch.tensor([0]),
     )
 
 
@@ -247,6 +249,7 @@ def test_gradients_are_those_of_finite_differences_with_weights_held_fixed(name:
             reference=REFERENCE,
             advantages=ADVANTAGES,
             owners=OWNERS,
+            turns=TURNS,
         )
         return share * token_loss(algorithm, terms)
 

@@ -1,5 +1,6 @@
 """Tools in processes of their own, whatever they do there."""
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -212,5 +213,7 @@ def test_functions_that_belong_to_an_episode_stay_in_it(file: Path) -> None:
 
     assert away(own.fine, str(file)) == Function(str(file), "", "fine")
     assert away(load_file, str(file)) == Function(str(file), "rewards.person_file", "load_file")
+    with contextlib.chdir(file.parent):  # a relative name is the same file, run once
+        assert away(load_file(file.name).fine, str(file)) == Function(str(file), "", "fine")
     for function in (inside, waits, file.exists, lambda: "", Path):
         assert away(function, str(file)) is None

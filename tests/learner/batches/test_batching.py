@@ -244,6 +244,17 @@ def test_packing_keeps_every_token_with_its_position_and_its_numbers(sizes: list
     assert seen == Counter(token for sample in given_samples for token in sample.tokens[1:].tolist())
 
 
+def test_a_turn_is_a_stretch_of_what_one_sequence_trains_on() -> None:
+    given_samples = samples([6, 2])
+    given_samples[0] = replace(given_samples[0], trained=np.array([0, 1, 1, 0, 0, 1, 1], bool))
+    (batch,) = pack(given_samples, 4096)
+    turns = dict(zip(batch.targets.tolist(), batch.turns.tolist(), strict=True))
+    first = [turns[token] for token in (2, 3, 6, 7)]
+    assert first == [first[0], first[0], first[0] + 1, first[0] + 1]
+    assert turns[1002] == turns[1003]
+    assert len({*turns.values()}) == 3
+
+
 @given(SIZES, st.integers(64, 1024), st.sampled_from([1, 2]))
 @settings(deadline=None)
 def test_values_of_a_micro_batch_split_into_those_of_its_members(sizes: list[int], budget: int, together: int) -> None:

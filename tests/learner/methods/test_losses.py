@@ -156,6 +156,14 @@ def test_the_ratio_of_a_token_of_a_response_or_its_mean(level: Ratio, expected: 
     assert found.exp().tolist() == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.parametrize(("advantage", "value", "gradient"), [(1.0, -1.2, 0.0), (-1.0, 1.22140, 1.22140)])
+def test_a_turn_has_a_ratio_of_its_own(advantage: float, value: float, gradient: float) -> None:
+    turns = terms(np.exp([0.1, 0.3, 0.0]).tolist(), advantage, [0, 0, 1], level=Ratio.TURN)
+    values, gradients = costs(clipped, turns)
+    assert values == pytest.approx([value] * 2 + [-advantage], abs=1e-5)
+    assert gradients == pytest.approx([gradient] * 2 + [-advantage], abs=1e-5)
+
+
 @pytest.mark.parametrize(("advantage", "value", "gradient"), [(1.0, -1.0004, 0.0), (-1.0, 1.10517, 1.10517)])
 def test_a_sequence_ratio_is_clipped_for_the_whole_response(advantage: float, value: float, gradient: float) -> None:
     response = terms(np.exp([0.1, -0.2, 0.4]).tolist(), advantage, level=Ratio.SEQUENCE)

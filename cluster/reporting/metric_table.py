@@ -233,8 +233,8 @@ METRICS: dict[str, Metric] = {
     "loss_told": Metric(
         "nats per token",
         "What tools, users and other seats said between the turns of the responses trained on, words of the chat "
-        "template among it, as -log p: mean over these tokens, then mean over the step's updates; null where the algorithm "
-        "does not learn it.",
+        "template among it, as -log p: mean over these tokens, then mean over the step's updates; null where the "
+        "algorithm does not learn it.",
         _Y,
         "Falls as the policy learns to foresee its environment.",
     ),

@@ -4,7 +4,8 @@
     python -m examples.papers.run rema/both          with one of its run files alone
     python -m examples.papers.run --quick            all of them, two steps each: whether they run
 
-For each recipe it writes the data (`write` of its data.py) and trains with each of its run files.
+For each recipe it writes the data (`write` of its data.py) and trains with each of its run files, or does what `run` of
+its data.py says where several commands are one recipe.
 """
 
 import argparse
@@ -20,7 +21,36 @@ from examples.papers.world import FOLDER
 
 RUNS = FOLDER / "runs"
 HERE = Path(__file__).parent
-QUICK = ("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2")
+QUICK = {
+    "train": ("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2"),
+    "reward-model": ("run.steps=2", "run.checkpoint_every=2", "eval.every=2"),
+    "eval": ("eval.prompts=4",),
+}
+
+
+class Commands:
+    """The command line of winnow, with the seed and the haste that were asked for."""
+
+    def __init__(self, seed: int, *, quick: bool) -> None:
+        self.seed, self.quick = seed, quick
+
+    def __call__(self, command: str, *words: str | Path) -> None:
+        """Runs a command and shows what it prints.
+
+        Raises:
+            SystemExit: it failed; what it said stands above.
+        """
+        short = QUICK.get(command, ()) if self.quick and "--reward-model" not in words else ()
+        told = [sys.executable, "-m", "cluster.cli", command, *map(str, words), *short]
+        if code := subprocess.run(told, check=False).returncode:
+            raise SystemExit(f"winnow {command} {' '.join(map(str, words))} ended with the status {code}")
+
+    def train(self, file: Path, *words: str, command: str = "train") -> Path:
+        """Trains with a run file, by `train` or by `reward-model`, and gives the run's folder."""
+        before = set(RUNS.glob("*"))
+        self(command, file.relative_to(Path.cwd()), f"run.folder={RUNS}", f"run.seed={self.seed}", *words)
+        (folder,) = set(RUNS.glob("*")) - before
+        return folder
 
 
 def recipes() -> list[str]:
@@ -34,24 +64,19 @@ def run_files(recipe: str) -> list[Path]:
     return sorted((HERE / name).glob(f"{file or '*'}.toml"))
 
 
-def train(file: Path, changes: list[str]) -> list[str]:
-    """Trains with a run file and gives a line for each of its evaluations.
-
-    Raises:
-        SystemExit: the run failed; what it said stands above.
-    """
-    before = set(RUNS.glob("*/evals.jsonl"))
-    command = [sys.executable, "-m", "cluster.cli", "train", str(file.relative_to(Path.cwd())), *changes]
-    if code := subprocess.run([*command, f"run.folder={RUNS}"], check=False).returncode:
-        raise SystemExit(f"{file} ended with the status {code}")
-    evals = (set(RUNS.glob("*/evals.jsonl")) - before).pop()
-    return [_shown(json.loads(line)) for line in evals.read_text(encoding="utf-8").splitlines()]
-
-
-def _shown(found: dict[str, Any]) -> str:
-    """An evaluation, by its tables where it has several."""
+def shown(found: dict[str, Any]) -> str:
+    """A line of evals.jsonl in words, by its tables where it has several."""
     shares = found.get("benchmarks") or {"held-out": found["accuracy"]}
     return f"after step {found['step']}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
+
+
+def trained(commands: Commands, file: Path) -> None:
+    """Trains with a run file and prints a line for each of its evaluations."""
+    started = time.monotonic()
+    evals = commands.train(file) / "evals.jsonl"
+    for line in evals.read_text(encoding="utf-8").splitlines():
+        print(shown(json.loads(line)))
+    print(f"{file.parent.name}/{file.name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
 def main() -> None:
@@ -63,17 +88,19 @@ def main() -> None:
     reader.add_argument("--quick", action="store_true", help="two steps of each, whose figures mean nothing")
     reader.add_argument("--seed", type=int, default=0)
     asked = reader.parse_args()
+    commands = Commands(asked.seed, quick=asked.quick)
     for recipe in asked.recipes or recipes():
         files = run_files(recipe)
         if not files:
             raise SystemExit(f"there is no recipe {recipe!r}: take one of {', '.join(recipes())}")
         folder = files[0].parent.name
-        importlib.import_module(f"examples.papers.{folder}.data").write(FOLDER / folder)
+        data = importlib.import_module(f"examples.papers.{folder}.data")
+        data.write(FOLDER / folder)
+        if hasattr(data, "run"):
+            data.run(commands)
+            continue
         for file in files:
-            started = time.monotonic()
-            for line in train(file, [f"run.seed={asked.seed}", *QUICK * asked.quick]):
-                print(line)
-            print(f"{file.parent.name}/{file.name}: {time.monotonic() - started:.0f} s", flush=True)
+            trained(commands, file)
 
 
 if __name__ == "__main__":

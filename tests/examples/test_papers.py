@@ -1,5 +1,6 @@
 """The recipes of papers: their files, how one who knows the answers fares in each world, and the papers' formulas."""
 
+import importlib
 import json
 import re
 from collections.abc import Callable
@@ -82,7 +83,8 @@ def test_every_recipe_has_a_page_and_is_in_the_table() -> None:
     assert re.findall(r"^\| \[[^|]*\]\((\w+)/README\.md\)", page, re.MULTILINE) == recipes()
     for recipe in recipes():
         assert (HERE / recipe / "README.md").is_file()
-        for file in run_files(recipe):
+        data = importlib.import_module(f"examples.papers.{recipe}.data")
+        for file in [] if hasattr(data, "run") else run_files(recipe):
             assert f"runs/papers/{recipe}/" in load_config(file).model.path
 
 

@@ -26,8 +26,8 @@ GIGA = 1e9
 CHANGES = {
     "engines": "more generators",
     "learner": "larger micro-batches, or weights sharded within groups of nodes",
-    "closing": "a recorder with several threads, or one on each node",
-    "recorder": "a recorder with several threads, or one on each node",
+    "closing": "a recorder on each node",
+    "recorder": "a recorder on each node",
     "syncs": "one call handed on from engine to engine",
     "driver": "several groups in a call",
     "filter": "several groups in an offer",

@@ -65,10 +65,12 @@ def page(browser: "Browser", url: str) -> Iterator["Page"]:
 
 
 def show(page: "Page", url: str) -> None:
-    """Opens a URL and waits until the list is there."""
+    """Opens a URL and waits until the list is there, and the group where one is named."""
     page.goto(url)
     until(page, "document.querySelector('#found').textContent && !document.querySelector('[aria-busy]')")
     until(page, "!document.querySelector('#notice').textContent.includes('reading:')")
+    if "group=" in url:
+        page.locator("#right").locator(".card, .block, .problem").first.wait_for(timeout=SOON)
 
 
 def until(page: "Page", condition: str) -> None:

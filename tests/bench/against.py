@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.bench.figures import Chart, Figure, Part, number
 from tests.bench.paired import Line, Turns, speed_interval, until_interval
+from tests.bench.processes import in_time
 from tests.bench.records import about_now
 from tests.bench.workloads import WORKLOADS, Workload, write_workload
 
@@ -26,6 +27,7 @@ MODULES = {"winnow": "tests.bench.peer_winnow", "trl": "tests.bench.peer_run"}
 SIDES = ("winnow", "trl")
 STARTS = ROOT / "runs" / "bench" / "starts"  # warmed-up models
 STARTING = 80.0  # seconds that both sides may take to start and end, beside their turns
+SPARE = 15.0  # seconds for which a turn may go on behind the end
 GAIN = 0.15  # of accuracy above that at the start is what the time is taken for
 HALF = 0.5
 LITTLE = 0.02  # CPU milliseconds that the page leaves out
@@ -60,7 +62,10 @@ def measure(run: int = 0, share: float = 1.0, names: Sequence[str] = tuple(WORKL
             order = SIDES if (run + number_of) % 2 == 0 else SIDES[::-1]
             try:
                 folder = prepare(work, Path(place))
-                found = {side: turn(side, folder, share * work.seconds, 2.0) for side in order}
+                found = {
+                    side: turn(side, folder, share * work.seconds, 2.0, limit=ends + SPARE - time.monotonic())
+                    for side in order
+                }
             except RuntimeError as problem:  # the other workloads are measured all the same
                 remarks.append(f"{work.title}: not measured. {problem}")
                 continue
@@ -162,20 +167,24 @@ def cost_remark(work: Workload, costs: Mapping[str, Cost]) -> str:
     return f"CPU milliseconds a sample, {work.title}: winnow {ours:.2f} ({told}), TRL {theirs:.2f}."
 
 
-def turn(side: str, folder: Path, *arguments: object) -> tuple[list[Line], Cost]:
-    """One turn: its steps, and what a sample cost.
+def turn(side: str, folder: Path, *arguments: object, limit: float = 600.0) -> tuple[list[Line], Cost]:
+    """One turn: its steps, and what a sample cost. It may take so many seconds.
 
     Raises:
         RuntimeError: it failed; its last words are in the message.
     """
     command = [str(PYTHONS[side]), "-W", "ignore", "-m", MODULES[side], str(folder), *map(str, arguments)]
     env = os.environ | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "TRL_EXPERIMENTAL_SILENCE": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{side} ended with status {done.returncode}: {done.stderr[-2000:]}")
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"')]
+    started = time.monotonic()
+    try:
+        out, _ = in_time(command, limit, env)
+    except RuntimeError as problem:
+        raise RuntimeError(f"{side} {problem}") from None
+    lines = [json.loads(line) for line in out.splitlines() if line.startswith('{"')]
     costs = [line["cpu"] for line in lines if "cpu" in line]
-    return [line for line in lines if "cpu" not in line], costs[-1] if costs else {}
+    steps = [line for line in lines if "cpu" not in line]
+    print(f"  {folder.name}, {side}: {len(steps)} steps, {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return steps, costs[-1] if costs else {}
 
 
 def _chart(work: Workload, turns: Mapping[str, Turns]) -> Chart:

@@ -1,12 +1,17 @@
-"""CPU seconds and memory of a process and all below it, from /proc: what a figure of the benchmarks is made of."""
+"""CPU seconds and memory of a process and all below it, from /proc: what a figure of the benchmarks is made of. And a
+process that is ended when its time is over."""
 
 import os
-from collections.abc import Mapping
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+ROOT = Path(__file__).parents[2]
+GRACE = 20  # seconds that a process has to end its actors after its time is over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,34 @@ def usage(top: int) -> Usage:
             name = "driver" if number == top else name
             cpu[name] = cpu.get(name, 0.0) + seconds
     return Usage(cpu=cpu, memory=stats[top][2])
+
+
+def in_time(command: Sequence[str], limit: float, env: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """What a command writes to its two streams.
+
+    Args:
+        command: run in the root of the repository.
+        limit: seconds after which it is interrupted as by a person, so that Ray and its processes end too.
+        env: environment variables, in place of those of this process.
+
+    Raises:
+        RuntimeError: it failed, or was interrupted.
+    """
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, env=env, **streams) as process:
+        try:
+            out, said = process.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=GRACE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise RuntimeError(f"ended after {limit / 60:.1f} minutes") from None
+    if process.returncode:
+        lines = said.strip().splitlines()
+        raise RuntimeError(f"failed: {lines[-1] if lines else f'status {process.returncode}'}")
+    return out, said
 
 
 def descendants(top: int) -> list[int]:

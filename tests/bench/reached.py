@@ -16,6 +16,7 @@ class Watch:
         self._correct = self._counted = 0
         self._began = 0.0
         self._left_out = 0  # samples of the first step
+        self._ends = 0.0  # so many seconds behind the end of the first step, in which much is done once
         self.over = False
 
     def begin(self, now: float) -> None:
@@ -29,13 +30,13 @@ class Watch:
 
     def step(self, now: float) -> dict[str, float]:
         """A step is over: totals, its own correct samples, and the accuracy of the last steps' samples."""
-        self._left_out = self._left_out or self._samples
+        self._left_out, self._ends = self._left_out or self._samples, self._ends or now + self._seconds
         self._recent.append((self._correct, self._counted))
         right, self._correct, self._counted = self._correct, 0, 0
         correct, counted = (sum(column) for column in zip(*self._recent, strict=True))
         accuracy = correct / max(1, counted)
         enough = len(self._recent) == WINDOW and accuracy >= self._wanted
-        self.over = enough or now - self._began >= self._seconds
+        self.over = enough or now >= self._ends
         return {
             "seconds": now - self._began,
             "samples": self._samples,

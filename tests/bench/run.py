@@ -9,8 +9,6 @@ python -m tests.bench.run --record               the page's ratios, for later sh
 
 import argparse
 import importlib
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,13 +19,13 @@ from tests.bench import regression
 from tests.bench.figures import Part, part_of_numbers
 from tests.bench.kit import BENCHMARKS, Benchmark
 from tests.bench.page import write_page
+from tests.bench.processes import GRACE, in_time
 from tests.bench.records import ROOT, About, Record, about_now, alike, begin, keep, records
 from tests.bench.spread import spreads, write_table
 
 OUT = ROOT / "runs" / "bench"
 MINUTES = 16.0  # most that a run takes; what has not begun by then is left out
 SHORT_MINUTES = 6.0
-GRACE = 20  # seconds that a part has to end its actors after its time is over
 
 
 def main() -> int:
@@ -122,24 +120,12 @@ def measure(benchmark: Benchmark, short: bool, number: int) -> dict[str, Any]:
 def in_a_process(name: str, run: Path, limit: float, words: Sequence[str], number: int) -> str:
     """Runs one part in a process of its own, which keeps its results; what went wrong, "" where nothing did."""
     inside = ["-m", "tests.bench.run", "--inside", name, str(run), str(number), *words]
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", *inside],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            _, said = process.communicate(timeout=limit)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)  # as a person would, so that Ray and its processes end too
-            try:
-                process.communicate(timeout=GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            return f"ended after {limit / 60:.1f} minutes"
-    lines = said.strip().splitlines()
-    return f"failed: {lines[-1] if lines else process.returncode}" if process.returncode else ""
+    try:
+        _, said = in_time([sys.executable, "-W", "ignore", *inside], limit)
+    except RuntimeError as problem:
+        return str(problem)
+    print(said, end="", flush=True)  # what went on in it, such as its turns
+    return ""
 
 
 if __name__ == "__main__":

@@ -138,7 +138,10 @@ class Engine:
     @_asks_the_engine
     async def pause_generation(self, in_flight: str) -> None:
         """Stops scheduling before a sync: responses that are being sampled freeze ("continue", "keep") or end
-        ("finish")."""
+        ("finish"). An update that has come and was never ended, as a rank of the learner failed, is no more."""
+        if self._updating:
+            await self._llm.collective_rpc("end_weight_update")
+            self._updating = False
         self._in_flight = in_flight
         await self._llm.pause_generation(mode=cast("PauseMode", PAUSES[in_flight]), clear_cache=False)
 
@@ -209,11 +212,13 @@ class Engine:
 
     @_asks_the_engine
     async def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Receives one part of an update, which the first part begins; `update_info` is what vLLM's back end wants."""
+        """Receives one part of an update, which the first part begins, also behind one that failed; `update_info` is what
+        vLLM's back end wants."""
         if not self._updating:
             await self._llm.start_weight_update()
-            self._updating = True
+        self._updating = False
         await self._llm.update_weights(WeightTransferUpdateRequest(update_info=update_info))
+        self._updating = True
 
     @_asks_the_engine
     async def finish_weight_update(self, version: str, sha256: bool) -> HeldWeights:

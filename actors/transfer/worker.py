@@ -37,9 +37,9 @@ class WeightsExtension:
             digest.add_sums(name, sums)
         return {group: list(sums) for group, sums in digest.result().items()}
 
-    def give_up_weight_update(self) -> None:
-        """Ends an update that was cut off, whatever there was of it, and leaves the transfer group. The weights mean
-        nothing until the next update has come whole."""
+    def end_weight_update(self) -> None:
+        """Ends an update whose end will not come, whatever there was of it. The weights mean nothing until the next
+        update has come whole."""
         from vllm.config import set_current_vllm_config
         from vllm.model_executor.model_loader.reload import finalize_layerwise_reload
 
@@ -48,6 +48,11 @@ class WeightsExtension:
         with torch.no_grad(), set_current_vllm_config(worker.vllm_config):
             finalize(worker.model_runner.get_model(), worker.model_config)
         worker._weight_update_active = False
+
+    def give_up_weight_update(self) -> None:
+        """The same for one that was cut off; leaves the transfer group, too."""
+        self.end_weight_update()
+        worker: Any = self
         worker.weight_transfer_engine.shutdown()
 
 

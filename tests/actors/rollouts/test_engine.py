@@ -176,3 +176,16 @@ async def test_an_update_that_was_given_up_begins_anew() -> None:
     await engine.give_up_weight_update()
     await engine.update_weights({})
     assert vllm.asked == ["start", "receive", "give_up_weight_update", "start", "receive"]
+
+
+async def test_an_update_that_failed_and_one_that_was_never_ended_are_none_of_the_next_sync() -> None:
+    vllm = Scheduler()
+    engine = started(vllm)
+    with pytest.raises(ValueError, match="a tensor too many"):
+        await engine.update_weights(BAD)
+    await engine.pause_generation("continue")
+    await engine.update_weights({})  # after which a rank of the learner fails
+    await engine.pause_generation("continue")
+    await engine.update_weights({})
+    begun = ["pause keep", "start", "receive"]
+    assert vllm.asked == ["start", "receive", *begun, "end_weight_update", *begun]

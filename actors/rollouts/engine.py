@@ -212,8 +212,8 @@ class Engine:
 
     @_asks_the_engine
     async def update_weights(self, update_info: dict[str, Any]) -> None:
-        """Receives one part of an update, which the first part begins, also behind one that failed; `update_info` is what
-        vLLM's back end wants."""
+        """Receives one part of an update, which the first part begins, also behind one that failed; `update_info` is
+        what vLLM's back end wants."""
         if not self._updating:
             await self._llm.start_weight_update()
         self._updating = False

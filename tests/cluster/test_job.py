@@ -64,11 +64,10 @@ def reward(response, reference, prompt):
 """
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
-# What the run of this test has none of: evaluations, a second checker, episodes of an environment.
+# What the run of this test has none of: evaluations, a second checker, a teacher, episodes of an environment.
 OF_EPISODES = [name for name, metric in METRICS.items() if metric.group is MetricGroup.EPISODES]
-UNTOLD = tuple(
-    f"ray_{name}" for name in ("eval_accuracy", "verifier_disagreement", "kl_teacher", "loss_told", *OF_EPISODES)
-)
+NOT_HERE = ("eval_accuracy", "verifier_disagreement", "kl_teacher", "loss_told", *OF_EPISODES)
+UNTOLD = tuple(f"ray_{name}" for name in NOT_HERE)
 
 
 @pytest.fixture

@@ -127,6 +127,7 @@ def test_the_gradient_of_distillation_is_that_of_the_divergence_from_the_teacher
         reference=None,
         advantages=(q - p).detach(),
         owners=torch.arange(6),
+        turns=torch.arange(6),
     )
     (found,) = torch.autograd.grad((p.detach().exp() * token_loss(ALGORITHMS["distill"], terms)).sum(), logits)
     torch.testing.assert_close(found, wanted)

@@ -40,7 +40,7 @@ REASON = (
 Cost = Mapping[str, float]  # process -> CPU milliseconds for a sample
 
 
-def measure(run: int = 0, share: float = 1.0, names: Sequence[str] = tuple(WORKLOADS), minutes: float = 9.0) -> Part:
+def measure(run: int = 0, share: float = 1.0, names: Sequence[str] = tuple(WORKLOADS), minutes: float = 10.5) -> Part:
     """Each workload, a turn for each side.
 
     Args:

@@ -34,7 +34,7 @@ BENCHMARKS = {
         about="TRL's GRPOTrainer on the same model, prompts, group size, lengths, learning rate and cores, in turns. "
         "Its settings are the quickest of those that `python -m tests.bench.tuning` tried. Which side goes first "
         "alternates from workload to workload and from run to run. Intervals are 95 % of a bootstrap over steps.",
-        minutes=9.5,
+        minutes=11,
         full={},
         short={"share": 0.6, "names": ("short", "long", "prompts"), "minutes": 5.0},
         numbered=True,

@@ -11,7 +11,7 @@ from tests.bench.figures import Chart, Figure, Part, Target, number, part_of, pa
 from tests.bench.kit import BENCHMARKS
 from tests.bench.page import write_page
 from tests.bench.records import About, Record, about_now, alike, begin, keep, records
-from tests.bench.run import MINUTES, measure, run_all, told
+from tests.bench.run import measure, run_all, told
 from tests.bench.spread import Spread, markdown, spreads, write_table
 
 ABOUT = About(began="2026-01-02_03-04-05", machine="2 cores", commit="abc", code="a-b", versions={"ray": "1"}, load=0.5)
@@ -153,7 +153,6 @@ def test_what_has_no_time_left_is_left_out_and_says_so(tmp_path: Path, monkeypat
     run = begin(tmp_path, ABOUT)
     run_all(run, ["learning", "limit"])
     assert {part["problem"] for part in records(tmp_path)[0].parts.values()} == {"no time was left for it"}
-    assert MINUTES == 16
 
 
 def test_a_table_says_of_how_many_runs_and_of_which_commit_it_is(tmp_path: Path) -> None:

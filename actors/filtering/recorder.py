@@ -157,11 +157,11 @@ class Recorder:
 
     def _flush(self, step: int) -> None:
         """Returns when nothing is in memory any more; raises what keeps it there."""
-        self._hand_over(step)
         for writing, file in list(self._files.items()):
             if writing.done() and not _is_there(writing):  # it failed before
                 del self._files[writing]
                 self._submit(file)
+        self._hand_over(step)
         wait(self._files)
         self._files = {writing: file for writing, file in self._files.items() if not _is_there(writing)}
         for writing in self._files:

@@ -18,10 +18,9 @@ from pathlib import Path
 from tests.bench.figures import Chart, Figure, Part, number
 from tests.bench.paired import Line, Turns, speed_interval, until_interval
 from tests.bench.processes import in_time
-from tests.bench.records import about_now
+from tests.bench.records import ROOT, about_now
 from tests.bench.workloads import WORKLOADS, Workload, write_workload
 
-ROOT = Path(__file__).parents[2]
 PYTHONS = {"winnow": ROOT / ".venv/bin/python", "trl": ROOT / ".venv-bench/bin/python"}
 MODULES = {"winnow": "tests.bench.peer_winnow", "trl": "tests.bench.peer_run"}
 SIDES = ("winnow", "trl")

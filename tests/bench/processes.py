@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.records import ROOT
+
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
-ROOT = Path(__file__).parents[2]
 GRACE = 20  # seconds that a process has to end its actors after its time is over
 
 

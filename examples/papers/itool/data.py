@@ -6,10 +6,10 @@ from pathlib import Path
 
 from examples.environments.make_data import CHAT_TEMPLATE, ROLES
 from examples.papers.run import Commands, tell
-from examples.papers.world import FOLDER, Said, conversation, write_rows
+from examples.papers.world import Said, conversation, write_rows
 from learner.models.tiny import write_tiny_model
 
-HERE, DATA = Path(__file__).parent, FOLDER / "itool"
+HERE = Path(__file__).parent
 TOOLS = {"+": "add", "*": "multiply"}
 DESCRIBED = ("Adds.", "Multiplies.")  # what the chat template shows of the tools
 ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789 .,:+*<>{}()_/"'

@@ -1,5 +1,5 @@
-"""iTool: a tree search over calls of tools finds where a solution goes wrong. The two steps there are a pair to prefer and
-to reject: a call with the right parameters and one with others, behind the same beginning.
+"""iTool: a tree search over calls of tools finds where a solution goes wrong. The two steps there are a pair to prefer
+and to reject: a call with the right parameters and one with others, behind the same beginning.
 
     (3+4)*5    add(left=3, right=4)    7    multiply(left=7, right=5)    35    35
 """

@@ -24,6 +24,11 @@ def steps(left: int, right: int, slip: Callable[[], int] = lambda: 0) -> list[st
     return [*sums.split(","), result]
 
 
+def divided(steps: Sequence[str]) -> str:
+    """A response in which blank lines divide the steps: there the reward `process` finds them."""
+    return "\n\n".join(steps)
+
+
 def write_additions(
     folder: Path,
     told: Callable[[Sequence[str]], str],

@@ -434,7 +434,7 @@ def test_the_commands_of_a_recipe_name_what_there_is(
     recipe: str, commands: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = importlib.import_module(f"examples.papers.{recipe}.data")
-    monkeypatch.setattr(reranking, "reranked", lambda evaluation, model: {"majority": 0.5})
+    monkeypatch.setattr(shepherd, "reranked", lambda evaluation, model: {"majority": 0.5})
     monkeypatch.setattr(mcts, "VALUES", tmp_path / "values")
     winnow = Written(tmp_path)
     data.run(winnow)

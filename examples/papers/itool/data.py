@@ -7,7 +7,6 @@ from pathlib import Path
 from examples.environments.make_data import CHAT_TEMPLATE, ROLES
 from examples.papers.run import Commands, tell
 from examples.papers.world import Said, conversation, write_rows
-from learner.models.tiny import write_tiny_model
 
 HERE = Path(__file__).parent
 TOOLS = {"+": "add", "*": "multiply"}
@@ -55,6 +54,8 @@ def said(draw: random.Random, question: Question) -> Said:
 
 def write(folder: Path) -> None:
     """Writes the data and the policy."""
+    from learner.models.tiny import write_tiny_model
+
     draw = random.Random("itool")
     digits = range(10)
     every = [(a, x, b, y, c) for a in digits for x in TOOLS for b in digits for y in TOOLS for c in digits]

@@ -1,19 +1,14 @@
 """Math-Shepherd in miniature: the data, and the commands that label steps, train a process model on them, choose among
 responses with it, and train the policy on its scores."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-from examples.papers.additions import UPDATES, write_additions
+from examples.papers.additions import UPDATES, divided, write_additions
+from examples.papers.math_shepherd.reranking import reranked
 from examples.papers.run import Commands, newest, tell
 from examples.papers.world import FOLDER
 
 HERE, DATA = Path(__file__).parent, FOLDER / "math_shepherd"
-
-
-def told(steps: Sequence[str]) -> str:
-    """A response, in which blank lines divide the steps: there the reward `process` finds them."""
-    return "\n\n".join(steps)
 
 
 def columns(result: int, held_out: bool) -> dict[str, str]:
@@ -24,13 +19,11 @@ def columns(result: int, held_out: bool) -> dict[str, str]:
 
 def write(folder: Path) -> None:
     """Writes the data and the policy."""
-    write_additions(folder, told, columns)
+    write_additions(folder, divided, columns)
 
 
 def run(winnow: Commands) -> None:
     """Warms the policy up, labels the steps of its solutions, trains the process model, and uses it twice."""
-    from examples.papers.math_shepherd.reranking import reranked
-
     policy = winnow.train(HERE / "policy.toml", f"warmup.updates={UPDATES}")
     labels = winnow.evaluate(
         policy, DATA / "train.jsonl", f"rollout.environment={HERE / 'step_labels.py'}", "--samples", "2"

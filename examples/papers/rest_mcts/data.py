@@ -5,8 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from examples.papers.additions import UPDATES, write_additions
-from examples.papers.math_shepherd.data import told
+from examples.papers.additions import UPDATES, divided, write_additions
 from examples.papers.run import Commands, newest
 from examples.papers.world import FOLDER
 
@@ -22,7 +21,7 @@ def columns(result: int, held_out: bool) -> dict[str, str]:
 
 def write(folder: Path) -> None:
     """Writes the data and the policy."""
-    write_additions(folder, told, columns)
+    write_additions(folder, divided, columns)
 
 
 def solved(found: Path) -> int:

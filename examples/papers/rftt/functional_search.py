@@ -1,5 +1,5 @@
 """RFTT's first stage: a tree search, whose right paths are left as texts with functional tokens to imitate. In half of
-them a slip of the tree is verified and refined."""
+those beside which the tree has a slip, this is verified and refined."""
 
 import random
 

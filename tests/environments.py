@@ -39,10 +39,12 @@ class Paper:
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:
         text = self.says.pop(0) if isinstance(self.says, list) else self.says(self.read(tokens))
-        ids = self.tokenizer(text.removesuffix(CUT), add_special_tokens=False)["input_ids"][: sampling.max_tokens]
-        stops = {stop: text.find(stop) + len(stop) for stop in sampling.stop if stop in text[: len(ids)]}
+        said = text.removesuffix(CUT)
+        stops = {stop: said.find(stop) + len(stop) for stop in sampling.stop if stop in said}
         stopped_at = min(stops, key=lambda stop: stops[stop], default="")
-        ids = ids[: stops.get(stopped_at, len(ids))]  # where a token is a letter
+        ids = self.tokenizer(said[: stops.get(stopped_at)], add_special_tokens=False)["input_ids"]
+        if len(ids) > sampling.max_tokens:
+            ids, stopped_at = ids[: sampling.max_tokens], ""
         self.shown.append(list(tokens))
         self.said.append(list(ids))
         self.asked.append(sampling)

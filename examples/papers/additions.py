@@ -1,0 +1,58 @@
+"""A world that several recipes share: additions of two-digit numbers, worked out in steps.
+
+    15+27=    5+7+0=12    1+2+1=4    42        digit sums from the right with their carries, then the result
+
+The policy has read additions of people who are one off in three of ten digit sums; all that follows builds on it.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from actors.data.world import work_out
+from examples.papers.world import Said, conversation, write_model, write_rows
+
+ALPHABET = "0123456789+=\n"
+SLIPS = 0.3  # share of the digit sums that are one off
+UPDATES = 240  # of a warm-up, in haste too: a search must find something
+HELDOUT, TRAIN, WORKED = 200, 400, 6000  # rows
+
+
+def steps(left: int, right: int, slip: Callable[[], int] = lambda: 0) -> list[str]:
+    """The digit sums of an addition and its result; `slip` is added to each sum."""
+    sums, _, result = work_out(left, right, slip).partition("#")
+    return [*sums.split(","), result]
+
+
+def divided(steps: Sequence[str]) -> str:
+    """A response in which blank lines divide the steps: there the reward `process` finds them."""
+    return "\n\n".join(steps)
+
+
+def write_additions(
+    folder: Path,
+    told: Callable[[Sequence[str]], str],
+    columns: Callable[[int, bool], Mapping[str, str]],
+    words: Sequence[str] = (),
+) -> None:
+    """Writes the data and a model of 1.3 million parameters.
+
+    Args:
+        folder: of the recipe.
+        told: makes a response of steps.
+        columns: of a row beside its prompt, from the result and whether the row is held out.
+        words: of the model's vocabulary, beside the alphabet.
+    """
+    draw = random.Random("additions")
+    pairs = [(left, right) for left in range(10, 100) for right in range(10, 100)]
+    draw.shuffle(pairs)
+    for name, some in (("heldout", pairs[:HELDOUT]), ("train", pairs[HELDOUT : HELDOUT + TRAIN])):
+        held_out = name == "heldout"
+        rows = [{"prompt": f"{left}+{right}=", **columns(left + right, held_out)} for left, right in some]
+        write_rows(folder / f"{name}.jsonl", rows)
+    worked: list[Said] = []
+    for left, right in draw.choices(pairs[HELDOUT:], k=WORKED):
+        said = steps(left, right, lambda: draw.choice((-1, 1)) * (draw.random() < SLIPS))
+        worked.append([("user", f"{left}+{right}="), ("assistant", told(said))])
+    write_rows(folder / "worked.jsonl", [conversation(each) for each in worked])
+    write_model(folder / "model", ALPHABET, words, heads=5)

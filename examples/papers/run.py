@@ -23,9 +23,11 @@ RUNS = FOLDER / "runs"
 HERE = Path(__file__).parent
 QUICK = {
     "train": ("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2"),
-    "reward-model": ("run.steps=2", "run.checkpoint_every=2", "eval.every=2"),
+    "reward-model": ("run.steps=2", "run.checkpoint_every=2"),
     "eval": ("eval.prompts=4",),
 }
+
+Word = str | int | Path  # of a command line
 
 
 class Commands:
@@ -34,7 +36,7 @@ class Commands:
     def __init__(self, seed: int, *, quick: bool) -> None:
         self.seed, self.quick = seed, quick
 
-    def __call__(self, command: str, *words: str | Path) -> None:
+    def __call__(self, command: str, *words: Word) -> None:
         """Runs a command and shows what it prints.
 
         Raises:
@@ -45,12 +47,24 @@ class Commands:
         if code := subprocess.run(told, check=False).returncode:
             raise SystemExit(f"winnow {command} {' '.join(map(str, words))} ended with the status {code}")
 
-    def train(self, file: Path, *words: str, command: str = "train") -> Path:
+    def train(self, file: Path, *words: Word, command: str = "train") -> Path:
         """Trains with a run file, by `train` or by `reward-model`, and gives the run's folder."""
         before = set(RUNS.glob("*"))
         self(command, file.relative_to(Path.cwd()), f"run.folder={RUNS}", f"run.seed={self.seed}", *words)
         (folder,) = set(RUNS.glob("*")) - before
         return folder
+
+    def evaluate(self, run: Path, *words: Word) -> Path:
+        """Evaluates a run, as `eval` does with these words behind it, and gives the folder of the evaluation."""
+        before = set(run.glob("evaluations/*"))
+        self("eval", run, *words)
+        (folder,) = set(run.glob("evaluations/*")) - before
+        return folder
+
+
+def newest(run: Path) -> Path:
+    """The last checkpoint of a run."""
+    return max(run.glob("checkpoints/step-*"), key=lambda step: int(step.name.removeprefix("step-")))
 
 
 def recipes() -> list[str]:

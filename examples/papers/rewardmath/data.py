@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from actors.data.world import work_out
-from examples.papers.run import Commands
+from examples.papers.run import Commands, newest
 from examples.papers.world import FOLDER, write_rows
 
 HERE = Path(__file__).parent
@@ -35,8 +35,6 @@ def run(winnow: Commands) -> None:
     responses of the policy to each of 100 prompts."""
     policy = winnow.train(HERE / "policy.toml")
     ranker = winnow.train(HERE / "reward_model.toml", f"model.path={policy}/warmup", command="reward-model")
-    (newest,) = sorted(ranker.glob("checkpoints/step-*"), key=lambda step: int(step.name.removeprefix("step-")))[-1:]
-    winnow("eval", "--reward-model", newest, PAIRS, "data.rows=-200:")
-    winnow("eval", policy, "--samples", "8", "eval.prompts=100")
-    (responses,) = policy.glob("evaluations/*")
-    winnow("eval", "--reward-model", newest, responses)
+    winnow("eval", "--reward-model", newest(ranker), PAIRS, "data.rows=-200:")
+    responses = winnow.evaluate(policy, "--samples", 8, "eval.prompts=100")
+    winnow("eval", "--reward-model", newest(ranker), responses)

@@ -22,7 +22,10 @@ from examples.papers.world import FOLDER
 RUNS = FOLDER / "runs"
 HERE = Path(__file__).parent
 QUICK = {
-    "train": ("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2"),
+    "train": (
+        *("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2"),
+        "filter.drop=none",  # a policy that has learned nothing yet has no mixed groups
+    ),
     "reward-model": ("run.steps=2", "run.checkpoint_every=2"),
     "eval": ("eval.prompts=4",),
 }
@@ -84,13 +87,14 @@ def shown(found: dict[str, Any]) -> str:
     return f"after step {found['step']}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
 
 
-def trained(commands: Commands, file: Path) -> None:
-    """Trains with a run file and prints a line for each of its evaluations."""
+def trained(winnow: Commands, file: Path, *words: Word) -> Path:
+    """Trains with a run file, prints a line for each of its evaluations, and gives the run's folder."""
     started = time.monotonic()
-    evals = commands.train(file) / "evals.jsonl"
-    for line in evals.read_text(encoding="utf-8").splitlines():
+    folder = winnow.train(file, *words)
+    for line in (folder / "evals.jsonl").read_text(encoding="utf-8").splitlines():
         print(shown(json.loads(line)))
     print(f"{file.parent.name}/{file.name}: {time.monotonic() - started:.0f} s", flush=True)
+    return folder
 
 
 def main() -> None:

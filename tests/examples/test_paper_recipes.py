@@ -1,4 +1,4 @@
-"""The recipes of papers that are several commands, that play on a site, or that sample dynamically, and the table of the
+"""The recipes of papers that are several commands, that play on a site, or that sample dynamically, and the table of
 source papers: worlds, environments, and what the commands are told. Nothing is trained."""
 
 import json

@@ -30,8 +30,6 @@ QUICK = {
     "eval": ("eval.prompts=4",),
 }
 
-Word = str | int | Path  # of a command line
-
 
 class Commands:
     """The command line of winnow, with the seed and the haste that were asked for."""
@@ -39,35 +37,30 @@ class Commands:
     def __init__(self, seed: int, *, quick: bool) -> None:
         self.seed, self.quick = seed, quick
 
-    def __call__(self, command: str, *words: Word) -> None:
-        """Runs a command and shows what it prints.
+    def __call__(self, command: str, first: str | Path, *words: str | Path) -> None:
+        """Runs a command and shows what it prints. Settings among the words win over those of haste.
 
         Raises:
             SystemExit: it failed; what it said stands above.
         """
-        short = QUICK.get(command, ()) if self.quick and "--reward-model" not in words else ()
-        told = [sys.executable, "-m", "cluster.cli", command, *map(str, words), *short]
-        if code := subprocess.run(told, check=False).returncode:
-            raise SystemExit(f"winnow {command} {' '.join(map(str, words))} ended with the status {code}")
+        short = QUICK.get(command, ()) if self.quick and first != "--reward-model" else ()
+        told = [command, str(first), *short, *map(str, words)]
+        if code := subprocess.run([sys.executable, "-m", "cluster.cli", *told], check=False).returncode:
+            raise SystemExit(f"winnow {' '.join(told)} ended with the status {code}")
 
-    def train(self, file: Path, *words: Word, command: str = "train") -> Path:
+    def train(self, file: Path, *words: str, command: str = "train") -> Path:
         """Trains with a run file, by `train` or by `reward-model`, and gives the run's folder."""
         before = set(RUNS.glob("*"))
         self(command, file.relative_to(Path.cwd()), f"run.folder={RUNS}", f"run.seed={self.seed}", *words)
         (folder,) = set(RUNS.glob("*")) - before
         return folder
 
-    def evaluate(self, run: Path, *words: Word) -> Path:
-        """Evaluates a run, as `eval` does with these words behind it, and gives the folder of the evaluation."""
+    def evaluate(self, run: Path, *words: str | Path) -> Path:
+        """Evaluates the newest checkpoint of a run and gives the folder of the evaluation."""
         before = set(run.glob("evaluations/*"))
         self("eval", run, *words)
         (folder,) = set(run.glob("evaluations/*")) - before
         return folder
-
-
-def newest(run: Path) -> Path:
-    """The last checkpoint of a run."""
-    return max(run.glob("checkpoints/step-*"), key=lambda step: int(step.name.removeprefix("step-")))
 
 
 def recipes() -> list[str]:
@@ -87,14 +80,22 @@ def shown(found: dict[str, Any]) -> str:
     return f"after step {found['step']}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
 
 
-def trained(winnow: Commands, file: Path, *words: Word) -> Path:
-    """Trains with a run file, prints a line for each of its evaluations, and gives the run's folder."""
+def newest(run: Path) -> Path:
+    """The newest checkpoint of a run."""
+    return max(run.glob("checkpoints/step-*"), key=lambda step: int(step.name.removeprefix("step-")))
+
+
+def tell(run: Path) -> None:
+    """Prints a line for each evaluation of a run."""
+    for line in (run / "evals.jsonl").read_text(encoding="utf-8").splitlines():
+        print(shown(json.loads(line)), flush=True)
+
+
+def trained(commands: Commands, file: Path) -> None:
+    """Trains with a run file and prints a line for each of its evaluations."""
     started = time.monotonic()
-    folder = winnow.train(file, *words)
-    for line in (folder / "evals.jsonl").read_text(encoding="utf-8").splitlines():
-        print(shown(json.loads(line)))
+    tell(commands.train(file))
     print(f"{file.parent.name}/{file.name}: {time.monotonic() - started:.0f} s", flush=True)
-    return folder
 
 
 def main() -> None:

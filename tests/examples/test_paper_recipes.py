@@ -27,7 +27,7 @@ from examples.papers.many_shot import data as many_shot
 from examples.papers.reranked_code import data as reranked
 from examples.papers.responses import Answered, Response, answered, pairs
 from examples.papers.reward_guided import data as guided
-from examples.papers.run import HERE, Commands, Word, newest, recipes
+from examples.papers.run import HERE, Commands, newest, recipes
 from learner.methods.algorithms import ALGORITHMS
 from rewards import Budget, Case, Outcome, Verdict
 from rewards.programs.code import CodeSettings, code
@@ -114,10 +114,10 @@ class Told(Commands):
         self.folder, self.told = folder, list[tuple[str, ...]]()
         self._begun: dict[Path, tuple[Path, list[str]]] = {}  # run -> its file and settings
 
-    def __call__(self, command: str, *words: Word) -> None:
-        self.told.append((command, *map(str, words)))
+    def __call__(self, command: str, first: str | Path, *words: str | Path) -> None:
+        self.told.append((command, str(first), *map(str, words)))
 
-    def train(self, file: Path, *words: Word, command: str = "train") -> Path:
+    def train(self, file: Path, *words: str | Path, command: str = "train") -> Path:
         settings = [*map(str, words)]
         load_settings(RewardModelConfig if command == "reward-model" else RunConfig, file, settings)
         self(command, file.name, *words)
@@ -129,7 +129,7 @@ class Told(Commands):
         (run / "metrics.jsonl").write_text('{"tokens_generated": 20}\n{"tokens_generated": 3}\n')
         return run
 
-    def evaluate(self, run: Path, *words: Word) -> Path:
+    def evaluate(self, run: Path, *words: str | Path) -> Path:
         self("eval", run, *words)
         told = [*map(str, words)]
         for option in ("--samples", "--checkpoint"):

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from examples.papers.autowebglm.environment import ROUNDS, SHELF_OF, SHELVES, STARTS, Visit
-from examples.papers.run import Commands, newest, trained
+from examples.papers.run import Commands, newest, tell
 from examples.papers.world import Said, conversation, write_model, write_rows
 
 HERE = Path(__file__).parent
@@ -73,6 +73,9 @@ def write(folder: Path) -> None:
 
 def run(winnow: Commands) -> None:
     """Short tasks, then all; pairs of own attempts; imitation of own attempts that succeed."""
-    short = trained(winnow, HERE / "1_short.toml")
-    attempts = trained(winnow, HERE / "2_preferences.toml", f"model.path={short}/warmup")
-    trained(winnow, HERE / "3_rejection.toml", f"model.path={newest(attempts)}")
+    short = winnow.train(HERE / "1_short.toml")
+    attempts = winnow.train(HERE / "2_preferences.toml", f"model.path={short}/warmup")
+    last = winnow.train(HERE / "3_rejection.toml", f"model.path={newest(attempts)}")
+    for stage in (short, attempts, last):
+        print(stage.name)
+        tell(stage)

@@ -5,7 +5,7 @@ import random
 from pathlib import Path
 
 from actors.data.world import ALPHABET, work_out
-from examples.papers.run import Commands, trained
+from examples.papers.run import Commands, tell
 from examples.papers.world import Said, conversation, dealt, write_model, write_rows
 
 HERE = Path(__file__).parent
@@ -41,4 +41,6 @@ def sampled(run: Path) -> int:
 def run(winnow: Commands) -> None:
     """Trains with plain sampling and with dynamic sampling, and says how many tokens each has sampled."""
     for name in ("plain", "dynamic"):
-        print(f"{name}: {sampled(trained(winnow, HERE / f'{name}.toml'))} tokens sampled", flush=True)
+        folder = winnow.train(HERE / f"{name}.toml")
+        tell(folder)
+        print(f"{name}: {sampled(folder)} tokens sampled", flush=True)

@@ -23,7 +23,7 @@ THINGS = "abcdefghijklmnopqrstuvwx"
 KNOWN, HELDOUT = THINGS[:12], THINGS[12:]  # things that may be shots, and those that are asked for in the end
 GIVEN, SHOTS = 2, 10  # shots of people, and most shots of the policy
 ODD = 0.1  # share of the names in what the policy has read that are drawn at random
-SAMPLES = 8
+SAMPLES = "8"
 WORDS = tuple(f"{thing}{number}" for thing in THINGS for number in range(NAMES))
 KINDS = ("none", "given", "unfiltered", "right")  # of the shots before held-out questions
 

@@ -15,7 +15,7 @@ from examples.papers.world import FOLDER, dealt, write_rows
 HERE = Path(__file__).parent
 DATA = FOLDER / "reward_guided"
 ROWS = {"judged": 300, "guided": 400, "train": 400, "heldout": 100}  # of judged ones the verdicts are used
-SAMPLES = 8
+SAMPLES = "8"
 
 
 def questions() -> dict[str, list[tuple[int, int]]]:

@@ -36,5 +36,5 @@ def run(winnow: Commands) -> None:
     policy = winnow.train(HERE / "policy.toml")
     ranker = winnow.train(HERE / "reward_model.toml", f"model.path={policy}/warmup", command="reward-model")
     winnow("eval", "--reward-model", newest(ranker), PAIRS, "data.rows=-200:")
-    responses = winnow.evaluate(policy, "--samples", 8, "eval.prompts=100")
+    responses = winnow.evaluate(policy, "--samples", "8")
     winnow("eval", "--reward-model", newest(ranker), responses)

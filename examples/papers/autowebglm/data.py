@@ -1,7 +1,7 @@
 """The data and the commands of AutoWebGLM in miniature: tasks on a small site, what people do there, and training in
 three stages.
 
-People do the next right thing six times in ten, and else click on something or say a number at random.
+People do the next right thing seven times in ten, and else click on something or say a number at random.
 """
 
 import random
@@ -13,11 +13,13 @@ from examples.papers.run import Commands, newest, tell
 from examples.papers.world import Said, conversation, write_model, write_rows
 
 HERE = Path(__file__).parent
-RIGHT = 0.6
+RIGHT = 0.7
 LAYOUTS = 8  # rows of each held-out task: sites that are drawn for it
 HELDOUT = ("axe", "sock", "tea")  # articles that nobody trains to find from far away
 FAR = tuple(start for start, actions in STARTS.items() if actions > 2)
-WORDS = (*SHELF_OF, *SHELVES, *STARTS, "nothing", "costs", "click", "type", "say")
+NAMES = (*SHELF_OF, *SHELVES, *STARTS)
+NUMBERED = tuple(f"{number}{name}" for number in range(1, 6) for name in NAMES)  # an element of a page is one token
+WORDS = (*NAMES, *NUMBERED, "nothing", "costs", "click", "type", "say")
 ALPHABET = "0123456789 "
 
 

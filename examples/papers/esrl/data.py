@@ -29,7 +29,7 @@ def write(folder: Path) -> None:
         write_rows(folder / f"{name}.jsonl", rows)
     others = [pair for pair in every if pair not in sets["heldout"]]
     write_rows(folder / "worked.jsonl", [conversation(said(draw, *draw.choice(others))) for _ in range(8000)])
-    write_model(folder / "model", ALPHABET)
+    write_model(folder / "model", ALPHABET, heads=5)
 
 
 def sampled(run: Path) -> int:

@@ -22,8 +22,11 @@ from examples.papers.world import FOLDER
 RUNS = FOLDER / "runs"
 HERE = Path(__file__).parent
 QUICK = {
-    "train": ("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2"),
-    "reward-model": ("run.steps=2", "run.checkpoint_every=2", "eval.every=2"),
+    "train": (
+        *("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2"),
+        "filter.drop=none",  # a policy that has learned nothing yet has no mixed groups
+    ),
+    "reward-model": ("run.steps=2", "run.checkpoint_every=2"),
     "eval": ("eval.prompts=4",),
 }
 

@@ -1,9 +1,10 @@
 """What the worlds of these recipes share: how data, conversations and tiny models are written."""
 
 import json
+import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 FOLDER = Path("runs/papers")  # below runs/, which git ignores
 ROLES = ("<system>", "<user>", "<assistant>", "<end>")
@@ -13,12 +14,23 @@ CHAT_TEMPLATE = (
 )
 
 Said = list[tuple[str, str]]  # (role, text) of a conversation
+Item = TypeVar("Item")
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes JSON lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def dealt(items: Sequence[Item], sizes: Mapping[str, int], seed: str) -> dict[str, list[Item]]:
+    """Sets of these sizes, by name, of shuffled items; none is in two of them."""
+    shuffled, found, start = list(items), dict[str, list[Item]](), 0
+    random.Random(seed).shuffle(shuffled)
+    for name, size in sizes.items():
+        found[name] = shuffled[start : start + size]
+        start += size
+    return found
 
 
 def conversation(said: Said) -> dict[str, Any]:

@@ -113,6 +113,17 @@ def check_rows(value: str) -> str:
     return value
 
 
+class RoundSettings(Section):
+    """The responses of a group in rounds: a group that the filter would reject after one has another, one that it would
+    keep is filled up to rollout.group_size. Of more than that, as many are trained on, against the mean of all."""
+
+    size: int = 0  # responses of a round; 0: all rollout.group_size at once
+    most: Annotated[int, Field(ge=1)] = 1  # rounds that a group has before it is given up
+    # Correct responses, and wrong ones, with which a group has no further round; only of the kinds that the filter
+    # would reject it for lacking. With half of rollout.group_size, as many of each are trained on, as far as there are.
+    enough: Annotated[int, Field(ge=1)] = 1
+
+
 class RolloutSettings(Section):
     """How responses are sampled, and how many at a time."""
 
@@ -121,7 +132,7 @@ class RolloutSettings(Section):
     # The next two save tokens where many prompts are solved or out of reach, and shift training to those between. The
     # metric `accuracy` is then of the chosen prompts; only an evaluation tells that of the data.
     choose: Literal["uniform", "likely-mixed"] = "uniform"  # which prompts; the latter by their former verdicts
-    first_stage: int = 0  # responses first, the rest only where the filter would not reject these; 0 is all at once
+    rounds: RoundSettings = RoundSettings()
     max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response
     # What ends a response, beside the end-of-text token of the model. It stays in tokens and text and is trained on.
     stop: tuple[str, ...] = ()  # texts, found in the decoded response, special tokens among it; one or several
@@ -156,12 +167,22 @@ class RolloutSettings(Section):
             load_environment(value)
         return value
 
-    @field_validator("first_stage")
+    @field_validator("rounds")
     @classmethod
-    def _leaves_a_rest(cls, value: int, others: ValidationInfo) -> int:
-        size = others.data.get("group_size", value + 1)
-        if value and not 2 <= value < size:
-            raise ValueError(f"must be 0, or at least 2 and below rollout.group_size = {size}, got {value}")
+    def _may_spare_something(cls, value: RoundSettings, others: ValidationInfo) -> RoundSettings:
+        size, again = others.data.get("group_size", value.size + 1), value.most > 1
+        if value.size and not 2 <= value.size < size + again:
+            raise ValueError(
+                f"rollout.rounds.size must be 0, or at least 2 and below rollout.group_size = {size}, or as large with "
+                f"rollout.rounds.most above 1, got {value.size}"
+            )
+        if again and not value.size:
+            raise ValueError(f"rollout.rounds.most = {value.most} needs rollout.rounds.size, the responses of a round")
+        if value.enough > (size if again else 1):
+            raise ValueError(
+                f"rollout.rounds.enough must be at most rollout.group_size = {size}, and 1 where there is one round "
+                f"(rollout.rounds.most), got {value.enough}"
+            )
         return value
 
     @field_validator("stop", mode="before")

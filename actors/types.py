@@ -224,7 +224,7 @@ class Summary:
     id: int
     prompt_id: str
     scores: tuple[float, ...]  # of the scored responses, J <= G
-    outcomes: tuple[Outcome, ...]  # of all G responses, or of the first stage's where sampling stopped after it
+    outcomes: tuple[Outcome, ...]  # of all G responses: rollout.group_size, or what rounds have brought
     lengths: tuple[int, ...]  # sampled tokens of these responses
     scored_lengths: tuple[int, ...]  # sampled tokens of the J scored responses: what the learner would train on
     seats: tuple[str, ...]  # of the J scored responses: who said them

@@ -90,6 +90,13 @@ class RunConfig(Section):
         return self.cluster.learner_ranks > 0
 
     @property
+    def most_siblings(self) -> int | None:
+        """Responses of a set of siblings that are trained on at most; None: all that there are. Where rounds may bring
+        more than a group has, as many as a group has."""
+        rollout = self.rollout
+        return rollout.group_size if rollout.rounds.size * rollout.rounds.most > rollout.group_size else None
+
+    @property
     def scoring_models(self) -> dict[str, ScoringSettings]:
         """The rewards from a model that the run file has a section for, by name; `winnow eval` picks responses by
         them."""
@@ -136,6 +143,18 @@ class RunConfig(Section):
             raise ValueError(
                 f"learner.algorithm = {self.learner.algorithm!r} trains on chosen responses as a whole and has no use "
                 f"for rewards of steps and spans: set reward.span_weight = 0, got {self.reward.span_weight:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_all_siblings(self) -> Self:
+        spans = self.reward.span_weight > 0
+        if self.most_siblings is not None and (spans or self.algorithm.credits_on_rank):
+            who = "reward.span_weight above 0" if spans else f"learner.algorithm = {self.learner.algorithm!r}"
+            raise ValueError(
+                f"{who} makes advantages on the learner's ranks, which know no response but those that are trained on, "
+                f"{self.most_siblings} of a group: set rollout.rounds so that size x most is no more than that, or "
+                "take an algorithm that needs scores alone, such as grpo"
             )
         return self
 

@@ -94,6 +94,7 @@ class Run:
             has_span_rewards=config.reward.span_weight > 0,
             control_tokens=prepared.control,
             scores=self.scores,
+            most_siblings=config.most_siblings,
         )
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
         self.turns = Turns(actors.learner, self.publisher, config)

@@ -31,7 +31,7 @@ from cluster.config.run_config import RunConfig
 
 METHODS: dict[str, dict[str, dict[str, Any]]] = {
     "uniform": {},
-    "chosen": {"rollout": {"choose": "likely-mixed", "first_stage": 4}},
+    "chosen": {"rollout": {"choose": "likely-mixed", "rounds": {"size": 4}}},
 }
 Run = Mapping[str, Any]
 

@@ -285,6 +285,9 @@ class FilterSettings(Section):
     patience: Annotated[int, Field(ge=1)] = (
         2048  # groups in a row rejected or lost, then the run stops with a checkpoint
     )
+    # Of each set of siblings, the most that are trained on: those whose scores vary most, with the credits that they
+    # have among all of the set. 0: rollout.group_size where rounds bring more, else all.
+    most_siblings: int = 0
 
     @model_validator(mode="after")
     def _is_a_rule(self) -> Self:

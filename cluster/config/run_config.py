@@ -91,10 +91,9 @@ class RunConfig(Section):
 
     @property
     def most_siblings(self) -> int | None:
-        """Responses of a set of siblings that are trained on at most; None: all that there are. Where rounds may bring
-        more than a group has, as many as a group has."""
-        rollout = self.rollout
-        return rollout.group_size if rollout.rounds.size * rollout.rounds.most > rollout.group_size else None
+        """Responses of a set of siblings that are trained on at most; None: all that there are."""
+        size, rounds = self.rollout.group_size, self.rollout.rounds
+        return self.filter.most_siblings or (size if rounds.size * rounds.most > size else None)
 
     @property
     def scoring_models(self) -> dict[str, ScoringSettings]:
@@ -148,13 +147,19 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _knows_all_siblings(self) -> Self:
-        spans = self.reward.span_weight > 0
+        spans, size = self.reward.span_weight > 0, self.rollout.group_size
+        if self.filter.most_siblings and not 2 <= self.filter.most_siblings <= size:
+            raise ValueError(
+                f"filter.most_siblings must be 0, or at least 2 and at most rollout.group_size = {size}, got "
+                f"{self.filter.most_siblings}"
+            )
         if self.most_siblings is not None and (spans or self.algorithm.credits_on_rank):
             who = "reward.span_weight above 0" if spans else f"learner.algorithm = {self.learner.algorithm!r}"
             raise ValueError(
                 f"{who} makes advantages on the learner's ranks, which know no response but those that are trained on, "
-                f"{self.most_siblings} of a group: set rollout.rounds so that size x most is no more than that, or "
-                "take an algorithm that needs scores alone, such as grpo"
+                f"at most {self.most_siblings} of a set of siblings: set filter.most_siblings = 0, and rollout.rounds "
+                f"so that size x most is at most rollout.group_size = {size}; or take an algorithm that needs scores "
+                "alone, such as grpo"
             )
         return self
 

@@ -129,9 +129,12 @@ class RolloutSettings(Section):
 
     groups_per_step: Annotated[int, Field(ge=1)] = 64  # P, accepted groups in a training step
     group_size: Annotated[int, Field(ge=1)] = 8  # G, responses to a prompt
-    # The next two save tokens where many prompts are solved or out of reach, and shift training to those between. The
+    # The next three save tokens where many prompts are solved or out of reach, and shift training to those between. The
     # metric `accuracy` is then of the chosen prompts; only an evaluation tells that of the data.
-    choose: Literal["uniform", "likely-mixed"] = "uniform"  # which prompts; the latter by their former verdicts
+    choose: Literal["uniform", "likely-mixed", "skip-alike"] = (
+        "uniform"  # which prompts, by the verdicts on them so far
+    )
+    cooldown: Annotated[int, Field(ge=0)] = 0  # versions for which a chosen prompt rests behind its newest verdict
     rounds: RoundSettings = RoundSettings()
     max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response
     # What ends a response, beside the end-of-text token of the model. It stays in tokens and text and is trained on.
@@ -165,6 +168,15 @@ class RolloutSettings(Section):
     def _is_an_environment(cls, value: str) -> str:
         if value:
             load_environment(value)
+        return value
+
+    @field_validator("cooldown")
+    @classmethod
+    def _is_of_a_choice(cls, value: int, others: ValidationInfo) -> int:
+        if value and others.data.get("choose") == "uniform":
+            raise ValueError(
+                f'must be 0 with rollout.choose = "uniform", got {value}: prompts come as the data has them'
+            )
         return value
 
     @field_validator("rounds")

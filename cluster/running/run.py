@@ -82,9 +82,8 @@ class Run:
         self._folder, self._display, self._checkpoint = folder, display, checkpoint
         self.room, self.counters = Room(display.say), Counters()
         self.scores = ScoreHistory()
-        chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
         seed = config.run.seed if config.data.seed is None else config.data.seed
-        prompts = PromptSource(prepared.prompts, seed, chooser=chooser, shares=prepared.shares)
+        prompts = PromptSource(prepared.prompts, seed, Chooser.of(config.rollout), prepared.shares)
         self.feeder = Feeder(
             filter=actors.filter,
             learner=actors.learner,

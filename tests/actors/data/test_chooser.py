@@ -12,6 +12,7 @@ from actors.data.chooser import DECAY, PRIOR, Chooser
 from actors.data.source import PromptSource
 from actors.filtering.rules import drop_both
 from actors.rollouts.rollout import decided
+from actors.settings import RolloutSettings
 from tests.builders import prompt, summary
 
 COUNTS = st.integers(0, 60)
@@ -53,6 +54,38 @@ def test_verdicts_fade_as_the_policy_moves_on_until_a_retired_prompt_counts_as_u
     fresh = Chooser(group_size=8)
     fresh.observe("solved", 16 * DECAY**400, 8, version=0)
     assert chooser.chance("solved") == pytest.approx(fresh.chance("solved"))
+
+
+def test_a_prompt_is_passed_over_the_more_often_the_likelier_it_is_alike_and_never_for_certain() -> None:
+    chooser = Chooser(group_size=8, skips=True)
+    chooser.observe("undecided", 4, 4, version=0)
+    chooser.observe("once", 8, 0, version=0)
+    chooser.observe("twice", 0, 16, version=0)
+    chooser.observe("always", 8000, 0, version=0)
+    kept = [chooser.keeps(name) for name in ("unseen", "undecided", "once", "twice")]
+    assert kept == pytest.approx([1.0, 1.0, 0.473, 0.299], abs=1e-3)
+    assert 0 < chooser.keeps("always") < 0.001
+    assert Chooser(group_size=1, skips=True).keeps("any") == 1.0  # a group of one is never mixed
+
+
+def test_a_prompt_rests_until_as_many_versions_as_the_cooldown_have_passed() -> None:
+    chooser = Chooser(group_size=8, cooldown=2)
+    rests = []
+    for version in range(4):
+        chooser.observe("a" if version == 0 else "b", 4, 4, version)
+        rests.append((chooser.rests("a"), chooser.rests("never seen")))
+    assert rests == [(True, False), (True, False), (False, False), (False, False)]
+    chooser = Chooser(group_size=8)
+    chooser.observe("a", 4, 4, version=0)
+    assert not chooser.rests("a")
+
+
+def test_the_settings_say_which_chooser_there_is() -> None:
+    assert Chooser.of(RolloutSettings()) is None
+    likely, seldom = (Chooser.of(RolloutSettings(choose=choose)) for choose in ("likely-mixed", "skip-alike"))
+    resting = Chooser.of(RolloutSettings(choose="skip-alike", cooldown=1))
+    resting.observe("a", 1, 1, version=0)
+    assert (likely.skips, seldom.skips, resting.skips, resting.rests("a")) == (False, True, True, True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

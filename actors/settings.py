@@ -131,9 +131,7 @@ class RolloutSettings(Section):
     group_size: Annotated[int, Field(ge=1)] = 8  # G, responses to a prompt
     # The next three save tokens where many prompts are solved or out of reach, and shift training to those between. The
     # metric `accuracy` is then of the chosen prompts; only an evaluation tells that of the data.
-    choose: Literal["uniform", "likely-mixed", "skip-alike"] = (
-        "uniform"  # which prompts, by the verdicts on them so far
-    )
+    choose: Literal["uniform", "likely-mixed", "predicted-mixed", "skip-alike"] = "uniform"  # which prompts come next
     cooldown: Annotated[int, Field(ge=0)] = 0  # versions for which a chosen prompt rests behind its newest verdict
     rounds: RoundSettings = RoundSettings()
     max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response

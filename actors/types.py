@@ -342,7 +342,5 @@ class SamplingSpec:
     rollout: RolloutSettings
     reward: RewardSettings
     greedy: bool  # whether each group gets a greedy response beside the sampled ones
-    drop: DropRule = (
-        drop_none  # the filter's; asked after the first stage whether the rest would be sampled for nothing
-    )
+    drop: DropRule = drop_none  # the filter's; asked after each round whether it would reject the group
     data: DataSettings = field(default_factory=DataSettings)  # the templates in which environments speak

@@ -83,7 +83,8 @@ class Run:
         self.room, self.counters = Room(display.say), Counters()
         self.scores = ScoreHistory()
         seed = config.run.seed if config.data.seed is None else config.data.seed
-        prompts = PromptSource(prepared.prompts, seed, Chooser.of(config.rollout), prepared.shares)
+        chooser = Chooser.of(config.rollout, prepared.prompts)
+        prompts = PromptSource(prepared.prompts, seed, chooser, prepared.shares)
         self.feeder = Feeder(
             filter=actors.filter,
             learner=actors.learner,

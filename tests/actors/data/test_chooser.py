@@ -81,11 +81,19 @@ def test_a_prompt_rests_until_as_many_versions_as_the_cooldown_have_passed() -> 
 
 
 def test_the_settings_say_which_chooser_there_is() -> None:
-    assert Chooser.of(RolloutSettings()) is None
-    likely, seldom = (Chooser.of(RolloutSettings(choose=choose)) for choose in ("likely-mixed", "skip-alike"))
-    resting = Chooser.of(RolloutSettings(choose="skip-alike", cooldown=1))
-    resting.observe("a", 1, 1, version=0)
-    assert (likely.skips, seldom.skips, resting.skips, resting.rests("a")) == (False, True, True, True)
+    assert Chooser.of(RolloutSettings(), [prompt()]) is None
+    found = {
+        choose: Chooser.of(RolloutSettings(choose=choose, cooldown=1), [prompt("a")])
+        for choose in ("likely-mixed", "predicted-mixed", "skip-alike")
+    }
+    for chooser in found.values():
+        chooser.observe("a", 1, 1, version=0)
+        assert chooser.rests("a")
+    assert {name: (one.skips, bool(one.save().weights)) for name, one in found.items()} == {
+        "likely-mixed": (False, False),
+        "predicted-mixed": (False, True),
+        "skip-alike": (True, False),
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

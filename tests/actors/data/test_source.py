@@ -6,6 +6,7 @@ import pytest
 
 from actors.data.chooser import Chooser
 from actors.data.source import PromptSource
+from actors.settings import RolloutSettings
 from actors.types import PromptVisit, Summary
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
@@ -116,6 +117,27 @@ def test_prompts_that_rest_come_behind_all_others_and_are_dealt_where_there_are_
     assert len(source.take(2)) == 2
     source.graded(replace(graded("b", 1.0, -1.0), oldest_version=2))
     assert "a" in {one.id for one, _ in source.take(3)}
+
+
+def test_a_model_of_difficulty_tells_apart_prompts_that_nobody_has_seen_and_goes_on_in_another_run() -> None:
+    kinds = {"hard": 1, "open": 2, "easy": 3}  # the tokens of each prompt
+    prompts = [prompt(f"{kind}-{number}", [token] * 4) for kind, token in kinds.items() for number in range(40)]
+    verdicts = {"hard": [-1.0, -1.0], "open": [1.0, -1.0], "easy": [1.0, 1.0]}
+    settings = RolloutSettings(group_size=4, choose="predicted-mixed")
+    source, following = (PromptSource(prompts, 3, Chooser.of(settings, prompts)) for _ in range(2))
+    for number in range(10):
+        for kind, scores in verdicts.items():
+            source.graded(graded(f"{kind}-{number}", *scores))
+    following.restore(source.save())
+    assert following.save() == source.save()
+    json.dumps(asdict(source.save()))  # plain values
+
+    candidates = [one.id for one, _ in PromptSource(prompts, 3).take(32)]
+    open_ones = [name for name in candidates if name.startswith("open")]
+    dealt = [one.id for one, _ in source.take(8)]
+    assert [one.id for one, _ in following.take(8)] == dealt
+    assert sum(name in open_ones for name in dealt) == min(8, len(open_ones))
+    assert any(int(name.partition("-")[2]) >= 10 for name in dealt)  # which nobody has seen
 
 
 def test_prompts_that_nobody_chooses_have_no_cooldown() -> None:

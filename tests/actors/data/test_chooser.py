@@ -2,7 +2,9 @@
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -102,31 +104,56 @@ class Policy:
 
     difficulties: tuple[float, ...]
 
-    def right(self, prompt_id: str, step: int, draw: random.Random) -> bool:
-        return draw.random() < 1 / (1 + math.exp(self.difficulties[int(prompt_id)] - 0.1 * step))
+    def score(self, prompt_id: str, step: int, draw: random.Random) -> float:
+        rate = 1 / (1 + math.exp(self.difficulties[int(prompt_id)] - 0.1 * step))
+        return 1.0 if draw.random() < rate else -1.0
 
 
-def responses_per_kept_group(seed: int, *, chosen: bool, steps: int = 40, wanted: int = 16, size: int = 8) -> float:
-    """Of a training run in miniature on prompts most of which are solved or out of reach."""
+def responses_per_kept_group(seed: int, rollout: RolloutSettings, steps: int = 40, wanted: int = 16) -> float:
+    """Of a training run in miniature on prompts most of which are solved or out of reach; their token says which."""
     draw = random.Random(seed)
     policy = Policy(difficulties=tuple(draw.gauss(0, 6) for _ in range(256)))
-    prompts = [prompt(str(number)) for number in range(256)]
-    source = PromptSource(prompts, seed, chooser=Chooser(group_size=size) if chosen else None)
+    prompts = [prompt(str(n), [50 + round(difficulty)]) for n, difficulty in enumerate(policy.difficulties)]
+    source = PromptSource(prompts, seed, Chooser.of(rollout, prompts))
     responses = 0
     for step in range(steps):
         kept = 0
         while kept < wanted:
             for one, _ in source.take(wanted - kept):
-                scores = [1.0 if policy.right(one.id, step, draw) else -1.0 for _ in range(size)]
-                if chosen and decided(scores[:4], drop_both):
-                    scores = scores[:4]
+                scores = in_rounds(rollout, partial(policy.score, one.id, step, draw))
                 responses += len(scores)
                 kept += len(set(scores)) == 2
                 source.graded(replace(summary(scores), prompt_id=one.id, oldest_version=step))
     return responses / (steps * wanted)
 
 
+def in_rounds(rollout: RolloutSettings, answer: Callable[[], float]) -> list[float]:
+    """The scores of a group, as a generator would have them."""
+    scores: list[float] = []
+    for _ in range(rollout.rounds.most if rollout.rounds.size else 0):
+        scores += [answer() for _ in range(rollout.rounds.size)]
+        if not decided(scores, drop_both, rollout.rounds.enough):
+            break
+    if scores and decided(scores, drop_both):
+        return scores
+    return scores + [answer() for _ in range(rollout.group_size - len(scores))]
+
+
+HALVES = {"size": 4}
+
+
 @pytest.mark.slow
-def test_choosing_and_two_stages_spare_two_responses_of_five_where_pass_rates_are_skewed() -> None:
-    uniform, chosen = (sum(responses_per_kept_group(s, chosen=c) for s in range(4)) for c in (False, True))
-    assert chosen <= 0.6 * uniform
+@pytest.mark.parametrize(
+    ("settings", "most"),
+    [
+        ({"choose": "likely-mixed", "rounds": HALVES}, 0.6),
+        ({"choose": "predicted-mixed", "rounds": HALVES}, 0.6),
+        ({"choose": "skip-alike"}, 0.9),
+        ({"rounds": HALVES}, 0.9),
+    ],
+)
+def test_choices_and_rounds_spare_responses_where_pass_rates_are_skewed(settings: dict, most: float) -> None:
+    uniform, spared = (
+        sum(responses_per_kept_group(seed, RolloutSettings(**one)) for seed in range(4)) for one in ({}, settings)
+    )
+    assert spared <= most * uniform

@@ -113,15 +113,27 @@ def check_rows(value: str) -> str:
     return value
 
 
+class RoundSettings(Section):
+    """The responses of a group in rounds: a group that the filter would reject after one has another, one that it would
+    keep is filled up to rollout.group_size. Of more than that, as many are trained on, against the mean of all."""
+
+    size: int = 0  # responses of a round; 0: all rollout.group_size at once
+    most: Annotated[int, Field(ge=1)] = 1  # rounds that a group has before it is given up
+    # Correct responses, and wrong ones, with which a group has no further round; only of the kinds that the filter
+    # would reject it for lacking. With half of rollout.group_size, as many of each are trained on, as far as there are.
+    enough: Annotated[int, Field(ge=1)] = 1
+
+
 class RolloutSettings(Section):
     """How responses are sampled, and how many at a time."""
 
     groups_per_step: Annotated[int, Field(ge=1)] = 64  # P, accepted groups in a training step
     group_size: Annotated[int, Field(ge=1)] = 8  # G, responses to a prompt
-    # The next two save tokens where many prompts are solved or out of reach, and shift training to those between. The
+    # The next three save tokens where many prompts are solved or out of reach, and shift training to those between. The
     # metric `accuracy` is then of the chosen prompts; only an evaluation tells that of the data.
-    choose: Literal["uniform", "likely-mixed"] = "uniform"  # which prompts; the latter by their former verdicts
-    first_stage: int = 0  # responses first, the rest only where the filter would not reject these; 0 is all at once
+    choose: Literal["uniform", "likely-mixed", "predicted-mixed", "skip-alike"] = "uniform"  # which prompts come next
+    cooldown: Annotated[int, Field(ge=0)] = 0  # versions for which a chosen prompt rests behind its newest verdict
+    rounds: RoundSettings = RoundSettings()
     max_new_tokens: Annotated[int, Field(ge=1)] = 1024  # longest response
     # What ends a response, beside the end-of-text token of the model. It stays in tokens and text and is trained on.
     stop: tuple[str, ...] = ()  # texts, found in the decoded response, special tokens among it; one or several
@@ -156,12 +168,31 @@ class RolloutSettings(Section):
             load_environment(value)
         return value
 
-    @field_validator("first_stage")
+    @field_validator("cooldown")
     @classmethod
-    def _leaves_a_rest(cls, value: int, others: ValidationInfo) -> int:
-        size = others.data.get("group_size", value + 1)
-        if value and not 2 <= value < size:
-            raise ValueError(f"must be 0, or at least 2 and below rollout.group_size = {size}, got {value}")
+    def _is_of_a_choice(cls, value: int, others: ValidationInfo) -> int:
+        if value and others.data.get("choose") == "uniform":
+            raise ValueError(
+                f'must be 0 with rollout.choose = "uniform", got {value}: prompts come as the data has them'
+            )
+        return value
+
+    @field_validator("rounds")
+    @classmethod
+    def _may_spare_something(cls, value: RoundSettings, others: ValidationInfo) -> RoundSettings:
+        size, again = others.data.get("group_size", value.size + 1), value.most > 1
+        if value.size and not 2 <= value.size < size + again:
+            raise ValueError(
+                f"rollout.rounds.size must be 0, or at least 2 and below rollout.group_size = {size}, or as large with "
+                f"rollout.rounds.most above 1, got {value.size}"
+            )
+        if again and not value.size:
+            raise ValueError(f"rollout.rounds.most = {value.most} needs rollout.rounds.size, the responses of a round")
+        if value.enough > (size if again else 1):
+            raise ValueError(
+                f"rollout.rounds.enough must be at most rollout.group_size = {size}, and 1 where there is one round "
+                f"(rollout.rounds.most), got {value.enough}"
+            )
         return value
 
     @field_validator("stop", mode="before")
@@ -264,6 +295,9 @@ class FilterSettings(Section):
     patience: Annotated[int, Field(ge=1)] = (
         2048  # groups in a row rejected or lost, then the run stops with a checkpoint
     )
+    # Of each set of siblings, the most that are trained on: those whose scores vary most, with the credits that they
+    # have among all of the set. 0: rollout.group_size where rounds bring more, else all.
+    most_siblings: int = 0
 
     @model_validator(mode="after")
     def _is_a_rule(self) -> Self:

@@ -224,7 +224,7 @@ class Summary:
     id: int
     prompt_id: str
     scores: tuple[float, ...]  # of the scored responses, J <= G
-    outcomes: tuple[Outcome, ...]  # of all G responses, or of the first stage's where sampling stopped after it
+    outcomes: tuple[Outcome, ...]  # of all G responses: rollout.group_size, or what rounds have brought
     lengths: tuple[int, ...]  # sampled tokens of these responses
     scored_lengths: tuple[int, ...]  # sampled tokens of the J scored responses: what the learner would train on
     seats: tuple[str, ...]  # of the J scored responses: who said them
@@ -342,7 +342,5 @@ class SamplingSpec:
     rollout: RolloutSettings
     reward: RewardSettings
     greedy: bool  # whether each group gets a greedy response beside the sampled ones
-    drop: DropRule = (
-        drop_none  # the filter's; asked after the first stage whether the rest would be sampled for nothing
-    )
+    drop: DropRule = drop_none  # the filter's; asked after each round whether it would reject the group
     data: DataSettings = field(default_factory=DataSettings)  # the templates in which environments speak

@@ -35,10 +35,13 @@ class PromptSource:
     Of several parts with weights, each has its share of the prompts that are dealt and is passed over by itself, so a
     small part with a large weight comes round more often.
 
-    With a chooser, the most likely mixed of the next prompts are dealt and the others wait for a later pass. The order
-    then depends on the verdicts and on when they came, and the prompts that are trained on are no longer spread as the
-    data are: those between solved and out of reach come more often. Only an evaluation on prompts that nobody chose
-    says how good the policy is on all of them.
+    With a chooser, the most likely mixed of the next prompts are dealt and the others wait for a later pass; or, where
+    it skips, each of the next prompts is dealt with the probability that the chooser gives, by a draw that seed, pass
+    and prompt decide. Prompts that rest come behind all others.
+
+    The order then depends on the verdicts and on when they came, and the prompts that are trained on are no longer
+    spread as the data are: those between solved and out of reach come more often, and parts that have them get more
+    than their share. Only an evaluation on prompts that nobody chose says how good the policy is on all of them.
     """
 
     def __init__(
@@ -109,9 +112,33 @@ class PromptSource:
     def _new(self, count: int) -> list[tuple[Prompt, int]]:
         if self._chooser is None or not count:
             return self._next(count)
-        chance = self._chooser.chance
+        if self._chooser.skips:
+            return self._unskipped(count, self._chooser)
+        return self._likeliest(count, self._chooser)
+
+    def _likeliest(self, count: int, chooser: Chooser) -> list[tuple[Prompt, int]]:
+        """The most likely mixed of the next prompts, those that rest behind all others."""
         candidates = self._next(max(count, min(CANDIDATES * count, len(self._prompts))))
-        return sorted(candidates, key=lambda candidate: chance(candidate[0].id), reverse=True)[:count]
+        ranked = sorted(candidates, key=lambda one: (chooser.rests(one[0].id), -chooser.chance(one[0].id)))
+        return ranked[:count]
+
+    def _unskipped(self, count: int, chooser: Chooser) -> list[tuple[Prompt, int]]:
+        """The next prompts that are not passed over; behind as many in a row as there are, the next one whatever it is,
+        so that a run goes on where all rest."""
+        dealt, skipped = list[tuple[Prompt, int]](), 0
+        while len(dealt) < count:
+            ((prompt, visit),) = self._next(1)
+            is_skipped = chooser.rests(prompt.id) or self._draw(prompt, visit) >= chooser.keeps(prompt.id)
+            if is_skipped and skipped < len(self._prompts):
+                skipped += 1
+            else:
+                dealt.append((prompt, visit))
+                skipped = 0
+        return dealt
+
+    def _draw(self, prompt: Prompt, visit: int) -> float:
+        """A number in [0, 1) for a prompt in one pass, whoever asks and when."""
+        return random.Random(f"{self._seed}/{visit}/{prompt.id}/skip").random()
 
     def _next(self, count: int) -> list[tuple[Prompt, int]]:
         """The next prompts in the order of the passes."""

@@ -33,6 +33,7 @@ class FilterSpec:
     max_staleness: int
     patience: int
     trajectories: Path  # folder for the Parquet files
+    most_siblings: int | None = None  # responses of a set of siblings that are trained on at most; None: all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,8 @@ class FilterSession:
 
     def __init__(self, spec: FilterSpec, step: int, takes_over: bool) -> None:
         """As `Filter.begin`."""
-        self.recorder = Recorder(spec.trajectories, step, takes_over, partial(refused_rows, drop=spec.drop))
+        refused = partial(refused_rows, drop=spec.drop, most=spec.most_siblings)
+        self.recorder = Recorder(spec.trajectories, step, takes_over, refused)
         self._drop_rule = spec.drop
         self._held: dict[int, pa.Buffer] = {}  # accepted groups that are not trained on
         self._offered = Counter[str]()  # groups since the last step, by what became of them

@@ -5,7 +5,7 @@ request ──▶ seeds and sampling of its purpose ──▶ play(task, talk), 
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -149,33 +149,51 @@ class RolloutSession:
     async def _episodes(
         self, engine: Sampler, request: RolloutRequest
     ) -> tuple[list[PlayedEpisode], PlayedEpisode | None]:
-        """All episodes of a group, and the greedy one where the algorithm asks for it.
-
-        With `rollout.first_stage` = f, a training group whose first f responses are all correct or all wrong is given
-        up where the filter would reject it for that. This is biased: with pass rate p a group is kept with probability
-        1 - p^f - (1 - p)^f and no longer 1 - p^G - (1 - p)^G, so rare successes and rare failures are trained on less.
-        A group that goes on is the one that would have been sampled at once. Where the reward compares siblings there
-        is no first stage: what it says of some is not what it says of all.
-        """
+        """All episodes of a group, and the greedy one where the algorithm asks for it; see `_in_rounds`."""
         run, size = self._run, request.responses or self._run.rollout.group_size
         if request.purpose is not Purpose.TRAINING:
             return await self._siblings(engine, request, range(size)), None
-        first: list[PlayedEpisode] = []
-        if run.rollout.first_stage and not self._together(request):
-            first = await self._siblings(engine, request, range(run.rollout.first_stage))
-            if _all_decided([response for each in first for response in each.responses], run.drop):
-                return first, None
-        rest = self._siblings(engine, request, range(len(first), size))
+        played: list[PlayedEpisode] = []
+        if run.rollout.rounds.size and not self._together(request):
+            played = await self._in_rounds(engine, request)
+            if _all_decided(played, run.drop):
+                return played, None
+        rest = self._siblings(engine, request, range(len(played), size))
         if not run.greedy:
-            return first + await rest, None
+            return played + await rest, None
         baseline = Wanted(request=request, purpose=Purpose.GREEDY_BASELINE, number=0)
         task, means = self._task(request), self._means(engine, baseline.purpose)
         greedy, others = await asyncio.gather(self._episode(means, task, baseline, self._verifiers), rest)
-        return first + others, greedy
+        return played + others, greedy
 
-    async def _siblings(self, engine: Sampler, request: RolloutRequest, numbers: Iterable[int]) -> list[PlayedEpisode]:
+    async def _in_rounds(self, engine: Sampler, request: RolloutRequest) -> list[PlayedEpisode]:
+        """The episodes of a group's rounds: after each, one that has `rollout.rounds.enough` needs no further one.
+
+        arXiv 2510.04996 (Reinforce-Ada), and with one round that is smaller than a group arXiv 2506.09016 (SPEED-RL).
+        With pass rate p, n responses in all rounds and groups of G, a group is kept with probability
+
+            1 - p^n - (1 - p)^n    in place of    1 - p^G - (1 - p)^G,
+
+        so rare successes and rare failures are trained on less than at once for n < G, and more for n > G. As rounds
+        end on a mixture, the share of correct responses in a kept group is nearer to 1/2 than p: it is no estimate of
+        p for whoever does not know of the rounds, though a posterior over p from it is right, as it does not depend on
+        when sampling stops. The mean of all, from which credits are taken, has the same bias.
+
+        The responses up to G are those that would have been sampled at once. Where the reward compares siblings there
+        are no rounds: what it says of some is not what it says of all.
+        """
+        rounds, played = self._run.rollout.rounds, list[PlayedEpisode]()
+        for _ in range(rounds.most):
+            played += await self._siblings(engine, request, range(len(played), len(played) + rounds.size))
+            if not _all_decided(played, self._run.drop, rounds.enough):
+                break
+        return played
+
+    async def _siblings(self, engine: Sampler, request: RolloutRequest, numbers: Sequence[int]) -> list[PlayedEpisode]:
         """The episodes of these numbers, played at the same time; a response is graded when it ends, or all of them
         together where their reward compares them, and is sampled with the others where answers are short."""
+        if not numbers:
+            return []
         wanted = [Wanted(request=request, purpose=request.purpose, number=number) for number in numbers]
         if self._run.rollout.answers_are_short and request.prompt.tokens.size < engine.max_model_len:
             return await self._answered(engine, wanted)
@@ -298,10 +316,17 @@ class RolloutSession:
             raise
 
 
-def decided(scores: Sequence[float], drop: DropRule) -> bool:
+def decided(scores: Sequence[float], drop: DropRule, enough: int = 1) -> bool:
     """Whether the filter would reject a group with these scores, of two responses at least, for being all correct or
-    all wrong."""
-    return len(scores) > 1 and drop(np.array(scores)) in REJECTED
+    all wrong; or would reject it for that without its enough - 1 highest scores, or without as many of its lowest.
+
+    Example: of a rule that drops both, [1, 1, 1, -1] has one wrong response, which is not enough for 2, and
+    [1, 1, -1, -1] has enough for 2; a rule that drops the all wrong is content with [1, 1, 1, -1] for 3.
+    """
+    if len(scores) < 2:
+        return False
+    ranked, spare = np.sort(scores), min(enough, len(scores)) - 1
+    return any(drop(part) in REJECTED for part in (ranked[spare:], ranked[: len(scores) - spare]))
 
 
 def response_seed(seed: int, wanted: Wanted) -> int:
@@ -317,13 +342,13 @@ def task_seed(seed: int, request: RolloutRequest) -> int:
     return seed_of(f"{seed}/{request.prompt.id}/{request.visit}/task")
 
 
-def _all_decided(responses: Sequence[Response], drop: DropRule) -> bool:
-    """Whether the filter would reject each set of siblings for being all correct or all wrong."""
+def _all_decided(played: Sequence[PlayedEpisode], drop: DropRule, enough: int = 1) -> bool:
+    """Whether each set of siblings is `decided`."""
     sets: dict[str, list[float]] = {}
-    for response in responses:
+    for response in (response for each in played for response in each.responses):
         scores = sets.setdefault(response.trajectories[0].siblings, [])
         scores += [response.verdict.score] if response.verdict.score is not None else []
-    return all(decided(scores, drop) for scores in sets.values())
+    return all(decided(scores, drop, enough) for scores in sets.values())
 
 
 def _by_siblings(responses: Sequence[Response]) -> list[Response]:

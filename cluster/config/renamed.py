@@ -25,6 +25,7 @@ SETTINGS: dict[str, str] = {
     "reward.rows": "reward.sql.rows",
     "reward.steps": "reward.span_weight",
     "reward.unsandboxed": "reward.code.unsandboxed",
+    "rollout.first_stage": "rollout.rounds.size",
     "rollout.longest_first": "rollout.longest_prompts_first",
 }
 UNITS = {"cluster.wait_seconds": 60.0}  # old setting -> how many of its units are one of the new setting's

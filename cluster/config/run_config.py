@@ -90,6 +90,12 @@ class RunConfig(Section):
         return self.cluster.learner_ranks > 0
 
     @property
+    def most_siblings(self) -> int | None:
+        """Responses of a set of siblings that are trained on at most; None: all that there are."""
+        size, rounds = self.rollout.group_size, self.rollout.rounds
+        return self.filter.most_siblings or (size if rounds.size * rounds.most > size else None)
+
+    @property
     def scoring_models(self) -> dict[str, ScoringSettings]:
         """The rewards from a model that the run file has a section for, by name; `winnow eval` picks responses by
         them."""
@@ -136,6 +142,24 @@ class RunConfig(Section):
             raise ValueError(
                 f"learner.algorithm = {self.learner.algorithm!r} trains on chosen responses as a whole and has no use "
                 f"for rewards of steps and spans: set reward.span_weight = 0, got {self.reward.span_weight:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _knows_all_siblings(self) -> Self:
+        spans, size = self.reward.span_weight > 0, self.rollout.group_size
+        if self.filter.most_siblings and not 2 <= self.filter.most_siblings <= size:
+            raise ValueError(
+                f"filter.most_siblings must be 0, or at least 2 and at most rollout.group_size = {size}, got "
+                f"{self.filter.most_siblings}"
+            )
+        if self.most_siblings is not None and (spans or self.algorithm.credits_on_rank):
+            who = "reward.span_weight above 0" if spans else f"learner.algorithm = {self.learner.algorithm!r}"
+            raise ValueError(
+                f"{who} makes advantages on the learner's ranks, which know no response but those that are trained on, "
+                f"at most {self.most_siblings} of a set of siblings: set filter.most_siblings = 0, and rollout.rounds "
+                f"so that size x most is at most rollout.group_size = {size}; or take an algorithm that needs scores "
+                "alone, such as grpo"
             )
         return self
 

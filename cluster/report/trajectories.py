@@ -34,8 +34,7 @@ _ABSENT = {"VARCHAR": "''"}  # what stands for a column that a file lacks
 # Groups with what their responses came to.
 GROUPS = """
     SELECT "group", min(step) AS step, min(prompt_id) AS prompt_id, avg(score) AS score,
-           avg((outcome = 'correct')::INT) AS correct, count(*) AS responses,
-           coalesce(max(nullif(rejected, '')), '') AS rejected
+           avg((outcome = 'correct')::INT) AS correct, count(*) AS responses
     FROM responses GROUP BY "group" HAVING count(score) > 0
 """
 
@@ -72,7 +71,7 @@ class SeenGroup:
     prompt_id: str
     prompt: str
     reference: str
-    rejected: str  # why the filter refused it, "" where it was trained on
+    rejected: str  # why the filter refused it, "" where any of its responses was trained on
     responses: tuple[SeenResponse, ...]
 
     @property
@@ -293,7 +292,8 @@ class Trajectories:
 
 
 def _group(rows: Sequence[Any]) -> SeenGroup:
-    number, step, prompt_id, prompt, reference, rejected = rows[0][:6]
+    number, step, prompt_id, prompt, reference, _ = rows[0][:6]
+    reasons = [row[5] for row in rows]
     responses = tuple(
         SeenResponse(sample=sample, text=text, outcome=outcome, score=score, why=why, finish=finish)
         for *_, sample, text, outcome, score, why, finish in rows
@@ -304,6 +304,6 @@ def _group(rows: Sequence[Any]) -> SeenGroup:
         prompt_id=prompt_id,
         prompt=prompt or "",
         reference=reference or "",
-        rejected=rejected,
+        rejected="" if "" in reasons else reasons[0],
         responses=responses,
     )

@@ -85,7 +85,7 @@ METRICS: dict[str, Metric] = {
         "Share of correct responses among all that were judged since the last step, those of rejected groups among "
         "them.",
         _R,
-        'With rollout.choose = "likely-mixed" or rollout.first_stage it is of the prompts that were chosen: only '
+        'With rollout.choose = "likely-mixed" or rollout.rounds it is of the prompts that were chosen: only '
         "eval_accuracy is of the data.",
     ),
     "eval_accuracy": Metric(

@@ -169,7 +169,7 @@ def alerts(metrics: Mapping[str, Any]) -> dict[str, str]:
 
 REMEDIES = {  # stage -> what makes it shorter
     "generate": "allow staleness (rollout.max_staleness), add generators (cluster.generators), or spend fewer tokens "
-    "on groups that are rejected (rollout.choose, rollout.first_stage)",
+    "on groups that are rejected (rollout.choose, rollout.rounds)",
     "verify": "add verifiers (cluster.verifiers), or shorten reward.seconds where verdicts time out",
     "train": "add learner ranks (cluster.learner_ranks), or raise learner.micro_batch_tokens",
     "sync": "train on more groups between syncs (rollout.groups_per_step), or raise sync.bucket_mib",

@@ -26,6 +26,7 @@ class Feeder:
     has_span_rewards: bool
     control_tokens: tuple[int, ...]  # ids, one for each reward quantile, the best first; empty where none are used
     scores: ScoreHistory  # grows only where control tokens or baselines of seats are used
+    most_siblings: int | None = None  # responses of a set of siblings that are trained on at most; None: all
 
     async def take(self) -> AcceptedBatch:
         """The next batch, packed on its ranks; nothing is left to do but to train on it.
@@ -42,6 +43,7 @@ class Feeder:
             control=self._control_of_score(batch) if self.control_tokens else None,
             baselines=self.scores.roles,
             has_span_rewards=self.has_span_rewards,
+            most_siblings=self.most_siblings,
         )
         if self.algorithm.baseline is Baseline.ROLE:
             self.scores.add_roles(scores_by_seat(batch.summaries, self.algorithm, self.max_new_tokens))

@@ -82,9 +82,9 @@ class Run:
         self._folder, self._display, self._checkpoint = folder, display, checkpoint
         self.room, self.counters = Room(display.say), Counters()
         self.scores = ScoreHistory()
-        chooser = Chooser(group_size=config.rollout.group_size) if config.rollout.choose == "likely-mixed" else None
         seed = config.run.seed if config.data.seed is None else config.data.seed
-        prompts = PromptSource(prepared.prompts, seed, chooser=chooser, shares=prepared.shares)
+        chooser = Chooser.of(config.rollout, prepared.prompts)
+        prompts = PromptSource(prepared.prompts, seed, chooser, prepared.shares)
         self.feeder = Feeder(
             filter=actors.filter,
             learner=actors.learner,
@@ -94,6 +94,7 @@ class Run:
             has_span_rewards=config.reward.span_weight > 0,
             control_tokens=prepared.control,
             scores=self.scores,
+            most_siblings=config.most_siblings,
         )
         self.publisher = Publisher(actors.learner, actors.generators, config, actors.backend, display.say)
         self.turns = Turns(actors.learner, self.publisher, config)

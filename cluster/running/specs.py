@@ -19,6 +19,7 @@ def filter_spec(config: RunConfig, folder: Path) -> FilterSpec:
         max_staleness=config.rollout.max_staleness,
         patience=config.filter.patience,
         trajectories=folder / TRAJECTORIES,
+        most_siblings=config.most_siblings,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a run remembers, on disk: `run.json` and three Arrow files in the folder `state` of a checkpoint. Nothing of it
+"""What a run remembers, on disk: `run.json` and four Arrow files in the folder `state` of a checkpoint. Nothing of it
 is pickled, so that another version of Python or winnow reads it, or says that it cannot."""
 
 import importlib.metadata
@@ -23,11 +23,13 @@ from cluster.config.errors import ConfigError
 from cluster.running.state import Counters, RunInputs, RunState
 from learner.types import STATE, LearnerState
 
-FORMAT = 4  # of all of these files; to be raised by whoever changes what they hold
+FORMAT = 5  # of all of these files; to be raised by whoever changes what they hold
 RUN, GROUPS, SCORES, CHOOSER = "run.json", "groups.arrow", "scores.arrow", "chooser.arrow"
+DIFFICULTY = "difficulty.arrow"
 _CHOOSER = pa.schema(
     [("prompt", pa.string()), ("correct", pa.float64()), ("wrong", pa.float64()), ("version", "int64")]
 )
+_DIFFICULTY = pa.schema([("weight", pa.float64())])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +82,12 @@ def write_state(state: RunState, checkpoint: Path) -> list[Path]:
     counts = [list(seen), *([getattr(each, name) for each in seen.values()] for name in _CHOOSER.names[1:])]
     columns = [pa.array(values, field.type) for values, field in zip(counts, _CHOOSER, strict=True)]
     _write(folder / CHOOSER, _CHOOSER, [pa.RecordBatch.from_arrays(columns, schema=_CHOOSER)])
+    weights = pa.array(chooser.weights if chooser is not None else (), pa.float64())
+    _write(folder / DIFFICULTY, _DIFFICULTY, [pa.RecordBatch.from_arrays([weights], schema=_DIFFICULTY)])
     scores = pa.RecordBatch.from_pydict({"score": pa.array(state.scores, pa.float64())})
     _write(folder / SCORES, scores.schema, [scores])
     _write(folder / GROUPS, SCHEMA, (unpacked(each.group) for each in filter.waiting))
-    return [folder / name for name in (RUN, CHOOSER, SCORES, GROUPS)]
+    return [folder / name for name in (RUN, CHOOSER, DIFFICULTY, SCORES, GROUPS)]
 
 
 def read_state(checkpoint: Path) -> RunState:
@@ -105,6 +109,9 @@ def read_state(checkpoint: Path) -> RunState:
         found = _DOCUMENT.validate_python(raw)
         groups = [batch.serialize() for batch in _batches(folder / GROUPS, SCHEMA)]
         counts = [row for batch in _batches(folder / CHOOSER, _CHOOSER) for row in batch.to_pylist()]
+        weights = [
+            weight for batch in _batches(folder / DIFFICULTY, _DIFFICULTY) for weight in batch["weight"].to_pylist()
+        ]
         scores = [batch.column(0).to_numpy() for batch in _batches(folder / SCORES)]
     except (ValidationError, OSError, pa.ArrowException) as failure:
         raise ConfigError(f"{folder} is damaged: {failure}. Name an earlier checkpoint") from failure
@@ -112,7 +119,9 @@ def read_state(checkpoint: Path) -> RunState:
         row["prompt"]: PromptCounts(correct=row["correct"], wrong=row["wrong"], version=row["version"])
         for row in counts
     }
-    chooser = ChooserState(version=found.chooser, seen=seen) if found.chooser is not None else None
+    chooser = (
+        ChooserState(version=found.chooser, seen=seen, weights=tuple(weights)) if found.chooser is not None else None
+    )
     waiting = tuple(
         WaitingGroup(summary=summary, group=group) for summary, group in zip(found.waiting, groups, strict=True)
     )

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from actors.filtering.siblings import refusals
+from actors.filtering.siblings import refusals, trained_on
 from actors.types import Summary
 from learner.batches.packing import balance
 from learner.batches.types import CreditedGroup, RankPlan, Share, StepPlan, Totals
@@ -31,6 +31,7 @@ def plan_step(
     control: Mapping[float, int] | None = None,
     baselines: Mapping[str, float] = NO_BASELINES,
     has_span_rewards: bool = False,
+    most_siblings: int | None = None,
 ) -> StepPlan:
     """Cuts a step's batch into optimizer updates, pass after pass, and each update over ranks by tokens, the costliest
     group first.
@@ -44,6 +45,8 @@ def plan_step(
         control: score -> token of its quantile, where the policy is given one.
         baselines: seat -> what is taken off its scores, where the algorithm has a baseline for each; 0 of other seats.
         has_span_rewards: whether responses have span rewards, so that the ranks make the advantages.
+        most_siblings: how many responses of a set of siblings are trained on at most, with the credits that they have
+            among all of the set; None: all.
     """
     shares: list[list[Share]] = [[] for _ in range(ranks)]
     credited: list[CreditedGroup] = []
@@ -52,12 +55,12 @@ def plan_step(
         if number == 0 or algorithm.thresholds:
             at_pass = algorithm.at_pass(number)
             credited = [
-                _credited(index, summary, at_pass, max_new_tokens, control, baselines, early)
+                _credited(index, summary, at_pass, max_new_tokens, control, baselines, early, most_siblings)
                 for index, summary in enumerate(summaries)
             ]
         for members in (range(start, len(summaries), updates) for start in range(updates)):
             totals = _totals([(summaries[index], credited[index]) for index in members], algorithm, max_new_tokens)
-            dealt = balance([summaries[index].tokens for index in members], ranks)
+            dealt = balance([_tokens(summaries[index], credited[index]) for index in members], ranks)
             for share, own in zip(shares, dealt, strict=True):
                 groups = tuple(credited[members[item]] for item in own)
                 share.append(Share(number=number, totals=totals, groups=groups))
@@ -100,23 +103,27 @@ def _credited(
     control: Mapping[float, int] | None,
     baselines: Mapping[str, float],
     early: bool,
+    most_siblings: int | None,
 ) -> CreditedGroup:
     lengths, scores = np.array(summary.scored_lengths), _shaped(summary, algorithm, max_new_tokens)
     kept = _kept_sets(summary, algorithm)
+    trained = [trained_on(summary.scores, places, most_siblings) for places in kept]
     if algorithm.baseline is Baseline.GREEDY:  # where the greedy response has no verdict its siblings' mean stands in
         for places in kept:
             scores[places] -= scores[places].mean() if summary.greedy_score is None else summary.greedy_score
     if algorithm.baseline is Baseline.ROLE:
         scores -= np.array([baselines.get(seat, 0.0) for seat in summary.seats])
     credits = np.zeros(scores.shape)
-    for places in kept if early else ():
-        credits[places] = _credits(scores[places], lengths[places], algorithm)
+    if early:
+        # a response has its credit among all siblings, and its partner, where it has one, among those trained on
+        for places in trained if algorithm.credit.pairs else kept:
+            credits[places] = _credits(scores[places], lengths[places], algorithm)
     return CreditedGroup(
         index=index,
         scores=tuple(map(float, scores)),
         credits=tuple(map(float, credits)) if early else None,
         control=None if control is None else tuple(control[score] for score in summary.scores),
-        left_out=frozenset(range(scores.size)).difference(*kept),
+        left_out=frozenset(range(scores.size)).difference(*trained),
     )
 
 
@@ -149,6 +156,13 @@ def _totals(groups: Sequence[tuple[Summary, CreditedGroup]], algorithm: Algorith
         if number not in group.left_out and counted(credit, length, algorithm)
     ]
     return Totals(tokens=max(1, sum(lengths)), responses=max(1, len(lengths)), max_new_tokens=max_new_tokens)
+
+
+def _tokens(summary: Summary, credited: CreditedGroup) -> int:
+    """Tokens of a forward pass over what is trained on of a group, whose prompts are taken to be equally long."""
+    sampled, left_out = sum(summary.scored_lengths), credited.left_out
+    prompts = (summary.tokens - sampled) * (len(credited.scores) - len(left_out)) // max(1, len(credited.scores))
+    return prompts + sampled - sum(summary.scored_lengths[number] for number in left_out)
 
 
 def _rank_plan(shares: Sequence[Share]) -> RankPlan:

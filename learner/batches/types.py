@@ -20,14 +20,15 @@ class Totals:
 class CreditedGroup:
     """A group as an update trains on it: what each of its J scored responses is worth, in the order of the group.
 
-    Those of a set of siblings that the drop rule refuses are left out: they have no credit and are not trained on.
+    Those of a set of siblings that the drop rule refuses are left out, and those that are spare where a set has more
+    than are trained on: they are in no loss.
     """
 
     index: int  # of the group in the step's batch
     scores: tuple[float, ...]  # J, shaped: the penalty of length added, a greedy or a seat's baseline taken off
     credits: tuple[float, ...] | None  # J; None where advantages take more than scores: the rank makes them
     control: tuple[int, ...] | None = None  # J control tokens, where the policy is given the quantile of its score
-    left_out: frozenset[int] = frozenset()  # which of the J are of a set of siblings that is not trained on
+    left_out: frozenset[int] = frozenset()  # which of the J are not trained on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,9 +2,14 @@ import json
 from collections import Counter
 from dataclasses import asdict, replace
 
+import pytest
+
 from actors.data.chooser import Chooser
 from actors.data.source import PromptSource
+from actors.settings import RolloutSettings
 from actors.types import PromptVisit, Summary
+from cluster.config.errors import ConfigError
+from cluster.config.reading import config_of
 from tests.builders import prompt, summary
 
 
@@ -41,9 +46,10 @@ def test_prompts_of_interrupted_groups_are_dealt_again_first_with_their_visits()
     assert names == [(dealt[4][0].id, 1), *((one.id, visit) for one, visit in first.take(2))]
 
 
-def test_a_source_with_a_chooser_goes_on_with_what_the_other_one_had_seen() -> None:
+@pytest.mark.parametrize("skips", [False, True])
+def test_a_source_with_a_chooser_goes_on_with_what_the_other_one_had_seen(skips: bool) -> None:
     prompts = [prompt(str(number)) for number in range(16)]
-    first, following = (PromptSource(prompts, seed=3, chooser=Chooser(group_size=4)) for _ in range(2))
+    first, following = (PromptSource(prompts, 3, Chooser(group_size=4, skips=skips, cooldown=1)) for _ in range(2))
     for step in range(3):
         for number, (one, _) in enumerate(first.take(4)):
             first.graded(replace(graded(one.id, 1.0, 1.0 if number % 2 else -1.0), oldest_version=step))
@@ -74,6 +80,69 @@ def test_a_chooser_deals_the_likely_mixed_of_the_prompts_that_come_next() -> Non
     assert [visit for _, visit in dealt] == [1, 1]  # so a prompt that comes again is sampled anew
     assert source.save().position == 16
     assert len({one.id for one, _ in source.take(8)}) == 8  # where all are wanted, none is passed over
+
+
+def test_a_chooser_that_skips_deals_each_prompt_in_as_many_passes_as_it_says() -> None:
+    chooser = Chooser(group_size=8, skips=True)
+    source = PromptSource([prompt(name) for name in "abcd"], 3, chooser)
+    chooser.observe("a", 8, 0, version=0)
+    chooser.observe("b", 0, 16, version=0)
+    passes, dealt = 1000, Counter[str]()
+    while (one := source.take(1)[0])[1] < passes:
+        dealt[one[0].id] += 1
+    assert (dealt["c"], dealt["d"]) == (passes, passes)
+    assert dealt["a"] / passes == pytest.approx(chooser.keeps("a"), abs=0.07)
+    assert dealt["b"] / passes == pytest.approx(chooser.keeps("b"), abs=0.07)
+
+
+def test_who_is_skipped_does_not_depend_on_how_many_are_taken_at_a_time() -> None:
+    def dealt(at_a_time: int) -> list[tuple[str, int]]:
+        chooser = Chooser(group_size=8, skips=True)
+        for number in range(12):
+            chooser.observe(str(number), 16, 0, version=0)
+        source = PromptSource([prompt(str(number)) for number in range(12)], 5, chooser)
+        return [(one.id, visit) for _ in range(24 // at_a_time) for one, visit in source.take(at_a_time)]
+
+    assert dealt(1) == dealt(2) == dealt(3)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_prompts_that_rest_come_behind_all_others_and_are_dealt_where_there_are_no_others(skips: bool) -> None:
+    chooser = Chooser(group_size=4, skips=skips, cooldown=2)
+    source = PromptSource([prompt(name) for name in "abc"], 3, chooser)
+    source.graded(graded("a", 1.0, -1.0, 1.0, -1.0))  # the likeliest mixed
+    assert {one.id for _ in range(8) for one, _ in source.take(1)} == {"b", "c"}
+    for name in "bc":
+        source.graded(graded(name, 1.0, -1.0, 1.0, -1.0))
+    assert len(source.take(2)) == 2
+    source.graded(replace(graded("b", 1.0, -1.0), oldest_version=2))
+    assert "a" in {one.id for one, _ in source.take(3)}
+
+
+def test_a_model_of_difficulty_tells_apart_prompts_that_nobody_has_seen_and_goes_on_in_another_run() -> None:
+    kinds = {"hard": 1, "open": 2, "easy": 3}  # the tokens of each prompt
+    prompts = [prompt(f"{kind}-{number}", [token] * 4) for kind, token in kinds.items() for number in range(40)]
+    verdicts = {"hard": [-1.0, -1.0], "open": [1.0, -1.0], "easy": [1.0, 1.0]}
+    settings = RolloutSettings(group_size=4, choose="predicted-mixed")
+    source, following = (PromptSource(prompts, 3, Chooser.of(settings, prompts)) for _ in range(2))
+    for number in range(10):
+        for kind, scores in verdicts.items():
+            source.graded(graded(f"{kind}-{number}", *scores))
+    following.restore(source.save())
+    assert following.save() == source.save()
+    json.dumps(asdict(source.save()))  # plain values
+
+    candidates = [one.id for one, _ in PromptSource(prompts, 3).take(32)]
+    open_ones = [name for name in candidates if name.startswith("open")]
+    dealt = [one.id for one, _ in source.take(8)]
+    assert [one.id for one, _ in following.take(8)] == dealt
+    assert sum(name in open_ones for name in dealt) == min(8, len(open_ones))
+    assert any(int(name.partition("-")[2]) >= 10 for name in dealt)  # which nobody has seen
+
+
+def test_prompts_that_nobody_chooses_have_no_cooldown() -> None:
+    with pytest.raises(ConfigError, match=r'rollout\.cooldown must be 0 with rollout\.choose = "uniform", got 2'):
+        config_of({"world": {"name": "addition"}, "rollout": {"cooldown": 2}})
 
 
 def test_parts_are_dealt_by_their_weights_and_passed_over_each_by_itself() -> None:

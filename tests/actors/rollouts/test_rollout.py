@@ -17,7 +17,7 @@ from actors.grading.labels import Completer
 from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.rollouts.rollout import Wanted, response_seed
-from actors.settings import GeneratorSettings, RolloutSettings
+from actors.settings import GeneratorSettings, RolloutSettings, RoundSettings
 from actors.types import EngineSpec, Finish, Purpose, RolloutRequest, SamplingSpec, Summary
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
@@ -35,6 +35,7 @@ REQUEST = RolloutRequest(group=3, prompt=prompt("7"), visit=1)
 # Of its responses 0 and 1 and of its greedy one, in a run with seed 0.
 SEEDS = [117567504984943, 117567504984944, 117567504984942]
 GREEDY = -1  # how the engine of paper numbers the greedy response
+AT_ONCE, HALF = RoundSettings(), RoundSettings(size=2)  # of groups of four
 
 
 def seed_of(purpose: Purpose, number: int) -> int:
@@ -89,12 +90,17 @@ class OnPaper(Generator):
 
 
 async def rolled(
-    scores: list[float | None], first: int, drop: str = "both", greedy: bool = False, evaluated: int | None = None
+    scores: Sequence[float | None],
+    rounds: RoundSettings,
+    drop: str = "both",
+    greedy: bool = False,
+    evaluated: int | None = None,
+    size: int | None = None,
 ) -> tuple[Summary, Any, list[int]]:
-    """A group with these scores where all are sampled: its summary, as it travels, and which samples were drawn."""
-    generator = OnPaper(scores)
+    """A group of `size`, or of all these scores: its summary, as it travels, and which samples were drawn."""
+    generator = OnPaper(list(scores))
     await generator.start()
-    rollout = RolloutSettings(group_size=len(scores), first_stage=first)
+    rollout = RolloutSettings(group_size=size or len(scores), rounds=rounds)
     run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=greedy, drop=RULES[drop])
     await generator.begin(run)
     purpose = Purpose.TRAINING if evaluated is None else Purpose.EVALUATION
@@ -125,8 +131,8 @@ class Counted:
 
 
 @pytest.mark.parametrize("score", [1.0, -1.0])
-async def test_a_first_stage_that_is_all_equal_spares_the_rest(score: float) -> None:
-    summary, _, sampled = await rolled([score, score, -score, -score], first=2)
+async def test_a_round_that_is_all_equal_spares_the_rest(score: float) -> None:
+    summary, _, sampled = await rolled([score, score, -score, -score], HALF)
     assert sampled == [0, 1]
     assert summary.scores == (score, score)
     assert len(summary.outcomes) == len(summary.lengths) == 2
@@ -136,8 +142,8 @@ async def test_a_first_stage_that_is_all_equal_spares_the_rest(score: float) -> 
 @pytest.mark.parametrize("greedy", [False, True])
 async def test_a_group_that_goes_on_is_the_one_that_would_have_been_sampled_at_once(greedy: bool) -> None:
     scores: list[float | None] = [1.0, -1.0, 1.0, 1.0]
-    _, staged, sampled = await rolled(scores, first=2, greedy=greedy)
-    _, whole, all_sampled = await rolled(scores, first=0, greedy=greedy)
+    _, staged, sampled = await rolled(scores, HALF, greedy=greedy)
+    _, whole, all_sampled = await rolled(scores, AT_ONCE, greedy=greedy)
     assert staged.equals(whole)
     assert sampled == all_sampled == list(range(-greedy, 4))
 
@@ -148,18 +154,52 @@ async def test_a_group_that_goes_on_is_the_one_that_would_have_been_sampled_at_o
 )
 async def test_only_what_the_filter_would_reject_is_spared(drop: str, spared: tuple[bool, bool]) -> None:
     for score, fewer in zip((1.0, -1.0), spared, strict=True):
-        summary, _, _ = await rolled([score] * 4, first=2, drop=drop)
+        summary, _, _ = await rolled([score] * 4, HALF, drop=drop)
         assert len(summary.outcomes) == (2 if fewer else 4)
 
 
-async def test_a_first_stage_without_two_verdicts_decides_nothing() -> None:
-    summary, _, _ = await rolled([None, 1.0, 1.0, 1.0], first=2)
+async def test_a_round_without_two_verdicts_decides_nothing() -> None:
+    summary, _, _ = await rolled([None, 1.0, 1.0, 1.0], HALF)
     assert len(summary.outcomes) == 4
 
 
+RIGHT, WRONG = 1.0, -1.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "rounds", "drop", "sampled"),
+    [
+        ([WRONG] * 16, RoundSettings(size=4, most=3), "both", 12),  # given up after its rounds
+        ([WRONG] * 6 + [RIGHT] + [WRONG] * 9, RoundSettings(size=4, most=3), "both", 8),  # more than a group
+        ([WRONG] * 16, RoundSettings(size=4, most=3), "all-correct", 4),  # which the filter would keep
+        ([WRONG, WRONG, RIGHT, WRONG] * 4, RoundSettings(size=2, most=3), "both", 4),
+        ([RIGHT, WRONG, RIGHT, RIGHT, RIGHT, WRONG] * 2, RoundSettings(size=2, most=6, enough=2), "both", 6),
+        ([RIGHT, WRONG, RIGHT, RIGHT] * 3, RoundSettings(size=2, most=6, enough=2), "all-wrong", 4),  # wrong: not asked
+        ([WRONG, RIGHT] + [WRONG] * 10, RoundSettings(size=2, most=5, enough=2), "both", 10),  # kept with too few
+        ([RIGHT, WRONG] + [RIGHT] * 10, RoundSettings(size=2, most=5), "both", 4),  # filled up to a group
+    ],
+)
+@pytest.mark.parametrize("greedy", [False, True])
+async def test_a_group_has_rounds_until_it_has_enough(
+    scores: list[float], rounds: RoundSettings, drop: str, sampled: int, greedy: bool
+) -> None:
+    summary, _, numbers = await rolled(scores, rounds, drop, greedy, size=4)
+    assert summary.scores == tuple(scores[:sampled])
+    assert len(summary.lengths) == sampled  # every one is counted
+    is_kept = not RULES[drop](np.array(summary.scores))
+    assert numbers == list(range(-(greedy and is_kept), sampled))
+
+
+async def test_rounds_that_fill_up_a_group_bring_what_would_have_been_sampled_at_once() -> None:
+    scores = [WRONG, WRONG, WRONG, RIGHT, RIGHT, WRONG, RIGHT, RIGHT]
+    _, in_rounds, _ = await rolled(scores, RoundSettings(size=2, most=3))
+    _, whole, _ = await rolled(scores, AT_ONCE)
+    assert in_rounds.equals(whole)
+
+
 async def test_an_evaluation_and_a_spared_group_get_no_more_than_they_ask_for() -> None:
-    assert (await rolled([1.0] * 4, first=2, greedy=True))[2] == [0, 1]
-    assert (await rolled([1.0] * 4, first=2, greedy=True, evaluated=3))[2] == [0, 1, 2]
+    assert (await rolled([1.0] * 4, HALF, greedy=True))[2] == [0, 1]
+    assert (await rolled([1.0] * 4, HALF, greedy=True, evaluated=3))[2] == [0, 1, 2]
 
 
 def test_evaluations_and_labels_draw_from_the_whole_distribution_and_the_greedy_baseline_from_none() -> None:
@@ -179,7 +219,7 @@ async def test_short_answers_of_a_group_are_sampled_by_one_request_and_are_those
     for longest in (64, 65):
         generator = OnPaper(scores)
         await generator.start()
-        rollout = RolloutSettings(group_size=4, first_stage=first, max_new_tokens=longest)
+        rollout = RolloutSettings(group_size=4, rounds=RoundSettings(size=first), max_new_tokens=longest)
         run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=True, drop=RULES["both"])
         await generator.begin(run)
         found.append((generator.paper.requests, await generator.rollout(REQUEST)))
@@ -253,7 +293,7 @@ async def test_the_beginning_of_a_response_that_is_completed_opens_no_turn() -> 
 
 
 @pytest.mark.parametrize("longest", [64, 65])
-async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_without_a_first_stage(
+async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_without_rounds(
     longest: int, tmp_path: Path
 ) -> None:
     class Ranks(Verifier):
@@ -273,7 +313,7 @@ async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_withou
     generator = OnPaper([0.5, 2.0, 1.0, 2.0])
     generator._verifiers = [VerifierClient(InProcess(ranks))]
     await generator.start()
-    rollout = RolloutSettings(group_size=4, first_stage=2, max_new_tokens=longest)
+    rollout = RolloutSettings(group_size=4, rounds=HALF, max_new_tokens=longest)
     run = SamplingSpec(seed=0, rollout=rollout, reward=reward, greedy=True, drop=RULES["both"])
     await generator.begin(run)
     request = replace(REQUEST, prompt=replace(REQUEST.prompt, reward="own"))
@@ -283,17 +323,26 @@ async def test_siblings_whose_reward_compares_them_are_graded_in_one_call_withou
     assert summary.scores == (-1.0, 1.0, -1.0, 1.0)
 
 
-def test_a_first_stage_must_leave_a_rest() -> None:
-    for value in (1, 8, -2):
-        with pytest.raises(
-            ConfigError, match=rf"rollout\.first_stage must be 0, or at least 2 and below .* got {value}"
-        ):
-            config_of({"world": {"name": "addition"}, "rollout": {"first_stage": value}})
+@pytest.mark.parametrize(
+    ("rounds", "problem"),
+    [
+        ({"size": 1}, "size must be 0, or at least 2 and below rollout.group_size = 8, .* got 1"),
+        ({"size": 8}, "size must be 0, or at least 2 and below rollout.group_size = 8, .* got 8"),
+        ({"size": -2}, "size must be 0, or at least 2 and below rollout.group_size = 8, .* got -2"),
+        ({"size": 9, "most": 2}, "or as large with rollout.rounds.most above 1, got 9"),
+        ({"most": 2}, "rollout.rounds.most = 2 needs rollout.rounds.size"),
+        ({"size": 4, "enough": 2}, "and 1 where there is one round .* got 2"),
+        ({"size": 4, "most": 2, "enough": 9}, "enough must be at most rollout.group_size = 8, .* got 9"),
+    ],
+)
+def test_rounds_that_could_spare_nothing_are_refused(rounds: dict[str, int], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        config_of({"world": {"name": "addition"}, "rollout": {"rounds": rounds}})
 
 
 @pytest.mark.ray
 def test_in_a_whole_run_kept_groups_are_whole_and_spared_ones_are_rejected(runs: Runs, tmp_path: Path) -> None:
-    overrides = ("warmup.updates=120", "rollout.first_stage=2", "rollout.choose=likely-mixed")
+    overrides = ("warmup.updates=120", "rollout.rounds.size=2", "rollout.choose=likely-mixed")
     rows = responses_of(runs.train(demo(tmp_path, *overrides)))
     sizes: dict[str, set[int]] = {"": set(), "all_correct": set(), "all_wrong": set(), "never trained": set()}
     for number in {row["group"] for row in rows}:

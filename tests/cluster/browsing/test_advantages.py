@@ -40,6 +40,11 @@ def test_sets_of_siblings_have_their_own_and_those_that_were_refused_none() -> N
     assert found.values == pytest.approx((np.sqrt(0.5), -np.sqrt(0.5), None, None))
 
 
+def test_the_others_have_their_advantage_among_all_where_one_is_spare() -> None:
+    found = advantages_of(group([1.0, -1.0, -1.0, -1.0]), ["", "", "", "spare"], crediting_of(crediting()))
+    assert found.values == pytest.approx((1.5, -0.5, -0.5, None))
+
+
 @pytest.mark.parametrize(
     ("run", "why"),
     [

@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.arrow import packed
+from actors.filtering.recorder import Recorder
 from actors.types import Group
 from cluster.report.trajectories import Trajectories
 from tests.run_folders import graded_group, run_folder
@@ -49,6 +51,16 @@ def test_a_group_comes_whole_with_its_verdicts(made: Path) -> None:
     ]
     assert (group.correct, group.score) == (1, 0.0)
     assert refused.rejected == "all_wrong"
+
+
+def test_a_group_whose_first_response_is_spare_was_trained_on(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "made", 1)
+    recorder = Recorder(folder / "trajectories", refused=lambda batch: ["spare", ""])
+    recorder.write([packed(graded_group(1, "a", ["correct", "wrong"]))], "")
+    recorder.close_step(1)
+    recorder.close(2)
+    with Trajectories(folder) as trajectories:
+        assert [group.rejected for group in trajectories.groups([1])] == [""]
 
 
 def test_steps_are_counted_before_and_after_the_filter(made: Path) -> None:

@@ -29,10 +29,8 @@ class Ends:
         self.plans.append(plan)
 
 
-@pytest.mark.parametrize("algorithm", ["rae", "reinforce"])
-def test_a_batch_has_the_baselines_that_those_before_it_left(algorithm: str) -> None:
-    ends, scores = Ends([1.0, -1.0]), ScoreHistory()
-    feeder = Feeder(
+def feeder_of(ends: Ends, algorithm: str, scores: ScoreHistory, most_siblings: int | None = None) -> Feeder:
+    return Feeder(
         filter=ends,
         learner=ends,
         algorithm=ALGORITHMS[algorithm],
@@ -41,7 +39,14 @@ def test_a_batch_has_the_baselines_that_those_before_it_left(algorithm: str) -> 
         has_span_rewards=False,
         control_tokens=(),
         scores=scores,
+        most_siblings=most_siblings,
     )
+
+
+@pytest.mark.parametrize("algorithm", ["rae", "reinforce"])
+def test_a_batch_has_the_baselines_that_those_before_it_left(algorithm: str) -> None:
+    ends, scores = Ends([1.0, -1.0]), ScoreHistory()
+    feeder = feeder_of(ends, algorithm, scores)
     for _ in range(2):
         asyncio.run(feeder.take())
         scores.trained()
@@ -49,3 +54,9 @@ def test_a_batch_has_the_baselines_that_those_before_it_left(algorithm: str) -> 
     taken_off = 0.05 * (algorithm == "rae")
     assert credits == [(1.0, -1.0), pytest.approx((1.0 - taken_off, -1.0 + taken_off))]
     assert scores.save()[1] == pytest.approx({"first": 0.0975, "second": -0.0975} if algorithm == "rae" else {})
+
+
+def test_a_plan_leaves_out_the_siblings_that_are_spare() -> None:
+    ends = Ends([1.0, -1.0, -1.0, -1.0])
+    asyncio.run(feeder_of(ends, "grpo", ScoreHistory(), most_siblings=2).take())
+    assert [plan.ranks[0].shares[0].groups[0].left_out for plan in ends.plans] == [{2, 3}]

@@ -48,7 +48,9 @@ def state_of(chooser: ChooserState | None = None) -> RunState:
     )
 
 
-CHOOSER = ChooserState(version=3, seen={"a\u00e9": PromptCounts(correct=0.95, wrong=1 / 3, version=2)})
+CHOOSER = ChooserState(
+    version=3, seen={"a\u00e9": PromptCounts(correct=0.95, wrong=1 / 3, version=2)}, weights=(0.1, -1 / 3, 0.0)
+)
 
 
 @pytest.mark.parametrize("chooser", [None, ChooserState(version=0, seen={}), CHOOSER])
@@ -79,7 +81,7 @@ def test_a_state_of_an_unknown_format_is_refused_with_its_version_and_what_to_do
         read_state(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["run.json", "groups.arrow", "chooser.arrow", "scores.arrow"])
+@pytest.mark.parametrize("name", ["run.json", "groups.arrow", "chooser.arrow", "difficulty.arrow", "scores.arrow"])
 def test_a_damaged_state_is_refused(name: str, tmp_path: Path) -> None:
     write_state(state_of(), tmp_path)
     file = tmp_path / "state" / name

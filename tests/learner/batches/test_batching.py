@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors.filtering.siblings import largest_variance
 from actors.types import Summary
 from learner.batches import packing
 from learner.batches.packing import EVEN, PADDING, ROOMY, Rows, balance, empty_batch, pack, packed
@@ -429,6 +430,54 @@ def test_a_set_that_the_rule_refuses_costs_nothing() -> None:
     assert credited.left_out == {2, 3}
     assert (totals.tokens, totals.responses) == (5, 2)
     assert [sample.siblings for sample in samples_of_group(one, credited, REJ, totals)] == ["a", "a"]
+
+
+# ------------------------------------------------------------------- more siblings than are trained on
+
+
+def test_those_trained_on_have_the_credit_that_they_have_among_all() -> None:
+    one = group([1.0, -1.0, -1.0, -1.0, -1.0, -1.0, -1.0, 1.0], [2, 3, 4, 5, 6, 7, 8, 9])
+    algorithm = replace(REJ, credit=ALGORITHMS["dr-grpo"].credit)  # r - mean r
+    credited, totals = planned(one, algorithm, most_siblings=4)
+    assert credited.left_out == {3, 4, 5, 6}
+    trained = samples_of_group(one, credited, algorithm, totals)
+    assert [sample.advantage for sample in trained] == [1.5, -0.5, -0.5, 1.5]  # the mean of all eight is -0.5
+    assert (totals.responses, totals.tokens) == (4, 2 + 3 + 4 + 9)
+    assert sum(sample.weight * sample.trained.sum() for sample in trained) == pytest.approx(1.0)
+
+
+def test_without_a_limit_or_within_it_the_plan_is_what_it_was() -> None:
+    one = group([1.0, -1.0, None, -1.0], [2, 3, 4, 5])
+    wanted = planned(one, ALGORITHMS["grpo"])
+    assert planned(one, ALGORITHMS["grpo"], most_siblings=3) == wanted
+    assert planned(one, ALGORITHMS["grpo"], most_siblings=None) == wanted
+
+
+def test_a_partner_is_one_that_is_trained_on() -> None:
+    one = group([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], [2, 3, 4, 5, 6, 7])
+    samples = trained_samples(one, DPO, most_siblings=3)
+    assert [sample.advantage for sample in samples] == [1.0, -1.0]
+    assert [sample.trained.sum() for sample in samples] == [2, 5]
+
+
+def test_the_gradient_of_a_balanced_choice_is_that_of_the_pass_rate_times_what_the_docstring_says() -> None:
+    """Responses of one token out of a policy over four, one of them correct: every group of six, weighed by its
+    probability."""
+    chances = np.array([0.3, 0.4, 0.2, 0.1])
+    size, most, rate = 6, 2, 0.3
+    found = np.zeros(4)
+    for drawn in itertools.product(range(4), repeat=size):
+        scores = np.array([1.0 if token == 0 else 0.0 for token in drawn])
+        if not 0 < scores.sum() < size:
+            continue
+        chance = chances[list(drawn)].prod()
+        chosen = largest_variance(scores, most)
+        for place in chosen:
+            slope = (np.arange(4) == drawn[place]) - chances  # of log p to the logits
+            found += chance * (scores[place] - rate) * slope / most
+    kept = 1 - rate**size - (1 - rate) ** size
+    of_rate = rate * ((np.arange(4) == 0) - chances)
+    np.testing.assert_allclose(found / kept, of_rate * (0.7**2 + 0.3**2) / (2 * 0.3 * 0.7))
 
 
 @pytest.mark.parametrize("aggregate", Aggregation)

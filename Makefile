@@ -40,9 +40,9 @@ paper: env
 	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds 3 --name paper \
 		--title "From rejection sampling to Reinforce, in miniature"
 
-# Tests of one file share what they have started, so a file is run by one process.
+# Tests of one file share what they have started, so a file is run by one process, in the order of tests/conftest.py.
 PROCESSES ?= 2
-PYTEST := .venv/bin/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile
+PYTEST := .venv/bin/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 test: env
 	$(PYTEST) --durations=15
 	$(PYTEST) --durations=15 -m slow

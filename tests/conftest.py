@@ -1,7 +1,10 @@
-"""Keeps tests off the network, counts cases of tables, and holds what lives on between tests with the real parts."""
+"""Keeps tests off the network, has long files begin first, counts cases of tables, and holds what lives on between
+tests with the real parts."""
 
 import os
+from collections import Counter
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +15,44 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # several test processes share the cores; read when torch is loaded
 CASES = pytest.StashKey[int]()
+ROOT = Path(__file__).parents[1]
+# Files that take minutes though they have few tests, the longest first.
+LONG = (
+    "tests/cluster/running/test_algorithms_train.py",
+    "tests/faults/test_faults.py",
+    "tests/cluster/test_job.py",
+    "tests/gpu/test_on_cpu.py",
+    "tests/cluster/running/test_train.py",
+    "tests/cluster/running/test_verdicts.py",
+    "tests/cluster/comparing/test_compare.py",
+    "tests/cluster/running/test_environments.py",
+    "tests/cluster/running/test_faults_of_generators.py",
+    "tests/cluster/running/test_resume.py",
+    "tests/actors/transfer/test_lost.py",
+    "tests/learner/test_memory.py",
+    "tests/cluster/test_ends.py",
+    "tests/examples/test_notebook.py",
+    "tests/cluster/running/test_starving.py",
+    "tests/cluster/evaluating/test_evaluate.py",
+    "tests/cluster/commands/drafting/test_trains.py",
+    "tests/rewards/queries/test_refused.py",
+    "tests/rewards/queries/test_sql.py",
+    "tests/cluster/preparing/test_revisions.py",
+    "tests/cluster/commands/checks/test_apart.py",
+    "tests/learner/models/test_architectures.py",
+    "tests/cluster/test_wheel.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Processes that share the files end at about the same time where the shortest files come last: behind those that
+    are named, those of the fewest tests."""
+    places = {name: place for place, name in enumerate(LONG)}
+    files = [item.path.relative_to(ROOT).as_posix() for item in items]
+    tests = Counter(files)
+    order = sorted(range(len(items)), key=lambda n: (places.get(files[n], len(LONG)), -tests[files[n]], n))
+    items[:] = [items[n] for n in order]
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -29,6 +29,7 @@ CPUS = 8  # that Ray may hand out; the machine may have fewer, as actors ask for
 SHORT = (
     "cluster.device=cpu",
     "world.digits=1",
+    "data.rows=0:2000",  # fewer are prepared sooner
     "warmup.updates=80",
     "rollout.groups_per_step=8",
     "run.steps=3",

@@ -1,7 +1,7 @@
 """`winnow compare`: several run files, several seeds, the same budget for each; curves, a table and a page.
 
 All runs of a seed start from the same model: it is warmed up once. Actors, and so engines, serve one run after another;
-they are started anew only where a run needs others, or after a failure.
+they are started anew only where a run needs others, or after a failure of theirs.
 """
 
 import shutil
@@ -117,7 +117,8 @@ def _run_all(plan: ComparisonPlan, folder: Path, actors: WarmActors, terminal: C
         try:
             _one(actors, _job(plan, method, seed, folder), line)
         except (BrokenPart, Starved, ConfigError) as failure:
-            actors.end()
+            if not isinstance(failure, Starved):  # which ends a run as its last step does
+                actors.end()
             line.failed(str(failure))
             failed.append({"method": method, "seed": seed, "why": str(failure)})
             write_plan(plan, folder, failed)

@@ -117,7 +117,7 @@ def differences(plan: ComparisonPlan, config: RunConfig) -> dict[str, Any]:
     """The settings of a method that are not the same in all methods."""
     trees = [_flat(other) for other in plan.methods.values()]
     mine = _flat(config)
-    return {key: value for key, value in mine.items() if any(tree[key] != value for tree in trees)}
+    return {key: value for key, value in mine.items() if any(tree.get(key) != value for tree in trees)}
 
 
 def _flat(config: RunConfig) -> dict[str, Any]:

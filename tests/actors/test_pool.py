@@ -103,7 +103,7 @@ async def test_a_group_that_comes_late_is_counted_once(monkeypatch: pytest.Monke
 
     handle: Any = Handle()
     generator = GeneratorClient("generator-0", handle)
-    generator._timeout = 0.05
+    generator._timeout = 0.3
     monkeypatch.setattr(actors.rollouts.client, "BESIDE_ROLLOUT", 0.0)
     some = pool(generator)
     bringing = asyncio.create_task(some.rollout(REQUEST))

@@ -22,7 +22,7 @@ from cluster.preparing.storage import copy_of
 from tests.runs import ROOT, SHORT, metrics_of
 
 pytestmark = pytest.mark.ray
-SECONDS = 30.0  # in which nothing of what was killed may be left
+SECONDS = 120.0  # in which nothing of what was killed may be left
 NAMES = ("OPENAI_API_KEY", "WANDB_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MY_PASSWORD", "RAY_AUTH_TOKEN")
 SECRETS = {name: uuid.uuid4().hex for name in NAMES}
 OFFLINE = {"WANDB_MODE": "offline", "RAY_AUTH_MODE": "token"}

@@ -138,15 +138,22 @@ def test_an_update_is_the_one_that_arithmetic_by_hand_gives(
 
 
 @pytest.mark.ray
-def test_a_short_run_makes_its_steps_and_one_goes_on_when_an_engine_stops_in_the_middle_of_a_sync(
-    own_ray: None,
+def test_a_short_run_makes_its_steps_though_an_engine_stops_in_the_middle_of_a_sync(
+    own_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.gpu import runs
 
+    lines, train = list[dict[str, Any]](), runs._trained
+
+    def trained(*told: Any, **more: Any) -> list[dict[str, Any]]:
+        lines[:] = lines or train(*told, **more)
+        return lines
+
+    monkeypatch.setattr(runs, "_trained", trained)
     # A model that knows nothing yet does as well, where no group is dropped: what is tried is not what it learns.
     unlearned = ("warmup.updates=2", "filter.drop=none", "eval.every=0", "rollout.max_new_tokens=16")
-    assert runs.measure("cpu", unlearned, seconds=1500)["probe_gap"] < 1e-3
     assert runs.measure_stopped("cpu", unlearned, seconds=1500)["seconds_sync"] >= runs.PATIENCE
+    assert runs.measure("cpu")["probe_gap"] < 1e-3  # of the same run
 
 
 def test_every_trial_has_a_body_and_the_quick_ones_of_one_gpu_come_first() -> None:
@@ -202,7 +209,7 @@ def test_a_process_that_a_hanging_trial_started_is_gone_with_it(tmp_path: Path) 
         f"open({str(pid)!r}, 'w').write(str(child.pid))\n"
         "time.sleep(600)\n"
     )
-    assert apart("hangs", [sys.executable, "-c", code], 20, "a machine").outcome == FAILED
+    assert apart("hangs", [sys.executable, "-c", code], 8, "a machine").outcome == FAILED
     state = Path(f"/proc/{pid.read_text()}/stat")
     assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 

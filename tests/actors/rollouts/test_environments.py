@@ -259,10 +259,10 @@ async def test_an_environment_that_does_not_let_itself_be_ended_holds_nobody_up(
 
 
 async def test_an_environment_that_samples_after_its_end_gets_nothing_and_has_failed(tmp_path: Path) -> None:
-    before = "import asyncio\nasync def late(talk):\n    await asyncio.sleep(0.05)\n    await talk('more')\nkept = []"
+    before = "import asyncio\nasync def late(talk):\n    await asyncio.sleep(0.2)\n    await talk('more')\nkept = []"
     body = (
         "await talk('x')\nkept.append(asyncio.ensure_future(late(talk)))\n"
-        "await asyncio.sleep(0.3 * (len(kept) == 2))\nreturn 1.0"
+        "if len(kept) == 2:\n    await asyncio.wait(kept)\nreturn 1.0"
     )
     engine = Paper(lambda shown: "a")
     group = await streams(tmp_path / "mine.py", code(body, before), engine, size=2)
@@ -284,12 +284,14 @@ async def test_a_turn_that_is_still_being_sampled_at_the_end_is_a_failure(tmp_pa
 
 
 async def test_nobody_writes_into_the_stream_of_another_episode(tmp_path: Path) -> None:
-    body = "talks.append(talk)\nturn = await talks[0]('x')\nawait asyncio.sleep(0.05)\nreturn 1.0 if turn else -1.0"
-    group = await streams(
-        tmp_path / "mine.py", code(body, "import asyncio\ntalks = []"), Paper(lambda shown: "a"), size=2
+    body = (
+        "talks.append(talk)\ntry:\n    await talks[0]('x')\nfinally:\n    tried.append(talk)\n"
+        "while len(tried) < 2:\n    await asyncio.sleep(0.01)\nreturn 1.0"
     )
+    before = "import asyncio\ntalks, tried = [], []"
+    group = await streams(tmp_path / "mine.py", code(body, before), Paper(lambda shown: "a"), size=2)
     assert [verdict.outcome for verdict in group.verdicts] == [Outcome.CORRECT, Outcome.ERROR]
-    assert group.verdicts[1].why.startswith("mine.py, line 5, in play: writes into the stream of another episode")
+    assert group.verdicts[1].why.startswith("mine.py, line 6, in play: writes into the stream of another episode")
     assert group.trajectories[0].text == "a"
 
 

@@ -243,7 +243,7 @@ async def test_a_group_that_is_given_up_ends_its_request() -> None:
     generator = OnPaper([1.0, 1.0])
     generator.paper = Stuck([1.0, 1.0])
     await generator.start()
-    rollout = RolloutSettings(group_size=2, max_new_tokens=8, timeout_seconds=0.01)
+    rollout = RolloutSettings(group_size=2, max_new_tokens=8, timeout_seconds=0.3)
     await generator.begin(SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False))
     with pytest.raises(TimeoutError):
         await generator.rollout(REQUEST)

@@ -26,7 +26,7 @@ def hangs():
     time.sleep(3600)
 
 async def play(task, talk):
-    talk.tools({tools}, seconds=1.0)
+    talk.tools({tools}, seconds=SECONDS)
     turn = await talk.use(task)
     return 1.0
 """
@@ -36,8 +36,8 @@ def called(name: str, **arguments: Any) -> str:
     return json.dumps({"name": name, "arguments": arguments})
 
 
-def code(tools: str) -> str:
-    return PLAY.format(tools=tools)
+def code(tools: str, seconds: int = 60) -> str:
+    return PLAY.format(tools=tools).replace("SECONDS", str(seconds))
 
 
 async def read(tmp_path: Path, tools: str, call: str) -> str:
@@ -63,10 +63,10 @@ async def test_a_tool_that_hangs_is_a_text_and_other_episodes_go_on(tmp_path: Pa
         return "end" if "\nhangs: " in text or "\nwhere: " in text else called("hangs" if turns[0] == 1 else "where")
 
     engine = Paper(says, letters())
-    group = await streams(tmp_path / "mine.py", code("[where, hangs]"), engine, size=4)
+    group = await streams(tmp_path / "mine.py", code("[where, hangs]", 3), engine, size=4)
     assert [verdict.score for verdict in group.verdicts] == [1.0] * 4
     texts = [engine.read(one.tokens) for one in group.trajectories]
-    assert sum("hangs: Error: hangs took longer than 1 s" in text for text in texts) == 1
+    assert sum("hangs: Error: hangs took longer than 3 s" in text for text in texts) == 1
     assert sum("\nwhere: " in text for text in texts) == 3
 
 

@@ -21,13 +21,14 @@ from learner.methods.algorithms import algorithm_of
 from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings
 from tests.builders import prompt
-from tests.learner.test_engine import ranks_of, train
+from tests.learner.test_engine import opened, started, train
 from tests.runs import Runs
 
 pytestmark = pytest.mark.ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test file
 ALGORITHM = algorithm_of("reinforce-rej")
 PROBE = (1, 2, 10, 3, 4, 11, 5, 5)
+PLACES = 10  # for responses in the engine of the pair: prompts for all of them are more than a pass holds
 ENV = {
     "CUDA_VISIBLE_DEVICES": "",
     "HF_HUB_OFFLINE": "1",
@@ -48,8 +49,20 @@ def session(_runs: Runs) -> Iterator[None]:
     ray.shutdown()
 
 
-def learners(model: Path, *, stage: int, ranks: int) -> list:
-    return ranks_of(LearnerSettings(zero_stage=stage, micro_batch_tokens=64), model, ranks, ALGORITHM)
+@pytest.fixture(scope="module")
+def living(session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, dict[str, Any]]:
+    """A model whose head is a matrix of its own, one learner rank, and one generator with PLACES for responses, which
+    serve one test after another."""
+    model = tmp_path_factory.mktemp("model")
+    write_tiny_model(model, alphabet=ALPHABET, seed=1, tied=False)
+    return model, started(1), start_generators(model, 1, PLACES)
+
+
+@pytest.fixture
+def pair(living: tuple[Path, list, dict[str, Any]]) -> tuple[list, dict[str, Any]]:
+    """The rank with a training that has just been opened, and the generator."""
+    model, ranks, generators = living
+    return opened(ranks, LearnerSettings(zero_stage=2, micro_batch_tokens=64), model, ALGORITHM, "float32"), generators
 
 
 def sampler() -> type:
@@ -61,6 +74,15 @@ def sampler() -> type:
         async def held_weights(self) -> Any:
             return await self._started._held_weights(True)
 
+        async def sampling_of(self, count: int) -> None:
+            """Returns once so many responses have a token."""
+            async with asyncio.timeout(120):
+                while sum(not one.is_prefilling for one in self._requests_there()) < count:
+                    await asyncio.sleep(0.005)
+
+        def _requests_there(self) -> list[Any]:
+            return list(self._started._llm.output_processor.request_states.values())
+
         async def sample(self, count: int, seed: int) -> list[tuple[list[int], list[float], list[int], list[int]]]:
             sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=24, completions=count)
             found = await self._started.generate([1, 2, 10, 3, 11], sampling, seed)
@@ -71,10 +93,9 @@ def sampler() -> type:
     return Sampler
 
 
-def start_generators(model: Path, count: int, places: int = 32, min_tokens: int = 0) -> dict[str, Any]:
-    """Generators of a model, each with so many places for responses, which have so many tokens at least."""
+def start_generators(model: Path, count: int, places: int = 32) -> dict[str, Any]:
+    """Generators of a model, each with so many places for responses."""
     from actors.grading.verifier import VERIFIER_THREADS, Verifier
-    from rewards import RewardSettings
 
     spec = EngineSpec(
         model=str(model),
@@ -86,14 +107,21 @@ def start_generators(model: Path, count: int, places: int = 32, min_tokens: int 
         on_cpu=True,
         engine=GeneratorSettings(max_sequences=places),
     )
-    rollout = RolloutSettings(group_size=16, max_new_tokens=1024, min_tokens=min_tokens)
-    run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
     verifier = ray.remote(concurrency_groups=VERIFIER_THREADS)(Verifier).options(num_cpus=0).remote({})
     actor = ray.remote(sampler()).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
     generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}
     ray.get([one.start.remote() for one in generators.values()])
-    ray.get([one.begin.remote(run) for one in generators.values()])
+    begin(generators)
     return generators
+
+
+def begin(generators: dict[str, Any], min_tokens: int = 0) -> None:
+    """Begins a run whose responses have so many tokens at least."""
+    from rewards import RewardSettings
+
+    rollout = RolloutSettings(group_size=16, max_new_tokens=1024, min_tokens=min_tokens)
+    run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
+    ray.get([one.begin.remote(run) for one in generators.values()])
 
 
 def pool_of(generators: dict[str, Any]) -> Any:
@@ -114,12 +142,6 @@ def publisher_of(ranks: list, generators: dict[str, Any], said: list[str] | None
     return Publisher(
         LearnerClient(lambda: ranks), pool_of(generators), config_of(tree), "gloo", say, bucket_bytes=2**18
     )
-
-
-def stop(actors: list, generators: dict[str, Any]) -> None:
-    ray.get([one.stop.remote() for one in generators.values()])
-    for one in [*actors, *generators.values()]:
-        ray.kill(one)
 
 
 @pytest.mark.parametrize("sizes", [[5] * 10, [5] * 1000, [1, 0, 3000, 7, 2000, 2000, 4, 900, 16]])
@@ -180,61 +202,9 @@ def test_every_back_end_has_a_sender() -> None:
     assert SENDERS.keys() == BACKENDS.keys()
 
 
-def test_tied_weights_reach_two_generators_from_two_zero3_ranks_while_responses_are_sampled(
-    session: None, tmp_path: Path
-) -> None:
-    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
-    ranks, generators = learners(tmp_path, stage=3, ranks=2), start_generators(tmp_path, 2)
-    publisher = publisher_of(ranks, generators)
-
-    async def story() -> tuple[list[float], Any]:
-        gaps = [(await publisher.publish(0, PROBE)).probe_gap]
-        request = RolloutRequest(group=0, prompt=prompt("0", [1, 2, 10, 3, 11]), visit=0)
-        flying = generators["generator-0"].rollout.remote(request)
-        await asyncio.sleep(0.1)
-        gaps.append((await publisher.publish(1, PROBE)).probe_gap)  # while the responses are being sampled
-        batch = unpacked((await asyncio.gather(*flying))[1])
-        await asyncio.to_thread(train, ranks, 1, ALGORITHM)
-        gaps.append((await publisher.publish(2, PROBE)).probe_gap)
-        return gaps, batch
-
-    gaps, batch = asyncio.run(story())
-    assert max(gaps) < 1e-3
-    rows = zip(batch.column("versions").to_pylist(), batch.column("sampled").to_pylist(), strict=True)
-    versions = [np.array(row)[sampled] for row, sampled in rows]
-    assert any(set(row) == {0, 1} for row in versions)  # it went on under the new weights, token by token
-    assert all((np.diff(row) >= 0).all() for row in versions)
-    held = ray.get([one.held_weights.remote() for one in generators.values()])
-    assert held[0] == held[1]
-    assert held[0].version == "2"
-    assert held[0].sha256
-    stop(ranks, generators)
-
-
-def test_without_packing_the_tied_head_anew_the_probe_refuses_the_sync(
-    session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from actors.errors import BrokenPart
-
-    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
-    # A vLLM plugin, found on the path like any other, that undoes the repair in every process of the engine.
-    (tmp_path / "undo-1.0.dist-info").mkdir()
-    (tmp_path / "undo-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: undo\nVersion: 1.0\n")
-    (tmp_path / "undo-1.0.dist-info/entry_points.txt").write_text("[vllm.general_plugins]\nundo = undo:undo\n")
-    (tmp_path / "undo.py").write_text(
-        "def undo():\n    from actors.transfer import gloo\n    gloo.refresh_packed_heads = lambda model: None\n"
-    )
-    monkeypatch.setitem(ENV, "PYTHONPATH", str(tmp_path))
-    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
-    publisher = publisher_of(ranks, generators)
-    with pytest.raises(BrokenPart, match="does not compute what the learner computes"):
-        asyncio.run(publisher.publish(0, PROBE))
-    stop(ranks, generators)
-
-
-def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path: Path) -> None:
-    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=False)
-    ranks, generators = learners(tmp_path, stage=2, ranks=1), start_generators(tmp_path, 1)
+def test_untied_weights_temperature_and_repeated_prompts(pair: Any) -> None:
+    ranks, generators = pair
+    begin(generators)
     publisher, generator = publisher_of(ranks, generators), generators["generator-0"]
 
     async def story() -> list[Any]:
@@ -256,16 +226,75 @@ def test_untied_weights_temperature_and_repeated_prompts(session: None, tmp_path
             held = ray.get(generator.probe.remote(tokens))
             np.testing.assert_allclose(found, np.array([0.0, *held])[sampled], atol=1e-3)
         assert set(np.array(batch.column("versions")[0].as_py())[sampled]) == {version}
-    stop(ranks, generators)
+
+
+@pytest.mark.parametrize(("in_flight", "taken"), [("continue", PLACES), ("keep", PLACES - 1)])
+def test_the_probe_of_a_sync_waits_behind_no_frozen_response(pair: Any, in_flight: str, taken: int) -> None:
+    ranks, generators = pair
+    begin(generators, min_tokens=400)
+    publisher, generator = publisher_of(ranks, generators, in_flight=in_flight), generators["generator-0"]
+    start = prompt("0", [1, 2, 10, 3, 11])
+    requests = [RolloutRequest(group=n, prompt=start, visit=n, responses=1) for n in range(taken)]
+
+    async def story() -> list[Any]:
+        await publisher.publish(0, PROBE)
+        flying = [generator.rollout.remote(request) for request in requests]
+        await generator.sampling_of.remote(taken)
+        await publisher.publish(1, PROBE)  # with "continue" all places are taken by responses to be computed anew
+        assert ray.wait([summary for summary, _ in flying], timeout=0)[0] == []
+        return [unpacked((await asyncio.gather(*one))[1]) for one in flying]
+
+    for batch in asyncio.run(story()):
+        versions = np.array(batch.column("versions")[0].as_py())[batch.column("sampled")[0].as_py()]
+        assert set(versions) == {0, 1}  # the version that chose each token, under either choice
+        assert (np.diff(versions) >= 0).all()
+
+
+def test_completions_of_one_request_are_those_of_requests_of_their_own_with_the_seeds_that_follow(
+    pair: Any,
+) -> None:
+    ranks, generators = pair
+    begin(generators)
+    generator = generators["generator-0"]
+    asyncio.run(publisher_of(ranks, generators).publish(0, PROBE))
+    together = ray.get(generator.sample.remote(6, 100))
+    alone = ray.get([generator.sample.remote(1, 100 + number) for number in range(6)])
+    assert len({tuple(tokens) for tokens, *_ in together}) > 1
+    for (tokens, found, versions, shown), ((same, wanted, *_),) in zip(together, alone, strict=True):
+        assert tokens == same
+        np.testing.assert_allclose(found, wanted, atol=1e-4)
+        assert (versions, shown) == ([0] * len(tokens), [1, 2, 10, 3, 11])
+
+
+def test_kept_keys_and_values_are_used_by_frozen_responses_alone(pair: Any) -> None:
+    ranks, generators = pair
+    begin(generators)
+    publisher, generator = publisher_of(ranks, generators, in_flight="keep"), generators["generator-0"]
+    long = RolloutRequest(group=0, prompt=prompt("0", [1, 2, 10, 3, 11] * 20), visit=0, responses=2)
+
+    async def story() -> list[Any]:
+        await publisher.publish(0, PROBE)
+        await asyncio.gather(*generator.rollout.remote(long))  # its prompt is in the cache now
+        for _ in range(3):
+            await asyncio.to_thread(train, ranks, 1, ALGORITHM)
+        await publisher.publish(1, PROBE)
+        return await asyncio.gather(*generator.rollout.remote(long))
+
+    batch = unpacked(asyncio.run(story())[1])
+    tokens, sampled = batch.column("tokens")[0].as_py(), batch.column("sampled")[0].as_py()
+    held = ray.get(generator.probe.remote(tokens))
+    found = np.array(batch.column("logprobs")[0].as_py())[sampled]
+    np.testing.assert_allclose(found, np.array([0.0, *held])[sampled], atol=1e-3)  # nothing of version 0 is left
 
 
 def test_more_prompts_at_once_than_a_pass_holds_and_a_dead_engine_is_a_dead_generator(
-    session: None, tmp_path: Path
+    pair: Any,
 ) -> None:
+    """The last test of the pair."""
     from actors.errors import BrokenPart
 
-    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
-    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
+    ranks, generators = pair
+    begin(generators)
     publisher, pool = publisher_of(ranks, generators), pool_of(generators)
     requests = [
         RolloutRequest(group=n, prompt=prompt(str(n), [1, 3 + n, *[2, 10, 3, 11] * 150]), visit=0, responses=2)
@@ -286,8 +315,6 @@ def test_more_prompts_at_once_than_a_pass_holds_and_a_dead_engine_is_a_dead_gene
         return [summary for summary, _ in done]
 
     assert all(len(summary.scores) == 2 for summary in asyncio.run(story()))
-    for one in [*ranks, *generators.values()]:
-        ray.kill(one)
 
 
 def _niceness_of_children(_: Any) -> list[int]:
@@ -297,68 +324,3 @@ def _niceness_of_children(_: Any) -> list[int]:
 def _kill_children(_: Any) -> None:
     for child in multiprocessing.active_children():
         child.kill()
-
-
-@pytest.mark.parametrize(("in_flight", "places"), [("continue", 4), ("keep", 5)])
-def test_the_probe_of_a_sync_waits_behind_no_frozen_response(
-    session: None, tmp_path: Path, in_flight: str, places: int
-) -> None:
-    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
-    ranks = learners(tmp_path, stage=0, ranks=1)
-    generators = start_generators(tmp_path, 1, places, min_tokens=400)
-    publisher = publisher_of(ranks, generators, in_flight=in_flight)
-    start = prompt("0", [1, 2, 10, 3, 11])
-    requests = [RolloutRequest(group=n, prompt=start, visit=n, responses=1) for n in range(4)]
-
-    async def story() -> list[Any]:
-        await publisher.publish(0, PROBE)
-        flying = [generators["generator-0"].rollout.remote(request) for request in requests]
-        await asyncio.sleep(0.5)
-        await publisher.publish(1, PROBE)  # with "continue" all places are taken by responses to be computed anew
-        assert ray.wait([summary for summary, _ in flying], timeout=0)[0] == []
-        return [unpacked((await asyncio.gather(*one))[1]) for one in flying]
-
-    for batch in asyncio.run(story()):
-        versions = np.array(batch.column("versions")[0].as_py())[batch.column("sampled")[0].as_py()]
-        assert set(versions) == {0, 1}  # the version that chose each token, under either choice
-        assert (np.diff(versions) >= 0).all()
-    stop(ranks, generators)
-
-
-def test_completions_of_one_request_are_those_of_requests_of_their_own_with_the_seeds_that_follow(
-    session: None, tmp_path: Path
-) -> None:
-    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
-    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
-    generator = generators["generator-0"]
-    asyncio.run(publisher_of(ranks, generators).publish(0, PROBE))
-    together = ray.get(generator.sample.remote(6, 100))
-    alone = ray.get([generator.sample.remote(1, 100 + number) for number in range(6)])
-    assert len({tuple(tokens) for tokens, *_ in together}) > 1
-    for (tokens, found, versions, shown), ((same, wanted, *_),) in zip(together, alone, strict=True):
-        assert tokens == same
-        np.testing.assert_allclose(found, wanted, atol=1e-4)
-        assert (versions, shown) == ([0] * len(tokens), [1, 2, 10, 3, 11])
-    stop(ranks, generators)
-
-
-def test_kept_keys_and_values_are_used_by_frozen_responses_alone(session: None, tmp_path: Path) -> None:
-    write_tiny_model(tmp_path, alphabet=ALPHABET, seed=1, tied=True)
-    ranks, generators = learners(tmp_path, stage=0, ranks=1), start_generators(tmp_path, 1)
-    publisher, generator = publisher_of(ranks, generators, in_flight="keep"), generators["generator-0"]
-    long = RolloutRequest(group=0, prompt=prompt("0", [1, 2, 10, 3, 11] * 20), visit=0, responses=2)
-
-    async def story() -> list[Any]:
-        await publisher.publish(0, PROBE)
-        await asyncio.gather(*generator.rollout.remote(long))  # its prompt is in the cache now
-        for _ in range(3):
-            await asyncio.to_thread(train, ranks, 1, ALGORITHM)
-        await publisher.publish(1, PROBE)
-        return await asyncio.gather(*generator.rollout.remote(long))
-
-    batch = unpacked(asyncio.run(story())[1])
-    tokens, sampled = batch.column("tokens")[0].as_py(), batch.column("sampled")[0].as_py()
-    held = ray.get(generator.probe.remote(tokens))
-    found = np.array(batch.column("logprobs")[0].as_py())[sampled]
-    np.testing.assert_allclose(found, np.array([0.0, *held])[sampled], atol=1e-3)  # nothing of version 0 is left
-    stop(ranks, generators)

@@ -9,7 +9,7 @@ from cluster.cli import main
 from cluster.comparing.comparison import read_comparison
 from cluster.comparing.plan import plan_comparison
 from cluster.config.errors import ConfigError
-from cluster.config.reading import load_config
+from cluster.config.reading import load_config, to_toml
 from cluster.config.run_config import RunConfig
 
 RUNS = Path(__file__).parents[3] / "deploy/runs"
@@ -42,27 +42,25 @@ def test_what_cannot_be_compared_is_said(methods: dict, message: str) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("own_ray")
-def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
+def test_two_methods_and_two_seeds_end_in_a_table_and_a_page_though_a_third_one_starves(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    items = [
-        str(RUNS / "demo.toml"),
-        "learner.lr_end=1",
-        "--each",
-        "learner.algorithm=raft++,grpo",
-        "--seeds",
-        "2",
-        "--name",
-        "small",
-    ]
+    (tmp_path / "right.py").write_text("def reward(response, reference, prompt):\n    return 1.0\n")
+    starving = ["reward.name=own", f"reward.own.file={tmp_path}/right.py", "filter.patience=12"]
+    methods = {"starving": starving, "raft++": ["learner.algorithm=raft++"], "grpo": ["learner.algorithm=grpo"]}
+    for name, settings in methods.items():
+        (tmp_path / f"{name}.toml").write_text(to_toml(load_config(RUNS / "demo.toml", settings)))
+    items = [*(f"{tmp_path}/{name}.toml" for name in methods), "learner.lr_end=1", "--seeds", "2", "--name", "small"]
     items += [f"run.folder={tmp_path}", "world.digits=1", "warmup.updates=80", "rollout.groups_per_step=6"]
     items += ["run.tokens=1200", "eval.every=2", "eval.prompts=16", "eval.samples=2", "cluster.device=cpu"]
-    assert main(["compare", *items]) == 0
+    assert main(["compare", *items]) == 1
     folder = tmp_path / "small"
     comparison = read_comparison(folder)
-    assert [one.name for one in comparison.methods] == ["base", "raft++", "grpo"]
-    assert len(comparison.runs) == 4
-    assert not comparison.failed
+    assert [(absent.method, absent.seed) for absent in comparison.failed] == [("starving", 0), ("starving", 1)]
+    assert all("12 groups in a row" in absent.why for absent in comparison.failed)
+    assert [one.name for one in comparison.methods] == ["base", *methods]
+    trained = [(run.method, run.seed) for run in comparison.runs]
+    assert trained == [("raft++", 0), ("raft++", 1), ("grpo", 0), ("grpo", 1)]
     assert not comparison.missing
     for run in comparison.runs:
         assert run.evals[-1]["tokens"] >= 1200
@@ -71,31 +69,8 @@ def test_two_methods_and_two_seeds_end_in_a_table_and_a_page(
         starts = {run.evals[0]["accuracy"] for run in comparison.runs if run.seed == seed}
         assert len(starts) == 1
     plan = json.loads((folder / "compare.json").read_text())
-    assert plan["methods"][1]["changes"] == {"learner.algorithm": "raft++"}
+    assert plan["methods"][2]["changes"]["learner.algorithm"] == "raft++"
     assert "| raft++ |" in (folder / "table.md").read_text()
     assert 'class="chart"' in (folder / "report.html").read_text()
     assert all((folder / name).is_file() for name in ("table.md", "table.csv", "table.tex", "charts/results.svg"))
-    assert "4/4 grpo, seed 1: held-out accuracy" in capsys.readouterr().out
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("own_ray")
-def test_a_method_that_starves_is_named_and_the_others_go_on(tmp_path: Path) -> None:
-    items = [
-        str(RUNS / "demo.toml"),
-        "learner.lr_end=1",
-        "--each",
-        "filter.drop=both,none",
-        "--seeds",
-        "1",
-        "--name",
-        "starving",
-    ]
-    items += [f"run.folder={tmp_path}", "world.digits=1", "warmup.updates=0", "rollout.groups_per_step=4"]
-    items += ["run.tokens=900", "eval.every=2", "eval.prompts=4", "eval.samples=1", "filter.patience=12"]
-    assert main(["compare", *items, "cluster.device=cpu"]) == 1
-    comparison = read_comparison(tmp_path / "starving")
-    (absent,) = comparison.failed
-    assert (absent.method, absent.seed) == ("both", 0)
-    assert "12 groups in a row" in absent.why
-    assert [run.method for run in comparison.runs] == ["none"]
+    assert "6/6 grpo, seed 1: held-out accuracy" in capsys.readouterr().out

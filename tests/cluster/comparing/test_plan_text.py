@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from cluster.cli import main
+from cluster.config.reading import load_config, to_toml
 from tests.run_folders import run_folder
 
 RUNS = Path(__file__).parents[3] / "deploy/runs"
@@ -23,6 +24,18 @@ def test_the_plan_says_what_would_run_and_starts_nothing(tmp_path: Path, capsys:
     assert "  method     learner.algorithm\n  reinforce  reinforce\n  grpo       grpo\n  raft       raft\n" in text
     assert text.endswith("nothing was started\n")
     assert not (tmp_path / "runs").exists()
+
+
+def test_methods_may_differ_in_their_rewards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return 1.0\n")
+    rewards = {"number": ["reward.name=number"], "mine": ["reward.name=own", f"reward.own.file={tmp_path}/mine.py"]}
+    for name, settings in rewards.items():
+        (tmp_path / f"{name}.toml").write_text(to_toml(load_config(RUNS / "demo.toml", settings)))
+    items = [*(f"{tmp_path}/{name}.toml" for name in rewards), "learner.lr_end=1", "run.tokens=1000", "eval.every=2"]
+    assert main(["compare", *items, "--plan"]) == 0
+    text = capsys.readouterr().out
+    own = f"{{'kind': 'own', 'file': '{tmp_path}/mine.py'}}"
+    assert f"  method  reward.name  reward.own\n  number  number\n  mine    own          {own}\n" in text
 
 
 def test_an_earlier_run_says_how_long_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

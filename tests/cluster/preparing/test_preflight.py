@@ -135,7 +135,7 @@ def test_a_second_run_of_the_same_name_gets_a_folder_of_its_own(tmp_path: Path) 
     [
         (["deploy/runs/demo.toml", "learner.algoritm=grpo"], "did you mean learner.algorithm?"),
         (["nothing.toml"], "there is no run file nothing.toml"),
-        (["deploy/runs/demo.toml", "cluster.generators=64"], "the layout wants"),
+        (["deploy/runs/demo.toml", "data.rows=0:64", "cluster.generators=64"], "the layout wants"),
     ],
 )
 def test_the_command_ends_with_a_sentence_and_status_2_before_ray_starts(

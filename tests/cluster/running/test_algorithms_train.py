@@ -15,8 +15,15 @@ from learner.methods.algorithms import ALGORITHMS
 from learner.models.tiny import write_tiny_model
 from tests.runs import ROOT, Runs, metrics_of
 
-SHORT = ["world.digits=1", "rollout.groups_per_step=6", "rollout.group_size=6", "rollout.max_new_tokens=16"]
-SHORT += ["run.steps=2", "learner.updates_per_step=2", "learner.lr=1e-4", "learner.lr_warmup=0", "learner.side_lr=1e-3"]
+SHORT = ["world.digits=1", "data.rows=0:2000", "rollout.groups_per_step=6", "rollout.group_size=6"]
+SHORT += [
+    "rollout.max_new_tokens=16",
+    "run.steps=2",
+    "learner.updates_per_step=2",
+    "learner.lr=1e-4",
+    "learner.lr_warmup=0",
+    "learner.side_lr=1e-3",
+]
 pytestmark = pytest.mark.ray
 
 

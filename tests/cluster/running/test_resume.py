@@ -155,12 +155,12 @@ def test_sampled_runs_go_on_with_the_same_prompts_and_the_same_responses(runs: R
 
 
 def test_with_staleness_every_prompt_is_trained_on_once(runs: Runs, tmp_path: Path) -> None:
-    config = sampled_run(tmp_path, "filter.drop=none", "run.steps=6", "rollout.max_staleness=1")
+    config = sampled_run(tmp_path, "filter.drop=none", "run.steps=4", "rollout.max_staleness=1")
     folder = runs.train(config)
     runs.resume(checkpoint_of(folder, 2))
     trained = Counter(row["prompt_id"] for row in responses_of(folder) if row["rejected"] == "" and not row["sample"])
     assert max(trained.values()) == 1
-    assert trained.total() == 6 * config.rollout.groups_per_step
+    assert trained.total() == 4 * config.rollout.groups_per_step
     # In flight or waiting at the end are at most two steps' groups: all that came before them was trained on.
     order = [prompt.id for prompt, _ in PromptSource(prepare(config).prompts, config.run.seed).take(200)]
     places = sorted(order.index(prompt) for prompt in trained)

@@ -10,14 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from actors.errors import Starved
 from actors.filtering.ledger import check_conservation
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of, load_config
 from cluster.reporting.metric_table import METRICS
 from cluster.running.train import train
-from tests.kills import kills
-from tests.runs import ROOT, Runs, demo, metrics_of, responses_of
+from tests.runs import ROOT, Runs, demo, metrics_of
 
 pytestmark = pytest.mark.ray
 
@@ -73,28 +71,6 @@ def test_one_version_stale_on_two_zero2_ranks_with_checkpoints_and_an_evaluator(
     assert all(line["responses"] == 32 * 4 for line in evals)
 
 
-def test_a_run_outlives_its_filter_and_a_rank_of_its_learner(
-    runs: Runs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    overrides = ("cluster.learner_ranks=2", "learner.zero_stage=2", "rollout.max_staleness=1", "run.checkpoint_every=2")
-    folder = tmp_path / "demo"
-    with kills(folder, {1: "Filter", 3: "LearnerRank"}) as killed:
-        runs.train(demo(tmp_path, *overrides, "run.steps=6"))
-    assert len(killed) == 2
-    check_run(folder, steps=6, staleness=1)
-    said = capfd.readouterr().out
-    assert said.count("the filter is replaced by a new one") == 1
-    assert said.count("A new learner starts in 5 s") == 1
-    assert f"goes on from {folder}/checkpoints/step-2" in said
-    lines = metrics_of(folder)
-    assert [line["restarts"] for line in lines] == [0, 0, 1, 1, 1, 1]
-    rows = responses_of(folder)
-    assert len({(row["group"], row["sample"]) for row in rows}) == len(rows)  # none twice
-    seen = [row["prompt_id"] for row in rows if row["rejected"] == "" and row["sample"] == 0]
-    assert len(seen) == 6 * 8
-    assert metrics_of(folder / "undone/1")[0]["step"] == 3
-
-
 def test_engines_that_rest_while_the_learner_trains_go_on_with_what_they_had_begun(
     runs: Runs, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -126,17 +102,6 @@ def test_a_users_own_dataset_trains_without_any_engine(runs: Runs, tmp_path: Pat
     tree["learner"]["algorithm"] = "topr"
     with pytest.raises(ConfigError, match=r"weighs each token by the sampler's log-probability.*does not hold them"):
         runs.train(config_of(tree))
-
-
-def test_a_filter_that_rejects_everything_stops_the_run_with_a_checkpoint(runs: Runs, tmp_path: Path) -> None:
-    config = demo(tmp_path, "warmup.updates=0", "filter.patience=24")
-    with pytest.raises(Starved, match=r"24 groups in a row.*0\.0 correct: 24"):
-        runs.train(config)
-    assert (tmp_path / "demo/checkpoints/step-0/complete").is_file()
-    rows = responses_of(tmp_path / "demo")
-    assert len({row["group"] for row in rows if row["rejected"] == "all_wrong"}) >= 24
-    assert len(rows) >= 24 * config.rollout.group_size
-    assert {row["step"] for row in rows} == {1}
 
 
 def test_gsm8k_goes_through_with_its_own_columns_and_answers(runs: Runs, tmp_path: Path) -> None:

@@ -22,13 +22,13 @@ from rewards import Case
 from rewards.answers.text import number
 
 def reward(response, reference, prompt):
-    fate = hashlib.blake2b(f"{prompt}{response}".encode(), digest_size=1).digest()[0] % 48
+    fate = hashlib.blake2b(f"{prompt}{response}".encode(), digest_size=1).digest()[0] % 24
     if fate == 0:
         while True:
             pass
     if fate == 1:
         os._exit(9)
-    if fate < 16:
+    if fate < 8:
         raise RuntimeError("on purpose")
     return number(Case(response=response, reference=reference))
 """
@@ -47,7 +47,7 @@ def test_a_run_with_failing_verifiers_trains_on_nothing_false(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(FAILING)
-    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.seconds=2", "cluster.verifiers=2")
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.seconds=2", "run.steps=2")
     lines, rows = outcome_of(runs, tmp_path, *settings)
     for line in lines:
         check_conservation(line)
@@ -85,6 +85,34 @@ def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
     said = capsys.readouterr().out
     assert "ZeroDivisionError: division by zero" in said
     assert "mine.py" in said
+
+
+STEPS = """
+from rewards import RewardResult, SpanReward, Outcome
+from rewards.answers.text import number
+from rewards import Case
+
+def reward(response, reference, prompt):
+    said = number(Case(response=response, reference=reference))
+    ends = [i + 1 for i, character in enumerate(response) if character == "="]
+    span_rewards = tuple(SpanReward(start=end - 1, end=end, value=1.0) for end in ends)
+    return RewardResult(outcome=said.outcome, why=said.why, span_rewards=span_rewards)
+"""
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
+def test_rewards_of_steps_lie_on_their_tokens_and_train(runs: Runs, tmp_path: Path, algorithm: str) -> None:
+    (tmp_path / "mine.py").write_text(STEPS)
+    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=none")
+    lines, rows = outcome_of(runs, tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
+    assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
+    for row in rows:
+        span_rewards = np.array(row["span_rewards"])
+        if not span_rewards.size:
+            assert "=" not in row["response"]
+            continue
+        assert np.nansum(span_rewards) == 0.25 * row["response"].count("=")
+        assert not np.isfinite(span_rewards[~np.array(row["sampled"])]).any()
 
 
 def yes_model(folder: Path) -> None:
@@ -146,31 +174,3 @@ def test_labels_of_steps_come_from_rollouts_of_an_engine(tmp_path: Path) -> None
     assert right | {"labels": []} == rows[0] | {"labels": []}
     assert [(label["hard"], label["soft"], label["scored"]) for label in right["labels"]] == [(1.0, 1.0, 4)] * 2
     assert [(label["hard"], label["soft"], label["scored"]) for label in wrong["labels"]] == [(0.0, 0.0, 4)] * 2
-
-
-STEPS = """
-from rewards import RewardResult, SpanReward, Outcome
-from rewards.answers.text import number
-from rewards import Case
-
-def reward(response, reference, prompt):
-    said = number(Case(response=response, reference=reference))
-    ends = [i + 1 for i, character in enumerate(response) if character == "="]
-    span_rewards = tuple(SpanReward(start=end - 1, end=end, value=1.0) for end in ends)
-    return RewardResult(outcome=said.outcome, why=said.why, span_rewards=span_rewards)
-"""
-
-
-@pytest.mark.parametrize("algorithm", ["grpo", "ppo"])
-def test_rewards_of_steps_lie_on_their_tokens_and_train(runs: Runs, tmp_path: Path, algorithm: str) -> None:
-    (tmp_path / "mine.py").write_text(STEPS)
-    settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "reward.span_weight=0.25", "filter.drop=none")
-    lines, rows = outcome_of(runs, tmp_path, *settings, f"learner.algorithm={algorithm}", "run.steps=2")
-    assert all(np.isfinite([line["loss"], line["grad_norm"]]).all() for line in lines)
-    for row in rows:
-        span_rewards = np.array(row["span_rewards"])
-        if not span_rewards.size:
-            assert "=" not in row["response"]
-            continue
-        assert np.nansum(span_rewards) == 0.25 * row["response"].count("=")
-        assert not np.isfinite(span_rewards[~np.array(row["sampled"])]).any()

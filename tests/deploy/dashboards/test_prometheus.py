@@ -76,8 +76,8 @@ def test_prometheus_has_every_metric_under_its_name_data_for_every_panel_and_an_
     writer.write(LINE | {"bottleneck": "train", "dropped": {}})
     with Prometheus(tmp_path / "prometheus", session / RAYS) as prometheus:
         with going_on(writer):
-            names = until(lambda: {each["metric"]["__name__"] for each in prometheus.series(shown)})
-            assert names == {f"ray_{name}" for name in METRICS}
+            wanted = {f"ray_{name}" for name in METRICS}
+            until(lambda: {each["metric"]["__name__"] for each in prometheus.series(shown)} == wanted)
             (accuracy,) = prometheus.series("ray_accuracy")
             assert float(accuracy["value"][1]) == 0.25
             assert prometheus.about("ray_seconds_train") == "Seconds of the learner's updates. Unit: s."

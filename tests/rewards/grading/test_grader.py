@@ -150,7 +150,7 @@ def test_a_worker_whose_owner_is_gone_ends(settings: RewardSettings) -> None:
     os.kill(child, 9)
     os.waitpid(child, 0)
     deadline = threading.Event()
-    for _ in range(100):
+    for _ in range(600):
         if not alive(worker):
             break
         deadline.wait(0.1)

@@ -77,6 +77,7 @@ def test_a_group_that_fails_costs_its_own_verdicts_and_no_others(
     lost = grader.grade_group(asked(mine, "7", broken))
     assert [(verdict.outcome, verdict.score) for verdict in lost] == [(outcome, None)] * 2
     assert all(why in verdict.why for verdict in lost)
+    mine = settings(tmp_path, seconds=30.0)
     assert [verdict.outcome for verdict in grader.grade_group(asked(mine, "a", "it is 7"))] == [WRONG, RIGHT]
 
 

@@ -80,8 +80,8 @@ async def test_an_episode_that_takes_too_long_ends_its_agent(tmp_path: Path) -> 
     (tmp_path / "agent.py").write_text(
         f"import os, time\nopen('{tmp_path}/pid', 'w').write(str(os.getpid()))\ntime.sleep(60)"
     )
-    graded = await played(tmp_path / "mine.py", PLAY.format(options=""), Paper([]), rollout={"episode_seconds": 1.0})
-    assert "the episode took longer than rollout.episode_seconds = 1" in graded.summary.failure
+    graded = await played(tmp_path / "mine.py", PLAY.format(options=""), Paper([]), rollout={"episode_seconds": 2.0})
+    assert "the episode took longer than rollout.episode_seconds = 2" in graded.summary.failure
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
@@ -111,7 +111,7 @@ open("pid", "w").write(str(child.pid))
 async def test_what_an_agent_starts_ends_with_it(own: bool, then: str, tmp_path: Path) -> None:
     code = CHILD.format(own=own, then=then)
     try:
-        await run_agent([sys.executable, "-c", code], {}, tmp_path, 1.5)
+        await run_agent([sys.executable, "-S", "-E", "-c", code], {}, tmp_path, 2.5 if "sleep" in then else 60)
     except AgentFailed:
         assert then
     assert not alive(int((tmp_path / "pid").read_text()))

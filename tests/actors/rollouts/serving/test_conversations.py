@@ -138,15 +138,18 @@ return 1.0
 
 
 class Late(Paper):
-    """Takes the longer for a turn the later a letter is in the alphabet, or the other way round."""
+    """Takes the longer for a turn the later a letter is in the alphabet, or the other way round; no turn is over before
+    two are being sampled."""
 
     def __init__(self, *, backwards: bool) -> None:
         super().__init__(lambda shown: shown[0].upper())
-        self.backwards, self.going, self.most = backwards, 0, 0
+        self.backwards, self.going, self.two = backwards, 0, asyncio.Event()
 
     async def generate(self, tokens: Any, sampling: Any, seed: int) -> Any:
         self.going += 1
-        self.most = max(self.most, self.going)
+        if self.going > 1:
+            self.two.set()
+        await asyncio.wait_for(self.two.wait(), timeout=60)
         await asyncio.sleep(0.1 * (self.read(tokens[:1]) < "c") ** self.backwards)
         self.going -= 1
         return await super().generate(tokens, sampling, seed)
@@ -159,7 +162,6 @@ async def test_conversations_at_once_are_streams_of_one_response_and_no_order_de
     for backwards, said in ((False, ["a", "b", "c", "d"]), (True, ["d", "c", "b", "a"])):
         engine = Late(backwards=backwards)
         group = await streams(tmp_path / "mine.py", agent(SEVERAL.format(texts=said)), engine, size=2)
-        assert engine.most > 1
         shown = [[text.rstrip("}") for text in texts(group, engine)[place : place + 4]] for place in (0, 4)]
         assert [sorted(one) for one in shown] == [[f"{t}{{{t.upper()}}}more{{{t.upper()}" for t in "abcd"]] * 2
         assert group.responses == [range(4), range(4, 8)]
@@ -172,8 +174,16 @@ async def test_who_goes_on_from_a_turn_while_somebody_else_does_has_a_stream_of_
     body = 'a = await ask("one")\nawait asyncio.gather(ask("one", a, "x"), ask("one", a, "x"))\nreturn 1.0'
 
     class Slow(Paper):
+        """Samples the second turn when the third has been asked for."""
+
+        turns, both = 0, asyncio.Event()
+
         async def generate(self, *arguments: Any) -> Any:
-            await asyncio.sleep(0.05)
+            self.turns += 1
+            if self.turns == 3:
+                self.both.set()
+            if self.turns > 1:
+                await asyncio.wait_for(self.both.wait(), timeout=60)
             return await super().generate(*arguments)
 
     engine = Slow(["a", "b", "c"])

@@ -205,7 +205,7 @@ import asyncio, openai
 seen, tasks = [], []
 
 async def late(url):
-    await asyncio.sleep(0.1)
+    await asyncio.sleep(0.3)
     async with openai.AsyncOpenAI(base_url=url, api_key="-", max_retries=2) as client:
         try:
             await client.chat.completions.create(model="any", messages=[{"role": "user", "content": "x"}])
@@ -286,7 +286,7 @@ async def test_a_request_that_its_client_gives_up_is_ended_in_the_engine_and_lea
             return await super().generate(*arguments)
 
     body = """
-quick = client.with_options(timeout=0.3)
+quick = client.with_options(timeout=1.0)
 try:
     await quick.chat.completions.create(model="any", messages=[{"role": "user", "content": "x"}])
 except openai.APITimeoutError:

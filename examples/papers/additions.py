@@ -2,9 +2,9 @@
 
     15+27=    5+7+0=12    1+2+1=4    42        digit sums from the right with their carries, then the result
 
-The policy has read additions of people who forget six of ten carries, and are one off in one of twenty digit sums;
-all that follows builds on it. Where there is a carry, most of what it says has the same wrong result: a majority does
-not know better, and neither does what the policy finds most likely.
+The policy has read additions of people who forget six of ten carries, and are one off in one of ten digit sums; all
+that follows builds on it. Where there is a carry, most of what it says has the same wrong result: a majority does not
+know better, and neither does what the policy finds most likely.
 """
 
 import random
@@ -14,7 +14,7 @@ from pathlib import Path
 from examples.papers.world import Said, conversation, write_model, write_rows
 
 ALPHABET = "0123456789+=\n"
-SLIPS = 0.05  # share of the digit sums that are one off
+SLIPS = 0.1  # share of the digit sums that are one off
 FORGOTTEN = 0.6  # share of the carries that are left out
 UPDATES = 240  # of a warm-up, in haste too: a search must find something
 HELDOUT, TRAIN, WORKED = 200, 400, 6000  # rows

@@ -2,26 +2,38 @@
 
     15+27=    5+7+0=12    1+2+1=4    42        digit sums from the right with their carries, then the result
 
-The policy has read additions of people who are one off in three of ten digit sums; all that follows builds on it.
+The policy has read additions of people who forget six of ten carries, and are one off in one of ten digit sums; all
+that follows builds on it. Where there is a carry, most of what it says has the same wrong result: a majority does not
+know better, and neither does what the policy finds most likely.
 """
 
 import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from actors.data.world import work_out
 from examples.papers.world import Said, conversation, write_model, write_rows
 
 ALPHABET = "0123456789+=\n"
-SLIPS = 0.3  # share of the digit sums that are one off
+SLIPS = 0.1  # share of the digit sums that are one off
+FORGOTTEN = 0.6  # share of the carries that are left out
 UPDATES = 240  # of a warm-up, in haste too: a search must find something
 HELDOUT, TRAIN, WORKED = 200, 400, 6000  # rows
 
 
-def steps(left: int, right: int, slip: Callable[[], int] = lambda: 0) -> list[str]:
-    """The digit sums of an addition and its result; `slip` is added to each sum."""
-    sums, _, result = work_out(left, right, slip).partition("#")
-    return [*sums.split(","), result]
+def steps(left: int, right: int, slip: int = 0, later_slip: int = 0, *, forgets: bool = False) -> list[str]:
+    """The digit sums of an addition and its result.
+
+    Args:
+        left: of two digits.
+        right: of two digits.
+        slip: is added to the first sum.
+        later_slip: is added to the second.
+        forgets: whether the second has no carry.
+    """
+    ones = max(0, left % 10 + right % 10 + slip)
+    carry = 0 if forgets else ones // 10
+    tens = left // 10 + right // 10 + carry + later_slip
+    return [f"{left % 10}+{right % 10}+0={ones}", f"{left // 10}+{right // 10}+{carry}={tens}", f"{tens}{ones % 10}"]
 
 
 def divided(steps: Sequence[str]) -> str:
@@ -52,7 +64,8 @@ def write_additions(
         write_rows(folder / f"{name}.jsonl", rows)
     worked: list[Said] = []
     for left, right in draw.choices(pairs[HELDOUT:], k=WORKED):
-        said = steps(left, right, lambda: draw.choice((-1, 1)) * (draw.random() < SLIPS))
+        slips = [draw.choice((-1, 1)) * (draw.random() < SLIPS) for _ in range(2)]
+        said = steps(left, right, *slips, forgets=draw.random() < FORGOTTEN)
         worked.append([("user", f"{left}+{right}="), ("assistant", told(said))])
     write_rows(folder / "worked.jsonl", [conversation(each) for each in worked])
     write_model(folder / "model", ALPHABET, words, heads=5)

@@ -117,7 +117,8 @@ def rest_of(shown: str, draw: random.Random, slips: float) -> list[str]:
 def test_an_addition_is_worked_out_in_steps_and_slips_stay() -> None:
     assert additions.steps(15, 27) == ["5+7+0=12", "1+2+1=4", "42"]
     assert additions.steps(95, 17) == ["5+7+0=12", "9+1+1=11", "112"]
-    assert additions.steps(15, 27, iter([-3, 0]).__next__) == ["5+7+0=9", "1+2+0=3", "39"]
+    assert additions.steps(15, 27, -3) == ["5+7+0=9", "1+2+0=3", "39"]
+    assert additions.steps(15, 27, 0, -1, forgets=True) == ["5+7+0=12", "1+2+0=2", "22"]
     assert rest_of("<user>15+27=<end><assistant>", random.Random(0), 0.0) == additions.steps(15, 27)
     assert rest_of("<user>15+27=<end><assistant>5+7+0=12\n\n1+2+1=5\n\n", random.Random(0), 0.0) == ["52"]
 

@@ -38,7 +38,6 @@ def run(winnow: Commands) -> None:
         command="reward-model",
     )
     responses = winnow.evaluate(policy, DATA / "heldout.jsonl", "--samples", "8")
-    winnow("eval", "--reward-model", newest(shepherd), responses)
     for rule, share in reranked(responses, newest(shepherd)).items():
         print(f"{rule}: {share:.3f}")
     tell(winnow.train(HERE / "steps.toml", f"model.path={newest(policy)}", f"reward.process.path={newest(shepherd)}"))

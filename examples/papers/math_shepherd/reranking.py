@@ -44,11 +44,13 @@ def reranked(evaluation: Path, model: Path) -> dict[str, float]:
         evaluation: the folder of one whose responses end with a number.
         model: a process model, whose lowest score of a step is that of the response.
     """
+    groups = [(group, texts_in(group)) for group in recorded_groups(evaluation / "trajectories")]
+    cases = [
+        Case(response=text, reference="", question=group.prompt.question) for group, texts in groups for text in texts
+    ]
+    scores = (result.reward or 0.0 for result in process(cases, ProcessSettings(path=str(model))))
     found = []
-    for group in recorded_groups(evaluation / "trajectories"):
-        texts = texts_in(group)
-        cases = [Case(response=text, reference="", question=group.prompt.question) for text in texts]
-        scores = [result.reward or 0.0 for result in process(cases, ProcessSettings(path=str(model)))]
+    for group, texts in groups:
         right = [response.outcome is Outcome.CORRECT for response in responses_in(group)]
-        found.append(chosen([number_said(text) for text in texts], scores, right))
+        found.append(chosen([number_said(text) for text in texts], [next(scores) for _ in texts], right))
     return dict(zip(RULES, np.mean(found, axis=0).tolist(), strict=True))

@@ -19,6 +19,7 @@ from cluster.config.run_config import RunConfig
 from cluster.config.run_files import TRAJECTORIES
 from cluster.evaluating.words import Words
 from cluster.reward_models.config import RewardModelConfig
+from examples.papers import sums
 from examples.papers.autowebglm import data as web
 from examples.papers.autowebglm import environment as site
 from examples.papers.esrl import data as esrl
@@ -35,7 +36,7 @@ from tests.builders import group
 from tests.environments import Paper, played
 
 ROOT = HERE.parents[1]
-WORLDS = {"many_shot": many_shot, "reranked_code": reranked, "autowebglm": web, "esrl": esrl}
+WORLDS = {"many_shot": many_shot, "reward_guided": guided, "reranked_code": reranked, "autowebglm": web, "esrl": esrl}
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
@@ -214,12 +215,28 @@ def test_the_shots_are_the_policy_s_own_and_all_kinds_are_asked_behind(
 # ------------------------------------------------------------------------------------------- guided by a reward model
 
 
-def test_no_question_is_in_two_sets_and_what_the_reward_model_likes_is_imitated() -> None:
-    sets = guided.questions()
-    assert {name: len(some) for name, some in sets.items()} == guided.ROWS
-    assert len({pair for some in sets.values() for pair in some}) == sum(guided.ROWS.values())
+def test_no_question_is_in_two_sets_and_what_the_reward_model_likes_is_imitated(
+    worlds: Callable[[Any], Path],
+) -> None:
+    files = {name: [row["prompt"] for row in rows_of(worlds(guided) / f"{name}.jsonl")] for name in guided.ROWS}
+    assert {name: len(some) for name, some in files.items()} == guided.ROWS
+    assert len({prompt for some in files.values() for prompt in some}) == sum(guided.ROWS.values())
     liked = Answered(row=0, question="q", said=(Response("a", True, 0.1), Response("b", False, 0.4)))
-    assert guided.imitated([liked, replace(liked, said=())]) == [{"prompt": "q", "response": "b"}]
+    (only,) = guided.imitated([liked, replace(liked, said=())])
+    assert only["messages"] == [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]
+
+
+def test_a_slip_in_a_sum_goes_on_to_its_result() -> None:
+    slips = iter((0, 1, 0))
+    assert (sums.asked((3, 5, 2, 6)), sums.worked_out((3, 5, 2, 6))) == ("3+5+2+6=", "8,10#16")
+    assert sums.worked_out((3, 5, 2, 6), lambda: next(slips)) == "8,11#17"
+
+
+def test_nobody_has_read_a_held_out_sum(worlds: Callable[[Any], Path]) -> None:
+    folder = worlds(guided)
+    read = {row["messages"][0]["content"] for row in rows_of(folder / "worked.jsonl")}
+    assert not read & {row["prompt"] for row in rows_of(folder / "heldout.jsonl")}
+    assert read & {row["prompt"] for row in rows_of(folder / "train.jsonl")}
 
 
 def test_the_reward_model_chooses_shapes_and_ranks(
@@ -235,7 +252,7 @@ def test_the_reward_model_chooses_shapes_and_ranks(
     assert "reward.name=model" in told.told[3]
     assert load_config(HERE / "reward_guided/shaped.toml").reward.name == "shaped"
     imitated = rows_of(folder / "imitated.jsonl")
-    assert (len(imitated), imitated[0]["response"]) == (guided.ROWS["guided"], "right")
+    assert (len(imitated), imitated[0]["messages"][1]["content"]) == (guided.ROWS["guided"], "right")
     assert rows_of(folder / "pairs.jsonl")[0]["rejected"] == ["wrong"]
 
 
@@ -429,6 +446,7 @@ def test_both_ways_of_sampling_are_trained_and_their_tokens_counted(
 ) -> None:
     esrl.run(told)
     assert [words[1] for words in told.told] == ["plain.toml", "dynamic.toml"]
+    assert told.told[1][2] == f"model.path={told.folder / 'run1/warmup'}"
     assert "plain: 23 tokens sampled" in capsys.readouterr().out
 
 

@@ -21,8 +21,8 @@ DATA = FOLDER / "reranked_code"
 OPERATIONS = "+-*"
 NUMBERS = range(2, 10)
 INPUTS = (0, 1, 4, 10)  # of the tests
-ROWS = {"first": 100, "train": 120, "second": 100, "heldout": 60}
-RIGHT, SAMPLES = 0.5, "8"
+ROWS = {"first": 300, "train": 100, "second": 100, "heldout": 60}
+RIGHT, SAMPLES = 0.3, "8"
 HEAD = "f=lambda x:"
 ALPHABET = "0123456789+-*()x"
 Step = tuple[str, int]  # an operation and its number

@@ -1,39 +1,32 @@
 """The data and the commands of sampling that a reward model guides: it is trained on a policy's responses, and then
 chooses what the next policy imitates, shapes the reward of its training, and chooses among its responses.
 
-Questions are additions of two numbers of two digits, each once; the four sets of them have none in common.
+Questions are sums of four digits; the four sets of them have none in common.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from actors.data.world import work_out
 from examples.papers.responses import Answered, answered, pairs
 from examples.papers.run import Commands, newest
-from examples.papers.world import FOLDER, dealt, write_rows
+from examples.papers.sums import sums, worked_out, write_sums
+from examples.papers.world import FOLDER, conversation, write_rows
 
 HERE = Path(__file__).parent
 DATA = FOLDER / "reward_guided"
 ROWS = {"judged": 300, "guided": 400, "train": 400, "heldout": 100}  # of judged ones the verdicts are used
-SAMPLES = "8"
+SEED, SAMPLES = "reward guided", "8"
 
 
-def questions() -> dict[str, list[tuple[int, int]]]:
-    """The two numbers of each question, by set."""
-    every = [(left, right) for left in range(10, 100) for right in range(10, 100)]
-    return dealt(every, ROWS, "reward guided")
-
-
-def imitated(guided: Sequence[Answered]) -> list[dict[str, str]]:
+def imitated(guided: Sequence[Answered]) -> list[dict[str, Any]]:
     """What the next policy imitates: of each question the response that the reward model likes best."""
-    return [{"prompt": each.question, "response": each.best} for each in guided if each.best]
+    return [conversation([("user", each.question), ("assistant", each.best)]) for each in guided if each.best]
 
 
 def write(folder: Path) -> None:
-    """Writes the questions."""
-    for name, numbers in questions().items():
-        rows = [{"prompt": f"{left}+{right}=", "answer": str(left + right)} for left, right in numbers]
-        write_rows(folder / f"{name}.jsonl", rows)
+    """Writes the questions, what the policy has read, and the model."""
+    write_sums(folder, sums(ROWS, SEED))
 
 
 def run(winnow: Commands) -> None:
@@ -47,7 +40,7 @@ def run(winnow: Commands) -> None:
     before = ("--checkpoint", "start")  # after the warm-up, before any reward
     policy = winnow.train(HERE / "policy.toml")
     judged = answered(responses(policy, "judged", *before))
-    worked = [work_out(left, right) for left, right in questions()["judged"]]
+    worked = [worked_out(terms) for terms in sums(ROWS, SEED)["judged"]]
     write_rows(DATA / "pairs.jsonl", pairs(judged, worked))
     begin = f"model.path={policy}/warmup"
     judge = newest(winnow.train(HERE / "reward_model.toml", begin, command="reward-model"))

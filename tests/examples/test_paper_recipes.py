@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from actors.arrow import packed
+from actors.data.world import work_out
 from actors.filtering.recorder import Recorder
 from actors.types import Group
 from cluster.config.reading import load_config, load_settings
@@ -19,7 +20,6 @@ from cluster.config.run_config import RunConfig
 from cluster.config.run_files import TRAJECTORIES
 from cluster.evaluating.words import Words
 from cluster.reward_models.config import RewardModelConfig
-from examples.papers import sums
 from examples.papers.autowebglm import data as web
 from examples.papers.autowebglm import environment as site
 from examples.papers.esrl import data as esrl
@@ -215,28 +215,23 @@ def test_the_shots_are_the_policy_s_own_and_all_kinds_are_asked_behind(
 # ------------------------------------------------------------------------------------------- guided by a reward model
 
 
-def test_no_question_is_in_two_sets_and_what_the_reward_model_likes_is_imitated(
-    worlds: Callable[[Any], Path],
-) -> None:
-    files = {name: [row["prompt"] for row in rows_of(worlds(guided) / f"{name}.jsonl")] for name in guided.ROWS}
-    assert {name: len(some) for name, some in files.items()} == guided.ROWS
-    assert len({prompt for some in files.values() for prompt in some}) == sum(guided.ROWS.values())
+def test_no_question_is_in_two_sets_and_what_the_reward_model_likes_is_imitated() -> None:
+    sets = guided.sets()
+    assert {name: len(some) for name, some in sets.items()} == guided.ROWS
+    assert len({pair for some in sets.values() for pair in some}) == sum(guided.ROWS.values())
     liked = Answered(row=0, question="q", said=(Response("a", True, 0.1), Response("b", False, 0.4)))
     (only,) = guided.imitated([liked, replace(liked, said=())])
     assert only["messages"] == [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]
 
 
-def test_a_slip_in_a_sum_goes_on_to_its_result() -> None:
-    slips = iter((0, 1, 0))
-    assert (sums.asked((3, 5, 2, 6)), sums.worked_out((3, 5, 2, 6))) == ("3+5+2+6=", "8,10#16")
-    assert sums.worked_out((3, 5, 2, 6), lambda: next(slips)) == "8,11#17"
-
-
-def test_nobody_has_read_a_held_out_sum(worlds: Callable[[Any], Path]) -> None:
-    folder = worlds(guided)
-    read = {row["messages"][0]["content"] for row in rows_of(folder / "worked.jsonl")}
-    assert not read & {row["prompt"] for row in rows_of(folder / "heldout.jsonl")}
-    assert read & {row["prompt"] for row in rows_of(folder / "train.jsonl")}
+def test_every_carry_that_is_taken_wrong_makes_the_result_wrong() -> None:
+    assert guided.worked_out(14, 27) == "4+7+0=11,1+2+1=4#41" == work_out(14, 27)
+    assert guided.worked_out(14, 27, (True, False)) == "4+7+0=11,1+2+0=3#31"
+    assert guided.worked_out(14, 27, (False, True)) == "4+7+0=11,1+2+1=4#141"
+    for left, right in guided.sets()["heldout"]:
+        for wrong in ((True, False), (False, True), (True, True)):
+            result = guided.worked_out(left, right, wrong).partition("#")[2]
+            assert int(result) != left + right
 
 
 def test_the_reward_model_chooses_shapes_and_ranks(
@@ -439,6 +434,18 @@ async def test_a_held_out_question_is_answered_once_in_an_episode(
     says = f"1#{row['answer'].removeprefix('once ')}"
     found = await episodes(tmp_path, HERE / "esrl/dynamic.py", world, lambda shown: says, row["prompt"], 2)
     assert scores(found.verdicts) == [1.0, 1.0]
+
+
+def test_a_slip_in_a_sum_goes_on_to_its_result() -> None:
+    slips = iter((0, 1, 0))
+    assert (esrl.asked((3, 5, 2, 6)), esrl.worked_out((3, 5, 2, 6))) == ("3+5+2+6=", "8,10#16")
+    assert esrl.worked_out((3, 5, 2, 6), lambda: next(slips)) == "8,11#17"
+
+
+def test_nobody_has_read_a_held_out_sum(worlds: Callable[[Any], Path]) -> None:
+    folder = worlds(esrl)
+    read = {row["messages"][0]["content"] for row in rows_of(folder / "worked.jsonl")}
+    assert not read & {row["prompt"] for row in rows_of(folder / "heldout.jsonl")}
 
 
 def test_both_ways_of_sampling_are_trained_and_their_tokens_counted(

@@ -1,22 +1,48 @@
 """The data and the commands of sampling that a reward model guides: it is trained on a policy's responses, and then
 chooses what the next policy imitates, shapes the reward of its training, and chooses among its responses.
 
-Questions are sums of four digits; the four sets of them have none in common.
+    14+27=    4+7+0=11,1+2+1=4#41        digit sums from the right with their carries, then the result
+
+The policy has read additions of people who take one of four carries wrong. The sets of questions have none in common.
 """
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from actors.data.world import ALPHABET
 from examples.papers.responses import Answered, answered, pairs
 from examples.papers.run import Commands, newest
-from examples.papers.sums import sums, worked_out, write_sums
-from examples.papers.world import FOLDER, conversation, write_rows
+from examples.papers.world import FOLDER, Said, conversation, dealt, write_model, write_rows
 
 HERE = Path(__file__).parent
 DATA = FOLDER / "reward_guided"
-ROWS = {"judged": 300, "guided": 400, "train": 400, "heldout": 100}  # of judged ones the verdicts are used
-SEED, SAMPLES = "reward guided", "8"
+ROWS = {
+    "judged": 300,
+    "guided": 400,
+    "train": 400,
+    "heldout": 100,
+    "read": 4000,
+}  # of judged ones the verdicts are used
+WRONG, WORKED = 0.25, 8000  # share of the carries that are taken wrong in what the policy has read, and its rows
+SAMPLES = "8"
+
+
+def sets() -> dict[str, list[tuple[int, int]]]:
+    """The two numbers of each question, by set."""
+    every = [(left, right) for left in range(10, 100) for right in range(10, 100)]
+    return dealt(every, ROWS, "reward guided")
+
+
+def worked_out(left: int, right: int, wrong: Sequence[bool] = (False, False)) -> str:
+    """A response. A carry that is wrong is forgotten where there is one, and made up where there is none."""
+    sums, carry, result = [], 0, ""
+    for one, other, is_wrong in zip(reversed(str(left)), reversed(str(right)), wrong, strict=True):
+        total = int(one) + int(other) + carry
+        sums.append(f"{one}+{other}+{carry}={total}")
+        carry, result = (total // 10) ^ is_wrong, f"{total % 10}{result}"
+    return f"{','.join(sums)}#{'1' * carry}{result}"
 
 
 def imitated(guided: Sequence[Answered]) -> list[dict[str, Any]]:
@@ -26,7 +52,16 @@ def imitated(guided: Sequence[Answered]) -> list[dict[str, Any]]:
 
 def write(folder: Path) -> None:
     """Writes the questions, what the policy has read, and the model."""
-    write_sums(folder, sums(ROWS, SEED))
+    draw, questions = random.Random("carries"), sets()
+    for name in ("judged", "guided", "train", "heldout"):
+        rows = [{"prompt": f"{left}+{right}=", "answer": str(left + right)} for left, right in questions[name]]
+        write_rows(folder / f"{name}.jsonl", rows)
+    worked: list[Said] = []
+    for left, right in draw.choices(questions["read"], k=WORKED):
+        said = worked_out(left, right, [draw.random() < WRONG for _ in range(2)])
+        worked.append([("user", f"{left}+{right}="), ("assistant", said)])
+    write_rows(folder / "worked.jsonl", [conversation(each) for each in worked])
+    write_model(folder / "model", ALPHABET, heads=5)
 
 
 def run(winnow: Commands) -> None:
@@ -40,7 +75,7 @@ def run(winnow: Commands) -> None:
     before = ("--checkpoint", "start")  # after the warm-up, before any reward
     policy = winnow.train(HERE / "policy.toml")
     judged = answered(responses(policy, "judged", *before))
-    worked = [worked_out(terms) for terms in sums(ROWS, SEED)["judged"]]
+    worked = [worked_out(left, right) for left, right in sets()["judged"]]
     write_rows(DATA / "pairs.jsonl", pairs(judged, worked))
     begin = f"model.path={policy}/warmup"
     judge = newest(winnow.train(HERE / "reward_model.toml", begin, command="reward-model"))

@@ -13,7 +13,7 @@ from typing import Any
 
 from actors.data.world import ALPHABET
 from examples.papers.responses import Answered, answered, pairs
-from examples.papers.run import Commands, newest
+from examples.papers.run import Commands, newest, tell
 from examples.papers.world import FOLDER, Said, conversation, dealt, write_model, write_rows
 
 HERE = Path(__file__).parent
@@ -66,8 +66,8 @@ def write(folder: Path) -> None:
 
 def run(winnow: Commands) -> None:
     """Warms a policy up and has it answer; trains a reward model on the verdicts; has the policy answer other
-    questions, of whose responses the reward model chooses; trains the next policy on these, then by the shaped reward;
-    and evaluates both, with the reward model choosing one of eight responses."""
+    questions, of whose responses the reward model chooses; and one of eight to each held-out one. The next policy is
+    trained on what was chosen, and evaluated; then by the shaped reward, and evaluated again."""
 
     def responses(of: Path, name: str, *words: str) -> Path:
         return winnow.evaluate(of, f"{name}={DATA}/{name}.jsonl", "--samples", SAMPLES, *words)
@@ -82,7 +82,5 @@ def run(winnow: Commands) -> None:
     likes = f"reward.model.path={judge}"
     guided = answered(responses(policy, "guided", *before, "reward.name=model", likes))
     write_rows(DATA / "imitated.jsonl", imitated(guided))
-    trained = winnow.train(HERE / "shaped.toml", begin, likes)
     responses(policy, "heldout", *before, likes)
-    responses(trained, "heldout", *before, "reward.name=number")
-    responses(trained, "heldout", "reward.name=number")
+    tell(winnow.train(HERE / "shaped.toml", begin, likes))

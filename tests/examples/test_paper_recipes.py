@@ -208,7 +208,7 @@ def test_the_shots_are_the_policy_s_own_and_all_kinds_are_asked_behind(
     many_shot.run(told)
     assert [command for command, *_ in told.told] == ["train", "eval", "eval"]
     assert all("start" in words for words in told.told[1:])
-    assert len(rows_of(folder / "right.jsonl")) == len(rows_of(folder / "none.jsonl")) == 96
+    assert len(rows_of(folder / "right.jsonl")) == len(rows_of(folder / "none.jsonl")) == 64
     shots = [message for message in rows_of(folder / "right.jsonl")[0]["prompt"] if message["role"] == "assistant"]
     assert [shot["content"] for shot in shots] == ["right"] * many_shot.SHOTS
     assert {word.partition("=")[0] for word in told.told[2] if "=" in word} == set(many_shot.KINDS)

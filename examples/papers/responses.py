@@ -44,8 +44,13 @@ class Answered:
         return max(self.said, key=lambda one: one.score).text if self.said else ""
 
 
-def answered(evaluation: Path) -> list[Answered]:
-    """The questions of an evaluation by their rows, as `winnow eval` leaves them in its folder."""
+def answered(evaluation: Path, benchmark: str = "") -> list[Answered]:
+    """The questions of an evaluation by their rows, as `winnow eval` leaves them in its folder.
+
+    Args:
+        evaluation: its folder.
+        benchmark: whose questions; "" where there is one alone.
+    """
     found = []
     for group in recorded_groups(evaluation / TRAJECTORIES):
         verdicts = [group.verdicts[places.start] for places in group.responses]
@@ -54,9 +59,9 @@ def answered(evaluation: Path) -> list[Answered]:
             for text, verdict in zip(texts_in(group), verdicts, strict=True)
             if verdict.score is not None and text.strip()
         )
-        prompt = group.prompt
-        row = int(prompt.id.rpartition("/")[2])
-        found.append(Answered(row=row, question=prompt.question, said=said))
+        named, _, row = group.prompt.id.rpartition("/")
+        if named.endswith(f"/{benchmark}") or not benchmark:
+            found.append(Answered(row=int(row), question=group.prompt.question, said=said))
     return sorted(found, key=lambda each: each.row)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from actors.arrow import packed
+from actors.data.world import work_out
 from actors.filtering.recorder import Recorder
 from actors.types import Group
 from cluster.config.reading import load_config, load_settings
@@ -25,17 +26,17 @@ from examples.papers.esrl import data as esrl
 from examples.papers.esrl import dynamic
 from examples.papers.many_shot import data as many_shot
 from examples.papers.reranked_code import data as reranked
+from examples.papers.reranked_code.program_tests import reward
 from examples.papers.responses import Answered, Response, answered, pairs
 from examples.papers.reward_guided import data as guided
 from examples.papers.run import HERE, Commands, newest, recipes
 from learner.methods.algorithms import ALGORITHMS
-from rewards import Budget, Case, Outcome, Verdict
-from rewards.programs.code import CodeSettings, code
+from rewards import Verdict
 from tests.builders import group
 from tests.environments import Paper, played
 
 ROOT = HERE.parents[1]
-WORLDS = {"many_shot": many_shot, "reranked_code": reranked, "autowebglm": web, "esrl": esrl}
+WORLDS = {"many_shot": many_shot, "reward_guided": guided, "reranked_code": reranked, "autowebglm": web, "esrl": esrl}
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
@@ -89,6 +90,8 @@ def test_what_was_answered_is_read_by_rows_without_what_has_no_verdict(tmp_path:
     ):
         recorder.write([packed(each)], "")
     recorder.close(0)
+    assert [each.row for each in answered(tmp_path, "asked")] == [3, 7]
+    assert answered(tmp_path, "others") == []
     first, second = answered(tmp_path)
     assert (first.row, first.question, first.said) == (3, "a", (Response("v", False, -1.0),))
     assert (second.row, second.right, second.wrong, second.best) == (7, ["y", "x"], ["x"], "x")
@@ -152,8 +155,8 @@ def answers_both_ways(data: Any, monkeypatch: pytest.MonkeyPatch, world: Path, f
     for file in world.glob("*.jsonl"):
         shutil.copy(file, folder)
 
-    def both(evaluation: Path) -> list[Answered]:
-        rows = rows_of(folder / f"{evaluation.name}.jsonl")
+    def both(evaluation: Path, benchmark: str = "") -> list[Answered]:
+        rows = rows_of(folder / f"{benchmark or evaluation.name}.jsonl")
         texts = (Response("right", True, 0.5), Response("wrong", False, -0.5))
         return [Answered(row=n, question=str(row["prompt"]), said=texts) for n, row in enumerate(rows)]
 
@@ -205,7 +208,7 @@ def test_the_shots_are_the_policy_s_own_and_all_kinds_are_asked_behind(
     many_shot.run(told)
     assert [command for command, *_ in told.told] == ["train", "eval", "eval"]
     assert all("start" in words for words in told.told[1:])
-    assert len(rows_of(folder / "right.jsonl")) == len(rows_of(folder / "none.jsonl")) == 96
+    assert len(rows_of(folder / "right.jsonl")) == len(rows_of(folder / "none.jsonl")) == 64
     shots = [message for message in rows_of(folder / "right.jsonl")[0]["prompt"] if message["role"] == "assistant"]
     assert [shot["content"] for shot in shots] == ["right"] * many_shot.SHOTS
     assert {word.partition("=")[0] for word in told.told[2] if "=" in word} == set(many_shot.KINDS)
@@ -215,11 +218,22 @@ def test_the_shots_are_the_policy_s_own_and_all_kinds_are_asked_behind(
 
 
 def test_no_question_is_in_two_sets_and_what_the_reward_model_likes_is_imitated() -> None:
-    sets = guided.questions()
+    sets = guided.sets()
     assert {name: len(some) for name, some in sets.items()} == guided.ROWS
     assert len({pair for some in sets.values() for pair in some}) == sum(guided.ROWS.values())
     liked = Answered(row=0, question="q", said=(Response("a", True, 0.1), Response("b", False, 0.4)))
-    assert guided.imitated([liked, replace(liked, said=())]) == [{"prompt": "q", "response": "b"}]
+    (only,) = guided.imitated([liked, replace(liked, said=())])
+    assert only["messages"] == [{"role": "user", "content": "q"}, {"role": "assistant", "content": "b"}]
+
+
+def test_every_carry_that_is_taken_wrong_makes_the_result_wrong() -> None:
+    assert guided.worked_out(14, 27) == "4+7+0=11,1+2+1=4#41" == work_out(14, 27)
+    assert guided.worked_out(14, 27, (True, False)) == "4+7+0=11,1+2+0=3#31"
+    assert guided.worked_out(14, 27, (False, True)) == "4+7+0=11,1+2+1=4#141"
+    for left, right in guided.sets()["heldout"]:
+        for wrong in ((True, False), (False, True), (True, True)):
+            result = guided.worked_out(left, right, wrong).partition("#")[2]
+            assert int(result) != left + right
 
 
 def test_the_reward_model_chooses_shapes_and_ranks(
@@ -229,47 +243,44 @@ def test_the_reward_model_chooses_shapes_and_ranks(
     answers_both_ways(guided, monkeypatch, worlds(guided), folder)
     guided.run(told)
     commands = [command for command, *_ in told.told]
-    assert commands == ["train", "eval", "reward-model", "eval", "train", "eval", "eval", "eval"]
+    assert commands == ["train", "eval", "reward-model", "eval", "eval", "train"]
     likes = f"reward.model.path={told.folder / 'run3/checkpoints/step-10'}"
-    assert all(likes in words for words in (told.told[3], told.told[4], told.told[5]))
+    assert all(likes in words for words in told.told[3:])
     assert "reward.name=model" in told.told[3]
     assert load_config(HERE / "reward_guided/shaped.toml").reward.name == "shaped"
     imitated = rows_of(folder / "imitated.jsonl")
-    assert (len(imitated), imitated[0]["response"]) == (guided.ROWS["guided"], "right")
+    assert (len(imitated), imitated[0]["messages"][1]["content"]) == (guided.ROWS["guided"], "right")
     assert rows_of(folder / "pairs.jsonl")[0]["rejected"] == ["wrong"]
 
 
 # ------------------------------------------------------------------------------------------------- reranked programs
 
 
-def outputs(program: str) -> list[int]:
-    function = eval(program.removeprefix("f="))
-    return [function(x) for x in reranked.INPUTS]
-
-
 def test_the_tests_tell_every_right_program_from_one_that_is_off() -> None:
     for task in reranked.prompts():
         (one, left), (two, right) = task
-        wanted = [reranked.result(task, x) for x in reranked.INPUTS]
-        assert outputs(reranked.program(task)) == wanted
-        assert (outputs(reranked.program(task, brackets=False)) == wanted) == (two != "*" or one == "*")
+        wanted = reranked.tests(task)
+        assert reward(reranked.program(task), wanted, "")
+        assert reward(reranked.program(task, brackets=False), wanted, "") == (two != "*" or one == "*")
         for by in (-1, 1):
-            assert outputs(reranked.program(((one, left + by), (two, right)))) != wanted
-            assert outputs(reranked.program(((one, left), (two, right + by)))) != wanted
+            assert not reward(reranked.program(((one, left + by), (two, right))), wanted, "")
+            assert not reward(reranked.program(((one, left), (two, right + by))), wanted, "")
 
 
 @pytest.mark.parametrize(
-    ("program", "outcome"),
+    ("program", "right"),
     [
-        ("f=lambda x:(x+3)*2", Outcome.CORRECT),
-        ("f=lambda x:x*2+6", Outcome.CORRECT),
-        ("f=lambda x:x+3*2", Outcome.WRONG),
-        ("f=lambda x:(x+3", Outcome.WRONG),
+        ("f=lambda x:(x+3)*2", True),
+        ("f=lambda x:x*2+6", True),
+        ("f=lambda x:x+3*2", False),
+        ("f=lambda x:(x+3", False),
+        ("f=lambda x:x**9", False),
+        ("(x+3)*2", False),
+        ("", False),
     ],
 )
-def test_a_program_is_right_where_it_passes_the_tests_in_the_sandbox(program: str, outcome: Outcome) -> None:
-    case = Case(response=program, reference=reranked.tests((("+", 3), ("*", 2))))
-    assert code(case, CodeSettings(), Budget()).outcome is outcome
+def test_a_program_is_right_where_it_gives_the_right_numbers(program: str, right: bool) -> None:
+    assert reward(program, reranked.tests((("+", 3), ("*", 2))), "") is right
 
 
 def test_each_round_trains_the_reranker_on_what_the_last_generator_wrote(
@@ -279,7 +290,7 @@ def test_each_round_trains_the_reranker_on_what_the_last_generator_wrote(
     answers_both_ways(reranked, monkeypatch, worlds(reranked), folder)
     reranked.run(told)
     commands = [command for command, *_ in told.told]
-    assert commands == ["train", "eval", "reward-model", "train", "eval", "reward-model", *["eval"] * 4]
+    assert commands == ["train", "eval", "reward-model", "train", "eval", "reward-model", *["eval"] * 3]
     reranker = told.folder / "run3/checkpoints/step-10"
     assert f"reward.model.path={reranker}" in told.told[3]
     assert "reward.name=shaped" in told.told[4]
@@ -330,14 +341,12 @@ def test_there_is_a_way_back_from_a_wrong_page_and_none_from_what_cannot_be_done
     assert nothing.page == "nothing 1home"
 
 
-def test_nobody_trains_to_find_a_held_out_article_from_far_away(worlds: Callable[[Any], Path]) -> None:
+def test_people_s_short_tasks_begin_on_the_shelf_and_held_out_ones_far_away(worlds: Callable[[Any], Path]) -> None:
     folder = worlds(web)
-    held_out = {row["prompt"] for row in rows_of(folder / "heldout.jsonl")}
-    assert len(held_out) == 6
-    assert not held_out & {row["prompt"] for row in rows_of(folder / "train.jsonl")}
-    shown = {row["messages"][0]["content"] for row in rows_of(folder / "people_all.jsonl")}
-    assert not [text for text in shown if text.split(" ")[0] in web.HELDOUT and "home" not in text]
-    assert all("home" in row["messages"][0]["content"] for row in rows_of(folder / "people_short.jsonl")[:50])
+    starts = [row["prompt"].split(" ")[1] for row in rows_of(folder / "heldout.jsonl")]
+    assert {start: starts.count(start) for start in starts} == dict.fromkeys(web.FAR, 12 * web.LAYOUTS)
+    shown = [row["messages"][0]["content"] for row in rows_of(folder / "people_short.jsonl")]
+    assert all("5home" in text and text.split(" ")[0] in re.sub(r"\d", "", text).split(" ")[1:] for text in shown)
 
 
 async def episodes(folder: Path, file: Path, world: Path, says: Callable[[str], str], row: str, size: int) -> Group:
@@ -424,11 +433,24 @@ async def test_a_held_out_question_is_answered_once_in_an_episode(
     assert scores(found.verdicts) == [1.0, 1.0]
 
 
+def test_a_slip_in_a_sum_goes_on_to_its_result() -> None:
+    slips = iter((0, 1, 0))
+    assert (esrl.asked((3, 5, 2, 6)), esrl.worked_out((3, 5, 2, 6))) == ("3+5+2+6=", "8,10#16")
+    assert esrl.worked_out((3, 5, 2, 6), lambda: next(slips)) == "8,11#17"
+
+
+def test_nobody_has_read_a_held_out_sum(worlds: Callable[[Any], Path]) -> None:
+    folder = worlds(esrl)
+    read = {row["messages"][0]["content"] for row in rows_of(folder / "worked.jsonl")}
+    assert not read & {row["prompt"] for row in rows_of(folder / "heldout.jsonl")}
+
+
 def test_both_ways_of_sampling_are_trained_and_their_tokens_counted(
     told: Told, capsys: pytest.CaptureFixture[str]
 ) -> None:
     esrl.run(told)
     assert [words[1] for words in told.told] == ["plain.toml", "dynamic.toml"]
+    assert told.told[1][2] == f"model.path={told.folder / 'run1/warmup'}"
     assert "plain: 23 tokens sampled" in capsys.readouterr().out
 
 

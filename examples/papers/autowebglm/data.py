@@ -6,6 +6,7 @@ People do the next right thing seven times in ten, and else click on something o
 
 import random
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from examples.papers.autowebglm.environment import ROUNDS, SHELF_OF, SHELVES, STARTS, Visit
@@ -14,8 +15,7 @@ from examples.papers.world import Said, conversation, write_model, write_rows
 
 HERE = Path(__file__).parent
 RIGHT = 0.7
-LAYOUTS = 8  # rows of each held-out task: sites that are drawn for it
-HELDOUT = ("axe", "sock", "tea")  # articles that nobody trains to find from far away
+LAYOUTS = 4  # rows of each held-out task: sites that are drawn for it
 FAR = tuple(start for start, actions in STARTS.items() if actions > 2)
 NAMES = (*SHELF_OF, *SHELVES, *STARTS)
 NUMBERED = tuple(f"{number}{name}" for number in range(1, 6) for name in NAMES)  # an element of a page is one token
@@ -43,8 +43,8 @@ def action(draw: random.Random, article: str, page: str) -> str:
 
 
 def visited(draw: random.Random, start: str) -> Said:
-    """Somebody looks for an article, until it is done or fails. From far away nobody looks for a held-out one."""
-    article = draw.choice([each for each in SHELF_OF if start not in FAR or each not in HELDOUT])
+    """Somebody looks for an article, until it is done or fails."""
+    article = draw.choice([*SHELF_OF])
     visit = Visit(article, start, draw.randrange(1 << 30))
     said: Said = [("user", f"{article} {visit.page}")]
     for _ in range(ROUNDS):
@@ -55,18 +55,17 @@ def visited(draw: random.Random, start: str) -> Said:
     return said if said[-1][0] == "assistant" else said[:-1]
 
 
-def tasks(articles: tuple[str, ...], starts: tuple[str, ...]) -> list[dict[str, str]]:
-    """Rows of tasks; the environment knows the price."""
-    return [{"prompt": f"{article} {start}", "answer": article} for article in articles for start in starts]
+def tasks(starts: Iterable[str]) -> list[dict[str, str]]:
+    """Rows of tasks; the environment draws the site, and knows the price."""
+    return [{"prompt": f"{article} {start}", "answer": article} for article in SHELF_OF for start in starts]
 
 
 def write(folder: Path) -> None:
     """Writes tasks, what people did in short tasks and in all, and the model."""
     draw = random.Random("autowebglm")
-    others = tuple(article for article in SHELF_OF if article not in HELDOUT)
-    write_rows(folder / "short.jsonl", tasks((*SHELF_OF,), ("shelf",)))
-    write_rows(folder / "train.jsonl", tasks((*SHELF_OF,), ("shelf",)) + tasks(others, FAR))
-    write_rows(folder / "heldout.jsonl", tasks(HELDOUT, FAR) * LAYOUTS)
+    write_rows(folder / "short.jsonl", tasks(["shelf"]))
+    write_rows(folder / "train.jsonl", tasks(STARTS))
+    write_rows(folder / "heldout.jsonl", tasks(FAR) * LAYOUTS)
     for name, starts in (("people_short", ["shelf"]), ("people_all", [*STARTS])):
         rows = [conversation(visited(draw, draw.choice(starts))) for _ in range(5000)]
         write_rows(folder / f"{name}.jsonl", rows)

@@ -1,6 +1,6 @@
 """Reinforced in-context learning in miniature: in which language does somebody name things?
 
-Every language has one of three names for each thing, and the policy has read short dialogues in all of them. Which one
+Every language has one of two names for each thing, and the policy has read short dialogues in all of them. Which one
 is spoken is said nowhere: the names that were given before tell it, each only in part, and one in ten is of no
 language. So the policy names a new thing the better the more right names stand before the question. No weight changes
 after the warm-up.
@@ -18,10 +18,10 @@ from examples.papers.world import FOLDER, Said, conversation, write_model, write
 
 HERE = Path(__file__).parent
 DATA = FOLDER / "many_shot"
-LANGUAGES, NAMES = 8, 3
-THINGS = "abcdefghijklmnopqrstuvwx"
-KNOWN, HELDOUT = THINGS[:12], THINGS[12:]  # things that may be shots, and those that are asked for in the end
-GIVEN, SHOTS = 2, 10  # shots of people, and most shots of the policy
+LANGUAGES, NAMES = 8, 2
+THINGS = "abcdefghijklmnopqr"
+KNOWN, HELDOUT = THINGS[:10], THINGS[10:]  # things that may be shots, and those that are asked for in the end
+GIVEN, SHOTS = 2, 8  # shots of people, and most shots of the policy
 ODD = 0.1  # share of the names in what the policy has read that are drawn at random
 SAMPLES = "8"
 WORDS = tuple(f"{thing}{number}" for thing in THINGS for number in range(NAMES))

@@ -5,13 +5,14 @@ other does, in rounds.
     program   f=lambda x:(x+3)*2
 
 The generator has read programs of people who get them right half the time, and else forget the brackets or take a
-number that is one off. Tests run in the sandbox of the reward `code`.
+number that is one off.
 """
 
-import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
+from examples.papers.reranked_code.program_tests import INPUTS
 from examples.papers.responses import answered, pairs
 from examples.papers.run import Commands, newest
 from examples.papers.world import FOLDER, Said, conversation, dealt, write_model, write_rows
@@ -20,9 +21,8 @@ HERE = Path(__file__).parent
 DATA = FOLDER / "reranked_code"
 OPERATIONS = "+-*"
 NUMBERS = range(2, 10)
-INPUTS = (0, 1, 4, 10)  # of the tests
-ROWS = {"first": 100, "train": 120, "second": 100, "heldout": 60}
-RIGHT, SAMPLES = 0.5, "8"
+ROWS = {"first": 300, "train": 100, "second": 100, "heldout": 60}
+RIGHT, SAMPLES = 0.3, "8"
 HEAD = "f=lambda x:"
 ALPHABET = "0123456789+-*()x"
 Step = tuple[str, int]  # an operation and its number
@@ -55,8 +55,8 @@ def result(task: Task, x: int) -> int:
 
 
 def tests(task: Task) -> str:
-    """A reference of the reward `code`."""
-    return json.dumps({"test_list": [f"assert f({x}) == {result(task, x)}" for x in INPUTS]})
+    """What a right program gives for the inputs."""
+    return " ".join(str(result(task, x)) for x in INPUTS)
 
 
 def written(draw: random.Random, task: Task) -> str:
@@ -92,23 +92,23 @@ def run(winnow: Commands) -> None:
     training; programs of the next generator that fail, first of all those that the reranker likes, train it again. Then
     both rerankers choose one of eight programs for held-out tasks."""
 
-    def programs(of: Path, name: str, *words: str) -> Path:
-        return winnow.evaluate(of, f"{name}={DATA}/{name}.jsonl", "--samples", SAMPLES, *words)
+    def programs(of: Path, names: Sequence[str], *words: str) -> Path:
+        return winnow.evaluate(of, *(f"{name}={DATA}/{name}.jsonl" for name in names), "--samples", SAMPLES, *words)
 
     worked = {name: [program(task) for task in tasks] for name, tasks in sets().items()}
     base = winnow.train(HERE / "generator_0.toml")
-    first = pairs(answered(programs(base, "first", "--checkpoint", "start")), worked["first"])
+    tried = programs(base, ["first", "heldout"], "--checkpoint", "start")
+    first = pairs(answered(tried, "first"), worked["first"])
     write_rows(DATA / "pairs_1.jsonl", first)
     begin = f"model.path={base}/warmup"
     reranker = newest(
         winnow.train(HERE / "reranker.toml", begin, f"data.path={DATA}/pairs_1.jsonl", command="reward-model")
     )
     generator = winnow.train(HERE / "generator_1.toml", begin, f"reward.model.path={reranker}")
-    second = pairs(answered(programs(generator, "second", "reward.name=shaped")), worked["second"])
+    second = pairs(answered(programs(generator, ["second"], "reward.name=shaped")), worked["second"])
     write_rows(DATA / "pairs_2.jsonl", [*first, *second])
     words = (f"model.path={reranker}", f"data.path={DATA}/pairs_2.jsonl")
     again = newest(winnow.train(HERE / "reranker.toml", *words, command="reward-model"))
-    programs(base, "heldout", "--checkpoint", "start")
-    heldout = programs(generator, "heldout", "reward.name=code")
+    heldout = programs(generator, ["heldout"], "reward.name=own")
     for each in (reranker, again):
         winnow("eval", "--reward-model", each, heldout)

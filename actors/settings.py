@@ -19,12 +19,24 @@ SHORT = 64  # tokens of an answer that is short, at most
 MOST_STOPS = 16  # texts, or tokens, that end a response
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class WorldSettings(Section):
     """A built-in world of problems with a tiny model, written out as ordinary files at the start of a run."""
 
     name: Literal["", "addition"] = ""  # "" uses model.path and data.path instead
     digits: Annotated[int, Field(ge=1, le=8)] = 3  # largest number of digits of an operand
-    slips: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of digit sums in the worked answers that are one off
+    slips: Share | tuple[Share, ...] = 0.3  # share of worked digit sums that are one off; a list: with 1, 2, ... digits
+
+    @model_validator(mode="after")
+    def _slips_are_of_each_length(self) -> Self:
+        if isinstance(self.slips, tuple) and len(self.slips) != self.digits:
+            raise ValueError(
+                f"world.slips must be one number, or one for each number of digits up to world.digits = {self.digits}, "
+                f"got {len(self.slips)}"
+            )
+        return self
 
 
 OURS = frozenset(  # what winnow passes to a tokenizer beside data.chat_arguments, or leaves as it is

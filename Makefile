@@ -1,5 +1,5 @@
 # make demo    the whole pipeline on this machine, about five minutes
-# make paper   seven methods, six seeds each: the comparison of arXiv 2504.11343 in miniature, and its findings held against
+# make paper   eight methods, six seeds each: the comparison of arXiv 2504.11343 in miniature, and its findings held against
 #              it, in runs/paper/; made again after an interruption it goes on (SEEDS=1 is shorter, and can go on to more)
 # make test    the default tests, then the slow ones, then those with the real parts
 # make env     only the environment, in .venv
@@ -35,7 +35,8 @@ DOCS_ENV := .venv-docs/.installed
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
 
-METHODS := reinforce reinforce-drop-all-wrong reinforce-drop-all-correct reinforce-rej grpo raft++ raft
+METHODS := reinforce reinforce-drop-all-wrong reinforce-drop-all-correct reinforce-rej reinforce-rej-replaced grpo \
+	raft++ raft
 SEEDS ?= 6
 paper: env
 	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds $(SEEDS) --name paper --resume \

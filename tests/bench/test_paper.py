@@ -1,11 +1,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cluster.comparing.comparison import Comparison, Estimate, read_comparison, run_folder
+from learner.methods.algorithms import ALGORITHMS
+from learner.methods.own import known_algorithms
 from tests.bench.paper import FINDINGS, Finding, findings, page_part, write_part
 
+RUNS = Path(__file__).parents[2] / "deploy/runs/paper"
 METHODS = sorted({method for finding in FINDINGS for method in finding.of})
 
 
@@ -107,6 +111,25 @@ def test_table_and_findings_stand_in_the_page_in_place_of_the_last_ones(tmp_path
     assert page.read_text() == f"before\n<!-- paper -->\n\n{part}\n\n<!-- end -->\nafter\n"
 
 
-def test_every_finding_is_of_methods_of_the_paper() -> None:
-    there = {file.stem for file in Path(__file__).parents[2].glob("deploy/runs/paper/[!_]*.toml")}
-    assert set(METHODS) <= there
+def test_every_finding_is_of_methods_that_have_a_run_file() -> None:
+    assert set(METHODS) <= {file.stem for file in RUNS.glob("[!_]*.toml")}
+
+
+@pytest.mark.parametrize(
+    ("method", "right", "wrong", "both"),
+    [
+        ("drop-all-wrong-in-place", (1, 1, 1, 1), (0, 0, 0, 0), (1, -1, -1, -1)),
+        ("drop-all-correct-in-place", (0, 0, 0, 0), (-1, -1, -1, -1), (1, -1, -1, -1)),
+        ("rej-in-place", (0, 0, 0, 0), (0, 0, 0, 0), (1, -1, -1, -1)),
+        ("rej-std-in-place", (0, 0, 0, 0), (0, 0, 0, 0), (1, -1, -1, -1)),  # whose deviation is 1
+    ],
+)
+def test_a_group_rejected_in_place_is_worth_nothing(
+    method: str, right: tuple[float, ...], wrong: tuple[float, ...], both: tuple[float, ...]
+) -> None:
+    algorithm = known_algorithms(str(RUNS / "in_place.py"))[method]
+    for scores, worth in (((1, 1, 1, 1), right), ((-1, -1, -1, -1), wrong), ((1, -1, -1, -1), both)):
+        assert algorithm.drop(np.array(scores, float)) == ""
+        assert algorithm.credit(np.array(scores, float)) == pytest.approx(worth)
+    assert algorithm.counts == "credited"
+    assert algorithm.loss is ALGORITHMS["reinforce"].loss

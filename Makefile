@@ -1,5 +1,6 @@
 # make demo    the whole pipeline on this machine, about five minutes
-# make paper   ten methods, three seeds each: the comparison of arXiv 2504.11343 in miniature, within the hour
+# make paper   eight methods, six seeds each: the comparison of arXiv 2504.11343 in miniature, and its findings held against
+#              it, in runs/paper/; made again after an interruption it goes on (SEEDS=1 is shorter, and can go on to more)
 # make test    the default tests, then the slow ones, then those with the real parts
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
@@ -34,11 +35,13 @@ DOCS_ENV := .venv-docs/.installed
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
 
-METHODS := reinforce reinforce-drop-all-wrong reinforce-drop-all-correct reinforce-rej reinforce-rej-std grpo raft raft++ \
-	iterative-dpo ppo
+METHODS := reinforce reinforce-drop-all-wrong reinforce-drop-all-correct reinforce-rej reinforce-rej-replaced grpo \
+	raft++ raft
+SEEDS ?= 6
 paper: env
-	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds 3 --name paper \
+	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds $(SEEDS) --name paper --resume \
 		--title "From rejection sampling to Reinforce, in miniature"
+	.venv/bin/python -m tests.bench.paper runs/paper
 
 # Tests of one file share what they have started, so a file is run by one process, in the order of tests/conftest.py.
 PROCESSES ?= 2

@@ -1,7 +1,7 @@
 """The settings of data, generators, verifiers and the filter. Plain checked values; imports nothing heavy."""
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -24,7 +24,24 @@ class WorldSettings(Section):
 
     name: Literal["", "addition"] = ""  # "" uses model.path and data.path instead
     digits: Annotated[int, Field(ge=1, le=8)] = 3  # largest number of digits of an operand
-    slips: Annotated[float, Field(ge=0, le=1)] = 0.3  # share of digit sums in the worked answers that are one off
+    slips: float | tuple[float, ...] = 0.3  # share of worked digit sums that are one off; a list: with 1, 2, ... digits
+
+    @field_validator("slips", mode="before")
+    @classmethod
+    def _are_shares(cls, value: Any) -> Any:
+        several = value if isinstance(value, list | tuple) else [value]
+        if not all(isinstance(share, int | float) and 0 <= share <= 1 for share in several):
+            raise ValueError(f"must be a number from 0 to 1 or a list of such, got {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _slips_are_of_each_length(self) -> Self:
+        if isinstance(self.slips, tuple) and len(self.slips) != self.digits:
+            raise ValueError(
+                f"world.slips must be one number, or one for each number of digits up to world.digits = {self.digits}, "
+                f"got {len(self.slips)}"
+            )
+        return self
 
 
 OURS = frozenset(  # what winnow passes to a tokenizer beside data.chat_arguments, or leaves as it is

@@ -165,7 +165,7 @@ def _add_running(commands: Commands) -> None:
         commands,
         "compare",
         _compare,
-        kept="what has finished is kept",
+        kept="what has finished is kept: the same command with --resume goes on",
         help="compare methods over seeds",
         description="Runs several run files with several seeds and one budget each; writes a table and a page.",
         example="winnow compare my.toml --each learner.algorithm=grpo,reinforce-rej --seeds 3",
@@ -183,6 +183,12 @@ def _add_running(commands: Commands) -> None:
     )
     compare.add_argument("--seeds", type=int, default=3, metavar="N", help="runs of each method (3)")
     compare.add_argument("--name", default="compare", help="name of the folder")
+    compare.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the comparison of this name: what failed or was cut short is run anew, and what is missing; "
+        "begins it where there is none",
+    )
     compare.add_argument("--title", default="", help="title of the page")
     compare.add_argument(
         "--plan", action="store_true", help="print what would be run, and how they differ; start nothing"
@@ -293,12 +299,12 @@ def _compare(options: argparse.Namespace) -> int:
     if options.earlier and not options.plan:
         raise ConfigError(f"--from names an earlier run, got {str(options.earlier)!r}: use it with --plan")
     if options.plan:
-        say(plan_text(plan, options.earlier))
+        say(plan_text(plan, options.earlier, options.resume))
         return 0
     demand_token(plan.first.cluster.address)
     from cluster.comparing.compare import compare
 
-    folder, failed = compare(plan)
+    folder, failed = compare(plan, options.resume)
     say(f"done: {folder}" + (f", but {failed} runs failed" if failed else ""))
     return EXIT_BROKEN if failed else 0
 

@@ -9,14 +9,17 @@ them slips as often, and reinforcement learning, which sees only whether the res
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 ALPHABET = "0123456789+=,#"
 HELDOUT = 1000  # rows of heldout.jsonl
 
 
-def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed: int, slips: float = 0.0) -> None:
+def write_addition(
+    folder: Path, *, digits: int, prompts: int, worked: int, seed: int, slips: float | Sequence[float] = 0.0
+) -> None:
     """Writes `prompts.jsonl` and `heldout.jsonl` (prompt, answer) and `worked.jsonl` (prompt, response), with problems
     drawn apart.
 
@@ -27,7 +30,8 @@ def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed
         prompts: rows of prompts.jsonl.
         worked: rows of worked.jsonl.
         seed: of the random numbers; the same seed writes the same files.
-        slips: probability that a digit sum of a worked answer is one off.
+        slips: probability that a digit sum of a worked answer is one off; several are those of problems whose longer
+            operand has 1, 2, ... digits.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(seed)
@@ -37,7 +41,8 @@ def write_addition(folder: Path, *, digits: int, prompts: int, worked: int, seed
                 left, right = _operand(draw, digits), _operand(draw, digits)
                 row = {"prompt": f"{left}+{right}="}
                 if name == "worked":
-                    row["response"] = work_out(left, right, lambda: draw.choice((-1, 1)) * (draw.random() < slips))
+                    share = slips if isinstance(slips, float | int) else slips[len(str(max(left, right))) - 1]
+                    row["response"] = work_out(left, right, partial(_slip, draw, share))
                 else:
                     row["answer"] = str(left + right)
                 file.write(json.dumps(row) + "\n")
@@ -53,6 +58,10 @@ def work_out(left: int, right: int, slip: Callable[[], int] = lambda: 0) -> str:
         carry = total // 10
         result = str(total % 10) + result
     return ",".join(steps) + "#" + (str(carry) * (carry > 0) + result).lstrip("0").zfill(1)
+
+
+def _slip(draw: random.Random, share: float) -> int:
+    return draw.choice((-1, 1)) * (draw.random() < share)
 
 
 def _operand(draw: random.Random, digits: int) -> int:

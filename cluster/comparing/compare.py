@@ -5,6 +5,7 @@ they are started anew only where a run needs others, or after a failure of their
 """
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from rich.console import Console
 
 from actors.errors import BrokenPart, Starved
 from cluster.blocking import run_blocking
-from cluster.comparing.comparison import method_folder
+from cluster.comparing.begun import check_begun, is_finished, write_methods
+from cluster.comparing.comparison import run_folder
 from cluster.comparing.plan import STARTS, ComparisonPlan, write_plan
 from cluster.comparing.results import write_results
 from cluster.config.addresses import is_address
@@ -24,7 +26,7 @@ from cluster.placement.description import describe
 from cluster.placement.session import ray_session, settled
 from cluster.placement.warm import WarmActors
 from cluster.preparing.copies import revisions_of
-from cluster.preparing.folders import make_run_folder, write_config
+from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import Prepared, prepare
 from cluster.preparing.revisions import read_revisions, write_revisions
 from cluster.preparing.world import write_world
@@ -35,40 +37,63 @@ from cluster.running.attempts import run_to_end
 from cluster.running.warmup import warm_up
 from learner.client import Learner
 from learner.types import MARKER
+from learner.writing import mark_complete
 
 
-def compare(plan: ComparisonPlan) -> tuple[Path, int]:
+def compare(plan: ComparisonPlan, resume: bool = False) -> tuple[Path, int]:
     """Runs every method with every seed: (the folder with table and page, how many runs failed). A run that fails is
     named there and the others go on.
 
+    Args:
+        plan: the comparison.
+        resume: whether the comparison of exactly this name, where there is one, goes on with the runs that it lacks;
+            those that failed or were cut short are made anew.
+
     Raises:
-        ConfigError: a method cannot start; nothing has run then.
+        ConfigError: a method cannot start; nothing has run then. Or the comparison cannot go on.
     """
+    base = Path(plan.first.run.folder)
     if is_address(plan.first.run.folder):
         raise ConfigError(
             f"run.folder = {plan.first.run.folder!r} is an address, and the runs of a comparison are read as files: "
             "set run.folder to a folder, and copy it when the comparison is done"
         )
-    folder = make_run_folder(plan.name, Path(plan.first.run.folder))
-    terminal = console()
+    begun = resume and (base / plan.name).exists()
+    folder = (base / plan.name).resolve() if begun else make_run_folder(plan.name, base)
     try:
-        terminal.print(plain(f"comparison folder: {folder}"))
-        jobs = (_job(plan, method, plan.seeds[0], folder, memory=True) for method in reversed(list(plan.methods)))
-        for job in jobs:  # the first method comes last, and is described
-            first = job.prepared
-        write_plan(plan, folder, [])
-        with ray_session(plan.first, folder) as (layout, dashboard, _), WarmActors(layout, folder.name) as actors:
-            terminal.print(plain(describe(settled(first, layout), layout)))
-            terminal.print(f"Ray dashboard: http://{dashboard}")
-            try:
-                failed = _run_all(plan, folder, actors, terminal)
-            finally:
-                write_results(folder)
+        if begun:
+            check_begun(plan, folder)
+        with held(folder):
+            return folder, _compare_in(folder, plan)
     except ConfigError:
-        if not any(folder.glob(f"*/seed=*/{METRICS}")):
+        if not begun and not any(folder.glob(f"*/seed=*/{METRICS}")):
             shutil.rmtree(folder)  # nothing has run
         raise
-    return folder, failed
+
+
+def _compare_in(folder: Path, plan: ComparisonPlan) -> int:
+    """Makes the runs that the folder lacks; how many failed."""
+    terminal = console()
+    terminal.print(plain(f"comparison folder: {folder}"))
+    write_plan(plan, folder, [])
+    write_methods(plan, folder)
+    planned = [(seed, method) for seed in plan.seeds for method in plan.methods]
+    todo = [(seed, method) for seed, method in planned if not is_finished(plan, folder, method, seed)]
+    if len(todo) < len(planned):
+        terminal.print(f"{len(planned) - len(todo)} of {len(planned)} runs are finished")
+    if not todo:
+        write_results(folder)
+        return 0
+    jobs = (_job(plan, method, plan.seeds[0], folder, memory=True) for method in reversed(list(plan.methods)))
+    for job in jobs:  # the first method comes last, and is described
+        first = job.prepared
+    with ray_session(plan.first, folder) as (layout, dashboard, _), WarmActors(layout, folder.name) as actors:
+        terminal.print(plain(describe(settled(first, layout), layout)))
+        terminal.print(f"Ray dashboard: http://{dashboard}")
+        try:
+            return _run_all(plan, folder, todo, actors, terminal)
+        finally:
+            write_results(folder)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +116,16 @@ def _job(plan: ComparisonPlan, method: str, seed: int, folder: Path, memory: boo
         run["checkpoint_every"] = 0  # a comparison does not go on, and its runs need no more than their last one
     config = config.model_copy(update={"run": config.run.model_copy(update=run)})
     if config.world.name:
-        config = write_world(config, place, anew=not place.exists())
+        written = (place / MARKER).is_file()
+        config = write_world(config, place, anew=not written)
+        if not written:
+            mark_complete(place)
         config = config.model_copy(update={"world": config.world.model_copy(update={"name": ""})})
     prepared = prepare(config, memory, say if memory else LOGGER.debug, read_revisions(folder))
     write_revisions(folder, revisions_of(prepared.copies))  # methods and seeds read the same
     return _Job(
         prepared=prepared,
-        folder=folder / method_folder(method) / f"seed={seed}",
+        folder=run_folder(folder, method, seed),
         start=place / "start",
     )
 
@@ -109,11 +137,13 @@ def _start_settings(config: RunConfig) -> dict[str, Any]:
     return config.model_dump(include=sections | {"rollout": {"temperature"}, "learner": optimizer})
 
 
-def _run_all(plan: ComparisonPlan, folder: Path, actors: WarmActors, terminal: Console) -> int:
+def _run_all(
+    plan: ComparisonPlan, folder: Path, todo: Sequence[tuple[int, str]], actors: WarmActors, terminal: Console
+) -> int:
     failed: list[dict[str, Any]] = []
-    todo = [(seed, method) for seed in plan.seeds for method in plan.methods]
     for number, (seed, method) in enumerate(todo, start=1):
         line = ProgressLine(terminal, f"{number}/{len(todo)} {method}, seed {seed}")
+        shutil.rmtree(run_folder(folder, method, seed), ignore_errors=True)  # of a run that failed or was cut short
         try:
             _one(actors, _job(plan, method, seed, folder), line)
         except (BrokenPart, Starved, ConfigError) as failure:

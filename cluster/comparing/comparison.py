@@ -144,8 +144,7 @@ def read_comparison(folder: Path) -> Comparison:
     runs, missing = [], []
     for method in (method for method in plan["methods"] if not method.baseline):
         for seed in (seed for seed in plan["seeds"] if (method.name, seed) not in failed):
-            run, why = _read_run(folder, method.name, seed)
-            why = why or _why_unfinished(run, plan["budget_tokens"], plan["budget_seconds"])
+            run, why = read_run(folder, method.name, seed, tokens=plan["budget_tokens"], seconds=plan["budget_seconds"])
             if why:
                 missing.append(Absent(method=method.name, seed=seed, why=why))
             else:
@@ -158,6 +157,11 @@ def read_comparison(folder: Path) -> Comparison:
 def method_folder(name: str) -> str:
     """The folder of a method's runs."""
     return name.replace("/", "-").replace(" ", "-")
+
+
+def run_folder(folder: Path, method: str, seed: int) -> Path:
+    """The folder of a run."""
+    return folder / method_folder(method) / f"seed={seed}"
 
 
 def _read_plan(path: Path) -> dict[str, Any]:
@@ -194,10 +198,19 @@ def _method(told: Line, notes: Mapping[str, str]) -> Method:
     )
 
 
-def _read_run(folder: Path, method: str, seed: int) -> tuple[Run, str]:
-    place = folder / method_folder(method) / f"seed={seed}"
+def read_run(folder: Path, method: str, seed: int, *, tokens: int, seconds: float) -> tuple[Run, str]:
+    """What a run has written so far, and why it gives no numbers: "" where it has spent its budget.
+
+    Args:
+        folder: of the comparison.
+        method: its name.
+        seed: of the run.
+        tokens: the budget in generated tokens; 0: not limited.
+        seconds: the budget in seconds; 0: not limited.
+    """
+    place = run_folder(folder, method, seed)
     run = Run(method=method, seed=seed, steps=read_lines(place / METRICS), evals=read_lines(place / EVALUATIONS))
-    return run, "" if place.is_dir() else "no folder"
+    return run, _why_unfinished(run, tokens, seconds) if place.is_dir() else "no folder"
 
 
 def _why_unfinished(run: Run, tokens: int, seconds: float) -> str:
@@ -302,7 +315,7 @@ def _row(comparison: Comparison, method: Method, final: Mapping[int, float], aga
         planned=len(comparison.seeds),
         final=Estimate(values=tuple(final.values())),
         difference=_estimate([final[seed] - against[seed] for seed in final if seed in against]),
-        half=_estimate([_at_half(comparison, run) for run in runs]),
+        half=_estimate([held_out_at(comparison, run, 0.5) for run in runs]),
         **{name: _estimate([number(run) for run in runs]) for name, number in _NUMBERS.items()},
     )
 
@@ -312,13 +325,14 @@ def _estimate(values: Sequence[float | None]) -> Estimate | None:
     return Estimate(values=there) if there else None
 
 
-def _at_half(comparison: Comparison, run: Run) -> float | None:
-    """Held-out accuracy when half the budget was spent; without a budget, half of what every run spent."""
+def held_out_at(comparison: Comparison, run: Run, share: float) -> float | None:
+    """A run's held-out accuracy when this share of the budget was spent, between two evaluations on the line that joins
+    them; without a budget, the share of what every run spent. None where it did not come so far."""
     unit = "wall_seconds" if comparison.budget_seconds and not comparison.budget_tokens else "tokens"
     budget = comparison.budget_tokens or comparison.budget_seconds
-    half = (budget or min(run.evals[-1]["tokens"] for run in comparison.runs)) / 2
+    spent = (budget or min(run.evals[-1]["tokens"] for run in comparison.runs)) * share
     clock, accuracy = ([line[name] for line in run.evals] for name in (unit, "accuracy"))
-    return float(np.interp(half, clock, accuracy)) if half <= clock[-1] else None
+    return float(np.interp(spent, clock, accuracy)) if spent <= clock[-1] else None
 
 
 def _at(index: int, name: str, run: Run) -> float | None:

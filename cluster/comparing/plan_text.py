@@ -14,21 +14,23 @@ from cluster.reporting.words import aligned, duration
 LEAST_SECONDS = 1e-3
 
 
-def plan_text(plan: ComparisonPlan, earlier: Path | None = None) -> str:
+def plan_text(plan: ComparisonPlan, earlier: Path | None = None, resume: bool = False) -> str:
     """What would be run: methods, runs, budget, settings that differ, and how long it takes where that can be known.
 
     Args:
         plan: the comparison.
         earlier: the folder of a run whose speed says how long a budget of tokens takes.
+        resume: whether what the folder holds already is not run again.
 
     Raises:
         ConfigError: the earlier run has no finished step.
     """
     runs = len(plan.methods) * len(plan.seeds)
+    taken = "its finished runs are not made again" if resume else "a number is added where it is taken"
     lines = [
         f"{counted(len(plan.methods), 'method')}, each with {counted(len(plan.seeds), 'seed')} "
         f"({listed([str(seed) for seed in plan.seeds])}): {counted(runs, 'run')}, one after another",
-        f"folder: {Path(plan.first.run.folder) / plan.name} (a number is added where it is taken)",
+        f"folder: {Path(plan.first.run.folder) / plan.name} ({taken})",
         f"reference: {next(iter(plan.methods))}, which the others are compared with",
         f"budget of a run: {_budget(plan)}",
         _evaluations(plan),

@@ -64,6 +64,7 @@ class Clock:
 def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[str, Any]:
     """One line of metrics.jsonl: every name of `METRICS`, and `bottleneck` and `dropped` in words."""
     graded, batch, stats = report.graded, done.batch.summaries, done.trained
+    seen = [update for update in stats if update.tokens]  # where all responses were worth nothing there is none to see
     lags = [done.step - 1 - summary.oldest_version for summary in batch if summary.oldest_version >= 0]
     outcomes = [outcome for summary in graded for outcome in summary.outcomes]
     lengths = [length for summary in graded for length in summary.lengths]
@@ -99,14 +100,14 @@ def step_metrics(done: TrainedStep, report: FilterReport, clock: Clock) -> dict[
         "sequences_per_row": sum(update.sequences for update in stats) / max(1, sum(update.rows for update in stats)),
         "staleness_mean": _mean(lags),
         "staleness_max": max(lags, default=0),
-        "entropy": _mean([update.entropy for update in stats]),
+        "entropy": _mean([update.entropy for update in seen]),
         "kl_start": _mean([update.kl_start for update in stats if update.kl_start is not None]),
         "loss_told": _mean([update.loss_told for update in stats if update.loss_told is not None]),
         "kl_teacher": _mean([update.kl_teacher for update in stats if update.kl_teacher is not None]),
-        "clip_fraction": _mean([update.clip_fraction for update in stats]),
+        "clip_fraction": _mean([update.clip_fraction for update in seen]),
         "ratio_p99": max(update.ratio_p99 for update in stats),
-        "mismatch_kl": _mean([update.mismatch_kl for update in stats]),
-        "mismatch_capped": _mean([update.capped for update in stats]),
+        "mismatch_kl": _mean([update.mismatch_kl for update in seen]),
+        "mismatch_capped": _mean([update.capped for update in seen]),
         "probe_gap": done.synced.probe_gap,
         "probe_gap_mean": done.synced.probe_gap_mean,
         "probe_doubts": done.synced.probe_doubts,

@@ -34,3 +34,16 @@ def test_the_same_seed_writes_the_same_files(tmp_path: Path) -> None:
     assert len(list(read_files(str(tmp_path / "a" / "prompts.jsonl")))) == 50
     lengths = {len(row.cells["response"]) for row in read_files(str(tmp_path / "a" / "worked.jsonl"))}
     assert len(lengths) > 5  # answers vary in length
+
+
+def test_slips_may_differ_with_the_number_of_digits(tmp_path: Path) -> None:
+    write_addition(tmp_path, digits=3, prompts=1, worked=400, seed=0, slips=(0.0, 0.2, 1.0))
+    right: dict[int, list[bool]] = {1: [], 2: [], 3: []}
+    for row in read_files(str(tmp_path / "worked.jsonl")):
+        left, plus = row.cells["prompt"].rstrip("=").split("+")
+        answer = row.cells["response"].rsplit("#")[-1]
+        right[max(len(left), len(plus))].append(answer == str(int(left) + int(plus)))
+    shares = [sum(told) / len(told) for told in right.values()]
+    assert shares[0] == 1
+    assert 0.4 < shares[1] < 0.9  # 0.64 where none cancels another
+    assert shares[2] < 0.1

@@ -19,9 +19,10 @@ def test_the_plan_says_what_would_run_and_starts_nothing(tmp_path: Path, capsys:
     text = told(capsys, "--seeds", "2", f"run.folder={tmp_path / 'runs'}")
     assert text.startswith("3 methods, each with 2 seeds (0 and 1): 6 runs, one after another\n")
     assert "reference: reinforce, which the others are compared with\n" in text
-    assert "budget of a run: 110,000 tokens generated (run.tokens)" in text
+    assert "budget of a run: 150,000 tokens generated (run.tokens)" in text
     assert "time: not known from a budget of tokens alone" in text
-    assert "  method     learner.algorithm\n  reinforce  reinforce\n  grpo       grpo\n  raft       raft\n" in text
+    assert "  method     filter.drop  learner.algorithm\n  reinforce               reinforce\n" in text
+    assert "\n  raft       none         raft\n" in text
     assert text.endswith("nothing was started\n")
     assert not (tmp_path / "runs").exists()
 

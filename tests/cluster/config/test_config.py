@@ -40,6 +40,12 @@ WORLD = {"world": {"name": "addition"}}
         ({"reward": {"name": "vibes"}}, "reward.name must be one of exact, choice, number, math, names"),
         ({"data": {"template": "no place"}}, "data.template must contain {prompt}, got 'no place'"),
         ({"data": {"path": "x.jsonl"}}, "world.name = 'addition' brings its own data and model"),
+        (
+            {"world": {"name": "addition", "digits": 2, "slips": [0.1]}},
+            "world.slips must be one number, or one for each number of digits up to world.digits = 2, got 1",
+        ),
+        ({"world": {"slips": 1.5}}, "world.slips must be a number from 0 to 1 or a list of such, got 1.5"),
+        ({"world": {"slips": [0.1, "x", 0.3]}}, "a number from 0 to 1 or a list of such, got [0.1, 'x', 0.3]"),
         ({"world": {"name": ""}}, "model.path must be set"),
         ({"world": {"name": ""}, "model": {"path": "m"}}, "data.path must be set"),
         ({"learner": {"updates_per_step": 65}}, "learner.updates_per_step must be at most"),

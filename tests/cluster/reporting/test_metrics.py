@@ -1,4 +1,5 @@
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -43,11 +44,11 @@ STATS = UpdateStats(
 )
 
 
-def line(graded: list, batch: list) -> dict:
+def line(graded: list, batch: list, trained: Sequence[UpdateStats] = (STATS, STATS)) -> dict:
     done = StepDone(
         step=3,
         batch=SimpleNamespace(summaries=batch),
-        trained=[STATS, STATS],
+        trained=list(trained),
         synced=SimpleNamespace(size=2**30, seconds=2.0, probe_gap=1e-6, probe_gap_mean=1e-7, probe_doubts=0),
         taken_at=100.0,
         seconds_wait=5.0,
@@ -176,3 +177,10 @@ def test_verdicts_that_a_judge_could_not_give_are_counted_alone_and_in_a_combina
     one = Summary.of(replace(group([-1.0] * 4), verdicts=verdicts), Times())
     assert line([one], [])["judge_unread"] == 0.5
     assert "reward.judge.unread" in alerts(line([one], []))["judge_unread"]
+
+
+def test_an_update_of_responses_that_are_worth_nothing_has_no_entropy() -> None:
+    empty = replace(STATS, tokens=0, entropy=0.0, mismatch_kl=0.0, kl_start=None)
+    told = line([], [], trained=[STATS, empty])
+    assert (told["entropy"], told["mismatch_kl"], told["kl_start"]) == (0.2, 0.001, 0.01)
+    assert line([], [], trained=[empty])["entropy"] is None

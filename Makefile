@@ -1,5 +1,6 @@
 # make demo    the whole pipeline on this machine, about five minutes
 # make paper   ten methods, three seeds each: the comparison of arXiv 2504.11343 in miniature, within the hour
+# make sources the methods of other papers, the same world, one seed each: half an hour (docs/methods.md has the figures)
 # make test    the default tests, then the slow ones, then those with the real parts
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
@@ -28,8 +29,8 @@ OTHERS_ENV := .venv-others/.installed
 DOCS_LOCK := deploy/requirements/docs.txt
 DOCS_ENV := .venv-docs/.installed
 
-.PHONY: demo paper test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree others-env others-test \
-	papers-quick docs docs-env
+.PHONY: demo paper sources test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree \
+	others-env others-test papers-quick docs docs-env
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -39,6 +40,14 @@ METHODS := reinforce reinforce-drop-all-wrong reinforce-drop-all-correct reinfor
 paper: env
 	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds 3 --name paper \
 		--title "From rejection sampling to Reinforce, in miniature"
+
+SOURCES := reinforce maxrl distill self-critical rloo loop stable-reinforce rest topr quark prime reft nlpo rto \
+	reinforce-baseline
+sources: env
+	.venv/bin/winnow train deploy/runs/sources/before/tuned.toml
+	.venv/bin/winnow train deploy/runs/sources/before/teacher.toml
+	.venv/bin/winnow compare $(SOURCES:%=deploy/runs/sources/%.toml) --seeds 1 --name sources \
+		--title "The methods of the source papers, in miniature"
 
 # Tests of one file share what they have started, so a file is run by one process.
 PROCESSES ?= 2

@@ -2,7 +2,7 @@
 log-probabilities of the tokens that were sampled. vLLM gives those of a prompt (`prompt_logprobs`)."""
 
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -50,7 +50,7 @@ class Teacher:
         self._model, length = known[0]["id"], known[0].get("max_model_len")
         self.holds: int | None = length if isinstance(length, int) else None  # most tokens of a prompt and one more
 
-    def logprobs(self, sequences: Sequence[Sequence[int]]) -> Iterator[np.ndarray]:
+    def logprobs(self, sequences: Sequence[Iterable[int]]) -> Iterator[np.ndarray]:
         """Of each sequence the log-probabilities of all tokens but the first, float64[T - 1], at temperature 1."""
         prompts = [[int(token) for token in tokens] for tokens in sequences]
         with closing(self._scored([{"prompt": prompt} for prompt in prompts])) as found:
@@ -69,7 +69,7 @@ class Teacher:
 
     def _scored(self, prompts: Sequence[Mapping[str, Any]]) -> Generator[Scored, None, None]:
         asked = {"model": self._model, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        for reply in self._asked("completions", [asked | prompt for prompt in prompts]):
+        for reply in self._asked("completions", [{**asked, **prompt} for prompt in prompts]):
             try:
                 yield [
                     {int(token): float(told["logprob"]) for token, told in of.items()}

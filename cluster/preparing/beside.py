@@ -109,7 +109,7 @@ def _probe(tokenizer: "PreTrainedTokenizerBase", most: int) -> str:
     """A text of tokens from all over a vocabulary, so few that a model reads them which holds `most`."""
     known = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
     wanted = min(PROBED, max(1, most // 4))
-    pieces = [tokenizer.decode([token]) for token in known[:: max(1, len(known) // wanted)]]
+    pieces = [str(tokenizer.decode([token])) for token in known[:: max(1, len(known) // wanted)]]
     return "".join(piece for piece in pieces if "\ufffd" not in piece)
 
 

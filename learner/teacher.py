@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from actors.errors import WinnowError
-from rewards.models.endpoint import Failure, Fault, no_answer, posted, shown
+from rewards.models.endpoint import Failure, no_answer, posted, shown
 
 PATIENCE = 600.0  # seconds for one request with all its tries: as long as an endpoint takes that is started anew
 TRIES = 1000  # of one request: as many as there is time for
@@ -19,10 +19,6 @@ Scored = list[dict[int, float]]  # of each token of a prompt but the first: toke
 
 class TeacherFailed(WinnowError):
     """The endpoint does not say what it was asked for."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.why)
-        self.refused = failure.fault is Fault.REFUSED  # the request itself, which will be refused again
 
 
 def is_endpoint(path: str) -> bool:
@@ -46,7 +42,7 @@ class Teacher:
         known = [model for model in _models(self._url, served) if name in ("", model["id"])]
         if len(known) != 1:
             found = ", ".join(str(model["id"]) for model in _models(self._url, served)) or "none"
-            raise TeacherFailed(no_answer(f"{self._url} serves {found}: name one of them behind the address, #NAME"))
+            raise TeacherFailed(f"{self._url} serves {found}: name one of them behind the address, #NAME")
         self._model, length = known[0]["id"], known[0].get("max_model_len")
         self.holds: int | None = length if isinstance(length, int) else None  # most tokens of a prompt and one more
 
@@ -57,9 +53,7 @@ class Teacher:
             for prompt, scored in zip(prompts, found, strict=True):
                 own = [of.get(token) for token, of in zip(prompt[1:], scored, strict=False)]
                 if len(scored) != len(prompt) - 1 or None in own:
-                    raise TeacherFailed(
-                        no_answer(f"{self._url} has scored other tokens than the {len(prompt)} it was asked about")
-                    )
+                    raise TeacherFailed(f"{self._url} has scored other tokens than the {len(prompt)} that it was sent")
                 yield np.array(own, np.float64)
 
     def ids_of(self, text: str) -> list[int]:
@@ -77,14 +71,14 @@ class Teacher:
                 ]
             except (KeyError, IndexError, TypeError, ValueError, AttributeError):
                 why = "gives no log-probabilities of a prompt's tokens (prompt_logprobs), as vLLM does"
-                raise TeacherFailed(no_answer(f"{self._url} {why}")) from None
+                raise TeacherFailed(f"{self._url} {why}") from None
 
     def _asked(self, what: str, bodies: Sequence[Mapping[str, Any] | None]) -> Generator[Any, None, None]:
         """The JSON of each reply, in order."""
         with closing(posted(f"{self._url}/{what}", bodies, _json, self._patience, TRIES)) as replies:
             for reply in replies:
                 if isinstance(reply, Failure):
-                    raise TeacherFailed(reply)
+                    raise TeacherFailed(reply.why)
                 yield reply
 
 
@@ -99,4 +93,4 @@ def _models(url: str, reply: Any) -> list[dict[str, Any]]:
     try:
         return [model for model in reply["data"] if model["id"]]
     except (KeyError, TypeError):
-        raise TeacherFailed(no_answer(f"{url}/models answered with no list of models")) from None
+        raise TeacherFailed(f"{url}/models answered with no list of models") from None

@@ -1,6 +1,6 @@
 # make demo    the whole pipeline on this machine, about five minutes
 # make paper   ten methods, three seeds each: the comparison of arXiv 2504.11343 in miniature, within the hour
-# make sources the methods of other papers, the same world, one seed each: half an hour (docs/methods.md has the figures)
+# make sources the methods of other papers in that world, one seed each, a smaller budget (docs/methods.md)
 # make test    the default tests, then the slow ones, then those with the real parts
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)

@@ -1,6 +1,7 @@
 # make demo    the whole pipeline on this machine, about five minutes
 # make paper   eight methods, six seeds each: the comparison of arXiv 2504.11343 in miniature, and its findings held against
 #              it, in runs/paper/; made again after an interruption it goes on (SEEDS=1 is shorter, and can go on to more)
+# make sources the methods of other papers in that world, one seed each, a smaller budget (docs/methods.md)
 # make test    the default tests, then the slow ones, then those with the real parts
 # make env     only the environment, in .venv
 # make lock    resolves the lock files anew (needs uv)
@@ -29,8 +30,8 @@ OTHERS_ENV := .venv-others/.installed
 DOCS_LOCK := deploy/requirements/docs.txt
 DOCS_ENV := .venv-docs/.installed
 
-.PHONY: demo paper test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree others-env others-test \
-	papers-quick docs docs-env
+.PHONY: demo paper sources test env lock lint verify-bench gpu-test faults soak bench bench-env bench-agree \
+	others-env others-test papers-quick docs docs-env
 
 demo: env
 	.venv/bin/winnow train deploy/runs/demo.toml
@@ -42,6 +43,14 @@ paper: env
 	.venv/bin/winnow compare $(METHODS:%=deploy/runs/paper/%.toml) --seeds $(SEEDS) --name paper --resume \
 		--title "From rejection sampling to Reinforce, in miniature"
 	.venv/bin/python -m tests.bench.paper runs/paper
+
+SOURCES := reinforce maxrl distill self-critical rloo loop stable-reinforce rest topr quark prime reft nlpo rto \
+	reinforce-baseline
+sources: env
+	.venv/bin/winnow train deploy/runs/sources/before/tuned.toml
+	.venv/bin/winnow train deploy/runs/sources/before/teacher.toml
+	.venv/bin/winnow compare $(SOURCES:%=deploy/runs/sources/%.toml) --seeds 1 --name sources \
+		--title "The methods of the source papers, in miniature"
 
 # Tests of one file share what they have started, so a file is run by one process, in the order of tests/conftest.py.
 PROCESSES ?= 2

@@ -11,6 +11,7 @@ from learner.methods.choices import Aggregation, Baseline, KlEstimator, Mismatch
 from learner.methods.credit import CREDITS
 from learner.methods.losses import LOSSES
 from learner.methods.own import known_algorithms
+from learner.teacher import is_endpoint
 from rewards.settings import Section
 
 # Gradients that DeepSpeed exchanges at once; where that overlaps with computing there are two such pieces.
@@ -96,7 +97,9 @@ class LearnerSettings(Section):
     drift: bool | None = None
     side_lr: Annotated[float, Field(gt=0)] = 1e-5  # of the critic or the process-reward model, where there is one
     tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
-    teacher_path: str = ""  # folder of the policy that "distill" learns from, of any size and the same vocabulary
+    # The policy that "distill" learns from, of any size and the same vocabulary: a folder, or an endpoint that serves
+    # it (http://host:8000/v1, with #NAME behind it where there are several models).
+    teacher_path: str = ""
     reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
     adapter: AdapterSettings = AdapterSettings()
 
@@ -104,6 +107,11 @@ class LearnerSettings(Section):
         """The settings with `drift` settled."""
         drift = self.drift if self.drift is not None else not on_gpu or self.adapter.rank > 0
         return self.model_copy(update={"drift": drift})
+
+    @property
+    def teacher_folder(self) -> str:
+        """`teacher_path` where it names a folder, or the address of one, which the learner loads; else ""."""
+        return "" if is_endpoint(self.teacher_path) else self.teacher_path
 
     def stage_with(self, dtype: str) -> int:
         """The ZeRO stage that trains weights of this dtype. DeepSpeed's optimizer of stage 0 takes a step without

@@ -22,6 +22,7 @@ from cluster.config.travel import backend_problem
 from learner.methods.algorithms import Algorithm
 from learner.methods.choices import Need, SideModelKind
 from learner.settings import LearnerSettings, ModelSettings, ObjectiveSettings, WarmupSettings, chosen_algorithm
+from learner.teacher import is_endpoint
 from rewards import JudgeSettings, KindSettings, RewardSettings, ScoringSettings, Section
 
 
@@ -198,7 +199,13 @@ class RunConfig(Section):
         if SideModelKind.TEACHER in algorithm.side_models and not self.learner.teacher_path:
             raise ValueError(
                 f"learner.algorithm = {name!r} learns from a teacher: set learner.teacher_path to the folder of a "
-                "model with the policy's vocabulary, such as a larger one of its family"
+                "model with the policy's vocabulary, such as a larger one of its family, or to the address of an "
+                "endpoint that serves it"
+            )
+        if is_endpoint(self.learner.teacher_path) and self.rollout.temperature != 1.0:
+            raise ValueError(
+                f"rollout.temperature must be 1 where learner.teacher_path is an endpoint, got "
+                f"{self.rollout.temperature:g}: it tells its log-probabilities at temperature 1 alone"
             )
         if Need.CONTROL in algorithm.needs and len(self.model.control_tokens) < 2 and not self.world.name:
             raise ValueError(

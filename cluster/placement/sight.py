@@ -159,7 +159,7 @@ class NodeFiles:
 def read_on_nodes(config: RunConfig) -> dict[str, str]:
     """What actors read of models and files: path by the setting that names it. Of rewards, all that is a path here."""
     own = {"model.path": config.model.path}
-    own |= {f"learner.{name}": getattr(config.learner, name) for name in ("tuned_path", "teacher_path")}
+    own |= {"learner.tuned_path": config.learner.tuned_path, "learner.teacher_path": config.learner.teacher_folder}
     if config.warmup.updates or config.algorithm.imitation:
         own["warmup.path"] = config.warmup.path
     for name, settings in config.reward.leaves(config.reward.name).items():

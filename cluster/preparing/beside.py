@@ -8,11 +8,14 @@ from cluster.config.models import check_model, positions_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.models import load_tokenizer
 from learner.methods.choices import SideModelKind
+from learner.teacher import Teacher, TeacherFailed, is_endpoint
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PATHS = {SideModelKind.TUNED: "tuned_path", SideModelKind.TEACHER: "teacher_path"}
+ASKING_SECONDS = 20.0  # for an endpoint to answer each of the questions before the run
+PROBED = 256  # tokens of the vocabulary, at most, that are written one behind the other to see whether both read them
 
 
 def check_beside(config: RunConfig, tokenizer: "PreTrainedTokenizerBase", tokens: int, positions: int) -> None:
@@ -36,8 +39,12 @@ def check_beside(config: RunConfig, tokenizer: "PreTrainedTokenizerBase", tokens
         )
     for kind in config.algorithm.side_models:
         if name := PATHS.get(kind):
-            told = f"learner.{name} = {getattr(config.learner, name)!r}"
-            _check(Path(getattr(config.learner, name)), told, config, tokenizer, tokens)
+            path = getattr(config.learner, name)
+            told = f"learner.{name} = {path!r}"
+            if kind is SideModelKind.TEACHER and is_endpoint(path):
+                _check_endpoint(path, told, config, tokenizer, tokens)
+            else:
+                _check(Path(path), told, config, tokenizer, tokens)
 
 
 def _check(folder: Path, told: str, config: RunConfig, tokenizer: "PreTrainedTokenizerBase", tokens: int) -> None:
@@ -60,6 +67,50 @@ def _check(folder: Path, told: str, config: RunConfig, tokenizer: "PreTrainedTok
             f"{told} holds {holds} tokens, and a prompt and its response may have {tokens}: take a model that holds "
             f"more, or lower rollout.max_new_tokens = {config.rollout.max_new_tokens}"
         )
+
+
+def _check_endpoint(
+    address: str, told: str, config: RunConfig, tokenizer: "PreTrainedTokenizerBase", tokens: int
+) -> None:
+    """As `_check`, of a teacher whose vocabulary only its answers show: it is given a text, and the policy's last
+    token."""
+    text = _probe(tokenizer, tokens)
+    own = tokenizer(text, add_special_tokens=False)["input_ids"]
+    try:
+        teacher = Teacher(address, ASKING_SECONDS)
+        if teacher.holds is not None and teacher.holds <= tokens:
+            raise ConfigError(
+                f"{told} holds {teacher.holds} tokens, and is asked about a prompt and its response, {tokens} at most, "
+                f"and one token more: serve it with more (vllm serve --max-model-len), or lower "
+                f"rollout.max_new_tokens = {config.rollout.max_new_tokens}"
+            )
+        theirs = own[:1] + teacher.ids_of(text)
+    except TeacherFailed as failure:
+        raise ConfigError(f"{told}: {failure}") from failure
+    if theirs != own:
+        place = next((n for n, pair in enumerate(zip(own, theirs, strict=False)) if len(set(pair)) > 1), len(own))
+        read = [tokenizer.decode(own[place : place + 1]), own[place : place + 1], theirs[place : place + 1]]
+        raise ConfigError(
+            f"{told} has another vocabulary than model.path = {config.model.path!r}: of the same text it makes "
+            f"{len(theirs)} tokens and the policy {len(own)}, and where the policy has {read[0]!r}, token {read[1]}, "
+            f"it has {read[2]}. Take a model of the policy's own family, whose token ids are the same"
+        )
+    last = max(_logits(Path(config.model.path)), max(own) + 1) - 1
+    try:
+        list(teacher.logprobs([[*own[:1], last]]))
+    except TeacherFailed as failure:
+        raise ConfigError(
+            f"{told} does not take token {last}, which the policy may sample: {failure}. Take a model with logits for "
+            f"{last + 1} tokens at least"
+        ) from failure
+
+
+def _probe(tokenizer: "PreTrainedTokenizerBase", most: int) -> str:
+    """A text of tokens from all over a vocabulary, so few that a model reads them which holds `most`."""
+    known = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+    wanted = min(PROBED, max(1, most // 4))
+    pieces = [str(tokenizer.decode([token])) for token in known[:: max(1, len(known) // wanted)]]
+    return "".join(piece for piece in pieces if "\ufffd" not in piece)
 
 
 def _logits(folder: Path) -> int:

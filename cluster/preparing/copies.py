@@ -9,11 +9,13 @@ from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
 from cluster.preparing.revisions import fixed
 from cluster.preparing.storage import Part, copy_of, fetch
+from learner.teacher import is_endpoint
 from rewards import Section
 
 Settings = TypeVar("Settings", bound=Section)
 
-MODELS = (("model", "path"), ("learner", "tuned_path"), ("learner", "teacher_path"))
+TEACHER = ("learner", "teacher_path")
+MODELS = (("model", "path"), ("learner", "tuned_path"), TEACHER)
 DATA = (("data", "path"), ("data", "stored"), ("eval", "path"), ("warmup", "path"))
 NO_REVISIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -74,7 +76,7 @@ def copies_of(config: Section, revisions: Mapping[str, str] = NO_REVISIONS) -> I
         for part in path:
             value = value.get(part, "") if isinstance(value, Mapping) else ""
         for address in _texts(value):
-            if is_address(address):
+            if is_address(address) and not (path == TEACHER and is_endpoint(address)):
                 part = Part.ALL if path in DATA else Part.MODEL
                 if address not in known:
                     known[address] = _fixed(address, ".".join(path))

@@ -102,8 +102,8 @@ def memory_plan(config: RunConfig, memory: Memory, sequence_tokens: int) -> Memo
     if masks:
         config = config.model_copy(update={"model": config.model.model_copy(update={"attention": "sdpa"})})
     device = Device(on_gpu=on_gpu, size=memory.size, sequence_tokens=sequence_tokens)
-    has_teacher = SideModelKind.TEACHER in config.algorithm.side_models
-    teacher = _sizes_of_run(config, config.learner.teacher_path, sequence_tokens) if has_teacher else None
+    path = config.learner.teacher_folder if SideModelKind.TEACHER in config.algorithm.side_models else ""
+    teacher = _sizes_of_run(config, path, sequence_tokens) if path else None
     budget = learner_budget(config, sizes, device, teacher.parameters if teacher is not None else 0)
     ranks = memory.host.ranks or config.cluster.learner_ranks
     return MemoryPlan(

@@ -163,9 +163,10 @@ def _check_policy(config: RunConfig) -> int:
     positions = positions_of(Path(config.model.path))
     if config.samples:
         check_shards(Path(config.model.path), config.cluster.tensor_parallel, "model.path")
-    for beside in ("tuned_path", "teacher_path") if config.trains else ():
-        if path := getattr(config.learner, beside):
-            check_policy(Path(path), f"learner.{beside}")
+    beside = {"tuned_path": config.learner.tuned_path, "teacher_path": config.learner.teacher_folder}
+    for name, path in beside.items() if config.trains else ():
+        if path:
+            check_policy(Path(path), f"learner.{name}")
     if positions <= config.rollout.max_new_tokens:
         raise ConfigError(
             f"rollout.max_new_tokens must be below the model's {positions} positions, "

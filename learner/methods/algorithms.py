@@ -332,7 +332,8 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "distill": Algorithm(
         about="On-policy distillation: A_t = log p_teacher - log p, whose gradient is that of KL(policy || teacher) on "
-        "the policy's own samples; a credit adds rewards. Set learner.teacher_path. arXiv 2306.13649, arXiv 2306.08543",
+        "the policy's own samples; a credit adds rewards. Set learner.teacher_path to a folder or an endpoint. "
+        "arXiv 2306.13649, arXiv 2306.08543",
         credit=zeros,
         aggregate=Aggregation.TOKEN_MEAN,
         side_models=(SideModelKind.TEACHER,),

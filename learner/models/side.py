@@ -23,6 +23,7 @@ from learner.methods.choices import SideModelKind
 from learner.models.policy import load_critic, load_policy
 from learner.objective import ModelOutputs, OutcomeObjective, ValueObjective
 from learner.start import Frozen
+from learner.teacher import Teacher, is_endpoint
 from learner.types import LearnerSpec, Schedule
 from learner.writing import Writer
 
@@ -128,6 +129,26 @@ class Elsewhere(SideModel):
         return logprobs_without_hidden(self._frozen, update, self._packing)
 
 
+class Asked(SideModel):
+    """A frozen policy that another program serves; each rank asks it about its own samples. It says how probable the
+    sampled tokens are to it, and distillation reads nothing else."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._teacher, self._device = Teacher(around.spec.learner.teacher_path), around.policy.device
+
+    def infer(self, update: UpdateBatch) -> list[torch.Tensor]:
+        read = [slice(sample.hidden, sample.inputs + 1) for sample in update.samples]
+        found = self._teacher.logprobs([s.tokens[part] for s, part in zip(update.samples, read, strict=True)])
+        wanted = [s.trained[part][1:] for s, part in zip(update.samples, read, strict=True)]
+        values = [logprobs[trained] for logprobs, trained in zip(found, wanted, strict=True)]
+        return scatter(update.batches, values, self._device)
+
+
+def teacher(around: Surroundings) -> SideModel:
+    """The teacher, by folder or by endpoint."""
+    return Asked(around) if is_endpoint(around.spec.learner.teacher_path) else Elsewhere(around, "teacher_path")
+
+
 class Critic(SideModel):
     """A model of the values of states, trained on the returns."""
 
@@ -220,7 +241,7 @@ SIDE_MODELS: dict[SideModelKind, Callable[[Surroundings], SideModel]] = {
     SideModelKind.CRITIC: Critic,
     SideModelKind.PROCESS: Process,
     SideModelKind.TUNED: partial(Elsewhere, path="tuned_path"),
-    SideModelKind.TEACHER: partial(Elsewhere, path="teacher_path"),
+    SideModelKind.TEACHER: teacher,
     SideModelKind.INFORMED: Informed,
 }
 

@@ -1,14 +1,14 @@
-"""A client for chat endpoints of the OpenAI kind: conversations in; out comes each answer, or why there is none."""
+"""A client for endpoints of the OpenAI kind: requests in; out comes what each reply holds, or why there is none."""
 
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rewards.verdict import Outcome
 
@@ -16,26 +16,27 @@ if TYPE_CHECKING:
     import httpx
 
 Conversation = Sequence[dict[str, str]]
+Found = TypeVar("Found")  # what is read of a reply
 
 AT_ONCE = 32  # requests under way
 ANSWER_TOKENS = 2048  # most of one answer, with what the model thinks before it
 TRIES = 6  # of one request, with waits of 0.25, 0.5, 1, 2 and 4 seconds between
-FIRST_WAIT = 0.25
+FIRST_WAIT, LONGEST_WAIT = 0.25, 30.0
 LARGEST_REPLY = 4 << 20  # bytes
 REFUSALS = (400, 413, 414, 422)  # statuses that say what was asked cannot be answered: too long, or words not allowed
 
 
 class Fault(StrEnum):
-    """What went wrong with a conversation."""
+    """What went wrong with a request."""
 
     ENDPOINT = "endpoint"  # it is not there, broken, slow, or not what it should be
-    REFUSED = "refused"  # it takes no such conversation
+    REFUSED = "refused"  # it takes no such request
     MUTE = "mute"  # its model answered without a text, as one does that is still thinking at its last token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why a conversation has no answer."""
+    """Why a request has no answer."""
 
     outcome: Outcome  # timeout or error
     why: str
@@ -45,9 +46,7 @@ class Failure:
 def ask(url: str, model: str, conversations: Sequence[Conversation], seconds: float) -> list[str | Failure]:
     """The likeliest answer of a model to each conversation, in order.
 
-    Posts to {url}/chat/completions, at most 32 at a time, with the key of the environment variable OPENAI_API_KEY
-    where it is set. A lost connection, status 429 and status 5xx are tried again, with growing waits, six times in all
-    and only while there is time. One failure never touches another conversation.
+    Posts to {url}/chat/completions as `posted` does.
 
     Args:
         url: of the endpoint, such as "http://host:8000/v1".
@@ -55,14 +54,39 @@ def ask(url: str, model: str, conversations: Sequence[Conversation], seconds: fl
         conversations: turns with "role" and "content".
         seconds: each conversation may take so long, counted from its first request, before it is a time-out.
     """
+    settled = {"model": model, "temperature": 0, "max_tokens": ANSWER_TOKENS}
+    bodies = [settled | {"messages": list(conversation)} for conversation in conversations]
+    return list(posted(f"{url.rstrip('/')}/chat/completions", bodies, _answer, seconds))
+
+
+def posted(
+    target: str,
+    bodies: Sequence[Mapping[str, Any] | None],
+    read: Callable[[str, bytes], Found | Failure],
+    seconds: float,
+    tries: int = TRIES,
+) -> Generator[Found | Failure, None, None]:
+    """What an endpoint answers to each request, in order; requests that are not under way yet are given up where nobody
+    wants more.
+
+    At most 32 are under way at a time, with the key of the environment variable OPENAI_API_KEY where it is set. A lost
+    connection, status 429 and status 5xx are tried again, with growing waits and only while there is time. One failure
+    never touches another request.
+
+    Args:
+        target: the address that is posted to.
+        bodies: of the requests; None asks for what is there (GET).
+        read: takes the target and a reply with status 200.
+        seconds: each request may take so long, counted from its first try, before it is a time-out.
+        tries: most of one request.
+    """
     import httpx
 
     key = os.environ.get("OPENAI_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE)
     with httpx.Client(headers=headers, limits=limits) as client, ThreadPoolExecutor(AT_ONCE) as threads:
-        target = f"{url.rstrip('/')}/chat/completions"
-        return list(threads.map(partial(_ask_one, client, target, model, seconds), conversations))
+        yield from threads.map(partial(_ask_one, client, target, read, seconds, tries), bodies)
 
 
 class _TryAgain(Exception):
@@ -70,29 +94,39 @@ class _TryAgain(Exception):
 
 
 def _ask_one(
-    client: "httpx.Client", target: str, model: str, seconds: float, conversation: Conversation
-) -> str | Failure:
+    client: "httpx.Client",
+    target: str,
+    read: Callable[[str, bytes], Found | Failure],
+    seconds: float,
+    most: int,
+    body: Mapping[str, Any] | None,
+) -> Found | Failure:
     import httpx
     import tenacity
 
-    body = {"model": model, "messages": list(conversation), "temperature": 0, "max_tokens": ANSWER_TOKENS}
     tries = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(_TryAgain),
-        wait=tenacity.wait_exponential(multiplier=FIRST_WAIT),
-        stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(seconds),
+        wait=tenacity.wait_exponential(multiplier=FIRST_WAIT, max=LONGEST_WAIT),
+        stop=tenacity.stop_after_attempt(most) | tenacity.stop_before_delay(seconds),
         reraise=True,
     )
     try:
-        return tries(_try_once, client, target, body, time.monotonic() + seconds)
+        return tries(_try_once, client, target, read, body, time.monotonic() + seconds)
     except (TimeoutError, httpx.TimeoutException):
         return Failure(outcome=Outcome.TIMEOUT, why=f"{target} gave no answer within {seconds:g} s")
     except _TryAgain as failure:
-        return _error(str(failure))
+        return no_answer(str(failure))
     except (httpx.InvalidURL, httpx.StreamError, httpx.DecodingError, OverflowError) as wrong:
-        return _error(f"{target}: {type(wrong).__name__}: {wrong}")
+        return no_answer(f"{target}: {type(wrong).__name__}: {wrong}")
 
 
-def _try_once(client: "httpx.Client", target: str, body: dict[str, Any], deadline: float) -> str | Failure:
+def _try_once(
+    client: "httpx.Client",
+    target: str,
+    read: Callable[[str, bytes], Found | Failure],
+    body: Mapping[str, Any] | None,
+    deadline: float,
+) -> Found | Failure:
     """The answer to one request, or why there will be none.
 
     Raises:
@@ -108,14 +142,14 @@ def _try_once(client: "httpx.Client", target: str, body: dict[str, Any], deadlin
     except httpx.TransportError as lost:
         raise _TryAgain(f"{target} cannot be reached: {type(lost).__name__}: {lost}") from lost
     if status == 200:
-        return _answer(target, reply)
-    why = f"{target} answered with status {status}: {_text(reply)}"
+        return read(target, reply)
+    why = f"{target} answered with status {status}: {shown(reply)}"
     if status == 429 or status >= 500:
         raise _TryAgain(why)
-    return _error(why, Fault.REFUSED if status in REFUSALS else Fault.ENDPOINT)
+    return no_answer(why, Fault.REFUSED if status in REFUSALS else Fault.ENDPOINT)
 
 
-def _post(client: "httpx.Client", target: str, body: dict[str, Any], deadline: float) -> tuple[int, bytes]:
+def _post(client: "httpx.Client", target: str, body: Mapping[str, Any] | None, deadline: float) -> tuple[int, bytes]:
     """The status and body of a reply.
 
     Raises:
@@ -126,7 +160,7 @@ def _post(client: "httpx.Client", target: str, body: dict[str, Any], deadline: f
     if left <= 0:
         raise TimeoutError
     reply = bytearray()
-    with client.stream("POST", target, json=body, timeout=left) as response:
+    with client.stream("GET" if body is None else "POST", target, json=body, timeout=left) as response:
         for chunk in response.iter_bytes():
             reply += chunk
             if time.monotonic() > deadline:
@@ -146,13 +180,15 @@ def _answer(target: str, reply: bytes) -> str | Failure:
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         content = None
     if not isinstance(content, str):
-        return _error(f"{target} answered with no chat completion: {_text(reply)}", fault)
+        return no_answer(f"{target} answered with no chat completion: {shown(reply)}", fault)
     return content
 
 
-def _text(reply: bytes) -> str:
+def shown(reply: bytes) -> str:
+    """The beginning of a reply, for messages."""
     return repr(reply[:800].decode("utf-8", "replace")[:200])
 
 
-def _error(why: str, fault: Fault = Fault.ENDPOINT) -> Failure:
+def no_answer(why: str, fault: Fault = Fault.ENDPOINT) -> Failure:
+    """The failure of a request that is no time-out."""
     return Failure(outcome=Outcome.ERROR, why=why, fault=fault)

@@ -2,8 +2,8 @@
 
 In the environment of ``make bench-env`` and from the root of the repository: ``.venv-bench/bin/python -W ignore -m
 tests.bench.agree``. Winnow's side goes from graded groups through `sequences_of`, `pack` and `token_loss` to a weighted
-sum; TRL's is a real GRPOTrainer, RLOOTrainer or DPOTrainer (once AsyncGRPOTrainer.compute_loss) of which only sampling
-and the forward pass are replaced. No formula of TRL is written down here.
+sum; TRL's is a real GRPOTrainer, RLOOTrainer or DPOTrainer of which only sampling and the forward pass are replaced, or
+the loss of an AsyncGRPOTrainer, IWOPDTrainer or SDPOTrainer. No formula of TRL is written down here.
 
 A line has the largest relative difference over its cases, of the value (a loss relative to the sum of its |terms|) and
 of the gradient with respect to each token's log-probability and entropy (each relative to itself, or to a hundredth of
@@ -29,10 +29,19 @@ import transformers
 import trl
 
 from learner.methods.algorithms import Algorithm, algorithm_of
+from learner.methods.choices import Aggregation
 from learner.methods.credit import Credit, gae, normalised, token_rewards, whitened
 from learner.methods.losses import kl_estimate
 from tests.bench.draws import Comparison, Draw, drawn, perturbed, winnow_advantages, winnow_loss, winnow_overlong
-from tests.bench.peer import trl_advantages, trl_async, trl_dpo, trl_loss, trl_overlong
+from tests.bench.peer import (
+    trl_advantages,
+    trl_async,
+    trl_distilled,
+    trl_dpo,
+    trl_loss,
+    trl_overlong,
+    trl_self_distilled,
+)
 
 TOLERANCE = 1e-5
 EPSILON = 1e-4  # what TRL adds to a standard deviation
@@ -192,6 +201,19 @@ def of_other_rows() -> Iterator[Comparison]:
     yield Comparison(name="iterative-dpo", algorithm=dpo, ours=winnow_loss, theirs=trl_dpo, config=config, draws=draws)
 
 
+def of_teachers() -> Iterator[Comparison]:
+    on_policy: dict[str, Any] = {"ours": winnow_loss, "draws": ON_POLICY | {"mixed": True}}
+    likelihood = {"loss": "likelihood"}
+    distill, theirs = algorithm_for("distill"), {"theirs": trl_distilled}
+    yield Comparison(name="distill on policy", algorithm=distill, value=False, **theirs, **on_policy)
+    yield Comparison(name="distill, -A log p", algorithm=algorithm_for("distill", **likelihood), **theirs, **on_policy)
+    own = algorithm_for("self-distill", **likelihood)
+    means = replace(own, aggregate=Aggregation.SEQ_MEAN_TOKEN_MEAN)
+    why, apart = "TRL's is a mean of responses' means; so here", {"algorithm": own}
+    of_own: dict[str, Any] = {"theirs": trl_self_distilled, "why": why, "apart": apart}
+    yield Comparison(name="self-distill, -A log p", algorithm=means, **of_own, **on_policy)
+
+
 # ---------------------------------------------------------------------------------------------------- the lines
 
 
@@ -231,7 +253,7 @@ def main() -> int:
     print(f"torch {torch.__version__}, trl {trl.__version__}, transformers {transformers.__version__}")
     print(f"{'':40} {'cases':>5} {'value':>8} {'gradient':>8}")
     bad = 0
-    for c in (*of_advantages(), *of_grpo(), *of_other_rows()):
+    for c in (*of_advantages(), *of_grpo(), *of_other_rows(), *of_teachers()):
         value, slope = differences(c, options.seeds, options.perturb)
         differs = max(value, slope) > TOLERANCE
         good, note = differs is options.perturb, ""

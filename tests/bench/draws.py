@@ -8,14 +8,16 @@ import numpy as np
 import torch
 
 from actors.types import Group, Summary, Times
+from learner.advantages import KnownUpdate, RankAdvantages
 from learner.batches.packing import pack
 from learner.batches.planning import plan_step
 from learner.batches.samples import samples_of_group
-from learner.batches.types import TrainBatch
+from learner.batches.types import TrainBatch, UpdateBatch
 from learner.methods.algorithms import Algorithm
 from learner.methods.credit import overlong
-from learner.objective import TokenTerms, token_loss
-from tests.builders import prompt, trajectory, verdict
+from learner.objective import ModelOutputs, TokenTerms, token_loss
+from learner.settings import LearnerSettings, ModelSettings
+from tests.builders import learner_spec, prompt, trajectory, verdict
 
 LONGEST = 20  # tokens of a response
 STRIDE = 1000  # token t of response i has the id STRIDE * i + t, so that both sides know whose it is
@@ -33,6 +35,11 @@ class Draw:
     sampler: torch.Tensor
     reference: torch.Tensor
     entropy: torch.Tensor
+
+    @property
+    def teacher(self) -> torch.Tensor:
+        """What a teacher says of the tokens, float64[B, T], never above 0."""
+        return -self.reference.abs()
 
     def credits(self, credit: Callable[[np.ndarray], np.ndarray], values: np.ndarray | None = None) -> np.ndarray:
         """The credit of each response, float64[B], of its score or another value [B]."""
@@ -171,16 +178,31 @@ def winnow_loss(c: Comparison, batch: Draw) -> Found:
         (share,) = rank.shares
         own = [(groups[credited.index], credited) for credited in share.groups]
         samples = [s for group, credited in own for s in samples_of_group(group, credited, c.algorithm, share.totals)]
-        batches += pack(samples, 3 * LONGEST, 2 if c.algorithm.credit.pairs else 1)
+        packed = tuple(pack(samples, 3 * LONGEST, 2 if c.algorithm.credit.pairs else 1))
+        if c.algorithm.teacher:
+            packed = _taught(c, batch, UpdateBatch(totals=share.totals, samples=tuple(samples), batches=packed))
+        batches += packed
     terms = torch.cat([_terms(c, batch, packed) for packed in batches]) * c.scale(batch)
     loss = terms.sum()
     return Found(value=loss.detach(), gradient=gradient(loss, batch), size=float(terms.abs().sum()))
 
 
+def _taught(c: Comparison, batch: Draw, update: UpdateBatch) -> tuple[TrainBatch, ...]:
+    """The micro-batches of an update with the advantages that a teacher gives."""
+
+    def said(packed: TrainBatch) -> ModelOutputs:
+        at = packed.targets // STRIDE, packed.targets % STRIDE
+        return ModelOutputs(logp=batch.start[at], teacher=batch.teacher[at], informed=batch.teacher[at])
+
+    spec = learner_spec(ModelSettings(), LearnerSettings(), c.algorithm)
+    known = KnownUpdate(update=update, outputs=tuple(map(said, update.batches)))
+    return RankAdvantages(spec, torch.device("cpu"))([known])[0].update.batches
+
+
 def _terms(c: Comparison, batch: Draw, packed: TrainBatch) -> torch.Tensor:
     at = packed.targets // STRIDE, packed.targets % STRIDE
     advantages, start = packed.advantages, batch.start[at]
-    if c.late is not None or c.algorithm.credits_on_rank:
+    if c.late is not None or (c.algorithm.credits_on_rank and not c.algorithm.teacher):
         late = advantages_of(c, batch)
         advantages = late[at] if late.ndim == 2 else late[at[0]]
     terms = TokenTerms(

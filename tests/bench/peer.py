@@ -16,6 +16,8 @@ import transformers
 import trl
 from tokenizers import Tokenizer, models
 from trl.experimental.async_grpo import AsyncGRPOTrainer
+from trl.experimental.iw_opd import IWOPDTrainer
+from trl.experimental.sdpo import SDPOTrainer
 from trl.rewards import get_soft_overlong_punishment
 
 from tests.bench.draws import LONGEST, STRIDE, Comparison, Draw, Found, advantages_of, gradient
@@ -162,4 +164,40 @@ def trl_async(c: Comparison, batch: Draw) -> Found:
     inputs |= {"advantages": torch.from_numpy(advantages_of(c, batch))[rows][None]}
     outputs = SimpleNamespace(log_probs=batch.now[batch.trained], entropy=batch.entropy[batch.trained])
     loss = trainer.compute_loss(lambda **_: outputs, inputs)
+    return Found(value=loss.detach(), gradient=gradient(loss, batch))
+
+
+def of_two(logp: torch.Tensor) -> torch.Tensor:
+    """Logits of a vocabulary of two tokens [B, T, 2], of which the first has these log-probabilities."""
+    return torch.stack([logp, torch.log(-torch.expm1(logp))], -1)
+
+
+def trl_distilled(c: Comparison, batch: Draw) -> Found:
+    """On-policy distillation with the log-probabilities of sampled tokens alone, without weights of their places."""
+    trainer = object.__new__(IWOPDTrainer)
+    vars(trainer).update(temperature=1.0, iw_opd_gamma=0.0, iw_opd_epsilon=1e-8)
+    vars(trainer).update(model=SimpleNamespace(training=True), _metrics={"train": defaultdict(list)})
+    sampled = torch.zeros_like(batch.trained, dtype=torch.int64)
+    loss = trainer._compute_iw_opd_loss(
+        student_logits=of_two(batch.now),
+        completion_tokens=sampled,
+        labels=sampled.masked_fill(~batch.trained, -100),
+        teacher_actual_logprobs=batch.teacher,
+        rollout_logprobs=batch.start,
+    )
+    return Found(value=loss.detach(), gradient=gradient(loss, batch))
+
+
+def trl_self_distilled(c: Comparison, batch: Draw) -> Found:
+    """Self-distillation on sampled tokens; what the informed policy says is given."""
+    trainer, args = object.__new__(SDPOTrainer), {"distillation_alpha": 1.0, "distillation_is_clip": None}
+    vars(trainer).update(args=SimpleNamespace(distillation_mode="sampled_token", **args))
+    vars(trainer).update(accelerator=accelerate.Accelerator(cpu=True), _log_self_distillation_metric=lambda *_: None)
+    logits = SimpleNamespace(
+        student_logits=of_two(batch.now),
+        teacher_logits=of_two(batch.teacher),
+        completion_ids=torch.zeros_like(batch.trained, dtype=torch.int64),
+        loss_mask=batch.trained.double(),
+    )
+    loss = trainer._compute_self_distillation_loss(SimpleNamespace(training=True), {}, logits)
     return Found(value=loss.detach(), gradient=gradient(loss, batch))

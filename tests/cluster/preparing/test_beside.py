@@ -11,6 +11,7 @@ from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
 from cluster.preparing.preflight import prepare
 from learner.models.tiny import write_tiny_model
+from tests.teachers import served
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +78,58 @@ def test_a_model_that_cannot_hold_what_the_policy_says_is_refused(
     with pytest.raises(ConfigError) as failure:
         prepare(config(world, tmp_path))
     assert message in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("larger", ""),
+        ("reversed", "has another vocabulary than model.path"),
+        ("without", "has another vocabulary than model.path"),
+    ],
+)
+def test_a_teacher_at_an_endpoint_is_asked_what_it_makes_of_a_text(
+    world: Path, folder: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with served(world / folder, monkeypatch) as server:
+        asked = config(world, Path("nowhere")).model_dump(exclude_unset=True)
+        asked["learner"]["teacher_path"] = server.url
+        if not message:
+            memory = prepare(config_of(asked)).memory
+            assert memory is not None
+            assert "teacher" not in {term.name for term in memory.learner.terms}
+            return
+        with pytest.raises(ConfigError, match=message):
+            prepare(config_of(asked))
+
+
+@pytest.mark.parametrize(
+    ("holds", "names", "logits", "message"),
+    [
+        (
+            65,
+            ["m"],
+            64,
+            "holds 65 tokens, and is asked about a prompt and its response, 65 at most, and one token more",
+        ),
+        (66, ["m"], 40, "does not take token 63, which the policy may sample"),
+        (66, ["a", "b"], 64, "serves a, b: name one of them"),
+    ],
+)
+def test_a_teacher_at_an_endpoint_that_cannot_serve_is_refused(
+    world: Path, holds: int, names: list, logits: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = config(world, Path("nowhere")).model_dump(exclude_unset=True)
+    with served(world / "model", monkeypatch) as server:
+        server.holds, server.names, server.lm.config.vocab_size = holds, names, logits
+        asked["learner"]["teacher_path"] = server.url
+        with pytest.raises(ConfigError, match=message):
+            prepare(config_of(asked))
+
+
+def test_a_teacher_at_an_endpoint_knows_no_other_temperature(world: Path) -> None:
+    asked = config(world, Path("nowhere")).model_dump(exclude_unset=True)
+    asked["learner"]["teacher_path"] = "http://127.0.0.1:1/v1"
+    asked["rollout"]["temperature"] = 0.7
+    with pytest.raises(ConfigError, match=r"rollout.temperature must be 1 where learner.teacher_path is an endpoint"):
+        config_of(asked)

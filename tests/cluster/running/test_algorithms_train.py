@@ -14,6 +14,7 @@ from cluster.config.run_config import RunConfig
 from learner.methods.algorithms import ALGORITHMS
 from learner.models.tiny import write_tiny_model
 from tests.runs import ROOT, Runs, metrics_of
+from tests.teachers import served
 
 SHORT = ["world.digits=1", "data.rows=0:2000", "rollout.groups_per_step=6", "rollout.group_size=6"]
 SHORT += [
@@ -89,6 +90,16 @@ def test_a_policy_is_distilled_from_a_larger_one(train: Trainings, tmp_path: Pat
     assert all(np.isfinite(line["loss"]) and line["grad_norm"] > 0 for line in lines)
     assert lines[0]["kl_teacher"] > lines[-1]["kl_teacher"] > 0
     assert lines[-1]["entropy"] > lines[0]["entropy"]
+
+
+def test_a_teacher_may_be_asked_at_an_endpoint(
+    train: Trainings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tiny_model(tmp_path, alphabet=ALPHABET, heads=7, seed=0)
+    with served(tmp_path, monkeypatch) as server:
+        lines = train("distill", learner={"teacher_path": server.url, "lr": 1e-2}, run={"steps": 3})
+    assert lines[0]["kl_teacher"] > lines[-1]["kl_teacher"] > 0
+    assert len(server.asked) > 3 * 6 * 6  # about each response, and before the run
 
 
 @pytest.mark.parametrize("name", ["topr", "rest", "raft", "quark"])

@@ -7,6 +7,7 @@ import pytest
 
 from actors.sampled import SampledTurn, check_turns
 from cluster.config.reading import load_config
+from cluster.config.run_config import RunConfig
 from examples.environments.make_data import WORLDS, write_model, write_world
 from tests.runs import ROOT, Runs, metrics_of, responses_of
 
@@ -36,28 +37,32 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-# name of the example -> its world, seats, and the least turns that some stream of it has
-@pytest.mark.parametrize(
-    ("name", "world", "seats", "turns"),
-    [
-        ("calculator", "calculator", {"policy"}, 2),
-        ("dialogue", "dialogue", {"describer", "finder"}, 1),
-        ("self_play", "game", {"first", "second"}, 2),
-        ("gym", "gym", {"policy"}, 2),
-        ("agent", "calculator", {"policy"}, 2),
-    ],
-)
-def test_a_run_trains_on_what_the_engine_sampled(
-    runs: Runs, worlds: Path, tmp_path: Path, name: str, world: str, seats: set[str], turns: int
-) -> None:
+def settings(worlds: Path, folder: Path, name: str, world: str, *more: str) -> RunConfig:
     paths = (
-        f"run.folder={tmp_path}",
+        f"run.folder={folder}",
         f"model.path={worlds}/model",
         f"data.path={worlds}/{world}/train.jsonl",
         f"warmup.path={worlds}/worked.jsonl",
         f"rollout.environment={EXAMPLES}/{name}.py",
     )
-    folder = runs.train(load_config(EXAMPLES / f"{name}.toml", [*SHORT, *paths]))
+    return load_config(EXAMPLES / f"{name}.toml", [*SHORT, *paths, *more])
+
+
+# name of the example -> its world, an algorithm, its seats, and the least turns that some stream of it has
+@pytest.mark.parametrize(
+    ("name", "world", "algorithm", "seats", "turns"),
+    [
+        ("calculator", "calculator", "grpo", {"policy"}, 2),
+        ("dialogue", "dialogue", "grpo", {"describer", "finder"}, 1),
+        ("self_play", "game", "rae", {"first", "second"}, 2),
+        ("gym", "gym", "grpo", {"policy"}, 2),
+        ("agent", "calculator", "self-distill", {"policy"}, 2),
+    ],
+)
+def test_a_run_trains_on_what_the_engine_sampled(
+    runs: Runs, worlds: Path, tmp_path: Path, name: str, world: str, algorithm: str, seats: set[str], turns: int
+) -> None:
+    folder = runs.train(settings(worlds, tmp_path, name, world, f"learner.algorithm={algorithm}"))
     lines, rows = metrics_of(folder), responses_of(folder)
     assert [line["groups_trained"] for line in lines] == [8, 16]
     assert all(np.isfinite(line["loss"]) and line["tokens_trained"] > 0 for line in lines)
@@ -73,3 +78,14 @@ def test_a_run_trains_on_what_the_engine_sampled(
     if world == "calculator":
         assert sum(line["tool_calls"] for line in lines) > 0
         assert "tool" in {turn["after"] for row in rows for turn in row["turns"]}
+    assert all((line["kl_teacher"] is not None) == (algorithm == "self-distill") for line in lines)
+    assert all(line["loss_told"] is None for line in lines)
+
+
+def test_echo_learns_to_foresee_what_the_tool_says(runs: Runs, worlds: Path, tmp_path: Path) -> None:
+    more = ("learner.algorithm=echo", "learner.lr=1e-3", "learner.lr_warmup=0", "run.steps=6")
+    lines = metrics_of(runs.train(settings(worlds, tmp_path, "calculator", "calculator", *more)))
+    told = [line["loss_told"] for line in lines]
+    assert all(line["tool_calls"] > 0 for line in lines)
+    assert min(told) > 0
+    assert np.mean(told[-2:]) < np.mean(told[:2])

@@ -1,5 +1,6 @@
 """Models beside the policy that teach it: one of another size and architecture, and the policy itself."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,14 +16,16 @@ from learner.batches.types import UpdateBatch
 from learner.methods.algorithms import ALGORITHMS
 from learner.models.inputs import inputs_of
 from learner.models.policy import Policy
-from learner.models.side import SIDE_MODELS, Elsewhere, Informed, Surroundings, informed
+from learner.models.side import SIDE_MODELS, Elsewhere, Informed, SideModel, Surroundings, informed
 from learner.models.tiny import write_tiny_model
 from learner.settings import LearnerSettings, ModelSettings
 from learner.types import Schedule
 from tests.builders import group, in_sets, learner_spec, planned, trained_samples
 from tests.learner.models.small import small_lm
+from tests.teachers import served
 
 CPU, DISTILL, SELF = torch.device("cpu"), ALGORITHMS["distill"], ALGORITHMS["self-distill"]
+SETTINGS = ModelSettings.model_validate({"dtype": "float32", "attention": "sdpa"})
 
 
 @pytest.fixture(autouse=True)
@@ -55,24 +58,45 @@ def write(kind: str, folder: Path) -> None:
             BloomForCausalLM(config).save_pretrained(folder)
 
 
+def teacher_at(path: str, folder: Path, packing: Packing) -> SideModel:
+    spec = learner_spec(SETTINGS, LearnerSettings(algorithm="distill", teacher_path=path), DISTILL)
+    policy, schedule = SimpleNamespace(packing=packing, device=CPU), Schedule(lr=1e-3, updates=1, warmup=0, end=1.0)
+    return SIDE_MODELS[DISTILL.teacher](
+        Surroundings(path=folder, spec=spec, schedule=schedule, policy=policy, start=None)
+    )
+
+
 @pytest.mark.parametrize("kind", ["larger", "alibi"])
 def test_a_teacher_of_another_size_and_architecture_says_what_it_says_alone(kind: str, tmp_path: Path) -> None:
     from learner.models.policy import load_policy
 
     write(kind, tmp_path)
-    settings, packing = ModelSettings.model_validate({"dtype": "float32", "attention": "sdpa"}), Packing(tokens=64)
-    spec = learner_spec(settings, LearnerSettings(algorithm="distill", teacher_path=str(tmp_path)), DISTILL)
-    policy = SimpleNamespace(packing=packing, device=CPU)
-    schedule = Schedule(lr=1e-3, updates=1, warmup=0, end=1.0)
-    around = Surroundings(path=tmp_path, spec=spec, schedule=schedule, policy=policy, start=None)
-    teacher = SIDE_MODELS[DISTILL.teacher](around)
+    packing = Packing(tokens=64)
+    teacher = teacher_at(str(tmp_path), tmp_path, packing)
     assert isinstance(teacher, Elsewhere)
     assert teacher._frozen.packs is (kind == "larger")
     update = update_of(DISTILL, group([1.0, -1.0, 1.0], [4, 9, 2]), packing)
-    lm = load_policy(tmp_path, settings, 64).lm
+    lm = load_policy(tmp_path, SETTINGS, 64).lm
     for batch, found in zip(update.batches, teacher.infer(update), strict=True):
         samples = [update.samples[member] for member in batch.members]
         torch.testing.assert_close(found, torch.cat([alone(lm, s.tokens, s.trained) for s in samples]))
+
+
+def test_a_teacher_at_an_endpoint_says_what_it_says_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("larger", tmp_path)
+    packing = Packing(tokens=64)
+    update = update_of(DISTILL, group([1.0, -1.0, 1.0], [4, 9, 2]), packing)
+    control = replace(update, samples=tuple(replace(sample, hidden=1) for sample in update.samples))
+    with served(tmp_path, monkeypatch) as server:
+        here, there = (teacher_at(path, tmp_path, packing) for path in (str(tmp_path), server.url))
+        for asked in (update, control):  # the same, and behind a token that only the policy sees
+            torch.testing.assert_close(there.infer(asked), here.infer(asked))
+    settled = {"model": "teacher", "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    assert all(body.items() >= settled.items() for body in server.asked)
+    most = {sample.inputs + 1 for sample in update.samples}
+    assert {len(body["prompt"]) for body in server.asked} == most | {size - 1 for size in most}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ What a run needs to go on from one stands in its folder `state`: what the learne
 
 import asyncio
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from actors.errors import BrokenPart
@@ -108,7 +109,8 @@ class Checkpoints:
         written = await self._learner.finish_checkpoint()
         problem = written.problem
         if not problem:
-            problem = await asyncio.to_thread(_seal, folder, state.after(seconds), written.files)
+            write = partial(write_state, state.after(seconds))
+            problem = await asyncio.to_thread(seal, folder, written.files, write)
         if problem:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             self._fail(folder, problem)
@@ -179,8 +181,18 @@ def best_step(steps: Mapping[int, object], evaluations: Path) -> int | None:
     return max(accuracy, key=lambda step: (accuracy[step], -step), default=None)
 
 
-def _seal(folder: Path, state: RunState, files: Mapping[str, int]) -> str:
-    """Completes a checkpoint; why it cannot, "" where it can."""
+def _nothing(folder: Path) -> Iterable[Path]:
+    return ()
+
+
+def seal(folder: Path, files: Mapping[str, int], write: Callable[[Path], Iterable[Path]] = _nothing) -> str:
+    """Completes a checkpoint; why it cannot, "" where it can.
+
+    Args:
+        folder: the checkpoint.
+        files: that learner ranks have written, and their bytes.
+        write: writes what the run itself remembers, and names the files.
+    """
     try:
         for name, size in files.items():
             path = folder / name
@@ -189,7 +201,7 @@ def _seal(folder: Path, state: RunState, files: Mapping[str, int]) -> str:
                     f"{name} is not as a learner rank wrote it: all nodes must have the run folder (run.folder) on one "
                     "file system that they share"
                 )
-        for path in write_state(state, folder):
+        for path in write(folder):
             on_disk(path)
         on_disk(folder / STATE)
         mark_complete(folder)

@@ -11,7 +11,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, load_settings
 from cluster.config.run_files import CHECKPOINTS
 from cluster.reward_models.config import RewardModelConfig
-from cluster.running.checkpoints import step_of
+from cluster.running.checkpoints import check_whole, step_of
 from cluster.running.state import RunInputs
 from learner.types import MARKER
 
@@ -53,6 +53,7 @@ def find_continuation(run: Path, overrides: Sequence[str] = ()) -> Continuation:
             "\n".join(refused)
             + f"\nstart a new run for that; to begin with what this one has learned, set model.path={checkpoint}"
         )
+    check_whole(checkpoint)
     return Continuation(
         folder=folder, checkpoint=checkpoint, config=now, changed=tuple(changed), inputs=_read_inputs(folder)
     )

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from actors.errors import BrokenPart
+from cluster.config.errors import ConfigError
 from cluster.config.run_files import CHECKPOINTS, EVALUATIONS
 from cluster.config.sections import RunSettings
 from cluster.reporting.logs import LOGGER
@@ -20,7 +21,7 @@ from cluster.running.state import RunState
 from cluster.running.state_file import RUN, write_state
 from learner.client import Learner
 from learner.types import MARKER, STATE
-from learner.writing import mark_complete, on_disk
+from learner.writing import mark_complete, not_whole, on_disk
 
 GIB = 2**30
 
@@ -157,6 +158,22 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
     return next(reversed(complete_checkpoints(run_folder).values()), None)
 
 
+def check_whole(checkpoint: Path) -> None:
+    """Whether what a run needs to go on from a complete checkpoint is still as it was written.
+
+    Raises:
+        ConfigError: it is not; the message says which file.
+    """
+    try:
+        problem = not_whole(checkpoint)
+    except (OSError, ValueError) as failure:
+        problem = f"{checkpoint / MARKER} cannot be read: {failure}"
+    if problem:
+        raise ConfigError(
+            f"{problem}. Go on from an earlier checkpoint, by its folder, where there is one; or start a new run"
+        )
+
+
 def prune(run_folder: Path, newest: int, also: Collection[int] = ()) -> None:
     """Removes all checkpoints but the newest ones that are complete, the best by evaluation, and those of the steps
     `also`. None may be in the making.
@@ -204,7 +221,7 @@ def seal(folder: Path, files: Mapping[str, int], write: Callable[[Path], Iterabl
         for path in write(folder):
             on_disk(path)
         on_disk(folder / STATE)
-        mark_complete(folder)
+        mark_complete(folder, {name: size for name, size in files.items() if Path(name).parts[0] == STATE})
         on_disk(folder.parent)
     except OSError as failure:
         return str(failure)

@@ -1,6 +1,5 @@
 """The data and the commands of RewardMATH in miniature: additions of two numbers of two digits, worked out in sums of
-digits from the right. Each of the two carries is taken right or wrong: an addition has one right solution and three wrong
-ones.
+digits from the right. Each of the two carries is taken right or wrong: one solution is right and three are wrong.
 """
 
 import itertools

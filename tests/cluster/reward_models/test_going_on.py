@@ -11,6 +11,7 @@ from cluster.config.errors import ConfigError
 from cluster.reward_models.config import RewardModelConfig
 from cluster.reward_models.preparing import prepare_reward_model
 from cluster.reward_models.resume import find_continuation, how_to_go_on, write_inputs
+from cluster.running.checkpoints import seal
 from cluster.running.inputs import check_inputs
 from cluster.running.state import RunInputs
 from learner.models.tiny import write_tiny_model
@@ -71,6 +72,22 @@ def test_what_cannot_go_on_is_refused(run: Path, tmp_path_factory: pytest.TempPa
         (run / f"checkpoints/step-{step}" / MARKER).unlink()
     with pytest.raises(ConfigError, match=r"no checkpoint in .* is complete"):
         find_continuation(run)
+
+
+def test_a_checkpoint_that_is_no_longer_whole_is_refused(run: Path) -> None:
+    state = run / "checkpoints/step-2/state/reward-model/optimizer.pt"
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"12345678")
+    assert seal(run / "checkpoints/step-2", {"state/reward-model/optimizer.pt": 8}) == ""
+    assert find_continuation(run / "checkpoints/step-2").checkpoint.name == "step-2"
+    state.write_bytes(b"1234")
+    with pytest.raises(
+        ConfigError, match=r"optimizer\.pt was cut or damaged: it has 4 bytes, and 8 were written\. Go on"
+    ):
+        find_continuation(run / "checkpoints/step-2")
+    state.unlink()
+    with pytest.raises(ConfigError, match=r"optimizer\.pt is missing"):
+        find_continuation(run / "checkpoints/step-2")
 
 
 def test_nothing_left_to_do_is_said_and_no_mistake(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,11 @@ from pathlib import Path
 from cluster.config.changes import Change, changes
 from cluster.config.errors import ConfigError
 from cluster.config.reading import CONFIG, load_settings
-from cluster.config.run_files import CHECKPOINTS
+from cluster.config.run_files import CHECKPOINTS, REWARD_MODEL
 from cluster.reward_models.config import RewardModelConfig
 from cluster.running.checkpoints import check_whole, step_of
 from cluster.running.state import RunInputs
 from learner.types import MARKER
-
-INPUTS = "inputs.json"  # in the run folder: what a run can only go on with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,24 +74,24 @@ def how_to_go_on(folder: Path) -> str:
 
 def write_inputs(folder: Path, inputs: RunInputs) -> None:
     """Notes in the run folder what the training began with."""
-    (folder / INPUTS).write_text(json.dumps(asdict(inputs), indent=1) + "\n", encoding="utf-8")
+    (folder / REWARD_MODEL).write_text(json.dumps(asdict(inputs), indent=1) + "\n", encoding="utf-8")
 
 
 def _read_inputs(folder: Path) -> RunInputs:
     try:
-        return RunInputs(**json.loads((folder / INPUTS).read_text(encoding="utf-8")))
+        return RunInputs(**json.loads((folder / REWARD_MODEL).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as failure:
-        raise ConfigError(f"{folder / INPUTS} is damaged: {failure}. Begin a new run") from failure
+        raise ConfigError(f"{folder / REWARD_MODEL} is damaged: {failure}. Begin a new run") from failure
 
 
 def _found(run: Path) -> tuple[Path, Path]:
     """(run folder, checkpoint) of either."""
     named = step_of(run) >= 0 and run.parent.name == CHECKPOINTS
     folder = run.parent.parent if named else run
-    if not (folder / CONFIG).is_file() or not (folder / INPUTS).is_file():
+    if not (folder / CONFIG).is_file() or not (folder / REWARD_MODEL).is_file():
         raise ConfigError(
-            f"{folder} is not the folder of a reward model's training: it lacks {CONFIG} or {INPUTS}. Runs of another "
-            "kind go on by winnow train --resume"
+            f"{folder} is not the folder of a reward model's training: it lacks {CONFIG} or {REWARD_MODEL}. Runs of "
+            "another kind go on by winnow train --resume"
         )
     complete = complete_models(folder)
     if named and run not in complete:

@@ -60,13 +60,20 @@ def test_what_was_trained_by_it_cannot_change(run: Path, item: str, reason: str)
         find_continuation(run, [item])
 
 
-def test_what_cannot_go_on_is_refused(run: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_cannot_go_on_is_refused(
+    run: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ConfigError, match="step-12 is not a complete checkpoint to go on from"):
         find_continuation(run / "checkpoints/step-12")
     with pytest.raises(ConfigError, match="is not the folder of a reward model's training"):
         find_continuation(tmp_path_factory.mktemp("other"))
-    (run / "inputs.json").write_text('{"ranks"')
-    with pytest.raises(ConfigError, match=r"inputs\.json is damaged"):
+    assert main(["train", "--resume", str(run)]) == 2
+    assert (
+        "is the folder of a reward model's training: winnow reward-model --resume goes on with it"
+        in capsys.readouterr().err
+    )
+    (run / "reward-model.json").write_text('{"ranks"')
+    with pytest.raises(ConfigError, match=r"reward-model\.json is damaged"):
         find_continuation(run)
     for step in (2, 10):
         (run / f"checkpoints/step-{step}" / MARKER).unlink()

@@ -13,7 +13,7 @@ from examples.papers.world import FOLDER, conversation, dealt, write_model, writ
 
 HERE = Path(__file__).parent
 DATA = FOLDER / "rewardmath"
-ROWS = {"pairs": 2200, "heldout": 100, "train": 64, "worked": 4000}  # the last 200 pairs are for evaluation
+ROWS = {"pairs": 2200, "heldout": 50, "train": 64, "worked": 4000}  # the last 200 pairs are for evaluation
 WRONG = 0.3  # share of the carries that the policy has read taken wrong
 
 
@@ -52,7 +52,7 @@ def write(folder: Path) -> None:
 
 
 def run(winnow: Commands) -> None:
-    """Warms a policy up and has it answer 100 held-out prompts eight times; trains a reward model; and with each
+    """Warms a policy up and has it answer 50 held-out prompts eight times; trains a reward model; and with each
     checkpoint of it ranks the rows that it has not seen and chooses among the policy's responses."""
     policy = winnow.train(HERE / "policy.toml")
     responses = winnow.evaluate(policy, "--checkpoint", "start", "--samples", "8")

@@ -333,10 +333,10 @@ def test_a_subtask_is_worth_the_f_beta_of_what_is_named(worlds: Callable[[Any], 
 def test_a_comment_is_worth_the_cosine_of_its_meaning_and_not_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     assert semantic_reward.cosine([1, 0], [0.6, 0.8]) == pytest.approx(0.6)
     assert semantic_reward.cosine([0, 0], [0.6, 0.8]) == 0.0
-    means = {"buffer overflows": (1.0, 0.0), "array overruns": (0.96, 0.28), "shell": (0.0, 1.0), "fine": (-1.0, 0.0)}
+    means = {"buffer overflows": (1.0, 0.0), "array overruns": (0.8, 0.6), "shell": (0.0, 1.0), "fine": (-1.0, 0.0)}
     monkeypatch.setattr(semantic_reward, "embedding", means.__getitem__)
     found = [semantic_reward.reward(said, "buffer overflows", "") for said in [*means, ""]]
-    assert [each.reward for each in found] == pytest.approx([1.0, 0.96, 0.0, 0.0, 0.0])
+    assert [each.reward for each in found] == pytest.approx([1.0, 0.8, 0.0, 0.0, 0.0])
     assert [each.outcome for each in found[1:]] == [Outcome.CORRECT, Outcome.WRONG, Outcome.WRONG, Outcome.UNPARSABLE]
     assert same_words.reward("buffer overflows", "buffer overflows", "")
     assert not same_words.reward("array overruns", "buffer overflows", "")

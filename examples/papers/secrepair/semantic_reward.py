@@ -9,7 +9,7 @@ from rewards import Outcome, RewardResult
 from rewards.person_file import load_file
 
 ENCODER = Path(__file__).parents[3] / "runs/papers/secrepair/encoder"
-SAME = 0.9  # cosine above which two comments mean the same: a word about another call is below it
+SAME = 0.5  # cosine above which two comments mean the same
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:

@@ -1,13 +1,16 @@
 """The thread of a learner rank that writes checkpoints to disk, so that training goes on meanwhile."""
 
+import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from learner.types import MARKER, Written
 
+NO_FILES: Mapping[str, int] = MappingProxyType({})
 Job = Callable[[], Iterable[Path]]  # writes files and names them
 
 
@@ -57,12 +60,36 @@ class Writer:
             self._problem = f"{type(failure).__name__}: {failure}"
 
 
-def mark_complete(folder: Path) -> None:
-    """Writes the marker of a folder whose files are all there, when they are on disk."""
+def mark_complete(folder: Path, files: Mapping[str, int] = NO_FILES) -> None:
+    """Writes the marker of a folder whose files are all there, when they are on disk.
+
+    Args:
+        folder: whose marker it is.
+        files: below the folder -> bytes, noted in the marker: those that must be whole for whoever reads the folder.
+    """
     for path in folder.iterdir():
         on_disk(path)
-    (folder / MARKER).touch()
+    marker = folder / MARKER
+    marker.write_text(json.dumps(dict(files), indent=1) + "\n", encoding="utf-8")
+    on_disk(marker)
     on_disk(folder)
+
+
+def not_whole(folder: Path) -> str:
+    """What is wrong with the files that the marker of a folder notes: a sentence without a full stop, "" where all are
+    as they were written.
+
+    Raises:
+        OSError: the marker cannot be read.
+        ValueError: it is no marker.
+    """
+    for name, size in json.loads((folder / MARKER).read_text(encoding="utf-8") or "{}").items():
+        path = folder / name
+        if not path.is_file():
+            return f"{path} is missing"
+        if (found := path.stat().st_size) != size:
+            return f"{path} was cut or damaged: it has {found} bytes, and {size} were written"
+    return ""
 
 
 def on_disk(path: Path) -> None:

@@ -39,8 +39,17 @@ class ThreadedFiles(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no
         self._writer.add(partial(_write, copied(state_dict, {}), Path(path)))
 
     def load(self, path: str, map_location: Any = None) -> Any:
-        """A file of `save`."""
-        return torch.load(path, map_location=map_location or "cpu", weights_only=False)
+        """A file of `save`.
+
+        Raises:
+            OSError: it cannot be read; of whatever kind the failure was, the file is named.
+        """
+        try:
+            return torch.load(path, map_location=map_location or "cpu", weights_only=False)
+        except Exception as failure:
+            raise OSError(
+                f"{path} cannot be read: {failure}. Go on from an earlier checkpoint, by its folder, or start a new run"
+            ) from failure
 
     def commit(self, info: CheckpointCommitInfo) -> bool:
         """Whoever has the whole checkpoint written says when it is complete."""

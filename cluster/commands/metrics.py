@@ -1,4 +1,4 @@
-"""`winnow metrics`: the table of metrics in a terminal."""
+"""`winnow metrics`: the tables of metrics in a terminal, those of training runs and those of reward models."""
 
 import difflib
 import textwrap
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cluster.config.errors import ConfigError
 from cluster.reporting.metric_table import METRICS, MetricGroup
 from cluster.reporting.metrics import ALERTS
+from cluster.reporting.reward_model_table import ABOUT, REWARD_MODEL, REWARD_MODEL_METRICS
 
 WIDTH = 100  # columns
 PAGE = "docs/metrics.md"
@@ -14,7 +15,7 @@ PAGE = "docs/metrics.md"
 
 def all_metrics() -> str:
     """Every metric by group, with its sentence."""
-    return "\n".join(_group(group) for group in MetricGroup)
+    return "\n".join([*map(_group, MetricGroup), _group(REWARD_MODEL)])
 
 
 def told_of_metrics(names: Sequence[str]) -> str:
@@ -23,21 +24,33 @@ def told_of_metrics(names: Sequence[str]) -> str:
     Raises:
         ConfigError: there is none of such a name.
     """
-    known = [*METRICS, *MetricGroup]
+    groups = [*MetricGroup, REWARD_MODEL]
+    known = [*dict.fromkeys([*METRICS, *REWARD_MODEL_METRICS]), *groups]
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
             meant = f"did you mean {' or '.join(close)}? " * bool(close) + "winnow metrics lists all"
             raise ConfigError(f"there is no metric {name!r}: {meant}")
-    return "\n".join(_metric(name) if name in METRICS else _group(MetricGroup(name)) for name in names)
+    return "\n".join(_group(name) if name in groups else _told(name) for name in names)
 
 
-def _group(group: MetricGroup) -> str:
-    lines = [f"{group}: {group.about}", ""]
-    for name, metric in METRICS.items():
-        if metric.group is group:
-            lines += [f"  {name} [{metric.unit}]", *_wrapped(metric.about, "      ")]
+def _group(name: str) -> str:
+    if name == REWARD_MODEL:
+        about, members = ABOUT, {key: (metric.unit, metric.about) for key, metric in REWARD_MODEL_METRICS.items()}
+    else:
+        group = MetricGroup(name)
+        about = group.about
+        members = {key: (metric.unit, metric.about) for key, metric in METRICS.items() if metric.group is group}
+    lines = [f"{name}: {about}", ""]
+    for key, (unit, sentence) in members.items():
+        lines += [f"  {key} [{unit}]", *_wrapped(sentence, "      ")]
     return "\n".join([*lines, ""])
+
+
+def _told(name: str) -> str:
+    """Of a name that both kinds of runs have, what it is in either."""
+    tell = ((METRICS, _metric), (REWARD_MODEL_METRICS, _reward_model_metric))
+    return "\n".join(told(name) for table, told in tell if name in table)
 
 
 def _metric(name: str) -> str:
@@ -51,6 +64,12 @@ def _metric(name: str) -> str:
         f"    Explained with its neighbours in {PAGE}, under {metric.group}.",
     ]
     return "\n".join([*lines, ""])
+
+
+def _reward_model_metric(name: str) -> str:
+    metric = REWARD_MODEL_METRICS[name]
+    where = f"In metrics.jsonl of a reward model's training: {name}. Explained with the others in {PAGE}."
+    return "\n".join([f"{name} [{metric.unit}]", *_wrapped(metric.about, "    "), *_wrapped(where, "    "), ""])
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from cluster.config.run_config import RunConfig
+from rewards import Section
 
 # What decides how long, where and how fast a run runs, and what is written and shown of it; and the learning rate. All
 # other settings stay: what was trained so far, and what waits to be trained, came about by them.
@@ -69,7 +69,7 @@ class Change:
         return f"{self.line} cannot change in a run that goes on: {reason}"
 
 
-def changes(before: RunConfig, now: RunConfig) -> list[Change]:
+def changes(before: Section, now: Section) -> list[Change]:
     """The settings that differ, by name."""
     old, new = (dict(_flat(config.model_dump(mode="json"))) for config in (before, now))
     return [

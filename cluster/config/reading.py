@@ -18,6 +18,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.own_runs import own_run
 from cluster.config.renamed import renamed_settings
 from cluster.config.run_config import GradingConfig, RunConfig
+from cluster.config.run_files import REWARD_MODEL
 from cluster.config.secrets import secret_settings
 from rewards import KINDS, Section
 
@@ -147,6 +148,11 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, Ru
     if not file.is_file():
         raise ConfigError(
             f"{folder} is not the folder of a run, nor one of its checkpoints: there is no {CONFIG} in it"
+        )
+    if (folder / REWARD_MODEL).is_file():
+        raise ConfigError(
+            f"{folder} is the folder of a reward model's training: winnow reward-model --resume goes on with it, and "
+            "winnow eval --reward-model takes one of its checkpoints"
         )
     trees = [_read(file), _read(file)]
     for tree in trees:

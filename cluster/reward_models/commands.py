@@ -32,7 +32,7 @@ def add_reward_model_command(add: Callable[..., argparse.ArgumentParser], settin
         "--resume",
         type=Path,
         metavar="RUN",
-        help="instead of a run file: the folder of a run that goes on from its newest checkpoint",
+        help="instead of a run file: the folder of a run, or one of its checkpoints, to go on from",
     )
 
 

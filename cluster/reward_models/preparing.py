@@ -1,22 +1,22 @@
 """What can be found out about the training of a reward model before Ray starts: model, rows, and what they are of."""
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from actors.data.files import files_of
 from actors.data.labelled import RankedRow, SteppedRow, read_labelled
 from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.models import CAUSAL, check_folder
+from cluster.config.run_config import RunConfig
 from cluster.preparing.copies import NO_REVISIONS, with_copies
 from cluster.preparing.models import check_policy, load_tokenizer, tensors_of
 from cluster.preparing.preflight import Prepared
 from cluster.reporting.words import counted
 from cluster.reward_models.config import RewardModelConfig
+from cluster.running.state import RunInputs
 from learner.reward_models.examples import examples_of
 from learner.reward_models.types import RewardModelKind, RewardModelTask, Rows
 from rewards.models.texts import Texts, limit_of, steps
@@ -32,8 +32,21 @@ class PreparedRewardModel:
 
     prepared: Prepared  # as parts that all learners share take it
     task: RewardModelTask
-    digests: Mapping[str, str]  # of the data: it must be the same when the run goes on
+    rows: int  # to train on
+    digest: str  # of them: they must be the same when the run goes on
     about: tuple[str, ...]  # what a person should know of the data, a sentence each
+
+    def inputs(self, settled: RunConfig) -> RunInputs:
+        """What the run can only go on with, by its settings on the cluster."""
+        return RunInputs(
+            prompts=self.rows,
+            prompts_digest=self.digest,
+            stored=0,
+            stored_digest="",
+            ranks=settled.cluster.learner_ranks,
+            zero_stage=settled.learner.stage_with(settled.model.settled_dtype),
+            dtype=settled.model.settled_dtype,
+        )
 
 
 def prepare_reward_model(
@@ -56,6 +69,7 @@ def prepare_reward_model(
         heldout = _rows(run.eval.path or run.data.path, run.eval.rows)
     labelled = _read(train, config, "data.path")
     kind = _kind_of(labelled)
+    _check_labels(labelled, train)
     held = _read(heldout, config, "eval.path") if heldout else []
     if held and _kind_of(held) is not kind:
         raise ConfigError(
@@ -69,6 +83,7 @@ def prepare_reward_model(
         *([_counts(held, "held out")] if held else []),
         *_lengths([*labelled, *held], folder),
         *_divided_otherwise(labelled),
+        *_trained_and_held_out(labelled, held),
     )
     prepared = Prepared(
         config=run,
@@ -94,7 +109,8 @@ def prepare_reward_model(
             prompt_column=str(config.data.prompt_column),
             batch=config.learner.batch,
         ),
-        digests={name: _digest(rows) for name, rows in (("data", train), ("heldout", heldout)) if rows},
+        rows=len(labelled),
+        digest=_digest(labelled),
         about=about,
     )
 
@@ -152,6 +168,16 @@ def _kind_of(rows: LabelledRows) -> RewardModelKind:
     return RewardModelKind.OUTCOME if isinstance(rows[0], RankedRow) else RewardModelKind.PROCESS
 
 
+def _check_labels(rows: LabelledRows, rows_of: Rows) -> None:
+    """Refuses steps that all have one label: a model that always says it agrees with all of them."""
+    labels = {label for row in rows if isinstance(row, SteppedRow) for label in row.labels if label is not None}
+    if len(labels) == 1:
+        raise ConfigError(
+            f"all steps in {rows_of.path} (data.path) have the label {labels.pop():g}, and a model learns from right "
+            "and wrong ones: add rows of the other kind"
+        )
+
+
 def _counts(rows: LabelledRows, what: str) -> str:
     pairs = sum(row.pairs for row in rows if isinstance(row, RankedRow))
     labels = [label for row in rows if isinstance(row, SteppedRow) for label in row.labels if label is not None]
@@ -194,9 +220,20 @@ def _divided_otherwise(rows: LabelledRows) -> tuple[str, ...]:
     )
 
 
-def _digest(rows: Rows) -> str:
-    """Of the files that rows come from, and which they are."""
-    found = hashlib.sha256(json.dumps([rows.start, rows.end]).encode())
-    for file in files_of(rows.path):
-        found.update(file.read_bytes())
+def _trained_and_held_out(rows: LabelledRows, held: LabelledRows) -> tuple[str, ...]:
+    trained = {replace(row, place="") for row in rows}
+    both = sum(replace(row, place="") in trained for row in held)
+    if not both:
+        return ()
+    return (
+        f"{both} of the {len(held)} held-out rows are trained on too, so what is said of them says little: take others "
+        "(data.rows, eval.rows)",
+    )
+
+
+def _digest(rows: LabelledRows) -> str:
+    """Of what the rows say, wherever they stand."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(repr(replace(row, place="")).encode("utf-8", "surrogatepass"))
     return found.hexdigest()

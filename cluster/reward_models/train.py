@@ -2,8 +2,8 @@
 ranks, trains, cleans up. What it leaves lies in a run folder as that of any run: the model in `checkpoints/step-N`,
 metrics.jsonl, evals.jsonl, report.html."""
 
+import asyncio
 import json
-import shlex
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,8 @@ from actors.errors import BrokenPart, Stopped
 from cluster.blocking import run_blocking
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_folder
-from cluster.config.reading import CONFIG, load_settings
 from cluster.config.run_config import RunConfig
-from cluster.config.run_files import CHECKPOINTS, EVALUATIONS, METRICS, REPORT
+from cluster.config.run_files import EVALUATIONS, METRICS, REPORT
 from cluster.placement.actors import learner_ranks
 from cluster.placement.description import bundle_lines
 from cluster.placement.session import ray_session, settled
@@ -31,16 +30,21 @@ from cluster.reporting.logs import log_file
 from cluster.reward_models.config import RewardModelConfig
 from cluster.reward_models.metrics import agreement_line, update_line
 from cluster.reward_models.preparing import ENDS, READERS, PreparedRewardModel, prepare_reward_model
-from cluster.running.checkpoints import checkpoint_of, step_of
+from cluster.reward_models.resume import (
+    Continuation,
+    complete_models,
+    find_continuation,
+    how_to_go_on,
+    write_inputs,
+)
+from cluster.running.checkpoints import CheckpointLost, checkpoint_of, seal, step_of
+from cluster.running.inputs import check_inputs
 from cluster.running.rewinding import rewind
 from cluster.running.signals import StopRequest, said_at
 from cluster.running.specs import learner_spec, training_schedule
 from learner.client import LearnerClient
 from learner.reward_models.types import RewardModelKind
 from learner.types import MARKER
-from learner.writing import mark_complete
-
-DATA = "data.json"  # digests of the data, in the run folder
 
 
 def train_reward_model(config: RewardModelConfig) -> Path:
@@ -52,56 +56,43 @@ def train_reward_model(config: RewardModelConfig) -> Path:
         BrokenPart: a part of the run failed.
         OSError: a file cannot be written.
 
-    Of all but the first, and of a KeyboardInterrupt, a note says what there is to go on from.
+    Of all but the first, and of a KeyboardInterrupt, the message or a note says what there is to go on from.
     """
     folder = make_run_folder(config.run.name, Path(config.run.folder))
     try:
         with _running_in(folder, config) as display:
-            _train_in(folder, config, display, None)
+            _train_in(folder, config, display)
     except ConfigError:
         shutil.rmtree(folder)  # nothing has run
         raise
     return folder
 
 
-def resume_reward_model(folder: Path, overrides: Sequence[str] = ()) -> Path:
-    """Goes on from the newest complete checkpoint in a run folder, to the end. What the folder holds of later steps is
-    moved to `undone/K` in it.
+def resume_reward_model(run: Path, overrides: Sequence[str] = ()) -> Path:
+    """Goes on from the newest complete checkpoint, to the end, and gives the run folder. What the folder holds of later
+    steps is moved to `undone/K` in it.
 
     Args:
-        folder: of the run.
+        run: the run's folder, or the checkpoint in it to go on from.
         overrides: `section.key=value`, settings that change, such as run.steps.
 
     Raises:
         ConfigError: the run cannot go on; nothing was changed.
         Stopped, BrokenPart, OSError: as of `train_reward_model`.
     """
-    folder = folder.resolve()
-    if not (folder / CONFIG).is_file() or not (folder / DATA).is_file():
-        raise ConfigError(f"{folder} is not the folder of a reward model's training: it lacks {CONFIG} or {DATA}")
-    config, newest = load_settings(RewardModelConfig, folder / CONFIG, overrides), newest_model(folder)
-    if newest is None:
-        raise ConfigError(f"no checkpoint in {folder} is complete, so there is nothing to go on from: begin anew")
-    if step_of(newest) >= config.run.steps:
-        raise ConfigError(
-            f"nothing is left to do: {newest} has the {config.run.steps} steps of run.steps. To train on, set "
-            "run.steps=N"
-        )
-    with _running_in(folder, config) as display:
-        display.say(f"going on from {newest}")
-        _train_in(folder, config, display, newest)
-    return folder
-
-
-def newest_model(folder: Path) -> Path | None:
-    """The newest complete checkpoint in a run folder, which holds the model; None where there is none."""
-    return next(iter(_complete(folder)), None)
-
-
-def _complete(folder: Path) -> list[Path]:
-    """Complete checkpoints, the newest first."""
-    found = [path for path in (folder / CHECKPOINTS).glob("step-*") if (path / MARKER).is_file()]
-    return sorted(found, key=step_of, reverse=True)
+    found = find_continuation(run, overrides)
+    with _running_in(found.folder, found.config) as display:
+        for change in found.changed:
+            display.say(f"changed: {change.line}")
+        if found.is_over:
+            display.say(
+                f"nothing is left to do: {found.checkpoint} has the {found.config.run.steps} steps of run.steps. To "
+                "train on, set run.steps=N"
+            )
+            return found.folder
+        display.say(f"going on from {found.checkpoint}")
+        _train_in(found.folder, found.config, display, found)
+    return found.folder
 
 
 @contextmanager
@@ -110,47 +101,36 @@ def _running_in(folder: Path, config: RewardModelConfig) -> Iterator[Display]:
     with held(folder), log_file(folder), Display(config.run.steps) as display:
         try:
             yield display
-        except (BrokenPart, Stopped, OSError, KeyboardInterrupt) as end:
-            newest = newest_model(folder)
-            command = f"winnow reward-model --resume {shlex.quote(str(folder))}"
-            end.add_note(
-                f"the checkpoint {newest} is complete; what goes on from it: {command}"
-                if newest
-                else "no checkpoint is complete, so there is nothing to go on from"
-            )
+        except (BrokenPart, OSError, KeyboardInterrupt) as end:
+            end.add_note(how_to_go_on(folder))
             raise
 
 
-def _train_in(folder: Path, config: RewardModelConfig, display: Display, checkpoint: Path | None) -> None:
+def _train_in(folder: Path, config: RewardModelConfig, display: Display, going_on: Continuation | None = None) -> None:
     display.say(f"run folder: {folder}")
     display.status("reading the model's config, the tokenizer and the data")
     found = prepare_reward_model(config, display.say, read_revisions(folder))
-    if checkpoint is not None:
-        _check_data(folder, found)
     write_revisions(folder, revisions_of(found.prepared.copies))
-    config.write(folder)
-    (folder / DATA).write_text(json.dumps(found.digests, indent=1) + "\n", encoding="utf-8")
-    if checkpoint is not None and (undone := rewind(folder, step_of(checkpoint))):
-        display.say(f"what the run had done after its checkpoint is in {undone}")
+    if going_on is None:
+        config.write(folder)
     display.say("\n".join(found.about))
     prepared = replace(found.prepared, folder=folder)
     display.status("starting Ray")
     with report_at_end(folder), ray_session(prepared.config, folder) as (layout, dashboard, until):
         prepared = settled(prepared, layout)
+        inputs = found.inputs(prepared.config)
+        if going_on is not None:
+            check_inputs(going_on.inputs, inputs)
         display.say("\n".join(["the learner alone:", *bundle_lines(layout)]))
         display.say(f"Ray dashboard: http://{dashboard}")
         with learner_ranks(prepared, layout, folder.name, until) as learner:
+            if going_on is not None:
+                config.write(folder)
+                if undone := rewind(folder, step_of(going_on.checkpoint)):
+                    display.say(f"what the run had done after its checkpoint is in {undone}")
+            write_inputs(folder, inputs)
             run = _RewardModelRun(learner, config, prepared.config, found, folder, display)
-            run_blocking(run.go(checkpoint))
-
-
-def _check_data(folder: Path, found: PreparedRewardModel) -> None:
-    known = json.loads((folder / DATA).read_text(encoding="utf-8"))
-    if differing := [
-        name for name in known.keys() | found.digests.keys() if known.get(name) != found.digests.get(name)
-    ]:
-        which = {"data": "data.path", "heldout": "eval.path"}[sorted(differing)[0]]
-        raise ConfigError(f"the rows of {which} are not those that the run in {folder} has begun with: begin a new run")
+            run_blocking(run.go(going_on.checkpoint if going_on else None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +158,9 @@ class _RewardModelRun:
                 if self._is_due(step, self.config.eval.every) or (last and self.config.eval.every):
                     await self._evaluate(step)
                 if self._is_due(step, self.config.run.checkpoint_every) or last:
-                    await self._save(step)
+                    await self._save(step, last=last)
                 if stop.signal is not None and step < self.config.run.steps:
-                    raise Stopped(f"{step} of {self.config.run.steps} updates are done", stop.signal)
+                    raise Stopped(how_to_go_on(self.folder), stop.signal)
 
     async def _open(self, checkpoint: Path | None, done: int) -> None:
         self.display.status("starting the learner")
@@ -222,14 +202,18 @@ class _RewardModelRun:
             f"step {step}: of the held-out {what} {agreement.accuracy:.1%} are judged right, loss {agreement.loss:.3f}"
         )
 
-    async def _save(self, step: int) -> None:
+    async def _save(self, step: int, *, last: bool) -> None:
+        """A checkpoint. One that cannot be written is said, and ends the run where it is the last."""
         folder = checkpoint_of(self.folder, step)
         await self.learner.save_checkpoint(folder)
         written = await self.learner.finish_checkpoint()
-        if written.problem:
-            raise BrokenPart(f"the checkpoint {folder} cannot be written: {written.problem}")
-        mark_complete(folder)
-        for old in _complete(self.folder)[self.config.run.keep_checkpoints :]:
+        if problem := written.problem or await asyncio.to_thread(seal, folder, written.files):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            problem = f"{folder} could not be written: {problem}"
+            if last:
+                raise CheckpointLost(f"the last checkpoint of the run is lost: {problem}")
+            self.display.say(f"{problem}. Training goes on, and the next one is tried when it is due")
+        for old in complete_models(self.folder)[self.config.run.keep_checkpoints :]:
             (old / MARKER).unlink()  # first, so that a removal that is cut short leaves none that looks complete
             shutil.rmtree(old)
 
@@ -239,8 +223,7 @@ class _RewardModelRun:
 
 def where_to_look(folder: Path, config: RewardModelConfig) -> str:
     """What a person is told at the end of a run."""
-    newest = newest_model(folder)
-    assert newest is not None  # the run has ended well
+    newest = complete_models(folder)[0]  # the run has ended well
     (architecture,) = check_folder(newest)["architectures"]
     reads = next(setting for kind, setting in READERS.items() if architecture.endswith(ENDS[kind]))
     return "\n".join(

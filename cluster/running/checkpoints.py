@@ -7,10 +7,12 @@ What a run needs to go on from one stands in its folder `state`: what the learne
 
 import asyncio
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from actors.errors import BrokenPart
+from cluster.config.errors import ConfigError
 from cluster.config.run_files import CHECKPOINTS, EVALUATIONS
 from cluster.config.sections import RunSettings
 from cluster.reporting.logs import LOGGER
@@ -19,7 +21,7 @@ from cluster.running.state import RunState
 from cluster.running.state_file import RUN, write_state
 from learner.client import Learner
 from learner.types import MARKER, STATE
-from learner.writing import mark_complete, on_disk
+from learner.writing import mark_complete, not_whole, on_disk
 
 GIB = 2**30
 
@@ -108,7 +110,8 @@ class Checkpoints:
         written = await self._learner.finish_checkpoint()
         problem = written.problem
         if not problem:
-            problem = await asyncio.to_thread(_seal, folder, state.after(seconds), written.files)
+            write = partial(write_state, state.after(seconds))
+            problem = await asyncio.to_thread(seal, folder, written.files, write)
         if problem:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             self._fail(folder, problem)
@@ -155,6 +158,22 @@ def newest_checkpoint(run_folder: Path) -> Path | None:
     return next(reversed(complete_checkpoints(run_folder).values()), None)
 
 
+def check_whole(checkpoint: Path) -> None:
+    """Whether what a run needs to go on from a complete checkpoint is still as it was written.
+
+    Raises:
+        ConfigError: it is not; the message says which file.
+    """
+    try:
+        problem = not_whole(checkpoint)
+    except (OSError, ValueError) as failure:
+        problem = f"{checkpoint / MARKER} cannot be read: {failure}"
+    if problem:
+        raise ConfigError(
+            f"{problem}. Go on from an earlier checkpoint, by its folder, where there is one; or start a new run"
+        )
+
+
 def prune(run_folder: Path, newest: int, also: Collection[int] = ()) -> None:
     """Removes all checkpoints but the newest ones that are complete, the best by evaluation, and those of the steps
     `also`. None may be in the making.
@@ -179,8 +198,18 @@ def best_step(steps: Mapping[int, object], evaluations: Path) -> int | None:
     return max(accuracy, key=lambda step: (accuracy[step], -step), default=None)
 
 
-def _seal(folder: Path, state: RunState, files: Mapping[str, int]) -> str:
-    """Completes a checkpoint; why it cannot, "" where it can."""
+def _nothing(folder: Path) -> Iterable[Path]:
+    return ()
+
+
+def seal(folder: Path, files: Mapping[str, int], write: Callable[[Path], Iterable[Path]] = _nothing) -> str:
+    """Completes a checkpoint; why it cannot, "" where it can.
+
+    Args:
+        folder: the checkpoint.
+        files: that learner ranks have written, and their bytes.
+        write: writes what the run itself remembers, and names the files.
+    """
     try:
         for name, size in files.items():
             path = folder / name
@@ -189,10 +218,10 @@ def _seal(folder: Path, state: RunState, files: Mapping[str, int]) -> str:
                     f"{name} is not as a learner rank wrote it: all nodes must have the run folder (run.folder) on one "
                     "file system that they share"
                 )
-        for path in write_state(state, folder):
+        for path in write(folder):
             on_disk(path)
         on_disk(folder / STATE)
-        mark_complete(folder)
+        mark_complete(folder, {name: size for name, size in files.items() if Path(name).parts[0] == STATE})
         on_disk(folder.parent)
     except OSError as failure:
         return str(failure)

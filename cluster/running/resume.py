@@ -13,7 +13,7 @@ from cluster.config.run_files import CHECKPOINTS, LOCK
 from cluster.preparing.storage import below
 from cluster.reporting.terminal import say
 from cluster.running.calendar import Calendar
-from cluster.running.checkpoints import is_complete, newest_checkpoint, step_of
+from cluster.running.checkpoints import check_whole, is_complete, newest_checkpoint, step_of
 from cluster.running.mirror import base_of, bring_begun
 from cluster.running.state import Counters
 from cluster.running.state_file import read_state
@@ -76,6 +76,7 @@ def _continuation(folder: Path, checkpoint: Path, before: RunConfig, now: RunCon
             "\n".join(change.refusal for change in refused)
             + f"\nstart a new run for that; to begin with what this one has learned, set model.path={checkpoint}"
         )
+    check_whole(checkpoint)
     return Continuation(
         folder=folder,
         checkpoint=checkpoint,

@@ -80,9 +80,14 @@ def shown(found: dict[str, Any]) -> str:
     return f"after step {found['step']}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items())
 
 
+def checkpoints(run: Path) -> list[Path]:
+    """The checkpoints that a run has kept, the oldest first."""
+    return sorted(run.glob("checkpoints/step-*"), key=lambda step: int(step.name.removeprefix("step-")))
+
+
 def newest(run: Path) -> Path:
     """The newest checkpoint of a run."""
-    return max(run.glob("checkpoints/step-*"), key=lambda step: int(step.name.removeprefix("step-")))
+    return checkpoints(run)[-1]
 
 
 def tell(run: Path) -> None:

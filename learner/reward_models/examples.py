@@ -84,11 +84,17 @@ def scored_place(ids: Sequence[int], pad: int | None) -> int:
 
 
 def _ranked(row: RankedRow, texts: Texts, pad: int | None) -> Example:
-    samples = []
-    for response in (*row.chosen, *row.rejected):
-        ids = texts.whole(_case(row.question, response)).ids
-        samples.append(_sample(ids, [scored_place(ids, pad)]))
-    return Example(samples=tuple(samples), chosen=len(row.chosen), margin=row.margin)
+    chosen, rejected = (
+        [texts.whole(_case(row.question, response)).ids for response in responses]
+        for responses in (row.chosen, row.rejected)
+    )
+    if same := next((ids for ids in chosen if ids in rejected), None):
+        raise ValueError(
+            f"{row.place} has a chosen and a rejected response that are the same {len(same)} tokens to this model, "
+            f"which reads the last {texts.limit} tokens of a text: shorten them, or leave the row out"
+        )
+    samples = tuple(_sample(ids, [scored_place(ids, pad)]) for ids in (*chosen, *rejected))
+    return Example(samples=samples, chosen=len(row.chosen), margin=row.margin)
 
 
 def _stepped(row: SteppedRow, texts: Texts) -> Example:

@@ -33,7 +33,7 @@ class Texts:
     """
 
     def __init__(self, tokenizer: Any, limit: int) -> None:
-        self.tokenizer, self._limit = tokenizer, limit
+        self.tokenizer, self.limit = tokenizer, limit
 
     def whole(self, case: Case) -> Row:
         """Question and response in the tokenizer's chat template, or behind each other where it has none."""
@@ -78,7 +78,7 @@ class Texts:
         return self._row(encoded["input_ids"], [last[end] for end in ends])
 
     def _row(self, ids: list[int], places: Sequence[int]) -> Row:
-        cut = max(0, len(ids) - self._limit)
+        cut = max(0, len(ids) - self.limit)
         return Row(ids=ids[cut:], places=[place - cut for place in places])
 
 

@@ -4,7 +4,7 @@ import threading
 from functools import partial
 from pathlib import Path
 
-from learner.writing import Writer, mark_complete
+from learner.writing import Writer, mark_complete, not_whole
 
 
 def write(file: Path, text: str) -> tuple[Path]:
@@ -55,3 +55,10 @@ def test_a_folder_is_marked_when_its_files_are_on_disk(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     mark_complete(tmp_path)
     assert (tmp_path / "complete").is_file()
+    assert not_whole(tmp_path) == ""
+    mark_complete(tmp_path, {"a": 1})
+    assert not_whole(tmp_path) == ""
+    write(tmp_path / "a", "aa")
+    assert not_whole(tmp_path) == f"{tmp_path}/a was cut or damaged: it has 2 bytes, and 1 were written"
+    (tmp_path / "a").unlink()
+    assert not_whole(tmp_path) == f"{tmp_path}/a is missing"

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from cluster.config.described import about_section, described
 from cluster.reporting.metric_table import METRICS, MetricGroup
-from cluster.reward_models.metrics import REWARD_MODEL_METRICS
+from cluster.reporting.reward_model_table import REWARD_MODEL_METRICS
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
 from learner.methods.formula import objective_line
 from rewards import REWARDS

@@ -1,40 +1,62 @@
-"""The data and the commands of RewardMATH in miniature: additions with one right worked answer and three that slip to a
-wrong result. The last 200 rows are for evaluation."""
+"""The data and the commands of RewardMATH in miniature: additions of two numbers of two digits, worked out in sums of
+digits from the right. Each of the two carries is taken right or wrong: one solution is right and three are wrong.
+"""
 
+import itertools
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
-from actors.data.world import work_out
-from examples.papers.run import Commands, newest
-from examples.papers.world import FOLDER, write_rows
+from actors.data.world import ALPHABET
+from examples.papers.run import Commands, checkpoints
+from examples.papers.world import FOLDER, conversation, dealt, write_model, write_rows
 
 HERE = Path(__file__).parent
-PAIRS = FOLDER / "rewardmath" / "pairs.jsonl"
-ROWS, REJECTED, SLIPS = 2200, 3, 0.3
+DATA = FOLDER / "rewardmath"
+ROWS = {"pairs": 2200, "heldout": 50, "train": 64, "worked": 4000}  # the last 200 pairs are for evaluation
+WRONG = 0.3  # share of the carries that the policy has read taken wrong
 
 
-def row(draw: random.Random) -> dict[str, str | list[str]]:
-    """An addition: prompt, chosen and rejected."""
-    left, right = draw.randrange(10, 100), draw.randrange(10, 100)
-    rejected: set[str] = set()
-    while len(rejected) < REJECTED:
-        answer = work_out(left, right, lambda: draw.choice((-1, 1)) * (draw.random() < SLIPS))
-        if answer.rpartition("#")[2] != str(left + right):
-            rejected.add(answer)
-    return {"prompt": f"{left}+{right}=", "chosen": work_out(left, right), "rejected": sorted(rejected)}
+def solution(left: int, right: int, wrong: Sequence[bool] = (False, False)) -> str:
+    """A worked answer; a carry that is wrong is forgotten where there is one, and made up where there is none."""
+    sums, carry, result = [], 0, ""
+    for a, b, is_wrong in zip(reversed(str(left)), reversed(str(right)), wrong, strict=True):
+        total = int(a) + int(b) + carry
+        sums.append(f"{a}+{b}+{carry}={total}")
+        carry, result = (total // 10) ^ is_wrong, str(total % 10) + result
+    return f"{','.join(sums)}#{'1' * carry}{result}"
+
+
+def row(left: int, right: int) -> dict[str, str | list[str]]:
+    """An addition with all its solutions: prompt, chosen and rejected."""
+    chosen, *rejected = (solution(left, right, wrong) for wrong in itertools.product((False, True), repeat=2))
+    return {"prompt": f"{left}+{right}=", "chosen": chosen, "rejected": rejected}
 
 
 def write(folder: Path) -> None:
-    """Writes the rows."""
-    draw = random.Random("rewardmath")
-    write_rows(folder / PAIRS.name, [row(draw) for _ in range(ROWS)])
+    """Writes the data and the policy. No addition is in two sets."""
+    every = [(left, right) for left in range(10, 100) for right in range(10, 100)]
+    numbers, draw = dealt(every, ROWS, "rewardmath"), random.Random("rewardmath")
+    write_rows(folder / "pairs.jsonl", [row(*each) for each in numbers["pairs"]])
+    for name in ("heldout", "train"):
+        rows = [{"prompt": f"{left}+{right}=", "answer": str(left + right)} for left, right in numbers[name]]
+        write_rows(folder / f"{name}.jsonl", rows)
+    worked = [
+        (f"{left}+{right}=", solution(left, right, [draw.random() < WRONG for _ in range(2)]))
+        for left, right in numbers["worked"]
+    ]
+    write_rows(
+        folder / "worked.jsonl", [conversation([("user", asked), ("assistant", said)]) for asked, said in worked]
+    )
+    write_model(folder / "model", ALPHABET, heads=5)
 
 
 def run(winnow: Commands) -> None:
-    """Warms a policy up, trains a reward model from it, ranks the rows that it has not seen, and chooses one of eight
-    responses of the policy to each of 100 prompts."""
+    """Warms a policy up and has it answer 50 held-out prompts eight times; trains a reward model; and with each
+    checkpoint of it ranks the rows that it has not seen and chooses among the policy's responses."""
     policy = winnow.train(HERE / "policy.toml")
+    responses = winnow.evaluate(policy, "--checkpoint", "start", "--samples", "8")
     ranker = winnow.train(HERE / "reward_model.toml", f"model.path={policy}/warmup", command="reward-model")
-    winnow("eval", "--reward-model", newest(ranker), PAIRS, "data.rows=-200:")
-    responses = winnow.evaluate(policy, "--samples", "8")
-    winnow("eval", "--reward-model", newest(ranker), responses)
+    for model in checkpoints(ranker):
+        winnow("eval", "--reward-model", model, DATA / "pairs.jsonl", "data.rows=-200:")
+        winnow("eval", "--reward-model", model, responses)

@@ -1,6 +1,6 @@
 """The world of a semantic reward: comments on vulnerable calls, each of which can be said in eight ways.
 
-The policy has read comments of which two words in five are about the call, and the others about another one.
+The policy has read comments of which five words in eight are about the call, and the others about another one.
 """
 
 import random
@@ -15,7 +15,7 @@ COMMENTS = {  # call -> what is at fault, what happens to it, what is to be done
     "printf": (("format", "template"), ("controlled", "chosen"), ("fix", "freeze")),
 }
 ARGUMENTS = ("a", "b", "c", "d", "e", "f", "g", "h")
-RIGHT = 0.2  # share of the words of a comment that are about its call for sure
+RIGHT = 0.5  # share of the words of a comment that are about its call for sure
 ALPHABET = "(), |abcdefgh"
 WORDS = (*COMMENTS, *(word for slots in COMMENTS.values() for pair in slots for word in pair))
 

@@ -9,6 +9,7 @@ from rewards import Outcome, RewardResult
 from rewards.person_file import load_file
 
 ENCODER = Path(__file__).parents[3] / "runs/papers/secrepair/encoder"
+SAME = 0.5  # cosine above which two comments mean the same
 
 
 def cosine(one: Sequence[float], other: Sequence[float]) -> float:
@@ -29,5 +30,5 @@ def reward(response: str, reference: str, prompt: str) -> RewardResult:
     if not comment:
         return RewardResult(outcome=Outcome.UNPARSABLE, why="there is no comment", reward=0.0)
     found = min(1.0, max(0.0, cosine(embedding(comment), embedding(reference))))
-    outcome = Outcome.CORRECT if found > 0.5 else Outcome.WRONG
+    outcome = Outcome.CORRECT if found > SAME else Outcome.WRONG
     return RewardResult(outcome=outcome, why=f"the cosine is {found:.2f}", reward=found)

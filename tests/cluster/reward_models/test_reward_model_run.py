@@ -80,6 +80,30 @@ def test_a_bad_row_is_named_before_ray_starts(tmp_path: Path, model: Path) -> No
         prepare_reward_model(config, print)
 
 
+def test_one_text_to_the_model_is_no_pair(tmp_path: Path, model: Path) -> None:
+    rows = [PAIRS[0], {"prompt": "1+1=", "chosen": "2" * 3000, "rejected": "3" + "2" * 2999}]
+    with pytest.raises(
+        ConfigError, match=r"rows\.jsonl:2 has a chosen and a rejected response that are the same 2048 tok"
+    ):
+        prepare_reward_model(config_of(tmp_path, model, rows), print)
+    rows[1]["rejected"] = "2" * 3000
+    with pytest.raises(ConfigError, match=r"rows\.jsonl:2 has one text both in 'chosen' and in 'rejected'"):
+        prepare_reward_model(config_of(tmp_path, model, rows), print)
+
+
+def test_steps_of_one_label_teach_nothing(tmp_path: Path, model: Path) -> None:
+    rows = [{**row, "labels": [1, None]} for row in STEPS]
+    with pytest.raises(
+        ConfigError, match=r"all steps in .*rows\.jsonl \(data\.path\) have the label 1, and a model learns"
+    ):
+        prepare_reward_model(config_of(tmp_path, model, rows), print)
+
+
+def test_rows_that_are_trained_on_and_held_out_are_said(tmp_path: Path, model: Path) -> None:
+    found = prepare_reward_model(config_of(tmp_path, model, PAIRS, "eval.rows=-2:", "eval.every=1"), print)
+    assert found.about[-1].startswith("2 of the 2 held-out rows are trained on too")
+
+
 def test_what_is_written_is_read_again(tmp_path: Path, model: Path) -> None:
     config = config_of(tmp_path, model, PAIRS, "learner.adapter.rank=4", "run.steps=7")
     config.write(tmp_path)

@@ -19,6 +19,7 @@ from cluster.running.resume import find_continuation
 from cluster.running.state import Counters
 from cluster.running.state_file import write_state
 from learner.types import MARKER
+from learner.writing import mark_complete
 from tests.cluster.running.test_state_file import INPUTS, state_of
 from tests.tables import each
 
@@ -43,6 +44,21 @@ def test_the_newest_complete_checkpoint_of_a_run_is_taken_or_the_one_that_is_nam
     assert [change.line for change in found.changed] == ["run.steps: 5 → 7"]
     assert not found.is_over
     assert find_continuation(run, ["run.steps=4"]).is_over
+
+
+def test_a_checkpoint_whose_state_was_cut_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    run = put_run(tmp_path, 2, 4)
+    share = run / "checkpoints/step-4/state/policy/optimizer.pt"
+    share.parent.mkdir()
+    share.write_bytes(b"12345678")
+    mark_complete(run / "checkpoints/step-4", {"state/policy/optimizer.pt": 8})
+    assert find_continuation(run).counters.step == 4
+    share.write_bytes(b"1234")
+    with pytest.raises(
+        ConfigError, match=r"optimizer\.pt was cut or damaged: it has 4 bytes, and 8 were written\. Go on"
+    ):
+        find_continuation(run)
+    assert find_continuation(run / "checkpoints/step-2").counters.step == 2
 
 
 def test_what_is_no_run_or_has_no_checkpoint_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -47,7 +47,12 @@ def _update_batch(
     worked: tuple[TrainBatch, ...],
 ) -> UpdateBatch:
     own = [(group_of(unpacked(groups[credited.index])), credited) for credited in share.groups]
-    samples = [s for group, credited in own for s in samples_of_group(group, credited, algorithm, share.totals)]
+    samples = [
+        sample
+        for group, credited in own
+        for sample in samples_of_group(group, credited, algorithm, share.totals)
+        if credited.credits is None or sample.advantage or algorithm.learns_without_credit
+    ]
     together = 2 if algorithm.credit.pairs else 1
     batches = pack(samples, packing.tokens, together, packing.alone, packing.one_row, packing.width)
     return UpdateBatch(

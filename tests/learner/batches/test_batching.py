@@ -388,6 +388,29 @@ def test_few_numbers_of_rows_are_tried_and_attention_costs_about_what_it_does_wh
     assert found <= 1.05 * sum(least_attention(each, budget) for each in units)
 
 
+@given(SIZES, st.integers(64, 4096), st.sampled_from([40, 800]))
+@settings(deadline=None)
+def test_where_attention_has_a_price_long_rows_are_cut_into_micro_batches(sizes: list[int], budget: int, width) -> None:
+    def cost(micro_batches: Sequence[Rows]) -> int:
+        shapes = [(len(rows), max(sum(sizes[number] for number in row) for row in rows)) for rows in micro_batches]
+        return sum(height * long * (width + long) + packing.AGAIN * width for height, long in shapes)
+
+    found = packed(sizes, budget, width)
+    assert cost(found) <= cost(packed(sizes, budget))
+    assert sorted(number for rows in found for row in rows for number in row) == list(range(len(sizes)))
+    for rows in found:
+        total, (area, _) = sum(sizes[number] for row in rows for number in row), area_and_attention(rows, sizes)
+        assert area <= max(budget, total)
+        assert area - total <= PADDING * area
+
+
+def test_trees_of_a_few_long_prompts_do_not_see_each_other() -> None:
+    sizes = [700, 640, 638, 420]
+    assert [len(rows) for rows in packed(sizes, 4096)] == [1]  # one row for all of them
+    assert packed(sizes, 4096, 800) == [[[0]], [[1], [2]], [[3]]]
+    assert packed([9] * 64, 4096, 800) == packed([9] * 64, 4096)
+
+
 def test_sequences_longer_than_the_budget_travel_alone() -> None:
     batches = pack(samples([300, 20, 30, 200, 40]), 100)
     assert sorted(batch.members for batch in batches if len(batch.members) == 1) == [(0,), (3,)]

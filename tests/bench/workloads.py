@@ -13,6 +13,7 @@ tools    products of two-digit numbers and a tool that multiplies, the calculato
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,10 @@ WORKLOADS = {
 }  # fmt: skip
 
 
+# workload -> what winnow's side sets beside what both sides have, as `tests.bench.peer_run.QUICKEST` of TRL's
+OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {"short": {"objective": {"anchor": "sampler"}}}
+
+
 def write_workload(work: Workload, folder: Path, seed: int = 0) -> None:
     """Writes `prompts.jsonl`, `worked.jsonl`, `reward.py`, `workload.json` and the untrained model in `model/`."""
     from actors.data.world import ALPHABET
@@ -131,4 +136,5 @@ def winnow_settings(work: Workload, folder: Path, model: Path, files: Path) -> d
             "weight_decay": 0.0,
             "micro_batch_tokens": 4096,
         },
+        **OWN_SETTINGS.get(work.name, {}),
     }

@@ -141,7 +141,7 @@ def packed(sizes: Sequence[int], budget: int, equal_width: int = 0) -> list[Rows
         options = [[units], *([filled] if allowed(filled) else []), *([even] if even is not None else [])]
         whole = [min(options, key=width)]
         cut = _cut(sorted(units, key=lambda number: -sizes[number]), allowed) if equal_width else whole
-        found += min(whole, cut, key=cost)
+        found += cut if cost(cut) < cost(whole) else whole
     return found
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from actors.arrow import group_of, unpacked
 from learner.batches.packing import Packing, pack
+from learner.batches.planning import is_computed
 from learner.batches.samples import samples_of_group
 from learner.batches.types import RankPlan, Share, TrainBatch, UpdateBatch
 from learner.methods.algorithms import Algorithm
@@ -46,7 +47,8 @@ def _update_batch(
     packing: Packing,
     worked: tuple[TrainBatch, ...],
 ) -> UpdateBatch:
-    own = [(group_of(unpacked(groups[credited.index])), credited) for credited in share.groups]
+    computed = [credited for credited in share.groups if is_computed(credited, algorithm)]
+    own = [(group_of(unpacked(groups[credited.index])), credited) for credited in computed]
     samples = [
         sample
         for group, credited in own

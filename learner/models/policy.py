@@ -68,20 +68,20 @@ class Head(torch.nn.Module):
         self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, follows: np.ndarray
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `forward`, with the logits of each state once, for all wanted tokens that follow it."""
-        order = follows.argsort(kind="stable")
+        in_turn = follows.argsort(kind="stable")
         starts = range(0, len(hidden), self._chunk)
-        cuts = follows[order].searchsorted([*starts, len(hidden)])
+        cuts = follows[in_turn].searchsorted([*starts, len(hidden)])
         pieces = []
         for start, first, last in zip(starts, cuts[:-1], cuts[1:], strict=True):
             chosen, own = (
                 torch.from_numpy(each).to(hidden.device)
-                for each in (order[first:last], follows[order[first:last]] - start)
+                for each in (in_turn[first:last], follows[in_turn[first:last]] - start)
             )
             states = hidden[start : start + self._chunk]
             pieces.append(
                 checkpoint(self._of_chunk, states, wanted[chosen], temperature, None, own, use_reentrant=False)
             )
-        back = torch.from_numpy(order.argsort()).to(hidden.device)
+        back = torch.from_numpy(in_turn.argsort()).to(hidden.device)
         logprobs, entropies = zip(*pieces, strict=True)
         return torch.cat(logprobs)[back], torch.cat(entropies)[back]
 

@@ -199,7 +199,10 @@ METRICS: dict[str, Metric] = {
         "Its sum is what run.tokens limits.",
     ),
     "tokens_trained": Metric(
-        "tokens", "Tokens trained on in this step, counted once for each update that they take part in.", _T
+        "tokens",
+        "Tokens trained on in this step, counted once for each update that they take part in; those of responses "
+        "without an advantage only where the algorithm learns something else from them, such as a KL.",
+        _T,
     ),
     "tokens_padding": Metric("tokens", "Padding tokens in all of the learner's forward passes of this step.", _T),
     "tokens_shared": Metric(

@@ -60,7 +60,11 @@ def plan_step(
             ]
         for members in (range(start, len(summaries), updates) for start in range(updates)):
             totals = _totals([(summaries[index], credited[index]) for index in members], algorithm, max_new_tokens)
-            dealt = balance([_tokens(summaries[index], credited[index]) for index in members], ranks)
+            costs = [
+                _tokens(summaries[index], credited[index]) * is_computed(credited[index], algorithm)
+                for index in members
+            ]
+            dealt = balance(costs, ranks)
             for share, own in zip(shares, dealt, strict=True):
                 groups = tuple(credited[members[item]] for item in own)
                 share.append(Share(number=number, totals=totals, groups=groups))
@@ -93,6 +97,12 @@ def counted(credit: float | None, length: int, algorithm: Algorithm) -> bool:
         algorithm: whether responses of credit 0 count.
     """
     return length > 0 and (algorithm.counts == "all" or credit is None or credit != 0.0)
+
+
+def is_computed(group: CreditedGroup, algorithm: Algorithm) -> bool:
+    """Whether a rank computes anything of a group: not where its responses are worth nothing, and nothing else is
+    learned from them."""
+    return group.credits is None or any(group.credits) or algorithm.learns_without_credit
 
 
 def _credited(

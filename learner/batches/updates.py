@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from actors.arrow import group_of, unpacked
 from learner.batches.packing import Packing, pack
+from learner.batches.planning import is_computed
 from learner.batches.samples import samples_of_group
 from learner.batches.types import RankPlan, Share, TrainBatch, UpdateBatch
 from learner.methods.algorithms import Algorithm
@@ -46,8 +47,14 @@ def _update_batch(
     packing: Packing,
     worked: tuple[TrainBatch, ...],
 ) -> UpdateBatch:
-    own = [(group_of(unpacked(groups[credited.index])), credited) for credited in share.groups]
-    samples = [s for group, credited in own for s in samples_of_group(group, credited, algorithm, share.totals)]
+    computed = [credited for credited in share.groups if is_computed(credited, algorithm)]
+    own = [(group_of(unpacked(groups[credited.index])), credited) for credited in computed]
+    samples = [
+        sample
+        for group, credited in own
+        for sample in samples_of_group(group, credited, algorithm, share.totals)
+        if credited.credits is None or sample.advantage or algorithm.learns_without_credit
+    ]
     together = 2 if algorithm.credit.pairs else 1
     batches = pack(samples, packing.tokens, together, packing.alone, packing.one_row, packing.width)
     return UpdateBatch(

@@ -120,6 +120,13 @@ class Algorithm:
         return self.anchor is Anchor.SAMPLER or self.mismatch is not Mismatch.NONE
 
     @property
+    def learns_without_credit(self) -> bool:
+        """Whether a response that is worth nothing has a gradient all the same. Where it has none it need not be
+        computed: GRPO's groups of equal scores stand in the denominators, and no more."""
+        more = self.kl_loss or self.entropy or self.echo or self.models
+        return self.credits_on_rank or bool(more) or not self.loss.scales
+
+    @property
     def credits_on_rank(self) -> bool:
         """Whether advantages take more than the scores of a group, which only the learner's ranks know; else the
         driver computes them."""

@@ -48,6 +48,9 @@ class Loss:
     needs_ratio: bool = True  # whether it looks at the ratio s
     needs_pairs: bool = False  # whether responses must come in pairs of a correct and a wrong one
     has_dual_clip: bool = False  # whether it knows the dual clip
+    scales: bool = (
+        False  # whether it is a multiple of A: a token without an advantage costs nothing and has no gradient
+    )
     ratio_note: str = ""  # what the loss does to the ratio before anything else
     symbols: tuple[str, ...] = ()  # what the other symbols of the formula mean
 
@@ -114,19 +117,19 @@ def bounded_exp(log: "torch.Tensor") -> "torch.Tensor":
 # ---------------------------------------------------------------------------------------------------- loss
 
 
-@loss("-A log p", needs_ratio=False)
+@loss("-A log p", needs_ratio=False, scales=True)
 def likelihood(t: Terms, clip: Clip) -> "torch.Tensor":
     """L = -A log p, without ratio or clip. Several updates on one batch are then uncorrected."""
     return -t.advantage * t.logp
 
 
-@loss("-s A")
+@loss("-s A", scales=True)
 def unclipped(t: Terms, clip: Clip) -> "torch.Tensor":
     """L = -s A: importance sampling without a bound. Worse than no ratio at all in arXiv 2504.11343."""
     return -bounded_exp(t.log_ratio) * t.advantage
 
 
-@loss("-min(s A, clip(s, {low}, {high}) A)", has_dual_clip=True)
+@loss("-min(s A, clip(s, {low}, {high}) A)", has_dual_clip=True, scales=True)
 def clipped(t: Terms, clip: Clip) -> "torch.Tensor":
     """L = -min(s A, clip(s, 1-low, 1+high) A); with A < 0 and a dual clip c at most -c A.
     arXiv 1707.06347 equation 7; arXiv 1912.09729 (dual clip)."""
@@ -135,19 +138,19 @@ def clipped(t: Terms, clip: Clip) -> "torch.Tensor":
     return cost.minimum((-t.advantage * clip.dual).where(t.advantage < 0, cost)) if clip.dual else cost
 
 
-@loss("-min(s A, clip(s, {low}, {high}) A)", has_dual_clip=True, ratio_note="held within 1e-3..1e3")
+@loss("-min(s A, clip(s, {low}, {high}) A)", has_dual_clip=True, scales=True, ratio_note="held within 1e-3..1e3")
 def preclipped(t: Terms, clip: Clip) -> "torch.Tensor":
     """The clipped loss of a log-ratio that is first held within [log 1e-3, log 1e3]. arXiv 2505.02835."""
     return clipped(replace(t, log_ratio=t.log_ratio.clamp(-PRECLIP, PRECLIP)), clip)
 
 
-@loss("-sg(clip(s, {low}, {high})) A log p")
+@loss("-sg(clip(s, {low}, {high})) A log p", scales=True)
 def detached(t: Terms, clip: Clip) -> "torch.Tensor":
     """L = -sg(clip(s, 1-low, 1+high)) A log p: every token keeps a gradient. arXiv 2506.13585 (CISPO)."""
     return -bounded_exp(t.log_ratio).clamp(1.0 - clip.low, 1.0 + clip.high).detach() * t.advantage * t.logp
 
 
-@loss("-A v log p", symbols=("v = 1 where A > 0, else sg(min(s, 1))",))
+@loss("-A v log p", symbols=("v = 1 where A > 0, else sg(min(s, 1))",), scales=True)
 def tapered(t: Terms, clip: Clip) -> "torch.Tensor":
     """L = -w A log p; w = 1 for A > 0, sg(min(s, 1)) otherwise: imitate the good fully, unlearn the bad only while the
     policy still says it. arXiv 2503.14286 (TOPR)."""

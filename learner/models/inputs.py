@@ -46,5 +46,7 @@ def inputs_of(
     if told and batch.told is not None:
         arrays["states"] = np.concatenate([batch.states, batch.told.states])
         arrays["targets"] = np.concatenate([batch.targets, batch.told.targets])
-    bounds = {"bounds": bounds_of(batch.ends[:rows], device)} if module.one_row else {}
-    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()} | bounds
+    more: dict[str, Any] = {"bounds": bounds_of(batch.ends[:rows], device)} if module.one_row else {}
+    if batch.shared:  # siblings go on from the same tokens
+        arrays["states"], more["follows"] = np.unique(arrays["states"], return_inverse=True)
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()} | more

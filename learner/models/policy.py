@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModel, AutoModelForCausalLM, PreTrainedModel
@@ -40,10 +41,19 @@ class Head(torch.nn.Module):
         self._chunk, self._entropy_gradient = logit_chunk, entropy_gradient
 
     def forward(
-        self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, restrict: torch.Tensor | float | None
+        self,
+        hidden: torch.Tensor,
+        wanted: torch.Tensor,
+        temperature: float,
+        restrict: torch.Tensor | float | None,
+        follows: np.ndarray | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """(log-probability float32[M], entropy float32[M], support) of the wanted tokens int64[M], each after the state
-        before it, a row of hidden float[M, H]. Temperature, restriction and support are those of `Policy`."""
+        before it, a row of hidden float[M, H]. Temperature, restriction and support are those of `Policy`, and so is
+        `follows`, with which hidden has a row for each of the S states."""
+        if follows is not None and restrict is None:
+            return *self._of_states(hidden, wanted, temperature, follows), None
+        hidden = hidden if follows is None else hidden[torch.from_numpy(follows).to(hidden.device)]
         support = self._nuclei(hidden, wanted, temperature, restrict) if isinstance(restrict, float) else restrict
         pieces = []
         for start in range(0, wanted.numel(), self._chunk):
@@ -54,12 +64,38 @@ class Head(torch.nn.Module):
         logprobs, entropies = zip(*pieces, strict=True)
         return torch.cat(logprobs), torch.cat(entropies), support
 
+    def _of_states(
+        self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, follows: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `forward`, with the logits of each state once, for all wanted tokens that follow it."""
+        in_turn = follows.argsort(kind="stable")
+        starts = range(0, len(hidden), self._chunk)
+        cuts = follows[in_turn].searchsorted([*starts, len(hidden)])
+        pieces = []
+        for start, first, last in zip(starts, cuts[:-1], cuts[1:], strict=True):
+            chosen, own = (
+                torch.from_numpy(each).to(hidden.device)
+                for each in (in_turn[first:last], follows[in_turn[first:last]] - start)
+            )
+            states = hidden[start : start + self._chunk]
+            pieces.append(
+                checkpoint(self._of_chunk, states, wanted[chosen], temperature, None, own, use_reentrant=False)
+            )
+        back = torch.from_numpy(in_turn.argsort()).to(hidden.device)
+        logprobs, entropies = zip(*pieces, strict=True)
+        return torch.cat(logprobs)[back], torch.cat(entropies)[back]
+
     def _logits(self, hidden: torch.Tensor, temperature: float) -> torch.Tensor:
         logits = own_logits(*self._lm, hidden) if self.scales else matrix_logits(self.output, hidden)
         return logits.float() / temperature
 
     def _of_chunk(
-        self, hidden: torch.Tensor, wanted: torch.Tensor, temperature: float, allowed: torch.Tensor | None
+        self,
+        hidden: torch.Tensor,
+        wanted: torch.Tensor,
+        temperature: float,
+        allowed: torch.Tensor | None,
+        follows: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self._logits(hidden, temperature)
         if allowed is not None:
@@ -68,6 +104,8 @@ class Head(torch.nn.Module):
         log_z = logits.logsumexp(-1)
         with torch.set_grad_enabled(self._entropy_gradient and torch.is_grad_enabled()):
             entropy = log_z - ((logits - log_z[:, None]).exp() * logits).sum(-1)
+        if follows is not None:
+            return logits[follows, wanted] - log_z[follows], entropy[follows]
         return logits.gather(-1, wanted[:, None])[:, 0] - log_z, entropy
 
     @torch.no_grad()
@@ -169,6 +207,7 @@ class Policy(torch.nn.Module):
         restrict: torch.Tensor | float | None = None,
         bounds: Bounds | None = None,
         ends: torch.Tensor | None = None,
+        follows: np.ndarray | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """(log-probability float32[M], entropy float32[M], support) of the target tokens.
 
@@ -182,9 +221,11 @@ class Policy(torch.nn.Module):
                 as the support, int64[2, K] of (index of the target, token id); a support restricts to just that.
             bounds: of the sequences, for `one_row`; None reads them from the positions, which waits for a GPU.
             ends: int64[R, L] as of `TrainBatch`, for trees where attention is by masks.
+            follows: int64[M], on the host: which of the S states each target comes after, where several come after the
+                same; `states` is int64[S] then. None: each has its own.
         """
         hidden = hidden_of(body_of(self.lm), tokens, positions if self.packs else None, bounds, ends)
-        return self.head(hidden[states], targets, temperature, restrict)
+        return self.head(hidden[states], targets, temperature, restrict, follows)
 
 
 def hidden_of(
@@ -277,10 +318,12 @@ class Critic(torch.nn.Module):
         temperature: float,
         bounds: Bounds | None = None,
         ends: torch.Tensor | None = None,
+        follows: np.ndarray | None = None,
     ) -> tuple[torch.Tensor]:
         """(value of the state before each target token,), float32[M]; the arguments are those of `Policy`."""
         hidden = hidden_of(self.body, tokens, positions if self.packs else None, bounds, ends)
-        return (self.head(hidden[states])[:, 0],)
+        values = self.head(hidden[states])[:, 0]
+        return (values if follows is None else values[torch.from_numpy(follows).to(values.device)],)
 
 
 def load_policy(

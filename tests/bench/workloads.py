@@ -13,6 +13,7 @@ tools    products of two-digit numbers and a tool that multiplies, the calculato
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,13 @@ WORKLOADS = {
 }  # fmt: skip
 
 
+# workload -> what winnow's side sets beside what both sides have, as `tests.bench.peer_run.QUICKEST` of TRL's
+OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "short": {"objective": {"anchor": "sampler"}},
+    "long": {"rollout": {"max_staleness": 0}},
+}
+
+
 def write_workload(work: Workload, folder: Path, seed: int = 0) -> None:
     """Writes `prompts.jsonl`, `worked.jsonl`, `reward.py`, `workload.json` and the untrained model in `model/`."""
     from actors.data.world import ALPHABET
@@ -111,7 +119,7 @@ def winnow_settings(work: Workload, folder: Path, model: Path, files: Path) -> d
     """The run file of winnow's side: runs in `folder`, data and reward in `files`."""
     columns = {"prompt_column": "messages", "response_column": "messages"}
     episodes = {"environment": calculator.__file__, "max_turns": 3, "episode_tokens": 128}
-    return {
+    both = {
         "run": {"name": work.name, "folder": str(folder), "steps": 100_000},
         "model": {"path": str(model), "dtype": "float32"},
         "data": {"path": str(files / "prompts.jsonl")},
@@ -131,4 +139,7 @@ def winnow_settings(work: Workload, folder: Path, model: Path, files: Path) -> d
             "weight_decay": 0.0,
             "micro_batch_tokens": 4096,
         },
+    }
+    return both | {
+        section: both.get(section, {}) | settings for section, settings in OWN_SETTINGS.get(work.name, {}).items()
     }

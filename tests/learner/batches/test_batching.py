@@ -10,13 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from actors import arrow
+from actors.filtering.rules import drop_none
 from actors.filtering.siblings import largest_variance
 from actors.types import Summary
 from learner.batches import packing
-from learner.batches.packing import EVEN, PADDING, ROOMY, Rows, balance, empty_batch, pack, packed
+from learner.batches.packing import EVEN, PADDING, ROOMY, Packing, Rows, balance, empty_batch, pack, packed
 from learner.batches.planning import plan_step, scores_by_seat
 from learner.batches.samples import samples_of_group, token_weight
 from learner.batches.types import Sample, StepPlan, Totals
+from learner.batches.updates import update_batches
 from learner.methods.algorithms import ALGORITHMS, algorithm_of
 from learner.methods.choices import Aggregation
 from tests.builders import (
@@ -120,6 +123,48 @@ def test_a_pass_with_a_higher_threshold_trains_on_fewer_responses() -> None:
     plan = plan_step([summary(scores)], algorithm, updates=1, ranks=1, max_new_tokens=8)
     assert [share.totals.responses for share in plan.ranks[0].shares] == [4, 3, 1]
     assert [len(samples_of(algorithm, [group(scores)], number=number)[0]) for number in range(3)] == [4, 3, 1]
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+@pytest.mark.parametrize("kl_loss", [0.0, 0.1])
+def test_what_is_worth_nothing_is_not_computed_and_would_change_nothing(name: str, kl_loss: float) -> None:
+    algorithm = replace(ALGORITHMS[name], drop=drop_none, overlong=0.0, thresholds=())
+    if kl_loss and (algorithm.kl_reward or algorithm.credit.pairs):
+        return  # no run has both
+    algorithm = replace(algorithm, kl_loss=kl_loss or algorithm.kl_loss)
+    groups = [group(scores, id=id) for id, scores in enumerate([[1.0, 0.0, 1.0], [1.0] * 3, [0.0] * 4])]
+    control = {0.0: 1, 1.0: 2} if name == "quark" else None
+    plan = plan_step(list(map(summary_of, groups)), algorithm, updates=1, ranks=1, max_new_tokens=32, control=control)
+    answers = iter(lambda: (), None)
+    update, *_ = update_batches(plan.ranks[0], list(map(arrow.packed, groups)), algorithm, Packing(tokens=64), answers)
+    computed = {tuple(sample.tokens[sample.hidden :].tolist()) for sample in update.samples}
+    whole = {
+        tuple(sample.tokens[sample.hidden :].tolist()): sample
+        for credited in plan.ranks[0].shares[0].groups
+        for sample in samples_of_group(groups[credited.index], credited, algorithm, update.totals)
+    }
+    assert computed <= set(whole)
+    if algorithm.learns_without_credit:
+        assert computed == set(whole)
+        return
+    gradients = token_gradients(algorithm, groups)
+    assert {response for response, gradient in gradients.items() if gradient.any()} <= computed
+    assert all(whole[response].advantage == 0.0 for response in set(whole) - computed)
+
+
+def test_grpo_computes_no_group_of_equal_scores() -> None:
+    groups = [group([1.0, 0.0], id=0), group([1.0, 1.0], id=1), group([0.0, 0.0], id=2)]
+    plan = plan_step(list(map(summary_of, groups)), ALGORITHMS["grpo"], updates=1, ranks=2, max_new_tokens=8)
+    assert plan.ranks[0].shares[0].totals == Totals(tokens=9, responses=6, max_new_tokens=8)
+    found = [
+        sample.group
+        for rank in plan.ranks
+        for update in update_batches(
+            rank, [arrow.packed(groups[i]) for i in rank.groups], ALGORITHMS["grpo"], Packing(tokens=64), iter(())
+        )
+        for sample in update.samples
+    ]
+    assert found == [0, 0]
 
 
 # ------------------------------------------------------------------------------------------ updates and ranks
@@ -342,6 +387,29 @@ def test_few_numbers_of_rows_are_tried_and_attention_costs_about_what_it_does_wh
     found = sum(area_and_attention(rows, sizes)[1] for rows in micro_batches)
     units = [[sizes[number] for row in rows for number in row] for rows in micro_batches]
     assert found <= 1.05 * sum(least_attention(each, budget) for each in units)
+
+
+@given(SIZES, st.integers(64, 4096), st.sampled_from([40, 800]))
+@settings(deadline=None)
+def test_where_attention_has_a_price_long_rows_are_cut_into_micro_batches(sizes: list[int], budget: int, width) -> None:
+    def cost(micro_batches: Sequence[Rows]) -> int:
+        shapes = [(len(rows), max(sum(sizes[number] for number in row) for row in rows)) for rows in micro_batches]
+        return sum(height * long * (width + long) + packing.AGAIN * width for height, long in shapes)
+
+    found = packed(sizes, budget, width)
+    assert cost(found) <= cost(packed(sizes, budget))
+    assert sorted(number for rows in found for row in rows for number in row) == list(range(len(sizes)))
+    for rows in found:
+        total, (area, _) = sum(sizes[number] for row in rows for number in row), area_and_attention(rows, sizes)
+        assert area <= max(budget, total)
+        assert area - total <= PADDING * area
+
+
+def test_trees_of_a_few_long_prompts_do_not_see_each_other() -> None:
+    sizes = [700, 640, 638, 420]
+    assert [len(rows) for rows in packed(sizes, 4096)] == [1]  # one row for all of them
+    assert packed(sizes, 4096, 800) == [[[0]], [[1], [2]], [[3]]]
+    assert packed([9] * 64, 4096, 800) == packed([9] * 64, 4096)
 
 
 def test_sequences_longer_than_the_budget_travel_alone() -> None:

@@ -114,6 +114,16 @@ def test_a_clipped_weight_leaves_every_token_its_gradient(ratio: float, low: flo
     assert values == pytest.approx([gradient * (-1.0 + math.log(ratio))])
 
 
+@pytest.mark.parametrize("clip", [PLAIN, DUAL])
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES.values() if loss.scales], ids=lambda loss: loss.name)
+def test_losses_that_scale_are_multiples_of_the_advantage(loss: Loss, clip: Clip) -> None:
+    ratios, signs = [0.01, 0.7, 1.0, 1.4, 50.0] * 2, np.repeat([1.0, -1.0], 5)
+    values, gradients = costs(loss, terms(ratios, signs), clip)
+    thrice = costs(loss, terms(ratios, 3.0 * signs), clip)
+    assert thrice == (pytest.approx(3.0 * np.array(values)), pytest.approx(3.0 * np.array(gradients)))
+    assert not np.array(costs(loss, terms(ratios, 0.0), clip)).any()
+
+
 @pytest.mark.parametrize(
     ("ratios", "reward", "gradient"),
     [([0.5], -1.0, 0.5), ([3.0], -1.0, 1.0), ([0.1], 1.0, -1.0), ([0.25, 2.0], -1.0, 0.5), ([4.0, 0.5], -1.0, 1.0)],

@@ -100,6 +100,19 @@ def samples_of_groups() -> list[Sample]:
     return found
 
 
+def test_a_state_that_several_tokens_follow_is_multiplied_by_the_output_matrix_once(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+    logits = policy.head._logits
+    monkeypatch.setattr(policy.head, "_logits", lambda hidden, t: computed.append(len(hidden)) or logits(hidden, t))
+    (batch,), _ = both(samples_of_groups())
+    with torch.no_grad():
+        policy(**inputs_of(policy, batch, CPU), temperature=1.0)
+    assert sum(computed) == np.unique(batch.states).size < batch.states.size
+    assert max(computed) <= 16  # the chunk
+
+
 @pytest.mark.parametrize("budget", [16, 40, 4096])
 def test_however_the_trees_are_cut_into_micro_batches(policy: Policy, budget: int) -> None:
     assert agree(policy, samples_of_groups(), budget)

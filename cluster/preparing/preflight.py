@@ -78,6 +78,7 @@ def prepare(
     adapter = config.learner.adapter
     judge_lengths = _check_rewards(config)
     tokenizer = load_tokenizer(Path(config.model.path))
+    config = _with_taught_ends(config, tokenizer)
     control = _control_tokens(config, tokenizer)
     data = prepare_data(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
     check_ids(tokenizer, (*data.prompts, *data.heldout), Path(config.model.path))
@@ -131,6 +132,7 @@ def prepare_evaluation(
     judge_lengths = _check_rewards(config)
     _check_scoring_models(config)
     tokenizer = load_tokenizer(Path(config.model.path))
+    config = _with_taught_ends(config, tokenizer)
     control = _control_tokens(config, tokenizer)
     try:
         sets = load_heldout(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
@@ -176,6 +178,22 @@ def _check_policy(config: RunConfig) -> int:
     if isinstance(size, int) and (beyond := [one for one in config.rollout.stop_token_ids if one >= size]):
         raise ConfigError(f"rollout.stop_token_ids must be below the model's vocab_size = {size}, got {beyond}")
     return positions
+
+
+def _with_taught_ends(config: RunConfig, tokenizer: "PreTrainedTokenizerBase") -> RunConfig:
+    """Where a warm-up may teach conversations, what ends a turn in them ends a response as well: a base model does not
+    have that token among its own ends, and would go on with the next turn. An environment sees to it itself."""
+    if not config.warmup.updates or config.rollout.environment:
+        return config
+    try:
+        ends = Chat(config.data, tokenizer).ends
+    except DataError:  # a template of single turns, with which conversations are refused
+        return config
+    known = (tokenizer.eos_token_id, *config.rollout.stop_token_ids)
+    if not (taught := tuple(end for end in ends if end not in known)):
+        return config
+    stops = (*config.rollout.stop_token_ids, *taught)
+    return config.model_copy(update={"rollout": config.rollout.model_copy(update={"stop_token_ids": stops})})
 
 
 def _conversation_tokens(

@@ -13,6 +13,7 @@ from cluster.config.run_config import RunConfig
 from cluster.placement.description import describe
 from cluster.placement.layout import ENDLESS, Wanted, plan_layout
 from cluster.preparing.folders import make_run_folder
+from cluster.preparing.models import load_tokenizer
 from cluster.preparing.preflight import prepare
 from learner.models.tiny import write_tiny_model
 
@@ -93,6 +94,34 @@ def test_a_plan_says_what_an_adapter_trains_and_what_is_sent(world: Path) -> Non
     told = planned(adapter={"rank": 8, "targets": ["q_proj", "o_proj"]}, lr=1e-5)
     assert f"rank 8 in q_proj, o_proj is trained, {8 * 4 * 2 * 320 / 1e6:.3g} million parameters" in told
     assert "ten times" not in told
+
+
+ENDED = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<end>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("sections", "is_taught"),
+    [
+        ({"warmup": {"updates": 1}}, True),
+        ({"warmup": {"updates": 0}}, False),
+        ({"warmup": {"updates": 1}, "data": {"chat": False}}, False),
+    ],
+)
+def test_what_a_warm_up_teaches_as_the_end_of_a_turn_ends_a_response(
+    sections: dict, is_taught: bool, world: Path, tmp_path: Path
+) -> None:
+    control = ("<user>", "<assistant>", "<end>")
+    write_tiny_model(tmp_path / "model", alphabet=ALPHABET, control=control, chat_template=ENDED, seed=0)
+    warmup = sections["warmup"] | {"path": str(world / "worked.jsonl")}
+    given = config(world, **sections | {"model": {"path": str(tmp_path / "model")}, "warmup": warmup})
+    prepared = prepare(given)
+    tokenizer = load_tokenizer(tmp_path / "model")
+    ends = (tokenizer.convert_tokens_to_ids("<end>"),) if is_taught else ()
+    assert prepared.config.rollout.stop_token_ids == ends
+    assert prepare(prepared.config).config.rollout.stop_token_ids == ends
 
 
 def test_worked_answers_whose_prompts_no_template_takes_are_named(world: Path, tmp_path: Path) -> None:

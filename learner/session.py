@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from transformers import AutoTokenizer
 
 from learner.adapter_folder import save_adapter
 from learner.batches.packing import Packing
@@ -30,7 +31,7 @@ from learner.types import (
     UpdateStats,
     Written,
 )
-from learner.warmup import WorkedAnswers
+from learner.warmup import WorkedAnswers, add_taught_ends
 from learner.weights import WeightSync
 from learner.writing import Writer
 from learner.zero_state import restore_random_states, save_random_states, seed_all
@@ -89,6 +90,8 @@ class WarmUpSession:
         seed_all(spec.seed)
         self._policy = policy_engine(path, spec, schedule)
         self._answers = worked_answers(place, spec, path, self._policy.packing)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        add_taught_ends(self._policy.module.lm.generation_config, tokenizer, spec.data)
         self.published = Published(self._policy, path, spec, place, merges=True)
 
     def warm_up(self, updates: int) -> UpdateStats:

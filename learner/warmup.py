@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from actors.data.reading import read_worked
+from actors.rollouts.chat import turn_ends
 from actors.rollouts.worked import WorkedRenderer
 from actors.settings import DataSettings
 from learner.batches.dealing import shuffled_batches
@@ -14,6 +16,17 @@ from learner.batches.samples import token_weight
 from learner.batches.types import Sample, Totals, TrainBatch
 from learner.methods.choices import Aggregation
 from learner.settings import WarmupSettings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def add_taught_ends(config: GenerationConfig, tokenizer: "PreTrainedTokenizerBase", data: DataSettings) -> None:
+    """Adds what ends a turn in the chat template to what ends a text of the model, which engines read beside its weights.
+    A base model does not have it there, and is taught it by conversations."""
+    known = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
+    ends = [*(known if isinstance(known, list) else [known]), *turn_ends(data, tokenizer)]
+    config.eos_token_id = list(dict.fromkeys(ends))
 
 
 class WorkedAnswers:

@@ -286,3 +286,13 @@ def unchanged(before: str, said: str, now: str) -> bool:
     """Whether a conversation is shown now as it was `before` a turn, with what was said in the turn behind it; white
     space around that aside."""
     return now.startswith(before) and now[len(before) :].lstrip().startswith(said.strip())
+
+
+def turn_ends(data: DataSettings, tokenizer: "PreTrainedTokenizerBase") -> tuple[int, ...]:
+    """The tokens that end a turn of the policy in its chat template, but for the tokenizer's end of text; none without
+    a template, or with one of single turns."""
+    try:
+        ends = Chat(data, tokenizer).ends
+    except DataError:
+        return ()
+    return tuple(end for end in ends if end != tokenizer.eos_token_id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from actors.data.prompts import LoadedPrompts
 from actors.data.stored import StoredGroups
 from actors.errors import DataError
-from actors.rollouts.chat import Chat
+from actors.rollouts.chat import Chat, turn_ends
 from actors.types import Prompt
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model, check_shards, positions_of
@@ -185,14 +185,7 @@ def _with_taught_ends(config: RunConfig, tokenizer: "PreTrainedTokenizerBase") -
     have that token among its own ends, and would go on with the next turn. An environment sees to it itself."""
     if not config.warmup.updates or config.rollout.environment:
         return config
-    try:
-        ends = Chat(config.data, tokenizer).ends
-    except DataError:  # a template of single turns, with which conversations are refused
-        return config
-    known = (tokenizer.eos_token_id, *config.rollout.stop_token_ids)
-    if not (taught := tuple(end for end in ends if end not in known)):
-        return config
-    stops = (*config.rollout.stop_token_ids, *taught)
+    stops = tuple(dict.fromkeys((*config.rollout.stop_token_ids, *turn_ends(config.data, tokenizer))))
     return config.model_copy(update={"rollout": config.rollout.model_copy(update={"stop_token_ids": stops})})
 
 

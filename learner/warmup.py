@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def add_taught_ends(config: GenerationConfig, tokenizer: "PreTrainedTokenizerBase", data: DataSettings) -> None:
-    """Adds what ends a turn in the chat template to what ends a text of the model, which engines read beside its weights.
+    """Adds what ends a turn in the chat template to what ends a text of a model, which engines read beside its weights.
     A base model does not have it there, and is taught it by conversations."""
     known = config.eos_token_id if config.eos_token_id is not None else tokenizer.eos_token_id
     ends = [*(known if isinstance(known, list) else [known]), *turn_ends(data, tokenizer)]

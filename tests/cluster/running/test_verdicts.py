@@ -22,13 +22,13 @@ from rewards import Case
 from rewards.answers.text import number
 
 def reward(response, reference, prompt):
-    fate = hashlib.blake2b(f"{prompt}{response}".encode(), digest_size=1).digest()[0] % 24
+    fate = hashlib.blake2b(f"{prompt}{response}".encode(), digest_size=1).digest()[0] % 12
     if fate == 0:
         while True:
             pass
     if fate == 1:
         os._exit(9)
-    if fate < 8:
+    if fate < 4:
         raise RuntimeError("on purpose")
     return number(Case(response=response, reference=reference))
 """

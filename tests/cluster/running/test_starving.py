@@ -30,10 +30,13 @@ def test_a_run_whose_responses_are_all_cut_says_so(
     said = " ".join(capsys.readouterr().out.split())
     assert "no response was correct in the last" in said
     assert "responses were cut at rollout.max_new_tokens" in said
-    assert (tmp_path / "demo/checkpoints/step-0/complete").is_file()
+    step = len(metrics_of(tmp_path / "demo"))  # an untrained model is right by luck at times, and trains on that
+    assert how_to_go_on(tmp_path / "demo").startswith(
+        f"the checkpoint {tmp_path}/demo/checkpoints/step-{step} is complete"
+    )
     rows = responses_of(tmp_path / "demo")
     assert len({row["group"] for row in rows if row["rejected"] == "all_wrong"}) >= 16
-    assert {row["step"] for row in rows} == {1}
+    assert {row["step"] for row in rows} == set(range(1, step + 2))
 
 
 def test_one_prompt_is_enough_for_steps_of_many_groups(runs: Runs, tmp_path: Path) -> None:

@@ -477,6 +477,7 @@ class Target:
 
     def __init__(self, folder: Path, tcp: socket.socket, unix: socket.socket) -> None:
         self.folder, self._tcp, self._unix = folder, tcp, unix
+        self._before = _children()
 
     def armed(self, source: str) -> str:
         """The source with its targets written in."""
@@ -498,8 +499,12 @@ class Target:
             except BlockingIOError:
                 continue
             harm.append(f"the {name} socket was called")
-        children = [Path(path, "children").read_text().split() for path in Path("/proc/self/task").iterdir()]
-        return harm + [f"process {child} is left" for found in children for child in found]
+        return harm + [f"process {child} is left" for child in sorted(_children() - self._before)]
+
+
+def _children() -> set[str]:
+    """The processes that this one has started, and whatever is left of them to it."""
+    return {child for path in Path("/proc/self/task").iterdir() for child in (path / "children").read_text().split()}
 
 
 @contextmanager

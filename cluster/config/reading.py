@@ -103,6 +103,9 @@ def load_settings(kind: type[Settings], path: Path, overrides: Sequence[str] = (
     tree = _read(path)
     for override in overrides:
         _override(tree, override)
+    learner = tree.get("learner")
+    if isinstance(learner, dict) and isinstance(file := learner.get("file"), str) and file:
+        learner["file"] = str(own_run(Path(file)))  # beside the run files that winnow brings
     return _validated(kind, tree)
 
 

@@ -65,7 +65,11 @@ def test_nothing_that_the_packages_hold_is_missing_in_the_wheel(unpacked: Path) 
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert [str(path) for path in sorted(held) if not (unpacked / path).is_file()] == []
-    runs = {path.relative_to(ROOT / "deploy/runs") for path in (ROOT / "deploy/runs").rglob("*.toml")}
+    runs = {
+        path.relative_to(ROOT / "deploy/runs")
+        for path in (ROOT / "deploy/runs").rglob("*.*")
+        if path.suffix in (".py", ".toml")
+    }
     assert [str(path) for path in sorted(runs) if not (unpacked / "cluster/runs" / path).is_file()] == []
 
 
@@ -91,7 +95,7 @@ def test_run_files_and_pages_are_found_by_the_paths_of_the_documents(winnow, tmp
     code = (
         "from pathlib import Path\nimport cluster, cluster.report.page\n"
         "from cluster.config.reading import load_config, load_methods\nfrom cluster.jobs.package import own_code\n"
-        "assert len(load_methods([Path('deploy/runs/paper')], [])) == 10\n"
+        "assert len(load_methods([Path('deploy/runs/paper')], [])) == 11\n"
         "names = own_code(Path.cwd())\n"
         "assert {'cluster/report/page.html', 'cluster/runs/demo.toml', 'actors/__init__.py'} <= set(names)\n"
         f"assert Path(cluster.__file__).is_relative_to({str(unpacked)!r}), cluster.__file__\n"

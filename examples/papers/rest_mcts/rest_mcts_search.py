@@ -28,6 +28,7 @@ async def searched(task, talk, **how):
     tree = Tree(talk, task, stop="\n\n", grade=right, **BUDGET, **how)
     await tree.search()
     if tree.correct:
-        for end in tree.ends:
-            talk.leave("values", row(task, end))
+        for found in (row(task, end) for end in tree.ends):
+            if found["steps"]:  # a policy may end without a word
+                talk.leave("values", found)
     return await tree.responses(tree.ends or [tree.best])

@@ -246,6 +246,17 @@ async def test_a_search_leaves_values_and_trains_on_its_ends(play: Callable[...,
     assert len(rows) == sum(one.episode in solved for one in graded.group.trajectories)
 
 
+async def test_a_path_without_a_word_leaves_no_row(play: Callable[..., Any]) -> None:
+    def silent_at_times(shown: str, draw: random.Random) -> str:
+        return "" if draw.random() < 0.4 else "\n\n".join(rest_of(shown, draw, 0.0))
+
+    graded, _ = await play("rest_mcts", "search_by_completions.py", silent_at_times, "15+27=", "42", size=4)
+    assert "" in {one.text for one in graded.group.trajectories}
+    rows = left_in(graded, "values")
+    assert rows
+    assert all(row["steps"] for row in rows)
+
+
 async def test_the_later_search_asks_the_value_model_and_completes_nothing(
     play: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

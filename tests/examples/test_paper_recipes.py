@@ -43,20 +43,6 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], Path]:
-    """Writes the world of a recipe once; gives its folder."""
-    made: dict[str, Path] = {}
-
-    def written(data: Any) -> Path:
-        if data.__name__ not in made:
-            made[data.__name__] = tmp_path_factory.mktemp("world")
-            data.write(made[data.__name__])
-        return made[data.__name__]
-
-    return written
-
-
 @pytest.mark.parametrize("recipe", WORLDS)
 def test_the_policy_s_words_are_in_its_vocabulary(recipe: str, worlds: Callable[[Any], Path]) -> None:
     from transformers import AutoTokenizer

@@ -34,22 +34,6 @@ WORLDS = {"rainier": rainier, "crystal": crystal, "clarify_delphi": clarify, "so
 Says = Callable[[str], str]
 
 
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], Path]:
-    """Writes the world of a recipe once; gives its folder."""
-    made: dict[str, Path] = {}
-
-    def written(data: Any) -> Path:
-        if data.__name__ not in made:
-            made[data.__name__] = tmp_path_factory.mktemp("world")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("examples.papers.frozen.teach", lambda *_: None)  # it takes a minute
-                data.write(made[data.__name__])
-        return made[data.__name__]
-
-    return written
-
-
 async def episode(tmp_path: Path, world: Path, recipe: str, says: Says, row: str, file: str = "train") -> list[Verdict]:
     """The verdicts of one episode of the row with this prompt.
 

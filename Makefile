@@ -9,7 +9,7 @@
 # make gpu-test what needs GPUs, a report in runs/gpu-test/ (PYTHON_GPU=python3 takes what is installed, without make env)
 # make faults  more than a hundred faults into real runs, an hour or more: a table in runs/faults/ (FAULTS="--short": seven)
 # make soak    a thousand steps: what memory, file handles and threads gain, in runs/soak/ (SOAK="--steps 200" is shorter)
-# make bench   all benchmarks, at most 21 minutes on two idle cores: a run in runs/bench/runs/, and the page of all of them,
+# make bench   all benchmarks, at most 23 minutes on two idle cores: a run in runs/bench/runs/, and the page of all of them,
 #              runs/bench/report.html (BENCH=--short: six minutes, whether ratios fell since they were recorded)
 # make bench-env    another implementation of the losses (TRL) in .venv-bench
 # make bench-agree  the losses on random batches against it

@@ -88,7 +88,7 @@ BENCHMARKS = {
         about="What choosing prompts and sampling half of a group first save at equal tokens, with a seed of its own "
         "in each run. An evaluation is of 512 responses: an accuracy is known to 0.02 and a difference to 0.03. "
         "`python -m tests.bench.saving` has all other methods too.",
-        minutes=3.5,
+        minutes=5,
         full={"names": ("chosen",)},
         numbered=True,
         targets={

@@ -76,8 +76,12 @@ WORKLOADS = {
 
 # workload -> what winnow's side sets beside what both sides have, as `tests.bench.peer_run.QUICKEST` of TRL's
 OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "short": {"objective": {"anchor": "sampler"}},
-    "long": {"rollout": {"max_staleness": 0}},
+    "short": {
+        "objective": {"anchor": "sampler"},
+        "rollout": {"max_staleness": 2},
+        "sync": {"in_flight": "keep"},
+    },
+    "long": {"rollout": {"max_staleness": 0}, "cluster": {"generators": 2}},
 }
 
 

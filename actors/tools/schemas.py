@@ -3,13 +3,17 @@
 import inspect
 import re
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from pydantic import PydanticUserError, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from actors.tools.formats import Schema
 
+# function -> its name and docstring, and what a policy is told of it: each episode offers its tools anew.
+_TOLD: WeakKeyDictionary[FunctionType, tuple[tuple[str, str | None], Schema]] = WeakKeyDictionary()
 _SECTION = re.compile(r"(Args|Arguments|Parameters|Returns|Yields|Raises|Examples?|Notes?):\s*")
 _ARGUMENT = re.compile(r"(\*{0,2}\w+)\s*(?:\([^)]*\))?:\s*(.*)")
 
@@ -30,11 +34,21 @@ class _Untitled(GenerateJsonSchema):
 
 
 def schema_of(function: Callable[..., Any]) -> Schema:
-    """What a policy is told of a function, from its signature and docstring.
+    """What a policy is told of a function, from its signature and docstring; nobody changes it.
 
     Raises:
         ValueError: they do not say enough.
     """
+    if not isinstance(function, FunctionType):
+        return _schema_of(function)
+    words = function.__name__, function.__doc__
+    told = _TOLD.get(function)
+    if told is None or told[0] != words:
+        told = _TOLD[function] = words, _schema_of(function)
+    return told[1]
+
+
+def _schema_of(function: Callable[..., Any]) -> Schema:
     name = getattr(function, "__name__", "")
     if not callable(function) or isinstance(function, type) or not name.isidentifier():
         raise ValueError(f"{function!r:.80} is no tool: give a function with a name, or a ready tool such as Python()")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 SHORTEST_MARKER = 3  # characters; a shorter string stands in any text
 LONGEST_LABEL = 40  # characters of a line such as "### Response:" that opens a turn in a template of words
+# Characters of a text that may come again, such as those of a tool's schema, which every conversation shows: what
+# became of it is remembered, as looking for tokens in it costs more than all else that is done with it.
+LONGEST_REMEMBERED = 200
 
 # Of models that are behind an endpoint, whose tokenizers nobody knows.
 _ANY = re.compile(
@@ -46,6 +49,11 @@ def plain(text: str, tokenizer: "PreTrainedTokenizerBase | None", *more: str) ->
             of control tokens are taken.
         more: further strings that mean something to the model, such as the separator of its steps.
     """
+    made = _remembered if len(text) <= LONGEST_REMEMBERED else _plain
+    return made(text, tokenizer, more)
+
+
+def _plain(text: str, tokenizer: "PreTrainedTokenizerBase | None", more: Sequence[str]) -> str:
     text = text.encode("utf-8", "replace").decode("utf-8")  # half of a pair of surrogates cannot be tokenized or sent
     if tokenizer is None:
         return _ANY.sub(lambda found: _broken(found[0]), text)
@@ -56,6 +64,9 @@ def plain(text: str, tokenizer: "PreTrainedTokenizerBase | None", *more: str) ->
     broken = _pattern(tuple(sorted(strings))).sub(lambda found: _broken(found[0]), text)
     # A tokenizer that changes a text before it looks for its tokens may find one where its string is not.
     return " ".join(text) if _holds(tokenizer, broken, control.ids) else broken
+
+
+_remembered = functools.lru_cache(maxsize=4096)(_plain)
 
 
 def plain_turns(

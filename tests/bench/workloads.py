@@ -82,6 +82,7 @@ OWN_SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "sync": {"in_flight": "keep"},
     },
     "long": {"rollout": {"max_staleness": 0}, "cluster": {"generators": 2}},
+    "tools": {"objective": {"anchor": "sampler"}},
 }
 
 

@@ -1,5 +1,6 @@
 """What a policy is told of a function."""
 
+import weakref
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -46,6 +47,20 @@ def test_a_signature_and_a_docstring_become_a_schema() -> None:
         "required": ["city"],
         "additionalProperties": False,
     }
+
+
+def test_a_function_is_read_once_and_again_where_its_docstring_has_changed() -> None:
+    def look() -> str:
+        "Looks."
+        return ""
+
+    first = schema_of(look)
+    assert schema_of(look) is first
+    look.__doc__ = "Looks around."
+    assert schema_of(look)["function"]["description"] == "Looks around."
+    forgotten = weakref.ref(look)
+    del look
+    assert forgotten() is None  # what an episode defines goes with it
 
 
 class Game:

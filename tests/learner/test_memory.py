@@ -20,9 +20,9 @@ pytestmark = pytest.mark.ray
 ROOT = Path(__file__).parents[2]
 TOKENS, CHUNK, BUCKET = 2048, 256, 1_100_000
 TOLERANCE = 0.08  # of what was measured
-WHERE_RANKS_MEET = (
-    0.15  # of it, at ZeRO 3: what is held at once differs from run to run by how one rank waits for another
-)
+# Of it, where two ranks wait for each other: which buckets or shards are held at once differs from run to run. The same
+# engine at ZeRO 2 held 201.7 to 207.6 MB.
+WHERE_RANKS_MEET = 0.15
 SECONDS = 600
 
 
@@ -107,5 +107,5 @@ def test_what_is_counted_is_what_an_engine_allocates(
 ) -> None:
     monkeypatch.setattr(budget, "REDUCE_BUCKET", BUCKET)  # as the measured engine has it
     case = {"dtype": dtype, "stage": stage, "checkpointing": checkpointing}
-    tolerance = WHERE_RANKS_MEET if stage == 3 and ranks > 1 else TOLERANCE
+    tolerance = WHERE_RANKS_MEET if ranks > 1 else TOLERANCE
     assert counted(model, case, ranks) == pytest.approx(measured(model, case, ranks), rel=tolerance)

@@ -60,14 +60,17 @@ def _targets(runs: Sequence[Record], found: Sequence[Spread]) -> pages.Section:
         for row in found
         if row.figure.target is not None
     ]
-    short = [f"{row.figure.name}: {row.figure.note}" for row in found if row.met is False and row.figure.note]
+    short = [[row.figure.name, row.figure.note] for row in found if row.met is False and row.figure.note]
     made = [f"{run.about.began}: commit {run.about.commit}, begun at a load of {run.about.load:.1f}." for run in runs]
-    why = ["Of those that fall short, in the last run:", *short] if short else []
+    why = pages.Table(columns=["falls short", "why, in the last run"], rows=short, is_open=True, is_text=True)
     return pages.Section(
         title="Targets",
-        sentence="\n".join([*made, *why]),
+        sentence="\n".join(made),
         charts=[],
-        tables=[pages.Table(title="Targets", columns=columns, rows=rows, is_open=True, is_text=True)],
+        tables=[
+            pages.Table(title="Targets", columns=columns, rows=rows, is_open=True, is_text=True),
+            *([why] if short else []),
+        ],
         is_wide=True,
     )
 

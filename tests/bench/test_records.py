@@ -115,7 +115,7 @@ def test_the_page_shows_every_target_with_the_figure_of_each_run(tmp_path: Path)
     assert all(shown in text for shown in ("run-0", "run-1", "1.3 (1.2 to 1.4)", ">1.4<", "commit abc"))
     assert "at least 1.5" in text
     assert "at most 0.5" in text
-    assert "speed: slow &lt;b&gt;engine&lt;/b&gt;" in text  # why it falls short
+    assert '<th scope="row">speed</th><td>slow &lt;b&gt;engine&lt;/b&gt;</td>' in text  # why it falls short
     assert "Async loses here" in text
     assert "failed: no gloo" in text
     assert "Not measured yet." in text

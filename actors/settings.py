@@ -60,7 +60,8 @@ class DataSettings(Section):
     rows: str = ""  # which rows of each path, as start:end; from the end with a minus; unset: all
     # Text or chat messages; dots reach into objects, as in "extra.question". Several columns are joined by blank lines.
     prompt_column: str | tuple[str, ...] = "prompt"
-    # Several columns become one JSON object, as "code" and "sql" want it; a table renames, {query = "SQL"}.
+    # Several columns become one JSON object, as "code" and "sql" want it; a table renames, {query = "SQL"}; with ""
+    # there are no answers, for rewards that compare with none.
     answer_column: str | tuple[str, ...] | dict[str, str] = "answer"
     reward_column: str = ""  # where each row names its own reward; unset: reward.name for all
     system_column: str = ""  # where each row has its own system message; unset: data.system for all
@@ -98,8 +99,10 @@ class DataSettings(Section):
 
     @field_validator("prompt_column", "answer_column")
     @classmethod
-    def _names_a_column(cls, value: str | tuple[str, ...] | dict[str, str]) -> str | tuple[str, ...] | dict[str, str]:
-        if not value:
+    def _names_a_column(
+        cls, value: str | tuple[str, ...] | dict[str, str], info: ValidationInfo
+    ) -> str | tuple[str, ...] | dict[str, str]:
+        if not value and not (value == "" and info.field_name == "answer_column"):
             raise ValueError(f"must name a column, got {value!r}")
         return value
 

@@ -15,7 +15,7 @@ from learner.batches.types import RankPlan, TrainBatch, UpdateBatch
 from learner.batches.updates import update_batches
 from learner.checkpoint import save_policy
 from learner.engine import Engine
-from learner.methods.choices import Aggregation
+from learner.methods.choices import Aggregation, Need
 from learner.models.side import policy_engine
 from learner.objective import SUPERVISED, ModelOutputs, PolicyObjective
 from learner.trainer import Trainer, update_policy
@@ -89,7 +89,8 @@ class WarmUpSession:
     def __init__(self, place: Place, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:
         seed_all(spec.seed)
         self._policy = policy_engine(path, spec, schedule)
-        self._answers = worked_answers(place, spec, path, self._policy.packing)
+        control = spec.model.control_tokens if Need.CONTROL in spec.algorithm.needs else ()
+        self._answers = worked_answers(place, spec, path, self._policy.packing, control=control)
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         add_taught_ends(self._policy.module.lm.generation_config, tokenizer, spec.data)
         self.published = Published(self._policy, path, spec, place, merges=True)
@@ -180,10 +181,15 @@ class TrainingSession:
 
 
 def worked_answers(
-    place: Place, spec: LearnerSpec, path: Path, packing: Packing, aggregate: Aggregation = Aggregation.TOKEN_MEAN
+    place: Place,
+    spec: LearnerSpec,
+    path: Path,
+    packing: Packing,
+    aggregate: Aggregation = Aggregation.TOKEN_MEAN,
+    control: Sequence[str] = (),
 ) -> Iterator[list[TrainBatch]]:
     """This rank's micro-batches of worked answers for one update after another, without end."""
-    return WorkedAnswers(path, spec.data, spec.warmup, spec.seed).updates(
+    return WorkedAnswers(path, spec.data, spec.warmup, spec.seed, control).updates(
         rank=place.rank,
         ranks=place.ranks,
         packing=packing,

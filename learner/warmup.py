@@ -1,14 +1,15 @@
 """Supervised fine-tuning on worked answers: the stage before reinforcement learning, on the same engine."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from transformers import AutoTokenizer, GenerationConfig
 
 from actors.data.reading import read_worked
 from actors.rollouts.chat import turn_ends
-from actors.rollouts.worked import WorkedRenderer
+from actors.rollouts.worked import WorkedRenderer, WorkedStream
 from actors.settings import DataSettings
 from learner.batches.dealing import shuffled_batches
 from learner.batches.packing import Packing, balance, pack
@@ -31,10 +32,17 @@ def add_taught_ends(config: GenerationConfig, tokenizer: "PreTrainedTokenizerBas
 
 class WorkedAnswers:
     """Tokenized worked answers, dealt to ranks in a seeded order. When all have been dealt they are
-    shuffled and dealt again."""
+    shuffled and dealt again.
 
-    def __init__(self, tokenizer: Path | str, data: DataSettings, warmup: WarmupSettings, seed: int) -> None:
+    Where there are control tokens, half of the answers stand behind one of them, drawn by chance: so none of them means
+    anything yet, and the model goes on as well behind each of them as without.
+    """
+
+    def __init__(
+        self, tokenizer: Path | str, data: DataSettings, warmup: WarmupSettings, seed: int, control: Sequence[str] = ()
+    ) -> None:
         tok = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
+        self._control = np.array(tok.convert_tokens_to_ids(list(control)), np.int32)
         rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column)
         self._streams = WorkedRenderer(data, tok).streams(rows)
         self._batch, self._seed = warmup.batch, seed
@@ -43,10 +51,12 @@ class WorkedAnswers:
         self, *, rank: int, ranks: int, packing: Packing, aggregate: Aggregation = Aggregation.TOKEN_MEAN
     ) -> Iterator[list[TrainBatch]]:
         """This rank's micro-batches of one update after another, without end, weighted as the aggregation says."""
+        draw = np.random.default_rng(self._seed)
         for members in shuffled_batches(len(self._streams), self._batch, self._seed):
-            lengths = [int(self._streams[index].trained.sum()) for index in members]
+            streams = [self._under_control(index, draw, packing.tokens) for index in members]
+            lengths = [int(trained.sum()) for _, trained in streams]
             totals = Totals(tokens=sum(lengths), responses=len(members), max_new_tokens=max(lengths))
-            mine = balance([self._streams[index].tokens.size for index in members], ranks)[rank]
+            mine = balance([tokens.size for tokens, _ in streams], ranks)[rank]
             samples = [
                 Sample(
                     tokens=tokens,
@@ -55,6 +65,13 @@ class WorkedAnswers:
                     advantage=1.0,
                     weight=token_weight(aggregate, int(trained.sum()), totals),
                 )
-                for tokens, trained in (self._streams[members[item]] for item in mine)
+                for tokens, trained in (streams[item] for item in mine)
             ]
             yield pack(samples, packing.tokens, 1, packing.alone, packing.one_row, packing.width)
+
+    def _under_control(self, index: int, draw: np.random.Generator, most: int) -> WorkedStream:
+        """A worked answer, maybe behind a control token; one of `most` tokens has no room for it."""
+        tokens, trained = self._streams[index]
+        if not self._control.size or draw.random() < 0.5 or tokens.size >= most:
+            return self._streams[index]
+        return WorkedStream(np.append(draw.choice(self._control), tokens).astype(np.int32), np.append(False, trained))

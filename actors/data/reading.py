@@ -16,6 +16,7 @@ from actors.settings import DataSettings
 
 INDEX = re.compile(r"-?[0-9]{1,9}")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_WHERE_ANSWERS_ARE = '. Name the column that answers in data.answer_column, or "" where no reward compares with any'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ class DataRow:
     prompt: Asked
     system: str  # the row's own system message; "" where it has none
     reward: str  # name of the reward that grades it
-    reference: str  # what the reward compares with
+    reference: str  # what the reward compares with; "" where there is nothing
     parts: tuple[str, ...]  # where the answer is an object or a list of several: names or numbers of its parts
 
 
@@ -184,13 +185,14 @@ def _worked(row: FileRow, prompt_column: str, response_column: str) -> WorkedRow
     return WorkedRow(place=row.place, prompt=asked, response=said)
 
 
-def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:
+def text_in(row: FileRow, column: str, *, blank: bool = False, advice: str = "") -> str:
     """The text of a column; numbers and dates are written out, lists and objects as JSON.
 
     Args:
         row: of a file.
         column: a name; dots reach into objects and lists, as in "reward_model.ground_truth" or "answers.0".
         blank: whether it may be empty.
+        advice: what to do where there is no such column.
 
     Raises:
         ValueError: there is no such column, or nothing that is a text in it.
@@ -199,6 +201,7 @@ def text_in(row: FileRow, column: str, *, blank: bool = False) -> str:
     if cell is None or (isinstance(cell, str) and not cell.strip() and not blank):
         raise ValueError(
             f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})"
+            + (advice if cell is None else "")
         )
     return _of_column(column, cell)
 
@@ -305,12 +308,15 @@ def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[Da
 
 
 def _reference(row: FileRow, data: DataSettings) -> str:
-    """What the reward compares with: the text of the answer column, or several columns as one JSON object."""
+    """What the reward compares with: the text of the answer column, or several columns as one JSON object; "" where no
+    column answers."""
+    if not data.answer_column:
+        return ""
     if isinstance(data.answer_column, str):
         cell = cell_at(row.cells, data.answer_column)
         if isinstance(cell, list | tuple) and len(cell) == 1 and isinstance(cell[0], int | float):
             return json.dumps([text_of(cell[0])])  # so that no reward takes the list for an interval
-        return text_in(row, data.answer_column)
+        return text_in(row, data.answer_column, advice=_WHERE_ANSWERS_ARE)
     found = {}
     for number, (name, column) in enumerate(data.answer_parts.items()):
         text = text_in(row, column, blank=number > 0)

@@ -1,5 +1,6 @@
 """`winnow check`: whether data can be trained on, before any GPU is used. Every bad row is named by file and line."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def _check_prompts(
         raise ConfigError(
             f"no row of {', '.join(data.paths)} can be used"
             + (f": {bad[0]}" if bad else ", there is none")
-            + advice * any("column" in one.problem for one in bad)
+            + advice * any("column" in one.problem and "data.answer_column" not in one.problem for one in bad)
         )
     if tokenizer is not None:
         seen = _rendered(Renderer(data, tokenizer), rows, bad)
@@ -136,7 +137,8 @@ def _samples(rows: Sequence[DataRow]) -> list[str]:
     for row in rows:
         by_reward.setdefault(row.reward, []).append(row)
     return [
-        f"  {row.place}: {row.reward} expects {_short(row.reference)} for {_short(question_of(row.prompt), end=True)}"
+        f"  {row.place}: {row.reward} expects {_short(row.reference) if row.reference else 'no given answer'} for "
+        f"{_short(question_of(row.prompt), end=True)}"
         for of_reward in by_reward.values()
         for row in of_reward[:SAMPLES]
     ]
@@ -253,7 +255,8 @@ def _as_the_model_sees(
 
 def _unknown(tokenizer: "PreTrainedTokenizerBase", where: str, texts: Sequence[str]) -> list[str]:
     """A line on the characters of texts that the tokenizer does not know; none where it knows all."""
-    counts = Counter(letter for text in texts for letter in set(text))
+    whole = re.compile("|".join(map(re.escape, tokenizer.get_added_vocab())) or "(?!)")  # texts that are one token each
+    counts = Counter(letter for text in texts for letter in set(whole.sub("", text)))
     known = zip(counts, tokenizer(list(counts), add_special_tokens=False)["input_ids"], strict=True) if counts else ()
     lost = sorted(
         (letter for letter, ids in known if not ids or tokenizer.unk_token_id in ids),

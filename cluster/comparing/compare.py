@@ -36,6 +36,7 @@ from cluster.reporting.terminal import console, plain, say
 from cluster.running.attempts import run_to_end
 from cluster.running.warmup import warm_up
 from learner.client import Learner
+from learner.methods.choices import Need
 from learner.types import MARKER
 from learner.writing import mark_complete
 
@@ -134,7 +135,8 @@ def _start_settings(config: RunConfig) -> dict[str, Any]:
     """What decides the model that training starts from."""
     sections: dict[str, Any] = {"world": True, "model": True, "warmup": True, "data": True}
     optimizer = {"weight_decay", "grad_clip", "micro_batch_tokens"}
-    return config.model_dump(include=sections | {"rollout": {"temperature"}, "learner": optimizer})
+    settings = config.model_dump(include=sections | {"rollout": {"temperature"}, "learner": optimizer})
+    return settings | {"control": Need.CONTROL in config.algorithm.needs}  # of which a warm-up shows the tokens
 
 
 def _run_all(

@@ -23,6 +23,9 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
         if row.reward not in known:
             problem = f"asks for the reward {row.reward!r}; there are {', '.join(known)}"
             bad.append(BadRow(place=row.place, problem=problem))
+        elif not row.reference and _reads_references(row.reward, settings):
+            problem = f'has no reference (data.answer_column = ""), and the reward {row.reward!r} compares with one'
+            bad.append(BadRow(place=row.place, problem=problem))
         elif row.parts and _takes_text(row.reward, settings):
             bad.append(BadRow(place=row.place, problem=_how_to_reach(row)))
         else:

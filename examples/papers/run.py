@@ -44,6 +44,8 @@ class Commands:
             SystemExit: it failed; what it said stands above.
         """
         short = QUICK.get(command, ()) if self.quick and first != "--reward-model" else ()
+        if any(str(word).startswith("model.path=") for word in words):  # of a run before, which has had its warm-up
+            short = tuple(each for each in short if not each.startswith("warmup."))
         told = [command, str(first), *short, *map(str, words)]
         if code := subprocess.run([sys.executable, "-m", "cluster.cli", *told], check=False).returncode:
             raise SystemExit(f"winnow {' '.join(told)} ended with the status {code}")

@@ -65,8 +65,8 @@ def readings(rows: Sequence[FileRow], given: DataSettings, folder: Path) -> list
         given: what a person has said of the columns; what is not said is looked for.
         folder: of the file, in and beside which databases are looked for.
     """
-    found = []
-    for data in _prompts(rows, given):
+    found: list[Reading] = []
+    for data in _prompts(rows, given) if given.answer_column else ():
         answers = [*_programs(rows, data), *_queries(rows, data, folder), *_finals(rows, data)]
         if "answer_column" in given.model_fields_set:
             said = [one for one in answers if one.data.answer_column == given.answer_column]

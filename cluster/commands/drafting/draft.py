@@ -138,7 +138,8 @@ def _nothing_to_read(path: str, rows: Sequence[FileRow], wanted: Wanted) -> str:
     return (
         f"{path}: no column was recognised that asks and one that answers. Its columns: "
         f"{', '.join(columns_of(rows))}. Name them: winnow init {wanted.model} {wanted.data} data.prompt_column=COLUMN "
-        "data.answer_column=COLUMN; dots reach into objects, as in extra.question"
+        "data.answer_column=COLUMN; dots reach into objects, as in extra.question. Where nothing answers, a model "
+        'grades, in a run file with data.answer_column = "" and reward.name = "model" or "judge"'
     )
 
 

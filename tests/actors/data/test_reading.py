@@ -36,6 +36,15 @@ def rows_in(path: Path | str, **data: Any) -> list[tuple[Any, str]]:
     return [(row.prompt, row.reference) for rows in found.values() for row in rows]
 
 
+def test_without_an_answer_column_nothing_answers_and_where_it_is_missing_the_error_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "Say something kind."}\n{"prompt": "And to me?", "answer": "no"}\n')
+    assert rows_in(path, answer_column="") == [("Say something kind.", ""), ("And to me?", "")]
+    advice = r"columns there: prompt\)\. Name the column that answers in data\.answer_column, or \"\" where no reward"
+    with pytest.raises(DataError, match=advice):
+        rows_in(path)
+
+
 def parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
     pq.write_table(pa.Table.from_pylist(rows), path)
     return path

@@ -14,6 +14,7 @@ from learner.models.tiny import write_tiny_model
 from tests.tables import each
 
 Row = dict[str, Any]
+ASKED: list[Row] = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "2+2=", "answer": "4"}]
 
 
 @pytest.fixture(scope="module")
@@ -142,12 +143,39 @@ def run_file(folder: Path, **files: list[Row]) -> Path:
     return folder / "run.toml"
 
 
+def test_prompts_without_answers_are_for_rewards_that_compare_with_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "Say something kind."}\n')
+    assert main(["check", str(file), 'data.answer_column=""', "reward.name=format"]) == 0
+    said = capsys.readouterr().out
+    assert "references that responses can be graded against: 1 of 1" in said
+    assert "format expects no given answer for 'Say something kind.'" in said
+    assert main(["check", str(file), 'data.answer_column=""', "reward.name=number"]) == 2
+    refused = (
+        """prompts.jsonl:1 has no reference (data.answer_column = ""), and the reward 'number' compares with one"""
+    )
+    assert refused in capsys.readouterr().out
+
+
+def test_control_tokens_are_no_letters_that_the_tokenizer_does_not_know(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = run_file(tmp_path, prompts=ASKED, heldout=ASKED, worked=[{"prompt": "1+1=", "response": "1+1+0=2"}])
+    template = "{% for m in messages %}<q0>{{ m.content }}{% endfor %}<q1>"
+    (tmp_path / "template.jinja").write_text(template)
+    assert main(["check", str(file), f"data.chat_template={tmp_path}/template.jinja", "data.chat=true"]) == 0
+    said = capsys.readouterr().out
+    assert "<q0>1+1=<q1>" in said
+    assert "does not know" not in said
+
+
 def test_a_run_file_is_checked_with_its_held_out_prompts_and_worked_answers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "2+2=", "answer": "4"}]
     worked = [{"prompt": "1+1=", "response": "1+1+0=2#2"}]
-    file = run_file(tmp_path, prompts=asked, heldout=asked[1:], worked=worked)
+    file = run_file(tmp_path, prompts=ASKED, heldout=ASKED[1:], worked=worked)
     assert main(["check", str(file)]) == 0
     said = capsys.readouterr().out
     assert "held-out prompts that are trained on, too: 1 of 1" in said

@@ -42,9 +42,8 @@ def response(left: int, right: int, draw: random.Random) -> list[str]:
     slips = [draw.choice((-1, 1)) * (draw.random() < SLIPS) for _ in range(2)]
     said = list(divided(steps(left, right, *slips, forgets=draw.random() < FORGOTTEN)))
     if kind < RIGHT + CHANGED:
-        for place in draw.sample(
-            [place for place, letter in enumerate(said) if letter.isdecimal()], draw.choice((1, 2))
-        ):
+        digits = [place for place, letter in enumerate(said) if letter.isdecimal()]
+        for place in draw.sample(digits, draw.choice((1, 2))):
             said[place] = draw.choice("0123456789")
     return "".join(said).split("\n\n")
 

@@ -5,21 +5,25 @@
     python -m examples.papers.run --quick            all of them, two steps each: whether they run
 
 For each recipe it writes the data (`write` of its data.py) and trains with each of its run files, or does what `run` of
-its data.py says where several commands are one recipe.
+its data.py says where several commands are one recipe. In haste several are run at a time, each in a process of its own
+whose output is shown when it has ended.
 """
 
 import argparse
 import importlib
+import itertools
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from examples.papers.world import FOLDER
 
-RUNS = FOLDER / "runs"
+AT_A_TIME = 2  # recipes in haste: most of their time is starts, which leave half of two cores idle
 HERE = Path(__file__).parent
 QUICK = {
     "train": (
@@ -32,10 +36,10 @@ QUICK = {
 
 
 class Commands:
-    """The command line of winnow, with the seed and the haste that were asked for."""
+    """The command line of winnow, with the seed and the haste that were asked for, and the folder for its runs."""
 
-    def __init__(self, seed: int, *, quick: bool) -> None:
-        self.seed, self.quick = seed, quick
+    def __init__(self, seed: int, *, quick: bool, runs: Path) -> None:
+        self.seed, self.quick, self.runs = seed, quick, runs
 
     def __call__(self, command: str, first: str | Path, *words: str | Path) -> None:
         """Runs a command and shows what it prints. Settings among the words win over those of haste.
@@ -52,9 +56,9 @@ class Commands:
 
     def train(self, file: Path, *words: str, command: str = "train") -> Path:
         """Trains with a run file, by `train` or by `reward-model`, and gives the run's folder."""
-        before = set(RUNS.glob("*"))
-        self(command, file.relative_to(Path.cwd()), f"run.folder={RUNS}", f"run.seed={self.seed}", *words)
-        (folder,) = set(RUNS.glob("*")) - before
+        before = set(self.runs.glob("*"))
+        self(command, file.relative_to(Path.cwd()), f"run.folder={self.runs}", f"run.seed={self.seed}", *words)
+        (folder,) = set(self.runs.glob("*")) - before
         return folder
 
     def evaluate(self, run: Path, *words: str | Path) -> Path:
@@ -105,6 +109,50 @@ def trained(commands: Commands, file: Path) -> None:
     print(f"{file.parent.name}/{file.name}: {time.monotonic() - started:.0f} s", flush=True)
 
 
+def run_recipe(named: str, seed: int, *, quick: bool) -> None:
+    """Runs a recipe, or one of its run files.
+
+    Raises:
+        SystemExit: there is no such recipe, or a command of it failed.
+    """
+    files = run_files(named)
+    if not files:
+        raise SystemExit(f"there is no recipe {named!r}: take one of {', '.join(recipes())}")
+    folder = files[0].parent.name
+    commands = Commands(seed, quick=quick, runs=FOLDER / "runs" / folder)
+    data = importlib.import_module(f"examples.papers.{folder}.data")
+    data.write(FOLDER / folder)
+    if hasattr(data, "run"):
+        data.run(commands)
+        return
+    for file in files:
+        trained(commands, file)
+
+
+def try_all(named: Mapping[str, Sequence[str]], seed: int) -> bool:
+    """Runs recipes in haste, AT_A_TIME of them at a time; whether all ran. Prints what each said and how long it took.
+
+    Args:
+        named: by recipe what of it was asked for.
+        seed: of all.
+    """
+
+    def tried(asked: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], float]:
+        started = time.monotonic()
+        command = [sys.executable, "-W", "ignore", "-m", "examples.papers.run", *asked, "--quick", f"--seed={seed}"]
+        ended = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        return ended, time.monotonic() - started
+
+    lines = []
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        for recipe, (ended, seconds) in zip(named, pool.map(tried, named.values()), strict=True):
+            how = f"failed with the status {ended.returncode}" if ended.returncode else "ran"
+            lines.append(f"{recipe}: {how}, {seconds:.0f} s")
+            print(ended.stdout, lines[-1], sep="\n", flush=True)
+    print("", *lines, sep="\n")
+    return not any(": failed" in line for line in lines)
+
+
 def main() -> None:
     """Runs what the command line names."""
     reader = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -114,19 +162,13 @@ def main() -> None:
     reader.add_argument("--quick", action="store_true", help="two steps of each, whose figures mean nothing")
     reader.add_argument("--seed", type=int, default=0)
     asked = reader.parse_args()
-    commands = Commands(asked.seed, quick=asked.quick)
-    for recipe in asked.recipes or recipes():
-        files = run_files(recipe)
-        if not files:
-            raise SystemExit(f"there is no recipe {recipe!r}: take one of {', '.join(recipes())}")
-        folder = files[0].parent.name
-        data = importlib.import_module(f"examples.papers.{folder}.data")
-        data.write(FOLDER / folder)
-        if hasattr(data, "run"):
-            data.run(commands)
-            continue
-        for file in files:
-            trained(commands, file)
+    named: dict[str, list[str]] = {}
+    for name in asked.recipes or recipes():
+        named.setdefault(name.partition("/")[0], []).append(name)
+    if asked.quick and len(named) > 1:
+        sys.exit(0 if try_all(named, asked.seed) else 1)
+    for name in itertools.chain.from_iterable(named.values()):
+        run_recipe(name, asked.seed, quick=asked.quick)
 
 
 if __name__ == "__main__":

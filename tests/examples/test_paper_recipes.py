@@ -99,7 +99,7 @@ class Told(Commands):
     """Commands that nobody runs: their settings are read, and their folders are made."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(0, quick=False)
+        super().__init__(0, quick=False, runs=folder)
         self.folder, self.told = folder, list[tuple[str, ...]]()
         self._begun: dict[Path, tuple[Path, list[str]]] = {}  # run -> its file and settings
 

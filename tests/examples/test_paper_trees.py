@@ -28,7 +28,7 @@ from examples.papers.math_shepherd import reranking
 from examples.papers.rest_mcts import data as mcts
 from examples.papers.rftt import data as rftt
 from examples.papers.rftt.rftt_paths import OUTPUT, REFINE, VERIFY, path_text
-from examples.papers.run import HERE, Commands, newest
+from examples.papers.run import HERE, Commands, main, newest
 from examples.papers.world import write_rows
 from learner.methods.credit import paired
 from rewards import Outcome, RewardResult
@@ -464,10 +464,30 @@ def test_the_settings_of_a_recipe_win_over_those_of_haste(monkeypatch: pytest.Mo
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr("examples.papers.run.subprocess.run", run)
-    Commands(1, quick=True)("train", "some.toml", "warmup.updates=240")
-    ((command, file, *settings),) = told
+    commands = Commands(1, quick=True, runs=Path("runs"))
+    commands("train", "some.toml", "warmup.updates=240")
+    commands("train", "some.toml", "model.path=runs/begun/warmup")
+    (command, file, *settings), second = told
     assert (command, file, settings[-1]) == ("train", "some.toml", "warmup.updates=240")
     assert "warmup.updates=20" in settings
+    assert not any(setting.startswith("warmup.") for setting in second)  # what it goes on from has been warmed up
+
+
+def test_recipes_in_haste_are_all_run_and_the_one_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(words: list[str], **options: Any) -> SimpleNamespace:
+        return SimpleNamespace(returncode=int("rema/both" in words), stdout=f"said by {' and '.join(words[5:-2])}")
+
+    monkeypatch.setattr("examples.papers.run.subprocess.run", run)
+    monkeypatch.setattr("sys.argv", ["run", "--quick", "rema/both", "crystal", "rema/reasoner_alone"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    said = capsys.readouterr().out
+    assert "said by rema/both and rema/reasoner_alone" in said
+    assert "said by crystal" in said
+    assert said.endswith("\nrema: failed with the status 1, 0 s\ncrystal: ran, 0 s\n")
 
 
 def test_what_the_run_files_of_the_recipes_say() -> None:

@@ -101,7 +101,8 @@ def test_the_judge_can_read_question_and_response_and_say_every_verdict(worlds: 
         question, response = re.findall(r"```\n(.*?)\n```", asked, re.DOTALL)
         for text in (question, response):
             assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    assert {row["answer"] for row in rows_of(folder / "judged.jsonl")} == {"yes", "no"}
+    ends = {row["answer"].splitlines()[-1] for row in rows_of(folder / "judged.jsonl")}
+    assert ends == {"yes", "no", "```"}
 
 
 def test_a_judged_response_is_right_at_times_and_what_the_policy_says_at_others() -> None:

@@ -14,7 +14,7 @@ from examples.papers.run import Commands, tell
 from examples.papers.world import FOLDER, ROLES, write_rows
 from learner.models.tiny import write_tiny_model
 from rewards import Case, JudgeSettings
-from rewards.models.judges import messages
+from rewards.models.judges import fenced, messages
 
 HERE, DATA = Path(__file__).parent, FOLDER / "judges"
 PROMPTS = ("zero-shot", "spans")  # of the reward `judge`
@@ -49,12 +49,15 @@ def response(left: int, right: int, draw: random.Random) -> list[str]:
 
 
 def verdict(said: list[str], true: list[str], prompt: str) -> str:
-    """What one who knows answers to a prompt: whether all steps are right, and with "spans" which."""
+    """What one who knows answers to a prompt: the right steps, behind each whether the response has it; then whether it
+    has all of them, and with "spans" which, as the JSON object in a fence."""
+    words = ["yes" if one == other else "no" for one, other in zip(said, true, strict=True)]
+    worked = "".join(f"{step}\n{word}\n" for step, word in zip(true, words, strict=True))
     word = "yes" if said == true else "no"
     if prompt != "spans":
-        return word
-    spans = [{"text": one, "value": 1 if one == other else -1} for one, other in zip(said, true, strict=True)]
-    return json.dumps({"verdict": word, "spans": spans})
+        return worked + word
+    spans = [{"text": one, "value": 1 if word == "yes" else -1} for one, word in zip(said, words, strict=True)]
+    return worked + fenced(json.dumps({"verdict": word, "spans": spans}))
 
 
 def write(folder: Path) -> None:
@@ -70,8 +73,7 @@ def write(folder: Path) -> None:
         rows.append((asked, verdict(said, steps(left, right), prompt)))
     told = [{"messages": [*asked, {"role": "assistant", "content": said}]} for asked, said in rows[:JUDGED]]
     write_rows(folder / "verdicts.jsonl", told)
-    words = [{"prompt": asked, "answer": said} for asked, said in rows[JUDGED:] if said in ("yes", "no")]
-    write_rows(folder / "judged.jsonl", words)
+    write_rows(folder / "judged.jsonl", [{"prompt": asked, "answer": said} for asked, said in rows[JUDGED:]])
     write_tiny_model(
         folder / "judge_model",
         alphabet=f"{ALPHABET}`",

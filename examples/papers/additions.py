@@ -14,8 +14,10 @@ from pathlib import Path
 from examples.papers.world import Said, conversation, write_model, write_rows
 
 ALPHABET = "0123456789+=\n"
+BETWEEN = "\n\n"  # two steps, where the reward `process` is to find them
 SLIPS = 0.1  # share of the digit sums that are one off
 FORGOTTEN = 0.6  # share of the carries that are left out
+RIGHT, CHANGED = 0.4, 0.3  # shares of what people say whom models learn from: all is right; a digit or two are any
 UPDATES = 240  # of a warm-up, in haste too: a search must find something
 HELDOUT, TRAIN, WORKED = 200, 400, 6000  # rows
 
@@ -38,7 +40,22 @@ def steps(left: int, right: int, slip: int = 0, later_slip: int = 0, *, forgets:
 
 def divided(steps: Sequence[str]) -> str:
     """A response in which blank lines divide the steps: there the reward `process` finds them."""
-    return "\n\n".join(steps)
+    return BETWEEN.join(steps)
+
+
+def people_say(left: int, right: int, draw: random.Random) -> list[str]:
+    """The steps of a right response, or of one as the policy has read them, or of one with any digits, for models that
+    grade: a policy that is rewarded says what nobody has read, and they are to know it for wrong."""
+    kind = draw.random()
+    if kind < RIGHT:
+        return steps(left, right)
+    slips = [draw.choice((-1, 1)) * (draw.random() < SLIPS) for _ in range(2)]
+    said = list(divided(steps(left, right, *slips, forgets=draw.random() < FORGOTTEN)))
+    if kind < RIGHT + CHANGED:
+        digits = [place for place, letter in enumerate(said) if letter.isdecimal()]
+        for place in draw.sample(digits, draw.choice((1, 2))):
+            said[place] = draw.choice("0123456789")
+    return "".join(said).split(BETWEEN)
 
 
 def write_additions(

@@ -4,8 +4,9 @@
 
 The policy has read additions of people who forget six of ten carries, and are one off in one of ten digit sums; all
 that follows builds on it. Where there is a carry, most of what it says has the same wrong result: a majority does not
-know better, and neither does what the policy finds most likely. Where models grade that a recipe trains in minutes, the
-people are careful ones: their sums are off at times, but they forget no carry, so that a step shows whether it is right.
+know better, and neither does what the policy finds most likely. Where models grade that a recipe trains in minutes,
+the people are careful ones: their sums are off at times, but they forget no carry, so that a step shows whether it is
+right.
 """
 
 import random

@@ -4,9 +4,8 @@
 
 The policy has read additions of people who forget six of ten carries, and are one off in one of ten digit sums; all
 that follows builds on it. Where there is a carry, most of what it says has the same wrong result: a majority does not
-know better, and neither does what the policy finds most likely. Where models grade that a recipe trains in minutes,
-the people are careful ones: their sums are off at times, but they forget no carry, so that a step shows whether it is
-right.
+know better, and neither does what the policy finds most likely. Where a recipe trains models that grade, the
+people get all sums right and forget eight of ten carries: that a model of this size learns to see in minutes.
 """
 
 import random
@@ -32,7 +31,7 @@ class People:
 
 
 PEOPLE = People(slips=0.1, forgotten=0.6)
-CAREFUL = People(slips=0.35, forgotten=0.0)
+FORGETFUL = People(slips=0.0, forgotten=0.8)
 
 
 def steps(left: int, right: int, slip: int = 0, later_slip: int = 0, *, forgets: bool = False) -> list[str]:

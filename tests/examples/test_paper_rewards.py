@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cluster.config.reading import load_config
-from examples.papers.additions import CAREFUL, PEOPLE, RIGHT, divided, graded, steps
+from examples.papers.additions import FORGETFUL, PEOPLE, RIGHT, divided, graded, steps
 from examples.papers.judges import data as judges
 from examples.papers.run import HERE
 from examples.papers.step_rewards import data as step_rewards
@@ -27,11 +27,11 @@ def told(tmp_path: Path) -> Told:
 
 def test_what_is_graded_is_right_at_times_and_what_people_say_at_others() -> None:
     draw, right = random.Random(0), steps(15, 27)
-    for people, forgotten in ((PEOPLE, True), (CAREFUL, False)):
+    for people, slips in ((PEOPLE, True), (FORGETFUL, False)):
         said = [graded(15, 27, draw, people) for _ in range(400)]
         assert RIGHT < sum(one == right for one in said) / len(said) < RIGHT + 0.3
-        assert (FORGOTTEN in said) == forgotten
-        assert steps(15, 27, 1) in said
+        assert FORGOTTEN in said
+        assert (steps(15, 27, later_slip=-1, forgets=True) in said) == slips
 
 
 # --------------------------------------------------------------------------------------------------- rewards of steps

@@ -12,7 +12,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -77,24 +77,38 @@ class Finding:
     of: Mapping[str, float]  # method -> its factor in the sum
     above: float = 0.0  # what the sum should exceed
     within: float | None = None  # or how far from zero it may be at most
+    gain: Mapping[str, float] = field(default_factory=dict)  # a sum that must be above zero: this is a share of it
 
     @property
     def measured(self) -> str:
         """The sum in words. Example: "accuracy at the end: grpo - raft++ > 0"."""
-        terms = [f"{'-' if factor < 0 else '+'} {_factor(factor)}{method}" for method, factor in self.of.items()]
         wanted = f"> {self.above:g}" if self.within is None else f"within ±{self.within:g}"
-        return f"{self.number}: {' '.join(terms).removeprefix('+ ')} {wanted}"
+        where = f", where {_in_words(self.gain)} > 0" if self.gain else ""
+        return f"{self.number}: {_in_words(self.of)} {wanted}{where}"
 
     def estimate(self, comparison: Comparison) -> Estimate | None:
         """The sum of each seed that all its methods have; None where there is none."""
+        return self._sum(comparison, self.of)
+
+    def _sum(self, comparison: Comparison, of: Mapping[str, float]) -> Estimate | None:
         number = NUMBERS[self.number]
-        found = {method: {run.seed: number(comparison, run) for run in comparison.of(method)} for method in self.of}
+        found = {method: {run.seed: number(comparison, run) for run in comparison.of(method)} for method in of}
         sums = []
         for seed in comparison.seeds:
-            values = [(factor, found[method].get(seed)) for method, factor in self.of.items()]
+            values = [(factor, found[method].get(seed)) for method, factor in of.items()]
             if all(value is not None for _, value in values):
                 sums.append(sum(factor * value for factor, value in values if value is not None))
         return Estimate(values=tuple(sums)) if sums else None
+
+    def held(self, comparison: Comparison) -> tuple[Estimate, str] | None:
+        """The sum and its verdict; None where no seed has all methods. Of a gain that is not clear of zero no share can
+        be told."""
+        estimate = self.estimate(comparison)
+        if estimate is None or not self.gain:
+            return estimate and (estimate, self.verdict(estimate))
+        gained = self._sum(comparison, self.gain)
+        clear = gained is not None and gained.half is not None and gained.mean - gained.half > 0
+        return estimate, self.verdict(estimate) if clear else UNTOLD
 
     def verdict(self, estimate: Estimate) -> str:
         """What the interval says; one seed has none."""
@@ -105,6 +119,11 @@ class Finding:
         if low > least and high < most:
             return CONFIRMED
         return REFUTED if high < least or low > most else UNTOLD
+
+
+def _in_words(of: Mapping[str, float]) -> str:
+    terms = [f"{'-' if factor < 0 else '+'} {_factor(factor)}{method}" for method, factor in of.items()]
+    return " ".join(terms).removeprefix("+ ")
 
 
 def _factor(factor: float) -> str:
@@ -127,6 +146,7 @@ FINDINGS = (
         says="and is most, more than half, of what Reinforce-Rej gains",
         number="accuracy at the end",
         of={_WRONG: 1, "reinforce": -0.5, _REJ: -0.5},
+        gain={_REJ: 1, "reinforce": -1},
     ),
     Finding(
         says="removing the groups that are all correct does little by itself",
@@ -194,10 +214,10 @@ FINDINGS = (
 )
 
 
-def findings(comparison: Comparison) -> list[tuple[Finding, Estimate]]:
-    """The findings whose methods all have finished runs with a common seed, and their sums."""
-    told = [(finding, finding.estimate(comparison)) for finding in FINDINGS]
-    return [(finding, estimate) for finding, estimate in told if estimate is not None]
+def findings(comparison: Comparison) -> list[tuple[Finding, Estimate, str]]:
+    """The findings whose methods all have finished runs with a common seed, their sums and verdicts."""
+    told = [(finding, finding.held(comparison)) for finding in FINDINGS]
+    return [(finding, *held) for finding, held in told if held is not None]
 
 
 def page_part(comparison: Comparison) -> str:
@@ -213,8 +233,8 @@ def page_part(comparison: Comparison) -> str:
         "|---|---|---:|---|",
     ]
     lines += [
-        f"| {finding.says} | {finding.measured} | {estimate.text('+.3f')} | {finding.verdict(estimate)} |"
-        for finding, estimate in findings(comparison)
+        f"| {finding.says} | {finding.measured} | {estimate.text('+.3f')} | {verdict} |"
+        for finding, estimate, verdict in findings(comparison)
     ]
     return "\n".join(lines)
 

@@ -20,6 +20,7 @@ def comparison(
     methods = [{"name": "base", "baseline": True}, *({"name": name} for name in curves)]
     seeds = list(range(max(map(len, curves.values()))))
     plan = {"name": "small", "title": "Small", "methods": methods, "seeds": seeds, "budget_tokens": 100}
+    folder.mkdir(exist_ok=True)
     (folder / "compare.json").write_text(json.dumps(plan))
     for name, several in curves.items():
         for seed, accuracies in enumerate(several):
@@ -41,7 +42,7 @@ def comparison(
 
 
 def verdicts(seen: Comparison) -> dict[str, str]:
-    return {finding.measured: finding.verdict(estimate) for finding, estimate in findings(seen)}
+    return {finding.measured: verdict for finding, _, verdict in findings(seen)}
 
 
 def test_an_early_lead_and_a_late_stall_are_told_apart_from_chance(tmp_path: Path) -> None:
@@ -65,9 +66,16 @@ def test_most_of_the_gain_is_more_than_half_of_it_seed_by_seed(tmp_path: Path) -
         "reinforce-drop-all-wrong": [[0.2, 0.58], [0.2, 0.69], [0.2, 0.78]],
         "reinforce-rej": [[0.2, 0.60], [0.2, 0.70], [0.2, 0.80]],
     }
-    told = {finding.says: estimate for finding, estimate in findings(comparison(tmp_path, curves))}
-    most = told["and is most, more than half, of what Reinforce-Rej gains"]
-    assert most.values == pytest.approx((0.03, 0.04, 0.03))
+    says = "and is most, more than half, of what Reinforce-Rej gains"
+    told = {finding.says: rest for finding, *rest in findings(comparison(tmp_path / "gain", curves))}
+    estimate, verdict = told[says]
+    assert estimate.values == pytest.approx((0.03, 0.04, 0.03))
+    assert verdict == "confirmed"
+    curves["reinforce-rej"] = [[0.2, 0.45], [0.2, 0.55], [0.2, 0.65]]  # it loses, and of nothing there is no share
+    told = {finding.says: rest for finding, *rest in findings(comparison(tmp_path / "none", curves))}
+    estimate, verdict = told[says]
+    assert estimate.mean - estimate.half > 0
+    assert verdict == "cannot be told"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +101,7 @@ def test_a_verdict_is_where_the_whole_interval_lies(
 
 def test_findings_are_of_seeds_that_all_their_methods_have(tmp_path: Path) -> None:
     curves = {"raft": [[0.2, 0.5], [0.2, 0.6]], "raft++": [[0.2, 0.6]]}
-    ((finding, estimate),) = findings(comparison(tmp_path, curves))
+    ((finding, estimate, _),) = findings(comparison(tmp_path, curves))
     assert finding.of == {"raft++": 1, "raft": -1}
     assert estimate.values == pytest.approx((0.1,))
 

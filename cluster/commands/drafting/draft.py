@@ -109,6 +109,9 @@ def _look(config: GradingConfig, wanted: Wanted) -> Looked:
     (given,) = config.data.paths
     try:
         path, why = training_path(given)
+    except DataError as problem:
+        raise ConfigError(str(problem)) from problem
+    try:
         rows = tuple(read_files(path, unread.append))
         folder = files_of(path)[0].parent
     except DataError as problem:

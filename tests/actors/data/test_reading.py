@@ -85,6 +85,50 @@ def test_a_text_in_a_table_may_have_lines_and_commas_of_its_own(tmp_path: Path) 
     assert rows_in(tmp_path / "a.csv") == [('a,\nb "c"', "2")]
 
 
+@each(
+    ("name", "text", "found"),
+    [
+        ("a.csv", 'prompt,answer\n5" pipe,2\nsay "hi",3\n', [('5" pipe', "2"), ('say "hi"', "3")]),
+        ("a.csv", 'prompt,answer\r\n"a, b\r\nc",2\r\n\r\n"d","3"', [("a, b\r\nc", "2"), ("d", "3")]),
+        ("a.csv", 'prompt,answer\n"Hello, you\n1, 2?",3\n', [("Hello, you\n1, 2?", "3")]),
+        ("a.csv", 'prompt,answer\n"""Hi"" \\n, he said",2\n', [('"Hi" \\n, he said', "2")]),
+        ("a.tsv", 'prompt\tanswer\n"if a:\n\tb"\t2\n', [("if a:\n\tb", "2")]),
+        ("a.tsv", 'prompt\tanswer\nwho is "he"?\t2\n', [('who is "he"?', "2")]),
+    ],
+)
+def test_quotes_of_a_table_are_taken_as_its_rules_say(
+    tmp_path_factory: Any, name: str, text: str, found: list[tuple[str, str]]
+) -> None:
+    file = tmp_path_factory.mktemp("quotes") / name
+    file.write_bytes(text.encode())
+    assert rows_in(file) == found
+
+
+@each(
+    ("name", "text", "problem"),
+    [
+        (
+            "a.csv",
+            'prompt,answer\n1,2\n"He said \\"hi\\" to 3",2\n',
+            r"a\.csv:3 has a cell in quotes, and on line 3 text",
+        ),
+        ("a.csv", 'prompt,answer\n"four,2\n3,4\n"x",3\n', r"a\.csv:2 has a cell in quotes, and on line 4 text behind"),
+        ("a.csv", 'prompt,answer\n1,2\n"four,2\n3,4\n', r"a\.csv:3 begins a cell in quotes that has no end\. Put such"),
+        ("a.tsv", 'prompt\tanswer\n"Four" and 1?\t5\n', r"a\.tsv:2 has a cell in quotes, and on line 2 text behind"),
+        (
+            "a.tsv",
+            'prompt\tanswer\n"Four and 1?\t5\n2\t2\nLast "\t3\n',
+            r"a\.tsv:2 begins a cell in quotes that ends on line 4, and every one of these lines looks like a row",
+        ),
+    ],
+)
+def test_a_stray_quote_in_a_table_swallows_no_row(tmp_path_factory: Any, name: str, text: str, problem: str) -> None:
+    file = tmp_path_factory.mktemp("quotes") / name
+    file.write_text(text)
+    with pytest.raises(DataError, match=problem):
+        rows_in(file)
+
+
 def test_parquet_folders_and_patterns_are_read_in_order(tmp_path: Path) -> None:
     for number in (2, 1):
         parquet(tmp_path / f"train-{number}.parquet", [{"prompt": f"{number}", "answer": number}])
@@ -242,6 +286,38 @@ def test_paths_that_hold_nothing_are_refused(tmp_path: Path) -> None:
         rows_in(tmp_path)
     with pytest.raises(DataError, match=r"no file matches .*\*\.jsonl"):
         rows_in(tmp_path / "*.jsonl")
+
+
+def test_hidden_files_and_what_is_said_about_data_are_no_data(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text(LINES)
+    for name in ("._train.json", ".cache.jsonl", "dataset_infos.json", "state.json"):
+        (tmp_path / name).write_text("\0\x05 no rows")
+    assert rows_in(tmp_path) == rows_in(f"{tmp_path}/*.json") == ASKED
+
+
+def test_a_folder_of_hugging_face_says_where_its_data_is_or_how_to_write_it(tmp_path: Path) -> None:
+    def folder(*files: str) -> Path:
+        top = tmp_path / str(len(list(tmp_path.iterdir())))
+        for file in files:
+            (top / file).parent.mkdir(parents=True, exist_ok=True)
+            (top / file).write_text("{}")
+        return top
+
+    saved = ("data-00000-of-00001.arrow", "dataset_info.json", "state.json")
+    with pytest.raises(
+        DataError, match=r"holds what save_to_disk .*load_from_disk\('.*'\)\.to_parquet\('data\.parquet'\)"
+    ):
+        rows_in(folder(*saved))
+    splits = [f"{split}/{name}" for split in ("test", "train") for name in saved]
+    with pytest.raises(
+        DataError, match=r"the splits test, train as save_to_disk .*\['train'\]\.to_parquet\('train\.parquet'"
+    ):
+        rows_in(folder("dataset_dict.json", *splits))
+    repository = folder("README.md", "dataset_infos.json", ".cache/a.json", "data/train-0.parquet")
+    with pytest.raises(DataError, match=r"no data file itself, and there are some in \S*/data: give .*/data/train-\*"):
+        rows_in(repository)
+    with pytest.raises(DataError, match=r"holds no data file \("):
+        rows_in(folder("README.md", ".cache/a.json"))
 
 
 def test_a_cut_parquet_file_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
 from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, written_messages
 from actors.errors import DataError
 from actors.settings import DataSettings
+from rewards.answers.reference import several
 
 INDEX = re.compile(r"-?[0-9]{1,9}")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -28,7 +29,7 @@ class DataRow:
     system: str  # the row's own system message; "" where it has none
     reward: str  # name of the reward that grades it
     reference: str  # what the reward compares with; "" where there is nothing
-    parts: tuple[str, ...]  # where the answer is an object or a list of several: names or numbers of its parts
+    no_text: str  # why the answer is no text and no list of texts, and what to do; "" where it is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ def data_row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
         system="" if system is None else _of_column(data.system_column, system),
         reward=text_in(row, data.reward_column) if data.reward_column else reward,
         reference=_reference(row, data),
-        parts=_parts(answer),
+        no_text=_no_text(answer, str(data.answer_column)),
     )
 
 
@@ -138,6 +139,11 @@ def _joined(row: FileRow, columns: Sequence[str]) -> str:
     """The texts of several columns. A list of texts, such as the options of a question, becomes lines with letters."""
     texts = []
     for column in columns:
+        if messages_of(row, column) is not None:
+            raise ValueError(
+                f"has chat messages in column {column!r}, which cannot be joined with other columns: name that column "
+                f"alone, or the text of one message, such as that of the last by {f'{column}.-1.content'!r}"
+            )
         cell = cell_at(row.cells, column)
         if isinstance(cell, list | tuple) and 0 < len(cell) <= len(LETTERS) and all(isinstance(o, str) for o in cell):
             cell = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, cell, strict=False))
@@ -191,13 +197,15 @@ def text_in(row: FileRow, column: str, *, blank: bool = False, advice: str = "")
     Args:
         row: of a file.
         column: a name; dots reach into objects and lists, as in "reward_model.ground_truth" or "answers.0".
-        blank: whether it may be empty.
+        blank: whether it may be empty or missing, and then is "".
         advice: what to do where there is no such column.
 
     Raises:
         ValueError: there is no such column, or nothing that is a text in it.
     """
     cell = cell_at(row.cells, column)
+    if blank and (cell is None or cell != cell):  # null, or NaN as tables have it
+        return ""
     if cell is None or (isinstance(cell, str) and not cell.strip() and not blank):
         raise ValueError(
             f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})"
@@ -215,11 +223,12 @@ def _of_column(column: str, cell: Any) -> str:
 
 def cell_at(cells: Mapping[str, Any], column: str) -> Any:
     """The value of a column, None where there is none. A column with that very name comes before a path with dots, in
-    which a number is a place in a list, from its end with a minus."""
+    which a number is a place in a list, from its end with a minus. Dots reach into JSON text, too."""
     if column in cells:
         return cells[column]
     found: Any = cells
     for name in column.split("."):
+        found = opened(found)
         if isinstance(found, Mapping):
             found = found.get(name)
         elif isinstance(found, Sequence) and not isinstance(found, str) and INDEX.fullmatch(name):
@@ -233,9 +242,19 @@ def names_in(cells: Mapping[str, Any]) -> list[str]:
     """The columns of a row, and behind a dot what their objects hold."""
     return [
         f"{name}.{part}" if part else name
-        for name, cell in cells.items()
+        for name, cell in ((name, opened(cell)) for name, cell in cells.items())
         for part in (cell if isinstance(cell, Mapping) and cell else ("",))
     ]
+
+
+def opened(cell: Any) -> Any:
+    """The object or list that a text holds as JSON; any other cell is itself."""
+    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
 
 
 def text_of(cell: Any) -> str:
@@ -293,11 +312,7 @@ def _scalar(cell: Any) -> str:
 def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[DataRow]:
     places = list(read_files(path, refuse))
     start, end = data.slice
-    if data.system_column and places and all(cell_at(row.cells, data.system_column) is None for row in places):
-        raise DataError(
-            f"no row of {path} has a column {data.system_column!r} (data.system_column; columns there: "
-            f"{', '.join(names_in(places[0].cells))})"
-        )
+    _refuse_without_column(path, places, data)
     rows = []
     for row in places[start:end]:
         try:
@@ -307,36 +322,65 @@ def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[Da
     return rows
 
 
+def _refuse_without_column(path: str, rows: Sequence[FileRow], data: DataSettings) -> None:
+    """Refuses a file no row of which has a column that a row may lack: its name is likely misspelt."""
+    behind = [] if isinstance(data.answer_column, str) else list(data.answer_parts.values())[1:]
+    has = {column: any(_has(row.cells, column) for row in rows) for column in behind}
+    if data.system_column:
+        has[data.system_column] = any(cell_at(row.cells, data.system_column) is not None for row in rows)
+    for column, there in has.items():
+        if rows and not there:
+            setting = "data.system_column" if column == data.system_column else "data.answer_column"
+            raise DataError(
+                f"no row of {path} has a column {column!r} ({setting}; columns there: "
+                f"{', '.join(names_in(rows[0].cells))})"
+            )
+
+
+def _has(cells: Mapping[str, Any], column: str) -> bool:
+    """Whether there is a column, though it may be null."""
+    above, _, name = column.rpartition(".")
+    held = opened(cell_at(cells, above)) if above else None
+    return column in cells or cell_at(cells, column) is not None or (isinstance(held, Mapping) and name in held)
+
+
 def _reference(row: FileRow, data: DataSettings) -> str:
-    """What the reward compares with: the text of the answer column, or several columns as one JSON object; "" where no
-    column answers."""
+    """What the reward compares with: the text of the answer column, where it is a list of texts all of them, or several
+    columns as one JSON object; "" where no column answers."""
     if not data.answer_column:
         return ""
     if isinstance(data.answer_column, str):
         cell = cell_at(row.cells, data.answer_column)
         if isinstance(cell, list | tuple) and len(cell) == 1 and isinstance(cell[0], int | float):
             return json.dumps([text_of(cell[0])])  # so that no reward takes the list for an interval
+        if _is_several(cell):
+            return several(json.loads(_of_column(data.answer_column, cell)))
         return text_in(row, data.answer_column, advice=_WHERE_ANSWERS_ARE)
     found = {}
     for number, (name, column) in enumerate(data.answer_parts.items()):
         text = text_in(row, column, blank=number > 0)
-        found[name] = _parsed(text)
+        found[name] = opened(text)
     return json.dumps(found, ensure_ascii=False)
 
 
-def _parts(answer: Any) -> tuple[str, ...]:
-    """Names of what an object holds, also of one that is written as JSON; numbers of what a list holds."""
-    if isinstance(answer, str) and answer.lstrip()[:1] == "{":
-        answer = _parsed(answer.strip())
-    if isinstance(answer, Mapping):
-        return tuple(str(name) for name in answer)
-    return tuple(map(str, range(len(answer)))) if isinstance(answer, list | tuple) and len(answer) != 1 else ()
+def _is_several(answer: Any) -> bool:
+    return isinstance(answer, list | tuple) and len(answer) > 1 and all(isinstance(one, str) for one in answer)
 
 
-def _parsed(text: str) -> Any:
-    """A list or an object that was written as JSON; any other text is itself."""
-    try:
-        found = json.loads(text) if text[:1] in ("[", "{") else text
-    except (ValueError, RecursionError):
-        return text
-    return found if isinstance(found, list | dict) else text
+def _no_text(answer: Any, column: str) -> str:
+    """Why an answer cannot be compared with as a text, or as texts any of which is right, and what to do; "" where it
+    can. An object may be written as JSON."""
+    held = opened(answer)
+    if isinstance(held, Mapping) and held:
+        parts = list(map(str, held))
+        return (
+            f"it has the parts {', '.join(parts[:8])}: name one of them in data.answer_column behind a dot, such as "
+            f'"{column}.{parts[0]}"'
+        )
+    if not isinstance(answer, list | tuple) or len(answer) == 1 or _is_several(answer):
+        return ""
+    what = "a list that holds more than texts" if answer else "a list of nothing"
+    return (
+        f"it is {what}: give a list of texts, any of which is right, or one text, also where the right answer is "
+        "itself a list"
+    )

@@ -24,9 +24,10 @@ from cluster.preparing.copies import with_copies
 from cluster.preparing.data import heldout_sets
 from cluster.preparing.graders import Graders, progress
 from cluster.preparing.models import load_tokenizer
-from cluster.preparing.references import bad_references, right_without_answer
+from cluster.preparing.references import bad_references, right_without_answer, takes_text
 from cluster.reporting.words import counted
-from rewards import REWARDS, Case, Outcome, Question
+from rewards import REWARDS, Case, Outcome, Question, RewardSettings
+from rewards.answers.reference import answers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -108,7 +109,7 @@ def _check_prompts(
     places = {row.place for row in unusable}
     good = [row for row in rows if row.place not in places]
     say(f"references that responses can be graded against: {len(good)} of {len(rows)}")
-    for line in (*_samples(good), *_repeated(good), *_own_without_answer(config, good, graders)):
+    for line in (*_samples(good, config.reward), *_repeated(good), *_own_without_answer(config, good, graders)):
         say(line)
     return [*bad, *unusable, *_gold(config, good, say, graders)], good
 
@@ -131,17 +132,24 @@ def _rendered(renderer: Renderer, rows: Sequence[DataRow], bad: list[BadRow]) ->
     return seen
 
 
-def _samples(rows: Sequence[DataRow]) -> list[str]:
+def _samples(rows: Sequence[DataRow], settings: RewardSettings) -> list[str]:
     """What the first references of each reward were taken to be."""
     by_reward: dict[str, list[DataRow]] = {}
     for row in rows:
         by_reward.setdefault(row.reward, []).append(row)
     return [
-        f"  {row.place}: {row.reward} expects {_short(row.reference) if row.reference else 'no given answer'} for "
+        f"  {row.place}: {row.reward} expects {_expected(row, settings)} for "
         f"{_short(question_of(row.prompt), end=True)}"
         for of_reward in by_reward.values()
         for row in of_reward[:SAMPLES]
     ]
+
+
+def _expected(row: DataRow, settings: RewardSettings) -> str:
+    answers = answers_of(row.reference)
+    if len(answers) > 1 and takes_text(row.reward, settings):
+        return f"any of {len(answers)} answers, the first {_short(answers[0])},"
+    return _short(row.reference) if row.reference else "no given answer"
 
 
 def _repeated(rows: Sequence[DataRow]) -> list[str]:
@@ -174,7 +182,7 @@ def _gold(config: GradingConfig | RunConfig, rows: Sequence[DataRow], say: Say, 
     """Grades each reference as if it were a response, where that must be right."""
     kinds = {name: config.reward.of(name).kind for name in config.reward.names}
     echoed = [row for row in rows if kinds[row.reward] in REWARDS and REWARDS[kinds[row.reward]].echoes]
-    cases = [Case(response=row.reference, reference=row.reference) for row in echoed]
+    cases = [Case(response=answers_of(row.reference)[0], reference=row.reference) for row in echoed]
     questions = [Question(reward=r.reward, case=c, settings=config.reward) for r, c in zip(echoed, cases, strict=True)]
     verdicts = list(progress(graders.grade(questions), "references as responses", len(questions)))
     if verdicts:
@@ -249,8 +257,8 @@ def _as_the_model_sees(
             "prompts that end with what the assistant says, which the policy reads and continues (does it hold the "
             f"answer?): {len(ending)}, first {ending[0]}"
         )
-    of_prompts = _unknown(tokenizer, "prompts", texts)
-    return [*lines, *of_prompts, *_unknown(tokenizer, "answers", [row.reference for row in rows])]
+    answers = ["".join(answers_of(row.reference)) for row in rows]
+    return [*lines, *_unknown(tokenizer, "prompts", texts), *_unknown(tokenizer, "answers", answers)]
 
 
 def _unknown(tokenizer: "PreTrainedTokenizerBase", where: str, texts: Sequence[str]) -> list[str]:

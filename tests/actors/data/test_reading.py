@@ -2,6 +2,7 @@ import codecs
 import datetime
 import gzip
 import json
+import math
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from actors.data.prompts import load_prompts
 from actors.data.reading import read_data, read_worked
 from actors.errors import DataError
 from actors.settings import DataSettings
+from rewards.answers.reference import several
 from tests.tables import each
 from tests.tokenizers import letters
 
@@ -393,22 +395,58 @@ def test_several_columns_become_one_object_and_may_be_renamed(
     assert (asked, json.loads(found)) == ("q", reference)
 
 
-def test_parts_of_an_answer_are_told_of_objects_and_lists(tmp_path: Path) -> None:
+def test_an_answer_that_is_no_text_says_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    answers = [
-        {"ground_truth": "3", "style": "v2"},
-        '{"ground_truth": 3}',
-        ["a", "b"],
-        ["3"],
-        [3],
-        "{3, 4}",
-        "[1, 2]",
-        3,
-    ]
-    file.write_text("\n".join(json.dumps({"prompt": "p", "answer": answer}) for answer in answers))
+    bad = [{"ground_truth": "3", "style": "v2"}, '{"ground_truth": 3}', [1, 2], ["a", None], []]
+    good = ['["a", "b"]', ["3"], [3], "{3, 4}", "[1, 2]", 3, "{}", ["a", "b"]]
+    file.write_text("\n".join(json.dumps({"prompt": "p", "answer": answer}) for answer in [*bad, *good]))
     (rows,) = read_data(DataSettings(path=str(file)), "number").values()
-    assert [row.parts for row in rows] == [("ground_truth", "style"), ("ground_truth",), ("0", "1"), (), (), (), (), ()]
-    assert [row.reference for row in rows[3:5]] == ['["3"]', '["3"]']
+    said = [row.no_text for row in rows]
+    assert all('behind a dot, such as "answer.ground_truth"' in one for one in said[:2])
+    assert said[0].startswith("it has the parts ground_truth, style: name one of them in data.answer_column")
+    assert [one.partition(":")[0] for one in said[2:5]] == ["it is a list that holds more than texts"] * 2 + [
+        "it is a list of nothing"
+    ]
+    assert said[5:] == [""] * len(good)
+    assert [row.reference for row in rows[5:9]] == ['["a", "b"]', '["3"]', '["3"]', "{3, 4}"]
+    assert rows[-1].reference == several(["a", "b"])
+
+
+def test_of_an_answer_of_several_columns_all_but_the_first_may_be_null_or_missing(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    rows = [{"inputs": ["1"], "fn_name": "f"}, {"inputs": ["2"], "fn_name": None}, {"inputs": ["3"]}]
+    rows += [{"inputs": ["4"], "fn_name": math.nan}]
+    file.write_text("\n".join(json.dumps({"prompt": "p"} | row) for row in rows))
+    found = [json.loads(text)["fn_name"] for _, text in rows_in(file, answer_column=["inputs", "fn_name"])]
+    assert found == ["f", "", "", ""]
+    assert len(rows_in(file, rows="1:", answer_column=["inputs", "fn_name"])) == 3
+    with pytest.raises(DataError, match=r"a\.jsonl:1 has no text in column 'outputs'"):
+        rows_in(file, answer_column=["outputs", "inputs"])
+    with pytest.raises(
+        DataError, match=r"no row of .* has a column 'fname' \(data\.answer_column; columns there: prom"
+    ):
+        rows_in(file, answer_column=["inputs", "fname"])
+    file.write_text(json.dumps({"prompt": "p", "inputs": ["1"], "more": {"fn_name": None}, "text": '{"a": null}'}))
+    assert rows_in(file, answer_column=["inputs", "more.fn_name", "text.a"])
+
+
+def test_dots_reach_into_json_text(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    row = {"prompt": "p", "info": json.dumps({"ground_truth": "42", "tests": json.dumps(["a", {"b": "7"}])})}
+    file.write_text(json.dumps(row))
+    assert rows_in(file, answer_column="info.ground_truth") == [("p", "42")]
+    assert rows_in(file, answer_column="info.tests.1.b") == [("p", "7")]
+    with pytest.raises(DataError, match=r"'info\.truth' \(columns there: prompt, info\.ground_truth, info\.tests\)"):
+        rows_in(file, answer_column="info.truth")
+
+
+def test_chat_messages_are_not_joined_with_other_columns(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    asked = {"context": "c", "prompt": [{"role": "user", "content": "q"}], "answer": "1"}
+    file.write_text(json.dumps(asked))
+    with pytest.raises(DataError, match=r"chat messages in column 'prompt', which cannot .*'prompt\.-1\.content'"):
+        rows_in(file, prompt_column=["context", "prompt"])
+    assert rows_in(file, prompt_column=["context", "prompt.-1.content"]) == [("c\n\nq", "1")]
 
 
 def test_chat_messages_are_read_from_parquet_with_their_system_messages(tmp_path: Path) -> None:

@@ -93,14 +93,19 @@ def test_a_line_that_is_no_json_is_one_of_the_bad_rows(tmp_path: Path, graders: 
         (
             {"ground_truth": "3", "style": "v2"},
             (),
-            'one of them in data.answer_column behind a dot, such as "COLUMN.ground',
+            'one of them in data.answer_column behind a dot, such as "answer.ground',
         ),
         (
             '{"ground_truth": 3}',
             ("reward.name=math",),
-            "has an answer with the parts ground_truth where math wants a text",
+            "has an answer that math cannot compare with: it has the parts ground_truth",
         ),
-        (["3", "4"], ("reward.name=exact",), "has an answer with the parts 0, 1 where exact wants a text"),
+        ([3, 4], ("reward.name=exact",), "compare with: it is a list that holds more than texts: give a list of texts"),
+        (
+            {"ground_truth": "3"},
+            ("reward.name=sum", "reward.sum.weights={math = 0.9, format = 0.1}"),
+            "has an answer that sum cannot compare with",
+        ),
         ("None", ("reward.name=math",), "cannot be graded against: "),
         ({"test_list": ["x = 1"]}, ("reward.name=code",), "cannot be graded against: "),
         ({"test_list": ["assert True"]}, ("reward.name=code",), "call nothing that a response could define"),
@@ -112,6 +117,14 @@ def test_a_reference_that_teaches_nothing_is_a_bad_row(
     bad, text = checked(tmp_path, graders, [{"prompt": "a", "answer": answer}], *settings)
     assert bad == 1
     assert said in text
+
+
+def test_of_a_list_of_answers_any_is_right(tmp_path: Path, graders: Graders) -> None:
+    rows = [{"prompt": "Which city?", "answer": {"target": ["Paris", "City of Paris"]}}]
+    bad, said = checked(tmp_path, graders, rows, "reward.name=exact", "data.answer_column=answer.target")
+    assert bad == 0
+    assert "exact expects any of 2 answers, the first 'Paris', for 'Which city?'" in said
+    assert "references graded as responses: 1 correct" in said
 
 
 def test_an_own_reward_that_likes_empty_responses_is_mentioned(tmp_path: Path, graders: Graders) -> None:

@@ -267,6 +267,17 @@ def text_of(cell: Any) -> str:
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
 
 
+def reference_of(cell: Any) -> str:
+    """The answer in a cell as a reference: a text, or of a list of texts all of them, any of which is right.
+
+    Raises:
+        ValueError: see `text_of`.
+    """
+    if isinstance(cell, list | tuple) and len(cell) == 1 and isinstance(cell[0], int | float):
+        return json.dumps([text_of(cell[0])])  # so that no reward takes the list for an interval
+    return several([text_of(one) for one in cell]) if _is_several(cell) else text_of(cell)
+
+
 def _plain(cell: Any) -> Any:
     """A cell in what JSON knows: texts as they are, numbers and dates outside of lists and objects as texts."""
     if isinstance(cell, Mapping):
@@ -350,12 +361,9 @@ def _reference(row: FileRow, data: DataSettings) -> str:
     if not data.answer_column:
         return ""
     if isinstance(data.answer_column, str):
+        text = text_in(row, data.answer_column, advice=_WHERE_ANSWERS_ARE)
         cell = cell_at(row.cells, data.answer_column)
-        if isinstance(cell, list | tuple) and len(cell) == 1 and isinstance(cell[0], int | float):
-            return json.dumps([text_of(cell[0])])  # so that no reward takes the list for an interval
-        if _is_several(cell):
-            return several(json.loads(_of_column(data.answer_column, cell)))
-        return text_in(row, data.answer_column, advice=_WHERE_ANSWERS_ARE)
+        return reference_of(cell) if isinstance(cell, list | tuple) else text
     found = {}
     for number, (name, column) in enumerate(data.answer_parts.items()):
         text = text_in(row, column, blank=number > 0)

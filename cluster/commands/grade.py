@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from rich.table import Table
 
 from actors.data.files import BadRow, FileRow, files_of, read_files
-from actors.data.reading import text_of
+from actors.data.reading import reference_of, text_of
 from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
@@ -131,7 +131,10 @@ def _question(row: FileRow, config: GradingConfig) -> Question:
     reward = cells["reward"] if cells.get("reward") is not None else config.reward.name
     if reward not in config.reward.names:
         raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
-    text = {name: _text(name, cells.get(name)) for name in (*NEEDED, "prompt")}
+    text = {
+        name: _text(name, cells.get(name), reference_of if name == "reference" else text_of)
+        for name in (*NEEDED, "prompt")
+    }
     if (expected := cells.get("expected")) not in (None, "correct", "wrong"):
         raise ValueError(f"has {expected!r} in column 'expected', expected correct or wrong")
     case = Case(
@@ -144,9 +147,9 @@ def _question(row: FileRow, config: GradingConfig) -> Question:
     return Question(reward=reward, case=case, settings=config.reward)
 
 
-def _text(name: str, cell: Any) -> str:
+def _text(name: str, cell: Any, written: Callable[[Any], str]) -> str:
     try:
-        return "" if cell is None else text_of(cell)
+        return "" if cell is None else written(cell)
     except ValueError as problem:
         raise ValueError(f"has in column {name!r} {problem}") from None
 

@@ -32,7 +32,18 @@ ANSWERS = (
         "answers",
         "gold",
     ),
-    *("target", "answerkey", "answer_key", "correct_answer", "label", "reference", "solution", "output", "response"),
+    *(
+        "golden_answers",
+        "target",
+        "answerkey",
+        "answer_key",
+        "correct_answer",
+        "label",
+        "reference",
+        "solution",
+        "output",
+        "response",
+    ),
     *("completion", "chosen", "rationale"),
 )
 PARTS = (  # of an answer that is an object

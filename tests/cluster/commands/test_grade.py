@@ -40,6 +40,13 @@ def test_without_a_file_the_rows_go_to_stdout(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["score"] == 2.0
 
 
+def test_of_a_list_of_references_any_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"response": said, "reference": ["Paris", "City of Paris"]} for said in ("City of Paris", "Rome")]
+    assert main(["grade", str(cases(tmp_path, rows)), "reward.name=exact", "--workers", "1"]) == 0
+    found = [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()]
+    assert found == ["correct", "wrong"]
+
+
 BAD_ROWS: list[tuple[dict[str, Any], str]] = [
     ({"response": "7"}, "has no 'reference' (columns there: response)"),
     ({"response": None, "reference": "7"}, "has no 'response' (columns there: response, reference)"),

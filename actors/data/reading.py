@@ -207,8 +207,9 @@ def text_in(row: FileRow, column: str, *, blank: bool = False, advice: str = "")
     if blank and (cell is None or cell != cell):  # null, or NaN as tables have it
         return ""
     if cell is None or (isinstance(cell, str) and not cell.strip() and not blank):
+        cells = {name: opened(each) for name, each in row.cells.items()} if "." in column else row.cells
         raise ValueError(
-            f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})"
+            f"has no text in column {column!r} (columns there: {', '.join(names_in(cells)) or 'none'})"
             + (advice if cell is None else "")
         )
     return _of_column(column, cell)
@@ -242,7 +243,7 @@ def names_in(cells: Mapping[str, Any]) -> list[str]:
     """The columns of a row, and behind a dot what their objects hold."""
     return [
         f"{name}.{part}" if part else name
-        for name, cell in ((name, opened(cell)) for name, cell in cells.items())
+        for name, cell in cells.items()
         for part in (cell if isinstance(cell, Mapping) and cell else ("",))
     ]
 
@@ -378,9 +379,10 @@ def _is_several(answer: Any) -> bool:
 def _no_text(answer: Any, column: str) -> str:
     """Why an answer cannot be compared with as a text, or as texts any of which is right, and what to do; "" where it
     can. An object may be written as JSON."""
-    held = opened(answer)
-    if isinstance(held, Mapping) and held:
-        parts = list(map(str, held))
+    if isinstance(answer, str) and answer.lstrip()[:1] == "{":
+        answer = opened(answer)
+    if isinstance(answer, Mapping) and answer:
+        parts = list(map(str, answer))
         return (
             f"it has the parts {', '.join(parts[:8])}: name one of them in data.answer_column behind a dot, such as "
             f'"{column}.{parts[0]}"'

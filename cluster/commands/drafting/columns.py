@@ -22,33 +22,11 @@ PROMPTS = (
 BEFORE = ("body", "context", "passage", "paragraph", "schema", "create_table", "create_table_statement", "sql_context")
 BEHIND = ("evidence", "choices", "choices.text", "options", "starter_code")
 ANSWERS = (
-    *(
-        "reward_model.ground_truth",
-        "verification_info",
-        "ground_truth",
-        "final_answer",
-        "expected_answer",
-        "answer",
-        "answers",
-        "gold",
-    ),
-    *(
-        "golden_answers",
-        "target",
-        "answerkey",
-        "answer_key",
-        "correct_answer",
-        "label",
-        "reference",
-        "solution",
-        "output",
-        "response",
-    ),
-    *("completion", "chosen", "rationale"),
+    *("reward_model.ground_truth", "verification_info", "ground_truth", "final_answer", "expected_answer", "answer"),
+    *("answers", "golden_answers", "gold", "target", "answerkey", "answer_key", "correct_answer", "label", "reference"),
+    *("solution", "output", "response", "completion", "chosen", "rationale"),
 )
-PARTS = (  # of an answer that is an object
-    *("ground_truth", "target", "answer", "aliases", "value", "final", "text", "label"),
-)
+PARTS = ("ground_truth", "target", "answer", "aliases", "value", "final", "text", "label")  # of an answer as an object
 OPTIONS = ("choices.text", "choices", "options")
 TESTS = (  # columns that hold tests of programs: those of one form, the first of which is always there
     ("test_list", "test_setup_code", "test_imports", "challenge_test_list"),
@@ -221,10 +199,10 @@ def _reading(
 
 def _there(rows: Sequence[FileRow], names: Sequence[str], *, some: bool = False) -> list[str]:
     """Those of some names that most rows have something in, as the file spells them; with `some`, that any row has.
-    Names with more than one dot are looked for as they are."""
+    Names with dots that are no columns are looked for as they are, as they may reach into JSON text."""
     spelt = {name.lower(): name for name in reversed(columns_of(rows))}
     spelt |= {name.lower(): name for row in rows for name in row.cells}
-    found = [spelt.get(name.lower(), name) for name in names if name.lower() in spelt or name.count(".") > 1]
+    found = [spelt.get(name.lower(), name) for name in names if name.lower() in spelt or "." in name]
     counts = {name: sum(_holds(cell_at(row.cells, name)) for row in rows) for name in dict.fromkeys(found)}
     return [name for name, count in counts.items() if count >= (1 if some else MOST * len(rows))]
 

@@ -5,6 +5,7 @@ Every mistake that can be seen without the cluster is a `ConfigError` before any
 
 import copy
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,13 +25,14 @@ from rewards import KINDS, Section
 
 UNION_WORDS = {  # how pydantic names what a setting may be, and what we call it
     "str": "a text",
+    "function-after": "a text",  # a path, with ~ replaced
     "bool": "true or false",
     "int": "a number",
     "float": "a number",
     "tuple": "a list of texts",
     "dict": "a table",
 }
-UNION = re.compile(r"str|bool|int|float|(?:tuple|dict)\[.*\]")
+UNION = re.compile(r"str|bool|int|float|(?:tuple|dict|function-after)\[.*\]")
 LONGEST_SHOWN = 200  # letters of a wrong value
 CONFIG = "config.toml"  # the resolved settings in the folder of a run
 # What a built-in world sets itself, in a run's folder.
@@ -184,7 +186,7 @@ def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
     extended = tree.pop("extends")
     if not isinstance(extended, str) or not extended:
         raise ConfigError(f'{path}: extends must name one run file, as in extends = "common.toml", got {extended!r}')
-    base = path.parent / extended
+    base = path.parent / os.path.expanduser(extended)
     if base.resolve() in before:
         raise ConfigError(f"{path} extends {base}, which extends it in turn")
     common = _read(base, (*before, path.resolve()))

@@ -46,9 +46,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.items += rest  # that stand behind an option
     never_fail_to_encode()
     log_to_terminal(options.verbose)
+    for line in _repeated(getattr(options, "items", ())):
+        say(line, sys.stderr)
     if others := other_packages(Path.cwd()):
         return _fail(EXIT_MISTAKE, _shadowed(others))
     return _run(options.run, options, options.kept)
+
+
+def _repeated(items: Sequence[str]) -> list[str]:
+    """A line for each setting that the command line gives several values."""
+    given: dict[str, dict[str, None]] = {}
+    for name, _, value in (item.partition("=") for item in items):
+        given.setdefault(name, {}).pop(value, None)
+        given[name][value] = None  # the last in its place
+    return [
+        f"note: {name} is set to {', '.join(values)} here, and the last counts (a shell makes two words of {{a,b}})"
+        for name, values in given.items()
+        if "." in name and len(values) > 1
+    ]
 
 
 def _parser() -> argparse.ArgumentParser:

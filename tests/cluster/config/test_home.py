@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.cli import main
 from cluster.config.described import described
 from cluster.config.reading import grading_config, load_config, to_toml
 from cluster.config.run_config import GradingConfig, RunConfig
@@ -85,3 +86,8 @@ def test_addresses_names_and_other_paths_stay(path: str) -> None:
 def test_the_table_above_holds_every_setting_that_is_a_path() -> None:
     named = [one.name for one in described() if one.key in ("path", "folder", "stored") or one.key.endswith("_path")]
     assert {name for name in named if not name.startswith("reward.")} <= {*PATHS}
+
+
+def test_an_option_with_its_path_behind_a_sign_may_begin_at_home(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume=~/none"]) == 2
+    assert "/home/me/none is not the folder of a run" in capsys.readouterr().err

@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     143 and 129 ended by SIGTERM and SIGHUP."""
     parser = _parser()
     complete(parser)
-    options, rest = parser.parse_known_args(arguments)
-    options.words = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
+    options, rest = parser.parse_known_args([_at_home(word) for word in words])
+    options.words = words
     names_files = getattr(options, "items_are_files", False)
     fits = [("=" in item or names_files) and not item.startswith("-") for item in rest]
     unknown = rest if "items" not in options else [item for item, ok in zip(rest, fits, strict=True) if not ok]
@@ -46,9 +47,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.items += rest  # that stand behind an option
     never_fail_to_encode()
     log_to_terminal(options.verbose)
+    for line in _repeated(getattr(options, "items", ())):
+        say(line, sys.stderr)
     if others := other_packages(Path.cwd()):
         return _fail(EXIT_MISTAKE, _shadowed(others))
     return _run(options.run, options, options.kept)
+
+
+def _at_home(word: str) -> str:
+    """An option with its path, such as `--out=~/x`, with the home folder: shells put it in only where words begin."""
+    option, equals, value = word.partition("=")
+    return f"{option}={os.path.expanduser(value)}" if equals and word.startswith("--") else word
+
+
+def _repeated(items: Sequence[str]) -> list[str]:
+    """A line for each setting that the command line gives several values."""
+    given: dict[str, dict[str, None]] = {}
+    for name, _, value in (item.partition("=") for item in items):
+        given.setdefault(name, {}).pop(value, None)
+        given[name][value] = None  # the last in its place
+    return [
+        f"note: {name} is set to {', '.join(values)} here, and the last counts (a shell makes two words of {{a,b}})"
+        for name, values in given.items()
+        if "." in name and len(values) > 1
+    ]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from rewards.person_file import load_file
-from rewards.settings import Budget, KindSettings
+from rewards.settings import Budget, KindSettings, PathText
 from rewards.verdict import Case, Outcome, RewardResult
 
 LONGEST_SHOWN = 200  # characters of a grade that is none
@@ -28,7 +28,7 @@ LONGEST_SHOWN = 200  # characters of a grade that is none
 class OwnSettings(KindSettings):
     """[reward.own]."""
 
-    file: str = ""  # a Python file with a function reward or reward_group
+    file: PathText = ""  # a Python file with a function reward or reward_group
 
 
 def own(case: Case, settings: OwnSettings) -> RewardResult:

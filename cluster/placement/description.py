@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 
+from actors.settings import DataSettings
+from cluster.config.errors import shown
 from cluster.config.run_config import RunConfig
 from cluster.placement.elastic import Unit
 from cluster.placement.layout import EVALUATOR, Bundle, Layout
@@ -46,7 +48,18 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
         + f"; attention by {config.model.attention}, activations {'computed again' * again or 'kept'}"
         + f"; learning rate {learner.lr:g}, risen over {counted(learner.lr_warmup, 'update')}",
         f"objective: {objective_line(config.algorithm)}",
+        *_text_lines(config),
     ]
+
+
+def _text_lines(config: RunConfig) -> list[str]:
+    """What stands around prompts and what ends responses, where the run says it; a line break is \\n."""
+    lines, template, stop = [], config.data.template, config.rollout.stop
+    if template != DataSettings().template:
+        lines.append(f"prompts stand in {shown(template)}")
+    if stop:
+        lines.append(f"responses end at {', '.join(map(shown, stop))} too")
+    return lines
 
 
 def layout_lines(config: RunConfig, layout: Layout) -> list[str]:

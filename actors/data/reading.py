@@ -1,5 +1,6 @@
 """Rows of data files cut to what a run needs of them; whatever is wrong is named by file and line."""
 
+import functools
 import json
 import math
 import re
@@ -12,8 +13,10 @@ from typing import Any
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
 from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, written_messages
 from actors.errors import DataError
+from actors.logs import LOGGER
 from actors.settings import DataSettings
 
+TOOLS = "tools"  # the column in which other trainers' data have functions for the chat template
 INDEX = re.compile(r"-?[0-9]{1,9}")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _WHERE_ANSWERS_ARE = '. Name the column that answers in data.answer_column, or "" where no reward compares with any'
@@ -102,6 +105,7 @@ def read_worked(path: str, prompt_column: str, response_column: str, refuse: Ref
     """
     rows = []
     for row in read_files(path, refuse):
+        _look_for_tools(path, row, prompt_column)
         try:
             rows.append(_worked(row, prompt_column, response_column))
         except ValueError as problem:
@@ -300,11 +304,30 @@ def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[Da
         )
     rows = []
     for row in places[start:end]:
+        _look_for_tools(path, row, data.prompt_column)
         try:
             rows.append(data_row(row, data, reward))
         except ValueError as problem:
             refuse(BadRow(place=row.place, problem=str(problem)))
     return rows
+
+
+def _look_for_tools(path: str, row: FileRow, prompt_column: str | Sequence[str]) -> None:
+    """Says once of each file that the functions in it are not read."""
+    cell = row.cells.get(TOOLS)
+    written = isinstance(cell, str) and cell.strip()[:1] == "[" and cell.strip() != "[]"
+    if (written or (isinstance(cell, list | tuple) and cell)) and TOOLS not in (prompt_column, *prompt_column):
+        _say_that_tools_are_not_read(path)
+
+
+@functools.cache
+def _say_that_tools_are_not_read(path: str) -> None:
+    LOGGER.warning(
+        "%s has a column %r, which is not read: the policy does not see its functions. An environment offers tools "
+        "(docs/environments.md); functions that are only shown stand in the prompts",
+        path,
+        TOOLS,
+    )
 
 
 def _reference(row: FileRow, data: DataSettings) -> str:

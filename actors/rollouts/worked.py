@@ -37,7 +37,8 @@ class WorkedRenderer:
         try:
             self._renderer.render(row.prompt)
             if not isinstance(row.response, str):
-                for role in {message.role for message in row.response[1::2]} - self._roles:
+                said = self._renderer.in_known_roles(row.response[1::2])
+                for role in {message.role for message in said} - self._roles:
                     self._examined.following([Message(role, "0")], ())
                     self._roles |= {role}
         except DataError as problem:
@@ -54,7 +55,7 @@ class WorkedRenderer:
             if isinstance(row.response, str):
                 found.append(_stream([(before, False), ([*next(turns), self._eos], True)]))
             else:
-                found += self._conversation(opening, before, row.response, turns)
+                found += self._conversation(opening, before, self._renderer.in_known_roles(row.response), turns)
         return found
 
     def _conversation(

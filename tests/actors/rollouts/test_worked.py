@@ -75,6 +75,19 @@ def test_a_role_that_the_template_refuses_is_found_before_the_run() -> None:
     )
 
 
+def test_a_role_that_the_template_leaves_out_is_found_and_other_names_of_tools_are_theirs() -> None:
+    worked = WorkedRenderer(DataSettings(), family("hermes", tools=True))
+    assert "leaves out the system message" in worked.fault(row(("a", "b", "c"), "system"))
+    (named,) = worked.streams([row(("a", "b", "c"), "tool")])
+    tokenizer = family("hermes", tools=True)
+    tokenizer.chat_template = tokenizer.chat_template.replace("m.role != 'system'", "m.role in ['user', 'assistant']")
+    worked = WorkedRenderer(DataSettings(), tokenizer)
+    assert "leaves out the critic message" in worked.fault(row(("a", "b", "c"), "critic"))
+    assert worked.fault(row(("a", "b", "c"), "observation")) == ""
+    (found,) = worked.streams([row(("a", "b", "c"), "observation")])
+    assert found.tokens.tolist() == named.tokens.tolist()
+
+
 def read(folder: Path, response_column: str, **cells: Any) -> WorkedRow:
     file = folder / "a.jsonl"
     file.write_text(json.dumps(cells))

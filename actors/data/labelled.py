@@ -67,13 +67,13 @@ def read_labelled(
     path: str, prompt_column: str, rows: slice = slice(None), refuse: Refuse = first_ends
 ) -> list[RankedRow] | list[SteppedRow]:
     """The rows of a file that a reward model can learn from. All are of the kind of the first: with the columns
-    "chosen" and "rejected" (a text, a message, a conversation that ends with the response, or a list of texts) and maybe
-    "margin", or with "steps" (texts) and "labels" (numbers from 0 to 1, null, or what `winnow label` writes).
+    "chosen" and "rejected" (a text, a message, a conversation that ends with the response, or a list of texts) and
+    maybe "margin", or with "steps" (texts) and "labels" (numbers from 0 to 1, null, or what `winnow label` writes).
 
     Args:
         path: of a file, a folder or a pattern.
-        prompt_column: texts or chat messages. Conversations in "chosen" and "rejected" may hold the prompt in its place,
-            or go on from it to the response.
+        prompt_column: texts or chat messages. Conversations in "chosen" and "rejected" may hold the prompt in its
+            place, or go on from it to the response.
         rows: which of its rows.
         refuse: is told of rows that cannot be used; without it the first one raises.
 
@@ -191,8 +191,8 @@ def _continued(given: tuple[Message, ...], told: _Told, prompt_column: str) -> t
     begins = _compared(own_turns)[: len(turns)] == _compared(turns)
     if not begins or (system and own_system and _compared(system) != _compared(own_system)):
         raise ValueError(
-            f"has in column {told.column!r} a conversation that does not begin with what column {prompt_column!r} holds, "
-            f"{question_of(given)[:80]!r}: mend the one that is wrong, or remove the column {prompt_column!r}"
+            f"has in column {told.column!r} a conversation that does not begin with what column {prompt_column!r} "
+            f"holds, {question_of(given)[:80]!r}: mend the one that is wrong, or remove the column {prompt_column!r}"
         )
     return (*(own_system or system), *own_turns)
 

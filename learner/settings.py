@@ -269,7 +269,8 @@ class WarmupSettings(Section):
 
     updates: Annotated[int, Field(ge=0)] = 0  # of the optimizer; 0 is no warm-up
     path: PathText = ""  # .jsonl or .parquet; with a built-in world this is the world's own file
-    prompt_column: str = "prompt"  # text or chat messages, as of [data]
+    # Text or chat messages, or several columns, as data.prompt_column takes them.
+    prompt_column: Annotated[str | tuple[str, ...], Field(min_length=1)] = "prompt"
     response_column: str = "response"  # the worked answer
     batch: Annotated[int, Field(ge=1)] = 64  # worked answers in an update
     lr: Annotated[float, Field(gt=0)] = 1e-5  # learning rate of AdamW in the warm-up

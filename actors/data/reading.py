@@ -1,10 +1,11 @@
 """Rows of data files cut to what a run needs of them; whatever is wrong is named by file and line."""
 
+import functools
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
 from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, written_messages
 from actors.errors import DataError
+from actors.logs import LOGGER
 from actors.settings import DataSettings
 from rewards.answers.reference import several
 
+TOOLS = "tools"  # the column in which other trainers' data have functions for the chat template
 INDEX = re.compile(r"-?[0-9]{1,9}")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _WHERE_ANSWERS_ARE = '. Name the column that answers in data.answer_column, or "" where no reward compares with any'
@@ -39,6 +42,7 @@ class WorkedRow:
     place: str  # file and line
     prompt: Asked
     response: Asked  # an answer; or messages, the policy's and what is said to it in turn, from its first to its last
+    system: str = ""  # the row's own system message; "" where it has none
 
     @property
     def turns(self) -> list[str]:
@@ -77,25 +81,31 @@ def data_row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
         ValueError: it cannot be used.
     """
     answer = cell_at(row.cells, data.answer_column) if isinstance(data.answer_column, str) else None
-    system = cell_at(row.cells, data.system_column) if data.system_column else None
     return DataRow(
         place=row.place,
         prompt=asked_of(row, data.prompt_column),
-        system="" if system is None else _of_column(data.system_column, system),
+        system=system_of(row, data.system_column),
         reward=text_in(row, data.reward_column) if data.reward_column else reward,
         reference=_reference(row, data),
         no_text=_no_text(answer, str(data.answer_column)),
     )
 
 
-def read_worked(path: str, prompt_column: str, response_column: str, refuse: Refuse = first_ends) -> list[WorkedRow]:
+def read_worked(
+    path: str,
+    prompt_column: str | Sequence[str],
+    response_column: str,
+    system_column: str = "",
+    refuse: Refuse = first_ends,
+) -> list[WorkedRow]:
     """The rows of a file of worked answers.
 
     Args:
         path: of the file.
-        prompt_column: the prompts, texts or messages.
+        prompt_column: the prompts, texts or messages; of several columns, the texts joined.
         response_column: answers; or messages that follow on the prompt. Where it is the prompt's column, too, it holds
             whole conversations: what stands in front of the assistant's first message is the prompt.
+        system_column: the rows' own system messages; "" where they have none.
         refuse: is told of rows that cannot be used; without it the first one raises.
 
     Raises:
@@ -103,12 +113,19 @@ def read_worked(path: str, prompt_column: str, response_column: str, refuse: Ref
     """
     rows = []
     for row in read_files(path, refuse):
+        _look_for_tools(path, row, prompt_column)
         try:
-            rows.append(_worked(row, prompt_column, response_column))
+            worked = _worked(row, prompt_column, response_column)
+            rows.append(replace(worked, system=system_of(row, system_column)))
         except ValueError as problem:
             refuse(BadRow(place=row.place, problem=str(problem)))
     if not rows and refuse is first_ends:
         raise DataError(f"{path} holds no rows")
+    if system_column and rows and not any(row.system or begins_with_system(row.prompt) for row in rows):
+        raise DataError(
+            f"no row of {path} has a system message in column {system_column!r} (data.system_column): give the rows "
+            "those of the prompts, or messages that begin with them"
+        )
     return rows
 
 
@@ -161,7 +178,22 @@ def messages_of(row: FileRow, column: str) -> tuple[Message, ...] | None:
     return messages
 
 
-def _worked(row: FileRow, prompt_column: str, response_column: str) -> WorkedRow:
+def system_of(row: FileRow, column: str) -> str:
+    """A row's own system message; "" where it has none, or no column is named.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    cell = cell_at(row.cells, column) if column else None
+    return "" if cell is None else _of_column(column, cell)
+
+
+def begins_with_system(asked: Asked) -> bool:
+    """Whether a prompt is messages of which the first is the system's."""
+    return not isinstance(asked, str) and asked[0].role in SYSTEM_ROLES
+
+
+def _worked(row: FileRow, prompt_column: str | Sequence[str], response_column: str) -> WorkedRow:
     said = messages_of(row, response_column)
     if said is None:
         prompt, answer = asked_of(row, prompt_column), text_in(row, response_column)
@@ -327,6 +359,7 @@ def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[Da
     _refuse_without_column(path, places, data)
     rows = []
     for row in places[start:end]:
+        _look_for_tools(path, row, data.prompt_column)
         try:
             rows.append(data_row(row, data, reward))
         except ValueError as problem:
@@ -354,6 +387,24 @@ def _has(cells: Mapping[str, Any], column: str) -> bool:
     above, _, name = column.rpartition(".")
     held = opened(cell_at(cells, above)) if above else None
     return column in cells or cell_at(cells, column) is not None or (isinstance(held, Mapping) and name in held)
+
+
+def _look_for_tools(path: str, row: FileRow, prompt_column: str | Sequence[str]) -> None:
+    """Says once of each file that the functions in it are not read."""
+    cell = row.cells.get(TOOLS)
+    written = isinstance(cell, str) and cell.strip()[:1] == "[" and cell.strip() != "[]"
+    if (written or (isinstance(cell, list | tuple) and cell)) and TOOLS not in (prompt_column, *prompt_column):
+        _say_that_tools_are_not_read(path)
+
+
+@functools.cache
+def _say_that_tools_are_not_read(path: str) -> None:
+    LOGGER.warning(
+        "%s has a column %r, which is not read: the policy does not see its functions. An environment offers tools "
+        "(docs/environments.md); functions that are only shown stand in the prompts",
+        path,
+        TOOLS,
+    )
 
 
 def _reference(row: FileRow, data: DataSettings) -> str:

@@ -203,8 +203,8 @@ def _shared(rows: Sequence[DataRow], heldout: Sequence[DataRow]) -> int:
 def _check_worked(config: RunConfig, tokenizer: "PreTrainedTokenizerBase | None", say: Say) -> list[BadRow]:
     """The bad rows of the warm-up's file, having said what is there."""
     bad: list[BadRow] = []
-    warmup = config.warmup
-    rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column, bad.append)
+    warmup, system = config.warmup, config.data.system_column
+    rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column, system, bad.append)
     say(f"{warmup.path}: {len(rows) + len(bad)} worked answers")
     if not rows:
         raise ConfigError(f"no row of {warmup.path} (warmup.path) can be used" + (f": {bad[0]}" if bad else ""))

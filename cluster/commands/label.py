@@ -10,7 +10,7 @@ import ray
 
 from actors.data.files import BadRow, FileRow, read_files
 from actors.data.messages import question_of
-from actors.data.reading import asked_of, text_in, text_of
+from actors.data.reading import asked_of, system_of, text_in, text_of
 from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.grading.labels import Completer, CompleterClient, StepLabel, label_steps
@@ -126,7 +126,7 @@ def _steps(row: FileRow, config: GradingConfig, renderer: Renderer, tokenizer: "
         raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
     asked = asked_of(row, "prompt")
     try:
-        text = renderer.render(asked)
+        text = renderer.render(asked, system_of(row, config.data.system_column))
     except DataError as problem:
         raise ValueError(f"cannot be rendered: {problem}") from problem
     (prompt,) = renderer.tokens([text])

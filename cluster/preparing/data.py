@@ -65,8 +65,8 @@ def prepare_data(
             if not prompts:
                 prompts, shares = (stored.deal(0).prompt,), ((1, 1.0),)
         if config.warmup.updates or config.algorithm.imitation:
-            worked, warmup = WorkedRenderer(config.data, tokenizer), config.warmup
-            for row in read_worked(warmup.path, warmup.prompt_column, warmup.response_column):
+            worked, warmup, system = WorkedRenderer(config.data, tokenizer), config.warmup, config.data.system_column
+            for row in read_worked(warmup.path, warmup.prompt_column, warmup.response_column, system):
                 if fault := worked.fault(row):
                     raise DataError(f"{row.place}: {fault}")
     except DataError as failure:

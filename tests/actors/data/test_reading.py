@@ -3,6 +3,7 @@ import datetime
 import gzip
 import json
 import math
+import logging
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -481,6 +482,29 @@ def test_worked_answers_are_read_with_chat_messages(tmp_path: Path) -> None:
     assert (row.prompt, row.response) == ((Message("user", "1+1"),), "2")
     with pytest.raises(DataError, match=r"a\.jsonl:1 has no text in column 'answer'"):
         read_worked(str(file), "prompt", "answer")
+
+
+@each(
+    ("tools", "prompt_column", "warnings"),
+    [
+        ([{"name": "f"}], "prompt", 1),
+        ('[{"name": "f"}]', "prompt", 1),
+        ("[]", "prompt", 0),
+        ([], "prompt", 0),
+        ("a hammer", "prompt", 0),
+        (["a hammer"], ["prompt", "tools"], 0),
+    ],
+)
+def test_functions_that_are_not_read_are_spoken_of_once_for_each_file(
+    tmp_path_factory: Any, caplog: pytest.LogCaptureFixture, tools: Any, prompt_column: Any, warnings: int
+) -> None:
+    caplog.clear()
+    file = tmp_path_factory.mktemp("tools") / "a.jsonl"
+    file.write_text(2 * (json.dumps({"prompt": "1+1", "answer": "2", "tools": tools}) + "\n"))
+    with caplog.at_level(logging.WARNING, "winnow"):
+        for _ in range(2):
+            rows_in(file, prompt_column=prompt_column)
+    assert len([line for line in caplog.messages if "has a column 'tools', which is not read" in line]) == warnings
 
 
 def test_prompts_that_are_too_long_are_left_out_up_to_the_stated_share(tmp_path: Path) -> None:

@@ -2,8 +2,8 @@ import codecs
 import datetime
 import gzip
 import json
-import math
 import logging
+import math
 from decimal import Decimal
 from pathlib import Path
 from typing import Any

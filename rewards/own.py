@@ -77,7 +77,7 @@ def check_own(settings: OwnSettings) -> None:
     """Whether the file can serve; it is run.
 
     Raises:
-        ValueError: there is no such file, it raises something, or neither function is in it, or one that cannot be called.
+        ValueError: there is no such file, it raises something, or it has no function that can be called.
     """
     loaded = _loaded(settings.file)
     if isinstance(loaded, str):
@@ -158,7 +158,7 @@ def _by_position(name: str, function: Function, file: str) -> Function:
     """
     if inspect.iscoroutinefunction(function):
         raise ValueError(
-            f"file must define {name} as a plain function: {file} has async def {name}, whose verdict nobody waits for. "
+            f"file must define {name} as a plain function: {file} has async def {name}, and nobody awaits it. "
             "Write def, and asyncio.run(...) in it around what is awaited"
         )
     try:

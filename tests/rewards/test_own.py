@@ -97,21 +97,30 @@ def test_a_file_may_compare_siblings_instead(tmp_path: Path) -> None:
         ("reward = 1\n", "defines no function reward"),
         ("def reward(reference, prompt):\n    return 1\n", "which does not take response by name"),
         ("def reward(prompt, reference, response, /):\n    return 1\n", "which does not take response by name"),
-        ("def reward(completion, answer):\n    return 1\n", r"no completion, answer to give it \(here completion is resp"),
-        ("def reward(prompt, response, gold):\n    return 1\n", r"reward\(prompt, response, gold\), and there is no gold"),
+        (
+            "def reward(completion, answer):\n    return 1\n",
+            r"no completion, answer to give it \(here completion is resp",
+        ),
+        (
+            "def reward(prompt, response, gold):\n    return 1\n",
+            r"reward\(prompt, response, gold\), and there is no gold",
+        ),
         ("def reward_group(prompt, response, reference):\n    return []\n", "here response is responses"),
         (
             "def compute_score(data_source, solution_str, ground_truth, extra_info=None):\n    return 1\n"
             "reward = compute_score\n",
-            r"define reward\(response, reference, prompt\), in any order: .* no data_source, solution_str, ground_truth to "
-            r"give it \(here solution_str is response, ground_truth is reference\)",
+            r"define reward\(response, reference, prompt\), in any order: .* no data_source, solution_str, "
+            r"ground_truth to give it \(here solution_str is response, ground_truth is reference\)",
         ),
         (
             "def reward_group(prompts, completions, answer):\n    return []\n",
             "here prompts is prompt, completions is responses",
         ),
         ("def reward_group(completions, solution, **more):\n    return []\n", "no completions, solution to give it"),
-        ("async def reward(response, reference, prompt):\n    return 1\n", "async def reward, whose verdict nobody waits"),
+        (
+            "async def reward(response, reference, prompt):\n    return 1\n",
+            "async def reward, and nobody awaits it",
+        ),
         ("async def reward_group(responses):\n    return []\n", "async def reward_group"),
     ],
 )

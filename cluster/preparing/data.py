@@ -125,7 +125,7 @@ def heldout_sets(config: RunConfig) -> dict[str, DataSettings]:
                 "path": one.path,
                 "rows": one.rows or rows,
                 "prompt_column": one.prompt_column or own.prompt_column,
-                "answer_column": one.answer_column or own.answer_column,
+                "answer_column": own.answer_column if one.answer_column is None else one.answer_column,
                 "template": one.template or own.template,
             }
         )

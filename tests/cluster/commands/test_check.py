@@ -210,7 +210,7 @@ def test_prompts_without_answers_are_for_rewards_that_compare_with_none(
     assert "references that responses can be graded against: 1 of 1" in said
     assert "format expects no given answer for 'Say something kind.'" in said
     assert main(["check", str(file), 'data.answer_column=""', "reward.name=number"]) == 2
-    refused = """prompts.jsonl:1 has no reference (data.answer_column = ""), and the reward 'number' compares with"""
+    refused = """prompts.jsonl:1 has no reference (answer_column = ""), and the reward 'number' compares with"""
     assert refused in capsys.readouterr().out
 
 

@@ -250,8 +250,17 @@ class Benchmark(Section):
     path: Annotated[PathText, Field(min_length=1)]
     rows: str = ""
     prompt_column: str = ""
-    answer_column: str | tuple[str, ...] | dict[str, str] = ""
+    answer_column: str | tuple[str, ...] | dict[str, str] | None = None  # "": no answers, as there
     template: str = ""
+
+    @field_validator("answer_column")
+    @classmethod
+    def _names_a_column(
+        cls, value: str | tuple[str, ...] | dict[str, str] | None
+    ) -> str | tuple[str, ...] | dict[str, str] | None:
+        if not value and value not in ("", None):
+            raise ValueError(f"must name a column, got {value!r}")
+        return value
 
     @field_validator("rows")
     @classmethod

@@ -251,8 +251,8 @@ def _add_grading(commands: Commands) -> None:
         "cases",
         type=Path,
         metavar="CASES.jsonl",
-        help="rows with response and reference; prompt and reward where they differ; expected (correct or wrong) is "
-        "compared with what is found",
+        help="rows with response, and with reference where the reward compares with one; prompt and reward where they "
+        "differ; expected (correct or wrong) is compared with what is found",
     )
     grade.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as reward.name=math")
     grade.add_argument("--out", type=Path, metavar="FILE", help="where the graded rows go (stdout)")
@@ -279,7 +279,9 @@ def _add_grading(commands: Commands) -> None:
         "train a process reward model on (arXiv 2312.08935).",
         example="winnow label steps.jsonl --out labels.jsonl model.path=MODEL reward.name=math",
     )
-    label.add_argument("steps", type=Path, metavar="STEPS.jsonl", help="rows of prompt, steps and reference")
+    label.add_argument(
+        "steps", type=Path, metavar="STEPS.jsonl", help="rows of prompt, steps and reference, as of grade"
+    )
     label.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as model.path=MODEL reward.name=math")
     label.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the labelled rows go")
     label.add_argument("--completions", type=int, default=8, metavar="N", help="to sample behind each step (8)")

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,7 @@ from cluster.preparing.data import heldout_sets
 from cluster.preparing.graders import Graders, progress
 from cluster.preparing.models import load_tokenizer
 from cluster.preparing.references import bad_references, right_without_answer, takes_text
+from cluster.preparing.trying import try_own_rewards
 from cluster.reporting.words import counted
 from rewards import REWARDS, Case, Outcome, Question, RewardSettings
 from rewards.answers.reference import answers_of
@@ -100,16 +101,20 @@ def _check_prompts(
             + (f": {bad[0]}" if bad else ", there is none")
             + advice * any("column" in one.problem and "data.answer_column" not in one.problem for one in bad)
         )
+    texts = {row.place: question_of(row.prompt) for row in rows}  # without a model, prompts as the data has them
     if tokenizer is not None:
         seen = _rendered(Renderer(data, tokenizer), rows, bad)
         rows = [prompt.row for prompt in seen]
+        texts = {prompt.row.place: prompt.text for prompt in seen}
         for line in _as_the_model_sees(config, seen, tokenizer, bad) if rows else ():
             say(line)
     unusable = bad_references(rows, config.reward, graders)
     places = {row.place for row in unusable}
     good = [row for row in rows if row.place not in places]
     say(f"references that responses can be graded against: {len(good)} of {len(rows)}")
-    for line in (*_samples(good, config.reward), *_repeated(good), *_own_without_answer(config, good, graders)):
+    tried = _tried(config, good, texts, graders)
+    own = _own_without_answer(config, good, graders)
+    for line in (*_samples(good, config.reward), *_repeated(good), *tried, *own):
         say(line)
     return [*bad, *unusable, *_gold(config, good, say, graders)], good
 
@@ -165,6 +170,19 @@ def _repeated(rows: Sequence[DataRow]) -> list[str]:
     if other:
         lines.append(f"of these with another answer, so that one of two is wrong: {len(other)}, first {other[0]}")
     return lines
+
+
+def _tried(
+    config: GradingConfig | RunConfig, rows: Sequence[DataRow], texts: Mapping[str, str], graders: Graders
+) -> list[str]:
+    """What own rewards give no verdict on; `texts` are the prompts of the rows by their place."""
+    if config.rollout.environment:
+        return []
+    questions = []
+    for row in rows:
+        case = Case(response="", reference=row.reference, prompt=texts[row.place], question=question_of(row.prompt))
+        questions.append(Question(reward=row.reward, case=case, settings=config.reward))
+    return try_own_rewards(questions, graders)
 
 
 def _own_without_answer(config: GradingConfig | RunConfig, rows: Sequence[DataRow], graders: Graders) -> list[str]:

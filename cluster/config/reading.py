@@ -8,7 +8,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +23,7 @@ from cluster.config.run_config import GradingConfig, RunConfig
 from cluster.config.run_files import REWARD_MODEL
 from cluster.config.secrets import secret_settings
 from cluster.config.shapes import laid_over
-from rewards import KINDS, Section
+from rewards import KINDS, RewardSettings, Section
 
 UNION_WORDS = {  # how pydantic names what a setting may be, and what we call it
     "str": "a text",
@@ -253,7 +253,7 @@ def _validated(kind: type[Settings], tree: dict[str, Any]) -> Settings:
     try:
         return kind.model_validate(tree)
     except ValidationError as failure:
-        raise ConfigError("\n".join(_sentences(failure.errors()))) from failure
+        raise ConfigError("\n".join(_sentences(failure.errors(), kind, tree))) from failure
 
 
 def to_toml(config: RunConfig) -> str:
@@ -261,7 +261,7 @@ def to_toml(config: RunConfig) -> str:
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
-def _sentences(errors: Sequence[Any]) -> list[str]:
+def _sentences(errors: Sequence[Any], kind: type[Section], tree: Mapping[str, Any]) -> list[str]:
     """A line for each mistake. Where a setting may be one of several things, pydantic tells of each of them: the line
     is on what the value is nearest to, or names all that it may be."""
     found: dict[tuple[Any, ...], list[Any]] = {}
@@ -272,17 +272,24 @@ def _sentences(errors: Sequence[Any]) -> list[str]:
     for loc, alike in found.items():
         inside = [error for error in alike if len(error["loc"]) > len(loc) + 1]
         if inside or alike[0]["loc"] == loc:
-            lines += [_sentence({**error, "loc": (*loc, *error["loc"][len(loc) + 1 :])}) for error in inside or alike]
+            lines += [
+                _sentence({**error, "loc": (*loc, *error["loc"][len(loc) + 1 :])}, kind, tree)
+                for error in inside or alike
+            ]
         else:
             kinds = ", ".join(dict.fromkeys(UNION_WORDS[str(e["loc"][-1]).partition("[")[0]] for e in alike))
             lines.append(f"{'.'.join(map(str, loc))} must be {kinds}, got {shown(alike[0]['input'])}")
     return lines
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, kind: type[Section], tree: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(where, _names(error["loc"]), n=1, cutoff=0.5)
+        if error["loc"][0] == "reward" and len(error["loc"]) > 2:
+            return f"unknown setting {where}" + _advice_on_reward(error["loc"][1], error["loc"][2], tree)
+        if error["loc"][0] in RunConfig.model_fields.keys() - kind.model_fields.keys():
+            return f"unknown setting {where}: of sections there are {', '.join(kind.model_fields)} here"
+        nearest = difflib.get_close_matches(where, _names_in(kind), n=1, cutoff=0.5)
         return f"unknown setting {where}" + (f", did you mean {nearest[0]}?" if nearest else "")
     if error["type"] == "value_error":
         problem = str(error["ctx"]["error"])
@@ -295,11 +302,14 @@ def _sentence(error: Any) -> str:
     return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {shown(error['input'])}"
 
 
-def _names(where: tuple[str, ...]) -> list[str]:
-    """All settings. Where a setting of one reward is looked for, only the settings of rewards, in its section."""
-    if where[0] == "reward" and len(where) > 2:
-        return sorted({f"reward.{where[1]}.{key}" for kind in KINDS.values() for key in kind.model_fields})
-    return list(_names_in(RunConfig))
+def _advice_on_reward(name: str, key: str, tree: Mapping[str, Any]) -> str:
+    """What to say of a setting that the section of a reward does not have: one of all rewards or of this one that is
+    meant, else all that this one has."""
+    section = KINDS[tree["reward"][name].get("kind") or name].model_fields
+    if key in RewardSettings.model_fields:
+        return f", did you mean reward.{key}?"
+    nearest = difflib.get_close_matches(key, section, n=1, cutoff=0.5)
+    return f", did you mean reward.{name}.{nearest[0]}?" if nearest else f": reward.{name} has {', '.join(section)}"
 
 
 def _names_in(kind: Any, before: str = "") -> Iterator[str]:

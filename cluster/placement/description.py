@@ -13,6 +13,7 @@ from cluster.preparing.preflight import Prepared
 from cluster.reporting.words import counted
 from learner.methods.formula import objective_line
 from learner.settings import LearnerSettings
+from rewards.own import OwnSettings
 
 
 def describe(prepared: Prepared, layout: Layout) -> str:
@@ -49,6 +50,7 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
         + f"; learning rate {learner.lr:g}, risen over {counted(learner.lr_warmup, 'update')}",
         f"objective: {objective_line(config.algorithm)}",
         *_text_lines(config),
+        *reward_lines(config),
     ]
 
 
@@ -60,6 +62,31 @@ def _text_lines(config: RunConfig) -> list[str]:
     if stop:
         lines.append(f"responses end at {', '.join(map(shown, stop))} too")
     return lines
+
+
+def reward_lines(config: RunConfig) -> list[str]:
+    """What grades responses, and a warning where a section of a reward does not."""
+    if not config.samples:
+        return []
+    name, column = config.reward.name, config.data.reward_column
+    lines = [f"graded by the reward {_reward(name, config)}"]
+    if column:
+        lines = [f"graded by the reward that column {column!r} of each row names"]
+    if config.rollout.environment:
+        lines[0] += ", where the environment gives no score of its own"
+    return lines + [
+        f"warning: [reward.{unused}] grades nothing: set reward.name = {unused!r} (now {name!r}), or remove the section"
+        for unused in config.unused_rewards
+    ]
+
+
+def _reward(name: str, config: RunConfig) -> str:
+    """A reward with its parts and, of an own reward, its file."""
+    parts = [
+        f"{part} ({settings.file})" if isinstance(settings, OwnSettings) else part
+        for part, settings in config.reward.leaves(name).items()
+    ]
+    return parts[0] if name in config.reward.leaves(name) else f"{name} of {', '.join(parts)}"
 
 
 def layout_lines(config: RunConfig, layout: Layout) -> list[str]:

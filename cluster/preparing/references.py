@@ -23,8 +23,8 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
         if row.reward not in known:
             problem = f"asks for the reward {row.reward!r}; there are {', '.join(known)}"
             bad.append(BadRow(place=row.place, problem=problem))
-        elif not row.reference and _reads_references(row.reward, settings):
-            problem = f'has no reference (data.answer_column = ""), and the reward {row.reward!r} compares with one'
+        elif not row.reference and reads_references(row.reward, settings):
+            problem = f'has no reference (answer_column = ""), and the reward {row.reward!r} compares with one'
             bad.append(BadRow(place=row.place, problem=problem))
         elif row.no_text and takes_text(row.reward, settings):
             problem = f"has an answer that {row.reward} cannot compare with: {row.no_text}"
@@ -37,7 +37,7 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
         found = dict(zip(references, answers, strict=True))
         if whole := next((problem for problem in found.values() if problem.startswith("reward.")), ""):
             raise ConfigError(whole)  # of the reward's settings: the same for every reference
-        if _reads_references(reward, settings):
+        if reads_references(reward, settings):
             usable = [text for text in references if not found[text]]
             found |= right_without_answer(reward, usable, settings, graders)
         bad += [
@@ -69,6 +69,6 @@ def right_without_answer(
     }
 
 
-def _reads_references(reward: str, settings: RewardSettings) -> bool:
+def reads_references(reward: str, settings: RewardSettings) -> bool:
     """Whether a built-in reward compares with the reference; a person's own function may like what it likes."""
     return any(REWARDS[leaf.kind].check is not None for leaf in settings.leaves(reward).values())

@@ -4,20 +4,35 @@
 
 The policy has read additions of people who forget six of ten carries, and are one off in one of ten digit sums; all
 that follows builds on it. Where there is a carry, most of what it says has the same wrong result: a majority does not
-know better, and neither does what the policy finds most likely.
+know better, and neither does what the policy finds most likely. Where models grade that a recipe trains in minutes,
+the people are careful ones: their sums are off at times, but they forget no carry, so that a step shows whether it is
+right.
 """
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from examples.papers.world import Said, conversation, write_model, write_rows
 
 ALPHABET = "0123456789+=\n"
-SLIPS = 0.1  # share of the digit sums that are one off
-FORGOTTEN = 0.6  # share of the carries that are left out
+BETWEEN = "\n\n"  # two steps, where the reward `process` is to find them
+RIGHT, CHANGED = 0.4, 0.2  # shares of what models that grade learn from: all is right; a digit or two are any
 UPDATES = 240  # of a warm-up, in haste too: a search must find something
 HELDOUT, TRAIN, WORKED = 200, 400, 6000  # rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class People:
+    """How those are wrong whom a policy has read."""
+
+    slips: float  # share of the digit sums that are one off
+    forgotten: float  # share of the carries that are left out
+
+
+PEOPLE = People(slips=0.1, forgotten=0.6)
+CAREFUL = People(slips=0.35, forgotten=0.0)
 
 
 def steps(left: int, right: int, slip: int = 0, later_slip: int = 0, *, forgets: bool = False) -> list[str]:
@@ -38,7 +53,27 @@ def steps(left: int, right: int, slip: int = 0, later_slip: int = 0, *, forgets:
 
 def divided(steps: Sequence[str]) -> str:
     """A response in which blank lines divide the steps: there the reward `process` finds them."""
-    return "\n\n".join(steps)
+    return BETWEEN.join(steps)
+
+
+def worked_out(left: int, right: int, draw: random.Random, people: People) -> list[str]:
+    """The steps of an addition as people say them."""
+    slips = [draw.choice((-1, 1)) * (draw.random() < people.slips) for _ in range(2)]
+    return steps(left, right, *slips, forgets=draw.random() < people.forgotten)
+
+
+def graded(left: int, right: int, draw: random.Random, people: People) -> list[str]:
+    """The steps of a right response, or of one as people say it, or of one with any digits, for models that grade: a
+    policy that is rewarded says what nobody has read, and they are to know it for wrong."""
+    kind = draw.random()
+    if kind < RIGHT:
+        return steps(left, right)
+    said = list(divided(worked_out(left, right, draw, people)))
+    if kind < RIGHT + CHANGED:
+        digits = [place for place, letter in enumerate(said) if letter.isdecimal()]
+        for place in draw.sample(digits, draw.choice((1, 2))):
+            said[place] = draw.choice("0123456789")
+    return "".join(said).split(BETWEEN)
 
 
 def write_additions(
@@ -46,6 +81,7 @@ def write_additions(
     told: Callable[[Sequence[str]], str],
     columns: Callable[[int, bool], Mapping[str, str]],
     words: Sequence[str] = (),
+    people: People = PEOPLE,
 ) -> None:
     """Writes the data and a model of 1.3 million parameters.
 
@@ -54,6 +90,7 @@ def write_additions(
         told: makes a response of steps.
         columns: of a row beside its prompt, from the result and whether the row is held out.
         words: of the model's vocabulary, beside the alphabet.
+        people: whom the policy has read.
     """
     draw = random.Random("additions")
     pairs = [(left, right) for left in range(10, 100) for right in range(10, 100)]
@@ -64,8 +101,7 @@ def write_additions(
         write_rows(folder / f"{name}.jsonl", rows)
     worked: list[Said] = []
     for left, right in draw.choices(pairs[HELDOUT:], k=WORKED):
-        slips = [draw.choice((-1, 1)) * (draw.random() < SLIPS) for _ in range(2)]
-        said = steps(left, right, *slips, forgets=draw.random() < FORGOTTEN)
+        said = worked_out(left, right, draw, people)
         worked.append([("user", f"{left}+{right}="), ("assistant", told(said))])
     write_rows(folder / "worked.jsonl", [conversation(each) for each in worked])
     write_model(folder / "model", ALPHABET, words, heads=5)

@@ -2,7 +2,6 @@
 
 import random
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 import pytest
 
 from cluster.config.reading import load_config
-from examples.papers.additions import divided, steps
+from examples.papers.additions import CAREFUL, PEOPLE, RIGHT, divided, graded, steps
 from examples.papers.judges import data as judges
-from examples.papers.responses import Answered, Response
 from examples.papers.run import HERE
 from examples.papers.step_rewards import data as step_rewards
 from rewards import Case, JudgeSettings, Outcome
@@ -27,40 +25,45 @@ def told(tmp_path: Path) -> Told:
     return Told(tmp_path)
 
 
+def test_what_is_graded_is_right_at_times_and_what_people_say_at_others() -> None:
+    draw, right = random.Random(0), steps(15, 27)
+    for people, forgotten in ((PEOPLE, True), (CAREFUL, False)):
+        said = [graded(15, 27, draw, people) for _ in range(400)]
+        assert RIGHT < sum(one == right for one in said) / len(said) < RIGHT + 0.3
+        assert (FORGOTTEN in said) == forgotten
+        assert steps(15, 27, 1) in said
+
+
 # --------------------------------------------------------------------------------------------------- rewards of steps
 
 
-def answers(*texts: str) -> Answered:
-    said = tuple(Response(text, text.endswith("42"), 1.0 if text.endswith("42") else -1.0) for text in texts)
-    return Answered(row=0, question="15+27=", said=said)
-
-
-def test_each_step_is_right_as_it_is_the_right_one_and_other_forms_are_left_out() -> None:
-    right, wrong = divided(steps(15, 27)), divided(FORGOTTEN)
-    found = step_rewards.labelled([answers(right, wrong, right, "42", "5+7+0=12\n\n\n\n42", f"{right}\n\n7")])
-    assert [row["steps"] for row in found] == [["5+7+0=12", "1+2+1=4", "42"], FORGOTTEN]
+def test_each_step_is_right_as_it_is_the_right_one() -> None:
+    right = steps(15, 27)
+    found = [step_rewards.labelled("15+27=", right, said) for said in (right, FORGOTTEN)]
     assert [row["labels"] for row in found] == [[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]
 
 
-def test_the_policy_learns_by_three_rewards_of_two_models_that_begin_as_it_does(
-    told: Told, worlds: Callable[[Any], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_models_that_grade_read_right_and_wrong_responses(worlds: Callable[[Any], Path]) -> None:
     world = worlds(step_rewards)
-    for file in world.glob("*.jsonl"):
-        shutil.copy(file, told.folder)
-    monkeypatch.setattr(step_rewards, "DATA", told.folder)
-    monkeypatch.setattr(step_rewards, "answered", lambda _: [answers(divided(steps(15, 27)), divided(FORGOTTEN))])
+    labels = [label for row in rows_of(world / "steps.jsonl") for label in row["labels"]]
+    assert 0.5 < sum(labels) / len(labels) < 0.9
+    for row in rows_of(world / "pairs.jsonl")[:200]:
+        left, right = map(int, row["prompt"].removesuffix("=").split("+"))
+        assert row["chosen"] == divided(steps(left, right))
+        assert row["rejected"]
+        assert row["chosen"] not in row["rejected"]
+
+
+def test_the_policy_learns_by_three_rewards_of_two_models_that_begin_as_it_does(told: Told) -> None:
     step_rewards.run(told)
-    kinds = [words[:2] for words in told.told if words[0] != "eval"]
+    kinds = [words[:2] for words in told.told]
     models = [("reward-model", f"{file}.toml") for file in step_rewards.MODELS.values()]
     assert kinds == [("train", "policy.toml"), *models, *(("train", f"{file}.toml") for file in step_rewards.REWARDS)]
-    last = told.told[-1]
-    assert last[2:] == (
+    assert told.told[-1][2:] == (
         f"model.path={told.folder}/run1/warmup",
-        f"reward.process.path={told.folder}/run3/checkpoints/step-10",
-        f"reward.model.path={told.folder}/run4/checkpoints/step-10",
+        f"reward.process.path={told.folder}/run2/checkpoints/step-10",
+        f"reward.model.path={told.folder}/run3/checkpoints/step-10",
     )
-    assert rows_of(told.folder / "pairs.jsonl")[0]["rejected"] == [divided(FORGOTTEN)]
 
 
 def test_what_is_held_out_is_graded_by_its_answer_and_the_rest_by_the_reward_of_the_run_file(
@@ -103,14 +106,6 @@ def test_the_judge_can_read_question_and_response_and_say_every_verdict(worlds: 
             assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     ends = {row["answer"].splitlines()[-1] for row in rows_of(folder / "judged.jsonl")}
     assert ends == {"yes", "no", "```"}
-
-
-def test_a_judged_response_is_right_at_times_and_what_the_policy_says_at_others() -> None:
-    draw = random.Random(0)
-    said = [judges.response(15, 27, draw) for _ in range(400)]
-    right = sum(one == steps(15, 27) for one in said) / len(said)
-    assert judges.RIGHT < right < judges.RIGHT + 0.3
-    assert FORGOTTEN in said
 
 
 def test_one_judge_serves_both_policies_and_sees_no_reference(told: Told, worlds: Callable[[Any], Path]) -> None:

@@ -9,7 +9,7 @@ import json
 import random
 from pathlib import Path
 
-from examples.papers.additions import ALPHABET, FORGOTTEN, SLIPS, divided, steps, write_additions
+from examples.papers.additions import ALPHABET, CAREFUL, divided, graded, steps, write_additions
 from examples.papers.run import Commands, tell
 from examples.papers.world import FOLDER, ROLES, write_rows
 from learner.models.tiny import write_tiny_model
@@ -19,7 +19,6 @@ from rewards.models.judges import fenced, messages
 HERE, DATA = Path(__file__).parent, FOLDER / "judges"
 PROMPTS = ("zero-shot", "spans")  # of the reward `judge`
 JUDGED, HELDOUT = 24_000, 400  # responses with verdicts
-RIGHT, CHANGED = 0.4, 0.3  # shares of these in which nothing is wrong, and in which a digit or two are any
 PIECES = ('{"verdict": "', '", "spans": [{"text": "', '", "value": 1}', '", "value": -1}', ', {"text": "', "]}")
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}<eos>{% endfor %}"
@@ -31,21 +30,6 @@ def columns(result: int, held_out: bool) -> dict[str, str]:
     """What a row has beside its prompt. The judge grades what is trained on, without a reference; what is held out is
     graded by its answer."""
     return {"reward": "number", "answer": str(result)} if held_out else {"reward": "judge"}
-
-
-def response(left: int, right: int, draw: random.Random) -> list[str]:
-    """The steps of a right response, or of one as the policy has read them, or of one with any digits: a policy that
-    is rewarded says what nobody has read, and a judge is to know it for wrong."""
-    kind = draw.random()
-    if kind < RIGHT:
-        return steps(left, right)
-    slips = [draw.choice((-1, 1)) * (draw.random() < SLIPS) for _ in range(2)]
-    said = list(divided(steps(left, right, *slips, forgets=draw.random() < FORGOTTEN)))
-    if kind < RIGHT + CHANGED:
-        digits = [place for place, letter in enumerate(said) if letter.isdecimal()]
-        for place in draw.sample(digits, draw.choice((1, 2))):
-            said[place] = draw.choice("0123456789")
-    return "".join(said).split("\n\n")
 
 
 def verdict(said: list[str], true: list[str], prompt: str) -> str:
@@ -62,12 +46,12 @@ def verdict(said: list[str], true: list[str], prompt: str) -> str:
 
 def write(folder: Path) -> None:
     """Writes the data of judge and policy, and both models."""
-    write_additions(folder, divided, columns)
+    write_additions(folder, divided, columns, people=CAREFUL)
     draw = random.Random("judges")
     rows = []
     for number in range(JUDGED + HELDOUT):
         left, right, prompt = draw.randrange(10, 100), draw.randrange(10, 100), PROMPTS[number % 2]
-        said = response(left, right, draw)
+        said = graded(left, right, draw, CAREFUL)
         case = Case(response=divided(said), reference="", question=f"{left}+{right}=")
         asked = messages(case, JudgeSettings(path="of the run", prompt=prompt))
         rows.append((asked, verdict(said, steps(left, right), prompt)))

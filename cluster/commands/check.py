@@ -182,7 +182,11 @@ def _tried(
     for row in rows:
         case = Case(response="", reference=row.reference, prompt=texts[row.place], question=question_of(row.prompt))
         questions.append(Question(reward=row.reward, case=case, settings=config.reward))
-    return try_own_rewards(questions, graders)
+    try:
+        return try_own_rewards(questions, graders)
+    except ConfigError as problem:
+        bare = "" if config.model.path else ". Without model.path, prompts have no chat template around them"
+        raise ConfigError(f"{problem}{bare}") from None
 
 
 def _own_without_answer(config: GradingConfig | RunConfig, rows: Sequence[DataRow], graders: Graders) -> list[str]:

@@ -163,6 +163,7 @@ def test_an_own_reward_that_gives_no_verdict_at_all_is_refused(
     assert told.startswith("reward.own.file must give verdicts, and gave none on any of ")
     assert said in told
     assert "\n" not in told
+    assert told.endswith(". Without model.path, prompts have no chat template around them")
 
 
 @each(

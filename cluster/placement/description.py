@@ -49,8 +49,8 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
         + f"; attention by {config.model.attention}, activations {'computed again' * again or 'kept'}"
         + f"; learning rate {learner.lr:g}, risen over {counted(learner.lr_warmup, 'update')}",
         f"objective: {objective_line(config.algorithm)}",
-        *_text_lines(config),
         *reward_lines(config),
+        *_text_lines(config),
     ]
 
 

@@ -65,7 +65,7 @@ def test_what_evaluation_costs_is_said_before_the_start() -> None:
 def test_the_template_and_what_ends_responses_are_shown_letter_for_letter() -> None:
     def last(**more: dict[str, object]) -> list[str]:
         config = config_of({"world": {"name": "addition"}, **more})
-        return run_lines(config, layout_for(config, NODES))[4:]
+        return run_lines(config, layout_for(config, NODES))[5:]
 
     assert last() == []
     assert last(data={"template": "{prompt}\nAnswer:"}, rollout={"stop": ["</a>", "\n", "\\n"]}) == [

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, mo
 from actors.filtering.own import known_rules
 from actors.filtering.rules import RULES, DropRule
 from actors.rollouts.own import load_environment
-from rewards.settings import Section
+from rewards.settings import PathText, Section
 
 TRUNCATION = (
     "the engine would renormalise over the tokens it kept and the learner over all of them, which biases ratios. "
@@ -56,7 +56,7 @@ class DataSettings(Section):
 
     # A file (JSON lines, a JSON array, CSV, TSV, each also as .gz; Parquet), a folder or a pattern with *. Several in a
     # table, each with its weight: shares of the prompts that are dealt, such as {"a.jsonl" = 3, "b.jsonl" = 1}.
-    path: str | dict[str, Annotated[float, Field(gt=0)]] = ""
+    path: PathText | dict[PathText, Annotated[float, Field(gt=0)]] = ""
     rows: str = ""  # which rows of each path, as start:end; from the end with a minus; unset: all
     # Text or chat messages; dots reach into objects, as in "extra.question". Several columns are joined by blank lines.
     prompt_column: str | tuple[str, ...] = "prompt"
@@ -67,14 +67,14 @@ class DataSettings(Section):
     system_column: str = ""  # where each row has its own system message; unset: data.system for all
     template: str = "{prompt}"  # what stands around each prompt
     chat: bool | None = None  # wrap in the tokenizer's chat template; unset: where it has one
-    chat_template: str = ""  # a file with a chat template, or the name of one of the tokenizer's; unset: its own
+    chat_template: PathText = ""  # a file with a chat template, or the name of one of the tokenizer's; unset: its own
     chat_arguments: dict[str, bool | int | float | str] = Field(
         default={}
     )  # for the chat template, such as {enable_thinking = false}
     system: str = ""  # system message of the chat template, where neither messages nor row bring one
     too_long_share: Annotated[float, Field(ge=0, le=1)] = 0.01  # refuse data with a larger share of too long prompts
     seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None  # of the order of the prompts; unset: run.seed
-    stored: str = ""  # a Parquet file or folder of graded responses to train from, such as a run's `trajectories`
+    stored: PathText = ""  # a Parquet file or folder of graded responses to train from, such as a run's `trajectories`
     stored_share: Annotated[float, Field(gt=0, le=1)] = 1.0  # of the groups that come from there; 1 samples nothing
 
     @property
@@ -170,7 +170,7 @@ class RolloutSettings(Section):
     timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0  # a group that takes longer is tried again, once
     # The policy has a conversation in place of a single question. Its limits are the next three, and max_new_tokens for
     # all turns of a seat together, or of each conversation where an agent asks by the seat's address.
-    environment: str = ""  # a Python file with a coroutine play(task, talk)
+    environment: PathText = ""  # a Python file with a coroutine play(task, talk)
     max_turns: Annotated[int, Field(ge=1)] = 32  # that an episode may ask for; behind them turns are empty
     episode_tokens: Annotated[int, Field(ge=0)] = 0  # most tokens of a conversation; 0: prompt and 2 x max_new_tokens
     episode_seconds: Annotated[float, Field(gt=0)] = 600.0  # an episode that takes longer has no score
@@ -247,11 +247,20 @@ class RolloutSettings(Section):
 class Benchmark(Section):
     """One of several files of held-out prompts. What is unset is that of the data."""
 
-    path: Annotated[str, Field(min_length=1)]
+    path: Annotated[PathText, Field(min_length=1)]
     rows: str = ""
     prompt_column: str = ""
-    answer_column: str | tuple[str, ...] | dict[str, str] = ""
+    answer_column: str | tuple[str, ...] | dict[str, str] | None = None  # "": no answers, as there
     template: str = ""
+
+    @field_validator("answer_column")
+    @classmethod
+    def _names_a_column(
+        cls, value: str | tuple[str, ...] | dict[str, str] | None
+    ) -> str | tuple[str, ...] | dict[str, str] | None:
+        if not value and value not in ("", None):
+            raise ValueError(f"must name a column, got {value!r}")
+        return value
 
     @field_validator("rows")
     @classmethod
@@ -270,7 +279,7 @@ def _as_benchmark(value: object) -> object:
     return {"path": value} if isinstance(value, str) else value
 
 
-Files = str | dict[str, Annotated[Benchmark, BeforeValidator(_as_benchmark)]]
+Files = PathText | dict[str, Annotated[Benchmark, BeforeValidator(_as_benchmark)]]
 BENCHMARK_NAME = re.compile(r"[\w-]{1,64}")
 
 
@@ -311,7 +320,7 @@ class FilterSettings(Section):
     """Which graded groups go on to the learner."""
 
     drop: str = ""  # a key of actors.filtering.rules.RULES, or of RULES in `file`; "" is the algorithm's own rule
-    file: str = ""  # a Python file with drop rules of your own; one that holds a single rule needs no `drop`
+    file: PathText = ""  # a Python file with drop rules of your own; one that holds a single rule needs no `drop`
     patience: Annotated[int, Field(ge=1)] = (
         2048  # groups in a row rejected or lost, then the run stops with a checkpoint
     )

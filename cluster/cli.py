@@ -35,8 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     143 and 129 ended by SIGTERM and SIGHUP."""
     parser = _parser()
     complete(parser)
-    options, rest = parser.parse_known_args(arguments)
-    options.words = sys.argv[1:] if arguments is None else arguments
+    words = sys.argv[1:] if arguments is None else arguments
+    options, rest = parser.parse_known_args([_at_home(word) for word in words])
+    options.words = words
     names_files = getattr(options, "items_are_files", False)
     fits = [("=" in item or names_files) and not item.startswith("-") for item in rest]
     unknown = rest if "items" not in options else [item for item, ok in zip(rest, fits, strict=True) if not ok]
@@ -46,9 +47,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.items += rest  # that stand behind an option
     never_fail_to_encode()
     log_to_terminal(options.verbose)
+    for line in _repeated(getattr(options, "items", ())):
+        say(line, sys.stderr)
     if others := other_packages(Path.cwd()):
         return _fail(EXIT_MISTAKE, _shadowed(others))
     return _run(options.run, options, options.kept)
+
+
+def _at_home(word: str) -> str:
+    """An option with its path, such as `--out=~/x`, with the home folder: shells put it in only where words begin."""
+    option, equals, value = word.partition("=")
+    return f"{option}={os.path.expanduser(value)}" if equals and word.startswith("--") else word
+
+
+def _repeated(items: Sequence[str]) -> list[str]:
+    """A line for each setting that the command line gives several values."""
+    given: dict[str, dict[str, None]] = {}
+    for name, _, value in (item.partition("=") for item in items):
+        given.setdefault(name, {}).pop(value, None)
+        given[name][value] = None  # the last in its place
+    return [
+        f"note: {name} is set to {', '.join(values)} here, and the last counts (a shell makes two words of {{a,b}})"
+        for name, values in given.items()
+        if "." in name and len(values) > 1
+    ]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -229,8 +251,8 @@ def _add_grading(commands: Commands) -> None:
         "cases",
         type=Path,
         metavar="CASES.jsonl",
-        help="rows with response and reference; prompt and reward where they differ; expected (correct or wrong) is "
-        "compared with what is found",
+        help="rows with response, and with reference where the reward compares with one; prompt and reward where they "
+        "differ; expected (correct or wrong) is compared with what is found",
     )
     grade.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as reward.name=math")
     grade.add_argument("--out", type=Path, metavar="FILE", help="where the graded rows go (stdout)")
@@ -257,7 +279,9 @@ def _add_grading(commands: Commands) -> None:
         "train a process reward model on (arXiv 2312.08935).",
         example="winnow label steps.jsonl --out labels.jsonl model.path=MODEL reward.name=math",
     )
-    label.add_argument("steps", type=Path, metavar="STEPS.jsonl", help="rows of prompt, steps and reference")
+    label.add_argument(
+        "steps", type=Path, metavar="STEPS.jsonl", help="rows of prompt, steps and reference, as of grade"
+    )
     label.add_argument("items", nargs="*", metavar=SETTING, help="settings, such as model.path=MODEL reward.name=math")
     label.add_argument("--out", type=Path, required=True, metavar="FILE", help="where the labelled rows go")
     label.add_argument("--completions", type=int, default=8, metavar="N", help="to sample behind each step (8)")

@@ -12,7 +12,7 @@ from learner.methods.credit import CREDITS
 from learner.methods.losses import LOSSES
 from learner.methods.own import known_algorithms
 from learner.teacher import is_endpoint
-from rewards.settings import Section
+from rewards.settings import PathText, Section
 
 # Gradients that DeepSpeed exchanges at once; where that overlaps with computing there are two such pieces.
 REDUCE_BUCKET = 200_000_000
@@ -22,7 +22,7 @@ SHARD_BYTES = 4 * 2**30  # of weights in one file of a checkpoint
 class ModelSettings(Section):
     """The policy."""
 
-    path: str = ""  # a Hugging Face causal-LM folder
+    path: PathText = ""  # a Hugging Face causal-LM folder
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of weights; "auto": bfloat16 on GPUs, float32 on CPUs
     # How attention is kept within sequences: "varlen" by PyTorch's kernel for it, in bfloat16 on GPUs; "sdpa" by masks,
     # anywhere. "auto" is "varlen" where device, dtype and model allow it.
@@ -78,7 +78,7 @@ class LearnerSettings(Section):
     """The algorithm and its optimizer."""
 
     algorithm: str = "reinforce-rej"  # a key of learner.methods.algorithms.ALGORITHMS, or of ALGORITHMS in `file`
-    file: str = ""  # a Python file with algorithms of your own
+    file: PathText = ""  # a Python file with algorithms of your own
     updates_per_step: Annotated[int, Field(ge=1)] = 1  # optimizer updates that share one batch of groups
     lr: Annotated[float, Field(gt=0)] = 1e-6  # learning rate of AdamW
     lr_end: Annotated[float, Field(ge=0, le=1)] = 1.0  # share of lr at the last update, approached linearly
@@ -96,10 +96,10 @@ class LearnerSettings(Section):
     # memory of a GPU: on the CPU, with an adapter, and where the algorithm keeps that policy anyway.
     drift: bool | None = None
     side_lr: Annotated[float, Field(gt=0)] = 1e-5  # of the critic or the process-reward model, where there is one
-    tuned_path: str = ""  # folder of the tuned policy that "rto" takes its token rewards from
+    tuned_path: PathText = ""  # folder of the tuned policy that "rto" takes its token rewards from
     # The policy that "distill" learns from, of any size and the same vocabulary: a folder, or an endpoint that serves
     # it (http://host:8000/v1, with #NAME behind it where there are several models).
-    teacher_path: str = ""
+    teacher_path: PathText = ""
     reference_every: Annotated[int, Field(ge=0)] = 0  # steps after which the policy becomes its reference; 0 is never
     adapter: AdapterSettings = AdapterSettings()
 
@@ -268,8 +268,9 @@ class WarmupSettings(Section):
     """Supervised fine-tuning on worked answers, before any reinforcement learning. Off with 0 updates."""
 
     updates: Annotated[int, Field(ge=0)] = 0  # of the optimizer; 0 is no warm-up
-    path: str = ""  # .jsonl or .parquet; with a built-in world this is the world's own file
-    prompt_column: str = "prompt"  # text or chat messages, as of [data]
+    path: PathText = ""  # .jsonl or .parquet; with a built-in world this is the world's own file
+    # Text or chat messages, or several columns, as data.prompt_column takes them.
+    prompt_column: Annotated[str | tuple[str, ...], Field(min_length=1)] = "prompt"
     response_column: str = "response"  # the worked answer
     batch: Annotated[int, Field(ge=1)] = 64  # worked answers in an update
     lr: Annotated[float, Field(gt=0)] = 1e-5  # learning rate of AdamW in the warm-up

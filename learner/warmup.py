@@ -43,7 +43,7 @@ class WorkedAnswers:
     ) -> None:
         tok = AutoTokenizer.from_pretrained(tokenizer, local_files_only=True)
         self._control = np.array(tok.convert_tokens_to_ids(list(control)), np.int32)
-        rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column)
+        rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column, data.system_column)
         self._streams = WorkedRenderer(data, tok).streams(rows)
         self._batch, self._seed = warmup.batch, seed
 

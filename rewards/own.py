@@ -7,28 +7,36 @@ The file defines one of these functions, or both. `reward_group` is given all si
 can compare them; `reward` is given one response. Where both are there, `reward_group` grades siblings and `reward`
 grades a response that has none, such as in `winnow grade` without a column `group`. True, or a number above one half,
 is correct. Both run in a process that is killed when it takes too long.
+
+Parameters may stand in another order, or be fewer: a function is given those that it takes, by name. Three parameters
+with names of their own are given response, reference and prompt in this order.
 """
 
 import inspect
 import symtable
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 from rewards.person_file import load_file
-from rewards.settings import Budget, KindSettings
+from rewards.settings import Budget, KindSettings, PathText
 from rewards.verdict import Case, Outcome, RewardResult
 
 LONGEST_SHOWN = 200  # characters of a grade that is none
+GIVEN = {"reward": ("response", "reference", "prompt"), "reward_group": ("responses", "reference", "prompt")}
+# Names of parameters whose place among what is given is known, those that verl, TRL and OpenRLHF have among them.
+PLACES = {"response": 0, "responses": 0, "solution_str": 0, "completion": 0, "completions": 0}
+PLACES |= {"reference": 1, "ground_truth": 1, "label": 1, "labels": 1, "prompt": 2, "prompts": 2}
+
+Function = Callable[..., object]  # takes what is given by position
 
 
 class OwnSettings(KindSettings):
     """[reward.own]."""
 
-    file: str = ""  # a Python file with a function reward or reward_group
+    file: PathText = ""  # a Python file with a function reward or reward_group
 
 
 def own(case: Case, settings: OwnSettings) -> RewardResult:
@@ -37,12 +45,12 @@ def own(case: Case, settings: OwnSettings) -> RewardResult:
     Raises:
         TypeError, ValueError: it gave back something else than a truth value, a number in [0, 1] or a RewardResult.
     """
-    module = _loaded(settings.file)
-    if isinstance(module, str):
-        return RewardResult(outcome=Outcome.ERROR, why=module)
-    if not hasattr(module, "reward"):
-        return _graded_group(module, [case], settings.file)[0]
-    return _result("reward", module.reward(case.response, case.reference, case.prompt), settings.file)
+    functions = _loaded(settings.file)
+    if isinstance(functions, str):
+        return RewardResult(outcome=Outcome.ERROR, why=functions)
+    if "reward" not in functions:
+        return _graded_group(functions["reward_group"], [case], settings.file)[0]
+    return _result("reward", functions["reward"](case.response, case.reference, case.prompt), settings.file)
 
 
 def own_group(cases: Sequence[Case], settings: OwnSettings, budget: Budget) -> list[RewardResult]:
@@ -52,10 +60,12 @@ def own_group(cases: Sequence[Case], settings: OwnSettings, budget: Budget) -> l
         TypeError, ValueError: it gave back something else than a list with a grade for each response, as
             `own` takes it.
     """
-    module = _loaded(settings.file)
-    if isinstance(module, str):
-        return [RewardResult(outcome=Outcome.ERROR, why=module)] * len(cases)
-    return _graded_group(module, cases, settings.file)
+    functions = _loaded(settings.file)
+    if isinstance(functions, str):
+        return [RewardResult(outcome=Outcome.ERROR, why=functions)] * len(cases)
+    if "reward_group" not in functions:  # the file names it and has none
+        return [own(case, settings) for case in cases]
+    return _graded_group(functions["reward_group"], cases, settings.file)
 
 
 def wants_group(settings: OwnSettings) -> bool:
@@ -67,15 +77,15 @@ def check_own(settings: OwnSettings) -> None:
     """Whether the file can serve; it is run.
 
     Raises:
-        ValueError: there is no such file, it raises something, or neither function is in it as it is called.
+        ValueError: there is no such file, it raises something, or it has no function that can be called.
     """
     loaded = _loaded(settings.file)
     if isinstance(loaded, str):
         raise ValueError(loaded)
 
 
-def _graded_group(module: ModuleType, cases: Sequence[Case], file: str) -> list[RewardResult]:
-    given = module.reward_group([case.response for case in cases], cases[0].reference, cases[0].prompt)
+def _graded_group(function: Function, cases: Sequence[Case], file: str) -> list[RewardResult]:
+    given = function([case.response for case in cases], cases[0].reference, cases[0].prompt)
     if hasattr(given, "tolist"):  # an array
         given = given.tolist()
     if not isinstance(given, list | tuple):
@@ -92,9 +102,11 @@ def _result(function: str, given: object, file: str) -> RewardResult:
         return given
     number = given.item() if getattr(given, "ndim", None) == 0 and hasattr(given, "item") else given  # numpy, torch
     if not isinstance(number, bool | int | float | Fraction | Decimal):
-        forgotten = "; does every way through it return something?" if given is None else ""
+        advice = "; does every way through it return something?" if given is None else ""
+        if isinstance(given, Mapping) and "score" in given:  # as verl's functions may
+            advice = ". Return its score alone"
         raise TypeError(
-            f"{function}() of {file} gave {_shown(given)}: expected True, False, a number or a RewardResult{forgotten}"
+            f"{function}() of {file} gave {_shown(given)}: expected True, False, a number or a RewardResult{advice}"
         )
     if number != number or not 0 <= number <= 1:
         raise ValueError(
@@ -121,34 +133,78 @@ def _defines_group(file: str) -> bool:
 
 
 @cache
-def _loaded(file: str) -> ModuleType | str:
-    """The file as a module, or what is wrong with it."""
+def _loaded(file: str) -> dict[str, Function] | str:
+    """The functions of the file by name, or what is wrong with it."""
     if not file:
         return "file must be a Python file with a function reward or reward_group, got ''"
     try:
         module = load_file(file)
+        found = {name: function for name in GIVEN if callable(function := getattr(module, name, None))}
+        if not found:
+            raise ValueError(
+                f"file must hold a function: {file} defines no function reward(response, reference, prompt) "
+                "and no reward_group(responses, reference, prompt)"
+            )
+        return {name: _by_position(name, function, file) for name, function in found.items()}
     except ValueError as problem:
         return str(problem)
-    return _signature_problem(module, file) or module
 
 
-def _signature_problem(module: ModuleType, file: str) -> str:
-    """What keeps the functions of a file from being called as they are; "" where nothing does."""
-    found = {name: getattr(module, name, None) for name in ("reward", "reward_group")}
-    if not any(map(callable, found.values())):
-        return (
-            f"file must hold a function: {file} defines no function reward(response, reference, prompt) "
-            "and no reward_group(responses, reference, prompt)"
+def _by_position(name: str, function: Function, file: str) -> Function:
+    """The function of that name in the file, as one that takes what it is given by position.
+
+    Raises:
+        ValueError: it cannot be called with that, or would take one thing for another.
+    """
+    if inspect.iscoroutinefunction(function):
+        raise ValueError(
+            f"file must define {name} as a plain function: {file} has async def {name}, and nobody awaits it. "
+            "Write def, and asyncio.run(...) in it around what is awaited"
         )
-    for name, function in found.items():
-        if callable(function):
-            try:
-                inspect.signature(function).bind("", "", "")
-            except TypeError as failure:
-                return (
-                    f"file must define {name} with three parameters, {name}({'response' + 's' * (name != 'reward')}, "
-                    f"reference, prompt): {file} defines {name}{inspect.signature(function)} ({failure})"
-                )
-            except ValueError:  # a function that is written in C and does not say what it takes
-                continue
-    return ""
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # a function that is written in C and does not say what it takes
+        return function
+    names, parameters = GIVEN[name], signature.parameters.values()
+    if all(_stands_right(parameter, place) for place, parameter in enumerate(parameters)) and _binds(signature, names):
+        return function
+    everything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+    taken = [each for each in names if everything or each in signature.parameters]
+    if names[0] not in taken or not _binds(signature, (), taken):
+        raise ValueError(_signature_problem(name, signature, file))
+    return lambda *given: function(**{each: value for each, value in zip(names, given, strict=True) if each in taken})
+
+
+def _stands_right(parameter: inspect.Parameter, place: int) -> bool:
+    """Whether what is given by position there may be what the name of the parameter says."""
+    return PLACES.get(parameter.name, place) == place and (
+        parameter.kind is not inspect.Parameter.KEYWORD_ONLY or parameter.name not in PLACES
+    )
+
+
+def _binds(signature: inspect.Signature, given: Sequence[str], named: Sequence[str] = ()) -> bool:
+    try:
+        signature.bind(*given, **dict.fromkeys(named))
+    except TypeError:
+        return False
+    return True
+
+
+def _signature_problem(name: str, signature: inspect.Signature, file: str) -> str:
+    """What to say of a function that can be given nothing by position, nor by name."""
+    names, kinds = GIVEN[name], inspect.Parameter
+    other = [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.default is kinds.empty
+        and parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
+        and parameter.name not in names
+    ]
+    meant = [f"{each} is {names[PLACES[each]]}" for each in other if each in PLACES]
+    problem = f"which does not take {names[0]} by name"
+    if other:
+        problem = f"and there is no {', '.join(other)} to give it" + f" (here {', '.join(meant)})" * bool(meant)
+    return (
+        f"file must define {name}({', '.join(names)}), in any order: {file} defines {name}{signature}, {problem}. "
+        f"Rename its parameters, or call it from a {name} that has these"
+    )

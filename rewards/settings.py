@@ -1,15 +1,21 @@
 """What settings of rewards are made of: plain checked values that travel to the processes that grade."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
 class Section(BaseModel):
     """A section of the run file: frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+# The path of a file or folder; where it begins with ~ or ~NAME, that is the home folder, which shells put in only at
+# the beginning of a word. Addresses and names are as they are.
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
 
 
 class KindSettings(Section):

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from rewards.answers.mathematics import check_math, math, math_said
 from rewards.answers.names import check_names, names
-from rewards.answers.reference import the_answer
+from rewards.answers.reference import answers_of
 from rewards.answers.text import (
     check_choice,
     check_exact,
@@ -73,20 +73,35 @@ def answer(
     said: Callable[[str], str | None],
 ) -> Reward[Any]:
     """The row of a reward of a final answer. An answer that is there and wrong gets the reward `partial`, so that it
-    is better than none. arXiv 2401.08967 (ReFT), which has 0.1."""
+    is better than none. arXiv 2401.08967 (ReFT), which has 0.1. Of a reference of several answers any is right."""
 
     def grade(cases: Sequence[Case], settings: AnswerSettings, budget: Budget) -> list[RewardResult]:
-        found = (grade_one(replace(case, reference=the_answer(case.reference))) for case in cases)
+        found = (_any_right(case, grade_one) for case in cases)
         return [replace(r, reward=settings.partial) if r.outcome is Outcome.WRONG else r for r in found]
+
+    def check_all(reference: str, settings: AnswerSettings, budget: Budget) -> None:
+        for one in answers_of(reference):
+            check(one)
 
     return Reward(
         about=about,
         settings=AnswerSettings,
         grade=grade,
-        check=lambda reference, settings, budget: check(the_answer(reference)),
+        check=check_all,
         echoes=True,
         said=said,
     )
+
+
+def _any_right(case: Case, grade_one: Callable[[Case], RewardResult]) -> RewardResult:
+    """The verdict by the first answer that finds the response right; where none does, by the first one."""
+    answers = answers_of(case.reference)
+    found = (grade_one(replace(case, reference=one)) for one in answers)
+    first = next(found)
+    if first.outcome is Outcome.CORRECT or len(answers) == 1:
+        return first
+    right = next((result for result in found if result.outcome is Outcome.CORRECT), None)
+    return right or replace(first, why=f"{first.why}; nor is it another of the {len(answers)} right answers")
 
 
 REWARDS: dict[str, Reward[Any]] = {

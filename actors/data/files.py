@@ -8,7 +8,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 from actors.errors import DataError
 
 ROW_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")  # all but the last may end in .gz besides
+# What Hugging Face's datasets say of the data files beside them.
+ABOUT = frozenset(("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"))
+DEEP = ("*", "*/*")  # folders below a folder without data files in which some are looked for, to say where they are
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 UNICODE = {  # the byte order marks at the beginning of a file; that of UTF-32 begins with one of UTF-16
     codecs.BOM_UTF32_LE: "utf-32",
@@ -39,6 +42,10 @@ KINDS = {  # how files begin that are written otherwise than their names say, an
 }
 ARRAY = re.compile(r"\s*\[\s*(?:\{|$)")  # how an array of rows begins in a file that should have one in each line
 ADDRESS = re.compile(r"[a-z][a-z0-9+]*:/+", re.IGNORECASE)  # a slash is lost where it has been read as a path
+QUOTES = (  # what to do about a quote in a table that does not stand for itself
+    'Put such a cell in quotes as a whole and write each quote of its text twice ("", not \\"), or save the file '
+    "as JSON lines"
+)
 BATCH = 1024  # rows of a Parquet file that are read at a time
 
 
@@ -71,6 +78,7 @@ def first_ends(bad: BadRow) -> None:
 
 def files_of(path: str) -> list[Path]:
     """The data files that a path means: the file itself, those in a folder, or those that a pattern with * matches.
+    Of a folder or a pattern, hidden files and what `datasets` writes about data are none.
 
     Raises:
         DataError: there are none.
@@ -79,13 +87,12 @@ def files_of(path: str) -> list[Path]:
     if given.is_file():
         return [given]
     if given.is_dir():
-        found = sorted(file for file in given.iterdir() if file.is_file() and _kind(file))
-        if not found:
-            raise DataError(f"the folder {path} holds no data file ({', '.join(ROW_FILES)})")
-        return found
+        if found := _in_folder(given):
+            return found
+        raise DataError(f"the folder {path} {_why_nothing(given)}")
     if glob.has_magic(path):
-        found = sorted(Path(file) for file in glob.glob(path, recursive=True) if Path(file).is_file())
-        if not found:
+        matches = sorted(Path(file) for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        if not (found := [file for file in matches if file.name not in ABOUT]):
             raise DataError(f"no file matches {path}")
         return found
     if ADDRESS.match(path):
@@ -105,6 +112,38 @@ def read_files(path: str, refuse: Refuse = first_ends) -> Iterator[FileRow]:
     """
     for file in files_of(path):
         yield from _read_file(file, refuse)
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """The data files of a folder itself, without hidden ones, such as those that macOS lays beside each file."""
+    files = (file for file in folder.iterdir() if _is_shown(file, folder) and file.name not in ABOUT)
+    return sorted(file for file in files if _kind(file) and file.is_file())
+
+
+def _why_nothing(folder: Path) -> str:
+    """What to say of a folder without data files."""
+    below = [each for deep in DEEP for each in sorted(folder.glob(deep)) if each.is_dir() and _is_shown(each, folder)]
+    splits = [each.name for each in below if each.parent == folder] if (folder / "dataset_dict.json").is_file() else []
+    if splits or ((folder / "state.json").is_file() and any(folder.glob("*.arrow"))):
+        what = f"the splits {', '.join(splits)} as" if splits else "what"
+        one = "train" if "train" in splits else (splits or ["data"])[0]
+        split = f"[{one!r}]" if splits else ""
+        return (
+            f"holds {what} save_to_disk of Hugging Face's datasets wrote: write it as Parquet, by "
+            f"datasets.load_from_disk({str(folder)!r}){split}.to_parquet({f'{one}.parquet'!r})"
+        )
+    if there := [str(each) for each in below if _in_folder(each)]:
+        more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+        return (
+            f"holds no data file itself, and there are some in {', '.join(there[:3])}{more}: give that folder, or a "
+            f"pattern such as {there[0]}/train-* where training and test files lie side by side"
+        )
+    return f"holds no data file ({', '.join(ROW_FILES)})"
+
+
+def _is_shown(file: Path, folder: Path) -> bool:
+    """Whether neither a file nor what it is in, up to a folder, is hidden."""
+    return not any(name.startswith(".") for name in file.relative_to(folder).parts)
 
 
 def _kind(file: Path) -> str:
@@ -226,18 +265,51 @@ def _row(place: str, row: Any, refuse: Refuse) -> Iterator[FileRow]:
 
 def _table_rows(file: Path, lines: Iterator[tuple[int, str]], comma: str, refuse: Refuse) -> Iterator[FileRow]:
     csv.field_size_limit(2**31 - 1)
-    table = csv.reader((text for _, text in lines), delimiter=comma)
+    read = list[str]()  # lines of the row that is read
+    table = csv.reader(_noted(lines, read), delimiter=comma, strict=True)
+    first = 1  # line of that row
     try:
         names = next(table, [])
         _refuse_repeated(f"{file}:1", names)
-        for cells in table:
-            place = f"{file}:{table.line_num}"
+        while True:
+            read.clear()
+            first = table.line_num + 1
+            if (cells := next(table, None)) is None:
+                return
+            place = f"{file}:{first}"
+            if comma == "\t" and _are_rows(read, len(names)):
+                raise DataError(
+                    f"{place} begins a cell in quotes that ends on line {table.line_num}, and every one of these lines "
+                    f"looks like a row of its own. {QUOTES}"
+                )
             if len(cells) == len(names):
                 yield FileRow(place=place, cells=dict(zip(names, cells, strict=True)))
             elif cells:
                 refuse(BadRow(place=place, problem=f"has {len(cells)} cells under {len(names)} names"))
     except csv.Error as failure:
-        raise DataError(f"{file}:{table.line_num} cannot be read: {failure}") from failure
+        raise DataError(f"{file}:{first} {_table_problem(str(failure), table.line_num)}") from failure
+
+
+def _noted(lines: Iterator[tuple[int, str]], read: list[str]) -> Iterator[str]:
+    """The lines, each noted when it is read."""
+    for _, text in lines:
+        read.append(text)
+        yield text
+
+
+def _are_rows(lines: Sequence[str], columns: int) -> bool:
+    """Whether several lines that were read as one row with tabs are more likely a row each. Of commas, which sentences
+    have too, that cannot be told."""
+    return len(lines) > 1 < columns and all(line.count("\t") == columns - 1 for line in lines)
+
+
+def _table_problem(failure: str, line: int) -> str:
+    """What to say where the csv module cannot read a row that begins on one line and is given up on another."""
+    if "unexpected end of data" in failure:
+        return f"begins a cell in quotes that has no end. {QUOTES}"
+    if "expected after" in failure:
+        return f"has a cell in quotes, and on line {line} text behind the quote that ends it. {QUOTES}"
+    return f"cannot be read: {failure}"
 
 
 def _refuse_repeated(place: str, names: list[str]) -> None:

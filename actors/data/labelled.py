@@ -1,11 +1,11 @@
 """Rows that reward models learn from: which responses are better than others, or which steps of one are right."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
-from actors.data.messages import question_of
+from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, question_of
 from actors.data.reading import asked_of, cell_at, messages_of, names_in, text_of
 from actors.errors import DataError
 
@@ -51,6 +51,15 @@ class SteppedRow:
         return found
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What a column of responses holds."""
+
+    column: str
+    before: tuple[Message, ...]  # the conversation in front of the response; empty where it holds none
+    responses: tuple[str, ...]
+
+
 LabelledRow = RankedRow | SteppedRow
 
 
@@ -58,12 +67,13 @@ def read_labelled(
     path: str, prompt_column: str, rows: slice = slice(None), refuse: Refuse = first_ends
 ) -> list[RankedRow] | list[SteppedRow]:
     """The rows of a file that a reward model can learn from. All are of the kind of the first: with the columns
-    "chosen" and "rejected" (a text, a conversation that ends with the response, or a list of texts) and maybe "margin",
-    or with "steps" (texts) and "labels" (numbers from 0 to 1, null, or what `winnow label` writes).
+    "chosen" and "rejected" (a text, a message, a conversation that ends with the response, or a list of texts) and
+    maybe "margin", or with "steps" (texts) and "labels" (numbers from 0 to 1, null, or what `winnow label` writes).
 
     Args:
         path: of a file, a folder or a pattern.
-        prompt_column: texts or chat messages.
+        prompt_column: texts or chat messages. Conversations in "chosen" and "rejected" may hold the prompt in its
+            place, or go on from it to the response.
         rows: which of its rows.
         refuse: is told of rows that cannot be used; without it the first one raises.
 
@@ -92,14 +102,14 @@ def ranked_row(row: FileRow, prompt_column: str) -> RankedRow:
     margin = row.cells.get(MARGIN)
     if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float) or not margin >= 0):
         raise ValueError(f"has {str(margin)[:80]!r} in column {MARGIN!r}, expected a number, at least 0")
-    chosen, rejected = _responses(row, CHOSEN), _responses(row, REJECTED)
-    if both := set(chosen) & set(rejected):
+    chosen, rejected = _told(row, CHOSEN), _told(row, REJECTED)
+    if both := set(chosen.responses) & set(rejected.responses):
         raise ValueError(f"has one text both in {CHOSEN!r} and in {REJECTED!r}: {next(iter(both))[:80]!r}. Remove one")
     return RankedRow(
         place=row.place,
-        question=question_of(asked_of(row, prompt_column)),
-        chosen=chosen,
-        rejected=rejected,
+        question=question_of(_asked(row, prompt_column, (chosen, rejected))),
+        chosen=chosen.responses,
+        rejected=rejected.responses,
         margin=float(margin or 0.0),
     )
 
@@ -135,19 +145,66 @@ def _reader_of(row: FileRow) -> Any:
     )
 
 
-def _responses(row: FileRow, column: str) -> tuple[str, ...]:
+def _told(row: FileRow, column: str) -> _Told:
     cell = cell_at(row.cells, column)
-    said = messages_of(row, column)
+    before: tuple[Message, ...] = ()
+    said = messages_in([cell]) if isinstance(cell, Mapping) else None
+    if said is None:
+        said = messages_of(row, column)
     if said is not None:
         if said[-1].role != "assistant":
             raise ValueError(f"has in column {column!r} a conversation that ends with the {said[-1].role}'s message")
-        cell = said[-1].content
+        before, cell = said[:-1], said[-1].content
     cells = cell if isinstance(cell, list | tuple) else [cell]
     if not cells or not all(isinstance(each, str) and each.strip() for each in cells):
         raise ValueError(
             f"has {str(cell)[:80]!r} in column {column!r}, expected a response or a list of them, none of them empty"
         )
-    return tuple(map(text_of, cells))
+    return _Told(column=column, before=before, responses=tuple(map(text_of, cells)))
+
+
+def _asked(row: FileRow, prompt_column: str, told: Sequence[_Told]) -> Asked:
+    """What all responses answer: the prompt, or the conversation that stands in front of them.
+
+    Raises:
+        ValueError: there is neither, or they are not the same.
+    """
+    prompt: Asked = ()
+    if not any(each.before for each in told) or cell_at(row.cells, prompt_column) is not None:
+        prompt = asked_of(row, prompt_column)
+    given = (Message("user", prompt),) if isinstance(prompt, str) else prompt
+    first, *others = (_continued(given, each, prompt_column) for each in told)
+    if any(_compared(other) != _compared(first) for other in others):
+        raise ValueError(
+            f"has other conversations in front of the responses in {CHOSEN!r} and {REJECTED!r}, and only responses to "
+            "the same one can be compared: give them the same messages up to the last, or leave the row out"
+        )
+    return first
+
+
+def _continued(given: tuple[Message, ...], told: _Told, prompt_column: str) -> tuple[Message, ...]:
+    """The prompt that is given, or the conversation in front of a response that begins with it; either may be the one
+    that has the system message."""
+    if not told.before:
+        return given
+    (system, turns), (own_system, own_turns) = map(_apart, (given, told.before))
+    begins = _compared(own_turns)[: len(turns)] == _compared(turns)
+    if not begins or (system and own_system and _compared(system) != _compared(own_system)):
+        raise ValueError(
+            f"has in column {told.column!r} a conversation that does not begin with what column {prompt_column!r} "
+            f"holds, {question_of(given)[:80]!r}: mend the one that is wrong, or remove the column {prompt_column!r}"
+        )
+    return (*(own_system or system), *own_turns)
+
+
+def _apart(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """The system messages that messages begin with, and the others."""
+    first = next((place for place, each in enumerate(messages) if each.role not in SYSTEM_ROLES), len(messages))
+    return messages[:first], messages[first:]
+
+
+def _compared(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message.role, message.content.strip()) for message in messages]
 
 
 def _label(cell: Any) -> float | None:

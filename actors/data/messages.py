@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-ROLES = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant"}  # of ShareGPT and its like
+ROLES = {  # of ShareGPT, OASST and their like
+    "human": "user",
+    "prompter": "user",
+    **dict.fromkeys(("gpt", "bot", "model", "chatgpt", "bing", "bard"), "assistant"),
+}
+OTHER_NAMES = {  # of roles that some chat templates know by these; another template is told the usual one
+    "developer": "system",
+    **dict.fromkeys(("observation", "function", "function_response", "tool_response", "ipython"), "tool"),
+}
+CALL_ROLES = ("function_call", "tool_call")  # of messages that are a call of a tool
+CALL_KEYS = ("tool_calls", "function_call")  # under which the assistant's messages have calls beside their content
 SYSTEM_ROLES = ("system", "developer")
 NAMES = (("role", "content"), ("from", "value"))  # of the two parts of a message
 WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")  # how a list of them begins as text
@@ -100,13 +110,18 @@ def _message(number: int, item: Any, names: tuple[str, str]) -> Message:
     if not _has(item, names):
         raise ValueError(f"holds a message {number} without {names[0]!r} and {names[1]!r}: {str(item)[:80]!r}")
     role, content = item[names[0]], item[names[1]]
-    if item.get("tool_calls"):
+    if key := next((key for key in CALL_KEYS if item.get(key)), ""):
         raise ValueError(
-            f"holds a message {number} with tool_calls: write the calls into its content, as the model writes them"
+            f"holds a message {number} with {key}: write the calls into its content, as the model writes them"
         )
     if not isinstance(role, str) or not role.isascii() or not role.isprintable() or not role.strip():
         raise ValueError(f"holds a message {number} whose role is {role!r}, expected a text such as 'user'")
     role = role.strip().lower()
+    if role in CALL_ROLES:
+        raise ValueError(
+            f"holds a message {number} whose role is {role!r}: make it the assistant's, and write the call into its "
+            "content as the model writes it"
+        )
     return Message(role=ROLES.get(role, role), content=_content(number, content))
 
 

@@ -1,10 +1,11 @@
 """Rows of data files cut to what a run needs of them; whatever is wrong is named by file and line."""
 
+import functools
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, time
 from decimal import Decimal
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
 from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, written_messages
 from actors.errors import DataError
+from actors.logs import LOGGER
 from actors.settings import DataSettings
+from rewards.answers.reference import several
 
+TOOLS = "tools"  # the column in which other trainers' data have functions for the chat template
 INDEX = re.compile(r"-?[0-9]{1,9}")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _WHERE_ANSWERS_ARE = '. Name the column that answers in data.answer_column, or "" where no reward compares with any'
@@ -28,7 +32,7 @@ class DataRow:
     system: str  # the row's own system message; "" where it has none
     reward: str  # name of the reward that grades it
     reference: str  # what the reward compares with; "" where there is nothing
-    parts: tuple[str, ...]  # where the answer is an object or a list of several: names or numbers of its parts
+    no_text: str  # why the answer is no text and no list of texts, and what to do; "" where it is one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,7 @@ class WorkedRow:
     place: str  # file and line
     prompt: Asked
     response: Asked  # an answer; or messages, the policy's and what is said to it in turn, from its first to its last
+    system: str = ""  # the row's own system message; "" where it has none
 
     @property
     def turns(self) -> list[str]:
@@ -76,25 +81,31 @@ def data_row(row: FileRow, data: DataSettings, reward: str) -> DataRow:
         ValueError: it cannot be used.
     """
     answer = cell_at(row.cells, data.answer_column) if isinstance(data.answer_column, str) else None
-    system = cell_at(row.cells, data.system_column) if data.system_column else None
     return DataRow(
         place=row.place,
         prompt=asked_of(row, data.prompt_column),
-        system="" if system is None else _of_column(data.system_column, system),
+        system=system_of(row, data.system_column),
         reward=text_in(row, data.reward_column) if data.reward_column else reward,
         reference=_reference(row, data),
-        parts=_parts(answer),
+        no_text=_no_text(answer, str(data.answer_column)),
     )
 
 
-def read_worked(path: str, prompt_column: str, response_column: str, refuse: Refuse = first_ends) -> list[WorkedRow]:
+def read_worked(
+    path: str,
+    prompt_column: str | Sequence[str],
+    response_column: str,
+    system_column: str = "",
+    refuse: Refuse = first_ends,
+) -> list[WorkedRow]:
     """The rows of a file of worked answers.
 
     Args:
         path: of the file.
-        prompt_column: the prompts, texts or messages.
+        prompt_column: the prompts, texts or messages; of several columns, the texts joined.
         response_column: answers; or messages that follow on the prompt. Where it is the prompt's column, too, it holds
             whole conversations: what stands in front of the assistant's first message is the prompt.
+        system_column: the rows' own system messages; "" where they have none.
         refuse: is told of rows that cannot be used; without it the first one raises.
 
     Raises:
@@ -102,12 +113,19 @@ def read_worked(path: str, prompt_column: str, response_column: str, refuse: Ref
     """
     rows = []
     for row in read_files(path, refuse):
+        _look_for_tools(path, row, prompt_column)
         try:
-            rows.append(_worked(row, prompt_column, response_column))
+            worked = _worked(row, prompt_column, response_column)
+            rows.append(replace(worked, system=system_of(row, system_column)))
         except ValueError as problem:
             refuse(BadRow(place=row.place, problem=str(problem)))
     if not rows and refuse is first_ends:
         raise DataError(f"{path} holds no rows")
+    if system_column and rows and not any(row.system or begins_with_system(row.prompt) for row in rows):
+        raise DataError(
+            f"no row of {path} has a system message in column {system_column!r} (data.system_column): give the rows "
+            "those of the prompts, or messages that begin with them"
+        )
     return rows
 
 
@@ -138,6 +156,11 @@ def _joined(row: FileRow, columns: Sequence[str]) -> str:
     """The texts of several columns. A list of texts, such as the options of a question, becomes lines with letters."""
     texts = []
     for column in columns:
+        if messages_of(row, column) is not None:
+            raise ValueError(
+                f"has chat messages in column {column!r}, which cannot be joined with other columns: name that column "
+                f"alone, or the text of one message, such as that of the last by {f'{column}.-1.content'!r}"
+            )
         cell = cell_at(row.cells, column)
         if isinstance(cell, list | tuple) and 0 < len(cell) <= len(LETTERS) and all(isinstance(o, str) for o in cell):
             cell = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, cell, strict=False))
@@ -155,7 +178,22 @@ def messages_of(row: FileRow, column: str) -> tuple[Message, ...] | None:
     return messages
 
 
-def _worked(row: FileRow, prompt_column: str, response_column: str) -> WorkedRow:
+def system_of(row: FileRow, column: str) -> str:
+    """A row's own system message; "" where it has none, or no column is named.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    cell = cell_at(row.cells, column) if column else None
+    return "" if cell is None else _of_column(column, cell)
+
+
+def begins_with_system(asked: Asked) -> bool:
+    """Whether a prompt is messages of which the first is the system's."""
+    return not isinstance(asked, str) and asked[0].role in SYSTEM_ROLES
+
+
+def _worked(row: FileRow, prompt_column: str | Sequence[str], response_column: str) -> WorkedRow:
     said = messages_of(row, response_column)
     if said is None:
         prompt, answer = asked_of(row, prompt_column), text_in(row, response_column)
@@ -191,16 +229,19 @@ def text_in(row: FileRow, column: str, *, blank: bool = False, advice: str = "")
     Args:
         row: of a file.
         column: a name; dots reach into objects and lists, as in "reward_model.ground_truth" or "answers.0".
-        blank: whether it may be empty.
+        blank: whether it may be empty or missing, and then is "".
         advice: what to do where there is no such column.
 
     Raises:
         ValueError: there is no such column, or nothing that is a text in it.
     """
     cell = cell_at(row.cells, column)
+    if blank and (cell is None or cell != cell):  # null, or NaN as tables have it
+        return ""
     if cell is None or (isinstance(cell, str) and not cell.strip() and not blank):
+        cells = {name: opened(each) for name, each in row.cells.items()} if "." in column else row.cells
         raise ValueError(
-            f"has no text in column {column!r} (columns there: {', '.join(names_in(row.cells)) or 'none'})"
+            f"has no text in column {column!r} (columns there: {', '.join(names_in(cells)) or 'none'})"
             + (advice if cell is None else "")
         )
     return _of_column(column, cell)
@@ -215,11 +256,12 @@ def _of_column(column: str, cell: Any) -> str:
 
 def cell_at(cells: Mapping[str, Any], column: str) -> Any:
     """The value of a column, None where there is none. A column with that very name comes before a path with dots, in
-    which a number is a place in a list, from its end with a minus."""
+    which a number is a place in a list, from its end with a minus. Dots reach into JSON text, too."""
     if column in cells:
         return cells[column]
     found: Any = cells
     for name in column.split("."):
+        found = opened(found)
         if isinstance(found, Mapping):
             found = found.get(name)
         elif isinstance(found, Sequence) and not isinstance(found, str) and INDEX.fullmatch(name):
@@ -238,6 +280,16 @@ def names_in(cells: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def opened(cell: Any) -> Any:
+    """The object or list that a text holds as JSON; any other cell is itself."""
+    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
+
+
 def text_of(cell: Any) -> str:
     """A cell as text.
 
@@ -246,6 +298,17 @@ def text_of(cell: Any) -> str:
     """
     plain = _plain(cell)
     return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def reference_of(cell: Any) -> str:
+    """The answer in a cell as a reference: a text, or of a list of texts all of them, any of which is right.
+
+    Raises:
+        ValueError: see `text_of`.
+    """
+    if isinstance(cell, list | tuple) and len(cell) == 1 and isinstance(cell[0], int | float):
+        return json.dumps([text_of(cell[0])])  # so that no reward takes the list for an interval
+    return several([text_of(one) for one in cell]) if _is_several(cell) else text_of(cell)
 
 
 def _plain(cell: Any) -> Any:
@@ -293,13 +356,10 @@ def _scalar(cell: Any) -> str:
 def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[DataRow]:
     places = list(read_files(path, refuse))
     start, end = data.slice
-    if data.system_column and places and all(cell_at(row.cells, data.system_column) is None for row in places):
-        raise DataError(
-            f"no row of {path} has a column {data.system_column!r} (data.system_column; columns there: "
-            f"{', '.join(names_in(places[0].cells))})"
-        )
+    _refuse_without_column(path, places, data)
     rows = []
     for row in places[start:end]:
+        _look_for_tools(path, row, data.prompt_column)
         try:
             rows.append(data_row(row, data, reward))
         except ValueError as problem:
@@ -307,36 +367,81 @@ def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[Da
     return rows
 
 
+def _refuse_without_column(path: str, rows: Sequence[FileRow], data: DataSettings) -> None:
+    """Refuses a file no row of which has a column that a row may lack: its name is likely misspelt."""
+    behind = [] if isinstance(data.answer_column, str) else list(data.answer_parts.values())[1:]
+    has = {column: any(_has(row.cells, column) for row in rows) for column in behind}
+    if data.system_column:
+        has[data.system_column] = any(cell_at(row.cells, data.system_column) is not None for row in rows)
+    for column, there in has.items():
+        if rows and not there:
+            setting = "data.system_column" if column == data.system_column else "data.answer_column"
+            raise DataError(
+                f"no row of {path} has a column {column!r} ({setting}; columns there: "
+                f"{', '.join(names_in(rows[0].cells))})"
+            )
+
+
+def _has(cells: Mapping[str, Any], column: str) -> bool:
+    """Whether there is a column, though it may be null."""
+    above, _, name = column.rpartition(".")
+    held = opened(cell_at(cells, above)) if above else None
+    return column in cells or cell_at(cells, column) is not None or (isinstance(held, Mapping) and name in held)
+
+
+def _look_for_tools(path: str, row: FileRow, prompt_column: str | Sequence[str]) -> None:
+    """Says once of each file that the functions in it are not read."""
+    cell = row.cells.get(TOOLS)
+    written = isinstance(cell, str) and cell.strip()[:1] == "[" and cell.strip() != "[]"
+    if (written or (isinstance(cell, list | tuple) and cell)) and TOOLS not in (prompt_column, *prompt_column):
+        _say_that_tools_are_not_read(path)
+
+
+@functools.cache
+def _say_that_tools_are_not_read(path: str) -> None:
+    LOGGER.warning(
+        "%s has a column %r, which is not read: the policy does not see its functions. An environment offers tools "
+        "(docs/environments.md); functions that are only shown stand in the prompts",
+        path,
+        TOOLS,
+    )
+
+
 def _reference(row: FileRow, data: DataSettings) -> str:
-    """What the reward compares with: the text of the answer column, or several columns as one JSON object; "" where no
-    column answers."""
+    """What the reward compares with: the text of the answer column, where it is a list of texts all of them, or several
+    columns as one JSON object; "" where no column answers."""
     if not data.answer_column:
         return ""
     if isinstance(data.answer_column, str):
+        text = text_in(row, data.answer_column, advice=_WHERE_ANSWERS_ARE)
         cell = cell_at(row.cells, data.answer_column)
-        if isinstance(cell, list | tuple) and len(cell) == 1 and isinstance(cell[0], int | float):
-            return json.dumps([text_of(cell[0])])  # so that no reward takes the list for an interval
-        return text_in(row, data.answer_column, advice=_WHERE_ANSWERS_ARE)
+        return reference_of(cell) if isinstance(cell, list | tuple) else text
     found = {}
     for number, (name, column) in enumerate(data.answer_parts.items()):
         text = text_in(row, column, blank=number > 0)
-        found[name] = _parsed(text)
+        found[name] = opened(text)
     return json.dumps(found, ensure_ascii=False)
 
 
-def _parts(answer: Any) -> tuple[str, ...]:
-    """Names of what an object holds, also of one that is written as JSON; numbers of what a list holds."""
+def _is_several(answer: Any) -> bool:
+    return isinstance(answer, list | tuple) and len(answer) > 1 and all(isinstance(one, str) for one in answer)
+
+
+def _no_text(answer: Any, column: str) -> str:
+    """Why an answer cannot be compared with as a text, or as texts any of which is right, and what to do; "" where it
+    can. An object may be written as JSON."""
     if isinstance(answer, str) and answer.lstrip()[:1] == "{":
-        answer = _parsed(answer.strip())
-    if isinstance(answer, Mapping):
-        return tuple(str(name) for name in answer)
-    return tuple(map(str, range(len(answer)))) if isinstance(answer, list | tuple) and len(answer) != 1 else ()
-
-
-def _parsed(text: str) -> Any:
-    """A list or an object that was written as JSON; any other text is itself."""
-    try:
-        found = json.loads(text) if text[:1] in ("[", "{") else text
-    except (ValueError, RecursionError):
-        return text
-    return found if isinstance(found, list | dict) else text
+        answer = opened(answer)
+    if isinstance(answer, Mapping) and answer:
+        parts = list(map(str, answer))
+        return (
+            f"it has the parts {', '.join(parts[:8])}: name one of them in data.answer_column behind a dot, such as "
+            f'"{column}.{parts[0]}"'
+        )
+    if not isinstance(answer, list | tuple) or len(answer) == 1 or _is_several(answer):
+        return ""
+    what = "a list that holds more than texts" if answer else "a list of nothing"
+    return (
+        f"it is {what}: give a list of texts, any of which is right, or one text, also where the right answer is "
+        "itself a list"
+    )

@@ -1,19 +1,17 @@
 """From what a row asks to what the policy reads: the template around it, the chat template around both, tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.data.messages import SYSTEM_ROLES, Asked, Message
+from actors.data.messages import OTHER_NAMES, SYSTEM_ROLES, Asked, Message
 from actors.data.reading import DataRow
 from actors.errors import DataError
 from actors.settings import DataSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-STANDIN = "zqcontentqz"  # a content that no template holds
 
 
 class Renderer:
@@ -33,8 +31,8 @@ class Renderer:
         self._chat = data.chat if data.chat is not None else bool(has or data.chat_template)
         self._template = _chosen_template(data.chat_template, has) if self._chat else None
         self._leading = [] if self._chat else leading_tokens(tokenizer)
-        self._leaves_out = tuple(role for role in ("system", "user") if self._chat and self._is_left_out(role))
-        if "user" in self._leaves_out:
+        self._hidden: dict[Hashable, tuple[int, ...] | None] = {}  # what `_hides` found, by what it looked at
+        if self._hides([Message("user", "")]):
             raise DataError(
                 "the chat template leaves out what the user says, so every prompt would be the same: set "
                 "data.chat_template to another one, or data.chat to false"
@@ -60,7 +58,8 @@ class Renderer:
             before: a text that stands in front of the first message.
 
         Raises:
-            DataError: messages for a model without chat template, or messages that the chat template refuses.
+            DataError: messages for a model without chat template, or messages that the chat template refuses or shows
+                nothing of.
         """
         if not self._chat:
             if system or self._data.system:
@@ -69,27 +68,24 @@ class Renderer:
                     "put the text into data.template, or set data.chat_template"
                 )
             return before + self._fill(_only_text(asked))
-        messages = [Message("user", asked)] if isinstance(asked, str) else list(asked)
+        messages = [Message("user", asked)] if isinstance(asked, str) else self.in_known_roles(asked)
         last = max((place for place, message in enumerate(messages) if message.role == "user"), default=None)
         if last is not None:
             messages[last] = Message("user", self._fill(messages[last].content))
         if messages[0].role not in SYSTEM_ROLES and (system or self._data.system):
             messages.insert(0, Message("system", system or self._data.system))
-        if (left_out := messages[0].role) in self._leaves_out:
-            raise DataError(
-                f"the chat template leaves out the {left_out} message: put its text into data.template, or set "
-                "data.chat_template to another template"
-            )
         if before:
             messages[0] = replace(messages[0], content=before + messages[0].content)
         try:
-            return self.templated(messages, tools)
+            text = self.templated(messages, tools)
         except Exception as failure:  # a template is a program and raises what it likes
             roles = ", ".join(message.role for message in messages)
             raise DataError(
                 f"the chat template refuses the messages ({roles}): {failure}. Where it knows no system message, put "
                 "the text into data.template; another template is set by data.chat_template"
             ) from failure
+        self.check_shown(messages, tools)
+        return text
 
     def templated(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The messages in the chat template, as they are; it raises what it likes.
@@ -112,13 +108,48 @@ class Renderer:
             )
         )
 
-    def _is_left_out(self, role: str) -> bool:
-        """Whether the template takes a message of this role and shows nothing of it."""
-        messages = [Message("system", STANDIN)] if role == "system" else []
-        try:
-            return STANDIN not in self.templated([*messages, Message("user", "a" if messages else STANDIN)])
-        except Exception:  # a template that refuses them says so where they come
-            return False
+    def check_shown(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> None:
+        """Makes sure that the chat template shows the texts of a conversation that it takes.
+
+        Raises:
+            DataError: it shows nothing of a message.
+        """
+        for place in (self._chat and self._hides(messages, tools)) or ():
+            if messages[place].content.strip() and not messages[place].calls:  # some show a call without its text
+                role = messages[place].role
+                raise DataError(
+                    f"the chat template leaves out the {role} message: "
+                    + ("put its text into data.template" if role in SYSTEM_ROLES else "give it a role that is shown")
+                    + ", or set data.chat_template to another template"
+                )
+
+    def in_known_roles(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages, with the usual name of each role where the chat template does not show its other name."""
+        return [
+            replace(message, role=OTHER_NAMES[message.role])
+            if message.role in OTHER_NAMES and not self._knows(message)
+            else message
+            for message in messages
+        ]
+
+    def _knows(self, message: Message) -> bool:
+        """Whether the chat template shows a message of this role, where such messages usually stand."""
+        user, assistant = Message("user", ""), Message("assistant", "")
+        return self._hides([message, user] if message.role in SYSTEM_ROLES else [user, assistant, message]) == ()
+
+    def _hides(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> tuple[int, ...] | None:
+        """The places of the messages of whose text the chat template shows nothing; None where it refuses them. Of an
+        order of roles it is looked at once, with texts that no template holds."""
+        seen = tuple((each.role, bool(each.calls), each.result_of is None) for each in messages), bool(tools)
+        if seen not in self._hidden:
+            standins = [replace(each, content=f"zq{place}contentqz") for place, each in enumerate(messages)]
+            try:
+                text = self.templated(standins, tools)
+            except Exception:  # a template is a program and raises what it likes
+                self._hidden[seen] = None
+            else:
+                self._hidden[seen] = tuple(n for n, each in enumerate(standins) if each.content not in text)
+        return self._hidden[seen]
 
     def render_row(self, row: DataRow) -> str:
         """The text that the policy sees of a row.

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from actors.arrow import ADDED, SCHEMA, group_of
 from actors.data.files import FileRow
 from actors.data.messages import Asked
-from actors.data.reading import asked_of, text_of
+from actors.data.reading import asked_of, begins_with_system, system_of, text_of
 from actors.data.rendering import Renderer
 from actors.data.source import Shuffled
 from actors.errors import DataError
@@ -179,18 +179,27 @@ def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: "PreTra
             f"{file} (data.stored) has no column {', '.join(missing)} (columns there: "
             f"{', '.join(table.column_names)}); a dataset needs prompt, response and score"
         )
-    by_prompt: dict[Asked, list[dict[str, Any]]] = {}
-    for line, row in enumerate(table.select(TEXT_COLUMNS).to_pylist(), start=1):
+    by_prompt: dict[tuple[Asked, str], list[dict[str, Any]]] = {}
+    places: dict[tuple[Asked, str], str] = {}
+    of_system = {data.system_column, data.system_column.partition(".")[0]} & set(table.column_names)
+    for line, row in enumerate(table.select([*{*TEXT_COLUMNS, *of_system}]).to_pylist(), start=1):
         if not row["response"] or row["prompt"] is None or row["score"] is None:
             raise DataError(f"{file}, row {line} has no prompt, response or score")
         try:
-            asked = asked_of(FileRow(place=f"{file}, row {line}", cells=row), "prompt")
+            found = FileRow(place=f"{file}, row {line}", cells=row)
+            asked = asked_of(found, "prompt"), system_of(found, data.system_column)
             text_of(row["response"])
         except ValueError as problem:
             raise DataError(f"{file}, row {line} {problem}") from None
         by_prompt.setdefault(asked, []).append(row)
+        places.setdefault(asked, found.place)
+    if data.system_column and not any(system or begins_with_system(prompt) for prompt, system in by_prompt):
+        raise DataError(
+            f"no row of {file} (data.stored) has a system message in column {data.system_column!r} "
+            "(data.system_column): give the rows those of the prompts, or messages that begin with them"
+        )
     renderer = Renderer(data, tokenizer)
-    texts = [renderer.render(prompt) for prompt in by_prompt]
+    texts = [renderer.render_asked(place, prompt, system) for (prompt, system), place in places.items()]
     ids = renderer.tokens(texts)
     return [
         _from_text(text, before, rows, tokenizer)

@@ -125,7 +125,7 @@ class Chat:
             before: a text that stands in front of everything else.
 
         Raises:
-            DataError: the template refuses it, or there is none for a system message or a role.
+            DataError: the template refuses it or leaves out a message, or there is none for a system message or a role.
         """
         return self.whole([*([Message("system", system)] if system else []), message], tools, before)
 
@@ -134,7 +134,9 @@ class Chat:
         messages = [self._plain(message) for message in messages]
         if self.chats:
             messages[0] = replace(messages[0], content=plain(before, self._tokenizer) + messages[0].content)
-            return self._rendered(messages, tools)
+            text = self._rendered(messages, tools)
+            self._renderer.check_shown(messages, tools)
+            return text
         if messages[0].role == "system":
             raise DataError(
                 "a seat has a system message, and no chat template is in use: put it into what you say, or set "
@@ -166,6 +168,8 @@ class Chat:
             return self._ids("\n".join(message.content for message in said))
         by_calls = said[0].role == TOOL and self.results is Results.BEHIND_CALLS
         ids = self._behind_turn(said, Results.BEHIND_CALLS if by_calls else Results.BEHIND_TEXT)
+        if not by_calls:
+            self._renderer.check_shown([Message("user", ASKED), Message("assistant", SAID), *said])
         there = next((size for size in range(self._end_of(ids), 0, -1) if list(turn[-size:]) == ids[:size]), 0)
         return ids[there:]
 

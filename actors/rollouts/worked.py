@@ -35,9 +35,10 @@ class WorkedRenderer:
     def fault(self, row: WorkedRow) -> str:
         """Why the templates refuse a row; "" where they take it."""
         try:
-            self._renderer.render(row.prompt)
+            self._renderer.render(row.prompt, row.system)
             if not isinstance(row.response, str):
-                for role in {message.role for message in row.response[1::2]} - self._roles:
+                said = self._renderer.in_known_roles(row.response[1::2])
+                for role in {message.role for message in said} - self._roles:
                     self._examined.following([Message(role, "0")], ())
                     self._roles |= {role}
         except DataError as problem:
@@ -46,7 +47,7 @@ class WorkedRenderer:
 
     def streams(self, rows: Sequence[WorkedRow]) -> list[WorkedStream]:
         """Of all rows, in their order; several of a conversation whose past the chat template shows otherwise later."""
-        openings = [self._renderer.render(row.prompt) for row in rows]
+        openings = [self._renderer.render(row.prompt, row.system) for row in rows]
         opened = self._renderer.tokens(openings)
         turns = iter(self._ids([turn for row in rows for turn in row.turns]))
         found = []
@@ -54,7 +55,7 @@ class WorkedRenderer:
             if isinstance(row.response, str):
                 found.append(_stream([(before, False), ([*next(turns), self._eos], True)]))
             else:
-                found += self._conversation(opening, before, row.response, turns)
+                found += self._conversation(opening, before, self._renderer.in_known_roles(row.response), turns)
         return found
 
     def _conversation(

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +24,11 @@ from cluster.preparing.copies import with_copies
 from cluster.preparing.data import heldout_sets
 from cluster.preparing.graders import Graders, progress
 from cluster.preparing.models import load_tokenizer
-from cluster.preparing.references import bad_references, right_without_answer
+from cluster.preparing.references import bad_references, right_without_answer, takes_text
+from cluster.preparing.trying import try_own_rewards
 from cluster.reporting.words import counted
-from rewards import REWARDS, Case, Outcome, Question
+from rewards import REWARDS, Case, Outcome, Question, RewardSettings
+from rewards.answers.reference import answers_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -99,16 +101,20 @@ def _check_prompts(
             + (f": {bad[0]}" if bad else ", there is none")
             + advice * any("column" in one.problem and "data.answer_column" not in one.problem for one in bad)
         )
+    texts = {row.place: question_of(row.prompt) for row in rows}  # without a model, prompts as the data has them
     if tokenizer is not None:
         seen = _rendered(Renderer(data, tokenizer), rows, bad)
         rows = [prompt.row for prompt in seen]
+        texts = {prompt.row.place: prompt.text for prompt in seen}
         for line in _as_the_model_sees(config, seen, tokenizer, bad) if rows else ():
             say(line)
     unusable = bad_references(rows, config.reward, graders)
     places = {row.place for row in unusable}
     good = [row for row in rows if row.place not in places]
     say(f"references that responses can be graded against: {len(good)} of {len(rows)}")
-    for line in (*_samples(good), *_repeated(good), *_own_without_answer(config, good, graders)):
+    tried = _tried(config, good, texts, graders)
+    own = _own_without_answer(config, good, graders)
+    for line in (*_samples(good, config.reward), *_repeated(good), *tried, *own):
         say(line)
     return [*bad, *unusable, *_gold(config, good, say, graders)], good
 
@@ -131,17 +137,24 @@ def _rendered(renderer: Renderer, rows: Sequence[DataRow], bad: list[BadRow]) ->
     return seen
 
 
-def _samples(rows: Sequence[DataRow]) -> list[str]:
+def _samples(rows: Sequence[DataRow], settings: RewardSettings) -> list[str]:
     """What the first references of each reward were taken to be."""
     by_reward: dict[str, list[DataRow]] = {}
     for row in rows:
         by_reward.setdefault(row.reward, []).append(row)
     return [
-        f"  {row.place}: {row.reward} expects {_short(row.reference) if row.reference else 'no given answer'} for "
+        f"  {row.place}: {row.reward} expects {_expected(row, settings)} for "
         f"{_short(question_of(row.prompt), end=True)}"
         for of_reward in by_reward.values()
         for row in of_reward[:SAMPLES]
     ]
+
+
+def _expected(row: DataRow, settings: RewardSettings) -> str:
+    answers = answers_of(row.reference)
+    if len(answers) > 1 and takes_text(row.reward, settings):
+        return f"any of {len(answers)} answers, the first {_short(answers[0])},"
+    return _short(row.reference) if row.reference else "no given answer"
 
 
 def _repeated(rows: Sequence[DataRow]) -> list[str]:
@@ -159,6 +172,23 @@ def _repeated(rows: Sequence[DataRow]) -> list[str]:
     return lines
 
 
+def _tried(
+    config: GradingConfig | RunConfig, rows: Sequence[DataRow], texts: Mapping[str, str], graders: Graders
+) -> list[str]:
+    """What own rewards give no verdict on; `texts` are the prompts of the rows by their place."""
+    if config.rollout.environment:
+        return []
+    questions = []
+    for row in rows:
+        case = Case(response="", reference=row.reference, prompt=texts[row.place], question=question_of(row.prompt))
+        questions.append(Question(reward=row.reward, case=case, settings=config.reward))
+    try:
+        return try_own_rewards(questions, graders)
+    except ConfigError as problem:
+        bare = "" if config.model.path else ". Without model.path, prompts have no chat template around them"
+        raise ConfigError(f"{problem}{bare}") from None
+
+
 def _own_without_answer(config: GradingConfig | RunConfig, rows: Sequence[DataRow], graders: Graders) -> list[str]:
     """How many references an own reward finds right without any answer, which may be meant."""
     lines = []
@@ -174,7 +204,7 @@ def _gold(config: GradingConfig | RunConfig, rows: Sequence[DataRow], say: Say, 
     """Grades each reference as if it were a response, where that must be right."""
     kinds = {name: config.reward.of(name).kind for name in config.reward.names}
     echoed = [row for row in rows if kinds[row.reward] in REWARDS and REWARDS[kinds[row.reward]].echoes]
-    cases = [Case(response=row.reference, reference=row.reference) for row in echoed]
+    cases = [Case(response=answers_of(row.reference)[0], reference=row.reference) for row in echoed]
     questions = [Question(reward=r.reward, case=c, settings=config.reward) for r, c in zip(echoed, cases, strict=True)]
     verdicts = list(progress(graders.grade(questions), "references as responses", len(questions)))
     if verdicts:
@@ -195,8 +225,8 @@ def _shared(rows: Sequence[DataRow], heldout: Sequence[DataRow]) -> int:
 def _check_worked(config: RunConfig, tokenizer: "PreTrainedTokenizerBase | None", say: Say) -> list[BadRow]:
     """The bad rows of the warm-up's file, having said what is there."""
     bad: list[BadRow] = []
-    warmup = config.warmup
-    rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column, bad.append)
+    warmup, system = config.warmup, config.data.system_column
+    rows = read_worked(warmup.path, warmup.prompt_column, warmup.response_column, system, bad.append)
     say(f"{warmup.path}: {len(rows) + len(bad)} worked answers")
     if not rows:
         raise ConfigError(f"no row of {warmup.path} (warmup.path) can be used" + (f": {bad[0]}" if bad else ""))
@@ -249,8 +279,8 @@ def _as_the_model_sees(
             "prompts that end with what the assistant says, which the policy reads and continues (does it hold the "
             f"answer?): {len(ending)}, first {ending[0]}"
         )
-    of_prompts = _unknown(tokenizer, "prompts", texts)
-    return [*lines, *of_prompts, *_unknown(tokenizer, "answers", [row.reference for row in rows])]
+    answers = ["".join(answers_of(row.reference)) for row in rows]
+    return [*lines, *_unknown(tokenizer, "prompts", texts), *_unknown(tokenizer, "answers", answers)]
 
 
 def _unknown(tokenizer: "PreTrainedTokenizerBase", where: str, texts: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,15 +12,15 @@ from typing import Any, TextIO
 from rich.table import Table
 
 from actors.data.files import BadRow, FileRow, files_of, read_files
-from actors.data.reading import text_of
+from actors.data.reading import reference_of, text_of
 from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
 from cluster.preparing.graders import Graders, progress
+from cluster.preparing.references import reads_references
 from cluster.reporting.terminal import console, plain
 from rewards import Case, JudgeSettings, Outcome, Question, Verdict
 
-NEEDED = ("response", "reference")
 SHOWN = 20  # bad rows that are named one by one
 
 
@@ -38,10 +38,10 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
     Rows that cannot be graded are named on stderr and left out; the others are graded. Returns how many are left out.
 
     Args:
-        path: a file of rows, such as JSON lines or Parquet, with `response`, `reference`, and where they differ from
-            row to row `reward` and `prompt`. Rows with the same value in a column `group` are siblings: responses to
-            one prompt, which rewards that compare siblings grade together. A column `expected` (correct or wrong) is
-            compared with the outcome.
+        path: a file of rows, such as JSON lines or Parquet, with `response`, with `reference` where the reward compares
+            with one, and where they differ from row to row `reward` and `prompt`. Rows with the same value in a column
+            `group` are siblings: responses to one prompt, which rewards that compare siblings grade together. A column
+            `expected` (correct or wrong) is compared with the outcome.
         config: the settings of the rewards.
         out: the file; None is stdout.
         workers: processes; 0 takes one for each core.
@@ -125,13 +125,12 @@ def _question(row: FileRow, config: GradingConfig) -> Question:
         ValueError: the row lacks what it takes; the problem says what.
     """
     cells = row.cells
-    missing = [name for name in NEEDED if cells.get(name) is None]
-    if missing:
-        raise ValueError(f"has no {missing[0]!r} (columns there: {', '.join(cells) or 'none'})")
-    reward = cells["reward"] if cells.get("reward") is not None else config.reward.name
-    if reward not in config.reward.names:
-        raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
-    text = {name: _text(name, cells.get(name)) for name in (*NEEDED, "prompt")}
+    check_columns(cells, ("response",))
+    reward = reward_of(cells, config)
+    text = {
+        name: _text(name, cells.get(name), reference_of if name == "reference" else text_of)
+        for name in ("response", "reference", "prompt")
+    }
     if (expected := cells.get("expected")) not in (None, "correct", "wrong"):
         raise ValueError(f"has {expected!r} in column 'expected', expected correct or wrong")
     case = Case(
@@ -144,9 +143,39 @@ def _question(row: FileRow, config: GradingConfig) -> Question:
     return Question(reward=reward, case=case, settings=config.reward)
 
 
-def _text(name: str, cell: Any) -> str:
+def check_columns(cells: Mapping[str, Any], needed: Sequence[str]) -> None:
+    """Whether a row has what it needs.
+
+    Raises:
+        ValueError: it has not; the problem names the first column that is missing.
+    """
+    if missing := [name for name in needed if cells.get(name) is None]:
+        raise ValueError(f"has no {missing[0]!r} (columns there: {', '.join(cells) or 'none'})")
+
+
+def reward_of(cells: Mapping[str, Any], config: GradingConfig) -> str:
+    """The reward of a row: that of its column `reward`, else reward.name.
+
+    Raises:
+        ValueError: there is no such reward, or the row lacks the reference that it compares with.
+    """
+    reward = config.reward.name if cells.get("reward") in (None, "") else cells["reward"]
+    if reward not in config.reward.names:
+        raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
+    if reads_references(reward, config.reward):
+        try:
+            check_columns(cells, ("reference",))
+        except ValueError as problem:
+            raise ValueError(
+                f"{problem}, and the reward {reward!r} compares with one: add the column, or set reward.name to a "
+                "reward that compares with none, such as format, judge or own"
+            ) from None
+    return str(reward)
+
+
+def _text(name: str, cell: Any, written: Callable[[Any], str]) -> str:
     try:
-        return "" if cell is None else text_of(cell)
+        return "" if cell is None else written(cell)
     except ValueError as problem:
         raise ValueError(f"has in column {name!r} {problem}") from None
 

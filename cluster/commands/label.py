@@ -10,14 +10,14 @@ import ray
 
 from actors.data.files import BadRow, FileRow, read_files
 from actors.data.messages import question_of
-from actors.data.reading import asked_of, text_in, text_of
+from actors.data.reading import asked_of, system_of, text_in, text_of
 from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.grading.labels import Completer, CompleterClient, StepLabel, label_steps
 from actors.settings import GeneratorSettings
 from actors.types import EngineSpec
 from cluster.blocking import run_blocking
-from cluster.commands.grade import check_rewards, line_of, name_left_out, writer
+from cluster.commands.grade import check_columns, check_rewards, line_of, name_left_out, reward_of, writer
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig
@@ -31,7 +31,6 @@ from rewards.models.plain import plain
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-NEEDED = ("prompt", "steps", "reference")
 CPU_ENVIRONMENT = {  # of an engine on the CPU, as in a run
     "CUDA_VISIBLE_DEVICES": "",
     "OMP_NUM_THREADS": "1",
@@ -69,8 +68,8 @@ def label_file(path: Path, config: GradingConfig, out: Path, *, completions: int
     named on stderr and left out.
 
     Args:
-        path: JSON lines or Parquet with `prompt`, `steps` (a list of texts that together are the response) and
-            `reference`, and where it differs from row to row `reward`.
+        path: JSON lines or Parquet with `prompt`, `steps` (a list of texts that together are the response), with
+            `reference` where the reward compares with one, and where it differs from row to row `reward`.
         config: the model, the templates around the prompt, how responses are sampled, and the rewards.
         out: the file, JSON lines.
         completions: to sample behind each step.
@@ -116,17 +115,15 @@ def _steps(row: FileRow, config: GradingConfig, renderer: Renderer, tokenizer: "
     Raises:
         ValueError: the row lacks what it takes; the problem says what.
     """
-    if missing := [name for name in NEEDED if row.cells.get(name) is None]:
-        raise ValueError(f"has no {missing[0]!r} (columns there: {', '.join(row.cells) or 'none'})")
+    check_columns(row.cells, ("prompt", "steps"))
     steps = row.cells["steps"]
     if not isinstance(steps, list) or not steps or not all(isinstance(step, str) for step in steps):
         raise ValueError(f"has {str(steps)[:80]!r} in column 'steps', expected a list of texts")
-    reward = row.cells.get("reward") or config.reward.name
-    if reward not in config.reward.names:
-        raise ValueError(f"asks for the reward {reward!r}; there are {', '.join(config.reward.names)}")
+    reward = reward_of(row.cells, config)
+    reference = "" if row.cells.get("reference") is None else text_in(row, "reference")
     asked = asked_of(row, "prompt")
     try:
-        text = renderer.render(asked)
+        text = renderer.render(asked, system_of(row, config.data.system_column))
     except DataError as problem:
         raise ValueError(f"cannot be rendered: {problem}") from problem
     (prompt,) = renderer.tokens([text])
@@ -134,7 +131,7 @@ def _steps(row: FileRow, config: GradingConfig, renderer: Renderer, tokenizer: "
     size, positions = len(prompt) + len(response), positions_of(Path(config.model.path))
     if not prompt or size >= positions:
         raise ValueError(f"has {len(prompt)} + {len(response)} tokens, and the model holds 1 to {positions - 1}")
-    case = Case(response="", reference=text_in(row, "reference"), prompt=text, question=question_of(asked))
+    case = Case(response="", reference=reference, prompt=text, question=question_of(asked))
     question = Question(reward=reward, case=case, settings=config.reward)
     return Steps(row=row, prompt=tuple(prompt), steps=tuple(steps), size=size, question=question)
 

@@ -5,6 +5,7 @@ Every mistake that can be seen without the cluster is a `ConfigError` before any
 
 import copy
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,24 +15,26 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import ValidationError
 
-from cluster.config.errors import ConfigError
+from cluster.config.errors import ConfigError, shown
+from cluster.config.overrides import override
 from cluster.config.own_runs import own_run
 from cluster.config.renamed import renamed_settings
 from cluster.config.run_config import GradingConfig, RunConfig
 from cluster.config.run_files import REWARD_MODEL
 from cluster.config.secrets import secret_settings
-from rewards import KINDS, Section
+from cluster.config.shapes import laid_over
+from rewards import KINDS, RewardSettings, Section
 
 UNION_WORDS = {  # how pydantic names what a setting may be, and what we call it
     "str": "a text",
+    "function-after": "a text",  # a path, with ~ replaced
     "bool": "true or false",
     "int": "a number",
     "float": "a number",
     "tuple": "a list of texts",
     "dict": "a table",
 }
-UNION = re.compile(r"str|bool|int|float|(?:tuple|dict)\[.*\]")
-LONGEST_SHOWN = 200  # letters of a wrong value
+UNION = re.compile(r"str|bool|int|float|(?:tuple|dict|function-after)\[.*\]")
 CONFIG = "config.toml"  # the resolved settings in the folder of a run
 # What a built-in world sets itself, in a run's folder.
 OF_WORLD = (("model", "path"), ("model", "control_tokens"), ("data", "path"), ("warmup", "path"), ("eval", "path"))
@@ -71,8 +74,8 @@ def tree_of(overrides: Sequence[str]) -> dict[str, Any]:
         ConfigError: one is no `section.key=value`.
     """
     tree: dict[str, Any] = {}
-    for override in overrides:
-        _override(tree, override)
+    for item in overrides:
+        override(tree, item)
     return tree
 
 
@@ -101,8 +104,8 @@ def load_settings(kind: type[Settings], path: Path, overrides: Sequence[str] = (
         ConfigError: anything wrong with either.
     """
     tree = _read(path)
-    for override in overrides:
-        _override(tree, override)
+    for item in overrides:
+        override(tree, item)
     learner = tree.get("learner")
     if isinstance(learner, dict) and isinstance(file := learner.get("file"), str) and file:
         learner["file"] = str(own_run(Path(file)))  # beside the run files that winnow brings
@@ -129,11 +132,9 @@ def layered(tree: dict[str, Any], files: Sequence[Path], overrides: Sequence[str
     """
     found = copy.deepcopy(tree)
     for file in files:
-        for section, values in _read(file).items():
-            both = isinstance(values, dict) and isinstance(found.get(section), dict)
-            found[section] = _merged(found[section], values) if both else values
-    for override in overrides:
-        _override(found, override)
+        found = laid_over(found, _read(file))
+    for item in overrides:
+        override(found, item)
     return found
 
 
@@ -162,8 +163,8 @@ def load_run(folder: Path, overrides: Sequence[str] = ()) -> tuple[RunConfig, Ru
         if tree.get("world", {}).get("name"):
             for section, key in OF_WORLD:
                 tree.get(section, {}).pop(key, None)
-    for override in overrides:
-        _override(trees[1], override)
+    for item in overrides:
+        override(trees[1], item)
     return config_of(trees[0]), config_of(trees[1])
 
 
@@ -184,14 +185,10 @@ def _read(path: Path, before: tuple[Path, ...] = ()) -> dict[str, Any]:
     extended = tree.pop("extends")
     if not isinstance(extended, str) or not extended:
         raise ConfigError(f'{path}: extends must name one run file, as in extends = "common.toml", got {extended!r}')
-    base = path.parent / extended
+    base = path.parent / os.path.expanduser(extended)
     if base.resolve() in before:
         raise ConfigError(f"{path} extends {base}, which extends it in turn")
-    common = _read(base, (*before, path.resolve()))
-    for section, values in tree.items():
-        both = isinstance(values, dict) and isinstance(common.get(section), dict)
-        common[section] = _merged(common[section], values) if both else values
-    return common
+    return laid_over(_read(base, (*before, path.resolve())), tree)
 
 
 def _text_of(path: Path) -> str:
@@ -212,16 +209,6 @@ def _text_of(path: Path) -> str:
         raise ConfigError(
             f"{path}:{line} holds the byte {found!r}, which is not UTF-8{other}: save the file as UTF-8"
         ) from failure
-
-
-def _merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A section with the settings of another one put over it; its sub-sections are merged in the same way, once."""
-    subsections = {
-        key: common[key] | value
-        for key, value in own.items()
-        if isinstance(value, dict) and isinstance(common.get(key), dict)
-    }
-    return {**common, **own, **subsections}
 
 
 def load_methods(paths: Sequence[Path], overrides: Sequence[str], each: str = "") -> dict[str, RunConfig]:
@@ -266,7 +253,7 @@ def _validated(kind: type[Settings], tree: dict[str, Any]) -> Settings:
     try:
         return kind.model_validate(tree)
     except ValidationError as failure:
-        raise ConfigError("\n".join(_sentences(failure.errors()))) from failure
+        raise ConfigError("\n".join(_sentences(failure.errors(), kind, tree))) from failure
 
 
 def to_toml(config: RunConfig) -> str:
@@ -274,28 +261,7 @@ def to_toml(config: RunConfig) -> str:
     return tomli_w.dumps(config.model_dump(mode="json", exclude_none=True))
 
 
-def _override(tree: dict[str, Any], override: str) -> None:
-    try:
-        override.encode()
-    except UnicodeEncodeError as failure:
-        raise ConfigError(f"the setting {override!r} on the command line is not UTF-8") from failure
-    name, equals, text = override.partition("=")
-    *sections, key = name.strip().split(".")
-    if not equals or not sections or not all((*sections, key)):
-        raise ConfigError(f"an override looks like section.key=value, got {override!r}")
-    try:
-        read = tomllib.loads(f"value = {text}")
-        value = read["value"] if len(read) == 1 else text
-    except (ValueError, RecursionError):
-        value = text
-    for section in sections:
-        tree = tree.setdefault(section, {})
-        if not isinstance(tree, dict):
-            raise ConfigError(f"{override!r} sets a key of {section}, which is a value and not a section")
-    tree[key] = value
-
-
-def _sentences(errors: Sequence[Any]) -> list[str]:
+def _sentences(errors: Sequence[Any], kind: type[Section], tree: Mapping[str, Any]) -> list[str]:
     """A line for each mistake. Where a setting may be one of several things, pydantic tells of each of them: the line
     is on what the value is nearest to, or names all that it may be."""
     found: dict[tuple[Any, ...], list[Any]] = {}
@@ -306,22 +272,24 @@ def _sentences(errors: Sequence[Any]) -> list[str]:
     for loc, alike in found.items():
         inside = [error for error in alike if len(error["loc"]) > len(loc) + 1]
         if inside or alike[0]["loc"] == loc:
-            lines += [_sentence({**error, "loc": (*loc, *error["loc"][len(loc) + 1 :])}) for error in inside or alike]
+            lines += [
+                _sentence({**error, "loc": (*loc, *error["loc"][len(loc) + 1 :])}, kind, tree)
+                for error in inside or alike
+            ]
         else:
             kinds = ", ".join(dict.fromkeys(UNION_WORDS[str(e["loc"][-1]).partition("[")[0]] for e in alike))
-            lines.append(f"{'.'.join(map(str, loc))} must be {kinds}, got {_shown(alike[0]['input'])}")
+            lines.append(f"{'.'.join(map(str, loc))} must be {kinds}, got {shown(alike[0]['input'])}")
     return lines
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."
-
-
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, kind: type[Section], tree: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        nearest = difflib.get_close_matches(where, _names(error["loc"]), n=1, cutoff=0.5)
+        if error["loc"][0] == "reward" and len(error["loc"]) > 2:
+            return f"unknown setting {where}" + _advice_on_reward(error["loc"][1], error["loc"][2], tree)
+        if error["loc"][0] in RunConfig.model_fields.keys() - kind.model_fields.keys():
+            return f"unknown setting {where}: of sections there are {', '.join(kind.model_fields)} here"
+        nearest = difflib.get_close_matches(where, _names_in(kind), n=1, cutoff=0.5)
         return f"unknown setting {where}" + (f", did you mean {nearest[0]}?" if nearest else "")
     if error["type"] == "value_error":
         problem = str(error["ctx"]["error"])
@@ -330,15 +298,18 @@ def _sentence(error: Any) -> str:
     bounds |= {"less_than": "below"}
     if error["type"] in bounds:
         (limit,) = error["ctx"].values()
-        return f"{where} must be {bounds[error['type']]} {limit}, got {_shown(error['input'])}"
-    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {_shown(error['input'])}"
+        return f"{where} must be {bounds[error['type']]} {limit}, got {shown(error['input'])}"
+    return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}, got {shown(error['input'])}"
 
 
-def _names(where: tuple[str, ...]) -> list[str]:
-    """All settings. Where a setting of one reward is looked for, only the settings of rewards, in its section."""
-    if where[0] == "reward" and len(where) > 2:
-        return sorted({f"reward.{where[1]}.{key}" for kind in KINDS.values() for key in kind.model_fields})
-    return list(_names_in(RunConfig))
+def _advice_on_reward(name: str, key: str, tree: Mapping[str, Any]) -> str:
+    """What to say of a setting that the section of a reward does not have: one of all rewards or of this one that is
+    meant, else all that this one has."""
+    section = KINDS[tree["reward"][name].get("kind") or name].model_fields
+    if key in RewardSettings.model_fields:
+        return f", did you mean reward.{key}?"
+    nearest = difflib.get_close_matches(key, section, n=1, cutoff=0.5)
+    return f", did you mean reward.{name}.{nearest[0]}?" if nearest else f": reward.{name} has {', '.join(section)}"
 
 
 def _names_in(kind: Any, before: str = "") -> Iterator[str]:

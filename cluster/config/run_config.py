@@ -135,6 +135,12 @@ class RunConfig(Section):
             used = {**used, **self.scoring_models}
         return {**used, **self.reward.sections} if used and self.data.reward_column else used
 
+    @property
+    def unused_rewards(self) -> tuple[str, ...]:
+        """The sections of rewards that grade nothing; those of models serve `winnow eval` in any case."""
+        used = {self.reward.name, *self._used_rewards(), *self.scoring_models}
+        return tuple(name for name in self.reward.sections if name not in used) if self.samples else ()
+
     @model_validator(mode="after")
     def _trains_on_span_rewards(self) -> Self:
         if not self.rollout.environment:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from cluster.config.addresses import is_address
-from rewards.settings import Section
+from rewards.settings import PathText, Section
 
 # Environment variables of the actors that winnow sets itself, each for a reason that stands where it is set.
 OWN_VARIABLES = frozenset(
@@ -37,7 +37,7 @@ class RunSettings(Section):
 
     name: str = "run"  # of the folder; a number is added where it exists
     note: str = ""  # a sentence that stands beside the run in a comparison
-    folder: str = "runs"  # where run folders are made; an address (s3://, gs://) gets a copy of the local one
+    folder: PathText = "runs"  # where run folders are made; an address (s3://, gs://) gets a copy of the local one
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0  # of sampling, of the order of prompts, of a built-in world
     steps: Annotated[int, Field(ge=1)] = 100  # training steps, each on rollout.groups_per_step accepted groups
     tokens: Annotated[int, Field(ge=0)] = 0  # end after the step in which so many tokens have been sampled; 0 is never

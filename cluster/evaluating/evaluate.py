@@ -28,7 +28,7 @@ from cluster.evaluating.subject import Subject, evaluation_config, find_subject
 from cluster.evaluating.table import result_lines
 from cluster.evaluating.words import Words
 from cluster.placement.actors import sampling_actors
-from cluster.placement.description import bundle_lines
+from cluster.placement.description import bundle_lines, reward_lines
 from cluster.placement.session import ray_session, settled
 from cluster.preparing.copies import revisions_of
 from cluster.preparing.folders import held, make_run_folder, write_config
@@ -195,7 +195,8 @@ def _plan(evaluation: Evaluation, dtype: str) -> list[str]:
     ]
     named = [f"{name or 'held-out prompts'} {len(each.prompts)}" for name, each in sets.items()]
     left_out = sum(each.left_out for each in sets.values())
-    return [*lines, ", ".join(named) + f"; {left_out} prompts are too long for the model and left out" * bool(left_out)]
+    lines.append(", ".join(named) + f"; {left_out} prompts are too long for the model and left out" * bool(left_out))
+    return [*lines, *reward_lines(config)]
 
 
 def _earlier(evaluation: Evaluation) -> list[Group]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from itertools import groupby
 
+from actors.settings import DataSettings
+from cluster.config.errors import shown
 from cluster.config.run_config import RunConfig
 from cluster.placement.elastic import Unit
 from cluster.placement.layout import EVALUATOR, Bundle, Layout
@@ -11,6 +13,7 @@ from cluster.preparing.preflight import Prepared
 from cluster.reporting.words import counted
 from learner.methods.formula import objective_line
 from learner.settings import LearnerSettings
+from rewards.own import OwnSettings
 
 
 def describe(prepared: Prepared, layout: Layout) -> str:
@@ -46,7 +49,44 @@ def run_lines(config: RunConfig, layout: Layout) -> list[str]:
         + f"; attention by {config.model.attention}, activations {'computed again' * again or 'kept'}"
         + f"; learning rate {learner.lr:g}, risen over {counted(learner.lr_warmup, 'update')}",
         f"objective: {objective_line(config.algorithm)}",
+        *reward_lines(config),
+        *_text_lines(config),
     ]
+
+
+def _text_lines(config: RunConfig) -> list[str]:
+    """What stands around prompts and what ends responses, where the run says it; a line break is \\n."""
+    lines, template, stop = [], config.data.template, config.rollout.stop
+    if template != DataSettings().template:
+        lines.append(f"prompts stand in {shown(template)}")
+    if stop:
+        lines.append(f"responses end at {', '.join(map(shown, stop))} too")
+    return lines
+
+
+def reward_lines(config: RunConfig) -> list[str]:
+    """What grades responses, and a warning where a section of a reward does not."""
+    if not config.samples:
+        return []
+    name, column = config.reward.name, config.data.reward_column
+    lines = [f"graded by the reward {_reward(name, config)}"]
+    if column:
+        lines = [f"graded by the reward that column {column!r} of each row names"]
+    if config.rollout.environment:
+        lines[0] += ", where the environment gives no score of its own"
+    return lines + [
+        f"warning: [reward.{unused}] grades nothing: set reward.name = {unused!r} (now {name!r}), or remove the section"
+        for unused in config.unused_rewards
+    ]
+
+
+def _reward(name: str, config: RunConfig) -> str:
+    """A reward with its parts and, of an own reward, its file."""
+    parts = [
+        f"{part} ({settings.file})" if isinstance(settings, OwnSettings) else part
+        for part, settings in config.reward.leaves(name).items()
+    ]
+    return parts[0] if name in config.reward.leaves(name) else f"{name} of {', '.join(parts)}"
 
 
 def layout_lines(config: RunConfig, layout: Layout) -> list[str]:

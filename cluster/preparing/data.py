@@ -1,5 +1,6 @@
 """The data of a run: prompts, held-out prompts, stored groups and worked answers, each checked."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,9 @@ from cluster.config.models import check_model
 from cluster.config.run_config import RunConfig
 from cluster.preparing.graders import Graders
 from cluster.preparing.references import bad_references
+from cluster.preparing.trying import try_own_rewards
 from learner.methods.choices import Anchor
+from rewards import Case, Question
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,7 +42,11 @@ class PreparedData:
 
 
 def prepare_data(
-    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int, before: tuple[int, ...]
+    config: RunConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    max_prompt_tokens: int,
+    before: tuple[int, ...],
+    say: Callable[[str], None],
 ) -> PreparedData:
     """Reads and checks all data of a run.
 
@@ -48,16 +55,17 @@ def prepare_data(
         tokenizer: the model's.
         max_prompt_tokens: most tokens of a prompt that leave room for a response.
         before: token ids that stand before each prompt, such as a control token.
+        say: is told what an own reward gives no verdict on.
 
     Raises:
         ConfigError: a file or a row cannot be used; it is named.
     """
     try:
-        loaded = _prompts(config, config.data, tokenizer, max_prompt_tokens, before)
+        loaded = _prompts(config, config.data, tokenizer, max_prompt_tokens, before, say)
         prompts, shares = loaded.prompts, loaded.shares
         heldout: tuple[Prompt, ...] = ()
         if config.eval.every:
-            sets = load_heldout(config, tokenizer, max_prompt_tokens, before)
+            sets = load_heldout(config, tokenizer, max_prompt_tokens, before, say)
             heldout = tuple(prompt for each in sets.values() for prompt in each.prompts)
         stored = None
         if config.data.stored:
@@ -65,8 +73,8 @@ def prepare_data(
             if not prompts:
                 prompts, shares = (stored.deal(0).prompt,), ((1, 1.0),)
         if config.warmup.updates or config.algorithm.imitation:
-            worked, warmup = WorkedRenderer(config.data, tokenizer), config.warmup
-            for row in read_worked(warmup.path, warmup.prompt_column, warmup.response_column):
+            worked, warmup, system = WorkedRenderer(config.data, tokenizer), config.warmup, config.data.system_column
+            for row in read_worked(warmup.path, warmup.prompt_column, warmup.response_column, system):
                 if fault := worked.fault(row):
                     raise DataError(f"{row.place}: {fault}")
     except DataError as failure:
@@ -80,9 +88,10 @@ def _prompts(
     tokenizer: "PreTrainedTokenizerBase",
     max_prompt_tokens: int,
     before: tuple[int, ...],
+    say: Callable[[str], None],
 ) -> LoadedPrompts:
-    """The prompts of a file; none without a file. References have been checked, but where an environment may take them
-    for what it likes."""
+    """The prompts of a file; none without a file. References have been checked and own rewards tried, but where an
+    environment may take references for what it likes."""
     if not data.paths:
         return LoadedPrompts(prompts=(), shares=(), left_out=0)
     loaded = load_prompts(data, config.reward.name, tokenizer, max_prompt_tokens, before)
@@ -91,10 +100,18 @@ def _prompts(
     rows = [row for rows in read_data(data, config.reward.name).values() for row in rows]
     with Graders() as graders:
         bad = bad_references(rows, config.reward, graders)
-    if bad:
-        more = f"\nand {len(bad) - 1} more rows: winnow check names them" if len(bad) > 1 else ""
-        raise ConfigError(str(bad[0]) + more)
+        if bad:
+            more = f"\nand {len(bad) - 1} more rows: winnow check names them" if len(bad) > 1 else ""
+            raise ConfigError(str(bad[0]) + more)
+        for line in try_own_rewards([_question(prompt, config) for prompt in loaded.prompts], graders):
+            say(line)
     return loaded
+
+
+def _question(prompt: Prompt, config: RunConfig) -> Question:
+    """What is asked of the reward of a prompt, without a response."""
+    case = Case(response="", reference=prompt.reference, prompt=prompt.text, question=prompt.question)
+    return Question(reward=prompt.reward, case=case, settings=config.reward)
 
 
 def heldout_sets(config: RunConfig) -> dict[str, DataSettings]:
@@ -108,7 +125,7 @@ def heldout_sets(config: RunConfig) -> dict[str, DataSettings]:
                 "path": one.path,
                 "rows": one.rows or rows,
                 "prompt_column": one.prompt_column or own.prompt_column,
-                "answer_column": one.answer_column or own.answer_column,
+                "answer_column": own.answer_column if one.answer_column is None else one.answer_column,
                 "template": one.template or own.template,
             }
         )
@@ -122,7 +139,11 @@ def benchmark_of(prompt_id: str) -> str:
 
 
 def load_heldout(
-    config: RunConfig, tokenizer: "PreTrainedTokenizerBase", max_prompt_tokens: int, before: tuple[int, ...]
+    config: RunConfig,
+    tokenizer: "PreTrainedTokenizerBase",
+    max_prompt_tokens: int,
+    before: tuple[int, ...],
+    say: Callable[[str], None],
 ) -> dict[str, LoadedPrompts]:
     """The first `eval.prompts` prompts of each file of the evaluation, with ids of their own, by its name.
 
@@ -132,7 +153,7 @@ def load_heldout(
     """
     found = {}
     for name, data in heldout_sets(config).items():
-        loaded = _prompts(config, data, tokenizer, max_prompt_tokens, before)
+        loaded = _prompts(config, data, tokenizer, max_prompt_tokens, before, say)
         before_id = f"eval/{name}/" if name else "eval/"
         prompts = (replace(prompt, id=before_id + prompt.id) for prompt in loaded.prompts[: config.eval.prompts])
         found[name] = replace(loaded, prompts=tuple(prompts))

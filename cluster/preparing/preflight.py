@@ -66,7 +66,7 @@ def prepare(
     Args:
         config: the run.
         memory: False where memory has been checked before.
-        say: is told what was fetched.
+        say: is told what was fetched, and what an own reward gives no verdict on.
         revisions: addresses of the Hub with the commits that the run has begun with.
 
     Raises:
@@ -80,7 +80,7 @@ def prepare(
     tokenizer = load_tokenizer(Path(config.model.path))
     config = _with_taught_ends(config, tokenizer)
     control = _control_tokens(config, tokenizer)
-    data = prepare_data(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
+    data = prepare_data(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1], say)
     check_ids(tokenizer, (*data.prompts, *data.heldout), Path(config.model.path))
     probe = _probe(data)
     needed = (
@@ -135,7 +135,7 @@ def prepare_evaluation(
     config = _with_taught_ends(config, tokenizer)
     control = _control_tokens(config, tokenizer)
     try:
-        sets = load_heldout(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1])
+        sets = load_heldout(config, tokenizer, positions - config.rollout.max_new_tokens, control[:1], say)
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
     heldout = tuple(prompt for each in sets.values() for prompt in each.prompts)

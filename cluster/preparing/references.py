@@ -23,11 +23,12 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
         if row.reward not in known:
             problem = f"asks for the reward {row.reward!r}; there are {', '.join(known)}"
             bad.append(BadRow(place=row.place, problem=problem))
-        elif not row.reference and _reads_references(row.reward, settings):
-            problem = f'has no reference (data.answer_column = ""), and the reward {row.reward!r} compares with one'
+        elif not row.reference and reads_references(row.reward, settings):
+            problem = f'has no reference (answer_column = ""), and the reward {row.reward!r} compares with one'
             bad.append(BadRow(place=row.place, problem=problem))
-        elif row.parts and _takes_text(row.reward, settings):
-            bad.append(BadRow(place=row.place, problem=_how_to_reach(row)))
+        elif row.no_text and takes_text(row.reward, settings):
+            problem = f"has an answer that {row.reward} cannot compare with: {row.no_text}"
+            bad.append(BadRow(place=row.place, problem=problem))
         else:
             asked[row.reward][row.reference].append(row)
     for reward in sorted(asked):
@@ -36,7 +37,7 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
         found = dict(zip(references, answers, strict=True))
         if whole := next((problem for problem in found.values() if problem.startswith("reward.")), ""):
             raise ConfigError(whole)  # of the reward's settings: the same for every reference
-        if _reads_references(reward, settings):
+        if reads_references(reward, settings):
             usable = [text for text in references if not found[text]]
             found |= right_without_answer(reward, usable, settings, graders)
         bad += [
@@ -46,6 +47,11 @@ def bad_references(rows: Sequence[DataRow], settings: RewardSettings, graders: G
             if found[reference]
         ]
     return bad
+
+
+def takes_text(reward: str, settings: RewardSettings) -> bool:
+    """Whether a reward reads its reference as an answer, and not as an object with parts of its own."""
+    return any(REWARDS[leaf.kind].echoes for leaf in settings.leaves(reward).values())
 
 
 def right_without_answer(
@@ -63,20 +69,6 @@ def right_without_answer(
     }
 
 
-def _reads_references(reward: str, settings: RewardSettings) -> bool:
+def reads_references(reward: str, settings: RewardSettings) -> bool:
     """Whether a built-in reward compares with the reference; a person's own function may like what it likes."""
     return any(REWARDS[leaf.kind].check is not None for leaf in settings.leaves(reward).values())
-
-
-def _takes_text(reward: str, settings: RewardSettings) -> bool:
-    """Whether the reward reads its reference as an answer, and not as an object with parts of its own."""
-    kind = settings.of(reward).kind
-    return kind in REWARDS and REWARDS[kind].echoes
-
-
-def _how_to_reach(row: DataRow) -> str:
-    """What to say of an answer that is an object or a list where the reward wants a text."""
-    return (
-        f"has an answer with the parts {', '.join(row.parts[:8])} where {row.reward} wants a text: name one of them in "
-        f'data.answer_column behind a dot, such as "COLUMN.{row.parts[0]}"'
-    )

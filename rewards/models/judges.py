@@ -20,7 +20,7 @@ from typing import Any, Literal
 from rewards.models.endpoint import Conversation, Failure, Fault, ask
 from rewards.models.plain import plain_turns
 from rewards.models.scoring import check_folder
-from rewards.settings import Budget, KindSettings
+from rewards.settings import Budget, KindSettings, PathText
 from rewards.verdict import UNREAD, Case, Outcome, RewardResult, SpanReward
 
 PROMPTS = ("zero-shot", "few-shot", "spans")
@@ -70,8 +70,8 @@ class JudgeSettings(KindSettings):
 
     url: str = ""  # of an OpenAI-compatible endpoint, such as http://host:8000/v1
     model: str = ""  # the name that the endpoint knows its model by
-    path: str = ""  # the folder of a model that the run hosts, where there is no url
-    prompt: str = "zero-shot"  # "zero-shot", "few-shot", "spans", or a text file of your own
+    path: PathText = ""  # the folder of a model that the run hosts, where there is no url
+    prompt: PathText = "zero-shot"  # "zero-shot", "few-shot", "spans", or a text file of your own
     unread: Literal["wrong", "none"] = (
         "wrong"  # what it is worth when the judge gives no verdict that can be read, twice
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rewards.models.texts import BAD, GOOD, Row, Texts, known_token, limit_of, steps
-from rewards.settings import KindSettings
+from rewards.settings import KindSettings, PathText
 from rewards.shaping import AGGREGATES, sigmoid
 from rewards.verdict import Case, Outcome, RewardResult, SpanReward
 
@@ -36,13 +36,13 @@ class ScoringSettings(KindSettings):
 class ModelSettings(ScoringSettings):
     """[reward.model]."""
 
-    path: str = ""  # the folder of a sequence-classification model
+    path: PathText = ""  # the folder of a sequence-classification model
 
 
 class ProcessSettings(ScoringSettings):
     """[reward.process]."""
 
-    path: str = ""  # the folder of a token-classification or causal model
+    path: PathText = ""  # the folder of a token-classification or causal model
     aggregate: Literal["min", "max", "product", "mean", "geometric", "last", "max-change"] = "min"  # of steps' scores
 
 

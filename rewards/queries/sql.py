@@ -26,7 +26,7 @@ from rewards.queries.ordering import ordering_of
 from rewards.queries.results import NO_OVERLAP, WHOLE, Overlap, Result, Row, overlap, same
 from rewards.queries.running import run_query
 from rewards.queries.text import Token, query_of, statements, tokens
-from rewards.settings import Budget, KindSettings, Partial
+from rewards.settings import Budget, KindSettings, Partial, PathText
 from rewards.verdict import Case, Outcome, RewardResult
 
 SHARE = 0.4  # of reward.seconds, for the gold queries together and for the response's query each
@@ -39,7 +39,7 @@ DATABASE_KEYS = ("db_name", "db_id", "database")  # sql-eval, Spider and BIRD
 class SqlSettings(KindSettings):
     """[reward.sql]."""
 
-    databases: str = ""  # the folder in which the databases lie that references name
+    databases: PathText = ""  # the folder in which the databases lie that references name
     rows: Annotated[int, Field(ge=1)] = 10_000  # most rows that are read of a result
     partial: Partial = 0.0  # the reward of a wrong result is this times its overlap with the gold result
 

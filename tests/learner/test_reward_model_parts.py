@@ -114,6 +114,12 @@ def test_responses_of_a_row_lie_in_one_micro_batch(texts: Texts) -> None:
         assert sum(mine <= set(batch.members) for batch in packed.batches) == 1
 
 
+def said(*texts: str) -> list[dict[str, str]]:
+    """A conversation; one that says "S" is the system."""
+    roles = ["system"] * (texts[0] == "S") + ["user", "assistant"] * len(texts)
+    return [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
+
+
 @pytest.mark.parametrize(
     ("cells", "problem"),
     [
@@ -121,6 +127,18 @@ def test_responses_of_a_row_lie_in_one_micro_batch(texts: Texts) -> None:
         ({"prompt": "q", "chosen": "a", "rejected": ["a", "b"]}, "one text both"),
         ({"prompt": "q", "chosen": "a", "rejected": "b", "margin": -1}, "'margin', expected a number"),
         ({"chosen": "a", "rejected": "b"}, "no text in column 'prompt'"),
+        ({"chosen": [{"role": "user", "content": "q"}], "rejected": "b"}, "ends with the user's message"),
+        ({"prompt": "q", "chosen": {"role": "user", "content": "a"}, "rejected": "b"}, "ends with the user's message"),
+        ({"chosen": said("q", "a"), "rejected": said("r", "b")}, "only responses to the same one can be compared"),
+        ({"prompt": "q", "chosen": said("q", "x", "r", "a"), "rejected": "b"}, "other conversations in front"),
+        (
+            {"prompt": "q", "chosen": said("q", "x", "r", "a"), "rejected": said("q", "y", "r", "b")},
+            "other conversations in front of the responses in 'chosen' and 'rejected'",
+        ),
+        (
+            {"prompt": "q", "chosen": said("r", "a"), "rejected": said("r", "b")},
+            "'chosen' a conversation that does not begin with what column 'prompt' holds, 'q': mend the one",
+        ),
         ({"prompt": "q", "steps": ["a", "b"], "labels": [1]}, "1 labels"),
         ({"prompt": "q", "steps": ["a"], "labels": [1.5]}, "expected a number from 0 to 1"),
         ({"prompt": "q", "steps": ["a"], "labels": [None]}, "no step with a label"),
@@ -131,6 +149,26 @@ def test_a_row_that_cannot_be_used_says_why(cells: dict, problem: str) -> None:
     read = ranked_row if "chosen" in cells else stepped_row
     with pytest.raises(ValueError, match=problem):
         read(FileRow(place="a:1", cells=cells), "prompt")
+
+
+@pytest.mark.parametrize(
+    ("cells", "question"),
+    [
+        ({"chosen": said("q", "a"), "rejected": said("q", "b")}, "q"),
+        ({"prompt": None, "chosen": said("q", "a"), "rejected": said("q", "b")}, "q"),
+        ({"prompt": "q ", "chosen": said("S", "q", "a"), "rejected": said("S", "q", "b")}, "q"),
+        ({"prompt": said("S", "q"), "chosen": said("q", "a"), "rejected": "b"}, "q"),
+        (
+            {"prompt": "q", "chosen": said("q", "x", "r", "a"), "rejected": said("q", "x", "r", "b")},
+            "user: q\n\nassistant: x\n\nuser: r",
+        ),
+        ({"prompt": "q", "chosen": {"from": "gpt", "value": "a"}, "rejected": {"from": "gpt", "value": "b"}}, "q"),
+        ({"prompt": said("q"), "chosen": said("q", "a")[1:], "rejected": said("q", "b")[1:]}, "q"),
+    ],
+)
+def test_the_prompt_is_what_stands_in_front_of_the_responses(cells: dict, question: str) -> None:
+    row = ranked_row(FileRow(place="a:1", cells=cells), "prompt")
+    assert (row.question, row.chosen, row.rejected) == (question, ("a",), ("b",))
 
 
 def test_rows_are_read_as_they_are_published(tmp_path: Path) -> None:

@@ -94,13 +94,34 @@ def test_a_file_may_compare_siblings_instead(tmp_path: Path) -> None:
         ("x = 1\ndef f():\n    return {}['a']\n\nf()\n", "line 3: KeyError: 'a'. Mend it$"),
         ("raise ValueError('expected [/verdict]')\n", r"line 1: ValueError: expected \[/verdict\]"),
         ("import sys\nsys.exit(3)\n", "line 2: SystemExit: 3"),
-        (
-            "def reward(response, reference):\n    return 1\n",
-            r"three parameters, reward\(response, reference, prompt\)",
-        ),
-        ("def reward_group(responses):\n    return []\n", r"reward_group\(responses, reference, prompt\)"),
         ("reward = 1\n", "defines no function reward"),
-        ("def reward(*, response):\n    return 1\n", "three parameters"),
+        ("def reward(reference, prompt):\n    return 1\n", "which does not take response by name"),
+        ("def reward(prompt, reference, response, /):\n    return 1\n", "which does not take response by name"),
+        (
+            "def reward(completion, answer):\n    return 1\n",
+            r"no completion, answer to give it \(here completion is resp",
+        ),
+        (
+            "def reward(prompt, response, gold):\n    return 1\n",
+            r"reward\(prompt, response, gold\), and there is no gold",
+        ),
+        ("def reward_group(prompt, response, reference):\n    return []\n", "here response is responses"),
+        (
+            "def compute_score(data_source, solution_str, ground_truth, extra_info=None):\n    return 1\n"
+            "reward = compute_score\n",
+            r"define reward\(response, reference, prompt\), in any order: .* no data_source, solution_str, "
+            r"ground_truth to give it \(here solution_str is response, ground_truth is reference\)",
+        ),
+        (
+            "def reward_group(prompts, completions, answer):\n    return []\n",
+            "here prompts is prompt, completions is responses",
+        ),
+        ("def reward_group(completions, solution, **more):\n    return []\n", "no completions, solution to give it"),
+        (
+            "async def reward(response, reference, prompt):\n    return 1\n",
+            "async def reward, and nobody awaits it",
+        ),
+        ("async def reward_group(responses):\n    return []\n", "async def reward_group"),
     ],
 )
 def test_a_file_that_does_not_load_is_one_message_with_its_line(tmp_path: Path, text: str, message: str) -> None:
@@ -112,6 +133,49 @@ def test_a_file_that_does_not_load_is_one_message_with_its_line(tmp_path: Path, 
     said = RewardResult(outcome=Outcome.ERROR, why=str(raised.value))
     assert own(CASE, OwnSettings(file=str(file))) == said
     assert own_group([CASE, CASE], OwnSettings(file=str(file)), Budget()) == [said, said]
+
+
+GIVEN = "('a', 'b', 'c')"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"def reward(prompt, response, reference):\n    return (response, reference, prompt) == {GIVEN}\n",
+        f"def reward(response, prompt, reference, strict=True):\n    return (response, reference, prompt) == {GIVEN}\n",
+        f"def reward(*, reference, prompt, response):\n    return (response, reference, prompt) == {GIVEN}\n",
+        "def reward(response, extra='', *, prompt):\n    return (response, extra, prompt) == ('a', '', 'c')\n",
+        "def reward(reference, response):\n    return (response, reference) == ('a', 'b')\n",
+        "def reward(prompt, **others):\n    return (prompt, others) == ('c', {'response': 'a', 'reference': 'b'})\n",
+        f"def reward(said, gold, question):\n    return (said, gold, question) == {GIVEN}\n",
+        f"def reward(completion, ground_truth, text):\n    return (completion, ground_truth, text) == {GIVEN}\n",
+        f"reward = lambda *given: given == {GIVEN}\n",
+        f"import functools\nreward = functools.partial(lambda right, *given: given == right, {GIVEN})\n",
+    ],
+)
+def test_parameters_are_given_what_they_are_named_after(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    said = own(CASE, OwnSettings(file=str(tmp_path / "mine.py")))
+    assert said.outcome is Outcome.CORRECT, said.why
+
+
+def test_the_parameters_of_reward_group_may_stand_in_any_order(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def reward_group(prompt, responses):\n    return [r == 'a' and prompt == 'c' for r in responses]\n"
+    )
+    results = own_group([CASE, CASE], OwnSettings(file=str(tmp_path / "mine.py")), Budget())
+    assert [result.reward for result in results] == [1.0, 1.0]
+
+
+def test_a_file_that_has_no_reward_group_after_all_grades_siblings_one_by_one(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("reward_group = None\ndef reward(response):\n    return response == 'a'\n")
+    results = own_group([CASE, CASE], OwnSettings(file=str(tmp_path / "mine.py")), Budget())
+    assert [result.reward for result in results] == [1.0, 1.0]
+
+
+def test_the_score_of_a_table_is_to_be_returned_alone(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"gave \{'score': 1\}: .* a RewardResult\. Return its score alone"):
+        own(CASE, settings(tmp_path, "return {'score': 1}"))
 
 
 def test_a_file_is_run_once_though_it_fails(tmp_path: Path) -> None:

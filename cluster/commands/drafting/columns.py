@@ -9,7 +9,7 @@ from typing import Any
 
 from actors.data.files import FileRow
 from actors.data.messages import messages_in, written_messages
-from actors.data.reading import cell_at, names_in
+from actors.data.reading import cell_at, names_in, opened
 from actors.settings import DataSettings
 from rewards.queries.databases import find_database
 from rewards.queries.sql import DATABASE_KEYS, GOLD_KEYS
@@ -22,11 +22,11 @@ PROMPTS = (
 BEFORE = ("body", "context", "passage", "paragraph", "schema", "create_table", "create_table_statement", "sql_context")
 BEHIND = ("evidence", "choices", "choices.text", "options", "starter_code")
 ANSWERS = (
-    *("reward_model.ground_truth", "ground_truth", "final_answer", "expected_answer", "answer", "answers", "gold"),
-    *("target", "answerkey", "answer_key", "correct_answer", "label", "reference", "solution", "output", "response"),
-    *("completion", "chosen", "rationale"),
+    *("reward_model.ground_truth", "verification_info", "ground_truth", "final_answer", "expected_answer", "answer"),
+    *("answers", "golden_answers", "gold", "target", "answerkey", "answer_key", "correct_answer", "label", "reference"),
+    *("solution", "output", "response", "completion", "chosen", "rationale"),
 )
-PARTS = ("ground_truth", "answer", "value", "final", "text", "label")  # of an answer that is an object
+PARTS = ("ground_truth", "target", "answer", "aliases", "value", "final", "text", "label")  # of an answer as an object
 OPTIONS = ("choices.text", "choices", "options")
 TESTS = (  # columns that hold tests of programs: those of one form, the first of which is always there
     ("test_list", "test_setup_code", "test_imports", "challenge_test_list"),
@@ -173,10 +173,16 @@ def _finals(rows: Sequence[FileRow], data: DataSettings) -> Iterator[Reading]:
         return
     asked = (data.prompt_column,) if isinstance(data.prompt_column, str) else data.prompt_column
     for name in _there(rows, ANSWERS):
-        objects = any(isinstance(cell_at(row.cells, name), Mapping) for row in rows)
+        objects = any(isinstance(opened(cell_at(row.cells, name)), Mapping) for row in rows)
         for column in _there(rows, [f"{name}.{part}" for part in PARTS]) if objects else [name]:
             if column not in asked:
-                yield _reading(data, column, f"column {column} holds the answer", FINAL)
+                yield _reading(data, column, f"column {column} holds {_answer(rows, column)}", FINAL)
+
+
+def _answer(rows: Sequence[FileRow], column: str) -> str:
+    cells = [cell_at(row.cells, column) for row in rows]
+    several = any(isinstance(cell, list | tuple) and len(cell) > 1 for cell in cells)
+    return "the answer" + ", where it is a list, any of which is right" * several
 
 
 def _reading(
@@ -192,10 +198,11 @@ def _reading(
 
 
 def _there(rows: Sequence[FileRow], names: Sequence[str], *, some: bool = False) -> list[str]:
-    """Those of some names that most rows have something in, as the file spells them; with `some`, that any row has."""
+    """Those of some names that most rows have something in, as the file spells them; with `some`, that any row has.
+    Names with dots that are no columns are looked for as they are, as they may reach into JSON text."""
     spelt = {name.lower(): name for name in reversed(columns_of(rows))}
     spelt |= {name.lower(): name for row in rows for name in row.cells}
-    found = [spelt[name.lower()] for name in names if name.lower() in spelt]
+    found = [spelt.get(name.lower(), name) for name in names if name.lower() in spelt or "." in name]
     counts = {name: sum(_holds(cell_at(row.cells, name)) for row in rows) for name in dict.fromkeys(found)}
     return [name for name, count in counts.items() if count >= (1 if some else MOST * len(rows))]
 

@@ -22,6 +22,7 @@ from cluster.config.run_config import GradingConfig
 from cluster.preparing.copies import with_copies
 from cluster.preparing.graders import Graders
 from cluster.preparing.models import check_policy, load_tokenizer
+from rewards.answers.reference import answers_of
 
 SHOWN = 3  # bad rows that are named
 PASSES, FEWEST_STEPS, MOST_STEPS, MOST_STEPS_ON_CPU = 3, 20, 200, 50
@@ -109,6 +110,9 @@ def _look(config: GradingConfig, wanted: Wanted) -> Looked:
     (given,) = config.data.paths
     try:
         path, why = training_path(given)
+    except DataError as problem:
+        raise ConfigError(str(problem)) from problem
+    try:
         rows = tuple(read_files(path, unread.append))
         folder = files_of(path)[0].parent
     except DataError as problem:
@@ -185,7 +189,7 @@ def _answers(looked: Looked, rows: Sequence[DataRow]) -> list[str]:
     solutions = [first_solution(row, names) for row in evenly(looked.rows, MEASURED)]
     if any(solutions):
         return [text for text in solutions if text]
-    return [row.reference for row in rows] if looked.best.reward in FINAL else []
+    return [answers_of(row.reference)[0] for row in rows] if looked.best.reward in FINAL else []
 
 
 def _with_template(reading: Reading, template: str) -> Reading:

@@ -12,7 +12,7 @@ from cluster.config.errors import ConfigError
 from cluster.preparing.graders import Graders
 from cluster.preparing.references import bad_references
 from rewards import Case, Outcome, Question, RewardSettings
-from rewards.answers.reference import the_answer
+from rewards.answers.reference import answers_of
 from rewards.queries.sql import variants
 
 TRIED, TRIED_PROGRAMS = 400, 40  # rows, spread over the file; programs take a sandbox each
@@ -24,6 +24,12 @@ _BEHIND = re.compile(r".*####\s*(.+?)\s*\Z", re.DOTALL)
 _BOX = re.compile(r"\\f?box(?:ed)?\s*\{(.+)\}", re.DOTALL)
 _NUMBER = re.compile(r"[-+−]?\s*[$€£]?\s*[-+−]?(?:\d[\d,]*\.?\d*|\.\d+)(?:\s*/\s*\d+)?\s*%?\.?")
 _LETTER = re.compile(r"\(?[A-J]\)?\.?|\(?[A-J][).:]\s.{1,200}", re.DOTALL)
+_PROGRAM = re.compile(  # what a program or a query has and an answer has not
+    r"^[ \t]*(?:def \w+\(|class \w+.*[:{]$|import [\w.]+(?: as \w+)?$|from [\w.]+ import |#include\b|"
+    r"public (?:static|class) |(?:for|while|if) .*[:{]$|(?i:select\b.*\bfrom\b))|"
+    r"\b(?:print|printf|input|console\.log|System\.out\.\w+)\(|\blambda [\w, ]*:|\bfunction \w*\(.*\{|\bcout <<",
+    re.MULTILINE,
+)
 _FORMULA = re.compile(r"[\d\\=^+*/√π<>]|\A[a-zA-Z]\Z")
 
 
@@ -120,7 +126,7 @@ def _read(reading: Reading, reward: str, rows: Sequence[FileRow]) -> tuple[list[
 def _response(row: DataRow, file: FileRow, reading: Reading, reward: str) -> str:
     """What must be right: the reference itself, or the solution beside it; "" where there is none."""
     if reward in FINAL:
-        return row.reference
+        return answers_of(row.reference)[0]
     solution = first_solution(file, reading.solutions)
     if reward == "sql":
         try:
@@ -152,28 +158,36 @@ def fits(reward: str, references: Sequence[str]) -> bool:
     """Whether enough references look like what the reward reads."""
     if not references or reward not in FINAL:
         return bool(references)
+    alike = [text for text in references if looks_like(reward, text)]
     if reward == "math":
-        return sum(bool(_FORMULA.search(final_part(text))) for text in references) >= ENOUGH_ALIKE * len(references)
-    return sum(looks_like(reward, text) for text in references) >= ENOUGH_ALIKE * len(references)
+        alike = [text for text in alike if any(_FORMULA.search(final_part(one)) for one in answers_of(text))]
+    return len(alike) >= ENOUGH_ALIKE * len(references)
 
 
 def looks_like(reward: str, reference: str) -> bool:
     """Whether a reference has the form that a reward of final answers is meant for. Grading alone does not tell that:
-    `number` finds a number in almost every text, and `exact` takes any text for itself."""
-    answer = final_part(reference)
+    `number` finds a number in almost every text, and `exact` takes any text for itself. Of several answers, each of
+    which is right, one is enough."""
+    return any(_looks_like(reward, answer) for answer in answers_of(reference))
+
+
+def _looks_like(reward: str, whole: str) -> bool:
+    answer = final_part(whole)
+    if _PROGRAM.search(answer):
+        return False
     if reward == "choice":
         return bool(_LETTER.fullmatch(answer))
     if reward == "number":
         return bool(_NUMBER.fullmatch(answer))
     if reward == "exact":  # compares whole texts, so that a marker in the reference does not help
-        answer = the_answer(reference).strip()
+        answer = whole.strip()
         return len(answer.split()) <= WORDS and 0 < len(answer) <= MOST_LETTERS["exact"] and "\n" not in answer
     return 0 < len(answer) <= MOST_LETTERS["math"] and "\n" not in answer
 
 
-def final_part(reference: str) -> str:
+def final_part(answer: str) -> str:
     """What stands behind the marker of GSM8K or in the box of MATH; else all of it."""
-    text = the_answer(reference).strip()
+    text = answer.strip()
     if behind := _BEHIND.fullmatch(text):
         return behind[1]
     boxes = _BOX.findall(text)

@@ -2,6 +2,8 @@ import codecs
 import datetime
 import gzip
 import json
+import logging
+import math
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from actors.data.prompts import load_prompts
 from actors.data.reading import read_data, read_worked
 from actors.errors import DataError
 from actors.settings import DataSettings
+from rewards.answers.reference import several
 from tests.tables import each
 from tests.tokenizers import letters
 
@@ -83,6 +86,50 @@ def test_rows_are_the_same_however_they_are_stored(tmp_path_factory: Any, name: 
 def test_a_text_in_a_table_may_have_lines_and_commas_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('prompt,answer\n"a,\nb ""c""",2\n')
     assert rows_in(tmp_path / "a.csv") == [('a,\nb "c"', "2")]
+
+
+@each(
+    ("name", "text", "found"),
+    [
+        ("a.csv", 'prompt,answer\n5" pipe,2\nsay "hi",3\n', [('5" pipe', "2"), ('say "hi"', "3")]),
+        ("a.csv", 'prompt,answer\r\n"a, b\r\nc",2\r\n\r\n"d","3"', [("a, b\r\nc", "2"), ("d", "3")]),
+        ("a.csv", 'prompt,answer\n"Hello, you\n1, 2?",3\n', [("Hello, you\n1, 2?", "3")]),
+        ("a.csv", 'prompt,answer\n"""Hi"" \\n, he said",2\n', [('"Hi" \\n, he said', "2")]),
+        ("a.tsv", 'prompt\tanswer\n"if a:\n\tb"\t2\n', [("if a:\n\tb", "2")]),
+        ("a.tsv", 'prompt\tanswer\nwho is "he"?\t2\n', [('who is "he"?', "2")]),
+    ],
+)
+def test_quotes_of_a_table_are_taken_as_its_rules_say(
+    tmp_path_factory: Any, name: str, text: str, found: list[tuple[str, str]]
+) -> None:
+    file = tmp_path_factory.mktemp("quotes") / name
+    file.write_bytes(text.encode())
+    assert rows_in(file) == found
+
+
+@each(
+    ("name", "text", "problem"),
+    [
+        (
+            "a.csv",
+            'prompt,answer\n1,2\n"He said \\"hi\\" to 3",2\n',
+            r"a\.csv:3 has a cell in quotes, and on line 3 text",
+        ),
+        ("a.csv", 'prompt,answer\n"four,2\n3,4\n"x",3\n', r"a\.csv:2 has a cell in quotes, and on line 4 text behind"),
+        ("a.csv", 'prompt,answer\n1,2\n"four,2\n3,4\n', r"a\.csv:3 begins a cell in quotes that has no end\. Put such"),
+        ("a.tsv", 'prompt\tanswer\n"Four" and 1?\t5\n', r"a\.tsv:2 has a cell in quotes, and on line 2 text behind"),
+        (
+            "a.tsv",
+            'prompt\tanswer\n"Four and 1?\t5\n2\t2\nLast "\t3\n',
+            r"a\.tsv:2 begins a cell in quotes that ends on line 4, and every one of these lines looks like a row",
+        ),
+    ],
+)
+def test_a_stray_quote_in_a_table_swallows_no_row(tmp_path_factory: Any, name: str, text: str, problem: str) -> None:
+    file = tmp_path_factory.mktemp("quotes") / name
+    file.write_text(text)
+    with pytest.raises(DataError, match=problem):
+        rows_in(file)
 
 
 def test_parquet_folders_and_patterns_are_read_in_order(tmp_path: Path) -> None:
@@ -244,6 +291,38 @@ def test_paths_that_hold_nothing_are_refused(tmp_path: Path) -> None:
         rows_in(tmp_path / "*.jsonl")
 
 
+def test_hidden_files_and_what_is_said_about_data_are_no_data(tmp_path: Path) -> None:
+    (tmp_path / "train.json").write_text(LINES)
+    for name in ("._train.json", ".cache.jsonl", "dataset_infos.json", "state.json"):
+        (tmp_path / name).write_text("\0\x05 no rows")
+    assert rows_in(tmp_path) == rows_in(f"{tmp_path}/*.json") == ASKED
+
+
+def test_a_folder_of_hugging_face_says_where_its_data_is_or_how_to_write_it(tmp_path: Path) -> None:
+    def folder(*files: str) -> Path:
+        top = tmp_path / str(len(list(tmp_path.iterdir())))
+        for file in files:
+            (top / file).parent.mkdir(parents=True, exist_ok=True)
+            (top / file).write_text("{}")
+        return top
+
+    saved = ("data-00000-of-00001.arrow", "dataset_info.json", "state.json")
+    with pytest.raises(
+        DataError, match=r"holds what save_to_disk .*load_from_disk\('.*'\)\.to_parquet\('data\.parquet'\)"
+    ):
+        rows_in(folder(*saved))
+    splits = [f"{split}/{name}" for split in ("test", "train") for name in saved]
+    with pytest.raises(
+        DataError, match=r"the splits test, train as save_to_disk .*\['train'\]\.to_parquet\('train\.parquet'"
+    ):
+        rows_in(folder("dataset_dict.json", *splits))
+    repository = folder("README.md", "dataset_infos.json", ".cache/a.json", "data/train-0.parquet")
+    with pytest.raises(DataError, match=r"no data file itself, and there are some in \S*/data: give .*/data/train-\*"):
+        rows_in(repository)
+    with pytest.raises(DataError, match=r"holds no data file \("):
+        rows_in(folder("README.md", ".cache/a.json"))
+
+
 def test_a_cut_parquet_file_is_named(tmp_path: Path) -> None:
     whole = parquet(tmp_path / "a.parquet", [{"prompt": str(n), "answer": n} for n in range(5000)]).read_bytes()
     for size in (len(whole) // 2, len(whole) - 1):
@@ -317,22 +396,58 @@ def test_several_columns_become_one_object_and_may_be_renamed(
     assert (asked, json.loads(found)) == ("q", reference)
 
 
-def test_parts_of_an_answer_are_told_of_objects_and_lists(tmp_path: Path) -> None:
+def test_an_answer_that_is_no_text_says_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    answers = [
-        {"ground_truth": "3", "style": "v2"},
-        '{"ground_truth": 3}',
-        ["a", "b"],
-        ["3"],
-        [3],
-        "{3, 4}",
-        "[1, 2]",
-        3,
-    ]
-    file.write_text("\n".join(json.dumps({"prompt": "p", "answer": answer}) for answer in answers))
+    bad = [{"ground_truth": "3", "style": "v2"}, '{"ground_truth": 3}', [1, 2], ["a", None], []]
+    good = ['["a", "b"]', ["3"], [3], "{3, 4}", "[1, 2]", 3, "{}", ["a", "b"]]
+    file.write_text("\n".join(json.dumps({"prompt": "p", "answer": answer}) for answer in [*bad, *good]))
     (rows,) = read_data(DataSettings(path=str(file)), "number").values()
-    assert [row.parts for row in rows] == [("ground_truth", "style"), ("ground_truth",), ("0", "1"), (), (), (), (), ()]
-    assert [row.reference for row in rows[3:5]] == ['["3"]', '["3"]']
+    said = [row.no_text for row in rows]
+    assert all('behind a dot, such as "answer.ground_truth"' in one for one in said[:2])
+    assert said[0].startswith("it has the parts ground_truth, style: name one of them in data.answer_column")
+    assert [one.partition(":")[0] for one in said[2:5]] == ["it is a list that holds more than texts"] * 2 + [
+        "it is a list of nothing"
+    ]
+    assert said[5:] == [""] * len(good)
+    assert [row.reference for row in rows[5:9]] == ['["a", "b"]', '["3"]', '["3"]', "{3, 4}"]
+    assert rows[-1].reference == several(["a", "b"])
+
+
+def test_of_an_answer_of_several_columns_all_but_the_first_may_be_null_or_missing(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    rows = [{"inputs": ["1"], "fn_name": "f"}, {"inputs": ["2"], "fn_name": None}, {"inputs": ["3"]}]
+    rows += [{"inputs": ["4"], "fn_name": math.nan}]
+    file.write_text("\n".join(json.dumps({"prompt": "p"} | row) for row in rows))
+    found = [json.loads(text)["fn_name"] for _, text in rows_in(file, answer_column=["inputs", "fn_name"])]
+    assert found == ["f", "", "", ""]
+    assert len(rows_in(file, rows="1:", answer_column=["inputs", "fn_name"])) == 3
+    with pytest.raises(DataError, match=r"a\.jsonl:1 has no text in column 'outputs'"):
+        rows_in(file, answer_column=["outputs", "inputs"])
+    with pytest.raises(
+        DataError, match=r"no row of .* has a column 'fname' \(data\.answer_column; columns there: prom"
+    ):
+        rows_in(file, answer_column=["inputs", "fname"])
+    file.write_text(json.dumps({"prompt": "p", "inputs": ["1"], "more": {"fn_name": None}, "text": '{"a": null}'}))
+    assert rows_in(file, answer_column=["inputs", "more.fn_name", "text.a"])
+
+
+def test_dots_reach_into_json_text(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    row = {"prompt": "p", "info": json.dumps({"ground_truth": "42", "tests": json.dumps(["a", {"b": "7"}])})}
+    file.write_text(json.dumps(row))
+    assert rows_in(file, answer_column="info.ground_truth") == [("p", "42")]
+    assert rows_in(file, answer_column="info.tests.1.b") == [("p", "7")]
+    with pytest.raises(DataError, match=r"'info\.truth' \(columns there: prompt, info\.ground_truth, info\.tests\)"):
+        rows_in(file, answer_column="info.truth")
+
+
+def test_chat_messages_are_not_joined_with_other_columns(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    asked = {"context": "c", "prompt": [{"role": "user", "content": "q"}], "answer": "1"}
+    file.write_text(json.dumps(asked))
+    with pytest.raises(DataError, match=r"chat messages in column 'prompt', which cannot .*'prompt\.-1\.content'"):
+        rows_in(file, prompt_column=["context", "prompt"])
+    assert rows_in(file, prompt_column=["context", "prompt.-1.content"]) == [("c\n\nq", "1")]
 
 
 def test_chat_messages_are_read_from_parquet_with_their_system_messages(tmp_path: Path) -> None:
@@ -367,6 +482,29 @@ def test_worked_answers_are_read_with_chat_messages(tmp_path: Path) -> None:
     assert (row.prompt, row.response) == ((Message("user", "1+1"),), "2")
     with pytest.raises(DataError, match=r"a\.jsonl:1 has no text in column 'answer'"):
         read_worked(str(file), "prompt", "answer")
+
+
+@each(
+    ("tools", "prompt_column", "warnings"),
+    [
+        ([{"name": "f"}], "prompt", 1),
+        ('[{"name": "f"}]', "prompt", 1),
+        ("[]", "prompt", 0),
+        ([], "prompt", 0),
+        ("a hammer", "prompt", 0),
+        (["a hammer"], ["prompt", "tools"], 0),
+    ],
+)
+def test_functions_that_are_not_read_are_spoken_of_once_for_each_file(
+    tmp_path_factory: Any, caplog: pytest.LogCaptureFixture, tools: Any, prompt_column: Any, warnings: int
+) -> None:
+    caplog.clear()
+    file = tmp_path_factory.mktemp("tools") / "a.jsonl"
+    file.write_text(2 * (json.dumps({"prompt": "1+1", "answer": "2", "tools": tools}) + "\n"))
+    with caplog.at_level(logging.WARNING, "winnow"):
+        for _ in range(2):
+            rows_in(file, prompt_column=prompt_column)
+    assert len([line for line in caplog.messages if "has a column 'tools', which is not read" in line]) == warnings
 
 
 def test_prompts_that_are_too_long_are_left_out_up_to_the_stated_share(tmp_path: Path) -> None:

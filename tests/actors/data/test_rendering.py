@@ -32,6 +32,7 @@ TURNS = (
             (Message("user", "ab"),),
         ),
         ([{"role": "user", "content": "x", "name": None, "tool_calls": None}], (Message("user", "x"),)),
+        ([{"role": "prompter", "content": "x", "function_call": None}], (Message("user", "x"),)),
         ("text", None),
         ('[{"role": "user", "content": "x"}]', None),  # a text stays a text
         (["a", "b"], None),
@@ -54,6 +55,11 @@ def test_messages_are_found_in_the_forms_of_datasets(cell: object, found: object
         ([{"role": "user", "content": None}], "whose content is 'None', expected a text"),
         ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}], "a policy reads text only"),
         ([{"role": "system", "content": "a"}], "messages of the system alone"),
+        ([{"role": "assistant", "content": "", "function_call": {"name": "f"}}], "message 1 with function_call: write"),
+        (
+            [{"from": "function_call", "value": "{}"}],
+            "message 1 whose role is 'function_call': make it the assistant's",
+        ),
     ],
 )
 def test_messages_that_are_none_are_refused(cell: object, problem: str) -> None:
@@ -152,6 +158,69 @@ def test_an_empty_template_and_one_that_leaves_out_a_system_message_are_refused(
         Renderer(DataSettings(), chatty(users)).render((Message("system", "a"), Message("user", "b")))
     with pytest.raises(DataError, match=r"leaves out the system message"):
         Renderer(DataSettings(system="Be brief."), chatty(users)).render("1+1")
+
+
+KNOWN = (
+    "{% for m in messages %}"
+    "{% if m.role in ['user', 'assistant', ROLES] and not (m.role == 'system' and loop.index > 1) %}"
+    "<{{ m.role }}>{{ m.content | trim }}{% endif %}{% endfor %}"
+)
+SPOKEN = (Message("user", "1"), Message("assistant", "2"))
+
+
+def knowing(*roles: str) -> Renderer:
+    """With a template that shows these roles beside user and assistant, of system messages the first one."""
+    return Renderer(DataSettings(), chatty(KNOWN.replace("ROLES", ", ".join(map(repr, roles)) or "''")))
+
+
+@each(
+    ("roles", "asked", "text"),
+    [
+        (("tool",), (*SPOKEN, Message("observation", "3")), "<user>1<assistant>2<tool>3"),
+        (("tool",), (*SPOKEN, Message("function", "3")), "<user>1<assistant>2<tool>3"),
+        (("observation",), (*SPOKEN, Message("observation", "3")), "<user>1<assistant>2<observation>3"),
+        (("system",), (Message("developer", "0"), *SPOKEN), "<system>0<user>1<assistant>2"),
+        (("developer",), (Message("developer", "0"), *SPOKEN), "<developer>0<user>1<assistant>2"),
+        ((), (Message("system", " "), Message("user", "1")), "<user>1"),
+    ],
+)
+def test_a_role_has_the_name_that_the_template_knows(
+    roles: tuple[str, ...], asked: tuple[Message, ...], text: str
+) -> None:
+    assert knowing(*roles).render(asked) == text
+
+
+@each(
+    ("roles", "asked", "problem"),
+    [
+        (("tool",), (*SPOKEN, Message("critic", "3")), "leaves out the critic message: give it a role that is shown"),
+        (
+            (),
+            (*SPOKEN, Message("observation", "3")),
+            "leaves out the tool message: give it a role that is shown, or set",
+        ),
+        ((), (Message("critic", "3"), *SPOKEN[:1]), "leaves out the critic message"),
+        (
+            ("system",),
+            (*SPOKEN, Message("system", "3"), *SPOKEN[:1]),
+            "leaves out the system message: put its text into",
+        ),
+    ],
+)
+def test_a_message_of_which_the_template_shows_nothing_is_refused(
+    roles: tuple[str, ...], asked: tuple[Message, ...], problem: str
+) -> None:
+    with pytest.raises(DataError, match=rf"a\.jsonl:7: the chat template {problem}"):
+        knowing(*roles).render_asked("a.jsonl:7", asked)
+
+
+def test_an_order_of_roles_is_looked_at_once() -> None:
+    renderer, rendered = knowing("tool"), []
+    templated = renderer.templated
+    renderer.templated = lambda *asked: rendered.append(asked) or templated(*asked)  # type: ignore[method-assign, func-returns-value]
+    for number in range(5):
+        renderer.render((*SPOKEN, Message("tool", str(number))))
+    assert len(rendered) == 6
 
 
 def test_what_a_template_refuses_is_said_with_the_way_out() -> None:

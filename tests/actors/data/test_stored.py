@@ -12,6 +12,7 @@ from actors.data.stored import read_stored
 from actors.errors import DataError
 from actors.settings import DataSettings
 from tests.builders import group
+from tests.tokenizers import chatty
 
 
 class Letters:
@@ -134,3 +135,24 @@ def test_the_unfinished_file_of_a_run_is_left_alone(tmp_path: Path) -> None:
     data = write_run(tmp_path, group([1.0, -1.0]))
     (tmp_path / "_groups.parquet.unfinished").write_bytes(b"half")
     assert len(read_stored(data, Letters(), seed=0)) == 1
+
+
+def test_the_rows_of_other_files_have_their_own_system_messages(tmp_path: Path) -> None:
+    columns = {"prompt": ["1", "1", "1"], "response": ["a", "b", "c"], "score": [1.0, 0.0, 1.0]}
+    data = write_table(tmp_path, **columns, meta=[{"say": "x"}, {"say": "x"}, {"say": "y"}])
+    chats = data.model_copy(update={"system_column": "meta.say", "template": "{prompt}"})
+    stored = read_stored(chats, chatty(), seed=0)
+    found = {group.prompt.text: len(group.trajectories) for group in (stored.deal(0), stored.deal(1))}
+    behind = "<|im_end|>\n<|im_start|>user\n1<|im_end|>\n<|im_start|>assistant\n"
+    assert found == {f"<|im_start|>system\nx{behind}": 2, f"<|im_start|>system\ny{behind}": 1}
+    write_table(tmp_path, **columns)
+    with pytest.raises(DataError, match=r"has a system message in column 'meta\.say' \(data\.system_column\): give"):
+        read_stored(chats, chatty(), seed=0)
+
+
+def test_a_prompt_of_other_files_that_cannot_be_rendered_is_named_by_its_row(tmp_path: Path) -> None:
+    asked = [[{"role": "critic", "content": "no"}, {"role": "user", "content": "1"}]]
+    data = write_table(tmp_path, prompt=asked, response=["a"], score=[1.0])
+    users = chatty("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}")
+    with pytest.raises(DataError, match=r"mine\.parquet, row 1: the chat template leaves out the critic message"):
+        read_stored(data, users, seed=0)

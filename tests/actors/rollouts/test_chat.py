@@ -288,3 +288,13 @@ async def test_what_is_added_does_not_grow_with_the_conversation(tmp_path: Path)
     assert len(engine.said) == 24
     late = tokenizer.seen[-20:]
     assert max(late) < 250
+
+
+def test_what_the_template_leaves_out_of_an_opening_or_behind_a_turn_is_refused() -> None:
+    users = "{% for m in messages if m.role in ['user', 'assistant'] %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    chat = Chat(DataSettings(), chatty(users))
+    assert chat.opening("", Message("user", "1")) == "<user>1"
+    with pytest.raises(DataError, match="leaves out the system message: put its text into"):
+        chat.opening("Be brief.", Message("user", "1"))
+    with pytest.raises(DataError, match="leaves out the critic message: give it a role that is shown"):
+        chat.following([Message("critic", "no")], [])

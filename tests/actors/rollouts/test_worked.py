@@ -8,6 +8,7 @@ import pytest
 
 from actors.data.messages import Message
 from actors.data.reading import WorkedRow, read_worked
+from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.rollouts.worked import WorkedRenderer
 from actors.settings import DataSettings
@@ -75,6 +76,19 @@ def test_a_role_that_the_template_refuses_is_found_before_the_run() -> None:
     )
 
 
+def test_a_role_that_the_template_leaves_out_is_found_and_other_names_of_tools_are_theirs() -> None:
+    worked = WorkedRenderer(DataSettings(), family("hermes", tools=True))
+    assert "leaves out the system message" in worked.fault(row(("a", "b", "c"), "system"))
+    (named,) = worked.streams([row(("a", "b", "c"), "tool")])
+    tokenizer = family("hermes", tools=True)
+    tokenizer.chat_template = tokenizer.chat_template.replace("m.role != 'system'", "m.role in ['user', 'assistant']")
+    worked = WorkedRenderer(DataSettings(), tokenizer)
+    assert "leaves out the critic message" in worked.fault(row(("a", "b", "c"), "critic"))
+    assert worked.fault(row(("a", "b", "c"), "observation")) == ""
+    (found,) = worked.streams([row(("a", "b", "c"), "observation")])
+    assert found.tokens.tolist() == named.tokens.tolist()
+
+
 def read(folder: Path, response_column: str, **cells: Any) -> WorkedRow:
     file = folder / "a.jsonl"
     file.write_text(json.dumps(cells))
@@ -117,3 +131,29 @@ def test_messages_that_do_not_take_turns_are_named(
     with pytest.raises(DataError, match=r"a\.jsonl:1 (has in column 'prompt'|holds)") as found:
         read(tmp_path_factory.mktemp("rows"), "prompt", prompt=conversation)
     assert problem in str(found.value)
+
+
+def test_a_rows_own_system_message_stands_in_front_of_its_worked_answer(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"say": "Be brief.", "q": "1+", "r": "1", "response": "2"}\n{"q": "1", "response": "1"}\n')
+    rows = read_worked(str(file), ("q", "r"), "response", "say")
+    assert [(row.prompt, row.system) for row in rows] == [("1+\n\n1", "Be brief."), ("1", "")]
+    tokenizer, data = family("phi"), DataSettings(system="Help.", system_column="say")
+    worked = WorkedRenderer(data, tokenizer)
+    for row, system in zip(rows, ("Be brief.", "Help."), strict=True):
+        (stream,) = worked.streams([row])
+        asked = Renderer(data, tokenizer).render(row.prompt, row.system)
+        assert asked.startswith(f"<|system|>\n{system}<|end|>")
+        assert tokenizer.decode(stream.tokens[~stream.trained]) == asked
+    assert "no chat template is in use" in WorkedRenderer(DataSettings(), letters()).fault(rows[0])
+
+
+def test_worked_answers_without_the_system_messages_of_the_prompts_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"prompt": "1", "response": "1"}')
+    with pytest.raises(
+        DataError, match=r"no row of .*a\.jsonl has a system message in column 'say' \(data\.system_col"
+    ):
+        read_worked(str(file), "prompt", "response", "say")
+    file.write_text(json.dumps({"prompt": messages("system", "user", "assistant")}))
+    assert len(read_worked(str(file), "prompt", "prompt", "say")) == 1  # they are in the conversations

@@ -93,14 +93,19 @@ def test_a_line_that_is_no_json_is_one_of_the_bad_rows(tmp_path: Path, graders: 
         (
             {"ground_truth": "3", "style": "v2"},
             (),
-            'one of them in data.answer_column behind a dot, such as "COLUMN.ground',
+            'one of them in data.answer_column behind a dot, such as "answer.ground',
         ),
         (
             '{"ground_truth": 3}',
             ("reward.name=math",),
-            "has an answer with the parts ground_truth where math wants a text",
+            "has an answer that math cannot compare with: it has the parts ground_truth",
         ),
-        (["3", "4"], ("reward.name=exact",), "has an answer with the parts 0, 1 where exact wants a text"),
+        ([3, 4], ("reward.name=exact",), "compare with: it is a list that holds more than texts: give a list of texts"),
+        (
+            {"ground_truth": "3"},
+            ("reward.name=sum", "reward.sum.weights={math = 0.9, format = 0.1}"),
+            "has an answer that sum cannot compare with",
+        ),
         ("None", ("reward.name=math",), "cannot be graded against: "),
         ({"test_list": ["x = 1"]}, ("reward.name=code",), "cannot be graded against: "),
         ({"test_list": ["assert True"]}, ("reward.name=code",), "call nothing that a response could define"),
@@ -114,12 +119,78 @@ def test_a_reference_that_teaches_nothing_is_a_bad_row(
     assert said in text
 
 
+def test_of_a_list_of_answers_any_is_right(tmp_path: Path, graders: Graders) -> None:
+    rows = [{"prompt": "Which city?", "answer": {"target": ["Paris", "City of Paris"]}}]
+    bad, said = checked(tmp_path, graders, rows, "reward.name=exact", "data.answer_column=answer.target")
+    assert bad == 0
+    assert "exact expects any of 2 answers, the first 'Paris', for 'Which city?'" in said
+    assert "references graded as responses: 1 correct" in said
+
+
 def test_an_own_reward_that_likes_empty_responses_is_mentioned(tmp_path: Path, graders: Graders) -> None:
     (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return len(response) < 5\n")
     settings = (f"reward.own.file={tmp_path}/mine.py", "reward.name=own")
     bad, said = checked(tmp_path, graders, [{"prompt": "a", "answer": "1"}], *settings)
     assert bad == 0
     assert "own finds an empty response right for 1 of 1 references" in said
+
+
+@each(
+    ("name", "text", "said"),
+    [
+        ("minus", "def reward(response, reference, prompt):\n    return -1\n", "gave -1: expected a number from 0"),
+        ("verl", "def reward(response):\n    return {'score': 1.0}\n", "Return its score alone"),
+        (
+            "line",
+            "def reward(response):\n    return unknown\n",
+            "NameError: name 'unknown' is not defined (line.py, line 2)",
+        ),
+        (
+            "group",
+            "def reward_group(responses):\n    return [2.0] * len(responses)\n",
+            "reward_group() of group.py gave 2.0",
+        ),
+    ],
+)
+def test_an_own_reward_that_gives_no_verdict_at_all_is_refused(
+    tmp_path: Path, graders: Graders, name: str, text: str, said: str
+) -> None:
+    file = tmp_path / f"{name}.py"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        checked(tmp_path, graders, ASKED, "reward.name=own", f"reward.own.file={file}")
+    told = str(refused.value).replace(f"{tmp_path}/", "")
+    assert told.startswith("reward.own.file must give verdicts, and gave none on any of ")
+    assert said in told
+    assert "\n" not in told
+    assert told.endswith(". Without model.path, prompts have no chat template around them")
+
+
+@each(
+    ("name", "text", "said"),
+    [
+        (
+            "words",
+            "def reward(response):\n    return response.split()[-1] == ''\n",
+            "IndexError: list index out of range",
+        ),
+        ("minus", "def reward(response):\n    return 1 if 'boxed' in response else -1\n", "gave -1: expected a number"),
+        (
+            "group",
+            "def reward_group(responses):\n    return [bool(r.split()[0]) for r in responses]\n",
+            "on 6 of 10 resp",
+        ),
+    ],
+)
+def test_an_own_reward_that_fails_on_some_responses_is_a_warning(
+    tmp_path: Path, graders: Graders, name: str, text: str, said: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(text)
+    settings = ["reward.name=sum", "reward.sum.weights={number=1,own=1}", f"reward.own.file={tmp_path}/{name}.py"]
+    bad, told = checked(tmp_path, graders, ASKED, *settings)
+    assert bad == 0
+    assert "warning: reward.own.file gave no verdict on " in told
+    assert said in told
 
 
 def test_repeated_prompts_are_counted_and_those_with_another_answer_named(tmp_path: Path, graders: Graders) -> None:
@@ -153,7 +224,7 @@ def test_prompts_without_answers_are_for_rewards_that_compare_with_none(
     assert "references that responses can be graded against: 1 of 1" in said
     assert "format expects no given answer for 'Say something kind.'" in said
     assert main(["check", str(file), 'data.answer_column=""', "reward.name=number"]) == 2
-    refused = """prompts.jsonl:1 has no reference (data.answer_column = ""), and the reward 'number' compares with"""
+    refused = """prompts.jsonl:1 has no reference (answer_column = ""), and the reward 'number' compares with"""
     assert refused in capsys.readouterr().out
 
 

@@ -40,8 +40,15 @@ def test_without_a_file_the_rows_go_to_stdout(tmp_path: Path, capsys: pytest.Cap
     assert json.loads(capsys.readouterr().out)["score"] == 2.0
 
 
+def test_of_a_list_of_references_any_is_right(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"response": said, "reference": ["Paris", "City of Paris"]} for said in ("City of Paris", "Rome")]
+    assert main(["grade", str(cases(tmp_path, rows)), "reward.name=exact", "--workers", "1"]) == 0
+    found = [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()]
+    assert found == ["correct", "wrong"]
+
+
 BAD_ROWS: list[tuple[dict[str, Any], str]] = [
-    ({"response": "7"}, "has no 'reference' (columns there: response)"),
+    ({"response": "7"}, "has no 'reference' (columns there: response), and the reward 'number' compares with one: add"),
     ({"response": None, "reference": "7"}, "has no 'response' (columns there: response, reference)"),
     ({"response": "7", "reference": "7", "reward": "nmber"}, "asks for the reward 'nmber'; there"),
     ({"response": "7", "reference": float("nan")}, "has in column 'reference' nan, which is no value"),
@@ -107,9 +114,22 @@ def test_the_cases_themselves_are_not_written_over(tmp_path: Path, capsys: pytes
     assert file.read_text() == before
 
 
+def test_rewards_that_compare_with_nothing_need_no_reference(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("def reward(response, reference):\n    return reference == ''\n")
+    said = "<think>a</think><answer>b</answer>"
+    rows = [{"prompt": "q", "response": said, "reward": reward} for reward in ("format", "own", "sum")]
+    settings = [f"reward.own.file={tmp_path}/mine.py", "reward.sum.weights={format=1,own=1}", "reward.name=format"]
+    assert main(["grade", str(cases(tmp_path, [*rows, {"response": said}])), "--workers", "1", *settings]) == 0
+    assert [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()] == ["correct"] * 4
+
+
 def test_a_misspelt_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["grade", str(cases(tmp_path, ROWS)), "reward.nam=math"]) == 2
     assert "unknown setting reward.nam, did you mean reward.name?" in capsys.readouterr().err
+    assert main(["grade", str(cases(tmp_path, ROWS)), "eval.every=1"]) == 2
+    assert "unknown setting eval: of sections there are data, reward, model, rollout here" in capsys.readouterr().err
 
 
 GROUPS = (

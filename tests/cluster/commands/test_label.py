@@ -36,6 +36,7 @@ def labelled(folder: Path, model: Path, rows: list[dict[str, Any]], *settings: s
         ({"prompt": "\u65e5"}, "has 0 + 2 tokens, and the model holds 1 to 2047"),
         ({"prompt": [{"role": "system", "content": "a"}, {"role": "user", "content": "b"}]}, "cannot be rendered: "),
         ({"reference": ""}, "has no text in column 'reference'"),
+        ({"reference": None}, "and the reward 'number' compares with one: add the column"),
         ({"reward": "nmber"}, "asks for the reward 'nmber'; there are"),
     ],
 )
@@ -52,7 +53,7 @@ def test_a_row_that_cannot_be_labelled_is_named_before_anything_starts(
 def test_what_cannot_be_used_is_one_message_before_anything_starts(
     tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert labelled(tmp_path, model, [GOOD], "reward.name=own") == 2
+    assert labelled(tmp_path, model, [GOOD | {"reference": None}], "reward.name=own") == 2  # which needs no reference
     assert labelled(tmp_path, tmp_path / "none", [GOOD]) == 2
     assert labelled(tmp_path, model, [GOOD], f"data.chat_template={tmp_path}/none.jinja") == 2
     first, second, third = capsys.readouterr().err.splitlines()

@@ -1,6 +1,7 @@
 """Plans for clusters that are not here."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
 from cluster.config.run_config import RunConfig
 from cluster.placement.imagined import ImaginedCluster
+from tests.tables import each
 
 TINY = {
     "architectures": ["Qwen2ForCausalLM"],
@@ -25,7 +27,7 @@ TINY = {
 }
 
 
-def run(folder: Path, **cluster: object) -> RunConfig:
+def run(folder: Path, sections: Mapping[str, object] | None = None, **cluster: object) -> RunConfig:
     (folder / "config.json").write_text(json.dumps(TINY))
     return config_of(
         {
@@ -34,6 +36,7 @@ def run(folder: Path, **cluster: object) -> RunConfig:
             "rollout": {"max_new_tokens": 64},
             "learner": {"micro_batch_tokens": 256},
             "cluster": cluster,
+            **(sections or {}),
         }
     )
 
@@ -47,6 +50,36 @@ def test_a_config_json_is_enough_to_plan_for_gpus_that_are_not_here(tmp_path: Pa
     )
     assert "memory of a learner rank, GiB (a GPU has 80.0 GiB):" in said
     assert "memory of an engine on each of its GPUs, GiB (it may have 0.85 of a GPU = 68.0 GiB):" in said
+
+
+MINE = {"file": "mine.py"}
+BOTH = {"kind": "sum", "weights": {"number": 1, "own": 1}}
+
+
+@each(
+    ("sections", "said", "unused"),
+    [
+        ({}, "number", ()),
+        ({"reward": {"own": MINE}}, "number", ("own",)),
+        ({"reward": {"name": "own", "own": MINE}}, "own (mine.py)", ()),
+        ({"reward": {"name": "both", "both": BOTH, "own": MINE}}, "both of number, own (mine.py)", ()),
+        ({"reward": {"both": BOTH, "own": MINE, "model": {"path": "/m"}}}, "number", ("both", "own")),
+        (
+            {"reward": {"own": MINE}, "data": {"path": "not-there.jsonl", "reward_column": "kind"}},
+            "that column 'kind' of each row names",
+            (),
+        ),
+    ],
+)
+def test_a_plan_says_what_grades_and_warns_of_a_section_that_does_not(
+    tmp_path: Path, sections: Mapping[str, object], said: str, unused: tuple[str, ...]
+) -> None:
+    told = plan_on(run(tmp_path, sections), ImaginedCluster.of("2x80")).splitlines()
+    assert f"graded by the reward {said}" in told
+    warned = [line for line in told if line.startswith("warning")]
+    assert [line.partition(" grades nothing: ")[0] for line in warned] == [
+        f"warning: [reward.{name}]" for name in unused
+    ]
 
 
 def test_a_cluster_that_is_too_small_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -52,3 +52,12 @@ def test_what_is_no_plan_is_refused(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "use it with --plan" in capsys.readouterr().err
     assert main(["compare", *FILES, "--plan", "--from", str(tmp_path)]) == 2
     assert "this run has no finished step" in capsys.readouterr().err
+
+
+def test_a_setting_with_two_values_is_said_and_the_last_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    said = "note: run.tokens is set to 5000, 3000 here, and the last counts"
+    assert main(["compare", *FILES, "--plan", "run.tokens=5000", "run.tokens=3000", "run.seed=1", "run.seed=1"]) == 0
+    out, err = capsys.readouterr()
+    assert "budget of a run: 3,000 tokens" in out
+    assert said in err
+    assert "run.seed" not in err

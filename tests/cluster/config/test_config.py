@@ -379,6 +379,13 @@ def test_rows_may_name_any_judge_of_the_run_file(tmp_path: Path) -> None:
     [
         ("reward.sql.database=/data", "unknown setting reward.sql.database, did you mean reward.sql.databases?"),
         ("reward.nam=math", "unknown setting reward.nam, did you mean reward.name?"),
+        ("reward.own.path=mine.py", "unknown setting reward.own.path: reward.own has kind, file"),
+        ("reward.own.fil=mine.py", "unknown setting reward.own.fil, did you mean reward.own.file?"),
+        ("reward.math.timeout=none", "unknown setting reward.math.timeout, did you mean reward.timeout?"),
+        (
+            'reward.mine={kind="sql", file="x"}',
+            "unknown setting reward.mine.file: reward.mine has kind, databases, rows",
+        ),
         ("reward.sql.rows=0", "reward.sql.rows must be at least 1, got 0"),
         ("reward.safe.path=x", "reward.safe needs a kind"),
     ],

@@ -1,4 +1,5 @@
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,16 @@ def test_a_runs_own_held_out_prompts_are_those_of_its_training(run: Path) -> Non
     assert (config.eval.path, config.eval.rows, config.eval.prompts) == ("/held.jsonl", ":100", 32)
     assert config.eval.samples == 16
     assert config.data.answer_column == "solution"
+
+
+def test_a_benchmark_may_have_no_answers_where_the_runs_data_has_some(run: Path) -> None:
+    words = Words.of(['eval.path={a="/a.jsonl", b={path="/b.jsonl", answer_column=""}}'])
+    config = evaluation_config(found(run), words, None)
+    for again in (config, config_of(tomllib.loads(to_toml(config)))):
+        columns = {name: data.answer_column for name, data in heldout_sets(again).items()}
+        assert columns == {"a": "solution", "b": ""}
+    with pytest.raises(ConfigError, match=r"eval\.path\.b\.answer_column must name a column, got \(\)"):
+        evaluation_config(found(run), Words.of(['eval.path={b={path="/b.jsonl", answer_column=[]}}']), None)
 
 
 def test_data_that_is_named_is_evaluated_whole_by_the_runs_columns(run: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 from cluster.config.reading import config_of
 from cluster.config.sections import ClusterSettings
-from cluster.placement.description import bundle_lines, layout_lines
+from cluster.placement.description import bundle_lines, layout_lines, run_lines
 from cluster.placement.elastic import Unit
 from cluster.placement.layout import Wanted, plan_layout
 from cluster.placement.node import Node
@@ -60,3 +60,15 @@ def test_what_evaluation_costs_is_said_before_the_start() -> None:
         "  evaluation every step on 2 generators more (2 CPUs and 4 GPUs), while training goes on, which waits for "
         "one more sync, and for an evaluation that is not over when the next is due"
     )
+
+
+def test_the_template_and_what_ends_responses_are_shown_letter_for_letter() -> None:
+    def last(**more: dict[str, object]) -> list[str]:
+        config = config_of({"world": {"name": "addition"}, **more})
+        return run_lines(config, layout_for(config, NODES))[5:]
+
+    assert last() == []
+    assert last(data={"template": "{prompt}\nAnswer:"}, rollout={"stop": ["</a>", "\n", "\\n"]}) == [
+        r"prompts stand in '{prompt}\nAnswer:'",
+        r"responses end at '</a>', '\n', '\\n' too",
+    ]

@@ -78,6 +78,22 @@ def test_what_is_missing_or_does_not_fit_is_named(world: Path, sections: dict, m
     assert message in str(failure.value)
 
 
+def test_an_own_reward_is_tried_with_the_prompts_as_the_policy_sees_them(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def prepared(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text)
+        reward = {"name": "own", "own": {"file": str(tmp_path / name)}}
+        prepare(config(world, reward=reward, data={"template": "Q: {prompt}"}))
+        return capsys.readouterr().out
+
+    assert prepared("all.py", "def reward(prompt, response):\n    return 1 / prompt.startswith('Q: ')\n") == ""
+    said = prepared("some.py", "def reward(response):\n    return 1 / ('boxed' in response)\n")
+    assert "warning: reward.own.file gave no verdict on 6 of 9 responses" in said
+    with pytest.raises(ConfigError, match="does every way through it return something"):
+        prepared("none.py", "def reward(response):\n    return None\n")
+
+
 def test_a_plan_says_what_an_adapter_trains_and_what_is_sent(world: Path) -> None:
     def planned(**learner: object) -> str:
         prepared = prepare(config(world, learner=learner))

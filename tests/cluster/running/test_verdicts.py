@@ -78,7 +78,10 @@ def test_a_run_with_failing_verifiers_trains_on_nothing_false(
 def test_a_verifier_that_always_fails_ends_the_run_with_its_reason(
     runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine.py").write_text("def reward(response, reference, prompt):\n    return 1 / 0\n")
+    # What is tried before the start holds a box; what the model says does not.
+    (tmp_path / "mine.py").write_text(
+        "def reward(response, reference, prompt):\n    return 1 / ('boxed' in response)\n"
+    )
     settings = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", "warmup.updates=0")
     with pytest.raises(Starved, match="16 groups in a row could not be judged"):
         outcome_of(runs, tmp_path, *settings)

@@ -82,6 +82,27 @@ FORMS: list[tuple[str, list[Row], object, object, str]] = [
         "answer.ground_truth",
         "number",
     ),
+    (
+        "answers",
+        answers("answer", ["Paris", "City of Paris"], ["Rome"], ["Ada Lovelace", "Lovelace"]),
+        "question",
+        "answer",
+        "exact",
+    ),
+    (
+        "target",
+        [{"question": "Which?", "reward_model": {"ground_truth": {"target": ["Paris", "City of Paris"]}}}],
+        "question",
+        "reward_model.ground_truth.target",
+        "exact",
+    ),
+    (
+        "json text",
+        [{"prompt": "1+1", "verification_info": '{"ground_truth": "2"}'}],
+        "prompt",
+        "verification_info.ground_truth",
+        "number",
+    ),
     ("a list of one", answers("answer", ["34"], ["5"]), "question", "answer", "number"),
 ]
 
@@ -106,6 +127,26 @@ def test_programs_are_tried_with_the_solutions_of_the_data(graders: Graders, tmp
     assert best.reading.data.answer_column == ("test_list", "test_setup_code")
     assert (best.reward, best.accepted, best.tried) == ("code", 1, 2)
     assert "d:2 has a right response that is graded wrong" in str(best.bad[0])
+
+
+@pytest.mark.skipif(bool(sandbox_problem()), reason=sandbox_problem() or "there is a sandbox")
+def test_tests_of_programs_may_lack_the_name_of_a_function(graders: Graders, tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"inputs": [[1]], "outputs": [2], "fn_name": "f", "solution": "def f(n):\n    return n + 1"},
+        {"inputs": ["1\n"], "outputs": ["2\n"], "fn_name": None, "solution": "print(int(input())+1)"},
+        {"inputs": ["1\n"], "outputs": ["3\n"], "solution": "print(int(input())+2)"},
+    ]
+    (best,) = tried([{"question": "Add."} | row for row in rows], graders, tmp_path)
+    assert best.reading.data.answer_column == ("inputs", "outputs", "fn_name")
+    assert (best.reward, best.share) == ("code", 1.0)
+
+
+@pytest.mark.parametrize(
+    "program",
+    ["print(int(input())+1)", "import sys\nx=1", "f = lambda n: n+1", "#include <map>", "SELECT a FROM b WHERE c > 1"],
+)
+def test_programs_are_no_answers(program: str, graders: Graders, tmp_path: Path) -> None:
+    assert tried(answers("solution", program, program), graders, tmp_path) == []
 
 
 def test_queries_are_tried_on_the_databases_beside_the_data(graders: Graders, tmp_path: Path) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actors.data.cells import cell_at, names_in, text_of
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
 from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, question_of
-from actors.data.reading import asked_of, cell_at, messages_of, names_in, text_of
+from actors.data.reading import asked_of, messages_of
 from actors.errors import DataError
 
 CHOSEN, REJECTED, MARGIN = "chosen", "rejected", "margin"

@@ -2,14 +2,11 @@
 
 import functools
 import json
-import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, time
-from decimal import Decimal
 from typing import Any
 
+from actors.data.cells import cell_at, has_column, names_in, opened, text_of
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
 from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, written_messages
 from actors.errors import DataError
@@ -18,7 +15,6 @@ from actors.settings import DataSettings
 from rewards.answers.reference import several
 
 TOOLS = "tools"  # the column in which other trainers' data have functions for the chat template
-INDEX = re.compile(r"-?[0-9]{1,9}")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _WHERE_ANSWERS_ARE = '. Name the column that answers in data.answer_column, or "" where no reward compares with any'
 
@@ -254,52 +250,6 @@ def _of_column(column: str, cell: Any) -> str:
         raise ValueError(f"has in column {column!r} {problem}") from None
 
 
-def cell_at(cells: Mapping[str, Any], column: str) -> Any:
-    """The value of a column, None where there is none. A column with that very name comes before a path with dots, in
-    which a number is a place in a list, from its end with a minus. Dots reach into JSON text, too."""
-    if column in cells:
-        return cells[column]
-    found: Any = cells
-    for name in column.split("."):
-        found = opened(found)
-        if isinstance(found, Mapping):
-            found = found.get(name)
-        elif isinstance(found, Sequence) and not isinstance(found, str) and INDEX.fullmatch(name):
-            found = found[int(name)] if -len(found) <= int(name) < len(found) else None
-        else:
-            return None
-    return found
-
-
-def names_in(cells: Mapping[str, Any]) -> list[str]:
-    """The columns of a row, and behind a dot what their objects hold."""
-    return [
-        f"{name}.{part}" if part else name
-        for name, cell in cells.items()
-        for part in (cell if isinstance(cell, Mapping) and cell else ("",))
-    ]
-
-
-def opened(cell: Any) -> Any:
-    """The object or list that a text holds as JSON; any other cell is itself."""
-    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
-        return cell
-    try:
-        return json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-
-
-def text_of(cell: Any) -> str:
-    """A cell as text.
-
-    Raises:
-        ValueError: it stands for no value, or cannot be encoded.
-    """
-    plain = _plain(cell)
-    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
-
-
 def reference_of(cell: Any) -> str:
     """The answer in a cell as a reference: a text, or of a list of texts all of them, any of which is right.
 
@@ -309,48 +259,6 @@ def reference_of(cell: Any) -> str:
     if isinstance(cell, list | tuple) and len(cell) == 1 and isinstance(cell[0], int | float):
         return json.dumps([text_of(cell[0])])  # so that no reward takes the list for an interval
     return several([text_of(one) for one in cell]) if _is_several(cell) else text_of(cell)
-
-
-def _plain(cell: Any) -> Any:
-    """A cell in what JSON knows: texts as they are, numbers and dates outside of lists and objects as texts."""
-    if isinstance(cell, Mapping):
-        return {str(name): _inner(value) for name, value in cell.items()}
-    if isinstance(cell, list | tuple):
-        return [_inner(value) for value in cell]
-    return _scalar(cell)
-
-
-def _inner(cell: Any) -> Any:
-    if cell is None or isinstance(cell, bool | int):
-        return cell
-    if isinstance(cell, float):
-        _scalar(cell)
-        return cell
-    return _plain(cell)
-
-
-def _scalar(cell: Any) -> str:
-    if isinstance(cell, str):
-        half = next((letter for letter in cell if "\ud800" <= letter <= "\udfff"), None)
-        if half is not None:
-            raise ValueError(
-                f"half of a character ({half!r}, a lone surrogate): cut or decoded wrongly where it was made"
-            )
-        return cell
-    if isinstance(cell, float) and not math.isfinite(cell):
-        raise ValueError(f"{cell}, which is no value")
-    if isinstance(cell, bytes):
-        try:
-            return cell.decode("utf-8")
-        except UnicodeDecodeError:
-            raise ValueError(f"bytes that are not UTF-8 ({cell[:20]!r})") from None
-    if isinstance(cell, Decimal):
-        return format(cell, "f")
-    if isinstance(cell, date | time):
-        return cell.isoformat()
-    if cell is None:
-        raise ValueError("no value")
-    return str(cell)
 
 
 def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[DataRow]:
@@ -370,7 +278,7 @@ def _read(path: str, data: DataSettings, reward: str, refuse: Refuse) -> list[Da
 def _refuse_without_column(path: str, rows: Sequence[FileRow], data: DataSettings) -> None:
     """Refuses a file no row of which has a column that a row may lack: its name is likely misspelt."""
     behind = [] if isinstance(data.answer_column, str) else list(data.answer_parts.values())[1:]
-    has = {column: any(_has(row.cells, column) for row in rows) for column in behind}
+    has = {column: any(has_column(row.cells, column) for row in rows) for column in behind}
     if data.system_column:
         has[data.system_column] = any(cell_at(row.cells, data.system_column) is not None for row in rows)
     for column, there in has.items():
@@ -380,13 +288,6 @@ def _refuse_without_column(path: str, rows: Sequence[FileRow], data: DataSetting
                 f"no row of {path} has a column {column!r} ({setting}; columns there: "
                 f"{', '.join(names_in(rows[0].cells))})"
             )
-
-
-def _has(cells: Mapping[str, Any], column: str) -> bool:
-    """Whether there is a column, though it may be null."""
-    above, _, name = column.rpartition(".")
-    held = opened(cell_at(cells, above)) if above else None
-    return column in cells or cell_at(cells, column) is not None or (isinstance(held, Mapping) and name in held)
 
 
 def _look_for_tools(path: str, row: FileRow, prompt_column: str | Sequence[str]) -> None:

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from actors.arrow import ADDED, SCHEMA, group_of
+from actors.data.cells import text_of
 from actors.data.files import FileRow
 from actors.data.messages import Asked
-from actors.data.reading import asked_of, begins_with_system, system_of, text_of
+from actors.data.reading import asked_of, begins_with_system, system_of
 from actors.data.rendering import Renderer
 from actors.data.source import Shuffled
 from actors.errors import DataError

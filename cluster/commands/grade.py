@@ -11,8 +11,9 @@ from typing import Any, TextIO
 
 from rich.table import Table
 
+from actors.data.cells import text_of
 from actors.data.files import BadRow, FileRow, files_of, read_files
-from actors.data.reading import reference_of, text_of
+from actors.data.reading import reference_of
 from actors.errors import DataError
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import ray
 
+from actors.data.cells import text_of
 from actors.data.files import BadRow, FileRow, read_files
 from actors.data.messages import question_of
-from actors.data.reading import asked_of, system_of, text_in, text_of
+from actors.data.reading import asked_of, system_of, text_in
 from actors.data.rendering import Renderer
 from actors.errors import DataError
 from actors.grading.labels import Completer, CompleterClient, StepLabel, label_steps

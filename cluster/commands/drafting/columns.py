@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from actors.data.cells import cell_at, names_in, opened
 from actors.data.files import FileRow
 from actors.data.messages import messages_in, written_messages
-from actors.data.reading import cell_at, names_in, opened
 from actors.settings import DataSettings
 from rewards.queries.databases import find_database
 from rewards.queries.sql import DATABASE_KEYS, GOLD_KEYS

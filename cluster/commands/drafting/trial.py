@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from actors.data.cells import cell_at
 from actors.data.files import BadRow, FileRow
-from actors.data.reading import DataRow, cell_at, data_row
+from actors.data.reading import DataRow, data_row
 from cluster.commands.drafting.columns import FINAL, Reading, first_solution, options_beside
 from cluster.config.errors import ConfigError
 from cluster.preparing.graders import Graders

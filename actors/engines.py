@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from actors.errors import EngineDied
+from actors.garbage import loading
 from actors.logs import LOGGER
 from actors.settings import RolloutSettings
 from actors.types import EngineSpec, Finish, Purpose
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from actors.rollouts.engine import Engine
+
+
+OWN_PROCESS = "WINNOW_OWN_PROCESS"  # environment variable: on the CPU too, an engine has a process, as on GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,7 @@ class Sampler(Protocol):
         ...
 
     def shutdown(self) -> None:
-        """Ends the engine's processes."""
+        """Ends the engine."""
         ...
 
 
@@ -67,11 +71,11 @@ class Watched(Sampler, Protocol):
 
     @property
     def dead(self) -> bool:
-        """Whether the engine's own process has ended."""
+        """Whether the engine has failed, or its own process has ended."""
         ...
 
     async def alive(self) -> None:
-        """Returns when the engine's own process has answered."""
+        """Returns when the engine has answered."""
         ...
 
 
@@ -81,13 +85,15 @@ def start_engine(spec: EngineSpec) -> "Engine":
     Raises:
         EngineDied: it does not start; the message ends with what it printed last, which has the cause.
     """
-    from actors.rollouts.engine import Engine
     from actors.rollouts.last_lines import with_last_lines
 
     began = time.monotonic()
     LOGGER.info("vLLM's engine starts with %s, sequences of %d tokens at most", spec.model, spec.max_model_len)
     try:
-        engine = Engine(spec)
+        with loading():
+            from actors.rollouts.engine import Engine
+
+            engine = Engine(spec)
     except Exception as failure:  # vLLM raises many kinds
         reason = f"vLLM's engine does not start with the model {spec.model}: {type(failure).__name__}: {failure}"
         raise EngineDied(with_last_lines(reason)) from None

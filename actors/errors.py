@@ -10,7 +10,7 @@ WinnowError
 │   ├── NoAnswer       it hangs: a generator is killed then, and counts as one that died
 │   │   └── Hangs      it answers, and says itself that it gets on no more
 │   └── ObjectsLost    what it was to be handed is gone with the node that held it
-├── EngineDied         the process of vLLM's engine is gone: treated as the death of its generator
+├── EngineDied         vLLM's engine has failed or is gone: treated as the death of its generator
 ├── Unpackable         a group holds something that Arrow cannot store
 ├── GroupLost          the arrays of a graded group are gone with a node: it is sampled again
 ├── RolloutFailed      one group could not be produced: it is dropped and counted
@@ -65,7 +65,7 @@ class ObjectsLost(BrokenPart):
 
 
 class EngineDied(WinnowError):
-    """The process of vLLM's engine is gone, and with it the actor around it. Needs no vLLM to be unpickled."""
+    """vLLM's engine has failed or is gone, and with it the actor around it. Needs no vLLM to be unpickled."""
 
 
 class Unpackable(WinnowError):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import ray
 
+from actors.garbage import loading
 from actors.logs import LOGGER, log_in_actor
 from actors.remote import PULSE_THREAD
 from learner.batches.types import RankPlan
@@ -69,9 +70,11 @@ class LearnerRank:
 
     def join(self, address: str, port: int) -> None:
         """Meets the other ranks; blocks until all are there. Does nothing where they have met."""
-        import torch
+        with loading():
+            import torch
 
-        from learner.engine import join_learners
+            import learner.session  # noqa: F401  what comes next
+            from learner.engine import join_learners
 
         if not torch.distributed.is_initialized():
             torch.set_num_threads(self._threads)

@@ -1,4 +1,4 @@
-"""The one home of vLLM's sampling interface: token ids and sampling parameters in, completions out, and new weights.
+"""The home of vLLM's sampling interface: token ids and sampling parameters in, completions out, and new weights.
 
 Nothing here knows of prompts, rewards, groups or conversations. Order of calls for a sync:
 `pause_generation`, (`init_weight_transfer_engine` whenever the receivers changed), `update_weights`,
@@ -8,6 +8,7 @@ from the connection on.
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable, Coroutine, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
@@ -21,10 +22,9 @@ from vllm.inputs import TokensInput, tokens_input
 from vllm.logprobs import FlatLogprobs
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
-from actors.engines import Completion, Sampling
+from actors.engines import OWN_PROCESS, Completion, Sampling
 from actors.errors import EngineDied
 from actors.rollouts.last_lines import with_last_lines
 from actors.settings import ALONE_SHARE, GeneratorSettings
@@ -35,6 +35,9 @@ from actors.types import EngineSpec, Finish, HeldWeights, LayerSums
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from vllm.v1.engine import PauseMode
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    from actors.rollouts.in_process import InProcessLLM
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,8 +55,8 @@ REST_TRIES = 3  # to give memory back, which vLLM refuses while it has not noted
 def _asks_the_engine(
     method: Callable[Concatenate["Engine", P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate["Engine", P], Coroutine[Any, Any, T]]:
-    """The method, raising EngineDied, which can be unpickled without vLLM, where the engine's own process has ended;
-    vLLM itself does not answer a call that was on its way then."""
+    """The method, raising EngineDied, which can be unpickled without vLLM, where the engine has ended; vLLM itself does
+    not answer a call that was on its way then."""
 
     @wraps(method)
     async def asking(self: "Engine", *args: P.args, **kwargs: P.kwargs) -> T:
@@ -72,15 +75,26 @@ def _asks_the_engine(
 
 
 def _death() -> EngineDied:
-    return EngineDied(with_last_lines("the process of vLLM's engine has ended"))
+    return EngineDied(with_last_lines("vLLM's engine has ended"))
+
+
+def _starter(spec: EngineSpec) -> "Callable[[AsyncEngineArgs], AsyncLLM | InProcessLLM]":
+    """What starts vLLM's engine: in this process where a process of its own would only share the CPU with it."""
+    if spec.on_cpu and spec.tensor_parallel == 1 and not os.environ.get(OWN_PROCESS):
+        from actors.rollouts.in_process import InProcessLLM
+
+        return InProcessLLM
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM.from_engine_args
 
 
 class Engine:
-    """One `AsyncLLM`. Where weights come by sync it starts with dummy ones, and nothing that it samples before the
+    """One engine of vLLM. Where weights come by sync it starts with dummy ones, and nothing that it samples before the
     first sync means anything."""
 
     def __init__(
-        self, spec: EngineSpec, start: Callable[[AsyncEngineArgs], AsyncLLM] = AsyncLLM.from_engine_args
+        self, spec: EngineSpec, start: "Callable[[AsyncEngineArgs], AsyncLLM | InProcessLLM] | None" = None
     ) -> None:
         """`start` starts vLLM's engine; another one is for tests."""
         self.max_model_len = spec.max_model_len  # most tokens of a prompt and its completion together
@@ -88,18 +102,18 @@ class Engine:
         self._version, self._in_flight = UNSYNCED, "continue"  # of the live weights; sync.in_flight at the last pause
         self._updating = False  # whether a part of an update has come, and its end has not
         self._gives_memory_back, self._resting = spec.rests and not spec.on_cpu, False
-        self._llm = start(engine_arguments(spec))
+        self._llm = (start or _starter(spec))(engine_arguments(spec))
         self.tokenizer = cast("PreTrainedTokenizerBase", self._llm.get_tokenizer())  # what vLLM's own type stands for
 
     @property
     def dead(self) -> bool:
-        """Whether the engine's own process has ended."""
+        """Whether the engine has failed, or its own process has ended."""
         return self._llm.errored
 
     @_asks_the_engine
     async def alive(self) -> None:
-        """Returns when the engine's own process has answered, which it does between two of its passes: also while it is
-        paused or rests, not while it receives weights."""
+        """Returns when the engine has answered, which it does between two of its passes: also while it is paused or
+        rests, not while it receives weights."""
         await self._llm.get_weight_version()
 
     async def generate(self, tokens: Sequence[int], sampling: Sampling, seed: int) -> list[Completion]:

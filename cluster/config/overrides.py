@@ -1,6 +1,6 @@
 """Settings on a command line, `section.key=value`.
 
-A value is read as TOML, or as text where it is not TOML. A shell takes quotes away, so that what was meant as TOML may
+A value is read as TOML, or as text where it is not TOML or a setting holds nothing else. A shell takes quotes away, so that what was meant as TOML may
 arrive as none: where the text is hardly what was meant, it is refused with how to write it.
 """
 
@@ -52,10 +52,17 @@ def _value(names: Sequence[str], text: str) -> Any:
     except (ValueError, RecursionError):
         read = {}
     if len(read) == 1:
-        return read["value"]
+        value = read["value"]
+        return value if isinstance(value, str | list | dict) or not _only_text(names) else text.strip()
     if problem := _misread(names, text):
         raise ConfigError(f"{'.'.join(names)}={text[:LONGEST_SHOWN]} {problem}")
     return text
+
+
+def _only_text(names: Sequence[str]) -> bool:
+    """Whether a setting holds a text where it holds one value: what reads as a number, such as run.name=7, is text."""
+    kinds = kinds_of(names)
+    return str in kinds and not kinds & {bool, int, float}
 
 
 def _misread(names: Sequence[str], text: str) -> str:

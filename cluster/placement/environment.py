@@ -37,7 +37,7 @@ def environment(config: RunConfig, backend: str, *, on_gpu: bool) -> dict[str, s
             "TORCHDYNAMO_DISABLE": "1",  # vLLM would compile two small sampler functions for half a minute
             "VLLM_CPU_KVCACHE_SPACE": str(config.generator.cpu_cache_gib),
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine keeps its one worker in its own process
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # an engine has no process for its one worker
         }
     return ({} if on_gpu else SHORT_SPINNING) | config.cluster.env | env
 

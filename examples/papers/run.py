@@ -13,6 +13,7 @@ import argparse
 import importlib
 import itertools
 import json
+import os
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from typing import Any
 
 from examples.papers.world import FOLDER
 
-AT_A_TIME = 2  # recipes in haste
+AT_A_TIME, PLACES = 2, 64  # recipes in haste, and Ray's CPUs for them, more than they ask for
 HERE = Path(__file__).parent
 QUICK = {
     "train": (
@@ -130,28 +131,39 @@ def run_recipe(named: str, seed: int, *, quick: bool) -> None:
 
 
 def try_all(named: Mapping[str, Sequence[str]], seed: int) -> bool:
-    """Runs recipes in haste, AT_A_TIME of them at a time; whether all ran. Prints what each said and how long it took.
+    """Runs recipes in haste, AT_A_TIME of them at a time, and prints what each said and how long it took; whether all
+    ran. They share a session of Ray, whose start and end a short run would wait for longest.
 
     Args:
         named: by recipe what of it was asked for.
         seed: of all.
     """
-
-    def tried(asked: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], float]:
-        started = time.monotonic()
-        command = [sys.executable, "-W", "ignore", "-m", "examples.papers.run", *asked, "--quick", f"--seed={seed}"]
-        ended = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        return ended, time.monotonic() - started
+    import ray
 
     lines, all_ran = [], True
-    with ThreadPoolExecutor(AT_A_TIME) as pool:
-        for recipe, (ended, seconds) in zip(named, pool.map(tried, named.values()), strict=True):
+    with (
+        ray.init(address="local", num_cpus=PLACES, include_dashboard=False, log_to_driver=False) as session,
+        ThreadPoolExecutor(AT_A_TIME) as pool,
+    ):
+        env = os.environ | {"RAY_ADDRESS": session.address_info["gcs_address"]}
+        tried = pool.map(lambda asked: in_haste(asked, seed, env), named.values())
+        for recipe, (ended, seconds) in zip(named, tried, strict=True):
             how = f"failed with the status {ended.returncode}" if ended.returncode else "ran"
             lines.append(f"{recipe}: {how}, {seconds:.0f} s")
             all_ran = all_ran and not ended.returncode
             print(ended.stdout, lines[-1], sep="\n", flush=True)
     print("", *lines, sep="\n")
     return all_ran
+
+
+def in_haste(asked: Sequence[str], seed: int, env: Mapping[str, str]) -> tuple[subprocess.CompletedProcess[str], float]:
+    """A process that ran a recipe, or some of its run files, and seconds that it took."""
+    started = time.monotonic()
+    command = [sys.executable, "-W", "ignore", "-m", "examples.papers.run", *asked, "--quick", f"--seed={seed}"]
+    ended = subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(env)
+    )
+    return ended, time.monotonic() - started
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Winnow's side of the comparison with TRL: a run on a folder of `tests.bench.workloads`.
 
-.venv/bin/python -m tests.bench.peer_winnow FOLDER SECONDS ACCURACY     as tests.bench.peer_run
+.venv/bin/python -m tests.bench.peer_winnow FOLDER SECONDS ACCURACY [JSON]     as tests.bench.peer_run
 .venv/bin/python -m tests.bench.peer_winnow FOLDER warm UPDATES         makes `start/`, from which both sides begin
 """
 
@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from cluster.config.run_config import RunConfig
 from cluster.running.loop import StepDone
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> None:
     if arguments[1] == "warm":
         warm(folder, int(arguments[2]))
         return
-    config = config_of_folder(folder, "start")
+    more: dict[str, dict[str, Any]] = json.loads(arguments[3]) if len(arguments) > 3 else {}
+    config = with_settings(config_of_folder(folder, "start"), **more)
     with bench_actors(config, folder / "winnow") as running:
         Watched.watch = Watch(seconds=float(arguments[1]), accuracy=float(arguments[2]))
         running.run(config, Watched, "winnow")

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from actors.engines import OWN_PROCESS
 from cluster.preparing.storage import copy_of
 from tests.runs import ROOT, SHORT, metrics_of
 
@@ -182,7 +183,7 @@ def test_it_goes_on_from_there_and_whatever_is_killed_takes_what_it_started_with
     done = steps(folder)
     assert done, "the test before this one has left no run"
     local(folder).rename(folder / "as if on another machine")
-    run = start("--resume", f"file://{folder}/runs/demo", "cluster.generators=2")
+    run = start("--resume", f"file://{folder}/runs/demo", "cluster.generators=2", f"cluster.env.{OWN_PROCESS}=1")
     run.wait_for(lambda: steps(folder) > done or run.driver.poll() is not None)
     assert run.driver.poll() is None, run.output
     assert [line["step"] for line in metrics_of(local(folder))] == list(range(1, steps(folder) + 1))

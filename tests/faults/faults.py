@@ -161,6 +161,9 @@ FAULTS = {
     "generator killed": Fault(
         about="SIGKILL of a generator's actor", inject=signals("generator", signal.SIGKILL), ready=whole
     ),
+    "generator stopped": Fault(
+        about="SIGSTOP of a generator's actor", inject=signals("generator", signal.SIGSTOP), ready=whole
+    ),
     "engine killed": Fault(about="SIGKILL of vLLM's process", inject=signals("engine", signal.SIGKILL), ready=whole),
     "engine stopped": Fault(about="SIGSTOP of vLLM's process", inject=signals("engine", signal.SIGSTOP), ready=whole),
     "verifier killed": Fault(about="SIGKILL of a verifier", inject=signals("verifier", signal.SIGKILL)),

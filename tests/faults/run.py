@@ -42,9 +42,8 @@ ON_POLICY = {
     "disk full: trajectories": 3,
 }
 BEHIND = {
-    "generator killed": 2,
-    "engine killed": 2,
-    "engine stopped": 1,
+    "generator killed": 4,
+    "generator stopped": 1,
     "verifier killed": 6,
     "verifier hangs": 1,
     "filter killed": 5,
@@ -64,7 +63,8 @@ SHORT = {
     "save cut: ranks": 1,
     "driver killed": 1,
 }
-MIXED = {"filter": {"drop": "both"}}  # the real filter, which rejects about every second group here
+# The real filter, which rejects about every second group here, and engines in the processes of their generators.
+MIXED = {"filter": {"drop": "both"}, "cluster": {"env": {}}}
 
 
 def plans(short: bool, seed: int, only: Sequence[str]) -> dict[str, Plan]:

@@ -10,6 +10,7 @@ import tomli_w
 
 from actors.data.source import PromptSource
 from actors.data.world import ALPHABET
+from actors.engines import OWN_PROCESS
 from actors.types import Prompt
 
 PROMPTS = 4000  # rows of the data: more than a run deals, so that a prompt that is trained twice shows
@@ -53,7 +54,14 @@ def run_file(world: Path, name: str, runs: Path, **sections: Mapping[str, Any]) 
         "filter": {"drop": "none"},
         "sync": {"bucket_mib": 1, "timeout_seconds": 30.0},  # several, so that there is a middle of a sync
         "learner": {"algorithm": "reinforce", "lr": 3e-4, "micro_batch_tokens": 512},
-        "cluster": {"device": "cpu", "generators": 2, "verifiers": 2, "learner_ranks": 2, "silent_seconds": 30.0},
+        "cluster": {
+            "device": "cpu",
+            "generators": 2,
+            "verifiers": 2,
+            "learner_ranks": 2,
+            "silent_seconds": 30.0,
+            "env": {OWN_PROCESS: "1"},  # so that an engine can be killed alone, as on a GPU
+        },
     }
     return {name: tree.get(name, {}) | dict(sections.get(name, {})) for name in tree | sections}
 

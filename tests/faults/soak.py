@@ -39,7 +39,7 @@ SETTINGS: dict[str, dict[str, Any]] = {  # of the run, beside those of the small
     "rollout": {"max_staleness": 1},
     "filter": {"drop": "both"},
     "eval": {"every": 50, "prompts": 8, "samples": 1},
-    "cluster": {"device": "cpu", "generators": 1, "verifiers": 1, "learner_ranks": 2},
+    "cluster": {"env": {}, "device": "cpu", "generators": 1, "verifiers": 1, "learner_ranks": 2},
 }
 # Caches of others, each full soon with these: what they hold is no leak, and would hide one. By themselves Ray's head
 # keeps records of 100,000 tasks, and oneDNN in an engine 1,024 kernels, one for each number of tokens in a pass.

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from actors.engines import OWN_PROCESS
 from cluster.commands.checks.apart import processes_below
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +57,7 @@ def measure_stopped(device: str, settings: Sequence[str] = (), seconds: float = 
     """
     with TemporaryDirectory() as folder:
         patience = [f"sync.timeout_seconds={PATIENCE}", f"rollout.timeout_seconds={PATIENCE}"]
-        told = ["cluster.generators=2", *patience, *settings, f"run.folder={folder}"]
+        told = ["cluster.generators=2", f"cluster.env.{OWN_PROCESS}=1", *patience, *settings, f"run.folder={folder}"]
         lines = _trained(device, told, Path(folder), seconds, stop=True)
     assert len(lines) == STEPS, f"the run made {len(lines)} of {STEPS} steps"
     return {"seconds_sync": max(line["seconds_sync"] for line in lines), "probe_gap": lines[-1]["probe_gap"]}

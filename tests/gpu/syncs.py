@@ -19,6 +19,7 @@ import ray
 
 from actors.arrow import unpacked
 from actors.data.world import ALPHABET
+from actors.engines import OWN_PROCESS
 from actors.grading.verifier import VERIFIER_THREADS, Verifier
 from actors.pool import GeneratorPool
 from actors.rollouts.client import GeneratorClient
@@ -132,7 +133,7 @@ def _cast(device: str, backend: str, gpus: Sequence[tuple[int, ...]], tensor_par
     tree = {
         "world": {"name": "addition"},
         "model": {"dtype": "float32"},
-        "cluster": {"generators": len(gpus), "tensor_parallel": tensor_parallel},
+        "cluster": {"generators": len(gpus), "tensor_parallel": tensor_parallel, "env": {OWN_PROCESS: "1"}},
         "sync": {"timeout_seconds": SECONDS},
     }
     config = config_of(tree).on_device(on_gpu)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from actors.engines import OWN_PROCESS
 from tests.gpu import digests, heads, passes, several, steps, trees
 from tests.gpu.run import FAILED, PASSED, SKIPPED, Hardware, Outcome, apart, write_report
 from tests.gpu.trials import MORE_GPUS, ONE_GPU, TRIALS, Trial, lacking
@@ -71,6 +72,7 @@ def of_actors(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for name, value in environment(config_of({"world": {"name": "addition"}}), "gloo", on_gpu=False).items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv(OWN_PROCESS, "1")  # an engine would leave its process group in this one
 
 
 @pytest.mark.ray

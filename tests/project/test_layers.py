@@ -13,6 +13,7 @@ LAYERS = ("rewards", "actors", "learner", "cluster")
 HOMES = {
     "vllm": (
         "actors/rollouts/engine.py",
+        "actors/rollouts/in_process.py",
         "actors/tools/parsers.py",
         "actors/transfer/",
         "learner/weights.py",

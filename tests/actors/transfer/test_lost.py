@@ -47,7 +47,7 @@ def there(session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     model = tmp_path_factory.mktemp("model")
     write_tiny_model(model, alphabet=ALPHABET, seed=1, tied=True)
     settings = LearnerSettings(zero_stage=3, micro_batch_tokens=64, logit_chunk=1024)
-    return model, ranks_of(settings, model, 2, ALGORITHM), start_generators(model, 2)
+    return model, ranks_of(settings, model, 2, ALGORITHM), start_generators(model, 2, own_process=True)
 
 
 def engine_of(generator: Any) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ import ray
 
 from actors.arrow import unpacked
 from actors.data.world import ALPHABET
+from actors.engines import OWN_PROCESS
 from actors.settings import GeneratorSettings, RolloutSettings
 from actors.types import EngineSpec, RolloutRequest, SamplingSpec
 from learner.methods.algorithms import algorithm_of
@@ -50,12 +52,17 @@ def session(_runs: Runs) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def living(session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list, dict[str, Any]]:
-    """A model whose head is a matrix of its own, one learner rank, and one generator with PLACES for responses, which
-    serve one test after another."""
+def learner(session: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list]:
+    """A model whose head is a matrix of its own, and one learner rank."""
     model = tmp_path_factory.mktemp("model")
     write_tiny_model(model, alphabet=ALPHABET, seed=1, tied=False)
-    return model, started(1), start_generators(model, 1, PLACES)
+    return model, started(1)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["engine in its own process", "engine in the generator"])
+def living(learner: tuple[Path, list], request: pytest.FixtureRequest) -> tuple[Path, list, dict[str, Any]]:
+    """The learner, and one generator with PLACES for responses, which serve one test after another."""
+    return *learner, start_generators(learner[0], 1, PLACES, own_process=request.param)
 
 
 @pytest.fixture
@@ -81,7 +88,8 @@ def sampler() -> type:
                     await asyncio.sleep(0.005)
 
         def _requests_there(self) -> list[Any]:
-            return list(self._started._llm.output_processor.request_states.values())
+            llm: Any = self._started._llm
+            return list(getattr(llm, "_engine", llm).output_processor.request_states.values())
 
         async def sample(self, count: int, seed: int) -> list[tuple[list[int], list[float], list[int], list[int]]]:
             sampling = Sampling(temperature=1.0, top_p=1.0, max_tokens=24, completions=count)
@@ -93,7 +101,7 @@ def sampler() -> type:
     return Sampler
 
 
-def start_generators(model: Path, count: int, places: int = 32) -> dict[str, Any]:
+def start_generators(model: Path, count: int, places: int = 32, *, own_process: bool = False) -> dict[str, Any]:
     """Generators of a model, each with so many places for responses."""
     from actors.grading.verifier import VERIFIER_THREADS, Verifier
 
@@ -108,7 +116,8 @@ def start_generators(model: Path, count: int, places: int = 32) -> dict[str, Any
         engine=GeneratorSettings(max_sequences=places),
     )
     verifier = ray.remote(concurrency_groups=VERIFIER_THREADS)(Verifier).options(num_cpus=0).remote({})
-    actor = ray.remote(sampler()).options(num_cpus=0, runtime_env={"env_vars": ENV}, max_concurrency=64)
+    env = ENV | {OWN_PROCESS: "1" if own_process else ""}
+    actor = ray.remote(sampler()).options(num_cpus=0, runtime_env={"env_vars": env}, max_concurrency=64)
     generators = {f"generator-{index}": actor.remote(spec, [verifier]) for index in range(count)}
     ray.get([one.start.remote() for one in generators.values()])
     begin(generators)
@@ -302,25 +311,35 @@ def test_more_prompts_at_once_than_a_pass_holds_and_a_dead_engine_is_a_dead_gene
     ]
 
     learner = ray.get(ranks[0].__ray_call__.remote(lambda _: os.nice(0)))
-    (engine,) = ray.get(generators["generator-0"].__ray_call__.remote(_niceness_of_children))
+    (engine,) = ray.get(generators["generator-0"].__ray_call__.remote(_niceness_of_engines))
     assert learner < engine  # on shared cores an update goes before sampling
 
     async def story() -> Any:
         await publisher.publish(0, PROBE)
         done = await asyncio.gather(*map(pool.rollout, requests))  # 6020 tokens of prompts
         flying = asyncio.gather(*map(pool.rollout, requests))
-        await generators["generator-0"].__ray_call__.remote(_kill_children)
-        with pytest.raises(BrokenPart, match=r"no generator is left\. generator-0: the process of vLLM's engine"):
+        await generators["generator-0"].__ray_call__.remote(_end_engine)
+        with pytest.raises(BrokenPart, match=r"no generator is left\. generator-0: vLLM's engine has ended"):
             await flying
         return [summary for summary, _ in done]
 
     assert all(len(summary.scores) == 2 for summary in asyncio.run(story()))
 
 
-def _niceness_of_children(_: Any) -> list[int]:
-    return [os.getpriority(os.PRIO_PROCESS, child.pid) for child in multiprocessing.active_children() if child.pid]
+def _niceness_of_engines(_: Any) -> list[int | None]:
+    """Of the processes of engines, and of their threads in this one."""
+    children = [child.pid for child in multiprocessing.active_children()]
+    threads = [thread.native_id for thread in threading.enumerate() if thread.name == "engine"]
+    return [os.getpriority(os.PRIO_PROCESS, one) for one in children + threads if one is not None]
 
 
-def _kill_children(_: Any) -> None:
+def _end_engine(generator: Any) -> None:
+    """Kills the engine's process, or has its next pass fail."""
+
+    def failing() -> None:
+        raise MemoryError("injected")
+
     for child in multiprocessing.active_children():
         child.kill()
+    if engine := getattr(generator._engine._llm, "_engine", None):
+        engine.step = failing

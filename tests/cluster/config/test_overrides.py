@@ -67,6 +67,9 @@ def test_a_value_that_is_hardly_meant_as_its_text_is_refused_with_how_to_write_i
         ("""'rollout.stop="'""", '"'),
         ("rollout.stop=a,b", "a,b"),
         ("cluster.env.LIST=[a]", "[a]"),
+        ("cluster.env.NCCL_IB_DISABLE=1", "1"),  # a number where there are only texts
+        ("run.name=2026-11-30", "2026-11-30"),
+        ("cluster.generators=2", 2),
         ("data.chat=False", "False"),  # which is read as false
         ("filter.drop=none", "none"),
         ("reward.own.file=[a", "[a"),

@@ -23,8 +23,8 @@ from actors.types import EngineSpec, HeldWeights, Purpose, RolloutRequest, Sampl
 if TYPE_CHECKING:
     from actors.rollouts.engine import Engine
 
-# By how much the engine's process is nicer than a learner on the same CPU cores: an update goes before sampling, as all
-# generators wait for it. Linux keeps the number for each thread; a process inherits that of the thread that starts it.
+# By how much the engine is nicer than a learner on the same CPU cores: an update goes before sampling, as all generators
+# wait for it. Linux keeps the number for each thread; threads and processes inherit that of the thread that starts them.
 CPU_ENGINE_NICENESS = 4
 SLOW = 0.5  # seconds after the first group of a call, beyond which the others do not wait for one
 
@@ -45,7 +45,7 @@ class Generator:
         self._slow: dict[tuple[Purpose, int, str, int], asyncio.Task[tuple[Summary, pa.Buffer]]] = {}
 
     async def start(self) -> None:
-        """Starts the engine, once: seconds on a GPU, about a minute where it captures graphs or runs on the CPU."""
+        """Starts the engine, once: seconds, about a minute where it captures graphs on a GPU."""
         if self._engine is None:
             if self._spec.on_cpu:
                 os.nice(CPU_ENGINE_NICENESS)

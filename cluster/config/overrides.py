@@ -1,7 +1,8 @@
 """Settings on a command line, `section.key=value`.
 
-A value is read as TOML, or as text where it is not TOML or a setting holds nothing else. A shell takes quotes away, so that what was meant as TOML may
-arrive as none: where the text is hardly what was meant, it is refused with how to write it.
+A value is read as TOML, or as text where it is not TOML or the setting holds texts alone. A shell takes quotes away, so
+that what was meant as TOML may arrive as none: where the text is hardly what was meant, it is refused with how to write
+it.
 """
 
 import re

@@ -23,8 +23,8 @@ from actors.types import EngineSpec, HeldWeights, Purpose, RolloutRequest, Sampl
 if TYPE_CHECKING:
     from actors.rollouts.engine import Engine
 
-# By how much the engine is nicer than a learner on the same CPU cores: an update goes before sampling, as all generators
-# wait for it. Linux keeps the number for each thread; threads and processes inherit that of the thread that starts them.
+# By how much the engine is nicer than a learner on the same CPU cores: an update goes before sampling, as all engines
+# wait for it. Linux keeps the number for each thread; a process or another thread inherits it from who starts it.
 CPU_ENGINE_NICENESS = 4
 SLOW = 0.5  # seconds after the first group of a call, beyond which the others do not wait for one
 

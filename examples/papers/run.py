@@ -4,13 +4,14 @@
     python -m examples.papers.run rema/both          with one of its run files alone
     python -m examples.papers.run --quick            all of them, two steps each: whether they run
 
-For each recipe it writes the data (`write` of its data.py) and trains with each of its run files, or does what `run` of
-its data.py says where several commands are one recipe. In haste several are run at a time, each in a process of its own
-whose output is shown when it has ended.
+For each recipe it writes the data (`write` of its data.py, which teaches models that never change) and trains with each
+of its run files, or does what `run` of its data.py says where several commands are one recipe. In haste several are run
+at a time, each in a process of its own whose output is shown when it has ended.
 """
 
 import argparse
 import importlib
+import inspect
 import itertools
 import json
 import os
@@ -22,13 +23,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cluster.config.reading import load_config
 from examples.papers.world import FOLDER
 
 AT_A_TIME, PLACES = 2, 64  # recipes in haste, and Ray's CPUs for them, more than they ask for
 HERE = Path(__file__).parent
 QUICK = {
     "train": (
-        *("run.steps=2", "warmup.updates=20", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2"),
+        *("run.steps=2", "eval.prompts=4", "eval.samples=1", "rollout.groups_per_step=2"),
         "filter.drop=none",  # a policy that has learned nothing yet has no mixed groups
     ),
     "reward-model": ("run.steps=2", "run.checkpoint_every=2"),
@@ -49,8 +51,8 @@ class Commands:
             SystemExit: it failed; what it said stands above.
         """
         short = QUICK.get(command, ()) if self.quick and first != "--reward-model" else ()
-        if any(str(word).startswith("model.path=") for word in words):  # of a run before, which has had its warm-up
-            short = tuple(each for each in short if not each.startswith("warmup."))
+        if short and command == "train" and load_config(Path(first), [*map(str, words)]).warmup.updates:
+            short = (*short, "warmup.updates=20")
         told = [command, str(first), *short, *map(str, words)]
         if code := subprocess.run([sys.executable, "-m", "cluster.cli", *told], check=False).returncode:
             raise SystemExit(f"winnow {' '.join(told)} ended with the status {code}")
@@ -122,7 +124,8 @@ def run_recipe(named: str, seed: int, *, quick: bool) -> None:
     folder = files[0].parent.name
     commands = Commands(seed, quick=quick, runs=FOLDER / "runs" / folder)
     data = importlib.import_module(f"examples.papers.{folder}.data")
-    data.write(FOLDER / folder)
+    haste = {"quick": quick} if "quick" in inspect.signature(data.write).parameters else {}
+    data.write(FOLDER / folder, **haste)
     if hasattr(data, "run"):
         data.run(commands)
         return

@@ -465,12 +465,15 @@ def test_the_settings_of_a_recipe_win_over_those_of_haste(monkeypatch: pytest.Mo
 
     monkeypatch.setattr("examples.papers.run.subprocess.run", run)
     commands = Commands(1, quick=True, runs=Path("runs"))
-    commands("train", "some.toml", "warmup.updates=240")
-    commands("train", "some.toml", "model.path=runs/begun/warmup")
-    (command, file, *settings), second = told
-    assert (command, file, settings[-1]) == ("train", "some.toml", "warmup.updates=240")
+    file = "examples/papers/autowebglm/2_preferences.toml"
+    commands("train", file, "warmup.updates=240")
+    commands("train", file, "model.path=runs/begun/warmup")
+    commands("train", "examples/papers/autowebglm/3_rejection.toml", "model.path=runs/begun/warmup")
+    (command, first, *settings), second, third = told
+    assert (command, first, settings[-1]) == ("train", file, "warmup.updates=240")
     assert "warmup.updates=20" in settings
-    assert not any(setting.startswith("warmup.") for setting in second)  # what it goes on from has been warmed up
+    assert "warmup.updates=20" in second  # its own, on what it goes on from
+    assert not any(setting.startswith("warmup.") for setting in third)
 
 
 def test_recipes_in_haste_are_all_run_and_the_one_that_fails_is_named(

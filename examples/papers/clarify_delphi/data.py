@@ -37,7 +37,7 @@ def judged(draw: random.Random) -> tuple[str, str]:
     return f"{situation}|{question}|{ANSWERS[question][side]}|", opinion
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, *, quick: bool = False) -> None:
     """Writes the data, the policy, and the judge, which it teaches first."""
     from examples.papers.frozen import teach
 
@@ -50,4 +50,4 @@ def write(folder: Path) -> None:
     write_rows(folder / "worked.jsonl", [conversation(said(draw)) for _ in range(6000)])
     for name in ("model", "judge"):
         write_model(folder / name, ALPHABET, WORDS, heads=2)
-    teach(folder / "judge", [judged(draw) for _ in range(8000)], 800)
+    teach(folder / "judge", [judged(draw) for _ in range(8000)], 20 if quick else 800)

@@ -63,7 +63,7 @@ def write_questions(folder: Path, draw: random.Random) -> None:
         write_rows(folder / f"{name}.jsonl", [{**row, "reward": name} for row in held_out])
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, *, quick: bool = False) -> None:
     """Writes the data, the policy, and the QA model, which it teaches first."""
     from examples.papers.frozen import teach
 
@@ -72,4 +72,4 @@ def write(folder: Path) -> None:
     write_rows(folder / "worked.jsonl", [conversation(said(draw)) for _ in range(6000)])
     for name in ("model", "qa"):
         write_model(folder / name, ALPHABET, WORDS, heads=2)
-    teach(folder / "qa", [read(draw) for _ in range(6000)], 500)
+    teach(folder / "qa", [read(draw) for _ in range(6000)], 20 if quick else 500)

@@ -26,7 +26,7 @@ def comment(draw: random.Random, call: str, right: float = 1.0) -> str:
     return " ".join(draw.choice(COMMENTS[each][place]) for place, each in enumerate(calls))
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, *, quick: bool = False) -> None:
     """Writes the data, the policy, and the encoder, which it teaches first: it says which call a comment is about."""
     from examples.papers.frozen import teach
 
@@ -45,4 +45,4 @@ def write(folder: Path) -> None:
     for name in ("model", "encoder"):
         write_model(folder / name, ALPHABET, WORDS, heads=2)
     named = draw.choices([*COMMENTS], k=4000)
-    teach(folder / "encoder", [(f"{comment(draw, call, 0.7)}|", call) for call in named], 300)
+    teach(folder / "encoder", [(f"{comment(draw, call, 0.7)}|", call) for call in named], 20 if quick else 300)

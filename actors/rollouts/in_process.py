@@ -43,7 +43,7 @@ class Answer:
         """The finished request.
 
         Raises:
-            EngineDeadError: the engine has failed.
+            EngineDeadError: the engine has ended.
             ValueError: vLLM refuses the request.
         """
         return await asyncio.wrap_future(self.future)
@@ -140,6 +140,7 @@ class InProcessLLM:
         def asked() -> None:
             if answer.set_running_or_notify_cancel():
                 try:
+                    self._refuse_if_dead()
                     answer.set_result(what())
                 except Exception as failure:
                     answer.set_exception(failure)
@@ -150,6 +151,9 @@ class InProcessLLM:
     def _tell(self, what: Callable[[], None]) -> None:
         """Has the engine's thread do something that raises nothing."""
         self._asked.put(what)
+        self._refuse_if_dead()
+
+    def _refuse_if_dead(self) -> None:
         if self.errored:
             raise EngineDeadError
 
@@ -167,7 +171,15 @@ class InProcessLLM:
             self._serve()
         except Exception:
             LOGGER.exception("a pass of vLLM's engine failed")
+        self._end()
+
+    def _end(self) -> None:
+        """Nobody waits for an answer any more."""
         self.errored = True
+        while not self._asked.empty():
+            self._later += filter(None, [self._asked.get()])
+        for asked in self._later:
+            asked()
         for answer in self._answers.values():
             if answer.set_running_or_notify_cancel():
                 answer.set_exception(EngineDeadError())
@@ -204,14 +216,15 @@ class InProcessLLM:
         answer: Future[RequestOutput],
     ) -> None:
         """Gives the engine a request that nobody has given up."""
-        if self._paused == "wait":
+        if self._paused == "wait" and not self.errored:
             self._later.append(lambda: self._take(request_id, prompt, params, priority, answer))
             return
         if answer.cancelled():
             return
         try:
+            self._refuse_if_dead()
             self._engine.add_request(request_id, prompt, params, priority=priority)
-        except ValueError as failure:
+        except Exception as failure:
             answer.set_exception(failure)
         else:
             self._answers[request_id] = answer

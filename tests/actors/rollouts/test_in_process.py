@@ -170,6 +170,20 @@ def test_a_failed_pass_is_the_death_of_the_engine_for_all_who_wait_and_who_come(
     asyncio.run(story())
 
 
+def test_at_the_end_of_an_engine_nobody_goes_on_waiting_not_even_behind_a_pause(llm: Any) -> None:
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    async def story() -> None:
+        await llm.pause_generation(mode="wait", clear_cache=False)
+        later = asyncio.create_task(answered(llm, "later", 1))
+        await llm.get_weight_version()
+        asyncio.get_running_loop().run_in_executor(None, llm.shutdown)
+        with pytest.raises(EngineDeadError):
+            await later
+
+    asyncio.run(story())
+
+
 def test_an_engine_that_does_not_start_says_why_to_whoever_started_it(monkeypatch: pytest.MonkeyPatch) -> None:
     from actors.rollouts.in_process import InProcessLLM
 

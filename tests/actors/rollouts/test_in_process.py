@@ -84,17 +84,22 @@ async def until(condition: Any) -> None:
 
 
 def test_requests_come_in_between_two_passes_and_each_ends_with_its_own(llm: Any) -> None:
-    async def story() -> list[str]:
+    async def story() -> None:
+        engine = llm._engine
         long = asyncio.create_task(answered(llm, "long", 3))
-        await until(lambda: llm._engine.left)
-        llm._engine.go.release()
+        await until(lambda: engine.left)
         short = asyncio.create_task(answered(llm, "short", 1))
         version = asyncio.create_task(llm.get_weight_version())
-        await until(lambda: "short" in llm._engine.left or llm._engine.go.release())
-        llm._engine.go.release(5)
-        return [await short, await long, await version]
+        await until(lambda: llm._asked.qsize() == 2)  # during the first pass, which waits to be let go
+        engine.go.release()
+        assert await version == "3"
+        assert engine.left == {"long": 2, "short": 1}
+        engine.go.release()
+        assert (await short, long.done()) == ("short", False)
+        engine.go.release()
+        assert await long == "long"
 
-    assert asyncio.run(story()) == ["short", "long", "3"]
+    asyncio.run(story())
 
 
 def test_a_pause_freezes_what_is_under_way_or_waits_for_it_and_new_requests_come_after_it(llm: Any) -> None:

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.data.messages import Message, messages_in, question_of
+from actors.data.messages import Message, conversation_of, messages_in, question_of
 from actors.data.rendering import Renderer, leading_tokens
 from actors.errors import DataError
 from actors.settings import DataSettings
+from rewards import ChatMessage
 from tests.tables import each
 from tests.tokenizers import CHATML, NO_SYSTEM, chatty, letters
 
@@ -72,6 +73,30 @@ def test_the_question_is_what_the_user_said_or_all_turns() -> None:
     assert question_of(TURNS[:2]) == "1+1"
     assert question_of((Message("developer", "x"), Message("user", "1+1"), Message("assistant", "It"))) == "1+1"
     assert question_of(TURNS) == "user: 1+1\n\nassistant: 2\n\nuser: 2+2"
+
+
+BEGUN = (Message("user", "1+1"), Message("assistant", "It"))
+ODD = (Message("developer", "x"), Message("user", "a"), Message("observation", "b"), Message("critic", "c"))
+
+
+@each(
+    ("asked", "system", "messages"),
+    [
+        ("1+1", "", ()),
+        ("1+1", "S", (("system", "S"), ("user", "1+1"))),
+        (TURNS[1:2], "", ()),
+        (BEGUN, "", ()),  # the beginning of the answer is no message of the prompt
+        (BEGUN, "S", (("system", "S"), ("user", "1+1"))),
+        (TURNS[:2], "", (("system", "Be brief."), ("user", "1+1"))),
+        (TURNS, "S", (("system", "Be brief."), ("user", "1+1"), ("assistant", "2"), ("user", "2+2"))),
+        (TURNS[1:], "", (("user", "1+1"), ("assistant", "2"), ("user", "2+2"))),
+        (ODD, "S", (("system", "x"), ("user", "a"), ("tool", "b"), ("critic", "c"))),
+    ],
+)
+def test_models_that_grade_get_all_messages_in_their_roles_where_there_are_several(
+    asked: str | tuple[Message, ...], system: str, messages: tuple[tuple[str, str], ...]
+) -> None:
+    assert conversation_of(asked, system) == tuple(ChatMessage(*each) for each in messages)
 
 
 def test_messages_go_through_the_chat_template() -> None:

@@ -20,6 +20,7 @@ OTHER_NAMES = {  # of roles that some chat templates know by these; another temp
 }
 CALL_ROLES = ("function_call", "tool_call")  # of messages that are a call of a tool
 CALL_KEYS = ("tool_calls", "function_call")  # under which the assistant's messages have calls beside their content
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")  # under which they have thoughts beside it
 SYSTEM_ROLES = ("system", "developer")
 NAMES = (("role", "content"), ("from", "value"))  # of the two parts of a message
 WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")  # how a list of them begins as text
@@ -137,6 +138,11 @@ def _message(number: int, item: Any, names: tuple[str, str]) -> Message:
     if key := next((key for key in CALL_KEYS if item.get(key)), ""):
         raise ValueError(
             f"holds a message {number} with {key}: write the calls into its content, as the model writes them"
+        )
+    if key := next((key for key in THOUGHT_KEYS if str(item.get(key) or "").strip()), ""):
+        raise ValueError(
+            f"holds a message {number} with {key}: write the thoughts into its content, as the model writes them, such "
+            "as between <think> and </think> in front of the answer; or remove them"
         )
     if not isinstance(role, str) or not role.isascii() or not role.isprintable() or not role.strip():
         raise ValueError(f"holds a message {number} whose role is {role!r}, expected a text such as 'user'")

@@ -34,6 +34,7 @@ TURNS = (
         ),
         ([{"role": "user", "content": "x", "name": None, "tool_calls": None}], (Message("user", "x"),)),
         ([{"role": "prompter", "content": "x", "function_call": None}], (Message("user", "x"),)),
+        ([{"role": "user", "content": "x", "reasoning_content": "\n", "thinking": None}], (Message("user", "x"),)),
         ("text", None),
         ('[{"role": "user", "content": "x"}]', None),  # a text stays a text
         (["a", "b"], None),
@@ -57,6 +58,11 @@ def test_messages_are_found_in_the_forms_of_datasets(cell: object, found: object
         ([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}], "a policy reads text only"),
         ([{"role": "system", "content": "a"}], "messages of the system alone"),
         ([{"role": "assistant", "content": "", "function_call": {"name": "f"}}], "message 1 with function_call: write"),
+        (
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "c"}],
+            "message 2 with reasoning_content: write the thoughts into its content, as the model writes them",
+        ),
+        ([{"role": "assistant", "content": "b", "thinking": "c"}], "message 1 with thinking: write"),
         (
             [{"from": "function_call", "value": "{}"}],
             "message 1 whose role is 'function_call': make it the assistant's",

@@ -185,8 +185,8 @@ def _by_position(name: str, function: Function, file: str) -> Function:
     taken = [each for each in names if everything or each in signature.parameters] + [MESSAGES] * told
     if names[0] not in taken or not _binds(signature, (), taken):
         raise ValueError(_signature_problem(name, signature, file))
-    order = (*names, MESSAGES)
-    return lambda *given: function(**{each: value for each, value in zip(order, given, strict=True) if each in taken})
+    known = (*names, MESSAGES)
+    return lambda *given: function(**{each: value for each, value in zip(known, given, strict=True) if each in taken})
 
 
 def _takes_messages(signature: inspect.Signature) -> bool:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from actors.errors import Unpackable
 from actors.sampled import SampledTurn
 from actors.types import POLICY, Finish, Group, LeftRow, Prompt, Trajectory
-from rewards import Outcome, SpanReward, Verdict
+from rewards import ChatMessage, Outcome, SpanReward, Verdict
 
 SPAN = pa.struct(
     [
@@ -32,6 +32,12 @@ TURN = pa.struct(
         pa.field("end", pa.int32(), False),  # the token behind its last one
         pa.field("after", pa.string(), False),  # who spoke before it
         pa.field("digest", pa.int64(), False),  # of what the engine was shown and sampled: `actors.sampled.digest_of`
+    ]
+)
+MESSAGE = pa.struct(
+    [
+        pa.field("role", pa.string(), False),
+        pa.field("content", pa.string(), False),
     ]
 )
 LEFT = pa.struct(
@@ -69,12 +75,13 @@ SCHEMA = pa.schema(
         pa.field("continues", pa.bool_(), False),  # whether it is more of the response in the row before it
         pa.field("turns", pa.list_(TURN), False),  # the stretches that an engine sampled; none of a single question
         pa.field("left", pa.list_(LEFT), False),  # rows that the episode has left, on the first of its trajectories
+        pa.field("messages", pa.list_(MESSAGE), False),  # the question in its roles; none where it is one message
     ]
 )
 OF_EPISODE = ("episode", "seat", "siblings", "continues")
 # Column that older files lack -> what is read instead.
 ADDED: dict[str, object] = {
-    **{"question": "", "spans": []},
+    **{"question": "", "spans": [], "messages": []},
     **{"episode": 0, "seat": POLICY, "siblings": POLICY, "continues": False, "turns": [], "left": []},
 }
 
@@ -140,6 +147,7 @@ def _batch_of(group: Group) -> pa.RecordBatch:
         "continues": _known("continues", tuple(t.continues for t, _ in rows)),
         "turns": [t.turns for t, _ in rows] if any(t.turns for t, _ in rows) else _known("turns", ((),) * len(rows)),
         "left": [t.left for t, _ in rows] if any(t.left for t, _ in rows) else _known("left", ((),) * len(rows)),
+        "messages": _messages(prompt, len(rows)),
     }
     arrays = [
         value if isinstance(value, pa.Array) else _array(field, value)
@@ -195,7 +203,7 @@ def group_of(batch: pa.RecordBatch) -> Group:
             *(cells[name] for name in ("outcome", "score", "why", "parts", "spans")), strict=True
         )
     )
-    once = ("group", "prompt_id", "prompt", "reward", "reference", "greedy_score", "question")
+    once = ("group", "prompt_id", "prompt", "reward", "reference", "greedy_score", "question", "messages")
     first = {name: column[name][0].as_py() for name in once}
     prompt = Prompt(
         id=first["prompt_id"],
@@ -204,6 +212,7 @@ def group_of(batch: pa.RecordBatch) -> Group:
         reward=first["reward"],
         reference=first["reference"],
         question=first["question"],
+        messages=tuple(ChatMessage(**message) for message in first["messages"]),
     )
     span_rewards = tuple(_rows(column["span_rewards"]))
     return Group(
@@ -249,6 +258,14 @@ def _encodable(texts: Iterable[Any]) -> list[str]:
     if "".join(texts).isascii():  # as nearly always
         return texts
     return [text.encode("utf-8", "backslashreplace").decode() for text in texts]
+
+
+def _messages(prompt: Prompt, count: int) -> pa.ListArray:
+    """The messages of a prompt, so many times."""
+    if not prompt.messages:
+        return _known("messages", ((),) * count)
+    roles, contents = map(_encodable, zip(*prompt.messages, strict=True))
+    return _array(SCHEMA.field("messages"), [list(zip(roles, contents, strict=True))] * count)
 
 
 def _turns(column: pa.Array) -> list[tuple[SampledTurn, ...]]:

@@ -16,7 +16,7 @@ from actors.data.messages import Asked
 from actors.filtering.rules import DropRule, drop_none
 from actors.sampled import SampledTurn
 from actors.settings import DataSettings, GeneratorSettings, RolloutSettings
-from rewards import Outcome, RewardSettings, Verdict
+from rewards import ChatMessage, Outcome, RewardSettings, Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,6 +50,7 @@ class Prompt:
     reward: str  # what reward.name may be
     reference: str  # what the reward compares with
     question: str = ""  # the text without templates, for rewards that ask about it; "" where it is not known apart
+    messages: tuple[ChatMessage, ...] = ()  # the same in its roles, a system message first; () where it is one message
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

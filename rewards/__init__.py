@@ -7,7 +7,7 @@ from rewards.models.scoring import ScoringSettings
 from rewards.reward_settings import KINDS, RewardSettings
 from rewards.settings import Budget, KindSettings, Section
 from rewards.table import REWARDS
-from rewards.verdict import Case, Outcome, RewardResult, SpanReward, Verdict
+from rewards.verdict import Case, ChatMessage, Outcome, RewardResult, SpanReward, Verdict
 
 __all__ = [
     "KINDS",
@@ -15,6 +15,7 @@ __all__ = [
     "START_OF_MODEL_SECONDS",
     "Budget",
     "Case",
+    "ChatMessage",
     "Grader",
     "JudgeSettings",
     "KindSettings",

@@ -9,7 +9,8 @@ grades a response that has none, such as in `winnow grade` without a column `gro
 is correct. Both run in a process that is killed when it takes too long.
 
 Parameters may stand in another order, or be fewer: a function is given those that it takes, by name. Three parameters
-with names of their own are given response, reference and prompt in this order.
+with names of their own are given response, reference and prompt in this order. A parameter `messages` beside them is
+given the prompt as chat messages, a list of {"role", "content"}.
 """
 
 import inspect
@@ -26,11 +27,12 @@ from rewards.verdict import Case, Outcome, RewardResult
 
 LONGEST_SHOWN = 200  # characters of a grade that is none
 GIVEN = {"reward": ("response", "reference", "prompt"), "reward_group": ("responses", "reference", "prompt")}
+MESSAGES = "messages"  # what a function is given beside these, where it has a parameter of that name
 # Names of parameters whose place among what is given is known, those that verl, TRL and OpenRLHF have among them.
 PLACES = {"response": 0, "responses": 0, "solution_str": 0, "completion": 0, "completions": 0}
 PLACES |= {"reference": 1, "ground_truth": 1, "label": 1, "labels": 1, "prompt": 2, "prompts": 2}
 
-Function = Callable[..., object]  # takes what is given by position
+Function = Callable[..., object]  # takes what is given by position, and the messages behind it
 
 
 class OwnSettings(KindSettings):
@@ -50,7 +52,8 @@ def own(case: Case, settings: OwnSettings) -> RewardResult:
         return RewardResult(outcome=Outcome.ERROR, why=functions)
     if "reward" not in functions:
         return _graded_group(functions["reward_group"], [case], settings.file)[0]
-    return _result("reward", functions["reward"](case.response, case.reference, case.prompt), settings.file)
+    given = functions["reward"](case.response, case.reference, case.prompt, _messages(case))
+    return _result("reward", given, settings.file)
 
 
 def own_group(cases: Sequence[Case], settings: OwnSettings, budget: Budget) -> list[RewardResult]:
@@ -85,7 +88,7 @@ def check_own(settings: OwnSettings) -> None:
 
 
 def _graded_group(function: Function, cases: Sequence[Case], file: str) -> list[RewardResult]:
-    given = function([case.response for case in cases], cases[0].reference, cases[0].prompt)
+    given = function([case.response for case in cases], cases[0].reference, cases[0].prompt, _messages(cases[0]))
     if hasattr(given, "tolist"):  # an array
         given = given.tolist()
     if not isinstance(given, list | tuple):
@@ -95,6 +98,11 @@ def _graded_group(function: Function, cases: Sequence[Case], file: str) -> list[
     if len(given) != len(cases):
         raise ValueError(f"reward_group() of {file} gave {len(given)} grades for {len(cases)} responses")
     return [_result("reward_group", grade, file) for grade in given]
+
+
+def _messages(case: Case) -> list[dict[str, str]]:
+    """The prompt as chat messages."""
+    return [message._asdict() for message in case.conversation]
 
 
 def _result(function: str, given: object, file: str) -> RewardResult:
@@ -151,7 +159,8 @@ def _loaded(file: str) -> dict[str, Function] | str:
 
 
 def _by_position(name: str, function: Function, file: str) -> Function:
-    """The function of that name in the file, as one that takes what it is given by position.
+    """The function of that name in the file, as one that takes what it is given by position, and the messages behind
+    it.
 
     Raises:
         ValueError: it cannot be called with that, or would take one thing for another.
@@ -164,15 +173,27 @@ def _by_position(name: str, function: Function, file: str) -> Function:
     try:
         signature = inspect.signature(function)
     except ValueError:  # a function that is written in C and does not say what it takes
-        return function
+        return lambda *given: function(*given[:-1])
     names, parameters = GIVEN[name], signature.parameters.values()
-    if all(_stands_right(parameter, place) for place, parameter in enumerate(parameters)) and _binds(signature, names):
-        return function
+    told = _takes_messages(signature)
+    if all(_stands_right(parameter, place) for place, parameter in enumerate(parameters)):
+        if told and _binds(signature, names, (MESSAGES,)):
+            return lambda *given: function(*given[:-1], messages=given[-1])
+        if _binds(signature, names):
+            return lambda *given: function(*given[:-1])
     everything = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-    taken = [each for each in names if everything or each in signature.parameters]
+    taken = [each for each in names if everything or each in signature.parameters] + [MESSAGES] * told
     if names[0] not in taken or not _binds(signature, (), taken):
         raise ValueError(_signature_problem(name, signature, file))
-    return lambda *given: function(**{each: value for each, value in zip(names, given, strict=True) if each in taken})
+    known = (*names, MESSAGES)
+    return lambda *given: function(**{each: value for each, value in zip(known, given, strict=True) if each in taken})
+
+
+def _takes_messages(signature: inspect.Signature) -> bool:
+    """Whether there is a parameter for the messages that can be given by name."""
+    parameter = signature.parameters.get(MESSAGES)
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return parameter is not None and parameter.kind in by_name
 
 
 def _stands_right(parameter: inspect.Parameter, place: int) -> bool:
@@ -198,7 +219,7 @@ def _signature_problem(name: str, signature: inspect.Signature, file: str) -> st
         for parameter in signature.parameters.values()
         if parameter.default is kinds.empty
         and parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
-        and parameter.name not in names
+        and parameter.name not in (*names, MESSAGES)
     ]
     meant = [f"{each} is {names[PLACES[each]]}" for each in other if each in PLACES]
     problem = f"which does not take {names[0]} by name"

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 UNREAD = "unread"  # the part that is 1 where a judge gave no verdict that can be read, else 0
 MOST_TEXT = 4000  # characters of a sentence in a verdict
@@ -42,6 +43,13 @@ class Outcome(StrEnum):
         return self not in (Outcome.TIMEOUT, Outcome.ERROR)
 
 
+class ChatMessage(NamedTuple):
+    """One message of a prompt, as models that grade are shown it."""
+
+    role: str  # system, user, assistant, tool, or what else the data has
+    content: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """One response to grade.
@@ -53,6 +61,7 @@ class Case:
     reference: str  # text, or a JSON object where a reward asks for several fields
     prompt: str = ""  # as the policy saw it
     question: str = ""  # the prompt without templates around it; "" where it is not known apart
+    messages: tuple[ChatMessage, ...] = ()  # the same in its roles, a system message first; () where it is one message
     tokens: int = 0  # sampled tokens of the response; 0 where nobody counted
     max_new_tokens: int = 0  # the most tokens that the response could have had; 0 where nobody knows
 
@@ -60,6 +69,11 @@ class Case:
     def asked(self) -> str:
         """The question, or the whole prompt where the question is not known apart."""
         return self.question or self.prompt
+
+    @property
+    def conversation(self) -> tuple[ChatMessage, ...]:
+        """All messages of the prompt; what is asked is the user's where nothing stands beside it."""
+        return self.messages or (ChatMessage("user", self.asked),)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,15 @@
 """Rows that reward models learn from: which responses are better than others, or which steps of one are right."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from actors.data.cells import cell_at, names_in, text_of
 from actors.data.files import BadRow, FileRow, Refuse, first_ends, read_files
-from actors.data.messages import SYSTEM_ROLES, Asked, Message, messages_in, question_of
-from actors.data.reading import asked_of, messages_of
+from actors.data.messages import SYSTEM_ROLES, Asked, Message, conversation_of, messages_in, question_of
+from actors.data.reading import asked_of, messages_of, system_of
 from actors.errors import DataError
+from rewards import ChatMessage
 
 CHOSEN, REJECTED, MARGIN = "chosen", "rejected", "margin"
 STEPS, LABELS = "steps", "labels"
@@ -21,6 +22,7 @@ class RankedRow:
 
     place: str  # file and line
     question: str
+    messages: tuple[ChatMessage, ...] = field(default=(), repr=False)  # the same in its roles; () where it is one
     chosen: tuple[str, ...]
     rejected: tuple[str, ...]
     margin: float = 0.0  # by which a chosen one's score should be the higher one
@@ -37,6 +39,7 @@ class SteppedRow:
 
     place: str  # file and line
     question: str
+    messages: tuple[ChatMessage, ...] = field(default=(), repr=False)  # the same in its roles; () where it is one
     steps: tuple[str, ...]  # that together are the response
     labels: tuple[float | None, ...]  # in [0, 1], 1 is right; None where nobody knows
 
@@ -65,7 +68,12 @@ LabelledRow = RankedRow | SteppedRow
 
 
 def read_labelled(
-    path: str, prompt_column: str, rows: slice = slice(None), refuse: Refuse = first_ends
+    path: str,
+    prompt_column: str,
+    rows: slice = slice(None),
+    refuse: Refuse = first_ends,
+    system_column: str = "",
+    system: str = "",
 ) -> list[RankedRow] | list[SteppedRow]:
     """The rows of a file that a reward model can learn from. All are of the kind of the first: with the columns
     "chosen" and "rejected" (a text, a message, a conversation that ends with the response, or a list of texts) and
@@ -77,25 +85,32 @@ def read_labelled(
             place, or go on from it to the response.
         rows: which of its rows.
         refuse: is told of rows that cannot be used; without it the first one raises.
+        system_column: the rows' own system messages, for prompts that begin with none; "" where they have none.
+        system: the message of the system where neither prompt nor row has one.
 
     Raises:
-        DataError: the file cannot be read, is of neither kind, or holds no rows.
+        DataError: the file cannot be read, is of neither kind, lacks the system's column, or holds no rows.
     """
     found = list(read_files(path, refuse))[rows]
     if not found:
         raise DataError(f"{path} holds no rows" + f" in {rows.start or ''}:{rows.stop or ''}" * (rows != slice(None)))
+    if system_column and all(cell_at(row.cells, system_column) is None for row in found):
+        raise DataError(
+            f"no row of {path} has a column {system_column!r} (data.system_column; columns there: "
+            f"{', '.join(names_in(found[0].cells))})"
+        )
     read = _reader_of(found[0])
     usable: list[Any] = []
     for row in found:
         try:
-            usable.append(read(row, prompt_column))
+            usable.append(read(row, prompt_column, system_of(row, system_column) or system))
         except ValueError as problem:
             refuse(BadRow(place=row.place, problem=str(problem)))
     return usable
 
 
-def ranked_row(row: FileRow, prompt_column: str) -> RankedRow:
-    """What a row of a file says of whole responses.
+def ranked_row(row: FileRow, prompt_column: str, system: str = "") -> RankedRow:
+    """What a row of a file says of whole responses; `system` is said to prompts that begin with no system message.
 
     Raises:
         ValueError: it cannot be used; the problem says what to do.
@@ -106,17 +121,19 @@ def ranked_row(row: FileRow, prompt_column: str) -> RankedRow:
     chosen, rejected = _told(row, CHOSEN), _told(row, REJECTED)
     if both := set(chosen.responses) & set(rejected.responses):
         raise ValueError(f"has one text both in {CHOSEN!r} and in {REJECTED!r}: {next(iter(both))[:80]!r}. Remove one")
+    asked = _asked(row, prompt_column, (chosen, rejected))
     return RankedRow(
         place=row.place,
-        question=question_of(_asked(row, prompt_column, (chosen, rejected))),
+        question=question_of(asked),
+        messages=conversation_of(asked, system),
         chosen=chosen.responses,
         rejected=rejected.responses,
         margin=float(margin or 0.0),
     )
 
 
-def stepped_row(row: FileRow, prompt_column: str) -> SteppedRow:
-    """What a row of a file says of the steps of a response.
+def stepped_row(row: FileRow, prompt_column: str, system: str = "") -> SteppedRow:
+    """What a row of a file says of the steps of a response; `system` as of `ranked_row`.
 
     Raises:
         ValueError: it cannot be used; the problem says what to do.
@@ -130,8 +147,14 @@ def stepped_row(row: FileRow, prompt_column: str) -> SteppedRow:
     found = tuple(_label(each) for each in labels)
     if all(each is None for each in found):
         raise ValueError(f"has no step with a label in column {LABELS!r}: leave the row out")
-    question = question_of(asked_of(row, prompt_column))
-    return SteppedRow(place=row.place, question=question, steps=tuple(map(text_of, steps)), labels=found)
+    asked = asked_of(row, prompt_column)
+    return SteppedRow(
+        place=row.place,
+        question=question_of(asked),
+        messages=conversation_of(asked, system),
+        steps=tuple(map(text_of, steps)),
+        labels=found,
+    )
 
 
 def _reader_of(row: FileRow) -> Any:

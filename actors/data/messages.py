@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rewards import ChatMessage
+
 ROLES = {  # of ShareGPT, OASST and their like
     "human": "user",
     "prompter": "user",
@@ -18,6 +20,7 @@ OTHER_NAMES = {  # of roles that some chat templates know by these; another temp
 }
 CALL_ROLES = ("function_call", "tool_call")  # of messages that are a call of a tool
 CALL_KEYS = ("tool_calls", "function_call")  # under which the assistant's messages have calls beside their content
+THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")  # under which they have thoughts beside it
 SYSTEM_ROLES = ("system", "developer")
 NAMES = (("role", "content"), ("from", "value"))  # of the two parts of a message
 WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](?:role|content|from|value)["']\s*:""")  # how a list of them begins as text
@@ -92,14 +95,36 @@ def written_messages(text: str) -> tuple[Message, ...] | None:
 
 def question_of(asked: Asked) -> str:
     """What was asked, for judges and for people: a text as it is, one user's message, or all turns with their roles."""
-    if isinstance(asked, str):
-        return asked
-    turns = [message for message in asked if message.role not in SYSTEM_ROLES]
-    if turns[-1].role == "assistant" and len(turns) > 1:
-        turns.pop()  # the beginning of the answer
+    turns = [message for message in _before_the_answer(asked) if message.role not in SYSTEM_ROLES]
     if len(turns) == 1:
         return turns[0].content
     return "\n\n".join(f"{message.role}: {message.content}" for message in turns)
+
+
+def conversation_of(asked: Asked, system: str = "") -> tuple[ChatMessage, ...]:
+    """What was asked, message by message under the usual names of roles, for models that grade.
+
+    Args:
+        asked: what the row asks.
+        system: the message of the system where the messages begin with none; "" for none.
+
+    Returns:
+        The messages; none where there is one alone, which is the question.
+    """
+    messages = _before_the_answer(asked)
+    if system and messages[0].role not in SYSTEM_ROLES:
+        messages.insert(0, Message("system", system))
+    if len(messages) == 1:
+        return ()
+    return tuple(ChatMessage(OTHER_NAMES.get(each.role, each.role), each.content) for each in messages)
+
+
+def _before_the_answer(asked: Asked) -> list[Message]:
+    """The messages of a prompt, without the beginning of the answer that it may end with."""
+    if isinstance(asked, str):
+        return [Message("user", asked)]
+    turns = sum(message.role not in SYSTEM_ROLES for message in asked)
+    return list(asked[:-1] if asked[-1].role == "assistant" and turns > 1 else asked)
 
 
 def _has(item: Any, names: tuple[str, str]) -> bool:
@@ -113,6 +138,11 @@ def _message(number: int, item: Any, names: tuple[str, str]) -> Message:
     if key := next((key for key in CALL_KEYS if item.get(key)), ""):
         raise ValueError(
             f"holds a message {number} with {key}: write the calls into its content, as the model writes them"
+        )
+    if key := next((key for key in THOUGHT_KEYS if str(item.get(key) or "").strip()), ""):
+        raise ValueError(
+            f"holds a message {number} with {key}: write the thoughts into its content, as the model writes them, such "
+            "as between <think> and </think> in front of the answer; or remove them"
         )
     if not isinstance(role, str) or not role.isascii() or not role.isprintable() or not role.strip():
         raise ValueError(f"holds a message {number} whose role is {role!r}, expected a text such as 'user'")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from actors.data.messages import question_of
+from actors.data.messages import conversation_of, question_of
 from actors.data.reading import read_data
 from actors.data.rendering import Renderer
 from actors.errors import DataError
@@ -71,6 +71,7 @@ def load_prompts(
                         reward=row.reward,
                         reference=row.reference,
                         question=question_of(row.prompt),
+                        messages=conversation_of(row.prompt, row.system or data.system),
                         asked=row.prompt,
                         system=row.system,
                     )

@@ -372,6 +372,7 @@ class Seat:
                 reference=task.reference,
                 prompt=task.question if task.prompt is None else task.prompt.text,
                 question=task.question,
+                messages=() if task.prompt is None else task.prompt.messages,
                 tokens=self.new_tokens,
                 max_new_tokens=self._episode.means.sampling.max_tokens,
             ),

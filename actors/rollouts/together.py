@@ -32,6 +32,7 @@ class Answers:
                 reference=prompt.reference,
                 prompt=prompt.text,
                 question=prompt.question or prompt.text,
+                messages=prompt.messages,
                 tokens=trajectory.tokens.size - prompt.tokens.size,
                 max_new_tokens=self.max_new_tokens,
             )

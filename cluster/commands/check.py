@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from actors.settings import DataSettings
 from cluster.config.errors import ConfigError
 from cluster.config.models import positions_of
 from cluster.config.run_config import GradingConfig, RunConfig
+from cluster.preparing.asking import asked_about, refused_messages
 from cluster.preparing.copies import with_copies
 from cluster.preparing.data import heldout_sets
 from cluster.preparing.graders import Graders, progress
@@ -108,11 +109,16 @@ def _check_prompts(
         texts = {prompt.row.place: prompt.text for prompt in seen}
         for line in _as_the_model_sees(config, seen, tokenizer, bad) if rows else ():
             say(line)
+    asked = {row.place: asked_about(row, data, config.reward, texts[row.place]) for row in rows}
+    refused = refused_messages(asked.items())
+    bad += refused
+    places = {row.place for row in refused}
+    rows = [row for row in rows if row.place not in places]
     unusable = bad_references(rows, config.reward, graders)
     places = {row.place for row in unusable}
     good = [row for row in rows if row.place not in places]
     say(f"references that responses can be graded against: {len(good)} of {len(rows)}")
-    tried = _tried(config, good, texts, graders)
+    tried = _tried(config, [asked[row.place] for row in good], graders)
     own = _own_without_answer(config, good, graders)
     for line in (*_samples(good, config.reward), *_repeated(good), *tried, *own):
         say(line)
@@ -172,16 +178,10 @@ def _repeated(rows: Sequence[DataRow]) -> list[str]:
     return lines
 
 
-def _tried(
-    config: GradingConfig | RunConfig, rows: Sequence[DataRow], texts: Mapping[str, str], graders: Graders
-) -> list[str]:
-    """What own rewards give no verdict on; `texts` are the prompts of the rows by their place."""
+def _tried(config: GradingConfig | RunConfig, questions: Sequence[Question], graders: Graders) -> list[str]:
+    """What own rewards give no verdict on."""
     if config.rollout.environment:
         return []
-    questions = []
-    for row in rows:
-        case = Case(response="", reference=row.reference, prompt=texts[row.place], question=question_of(row.prompt))
-        questions.append(Question(reward=row.reward, case=case, settings=config.reward))
     try:
         return try_own_rewards(questions, graders)
     except ConfigError as problem:

@@ -13,16 +13,20 @@ from rich.table import Table
 
 from actors.data.cells import text_of
 from actors.data.files import BadRow, FileRow, files_of, read_files
-from actors.data.reading import reference_of
+from actors.data.messages import conversation_of, messages_in, question_of
+from actors.data.reading import messages_of, reference_of, system_of
 from actors.errors import DataError
+from actors.settings import DataSettings
 from cluster.config.errors import ConfigError
 from cluster.config.run_config import GradingConfig
+from cluster.preparing.asking import refused_messages
 from cluster.preparing.graders import Graders, progress
 from cluster.preparing.references import reads_references
 from cluster.reporting.terminal import console, plain
-from rewards import Case, JudgeSettings, Outcome, Question, Verdict
+from rewards import Case, ChatMessage, JudgeSettings, Outcome, Question, Verdict
 
 SHOWN = 20  # bad rows that are named one by one
+RECORDED = ("prompt_id", "question", "messages")  # columns of the rows that a run writes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +44,10 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
 
     Args:
         path: a file of rows, such as JSON lines or Parquet, with `response`, with `reference` where the reward compares
-            with one, and where they differ from row to row `reward` and `prompt`. Rows with the same value in a column
-            `group` are siblings: responses to one prompt, which rewards that compare siblings grade together. A column
-            `expected` (correct or wrong) is compared with the outcome.
+            with one, and where they differ from row to row `reward` and `prompt`, a text or chat messages; or rows that
+            a run wrote. Rows with the same value in a column `group` are siblings: responses to one prompt, which
+            rewards that compare siblings grade together. A column `expected` (correct or wrong) is compared with the
+            outcome.
         config: the settings of the rewards.
         out: the file; None is stdout.
         workers: processes; 0 takes one for each core.
@@ -61,7 +66,10 @@ def grade_file(path: Path, config: GradingConfig, out: Path | None, workers: int
             asked.append(Asked(row=row, question=_question(row, config)))
         except ValueError as problem:
             bad.append(BadRow(place=row.place, problem=str(problem)))
-    asked, groups = _groups(asked, bad)
+    refused = refused_messages((each.row.place, each.question) for each in asked)
+    bad += refused
+    places = {row.place for row in refused}
+    asked, groups = _groups([each for each in asked if each.row.place not in places], bad)
     if not asked:
         raise ConfigError(f"no row of {path} can be graded" + (f": {bad[0]}" if bad else ": it holds none"))
     counts: Counter[tuple[str, str]] = Counter()
@@ -134,14 +142,32 @@ def _question(row: FileRow, config: GradingConfig) -> Question:
     }
     if (expected := cells.get("expected")) not in (None, "correct", "wrong"):
         raise ValueError(f"has {expected!r} in column 'expected', expected correct or wrong")
+    question, messages = _asked(row, text["prompt"], config.data)
     case = Case(
         response=text["response"],
         reference=text["reference"],
         prompt=text["prompt"],
+        question=question,
+        messages=messages,
         tokens=_count("tokens", cells.get("tokens")),
         max_new_tokens=_count("max_new_tokens", cells.get("max_new_tokens")),
     )
     return Question(reward=reward, case=case, settings=config.reward)
+
+
+def _asked(row: FileRow, prompt: str, data: DataSettings) -> tuple[str, tuple[ChatMessage, ...]]:
+    """The question of a row and its messages: as the run that wrote it knew them, else those of the prompt.
+
+    Raises:
+        ValueError: there are messages that cannot be read.
+    """
+    if all(name in row.cells for name in RECORDED):
+        said = messages_in(row.cells["messages"]) or ()
+        return text_of(row.cells["question"]), tuple(ChatMessage(each.role, each.content) for each in said)
+    asked = messages_of(row, "prompt") or prompt
+    if not asked:
+        return "", ()
+    return question_of(asked), conversation_of(asked, system_of(row, data.system_column) or data.system)
 
 
 def check_columns(cells: Mapping[str, Any], needed: Sequence[str]) -> None:

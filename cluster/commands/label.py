@@ -10,7 +10,7 @@ import ray
 
 from actors.data.cells import text_of
 from actors.data.files import BadRow, FileRow, read_files
-from actors.data.messages import question_of
+from actors.data.messages import conversation_of, question_of
 from actors.data.reading import asked_of, system_of, text_in
 from actors.data.rendering import Renderer
 from actors.errors import DataError
@@ -123,8 +123,9 @@ def _steps(row: FileRow, config: GradingConfig, renderer: Renderer, tokenizer: "
     reward = reward_of(row.cells, config)
     reference = "" if row.cells.get("reference") is None else text_in(row, "reference")
     asked = asked_of(row, "prompt")
+    system = system_of(row, config.data.system_column)
     try:
-        text = renderer.render(asked, system_of(row, config.data.system_column))
+        text = renderer.render(asked, system)
     except DataError as problem:
         raise ValueError(f"cannot be rendered: {problem}") from problem
     (prompt,) = renderer.tokens([text])
@@ -132,7 +133,13 @@ def _steps(row: FileRow, config: GradingConfig, renderer: Renderer, tokenizer: "
     size, positions = len(prompt) + len(response), positions_of(Path(config.model.path))
     if not prompt or size >= positions:
         raise ValueError(f"has {len(prompt)} + {len(response)} tokens, and the model holds 1 to {positions - 1}")
-    case = Case(response="", reference=reference, prompt=text, question=question_of(asked))
+    case = Case(
+        response="",
+        reference=reference,
+        prompt=text,
+        question=question_of(asked),
+        messages=conversation_of(asked, system or config.data.system),
+    )
     question = Question(reward=reward, case=case, settings=config.reward)
     return Steps(row=row, prompt=tuple(prompt), steps=tuple(steps), size=size, question=question)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from actors.arrow import SCHEMA, group_of
+from actors.arrow import ADDED, SCHEMA, group_of
+from actors.data.stored import completed
 from actors.types import Finish, Group
 from rewards import Outcome
 
@@ -78,7 +79,7 @@ def recorded_groups(folder: Path) -> Iterator[Group]:
     """The groups that `actors.filtering.recorder` has written below a folder, each once."""
     seen: set[int] = set()
     for file in sorted(folder.glob("step-*/groups*.parquet")):
-        for group in _groups_of(pq.read_table(file, columns=SCHEMA.names)):
+        for group in _groups_of(completed(pq.read_table(file), list(ADDED)).select(SCHEMA.names)):
             if group.id not in seen:
                 seen.add(group.id)
                 yield group

@@ -55,7 +55,13 @@ class SecondLook:
     async def _scores(self, group: Group, text: str) -> Mapping[str, float]:
         """What each model gives a response; one that gives no verdict is left out."""
         prompt = group.prompt
-        case = Case(response=text, reference=prompt.reference, prompt=prompt.text, question=prompt.question)
+        case = Case(
+            response=text,
+            reference=prompt.reference,
+            prompt=prompt.text,
+            question=prompt.question,
+            messages=prompt.messages,
+        )
         questions = [Question(reward=name, case=case, settings=self.settings) for name in self.models]
         verdicts = await asyncio.gather(*map(self.verifiers.grade, questions))
         return {name: v.score for name, v in zip(self.models, verdicts, strict=True) if v.score is not None}

@@ -77,14 +77,18 @@ def evaluate_reward_model(folder: Path, what: Path, items: Sequence[str], advanc
         raise ConfigError(f"{what} is a run: name one of its evaluations, which winnow eval {what} makes")
     start, end = config.data.slice
     try:
-        rows = read_labelled(str(what), _column(config), slice(start, end))
+        system_column, system = config.data.system_column, config.data.system
+        rows = read_labelled(str(what), _column(config), slice(start, end), system_column=system_column, system=system)
     except DataError as failure:
         raise ConfigError(str(failure)) from failure
     ranked = [row for row in rows if isinstance(row, RankedRow)]
     if not ranked:
         raise ConfigError(f"{what} has labelled steps: a reward model is evaluated on rows with chosen and rejected")
     cases = [
-        [Case(response=text, reference="", question=row.question) for text in (*row.chosen, *row.rejected)]
+        [
+            Case(response=text, reference="", question=row.question, messages=row.messages)
+            for text in (*row.chosen, *row.rejected)
+        ]
         for row in ranked
     ]
     scores = _scored(score, cases, advance)
@@ -118,7 +122,7 @@ def scorer_of(folder: Path, config: GradingConfig) -> Score:
     of steps the aggregate of their scores.
 
     Raises:
-        ConfigError: the folder holds no such model.
+        ConfigError: the folder holds no such model; so does what is returned where it refuses a row.
     """
     from rewards.models.scoring import ModelSettings, ProcessSettings, check_model, check_process, model, process
 
@@ -137,7 +141,10 @@ def scorer_of(folder: Path, config: GradingConfig) -> Score:
         raise ConfigError(f"--reward-model: {problem}") from problem
 
     def score(cases: Sequence[Case]) -> list[float]:
-        results = model(cases, outcome_settings) if whole else process(cases, process_settings)
+        try:
+            results = model(cases, outcome_settings) if whole else process(cases, process_settings)
+        except ValueError as problem:
+            raise ConfigError(f"--reward-model: a row {problem}") from problem
         return [_number(result) for result in results]
 
     return score
@@ -167,7 +174,9 @@ def _scored_responses(group: Group) -> list[tuple[Case, bool]]:
         outcome = group.verdicts[places.start].outcome
         if outcome.scored:
             text = "".join(group.trajectories[place].text for place in places)
-            case = Case(response=text, reference="", prompt=prompt.text, question=prompt.question)
+            case = Case(
+                response=text, reference="", prompt=prompt.text, question=prompt.question, messages=prompt.messages
+            )
             found.append((case, outcome is Outcome.CORRECT))
     return found
 

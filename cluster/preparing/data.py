@@ -1,10 +1,11 @@
 """The data of a run: prompts, held-out prompts, stored groups and worked answers, each checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from actors.data.files import BadRow
 from actors.data.prompts import LoadedPrompts, load_prompts
 from actors.data.reading import read_data, read_worked
 from actors.data.stored import StoredGroups, read_stored
@@ -15,6 +16,7 @@ from actors.types import Prompt
 from cluster.config.errors import ConfigError
 from cluster.config.models import check_model
 from cluster.config.run_config import RunConfig
+from cluster.preparing.asking import asked_about, refused_messages
 from cluster.preparing.graders import Graders
 from cluster.preparing.references import bad_references
 from cluster.preparing.trying import try_own_rewards
@@ -90,27 +92,39 @@ def _prompts(
     before: tuple[int, ...],
     say: Callable[[str], None],
 ) -> LoadedPrompts:
-    """The prompts of a file; none without a file. References have been checked and own rewards tried, but where an
-    environment may take references for what it likes."""
+    """The prompts of a file; none without a file. Messages have been checked, and references too and own rewards tried,
+    but where an environment may take references for what it likes."""
     if not data.paths:
         return LoadedPrompts(prompts=(), shares=(), left_out=0)
     loaded = load_prompts(data, config.reward.name, tokenizer, max_prompt_tokens, before)
+    rows = [row for rows in read_data(data, config.reward.name).values() for row in rows]
+    asked = ((row.place, asked_about(row, data, config.reward, "")) for row in rows)
+    _refuse(refused_messages(asked, () if config.trains else tuple(config.scoring_models)))
     if config.rollout.environment:
         return loaded
-    rows = [row for rows in read_data(data, config.reward.name).values() for row in rows]
     with Graders() as graders:
-        bad = bad_references(rows, config.reward, graders)
-        if bad:
-            more = f"\nand {len(bad) - 1} more rows: winnow check names them" if len(bad) > 1 else ""
-            raise ConfigError(str(bad[0]) + more)
+        _refuse(bad_references(rows, config.reward, graders))
         for line in try_own_rewards([_question(prompt, config) for prompt in loaded.prompts], graders):
             say(line)
     return loaded
 
 
+def _refuse(bad: Sequence[BadRow]) -> None:
+    """Raises the first of bad rows, where there are any."""
+    if bad:
+        more = f"\nand {len(bad) - 1} more rows: winnow check names them" if len(bad) > 1 else ""
+        raise ConfigError(str(bad[0]) + more)
+
+
 def _question(prompt: Prompt, config: RunConfig) -> Question:
     """What is asked of the reward of a prompt, without a response."""
-    case = Case(response="", reference=prompt.reference, prompt=prompt.text, question=prompt.question)
+    case = Case(
+        response="",
+        reference=prompt.reference,
+        prompt=prompt.text,
+        question=prompt.question,
+        messages=prompt.messages,
+    )
     return Question(reward=prompt.reward, case=case, settings=config.reward)
 
 

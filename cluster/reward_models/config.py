@@ -17,7 +17,7 @@ from rewards import Section
 READ = {  # the settings that such a run reads
     "run": ("name", "note", "folder", "seed", "steps", "checkpoint_every", "keep_checkpoints"),
     "model": ("path", "dtype", "attention", "checkpointing"),
-    "data": ("path", "rows", "prompt_column"),
+    "data": ("path", "rows", "prompt_column", "system_column", "system"),
     "learner": (
         *("batch", "lr", "lr_end", "lr_warmup", "weight_decay", "grad_clip", "micro_batch_tokens"),
         *("zero_stage", "offload", "adapter"),

@@ -108,6 +108,8 @@ def prepare_reward_model(
             heldout=heldout,
             prompt_column=str(config.data.prompt_column),
             batch=config.learner.batch,
+            system_column=config.data.system_column,
+            system=config.data.system,
         ),
         rows=len(labelled),
         digest=_digest(labelled),
@@ -159,7 +161,13 @@ def _rows(path: object, rows: str) -> Rows:
 
 def _read(rows: Rows, config: RewardModelConfig, setting: str) -> LabelledRows:
     try:
-        return read_labelled(rows.path, str(config.data.prompt_column), rows.slice)
+        return read_labelled(
+            rows.path,
+            str(config.data.prompt_column),
+            rows.slice,
+            system_column=config.data.system_column,
+            system=config.data.system,
+        )
     except DataError as failure:
         raise ConfigError(f"{failure} ({setting})") from failure
 
@@ -232,8 +240,10 @@ def _trained_and_held_out(rows: LabelledRows, held: LabelledRows) -> tuple[str, 
 
 
 def _digest(rows: LabelledRows) -> str:
-    """Of what the rows say, wherever they stand."""
+    """Of what the rows say, wherever they stand; a prompt that is one message has the digest of earlier versions."""
     found = hashlib.sha256()
     for row in rows:
         found.update(repr(replace(row, place="")).encode("utf-8", "surrogatepass"))
+        if row.messages:
+            found.update(repr(row.messages).encode("utf-8", "surrogatepass"))
     return found.hexdigest()

@@ -3,7 +3,7 @@ is pickled, so that another version of Python or winnow reads it, or says that i
 
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
-from actors.arrow import SCHEMA, unpacked
+from actors.arrow import ADDED, SCHEMA, unpacked
 from actors.data.chooser import ChooserState, PromptCounts
 from actors.data.source import PromptSourceState
-from actors.data.stored import StoredGroupsState
+from actors.data.stored import StoredGroupsState, completed
 from actors.filtering.filter import FilterState, WaitingGroup
 from actors.filtering.ledger import LedgerState
 from actors.types import PromptVisit, Summary
@@ -107,7 +107,7 @@ def read_state(checkpoint: Path) -> RunState:
     del raw["winnow"]
     try:
         found = _DOCUMENT.validate_python(raw)
-        groups = [batch.serialize() for batch in _batches(folder / GROUPS, SCHEMA)]
+        groups = [batch.serialize() for batch in _groups(folder / GROUPS)]
         counts = [row for batch in _batches(folder / CHOOSER, _CHOOSER) for row in batch.to_pylist()]
         weights = [
             weight for batch in _batches(folder / DIFFICULTY, _DIFFICULTY) for weight in batch["weight"].to_pylist()
@@ -154,8 +154,21 @@ def _write(file: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> 
 def _batches(file: Path, schema: pa.Schema | None = None) -> list[pa.RecordBatch]:
     with pa.OSFile(str(file), "rb") as opened, pa.ipc.open_file(opened) as reader:
         if schema is not None and reader.schema != schema:
-            raise pa.ArrowInvalid(f"{file} has other columns than this version writes")
+            raise _other_columns(file)
         return [reader.get_batch(number) for number in range(reader.num_record_batches)]
+
+
+def _groups(file: Path) -> Iterator[pa.RecordBatch]:
+    """Waiting groups, with the columns that came later than their checkpoint."""
+    for batch in _batches(file):
+        table = completed(pa.Table.from_batches([batch]), list(ADDED))
+        if set(table.column_names) != set(SCHEMA.names) or table.select(SCHEMA.names).schema != SCHEMA:
+            raise _other_columns(file)
+        yield from table.select(SCHEMA.names).combine_chunks().to_batches()
+
+
+def _other_columns(file: Path) -> pa.ArrowInvalid:
+    return pa.ArrowInvalid(f"{file} has other columns than this version writes")
 
 
 def _version() -> str:

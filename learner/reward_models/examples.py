@@ -60,7 +60,13 @@ def examples_of(rows: Sequence[LabelledRow], texts: Texts, pad: int | None) -> l
     Raises:
         ValueError: a row cannot be used; the message says which and why.
     """
-    return [_ranked(row, texts, pad) if isinstance(row, RankedRow) else _stepped(row, texts) for row in rows]
+    examples = []
+    for row in rows:
+        try:
+            examples.append(_ranked(row, texts, pad) if isinstance(row, RankedRow) else _stepped(row, texts))
+        except ValueError as problem:
+            raise ValueError(f"{row.place} {problem}") from problem
+    return examples
 
 
 def packed_examples(examples: Sequence[Example], packing: Packing) -> PackedExamples:
@@ -85,12 +91,11 @@ def scored_place(ids: Sequence[int], pad: int | None) -> int:
 
 def _ranked(row: RankedRow, texts: Texts, pad: int | None) -> Example:
     chosen, rejected = (
-        [texts.whole(_case(row.question, response)).ids for response in responses]
-        for responses in (row.chosen, row.rejected)
+        [texts.whole(_case(row, response)).ids for response in responses] for responses in (row.chosen, row.rejected)
     )
     if same := next((ids for ids in chosen if ids in rejected), None):
         raise ValueError(
-            f"{row.place} has a chosen and a rejected response that are the same {len(same)} tokens to this model, "
+            f"has a chosen and a rejected response that are the same {len(same)} tokens to this model, "
             f"which reads the last {texts.limit} tokens of a text: shorten them, or leave the row out"
         )
     samples = tuple(_sample(ids, [scored_place(ids, pad)]) for ids in (*chosen, *rejected))
@@ -98,7 +103,7 @@ def _ranked(row: RankedRow, texts: Texts, pad: int | None) -> Example:
 
 
 def _stepped(row: SteppedRow, texts: Texts) -> Example:
-    found = texts.separated(_case(row.question, "".join(row.steps)), row.spans)
+    found = texts.separated(_case(row, "".join(row.steps)), row.spans)
     known = [
         (place, label)
         for place, label in zip(found.places, row.labels, strict=True)
@@ -106,15 +111,15 @@ def _stepped(row: SteppedRow, texts: Texts) -> Example:
     ]
     if not known:
         raise ValueError(
-            f"{row.place} has labels only for steps before its last {len(found.ids)} tokens, and the model reads no "
+            f"has labels only for steps before its last {len(found.ids)} tokens, and the model reads no "
             "more: shorten the response, or leave the row out"
         )
     sample = _sample(found.ids, [place for place, _ in known])
     return Example(samples=(sample,), labels=np.array([label for _, label in known], np.float32))
 
 
-def _case(question: str, response: str) -> Case:
-    return Case(response=response, reference="", question=question)
+def _case(row: LabelledRow, response: str) -> Case:
+    return Case(response=response, reference="", question=row.question, messages=row.messages)
 
 
 def _sample(ids: Sequence[int], places: Sequence[int]) -> Sample:

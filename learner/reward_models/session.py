@@ -104,7 +104,11 @@ class RewardModelSession:
         self._engine.close()
 
     def _examples(self, rows: Rows) -> list[Example]:
-        return examples_of(read_labelled(rows.path, self._task.prompt_column, rows.slice), self._texts, self._pad)
+        task = self._task
+        labelled = read_labelled(
+            rows.path, task.prompt_column, rows.slice, system_column=task.system_column, system=task.system
+        )
+        return examples_of(labelled, self._texts, self._pad)
 
     def _mine(self, examples: Sequence[Example]) -> PackedExamples:
         """This rank's part of some examples."""

@@ -34,6 +34,8 @@ class RewardModelTask:
     heldout: Rows | None  # None: nothing is held out
     prompt_column: str
     batch: int  # rows of an update
+    system_column: str = ""  # of the rows' own system messages
+    system: str = ""  # message of the system where neither prompt nor row has one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,8 +50,9 @@ def model(cases: Sequence[Case], settings: ModelSettings) -> list[RewardResult]:
     """Scores responses with the sequence-classification model in `settings.path`.
 
     The raw score r is the model's one label, or of two labels the last one's logit less the first one's. The reward is
-    sigmoid(r), the part "raw" is r. Prompt and response are put into the tokenizer's chat template, or behind each
-    other where it has none. Of a text longer than the model's max_position_embeddings, the end is scored.
+    sigmoid(r), the part "raw" is r. The prompt's messages and the response are put into the tokenizer's chat template,
+    or question and response behind each other where it has none. Of a text longer than the model's
+    max_position_embeddings, the end is scored.
 
     Raises:
         ValueError: the folder holds no such model.
@@ -107,6 +108,20 @@ def check_process(settings: ProcessSettings) -> None:
         ValueError: it does not.
     """
     _kind(settings.path, TOKENS, _CAUSAL)
+
+
+def check_messages(case: Case, settings: ModelSettings | ProcessSettings) -> None:
+    """Makes sure that the model's chat template takes the messages of a case. A causal model is read without one.
+
+    Raises:
+        ValueError: it refuses them, or there is no model folder.
+    """
+    names = json.loads(check_folder(settings.path).read_text(encoding="utf-8")).get("architectures") or ["none"]
+    texts = Texts(_tokenizer(settings.path), 1)
+    if isinstance(settings, ModelSettings):
+        texts.whole(case)
+    elif not names[0].endswith(_CAUSAL):
+        texts.separated(case, [])
 
 
 def check_folder(folder: str) -> Path:
@@ -202,9 +217,16 @@ def _load(folder: str, on: str, *kinds: str) -> _Loaded:
     )
     if report["missing_keys"]:  # transformers fills them with random numbers
         raise ValueError(f"{folder} lacks weights of its model: {', '.join(sorted(report['missing_keys'])[:5])}")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = _tokenizer(folder)
     texts = Texts(tokenizer, limit_of(network.config, tokenizer))
     return _Loaded(network=network.to(device).eval(), texts=texts, kind=kind)
+
+
+@functools.cache
+def _tokenizer(folder: str) -> Any:
+    import transformers
+
+    return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def _padded(loaded: _Loaded, rows: Sequence[Row]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How a reward model reads a question and a response, token for token; its training and its scoring share it."""
+"""How a reward model reads a prompt and a response, token for token; its training and its scoring share it."""
 
 import functools
 import re
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards.models.plain import plain
-from rewards.verdict import Case
+from rewards.verdict import Case, ChatMessage
 
 SEPARATOR = "<extra_0>"  # behind each step, as the authors of Qwen2.5-Math-PRM publish their model
 GOOD, BAD, STEP_TAG = "+", "-", "ки"  # as the authors of Math-Shepherd publish their model
@@ -36,25 +36,32 @@ class Texts:
         self.tokenizer, self.limit = tokenizer, limit
 
     def whole(self, case: Case) -> Row:
-        """Question and response in the tokenizer's chat template, or behind each other where it has none."""
-        asked, response = plain(case.asked, self.tokenizer), plain(case.response, self.tokenizer)
+        """The conversation with the response as its last message in the tokenizer's chat template; where it has none,
+        question and response behind each other.
+
+        Raises:
+            ValueError: the chat template refuses the messages.
+        """
         if self.tokenizer.chat_template is None:
+            asked, response = plain(case.asked, self.tokenizer), plain(case.response, self.tokenizer)
             return self._row(self.tokenizer.encode(asked + response), [])
-        said = [{"role": "user", "content": asked}, {"role": "assistant", "content": response}]
-        text = self.tokenizer.apply_chat_template(said, tokenize=False)
+        text = self._templated([*case.conversation, ChatMessage("assistant", case.response)])
         return self._row(self.tokenizer.encode(text, add_special_tokens=False), [])
 
     def separated(self, case: Case, spans: Sequence[tuple[int, int]]) -> Row:
-        """Question and steps, each step closed by the separator. Each is tokenized alone, so that its separator can
-        never melt into it."""
+        """The conversation, or the question without a chat template, and steps, each step closed by the separator. Each
+        is tokenized alone, so that its separator can never melt into it.
+
+        Raises:
+            ValueError: the chat template refuses the messages.
+        """
         tokenizer = self.tokenizer
         encode = functools.partial(tokenizer.encode, add_special_tokens=False)
-        question = plain(case.asked, tokenizer, SEPARATOR)
         if tokenizer.chat_template is None:
-            ids = [*([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]), *encode(question)]
+            question = encode(plain(case.asked, tokenizer, SEPARATOR))
+            ids = [*([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]), *question]
         else:
-            asked = [{"role": "user", "content": question}]
-            ids = encode(tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True))
+            ids = encode(self._templated(case.conversation, SEPARATOR, add_generation_prompt=True))
         separator = encode(SEPARATOR if SEPARATOR in tokenizer.get_vocab() else "\n")
         places = []
         for start, end in spans:
@@ -76,6 +83,20 @@ class Texts:
             character: place for place, edges in enumerate(encoded["offset_mapping"]) for character in range(*edges)
         }
         return self._row(encoded["input_ids"], [last[end] for end in ends])
+
+    def _templated(self, messages: Sequence[ChatMessage], *more: str, **arguments: Any) -> str:
+        """Messages in the chat template, as text; `more` are strings that mean something to the model."""
+        said = [
+            {name: plain(text, self.tokenizer, *more) for name, text in each._asdict().items()} for each in messages
+        ]
+        try:
+            return str(self.tokenizer.apply_chat_template(said, tokenize=False, **arguments))
+        except Exception as failure:  # a template is a program and raises what it likes
+            roles = ", ".join(message.role for message in messages)
+            raise ValueError(
+                f"has messages that the reward model's chat template refuses ({roles}): {failure}. Leave out what it "
+                "does not take, such as the system message, or give the model's folder a template that takes it"
+            ) from failure
 
     def _row(self, ids: list[int], places: Sequence[int]) -> Row:
         cut = max(0, len(ids) - self.limit)

@@ -10,7 +10,7 @@ from actors.arrow import SCHEMA, batch_of, fault_of, group_of, packed, unpacked
 from actors.errors import Unpackable
 from actors.sampled import SampledTurn
 from actors.types import Finish, Group, LeftRow, Prompt, Trajectory
-from rewards import Outcome, SpanReward, Verdict
+from rewards import ChatMessage, Outcome, SpanReward, Verdict
 from tests.builders import group
 from tests.tables import each
 
@@ -83,7 +83,13 @@ def every_field() -> Group:
         for number in range(2)
     )
     prompt = Prompt(
-        id="p7", tokens=np.array([7, 8], np.int32), text="Q: 2+3=", reward="number", reference="5", question="2+3="
+        id="p7",
+        tokens=np.array([7, 8], np.int32),
+        text="Q: 2+3=",
+        reward="number",
+        reference="5",
+        question="2+3=",
+        messages=(ChatMessage("system", "zwölf"), ChatMessage("user", "2+3=")),
     )
     rewards = tuple(np.array([np.nan, np.nan, 0.25, number], np.float32) for number in range(2))
     return Group(id=11, prompt=prompt, trajectories=trajectories, verdicts=verdicts, span_rewards=rewards, greedy=0.75)
@@ -132,7 +138,9 @@ def with_texts(text: str) -> Group:
     whole = every_field()
     first = replace(whole.trajectories[0], text=text)
     verdict = replace(whole.verdicts[0], why=text)
-    prompt = replace(whole.prompt, text=text, question=text, reference=text, id=text)
+    prompt = replace(
+        whole.prompt, text=text, question=text, reference=text, id=text, messages=(ChatMessage(text, text),)
+    )
     return replace(
         whole,
         prompt=prompt,
@@ -158,6 +166,7 @@ def test_a_text_that_utf8_cannot_hold_costs_no_group(text: str, kept: str) -> No
     after = group_of(unpacked(packed(with_texts(text))))
     assert (after.prompt.text, after.prompt.question, after.prompt.reference, after.prompt.id) == (kept,) * 4
     assert (after.trajectories[0].text, after.verdicts[0].why) == (kept, kept)
+    assert after.prompt.messages == (ChatMessage(kept, kept),)
     assert after.verdicts[1] == every_field().verdicts[1]
 
 

@@ -15,9 +15,9 @@ from actors.errors import DataError
 from learner.batches.packing import Packing, empty_batch
 from learner.reward_models.examples import PackedExamples, examples_of, packed_examples, scored_place
 from learner.reward_models.objective import RankingLoss, StepLoss, agreement_of
-from rewards import Case
+from rewards import Case, ChatMessage
 from rewards.models.texts import Texts
-from tests.tokenizers import letters
+from tests.tokenizers import NO_SYSTEM, chatty, letters
 
 PACKING = Packing(tokens=64)
 
@@ -169,6 +169,52 @@ def test_a_row_that_cannot_be_used_says_why(cells: dict, problem: str) -> None:
 def test_the_prompt_is_what_stands_in_front_of_the_responses(cells: dict, question: str) -> None:
     row = ranked_row(FileRow(place="a:1", cells=cells), "prompt")
     assert (row.question, row.chosen, row.rejected) == (question, ("a",), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("cells", "messages"),
+    [
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, [("system", "run"), ("user", "q")]),
+        ({"prompt": "q", "chosen": "a", "rejected": "b", "s": "row"}, [("system", "row"), ("user", "q")]),
+        ({"prompt": said("S", "q"), "chosen": "a", "rejected": "b"}, [("system", "S"), ("user", "q")]),
+        ({"chosen": said("S", "q", "a"), "rejected": said("S", "q", "b")}, [("system", "S"), ("user", "q")]),
+        (
+            {"prompt": "q", "chosen": said("q", "x", "r", "a"), "rejected": said("q", "x", "r", "b"), "s": "row"},
+            [("system", "row"), ("user", "q"), ("assistant", "x"), ("user", "r")],
+        ),
+        ({"prompt": said("S", "q"), "steps": ["a", "b"], "labels": [1, 0]}, [("system", "S"), ("user", "q")]),
+    ],
+)
+def test_rows_are_trained_on_with_the_messages_and_tokens_that_are_scored(
+    tmp_path: Path, cells: dict, messages: list[tuple[str, str]]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text(json.dumps(cells) + "\n" + json.dumps(cells | {"s": "other", "chosen": "c"}) + "\n")
+    row, *_ = read_labelled(str(file), "prompt", refuse=lambda bad: None, system_column="s", system="run")
+    assert list(row.messages) == messages
+    texts = Texts(chatty(), 999)
+    (example,) = examples_of([row], texts, None)
+    response = row.chosen[0] if isinstance(row, RankedRow) else "".join(row.steps)
+    case = Case(
+        response=response, reference="", question=row.question, messages=tuple(map(ChatMessage._make, messages))
+    )
+    read = texts.whole(case) if isinstance(row, RankedRow) else texts.separated(case, row.spans)
+    assert example.samples[0].tokens[:-1].tolist() == read.ids
+
+
+def test_a_column_of_system_messages_that_no_labelled_row_has_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\n')
+    with pytest.raises(DataError, match=r"has a column 's' \(data\.system_column; columns there: prompt, chosen"):
+        read_labelled(str(file), "prompt", system_column="s")
+
+
+def test_a_row_that_the_chat_template_refuses_is_named() -> None:
+    tokenizer = chatty()
+    tokenizer.chat_template = NO_SYSTEM
+    row = ranked_row(FileRow(place="a:1", cells={"prompt": "q", "chosen": "a", "rejected": "b"}), "prompt", "S")
+    with pytest.raises(ValueError, match=r"a:1 has messages that .* refuses \(system, user, assistant\): System role"):
+        examples_of([row], Texts(tokenizer, 99), None)
 
 
 def test_rows_are_read_as_they_are_published(tmp_path: Path) -> None:

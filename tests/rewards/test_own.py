@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rewards import Budget, Case, Outcome, RewardResult
+from rewards import Budget, Case, ChatMessage, Outcome, RewardResult
 from rewards.own import OwnSettings, check_own, own, own_group
 
 CASE = Case(response="a", reference="b", prompt="c")
@@ -157,6 +158,36 @@ def test_parameters_are_given_what_they_are_named_after(tmp_path: Path, text: st
     (tmp_path / "mine.py").write_text(text)
     said = own(CASE, OwnSettings(file=str(tmp_path / "mine.py")))
     assert said.outcome is Outcome.CORRECT, said.why
+
+
+SAID = (ChatMessage("system", "s"), ChatMessage("user", "q"))
+TOLD = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+
+
+@pytest.mark.parametrize(
+    ("signature", "given"),
+    [
+        ("response, reference, prompt, messages", TOLD),
+        ("response, messages", TOLD),
+        ("said, gold, question, *, messages=None", TOLD),
+        ("messages, response", TOLD),
+        ("response, reference, messages", "c"),  # three parameters are given what they always were
+        ("response, reference, prompt, more=None, messages=None, /", None),
+    ],
+)
+def test_a_parameter_for_messages_is_given_them_where_it_is_beside_the_others(
+    tmp_path: Path, signature: str, given: object
+) -> None:
+    (tmp_path / "mine.py").write_text(f"def reward({signature}):\n    return messages == {given!r}\n")
+    said = own(replace(CASE, messages=SAID), OwnSettings(file=str(tmp_path / "mine.py")))
+    assert said.outcome is Outcome.CORRECT, said.why
+
+
+def test_the_messages_of_a_prompt_of_one_are_the_users_and_siblings_share_them(tmp_path: Path) -> None:
+    text = "def reward_group(responses, messages):\n    return [messages == [{'role': 'user', 'content': 'c'}]] * 2\n"
+    (tmp_path / "mine.py").write_text(text)
+    results = own_group([CASE, CASE], OwnSettings(file=str(tmp_path / "mine.py")), Budget())
+    assert [result.reward for result in results] == [1.0, 1.0]
 
 
 def test_the_parameters_of_reward_group_may_stand_in_any_order(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ def reranked(evaluation: Path, model: Path) -> dict[str, float]:
     """
     groups = [(group, texts_in(group)) for group in recorded_groups(evaluation / "trajectories")]
     cases = [
-        Case(response=text, reference="", question=group.prompt.question) for group, texts in groups for text in texts
+        Case(response=text, reference="", question=group.prompt.question, messages=group.prompt.messages)
+        for group, texts in groups
+        for text in texts
     ]
     scores = (result.reward or 0.0 for result in process(cases, ProcessSettings(path=str(model))))
     found = []

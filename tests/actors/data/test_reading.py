@@ -21,7 +21,7 @@ from actors.errors import DataError
 from actors.settings import DataSettings
 from rewards.answers.reference import several
 from tests.tables import each
-from tests.tokenizers import letters
+from tests.tokenizers import chatty, letters
 
 ROWS = [{"prompt": "1+1", "answer": 2}, {"prompt": "2+2", "answer": "4", "more": [1]}]
 ASKED = [("1+1", "2"), ("2+2", "4")]
@@ -514,6 +514,20 @@ def test_prompts_that_are_too_long_are_left_out_up_to_the_stated_share(tmp_path:
     assert ([one.tokens.size for one in loaded.prompts], loaded.left_out) == ([3, 4, 5], 1)
     with pytest.raises(DataError, match=r"1 of 4 prompts .* longer than the 10 tokens .*the longest has 50"):
         load_prompts(DataSettings(path=str(file), too_long_share=0.2), "number", letters(), 10)
+
+
+def test_a_prompt_keeps_its_messages_with_the_system_message_that_the_policy_sees(tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    said = [{"role": "system", "content": "own"}, {"role": "user", "content": "q"}]
+    rows = [{"prompt": said, "s": "row"}, {"prompt": said[1:], "s": "row"}, {"prompt": "q", "s": None}]
+    file.write_text("\n".join(json.dumps(row | {"answer": "1"}) for row in rows))
+    data = DataSettings(path=str(file), system_column="s", system="run")
+    loaded = load_prompts(data, "number", chatty(), 99)
+    assert [one.messages for one in loaded.prompts] == [
+        (("system", system), ("user", "q")) for system in ("own", "row", "run")
+    ]
+    plain = load_prompts(DataSettings(path=str(file), rows="2:"), "number", chatty(), 99)
+    assert [(one.question, one.messages) for one in plain.prompts] == [("q", ())]
 
 
 def test_prompts_of_several_paths_keep_their_order_and_weights(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from actors.data.messages import Message, messages_in, question_of
+from actors.data.messages import Message, conversation_of, messages_in, question_of
 from actors.data.rendering import Renderer, leading_tokens
 from actors.errors import DataError
 from actors.settings import DataSettings
+from rewards import ChatMessage
 from tests.tables import each
 from tests.tokenizers import CHATML, NO_SYSTEM, chatty, letters
 
@@ -33,6 +34,7 @@ TURNS = (
         ),
         ([{"role": "user", "content": "x", "name": None, "tool_calls": None}], (Message("user", "x"),)),
         ([{"role": "prompter", "content": "x", "function_call": None}], (Message("user", "x"),)),
+        ([{"role": "user", "content": "x", "reasoning_content": "\n", "thinking": None}], (Message("user", "x"),)),
         ("text", None),
         ('[{"role": "user", "content": "x"}]', None),  # a text stays a text
         (["a", "b"], None),
@@ -57,6 +59,11 @@ def test_messages_are_found_in_the_forms_of_datasets(cell: object, found: object
         ([{"role": "system", "content": "a"}], "messages of the system alone"),
         ([{"role": "assistant", "content": "", "function_call": {"name": "f"}}], "message 1 with function_call: write"),
         (
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "reasoning_content": "c"}],
+            "message 2 with reasoning_content: write the thoughts into its content, as the model writes them",
+        ),
+        ([{"role": "assistant", "content": "b", "thinking": "c"}], "message 1 with thinking: write"),
+        (
             [{"from": "function_call", "value": "{}"}],
             "message 1 whose role is 'function_call': make it the assistant's",
         ),
@@ -72,6 +79,30 @@ def test_the_question_is_what_the_user_said_or_all_turns() -> None:
     assert question_of(TURNS[:2]) == "1+1"
     assert question_of((Message("developer", "x"), Message("user", "1+1"), Message("assistant", "It"))) == "1+1"
     assert question_of(TURNS) == "user: 1+1\n\nassistant: 2\n\nuser: 2+2"
+
+
+BEGUN = (Message("user", "1+1"), Message("assistant", "It"))
+ODD = (Message("developer", "x"), Message("user", "a"), Message("observation", "b"), Message("critic", "c"))
+
+
+@each(
+    ("asked", "system", "messages"),
+    [
+        ("1+1", "", ()),
+        ("1+1", "S", (("system", "S"), ("user", "1+1"))),
+        (TURNS[1:2], "", ()),
+        (BEGUN, "", ()),  # the beginning of the answer is no message of the prompt
+        (BEGUN, "S", (("system", "S"), ("user", "1+1"))),
+        (TURNS[:2], "", (("system", "Be brief."), ("user", "1+1"))),
+        (TURNS, "S", (("system", "Be brief."), ("user", "1+1"), ("assistant", "2"), ("user", "2+2"))),
+        (TURNS[1:], "", (("user", "1+1"), ("assistant", "2"), ("user", "2+2"))),
+        (ODD, "S", (("system", "x"), ("user", "a"), ("tool", "b"), ("critic", "c"))),
+    ],
+)
+def test_models_that_grade_get_all_messages_in_their_roles_where_there_are_several(
+    asked: str | tuple[Message, ...], system: str, messages: tuple[tuple[str, str], ...]
+) -> None:
+    assert conversation_of(asked, system) == tuple(ChatMessage(*each) for each in messages)
 
 
 def test_messages_go_through_the_chat_template() -> None:

@@ -75,12 +75,12 @@ def test_stored_groups_go_on_where_another_reader_of_them_stopped(tmp_path: Path
     assert [following.next().prompt.id for _ in range(9)] == [first.next().prompt.id for _ in range(9)]
 
 
-def test_files_of_older_runs_lack_questions_and_spans_and_are_read_without(tmp_path: Path) -> None:
+def test_files_of_older_runs_lack_questions_messages_and_spans_and_are_read_without(tmp_path: Path) -> None:
     data = write_run(tmp_path, group([1.0, -1.0], id=3))
     path = tmp_path / "step=1/groups.parquet"
-    pq.write_table(pq.ParquetFile(path).read().drop_columns(["question", "spans"]), path)
+    pq.write_table(pq.ParquetFile(path).read().drop_columns(["question", "spans", "messages"]), path)
     one = read_stored(data, Letters(), seed=0).deal(0)
-    assert one.prompt.question == ""
+    assert (one.prompt.question, one.prompt.messages) == ("", ())
     assert [verdict.span_rewards for verdict in one.verdicts] == [(), ()]
     np.testing.assert_array_equal(one.trajectories[1].tokens, group([1.0, -1.0], id=3).trajectories[1].tokens)
 

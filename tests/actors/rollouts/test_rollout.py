@@ -21,7 +21,7 @@ from actors.settings import GeneratorSettings, RolloutSettings, RoundSettings
 from actors.types import EngineSpec, Finish, Purpose, RolloutRequest, SamplingSpec, Summary
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
-from rewards import Case, Outcome, Question, RewardSettings, Verdict
+from rewards import Case, ChatMessage, Outcome, Question, RewardSettings, Verdict
 from tests.builders import prompt, verdict
 from tests.doubles import InProcess, Letters
 from tests.runs import Runs, demo, responses_of
@@ -290,6 +290,19 @@ async def test_the_beginning_of_a_response_that_is_completed_opens_no_turn() -> 
     await completer.complete([start, end], "1<|im_end|><|im_start|>user", 1, RolloutSettings())
     assert seen[0][:2] == [start, end]
     assert not {start, end} & set(seen[0][2:])
+
+
+@pytest.mark.parametrize("longest", [64, 65])  # together, and each in an episode of its own
+async def test_rewards_are_given_the_messages_of_the_prompt(longest: int) -> None:
+    verifier, generator = Verifier(), OnPaper([1.0, -1.0])
+    generator._verifiers = [VerifierClient(InProcess(verifier))]
+    await generator.start()
+    rollout = RolloutSettings(group_size=2, max_new_tokens=longest)
+    run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False, drop=RULES["both"])
+    await generator.begin(run)
+    said = (ChatMessage("system", "s"), ChatMessage("user", "q"))
+    await generator.rollout(replace(REQUEST, prompt=replace(REQUEST.prompt, question="q", messages=said)))
+    assert [(case.question, case.messages) for case in verifier.cases] == [("q", said)] * 2
 
 
 @pytest.mark.parametrize("longest", [64, 65])

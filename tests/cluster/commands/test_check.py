@@ -11,7 +11,9 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import grading_config
 from cluster.preparing.graders import Graders
 from learner.models.tiny import write_tiny_model
+from tests.rewards.models.test_models import write
 from tests.tables import each
+from tests.tokenizers import NO_SYSTEM
 
 Row = dict[str, Any]
 ASKED: list[Row] = [{"prompt": "1+1=", "answer": "2"}, {"prompt": "2+2=", "answer": "4"}]
@@ -60,6 +62,20 @@ def test_rows_may_name_their_reward_and_an_unknown_one_is_named(tmp_path: Path, 
     assert bad == 2
     assert "data.jsonl:2 asks for the reward 'nmber'; there are exact, choice" in said
     assert "data.jsonl:3 cannot be graded against: " in said
+
+
+def test_messages_that_a_reward_model_refuses_are_bad_rows(tmp_path: Path, graders: Graders) -> None:
+    write(tmp_path / "scorer", "whole")
+    (tmp_path / "scorer/chat_template.jinja").write_text(NO_SYSTEM)
+    turns = [{"role": role, "content": "q"} for role in ("system", "user", "assistant", "user")]
+    rows: list[Row | str] = [{"prompt": turns}, {"prompt": turns[1:]}, {"prompt": "q", "s": "x"}]
+    settings = ("reward.name=model", f"reward.model.path={tmp_path}/scorer", "data.answer_column=")
+    bad, said = checked(tmp_path, graders, rows, *settings, "data.system_column=s")
+    assert bad == 2
+    refused = "has messages that the reward model's chat template refuses"
+    assert f"data.jsonl:1 {refused} (system, user, assistant, user, assistant): System role not supported" in said
+    assert f"data.jsonl:3 {refused} (system, user, assistant): " in said
+    assert "references that responses can be graded against: 1 of 1" in said
 
 
 def test_several_columns_become_one_reference(tmp_path: Path, graders: Graders) -> None:

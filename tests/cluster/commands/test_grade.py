@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from cluster.cli import main
+from tests.rewards.models.test_models import write
 from tests.tables import each
+from tests.tokenizers import NO_SYSTEM
 
 ROWS: list[dict[str, Any]] = [
     {"reward": "number", "response": "it is 7", "reference": "7", "expected": "correct"},
@@ -123,6 +125,45 @@ def test_rewards_that_compare_with_nothing_need_no_reference(
     settings = [f"reward.own.file={tmp_path}/mine.py", "reward.sum.weights={format=1,own=1}", "reward.name=format"]
     assert main(["grade", str(cases(tmp_path, [*rows, {"response": said}])), "--workers", "1", *settings]) == 0
     assert [json.loads(line)["outcome"] for line in capsys.readouterr().out.splitlines()] == ["correct"] * 4
+
+
+SAID = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
+
+
+@each(
+    ("row", "settings", "told"),
+    [
+        ({"prompt": SAID}, (), SAID),
+        ({"prompt": json.dumps(SAID)}, (), SAID),
+        ({"prompt": SAID[1:], "mine": "s"}, ("data.system_column=mine", "data.system=other"), SAID),
+        ({"prompt": "q"}, ("data.system=s",), SAID),
+        ({"prompt": "q"}, (), SAID[1:]),
+        ({"prompt": "<q>", "prompt_id": "7", "question": "q", "messages": SAID}, (), SAID),  # that a run wrote
+        ({"prompt": "<q>", "prompt_id": "7", "question": "q", "messages": []}, (), SAID[1:]),
+        ({"prompt": "q", "messages": SAID}, (), SAID[1:]),  # which may hold the response too
+    ],
+)
+def test_rewards_are_given_the_messages_of_a_row(
+    tmp_path: Path, row: dict[str, Any], settings: tuple[str, ...], told: list[dict[str, str]]
+) -> None:
+    (tmp_path / "mine.py").write_text(f"def reward(response, messages):\n    return messages == {told}\n")
+    mine = ("reward.name=own", f"reward.own.file={tmp_path}/mine.py", *settings)
+    out = tmp_path / "graded.jsonl"
+    assert main(["grade", str(cases(tmp_path, [row | {"response": "a"}])), "--out", str(out), *mine]) == 0
+    assert json.loads(out.read_text())["outcome"] == "correct"
+
+
+def test_messages_that_a_reward_model_refuses_are_named_and_the_others_are_graded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "scorer", "whole")
+    (tmp_path / "scorer/chat_template.jinja").write_text(NO_SYSTEM)
+    rows = [{"prompt": SAID, "response": "a"}, {"prompt": "q", "response": "a"}]
+    settings = ["reward.name=model", f"reward.model.path={tmp_path}/scorer"]
+    assert main(["grade", str(cases(tmp_path, rows)), "--workers", "1", *settings]) == 2
+    said = capsys.readouterr()
+    assert "cases.jsonl:1 has messages that the reward model's chat template refuses (system, user" in said.err
+    assert [json.loads(line)["prompt"] for line in said.out.splitlines()] == ["q"]
 
 
 def test_a_misspelt_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

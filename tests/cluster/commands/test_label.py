@@ -4,7 +4,12 @@ from typing import Any
 
 import pytest
 
+from actors.data.files import FileRow
+from actors.data.rendering import Renderer
 from cluster.cli import main
+from cluster.commands.label import _steps
+from cluster.config.reading import grading_config
+from cluster.preparing.models import load_tokenizer
 from learner.models.tiny import write_tiny_model
 from tests.tables import each
 
@@ -48,6 +53,15 @@ def test_a_row_that_cannot_be_labelled_is_named_before_anything_starts(
     assert err.startswith(f"winnow: no row of {tmp_path}/steps.jsonl can be labelled: {tmp_path}/steps.jsonl:1 ")
     assert said in err
     assert not (tmp_path / "labels.jsonl").exists()
+
+
+def test_rewards_of_completions_are_given_the_messages_of_the_row(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "chat.jinja").write_text("{% for m in messages %}{{ m.content }}{% endfor %}")
+    settings = [f"model.path={model}", f"data.chat_template={tmp_path}/chat.jinja", "data.system=2+"]
+    config, tokenizer = grading_config(settings), load_tokenizer(model)
+    row = FileRow(place="a:1", cells=GOOD)
+    found = _steps(row, config, Renderer(config.data, tokenizer), tokenizer)
+    assert found.question.case.messages == (("system", "2+"), ("user", "1+1="))
 
 
 def test_what_cannot_be_used_is_one_message_before_anything_starts(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from actors.arrow import packed
@@ -19,7 +20,7 @@ from cluster.evaluating.answers import Answered, Vote, recorded_groups
 from cluster.evaluating.progress import Told
 from cluster.evaluating.sampling import Work, answer_prompts, look_again
 from cluster.running.evaluate import requests_for
-from rewards import Outcome, Question, Verdict
+from rewards import Case, ChatMessage, Outcome, Question, Verdict
 
 SAYS = {"easy": ["4", "4", "4"], "split": ["4", "5", "5.0"], "hard": ["1", "2", "3"], "tie": ["4", "7", "?"]}
 VOTES = {"easy": (3, ()), "split": (1, (2,)), "hard": (0, (1, 1, 1)), "tie": (1, (1,))}
@@ -28,6 +29,9 @@ VOTES = {"easy": (3, ()), "split": (1, (2,)), "hard": (0, (1, 1, 1)), "tie": (1,
 def config(**sections: Any) -> RunConfig:
     tree = {"model": {"path": "m"}, "data": {"path": "d"}, "reward": {"name": "math"}, "eval": {"samples": 3}}
     return config_of(tree | sections).on_device(False)
+
+
+TOLD = (ChatMessage("system", "s"), ChatMessage("user", "q"))
 
 
 def graded(request: RolloutRequest) -> Group:
@@ -73,7 +77,11 @@ class Pool:
 class Likes:
     """A verifier whose model likes what begins with a 5."""
 
+    def __init__(self) -> None:
+        self.cases = list[Case]()
+
     async def grade(self, questions: list[Question]) -> list[Verdict]:
+        self.cases += [question.case for question in questions]
         liked = [r"\boxed{5" in question.case.response for question in questions]
         outcomes = [Outcome.CORRECT if each else Outcome.WRONG for each in liked]
         return [
@@ -101,7 +109,9 @@ class Shown:
 
 def prompts() -> list[Prompt]:
     return [
-        Prompt(id=f"eval/{text}", tokens=np.array([1], np.int32), text=text, reward="math", reference="4")
+        Prompt(
+            id=f"eval/{text}", tokens=np.array([1], np.int32), text=text, reward="math", reference="4", messages=TOLD
+        )
         for text in SAYS
     ]
 
@@ -117,7 +127,8 @@ def work(folder: Path, found: dict[int, Answered], earlier: Sequence[Group] = ()
 
 
 async def test_every_prompt_is_answered_recorded_and_voted_on(tmp_path: Path) -> None:
-    found, shown, queue = dict[int, Answered](), Shown(), VerifierQueue([Likes()])
+    found, shown, likes = dict[int, Answered](), Shown(), Likes()
+    queue = VerifierQueue([likes])
     task = work(tmp_path, found)
     settings = config(reward={"name": "math", "liked": {"kind": "model", "path": "/m"}})
     await answer_prompts(Pool(), queue, settings, task, Told(shown, len(SAYS)))
@@ -129,12 +140,17 @@ async def test_every_prompt_is_answered_recorded_and_voted_on(tmp_path: Path) ->
         assert [response.model_scores for response in found[number].responses] == [
             {"liked": 1.0 if said.startswith("5") else -0.5} for said in SAYS[text]
         ]
+    assert {case.messages for case in likes.cases} == {TOLD}
     assert shown.lines[0] == "evaluating, prompts: 0 of 4, "
     assert shown.lines[-1] == "evaluating, prompts: 4 of 4, accuracy so far 0.417"
     written = {group.id: group for group in recorded_groups(tmp_path)}
     assert sorted(written) == [0, 1, 2, 3]
     assert written[1].trajectories[1].text == r"\boxed{5}"
     assert [file.name for file in tmp_path.glob("step-7/*")] == ["groups.parquet"]
+    assert {group.prompt.messages for group in written.values()} == {TOLD}
+    older = tmp_path / "step-7/groups.parquet"  # as one of before there were messages
+    pq.write_table(pq.ParquetFile(older).read().drop_columns(["messages"]), older)
+    assert {group.prompt.messages for group in recorded_groups(tmp_path)} == {()}
 
 
 async def test_an_evaluation_that_breaks_goes_on_from_what_is_on_disk(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from cluster.preparing.folders import make_run_folder
 from cluster.preparing.models import load_tokenizer
 from cluster.preparing.preflight import prepare
 from learner.models.tiny import write_tiny_model
+from tests.rewards.models.test_models import write
+from tests.tokenizers import CHATML, NO_SYSTEM
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +94,25 @@ def test_an_own_reward_is_tried_with_the_prompts_as_the_policy_sees_them(
     assert "warning: reward.own.file gave no verdict on 6 of 9 responses" in said
     with pytest.raises(ConfigError, match="does every way through it return something"):
         prepared("none.py", "def reward(response):\n    return None\n")
+
+
+@pytest.mark.parametrize("environment", ["", "actors/rollouts/question.py"])
+def test_a_reward_model_whose_chat_template_refuses_the_messages_is_named_with_the_row(
+    world: Path, tmp_path: Path, environment: str
+) -> None:
+    write(tmp_path / "scorer", "whole")
+    (tmp_path / "scorer/chat_template.jinja").write_text(NO_SYSTEM)
+    reward = {"name": "sum", "sum": {"weights": {"model": 1.0}}, "model": {"path": str(tmp_path / "scorer")}}
+    (tmp_path / "policy.jinja").write_text(CHATML)
+    data = {"chat_template": str(tmp_path / "policy.jinja"), "answer_column": ""}
+    rollout = {"environment": environment} if environment else {}
+    prepare(config(world, reward=reward, data=data, rollout=rollout))
+    problem = (
+        r"prompts\.jsonl:1 has messages that the reward model's chat template refuses \(system, user, assistant\): "
+        r"System role not supported\. .* \(reward\.model\.path = '.*'\)\nand 19 more rows"
+    )
+    with pytest.raises(ConfigError, match=problem):
+        prepare(config(world, reward=reward, data=data | {"system": "Be brief."}, rollout=rollout))
 
 
 def test_a_plan_says_what_an_adapter_trains_and_what_is_sent(world: Path) -> None:

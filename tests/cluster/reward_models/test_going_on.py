@@ -17,6 +17,8 @@ from cluster.running.state import RunInputs
 from learner.models.tiny import write_tiny_model
 from learner.types import MARKER
 
+# Of the row {"prompt": "1+1=", "chosen": "2", "rejected": "4"}, as before rows had messages.
+DIGEST = "4597795d21dc7de360d9e50285fb7973add91a37ba88f8145baa2bffd7868afc"
 BEGAN = RunInputs(prompts=4, prompts_digest="ab", stored=0, stored_digest="", ranks=1, zero_stage=2, dtype="float32")
 CONFIG = RewardModelConfig.model_validate(
     {"model": {"path": "m"}, "data": {"path": "rows.jsonl"}, "run": {"steps": 9}, "learner": {"batch": 3}}
@@ -112,6 +114,7 @@ def test_rows_may_move_and_not_change_and_neither_may_ranks(tmp_path: Path) -> N
         found = prepare_reward_model(RewardModelConfig.model_validate(tree), print)
         digests.append(found.inputs(found.prepared.config))
     check_inputs(digests[0], digests[1])
+    assert digests[0].prompts_digest == DIGEST
     with pytest.raises(ConfigError, match="the data of this run has changed since its checkpoint"):
         check_inputs(digests[0], digests[2])
     with pytest.raises(ConfigError, match="this run was trained by 1 learner ranks at ZeRO stage 2"):

@@ -50,6 +50,21 @@ def test_pairs_make_a_model_of_whole_responses(tmp_path: Path, model: Path) -> N
     assert found.about[:2] == ("4 rows to train on: 8 pairs", "2 rows held out: 4 pairs")
 
 
+def test_system_messages_of_the_run_and_of_rows_are_a_part_of_what_is_trained_on(tmp_path: Path, model: Path) -> None:
+    rows = [row | {"s": "1+"} for row in PAIRS]
+    items = ((), ("data.system=2+",), ("data.system_column=s",), ("data.system=2+", "data.system_column=s"))
+    plain, of_run, of_rows, both = (
+        prepare_reward_model(config_of(tmp_path, model, rows, *each), print) for each in items
+    )
+    assert (both.task.system_column, both.task.system) == ("s", "2+")
+    assert len({plain.digest, of_run.digest, of_rows.digest}) == 3
+    assert both.digest == of_rows.digest
+    config = config_of(tmp_path, model, rows, *items[-1])
+    config.write(tmp_path)
+    again = load_settings(RewardModelConfig, tmp_path / "config.toml")
+    assert (again.data.system_column, again.data.system) == ("s", "2+")
+
+
 def test_steps_that_the_reward_would_not_find_are_said(tmp_path: Path, model: Path) -> None:
     found = prepare_reward_model(config_of(tmp_path, model, STEPS), print)
     assert found.task.kind is RewardModelKind.PROCESS

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from actors.arrow import group_of, packed, unpacked
@@ -46,6 +47,23 @@ def state_of(chooser: ChooserState | None = None) -> RunState:
         ),
         learner=LearnerState(baseline_mean=0.1, baseline_count=9, steps_since_reference=2, worked=4),
     )
+
+
+def test_groups_of_a_checkpoint_without_the_columns_that_came_later_are_read_with_their_defaults(
+    tmp_path: Path,
+) -> None:
+    write_state(state_of(), tmp_path)
+    file = tmp_path / "state/groups.arrow"
+    with pa.OSFile(str(file), "rb") as opened:
+        table = pa.ipc.open_file(opened).read_all()
+    for lacking, readable in (("messages", True), ("why", False)):
+        with pa.OSFile(str(file), "wb") as opened, pa.ipc.new_file(opened, table.drop_columns([lacking]).schema) as new:
+            new.write_table(table.drop_columns([lacking]))
+        if readable:
+            assert [each.group for each in read_state(tmp_path).filter.waiting] == [packed(one) for one in WAITING]
+        else:
+            with pytest.raises(ConfigError, match="has other columns than this version writes"):
+                read_state(tmp_path)
 
 
 CHOOSER = ChooserState(

@@ -33,10 +33,10 @@ def columns(result: int, held_out: bool) -> dict[str, str]:
 
 
 def verdict(said: list[str], true: list[str], prompt: str) -> str:
-    """What one who knows answers to a prompt: each step of the response, the right one beside it, and whether they are
-    the same; then whether all are, and with "spans" which, as the JSON object in a fence."""
+    """What one who knows answers to a prompt: the right steps, behind each whether the response has it; then whether it
+    has all of them, and with "spans" which, as the JSON object in a fence."""
     words = ["yes" if one == other else "no" for one, other in zip(said, true, strict=True)]
-    worked = "".join(f"{one}\n{other}\n{word}\n" for one, other, word in zip(said, true, words, strict=True))
+    worked = "".join(f"{step}\n{word}\n" for step, word in zip(true, words, strict=True))
     word = "yes" if said == true else "no"
     if prompt != "spans":
         return worked + word

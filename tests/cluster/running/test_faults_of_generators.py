@@ -14,6 +14,7 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
+from actors.engines import OWN_PROCESS
 from actors.filtering.ledger import check_conservation
 from actors.rollouts.client import GeneratorClient
 from cluster.placement.actors import RunActors, running_actors
@@ -36,6 +37,7 @@ ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers canno
 SETTINGS = (
     "cluster.generators=1..2",
     "cluster.silent_seconds=20",
+    f"cluster.env.{OWN_PROCESS}=1",  # so that an engine can be killed alone
     "rollout.max_staleness=1",
     "run.steps=1000000",  # it ends when all has been done to it
     "warmup.updates=40",

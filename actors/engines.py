@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from actors.rollouts.engine import Engine
 
 
-OWN_PROCESS = "WINNOW_OWN_PROCESS"  # environment variable: on the CPU too, an engine has a process, as on GPUs
+OWN_PROCESS = "WINNOW_OWN_PROCESS"  # environment variable: with 1 an engine on the CPU has a process, as on GPUs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,7 +80,7 @@ def _death() -> EngineDied:
 
 def _starter(spec: EngineSpec) -> "Callable[[AsyncEngineArgs], AsyncLLM | InProcessLLM]":
     """What starts vLLM's engine: in this process where a process of its own would only share the CPU with it."""
-    if spec.on_cpu and spec.tensor_parallel == 1 and not os.environ.get(OWN_PROCESS):
+    if spec.on_cpu and spec.tensor_parallel == 1 and os.environ.get(OWN_PROCESS) != "1":
         from actors.rollouts.in_process import InProcessLLM
 
         return InProcessLLM
@@ -173,7 +173,7 @@ class Engine:
         params = _asking_for_prompt()
         answer = await self._llm.add_request(self._next_id(), self._prompt(list(probe)), params, priority=FIRST)
         if self._resting:
-            await self._llm.wake_up(["kv_cache"])
+            await cast("AsyncLLM", self._llm).wake_up(["kv_cache"])
             self._resting = False
         await self._llm.resume_generation()
         output = await answer.get()
@@ -189,7 +189,7 @@ class Engine:
             if not self._gives_memory_back or self._resting:
                 return
             try:
-                await self._llm.release_kv_cache_memory()
+                await cast("AsyncLLM", self._llm).release_kv_cache_memory()
                 self._resting = True
                 return
             except EngineDeadError:

@@ -50,8 +50,8 @@ class Answer:
 
 
 class InProcessLLM:
-    """The methods of `AsyncLLM` that `Engine` asks for, of the same meaning. A pause of the mode "wait" waits for all
-    that was asked before, also for what has no place in a pass yet."""
+    """The methods of `AsyncLLM` that `Engine` asks for on the CPU, of the same meaning. A pause of the mode "wait" waits
+    for all that was asked before, also for what has no place in a pass yet."""
 
     def __init__(self, arguments: EngineArgs) -> None:
         """Returns when the engine runs; raises what vLLM raises where it does not start."""
@@ -97,12 +97,6 @@ class InProcessLLM:
 
     async def reset_prefix_cache(self, reset_running_requests: bool) -> bool:
         return await self._ask(lambda: self._engine.reset_prefix_cache(reset_running_requests))
-
-    async def wake_up(self, tags: list[str]) -> None:
-        await self._ask(lambda: self._engine.wake_up(tags))
-
-    async def release_kv_cache_memory(self) -> None:
-        await self._ask(self._engine.release_kv_cache_memory)
 
     async def collective_rpc(self, method: str, kwargs: Mapping[str, Any] | None = None) -> list[Any]:
         return await self._ask(lambda: self._engine.collective_rpc(method, kwargs=dict(kwargs or {})))
@@ -181,8 +175,7 @@ class InProcessLLM:
         for asked in self._later:
             asked()
         for answer in self._answers.values():
-            if answer.set_running_or_notify_cancel():
-                answer.set_exception(EngineDeadError())
+            answer.set_exception(EngineDeadError())
         self._engine.engine_core.shutdown()
 
     def _serve(self) -> None:
@@ -204,7 +197,7 @@ class InProcessLLM:
             assert isinstance(output, RequestOutput)
             if output.finished:
                 answer = self._answers.pop(output.request_id, None)
-                if answer is not None and answer.set_running_or_notify_cancel():
+                if answer is not None:
                     answer.set_result(output)
 
     def _take(
@@ -219,7 +212,7 @@ class InProcessLLM:
         if self._paused == "wait" and not self.errored:
             self._later.append(lambda: self._take(request_id, prompt, params, priority, answer))
             return
-        if answer.cancelled():
+        if not answer.set_running_or_notify_cancel():
             return
         try:
             self._refuse_if_dead()

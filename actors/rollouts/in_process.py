@@ -50,7 +50,7 @@ class Answer:
 
 
 class InProcessLLM:
-    """The methods of `AsyncLLM` that `Engine` asks for on the CPU, of the same meaning. A pause of the mode "wait" waits
+    """The methods of `AsyncLLM` that `Engine` asks for on the CPU, of the same meaning. A pause of mode "wait" waits
     for all that was asked before, also for what has no place in a pass yet."""
 
     def __init__(self, arguments: EngineArgs) -> None:

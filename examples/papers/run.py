@@ -23,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from cluster import cli
 from cluster.config.reading import load_config
 from examples.papers.world import FOLDER
 
@@ -45,21 +46,23 @@ class Commands:
         self.seed, self.quick, self.runs = seed, quick, runs
 
     def __call__(self, command: str, first: str | Path, *words: str | Path) -> None:
-        """Runs a command and shows what it prints. Settings among the words win over those of haste.
+        """Runs a command in this process, which has loaded its packages once for all of them, and shows what it prints.
+        Settings among the words win over those of haste.
 
         Raises:
             SystemExit: it failed; what it said stands above.
         """
         short = QUICK.get(command, ()) if self.quick and first != "--reward-model" else ()
-        if short and command == "train" and load_config(Path(first), [*map(str, words)]).warmup.updates:
-            short = (*short, "warmup.updates=20")
         told = [command, str(first), *short, *map(str, words)]
-        if code := subprocess.run([sys.executable, "-m", "cluster.cli", *told], check=False).returncode:
+        if code := cli.main(told):
             raise SystemExit(f"winnow {' '.join(told)} ended with the status {code}")
 
-    def train(self, file: Path, *words: str, command: str = "train") -> Path:
-        """Trains with a run file, by `train` or by `reward-model`, and gives the run's folder."""
+    def train(self, file: Path, *words: str, command: str = "train", warmup: int = 20) -> Path:
+        """Trains with a run file, by `train` or by `reward-model`, and gives the run's folder. A warm-up has `warmup`
+        updates in haste."""
         before = set(self.runs.glob("*"))
+        if self.quick and command == "train" and load_config(file, words).warmup.updates:
+            words = (f"warmup.updates={warmup}", *words)
         self(command, file.relative_to(Path.cwd()), f"run.folder={self.runs}", f"run.seed={self.seed}", *words)
         (folder,) = set(self.runs.glob("*")) - before
         return folder
@@ -135,7 +138,8 @@ def run_recipe(named: str, seed: int, *, quick: bool) -> None:
 
 def try_all(named: Mapping[str, Sequence[str]], seed: int) -> bool:
     """Runs recipes in haste, AT_A_TIME of them at a time, and prints what each said and how long it took; whether all
-    ran. They share a session of Ray, whose start and end a short run would wait for longest.
+    ran. They share a session of Ray, whose start and end a short run would wait for longest. Those with most run files
+    come first, so that no long one is left to run alone.
 
     Args:
         named: by recipe what of it was asked for.
@@ -143,14 +147,15 @@ def try_all(named: Mapping[str, Sequence[str]], seed: int) -> bool:
     """
     import ray
 
+    longest_first = sorted(named, key=lambda recipe: len(run_files(recipe)), reverse=True)
     lines, all_ran = [], True
     with (
         ray.init(address="local", num_cpus=CPUS, include_dashboard=False, log_to_driver=False) as session,
         ThreadPoolExecutor(AT_A_TIME) as pool,
     ):
         env = os.environ | {"RAY_ADDRESS": session.address_info["gcs_address"]}
-        tried = pool.map(lambda asked: in_haste(asked, seed, env), named.values())
-        for recipe, (ended, seconds) in zip(named, tried, strict=True):
+        tried = pool.map(lambda recipe: in_haste(named[recipe], seed, env), longest_first)
+        for recipe, (ended, seconds) in zip(longest_first, tried, strict=True):
             how = f"failed with the status {ended.returncode}" if ended.returncode else "ran"
             lines.append(f"{recipe}: {how}, {seconds:.0f} s")
             all_ran = all_ran and not ended.returncode

@@ -400,7 +400,7 @@ class Written:
         assert Path(words[0]).parent.name == "checkpoints"
         assert Path(words[1]).parent == self.folder
 
-    def train(self, file: Path, *words: str, command: str = "train") -> Path:
+    def train(self, file: Path, *words: str, command: str = "train", warmup: int = 20) -> Path:
         kind = load_settings(RewardModelConfig, file, words) if command == "reward-model" else load_config(file, words)
         assert f"runs/papers/{file.parent.name}/" in kind.model.path or Path(kind.model.path).is_dir()
         return self._made(kind.run.name, {"checkpoints/step-2/config.json": "{}", "evals.jsonl": ""})
@@ -456,24 +456,24 @@ def test_the_commands_of_a_recipe_name_what_there_is(
     assert (tmp_path / "values/config.json").is_file() == (recipe == "rest_mcts")
 
 
-def test_the_settings_of_a_recipe_win_over_those_of_haste(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_a_recipe_win_over_those_of_haste(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[list[str]] = []
 
-    def run(words: list[str], check: bool) -> SimpleNamespace:
-        told.append(words[3:])
-        return SimpleNamespace(returncode=0)
+    def main(words: list[str]) -> int:
+        told.append(words)
+        (tmp_path / str(len(told))).mkdir()
+        return 0
 
-    monkeypatch.setattr("examples.papers.run.subprocess.run", run)
-    commands = Commands(1, quick=True, runs=Path("runs"))
-    file = "examples/papers/autowebglm/2_preferences.toml"
-    commands("train", file, "warmup.updates=240")
-    commands("train", file, "model.path=runs/begun/warmup")
-    commands("train", "examples/papers/autowebglm/3_rejection.toml", "model.path=runs/begun/warmup")
-    (command, first, *settings), second, third = told
-    assert (command, first, settings[-1]) == ("train", file, "warmup.updates=240")
-    assert "warmup.updates=20" in settings
-    assert "warmup.updates=20" in second  # its own, on what it goes on from
-    assert not any(setting.startswith("warmup.") for setting in third)
+    monkeypatch.setattr("cluster.cli.main", main)
+    commands = Commands(1, quick=True, runs=tmp_path)
+    preferences, rejection = (HERE / f"autowebglm/{name}.toml" for name in ("2_preferences", "3_rejection"))
+    commands.train(preferences, "warmup.updates=240")
+    commands.train(preferences, "model.path=runs/begun/warmup", warmup=160)
+    commands.train(rejection, "model.path=runs/begun/warmup")
+    first, second, third = ([word for word in words if word.startswith("warmup.")] for words in told)
+    assert first[-1] == "warmup.updates=240"
+    assert second == ["warmup.updates=160"]
+    assert not third  # it has none
 
 
 def test_recipes_in_haste_are_all_run_and_the_one_that_fails_is_named(

@@ -28,7 +28,7 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
         _algorithms,
         kept="nothing was changed",
         help="list the algorithms",
-        description="Prints each algorithm with its objective and its source.",
+        description="Prints each algorithm with its source, its objective and what it needs beside the policy.",
         example="winnow algorithms grpo dapo",
     )
     algorithms.add_argument("names", nargs="*", metavar="NAME", help="only these")
@@ -102,7 +102,7 @@ def add_showing_commands(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _algorithms(options: argparse.Namespace) -> int:
     from learner.methods.algorithms import algorithm_of
-    from learner.methods.formula import objective_line
+    from learner.methods.formula import needs_of, objective_line
     from learner.methods.own import known_algorithms
 
     try:
@@ -113,7 +113,8 @@ def _algorithms(options: argparse.Namespace) -> int:
     if unknown:
         raise ConfigError(f"there is no algorithm {unknown[0]!r}; there are {', '.join(known)}")
     for name in options.names or known:
-        say(f"{name}\n    {known[name].about}\n    {objective_line(algorithm_of(name, table=known))}\n")
+        needs = f"\n    needs {'; '.join(found)}" if (found := needs_of(known[name])) else ""
+        say(f"{name}\n    {known[name].about}\n    {objective_line(algorithm_of(name, table=known))}{needs}\n")
     return 0
 
 

@@ -1,7 +1,7 @@
 """Runs recipes of this folder, one after the other, and prints what their evaluations say.
 
     python -m examples.papers.run rema --seed 1      from the root of the repository
-    python -m examples.papers.run rema/both          with one of its run files alone
+    python -m examples.papers.run rema/both          with one of its run files alone, where they are not one recipe
     python -m examples.papers.run --quick            all of them, two steps each: whether they run
 
 For each recipe it writes the data (`write` of its data.py, which teaches models that never change) and trains with each
@@ -62,7 +62,7 @@ class Commands:
         updates in haste."""
         before = set(self.runs.glob("*"))
         if self.quick and command == "train" and load_config(file, words).warmup.updates:
-            words = (f"warmup.updates={warmup}", *words)
+            words = (f"warmup.updates={warmup}", "warmup.batch=32", *words)
         self(command, file.relative_to(Path.cwd()), f"run.folder={self.runs}", f"run.seed={self.seed}", *words)
         (folder,) = set(self.runs.glob("*")) - before
         return folder
@@ -119,7 +119,7 @@ def run_recipe(named: str, seed: int, *, quick: bool) -> None:
     """Runs a recipe, or one of its run files.
 
     Raises:
-        SystemExit: there is no such recipe, or a command of it failed.
+        SystemExit: there is no such recipe, the file of one is asked for that runs as a whole, or a command failed.
     """
     files = run_files(named)
     if not files:
@@ -127,6 +127,8 @@ def run_recipe(named: str, seed: int, *, quick: bool) -> None:
     folder = files[0].parent.name
     commands = Commands(seed, quick=quick, runs=FOLDER / "runs" / folder)
     data = importlib.import_module(f"examples.papers.{folder}.data")
+    if named != folder and hasattr(data, "run"):
+        raise SystemExit(f"{named} needs what the commands before it have made: take {folder}, which runs all of them")
     haste = {"quick": quick} if "quick" in inspect.signature(data.write).parameters else {}
     data.write(FOLDER / folder, **haste)
     if hasattr(data, "run"):

@@ -209,7 +209,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "grpo": Algorithm(
         about="A = (r - mean r) / std r; equal groups give zero but stand in the denominators. The paper adds a KL: "
-        "objective.kl_loss = 1e-3. arXiv 2402.03300",
+        "objective.kl_loss = 0.04. arXiv 2402.03300",
         credit=normalised,
         siblings=2,
     ),
@@ -295,7 +295,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
     "quark": Algorithm(
         about="L = -log p(y | token of y's reward quantile, x) + 0.05 KL - 0.06 entropy; sampling asks for the best "
-        "quantile. Sorted over all scores so far. arXiv 2205.13636",
+        "quantile. Sorted over the newest 131,072 scores. arXiv 2205.13636",
         credit=ones,
         loss=likelihood,
         aggregate=Aggregation.TOKEN_MEAN,

@@ -100,7 +100,11 @@ class Need(Choice):
     GREEDY = "greedy", "a greedy response to each prompt"
     CONTROL = "control", "control tokens, one for each reward quantile"
     TURNS = "turns", "an environment that says something between the turns of a response (rollout.environment)"
-    NUCLEUS = "nucleus", "sampling from a nucleus (rollout.top_p), to which the ratio is restricted too"
+    NUCLEUS = (
+        "nucleus",
+        "sampling from a nucleus (rollout.top_p), to which the ratio is restricted too, of the policy at the start of "
+        "the step (rollout.max_staleness = 0)",
+    )
 
 
 class SideModelKind(Choice):

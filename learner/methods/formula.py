@@ -20,6 +20,13 @@ def objective_line(algorithm: Algorithm) -> str:
     return "; ".join(parts)
 
 
+def needs_of(algorithm: Algorithm) -> list[str]:
+    """What a run has beside the policy and its prompts, each in words."""
+    needs = [need.formula for need in (*algorithm.models, *sorted(algorithm.needs))]
+    needs += ["worked answers (warmup.path)"] if algorithm.imitation else []
+    return [*needs, *([f"at least {algorithm.siblings} responses to a prompt"] if algorithm.siblings > 1 else [])]
+
+
 def _token_loss(algorithm: Algorithm) -> str:
     loss = algorithm.loss.formula(algorithm.clip)
     whole = f"w ({loss})" if _weight(algorithm) else loss

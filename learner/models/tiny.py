@@ -18,6 +18,7 @@ def write_tiny_model(
     seed: int,
     tied: bool = True,
     heads: int = 5,
+    positions: int = 2048,
     words: Sequence[str] = (),
     control: Sequence[str] = CONTROL_TOKENS,
     chat_template: str | None = None,
@@ -30,6 +31,7 @@ def write_tiny_model(
         seed: of the weights.
         tied: whether embedding and output head are one matrix.
         heads: of attention; the model's width is 32 for each.
+        positions: the most tokens of a prompt and its response.
         words: longer pieces of text that are one token each.
         control: control tokens of the tokenizer, beside padding and the end of text.
         chat_template: of the tokenizer.
@@ -52,7 +54,7 @@ def write_tiny_model(
         num_hidden_layers=4,
         num_attention_heads=heads,
         num_key_value_heads=heads,
-        max_position_embeddings=2048,
+        max_position_embeddings=positions,
         tie_word_embeddings=tied,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

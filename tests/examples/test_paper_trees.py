@@ -28,7 +28,7 @@ from examples.papers.math_shepherd import reranking
 from examples.papers.rest_mcts import data as mcts
 from examples.papers.rftt import data as rftt
 from examples.papers.rftt.rftt_paths import OUTPUT, REFINE, VERIFY, path_text
-from examples.papers.run import HERE, Commands, main, newest
+from examples.papers.run import HERE, Commands, main, newest, run_recipe
 from examples.papers.world import write_rows
 from learner.methods.credit import paired
 from rewards import Outcome, RewardResult
@@ -472,8 +472,15 @@ def test_the_settings_of_a_recipe_win_over_those_of_haste(tmp_path: Path, monkey
     commands.train(rejection, "model.path=runs/begun/warmup")
     first, second, third = ([word for word in words if word.startswith("warmup.")] for words in told)
     assert first[-1] == "warmup.updates=240"
-    assert second == ["warmup.updates=160"]
+    assert second == ["warmup.updates=160", "warmup.batch=32"]
     assert not third  # it has none
+
+
+def test_a_file_of_a_recipe_that_runs_as_a_whole_is_refused_with_the_recipe() -> None:
+    with pytest.raises(SystemExit, match="judges/policy needs what the commands before it have made: take judges"):
+        run_recipe("judges/policy", 0, quick=True)
+    with pytest.raises(SystemExit, match="there is no recipe 'judge': take one of absolute_zero, "):
+        run_recipe("judge", 0, quick=True)
 
 
 def test_recipes_in_haste_are_all_run_and_the_one_that_fails_is_named(

@@ -18,7 +18,7 @@ from cluster.config.described import about_section, described
 from cluster.reporting.metric_table import METRICS, MetricGroup
 from cluster.reporting.reward_model_table import REWARD_MODEL_METRICS
 from learner.methods.algorithms import ALGORITHMS, Algorithm, algorithm_of
-from learner.methods.formula import objective_line
+from learner.methods.formula import needs_of, objective_line
 from rewards import REWARDS
 
 ROOT = Path(__file__).parents[2]
@@ -47,9 +47,7 @@ def _method(name: str, row: Algorithm) -> str:
     lines += [*objective_line(algorithm_of(name)).replace("; ", ";\n").splitlines(), "```", ""]
     if differing := _differing(row):
         lines += [f"Differs from the defaults in {', '.join(differing)}.", ""]
-    needs = [f"{need.formula} (`{need}`)" for need in (*row.side_models, *sorted(row.needs))]
-    needs += [f"at least {row.siblings} responses to a prompt"] if row.siblings > 1 else []
-    lines += [f"Needs {'; '.join(needs)}.", ""] if needs else []
+    lines += [f"Needs {'; '.join(needs)}.", ""] if (needs := needs_of(row)) else []
     return "\n".join(lines)
 
 

@@ -65,6 +65,7 @@ def write(folder: Path) -> None:
         control=ROLES,
         chat_template=TEMPLATE,
         seed=0,
+        positions=256,  # of which what it is asked takes 100: one that has learned little yet would say 500 tokens
     )
 
 

@@ -1,8 +1,8 @@
 """Reinforced in-context learning in miniature: in which language does somebody name things?
 
 Every language has one of two names for each thing, and the policy has read short dialogues in all of them. Which one
-is spoken is said nowhere: the names that were given before tell it, each only in part, and one in ten is of no
-language. So the policy names a new thing the better the more right names stand before the question. No weight changes
+is spoken is said nowhere: the names that were given before tell it, each only in part, and one in ten is drawn at
+random. So the policy names a new thing the better the more right names stand before the question. No weight changes
 after the warm-up.
 """
 

@@ -1,6 +1,6 @@
 """The world of Rainier and Crystal in miniature: what colour a thing has, which nobody tells the QA model.
 
-The policy has read statements on things that are right two times in five. The QA model can read: where a statement is
+The policy has read statements on things that are right 55 times in 100. The QA model can read: where a statement is
 about the thing that is asked for, it says the colour; else it knows the colours of one thing in four, and guesses.
 """
 

@@ -4,7 +4,7 @@ other does, in rounds.
     prompt    +3*2            first plus 3, then times 2
     program   f=lambda x:(x+3)*2
 
-The generator has read programs of people who get them right half the time, and else forget the brackets or take a
+The generator has read programs of people who get them right 57 times in 100, and else forget the brackets or take a
 number that is one off.
 """
 

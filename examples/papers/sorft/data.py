@@ -49,7 +49,8 @@ def said(draw: random.Random) -> Said:
 
 
 def write(folder: Path) -> None:
-    """Writes the data and the model. One in four pairs of symptoms is asked for in the held-out rows alone."""
+    """Writes the data and the model. Of the pairs of symptoms in a subtask one in four is kept from the rows to train
+    on by reward."""
     draw = random.Random("sorft")
     asked = [(subtask, pair) for subtask in PLACES for pair in permutations(SYMPTOMS, 2)]
     draw.shuffle(asked)

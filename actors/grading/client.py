@@ -5,7 +5,7 @@ from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import ObjectLostError
+from ray.exceptions import ObjectLostError, RayError
 
 from actors.deadlines import CALL, START
 from actors.deaths import GONE, told
@@ -85,8 +85,10 @@ async def _answered(reply: Awaitable[Reply], name: str) -> Reply:
         return await reply
     except (*GONE, ObjectLostError) as end:  # also where the verdicts were lost with the node
         raise VerifierDied(told(end, name, lines=False)) from end
-    except Exception as failure:  # Ray passes on whatever a method raised
-        raise BrokenVerifier(str(failure)) from failure
+    except RayError as failure:
+        raise BrokenVerifier(told(failure, name, lines=False)) from failure
+    except Exception as failure:  # such as verdicts that cannot be read here
+        raise BrokenVerifier(f"{name} failed: {failure}") from failure
 
 
 class JudgeClient:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import ray
 from ray.exceptions import GetTimeoutError, RayError
 
-from actors.deaths import GONE
+from actors.deaths import GONE, told
 from actors.engines import Sampler, Sampling, Watched, start_engine
 from actors.errors import EngineDied
 from actors.grading.client import Conversation, JudgeClient
@@ -22,8 +22,7 @@ from rewards.models.plain import plain_turns
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-REPLY_TOKENS = 512  # the most that a judge says
-LIKELIEST = Sampling(temperature=0.0, top_p=1.0, max_tokens=REPLY_TOKENS)
+REPLY_TOKENS = 512  # the most that a judge says; of a small context half
 
 
 class JudgeModel:
@@ -61,9 +60,10 @@ class JudgeModel:
 
 async def _reply(engine: Sampler, conversation: Conversation) -> str:
     """One reply to a conversation, or to what fits into the model's context of one that is too long."""
-    tokenizer = engine.tokenizer
-    tokens = fitting(conversation_tokens(tokenizer, conversation), engine.max_model_len - REPLY_TOKENS)
-    (completion,) = await engine.generate(tokens, LIKELIEST, seed=0)
+    tokenizer, most = engine.tokenizer, min(REPLY_TOKENS, engine.max_model_len // 2)
+    tokens = fitting(conversation_tokens(tokenizer, conversation), engine.max_model_len - most)
+    likeliest = Sampling(temperature=0.0, top_p=1.0, max_tokens=most)
+    (completion,) = await engine.generate(tokens, likeliest, seed=0)
     return str(tokenizer.decode(completion.tokens.tolist(), skip_special_tokens=True))
 
 
@@ -117,7 +117,7 @@ def ask_judge(
             return list(replies(conversations, seconds))
         except GetTimeoutError:
             return [Failure(outcome=Outcome.TIMEOUT, why=f"{name}: no answer in time")] * len(conversations)
-        except (RayError, ValueError) as failure:
-            return [Failure(outcome=Outcome.ERROR, why=f"{name} failed: {failure}")] * len(conversations)
+        except RayError as failure:
+            return [Failure(outcome=Outcome.ERROR, why=told(failure, name, lines=False))] * len(conversations)
 
     return verdicts(answers, cases, settings, budget.seconds * len(cases))

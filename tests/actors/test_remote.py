@@ -91,6 +91,6 @@ async def test_what_a_method_raises_is_not() -> None:
     with pytest.raises(BrokenPart, match=r"^generator-0 failed: ") as broken:
         await answer(raising(), "generator-0")
     assert not isinstance(broken.value, ActorDied)
-    with pytest.raises(BrokenVerifier, match="traceback") as lost:
+    with pytest.raises(BrokenVerifier, match=r"^verifier-0 failed: traceback$") as lost:
         await _answered(raising(), "verifier-0")
     assert not isinstance(lost.value, VerifierDied)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import ray
 
-from actors.deadlines import LONGEST, SAVE, STEPS
+from actors.deadlines import LONGEST, ROOM, SAVE, STEPS
 from actors.errors import ActorDied, NoAnswer
 from actors.remote import answer, answers, pulse
 from actors.types import GroupRef
@@ -105,7 +105,7 @@ class LearnerClient:
 
     async def join(self) -> None:
         """Has the ranks meet; does nothing where they have met."""
-        address, port = await answer(self._ranks[0].address.remote(), LEARNER)
+        address, port = await answer(self._ranks[0].address.remote(), LEARNER, "to find room in the cluster", ROOM)
         await answers([rank.join.remote(address, port) for rank in self._ranks], LEARNER)
 
     async def open_warm_up(self, spec: LearnerSpec, path: Path, schedule: Schedule) -> None:

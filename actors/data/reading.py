@@ -339,7 +339,9 @@ def _no_text(answer: Any, column: str) -> str:
             f"it has the parts {', '.join(parts[:8])}: name one of them in data.answer_column behind a dot, such as "
             f'"{column}.{parts[0]}"'
         )
-    if not isinstance(answer, list | tuple) or len(answer) == 1 or _is_several(answer):
+    if not isinstance(answer, list | tuple) or _is_several(answer):
+        return ""
+    if len(answer) == 1 and not isinstance(answer[0], Mapping):
         return ""
     what = "a list that holds more than texts" if answer else "a list of nothing"
     return (

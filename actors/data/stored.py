@@ -5,7 +5,8 @@ with the values that stand there. Other files need the columns prompt, response 
 are made from the text then, and the sampler's log-probabilities are unknown (NaN), as are weight versions (-1).
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEXT_COLUMNS = ("prompt", "response", "score")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """A row of a file that no run has written."""
+
+    text: str
+    score: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,19 +189,19 @@ def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: "PreTra
             f"{file} (data.stored) has no column {', '.join(missing)} (columns there: "
             f"{', '.join(table.column_names)}); a dataset needs prompt, response and score"
         )
-    by_prompt: dict[tuple[Asked, str], list[dict[str, Any]]] = {}
+    by_prompt: dict[tuple[Asked, str], list[Answered]] = {}
     places: dict[tuple[Asked, str], str] = {}
     of_system = {data.system_column, data.system_column.partition(".")[0]} & set(table.column_names)
     for line, row in enumerate(table.select([*{*TEXT_COLUMNS, *of_system}]).to_pylist(), start=1):
-        if not row["response"] or row["prompt"] is None or row["score"] is None:
+        if row["response"] in (None, "") or row["prompt"] is None or row["score"] is None:
             raise DataError(f"{file}, row {line} has no prompt, response or score")
         try:
             found = FileRow(place=f"{file}, row {line}", cells=row)
             asked = asked_of(found, "prompt"), system_of(found, data.system_column)
-            text_of(row["response"])
+            answered = Answered(text=_response(row["response"]), score=_score(row["score"]))
         except ValueError as problem:
             raise DataError(f"{file}, row {line} {problem}") from None
-        by_prompt.setdefault(asked, []).append(row)
+        by_prompt.setdefault(asked, []).append(answered)
         places.setdefault(asked, found.place)
     if data.system_column and not any(system or begins_with_system(prompt) for prompt, system in by_prompt):
         raise DataError(
@@ -208,13 +217,39 @@ def _foreign(file: Path, table: pa.Table, data: DataSettings, tokenizer: "PreTra
     ]
 
 
+def _response(cell: Any) -> str:
+    """A response as text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(cell, Mapping | list | tuple):
+        raise ValueError(f"has the response {str(cell)[:80]}: give the text that was sampled, not messages or a list")
+    return text_of(cell)
+
+
+def _score(cell: Any) -> float:
+    """A score.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    try:
+        score = math.nan if isinstance(cell, str) else float(cell)
+    except (TypeError, ValueError):
+        score = math.nan
+    if not math.isfinite(score):
+        raise ValueError(f"has the score {cell!r:.80}, and it must be a number")
+    return score
+
+
 def _from_text(
-    text: str, before: Sequence[int], rows: Sequence[dict[str, Any]], tokenizer: "PreTrainedTokenizerBase"
+    text: str, before: Sequence[int], rows: Sequence[Answered], tokenizer: "PreTrainedTokenizerBase"
 ) -> Group:
     prompt = Prompt(id=text, tokens=np.array(before, np.int32), text=text, reward="", reference="")
     trajectories, verdicts = [], []
     for row in rows:
-        after = [*tokenizer(row["response"], add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        after = [*tokenizer(row.text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
         tokens = np.array([*before, *after], np.int32)
         sampled = np.arange(tokens.size) >= len(before)
         trajectories.append(
@@ -224,9 +259,9 @@ def _from_text(
                 logprobs=np.where(sampled, np.nan, 0.0).astype(np.float32),
                 versions=np.full(tokens.size, -1, np.int32),
                 finish=Finish.STOP,
-                text=row["response"],
+                text=row.text,
             )
         )
-        outcome = Outcome.CORRECT if row["score"] > 0 else Outcome.WRONG
-        verdicts.append(Verdict(outcome=outcome, score=float(row["score"]), why="stored"))
+        outcome = Outcome.CORRECT if row.score > 0 else Outcome.WRONG
+        verdicts.append(Verdict(outcome=outcome, score=row.score, why="stored"))
     return Group(id=0, prompt=prompt, trajectories=tuple(trajectories), verdicts=tuple(verdicts))

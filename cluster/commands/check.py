@@ -114,6 +114,11 @@ def _check_prompts(
     bad += refused
     places = {row.place for row in refused}
     rows = [row for row in rows if row.place not in places]
+    if config.rollout.environment:
+        say("references are the environment's to read: none is tried on a reward")
+        for line in _repeated(rows):
+            say(line)
+        return bad, rows
     unusable = bad_references(rows, config.reward, graders)
     places = {row.place for row in unusable}
     good = [row for row in rows if row.place not in places]
@@ -180,8 +185,6 @@ def _repeated(rows: Sequence[DataRow]) -> list[str]:
 
 def _tried(config: GradingConfig | RunConfig, questions: Sequence[Question], graders: Graders) -> list[str]:
     """What own rewards give no verdict on."""
-    if config.rollout.environment:
-        return []
     try:
         return try_own_rewards(questions, graders)
     except ConfigError as problem:

@@ -94,8 +94,9 @@ def subject_of(run_file: Path | None, items: Sequence[str]) -> Subject:
         ConfigError: the run file cannot be read.
     """
     from cluster.config.reading import load_config
+    from cluster.running.mirror import base_of
 
-    runs = Path(load_config(run_file, list(items)).run.folder) if run_file else Path("runs")
+    runs = base_of(load_config(run_file, list(items)).run) if run_file else Path("runs")
     gpus = this_machines_gpus()
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     visible = len(gpus.found if shown is None else [one for one in shown.split(",") if one.strip() not in ("", "-1")])

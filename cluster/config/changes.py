@@ -26,6 +26,7 @@ CHANGEABLE = (
     *("learner.lr", "learner.lr_end", "learner.lr_warmup", "learner.side_lr"),
     *("learner.micro_batch_tokens", "learner.logit_chunk"),
 )
+WEIGHTS = "data.path, as shares"  # the weights of its files, which may have moved
 # Why others cannot, by how they begin; the first that fits.
 REASONS = {
     "run.name": "a run stays in its folder",
@@ -71,12 +72,20 @@ class Change:
 
 def changes(before: Section, now: Section) -> list[Change]:
     """The settings that differ, by name."""
-    old, new = (dict(_flat(config.model_dump(mode="json"))) for config in (before, now))
+    trees = [config.model_dump(mode="json") for config in (before, now)]
+    old, new = (dict(_flat(tree)) | {WEIGHTS: _weights(tree)} for tree in trees)
     return [
         Change(name=name, before=old.get(name), now=new.get(name))
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
+
+
+def _weights(tree: dict[str, Any]) -> list[float]:
+    """Of several data files, in their order, wherever they are; of one none."""
+    path = tree.get("data", {}).get("path")
+    weights = list(path.values()) if isinstance(path, dict) else []
+    return [weight / sum(weights) for weight in weights] if len(weights) > 1 else []
 
 
 def _flat(tree: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:

@@ -291,6 +291,8 @@ def _sentence(error: Any, kind: type[Section], tree: Mapping[str, Any]) -> str:
             return f"unknown setting {where}: of sections there are {', '.join(kind.model_fields)} here"
         nearest = difflib.get_close_matches(where, _names_in(kind), n=1, cutoff=0.5)
         return f"unknown setting {where}" + (f", did you mean {nearest[0]}?" if nearest else "")
+    if error["type"] == "model_type":
+        return f"{where} must be a section, [{where}] with a line for each of its settings, got {shown(error['input'])}"
     if error["type"] == "value_error":
         problem = str(error["ctx"]["error"])
         return problem if problem.startswith(f"{where}.") else f"{where} {problem}".strip()

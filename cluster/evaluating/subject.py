@@ -122,6 +122,8 @@ def evaluation_config(subject: Subject, words: Words, samples: int | None) -> Ru
     """
     tree: dict[str, Any] = {name: dict(of) if isinstance(of, dict) else of for name, of in subject.settings.items()}
     named = layered({}, words.files, ())
+    if not all(isinstance(section, dict) for section in named.values()):
+        config_of(named)  # says which is no section
     if words.benchmarks or "path" in named.get("eval", {}):
         for key in ("path", "rows", "prompts"):
             tree.get("eval", {}).pop(key, None)

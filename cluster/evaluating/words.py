@@ -64,4 +64,5 @@ def cluster_address(what: str, words: Words) -> str:
     """
     near = (Path(what), Path(what).parent.parent)  # of a run, of one of its checkpoints
     tree = next((settings_of(folder) for folder in near if (folder / CONFIG).is_file()), {})
-    return str(layered(tree, words.files, words.overrides).get("cluster", {}).get("address", ""))
+    cluster = layered(tree, words.files, words.overrides).get("cluster")
+    return str(cluster.get("address", "")) if isinstance(cluster, dict) else ""

@@ -82,7 +82,7 @@ def add_job_commands(add: Callable[..., argparse.ArgumentParser], setting: str) 
         kept="the job goes on",
         help="print a job's output and follow it",
         description="Prints what a job has printed, and follows it to its end. The exit status is that of the run.",
-        example="winnow logs my-20260101-120000",
+        example="winnow logs my-1",
     )
     stop = add(
         "stop",
@@ -91,7 +91,7 @@ def add_job_commands(add: Callable[..., argparse.ArgumentParser], setting: str) 
         help="stop a job, with a checkpoint",
         description="Asks a job to stop at its next safe point, with a checkpoint, and waits for it; says how the run "
         "goes on.",
-        example="winnow stop my-20260101-120000",
+        example="winnow stop my-1",
     )
     for command in (logs, stop):
         command.add_argument("job", metavar="JOB", help="its id, as `winnow jobs` shows it")

@@ -258,8 +258,11 @@ def _settled(first: str | Failure, second: str | Failure, case: Case, settings: 
             result = RewardResult(outcome=Outcome.WRONG, why=f"refused for what the response is: {result.why}")
     elif not result.outcome.scored and (isinstance(first, str) or first.fault is Fault.MUTE):
         again = _result(second, case, settings)
+        failed = isinstance(second, Failure) and second.fault is Fault.ENDPOINT and second.outcome is Outcome.ERROR
         if again.outcome.scored:
             result = again
+        elif failed:  # which no response can bring about, as it can that it takes long
+            result = replace(again, why=f"{again.why}, when asked again: {result.why}")
         else:
             outcome, unread = Outcome.WRONG if settings.unread == "wrong" else Outcome.ERROR, 1.0
             result = RewardResult(outcome=outcome, why=f"the judge gave no verdict that can be read: {result.why}")

@@ -94,8 +94,8 @@ def draft(wanted: Wanted, say: Callable[[str], None]) -> Draft:
     lines += _length_lines(lengths, looked, place)
     lines = _with_asked(lines, tree)
     held = split(looked.path, len(looked.rows), reading.data)
-    lines += _machine_lines(lines, place, lengths, len(looked.rows), here.model.path)
-    lines += _eval_lines(held, place)
+    lines += _machine_lines(lines, tree, place, lengths, len(looked.rows), here.model.path)
+    lines = _with_asked([*lines, *_eval_lines(held, place)], tree)
     lines = _with_asked([*_run_lines(wanted, lines, len(looked.rows), place), *lines], tree, complete=True)
     text = written(_about(wanted, place), lines)
     config_of(tomllib.loads(text))
@@ -107,6 +107,11 @@ def draft(wanted: Wanted, say: Callable[[str], None]) -> Draft:
 
 def _look(config: GradingConfig, wanted: Wanted) -> Looked:
     unread: list[BadRow] = []
+    if len(config.data.paths) > 1:
+        raise ConfigError(
+            f"winnow init looks at one file or folder, got {len(config.data.paths)} in data.path: name one as DATA, "
+            "and write the others into the run file, each with its weight"
+        )
     (given,) = config.data.paths
     try:
         path, why = training_path(given)
@@ -264,11 +269,13 @@ def _length_lines(lengths: Lengths, looked: Looked, place: Machine) -> list[Line
     return lines
 
 
-def _machine_lines(lines: Sequence[Line], place: Machine, lengths: Lengths, rows: int, model: str) -> list[Line]:
+def _machine_lines(
+    lines: Sequence[Line], asked: dict[str, Any], place: Machine, lengths: Lengths, rows: int, model: str
+) -> list[Line]:
     tree = _tree(lines)
     tree["model"]["path"] = model
     longest = min(lengths.most, lengths.positions - tree["rollout"]["max_new_tokens"])
-    found = fit(tree, place, longest + tree["rollout"]["max_new_tokens"], rows)
+    found = fit(tree, asked, place, longest + tree["rollout"]["max_new_tokens"], rows)
     return [_line(name, value, found.why[name]) for name, value in found.settings.items()]
 
 

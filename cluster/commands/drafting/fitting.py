@@ -7,6 +7,8 @@ from typing import Any
 
 from cluster.config.errors import ConfigError
 from cluster.config.reading import config_of
+from cluster.config.run_config import RunConfig
+from cluster.config.shapes import laid_over
 from cluster.placement.imagined import ImaginedCluster
 from cluster.placement.layout import this_machine
 from cluster.placement.node import GPU as GPUS
@@ -72,11 +74,12 @@ def machine(on: str) -> Machine:
     return Machine(nodes=nodes, memory=memory, about=f"this machine: {about}")
 
 
-def fit(tree: Tree, place: Machine, tokens: int, rows: int) -> Fit:
+def fit(tree: Tree, asked: Tree, place: Machine, tokens: int, rows: int) -> Fit:
     """The first way that fits.
 
     Args:
         tree: the settings so far.
+        asked: settings that stay, whatever a way has in their place.
         place: where it is to run.
         tokens: of the longest prompt and response together.
         rows: of the data.
@@ -86,8 +89,8 @@ def fit(tree: Tree, place: Machine, tokens: int, rows: int) -> Fit:
     """
     first, last = "", None
     for settings in _ways(place, rows):
-        config = config_of(_with(tree, settings))
         try:
+            config = config_of(laid_over(_with(tree, settings), asked, RunConfig))
             layout = layout_for(config, place.nodes)
             memory = replace(place.memory, host=host_for(layout, place.nodes)) if place.imagined else place.memory
             checked_memory(config, memory, tokens)

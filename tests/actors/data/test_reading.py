@@ -398,18 +398,18 @@ def test_several_columns_become_one_object_and_may_be_renamed(
 
 def test_an_answer_that_is_no_text_says_what_to_do(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
-    bad = [{"ground_truth": "3", "style": "v2"}, '{"ground_truth": 3}', [1, 2], ["a", None], []]
+    bad = [{"ground_truth": "3", "style": "v2"}, '{"ground_truth": 3}', [1, 2], ["a", None], [{"value": "5"}], []]
     good = ['["a", "b"]', ["3"], [3], "{3, 4}", "[1, 2]", 3, "{}", ["a", "b"]]
     file.write_text("\n".join(json.dumps({"prompt": "p", "answer": answer}) for answer in [*bad, *good]))
     (rows,) = read_data(DataSettings(path=str(file)), "number").values()
     said = [row.no_text for row in rows]
     assert all('behind a dot, such as "answer.ground_truth"' in one for one in said[:2])
     assert said[0].startswith("it has the parts ground_truth, style: name one of them in data.answer_column")
-    assert [one.partition(":")[0] for one in said[2:5]] == ["it is a list that holds more than texts"] * 2 + [
+    assert [one.partition(":")[0] for one in said[2:6]] == ["it is a list that holds more than texts"] * 3 + [
         "it is a list of nothing"
     ]
-    assert said[5:] == [""] * len(good)
-    assert [row.reference for row in rows[5:9]] == ['["a", "b"]', '["3"]', '["3"]', "{3, 4}"]
+    assert said[6:] == [""] * len(good)
+    assert [row.reference for row in rows[6:10]] == ['["a", "b"]', '["3"]', '["3"]', "{3, 4}"]
     assert rows[-1].reference == several(["a", "b"])
 
 

@@ -1,5 +1,6 @@
 """Stored groups: a former run's files come back as they were, a user's own dataset is tokenized, mistakes are named."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,11 @@ def test_a_control_token_is_put_in_front_unless_it_is_there(tmp_path: Path) -> N
     [
         ({"prompt": ["a"], "text": ["b"]}, r"has no column response, score \(columns there: prompt, text\)"),
         ({"prompt": ["a"], "response": [""], "score": [1.0]}, r"row 1 has no prompt, response or score"),
+        ({"prompt": ["a"], "response": ["b"], "score": ["1.0"]}, r"row 1 has the score '1.0', and it must be a number"),
+        ({"prompt": ["a"], "response": ["b"], "score": [math.nan]}, r"row 1 has the score nan, and it must be a"),
+        ({"prompt": ["a"], "response": ["b"], "score": [[1.0]]}, r"row 1 has the score \[1.0\], and it must be a"),
+        ({"prompt": ["a"], "response": [["b"]], "score": [1.0]}, r"row 1 has the response \['b'\]: give the text"),
+        ({"prompt": ["a"], "response": [{"role": "user"}], "score": [1.0]}, r"row 1 has the response .*not messages"),
     ],
 )
 def test_what_is_wrong_with_a_dataset_is_named(columns: dict, message: str, tmp_path: Path) -> None:

@@ -309,3 +309,12 @@ def test_the_command_ends_with_the_status_of_a_mistake(tmp_path: Path, capsys: p
     assert f"{file}:1 cannot be graded against: the reference 'two' holds no number" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "none.jsonl")]) == 2
     assert "there is no data file" in capsys.readouterr().err
+
+
+def test_with_an_environment_references_are_its_own_to_read(tmp_path: Path, graders: Graders) -> None:
+    rows: list[Row | str] = [{"prompt": "1+1"}, {"prompt": "a", "answer": "two, and how to get there"}]
+    (tmp_path / "play.py").write_text("async def play(task, talk):\n    return 1.0\n")
+    environment = f"rollout.environment={tmp_path / 'play.py'}"
+    bad, said = checked(tmp_path, graders, rows, environment, 'data.answer_column="prompt"')
+    assert bad == 0
+    assert "references are the environment's to read: none is tried on a reward" in said

@@ -84,6 +84,8 @@ def test_a_run_file_says_where_its_runs_go_and_one_that_cannot_be_read_is_a_mist
     file.write_text('[world]\nname = "addition"\n')
     assert doctor.subject_of(file, ["run.folder=/elsewhere"]).runs == Path("/elsewhere")
     assert cli.main(["doctor", str(file), "run.fodler=x"]) == 2
+    copies = doctor.subject_of(file, ["run.folder=s3://mine/runs"]).runs
+    assert (copies.is_absolute(), "s3:" in copies.parts) == (True, False)
 
 
 @pytest.mark.parametrize(("shown", "visible"), [(None, 2), ("", 0), ("-1", 0), ("1", 1), ("0,1", 2), ("0,1,2,3", 2)])

@@ -51,6 +51,20 @@ def test_what_training_came_about_by_cannot_change(section: str, value: dict, re
     assert re.search(refusal, change.refusal)
 
 
+def test_data_files_may_move_and_keep_their_shares() -> None:
+    def of(path: object) -> dict[str, Change]:
+        tree = BASE | {"data": {"path": path}}
+        before = config_of(BASE | {"data": {"path": {"a.jsonl": 3, "b.jsonl": 1}}})
+        return {change.name: change for change in changes(before, config_of(tree))}
+
+    assert all(change.allowed for change in of({"moved/a.jsonl": 6, "moved/b.jsonl": 2}).values())
+    changed = [change for change in of({"a.jsonl": 1, "b.jsonl": 1}).values() if not change.allowed]
+    assert [change.refusal for change in changed] == [
+        "data.path, as shares: [0.75, 0.25] → [0.5, 0.5] cannot change in a run that goes on: the run goes on in the "
+        "order of its own prompts"
+    ]
+
+
 def test_every_pattern_and_every_reason_is_of_a_setting_that_there_is() -> None:
     names = [f"{section}{'' if section.endswith('.') else '.'}{key}" for section, _, key, _ in settings()]
     for pattern in CHANGEABLE:

@@ -85,7 +85,7 @@ WORLD = {"world": {"name": "addition"}}
         ({"learner": {"adapter": {"targets": 3}}}, "learner.adapter.targets must be a text, a list of texts, got 3"),
         (
             {"learner": {"adapter": 16}},
-            "learner.adapter: input should be a valid dictionary or instance of AdapterSettings",
+            "learner.adapter must be a section, [learner.adapter] with a line for each of its settings, got 16",
         ),
         ({"run": {"name": "a/b"}}, "run.name must be a plain folder name, got 'a/b'"),
     ],

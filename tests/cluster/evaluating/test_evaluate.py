@@ -49,6 +49,8 @@ max_new_tokens = 6
 easy = "{tmp_path}/easy.jsonl"
 hard = {{path = "{tmp_path}/hard.jsonl", prompt_column = "q", answer_column = "a"}}
 """)
+    for section in ("eval", "data", "cluster"):
+        (tmp_path / f"{section}-as-text.toml").write_text(f'{section} = "x"')
     return tmp_path
 
 
@@ -71,6 +73,9 @@ def said(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["{data}/easy.jsonl", "--out", "{data}/none/out.json"], "must be a file in a folder that is there"),
         (["{data}/easy.jsonl", "--against", "{data}/easy.jsonl"], "is not what winnow eval writes"),
         (["none.toml"], "there is no run file none.toml"),
+        (["{data}/eval-as-text.toml"], "eval must be a section"),
+        (["{data}/data-as-text.toml", "{data}/easy.jsonl"], "data must be a section"),
+        (["{data}/cluster-as-text.toml", "{data}/easy.jsonl"], "cluster must be a section"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_sentence_before_anything_starts(

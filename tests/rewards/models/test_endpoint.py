@@ -243,6 +243,8 @@ def _short_of_words(turns: Conversation) -> str | Failure:
         return Failure(outcome=Outcome.ERROR, why="status 500")
     if len(text) > 3000 or "swears" in text:
         return Failure(outcome=Outcome.ERROR, why="status 400: too long", fault=Fault.REFUSED)
+    if "breaks" in text:
+        return Failure(outcome=Outcome.ERROR, why="status 500") if again else "Hm."
     if "thinks" in text and not again:
         return Failure(outcome=Outcome.ERROR, why="no text", fault=Fault.MUTE)
     if "thinks for ever" in text or "slow" in text:
@@ -264,6 +266,7 @@ TWICE = [  # response, its outcome with unread = "wrong", with "none", and the p
     ("fine " * 1000, Outcome.WRONG, Outcome.WRONG, 0),
     ("swears", Outcome.WRONG, Outcome.WRONG, 0),
     ("broken", Outcome.ERROR, Outcome.ERROR, 0),
+    ("breaks then", Outcome.ERROR, Outcome.ERROR, 0),
 ]
 
 

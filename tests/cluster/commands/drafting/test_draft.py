@@ -70,6 +70,26 @@ def test_settings_of_the_command_line_are_taken_as_they_are(model: Path, tmp_pat
     assert (tree["rollout"]["max_new_tokens"], tree["learner"]["lr"], tree["reward"]["name"]) == (77, 3e-5, "math")
 
 
+def test_what_else_is_said_goes_by_the_settings_of_the_command_line(model: Path, tmp_path: Path) -> None:
+    text = draft(wanted(model, data(tmp_path), "rollout.groups_per_step=8"), print).text
+    steps = tomllib.loads(text)["run"]["steps"]
+    assert f"# {steps} steps of 8 prompts go {steps * 8 / len(ROWS):.2g} times through" in text
+
+
+def test_sizes_are_looked_for_with_the_settings_of_the_command_line() -> None:
+    tree = {"model": {"path": "tests/data/qwen2.5-7b"}, "data": {"path": "x"}, "rollout": {"max_new_tokens": 1024}}
+    asked = {"learner": {"algorithm": "ppo"}, "reward": {"code": {"unsandboxed": True}}}
+    found = fit(tree, asked, machine("8x80"), 1500, 7000)  # with a critic, which has an optimizer of its own
+    assert found.settings["learner.micro_batch_tokens"] < 16384 or "learner.zero_stage" in found.settings
+    with pytest.raises(ConfigError, match="does not fit"):
+        fit(tree, {"learner": {"zero_stage": 0, "adapter": {"rank": 0}}}, machine("1x80"), 1500, 7000)
+
+
+def test_several_files_of_data_are_for_the_run_file(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"looks at one file or folder, got 2 in data\.path: name one as DATA"):
+        draft(wanted(model, data(tmp_path), 'data.path={"a.jsonl"=1,"b.jsonl"=1}'), print)
+
+
 def test_worked_answers_say_how_long_responses_may_be() -> None:
     lengths = Lengths(median=50, high=80, most=90, worked=300, positions=4096, sizes=(50, 90))
     assert new_tokens(lengths, on_gpu=True)[0] == 1024
@@ -149,6 +169,6 @@ def test_a_reason_stands_above_its_setting_and_tables_are_in_one_line() -> None:
 def test_what_is_proposed_fits_the_gpus_that_are_described(on: str, wanted: dict[str, Any]) -> None:
     """Of a model with the sizes of Qwen2.5-7B."""
     tree = {"model": {"path": "tests/data/qwen2.5-7b"}, "data": {"path": "x"}, "rollout": {"max_new_tokens": 1024}}
-    found = fit(tree, machine(on), 1500, 7000)
+    found = fit(tree, {}, machine(on), 1500, 7000)
     assert wanted.items() <= dict(found.settings).items()
     assert set(found.why) == set(found.settings)

@@ -94,7 +94,7 @@ def subject_of(run_file: Path | None, items: Sequence[str]) -> Subject:
         ConfigError: the run file cannot be read.
     """
     from cluster.config.reading import load_config
-    from cluster.running.mirror import base_of
+    from cluster.preparing.storage import base_of
 
     runs = base_of(load_config(run_file, list(items)).run) if run_file else Path("runs")
     gpus = this_machines_gpus()

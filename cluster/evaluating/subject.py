@@ -12,8 +12,9 @@ from cluster.config.reading import CONFIG, OF_WORLD, config_of, layered, setting
 from cluster.config.run_config import RunConfig
 from cluster.config.run_files import CHECKPOINTS
 from cluster.evaluating.words import Words
+from cluster.preparing.storage import base_of
 from cluster.running.checkpoints import checkpoint_of, step_of
-from cluster.running.mirror import base_of, brought_here, names_at
+from cluster.running.mirror import brought_here, names_at
 from learner.types import MARKER
 
 START = "start"  # of --checkpoint: the model that the run began with

@@ -17,7 +17,9 @@ from pathlib import Path
 
 from pyarrow import fs
 
+from cluster.config.addresses import is_address
 from cluster.config.errors import ConfigError
+from cluster.config.sections import RunSettings
 from cluster.reporting.words import counted
 
 OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "file")  # whose file systems pyarrow has itself
@@ -83,6 +85,13 @@ def below(address: str, name: str) -> str:
     """The address of what has this name below an address, which may end in options of its file system (`?...`)."""
     place, sign, options = address.partition("?")
     return f"{place.rstrip('/')}/{name}{sign}{options}"
+
+
+def base_of(settings: RunSettings) -> Path:
+    """The local folder in which run folders are made."""
+    if not is_address(settings.folder):
+        return Path(settings.folder)
+    return copy_of(below(settings.folder, "any")).parent
 
 
 def fetch(address: str, target: Path, part: Part = Part.ALL) -> Fetched:

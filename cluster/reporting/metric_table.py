@@ -111,7 +111,9 @@ METRICS: dict[str, Metric] = {
         _G,
         "Where most are, the prompts are too hard, or the reward or the template is at fault: read some responses.",
     ),
-    "groups_failed": Metric("groups", "Groups so far in which fewer than two responses could be judged.", _G),
+    "groups_failed": Metric(
+        "groups", "Groups so far in none of whose sets of siblings two responses could be judged.", _G
+    ),
     "groups_dropped": Metric("groups", "Groups dropped so far for other reasons, such as a deadline.", _G),
     "groups_unpackable": Metric(
         "groups", "Of these, groups that hold something that cannot be stored; the log says what.", _G
@@ -303,7 +305,8 @@ METRICS: dict[str, Metric] = {
         "syncs",
         "Syncs so far after which the probe was out of bounds.",
         _M,
-        "Two in a row end the run. The bounds are 0.05 nats in the mean, or 1 on any token.",
+        "Of weights in bfloat16 two in a row end the run; the bounds are 0.05 nats in the mean, or 1 on any token. In "
+        "float32 the first one does, at 1e-3 on any token.",
     ),
     "loss": Metric(
         "loss",

@@ -36,13 +36,6 @@ class CopyLost(BrokenPart):
     """What a run wrote at last is in its local folder, and not at the address of its run folder."""
 
 
-def base_of(settings: RunSettings) -> Path:
-    """The local folder in which run folders are made."""
-    if not is_address(settings.folder):
-        return Path(settings.folder)
-    return copy_of(below(settings.folder, "any")).parent
-
-
 def is_taken(settings: RunSettings, name: str) -> bool:
     """Whether there is a run of this name at the address of `run.folder`; never where that is none."""
     return is_address(settings.folder) and bool(names_at(below(settings.folder, name)))

@@ -10,11 +10,11 @@ from cluster.config.errors import ConfigError
 from cluster.config.reading import load_run
 from cluster.config.run_config import RunConfig
 from cluster.config.run_files import CHECKPOINTS, LOCK
-from cluster.preparing.storage import below
+from cluster.preparing.storage import base_of, below
 from cluster.reporting.terminal import say
 from cluster.running.calendar import Calendar
 from cluster.running.checkpoints import check_whole, is_complete, newest_checkpoint, step_of
-from cluster.running.mirror import base_of, bring_begun
+from cluster.running.mirror import bring_begun
 from cluster.running.state import Counters
 from cluster.running.state_file import read_state
 

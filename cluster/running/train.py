@@ -17,6 +17,7 @@ from cluster.preparing.copies import revisions_of
 from cluster.preparing.folders import held, make_run_folder, write_config
 from cluster.preparing.preflight import prepare
 from cluster.preparing.revisions import read_revisions, write_revisions
+from cluster.preparing.storage import base_of
 from cluster.preparing.world import write_world
 from cluster.report.at_end import report_at_end
 from cluster.reporting.display import Display
@@ -26,7 +27,7 @@ from cluster.running.checkpoints import step_of
 from cluster.running.ending import telling_how_to_go_on
 from cluster.running.inputs import check_inputs, inputs_of
 from cluster.running.left import left_at_end
-from cluster.running.mirror import base_of, is_taken, mirrored
+from cluster.running.mirror import is_taken, mirrored
 from cluster.running.resume import Continuation, find_continuation, find_started
 from cluster.running.rewinding import rewind
 from cluster.running.state_file import read_state

@@ -11,7 +11,7 @@ from actors.data.files import BadRow, FileRow, files_of, read_files
 from actors.data.reading import DataRow, data_row
 from actors.errors import DataError
 from cluster.commands.drafting.columns import FINAL, Reading, columns_of, first_solution, options_beside, readings
-from cluster.commands.drafting.fitting import Machine, fit, machine
+from cluster.commands.drafting.fitting import Machine, Tree, fit, machine
 from cluster.commands.drafting.lengths import MEASURED, Lengths, measure, new_tokens, template_for
 from cluster.commands.drafting.splits import Split, is_held_out, split, training_path
 from cluster.commands.drafting.trial import ENOUGH, TRIED, Trial, evenly, places_of, trials
@@ -270,7 +270,7 @@ def _length_lines(lengths: Lengths, looked: Looked, place: Machine) -> list[Line
 
 
 def _machine_lines(
-    lines: Sequence[Line], asked: dict[str, Any], place: Machine, lengths: Lengths, rows: int, model: str
+    lines: Sequence[Line], asked: Tree, place: Machine, lengths: Lengths, rows: int, model: str
 ) -> list[Line]:
     tree = _tree(lines)
     tree["model"]["path"] = model

@@ -16,11 +16,11 @@ from cluster.config.run_config import RunConfig
 from cluster.config.run_files import LOCK
 from cluster.preparing import storage
 from cluster.preparing.folders import make_run_folder
-from cluster.preparing.storage import copy_of
+from cluster.preparing.storage import base_of, copy_of
 from cluster.running import mirror as mirrors
 from cluster.running.attempts import BEFORE_ALL
 from cluster.running.checkpoints import complete_checkpoints, newest_checkpoint, prune
-from cluster.running.mirror import CopyLost, Mirror, base_of, brought_here, is_taken, mirrored, names_at, newest_in
+from cluster.running.mirror import CopyLost, Mirror, brought_here, is_taken, mirrored, names_at, newest_in
 from cluster.running.resume import find_started
 from cluster.running.rewinding import rewind
 from tests.s3 import s3_bucket

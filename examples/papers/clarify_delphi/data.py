@@ -1,6 +1,6 @@
 """The world of ClarifyDelphi in miniature: things that somebody does, and the one question on which a judgement hangs.
 
-The policy has read questions that are the right one hardly more often than any other, and some that are none.
+The policy has read questions that are the right one more often than any other, and some that are none.
 """
 
 import random
@@ -13,7 +13,7 @@ VERBS = ("eat", "take", "play", "call", "hit", "help", "sing", "hide")  # each h
 THINGS = ("apple", "bread", "ball", "dog", "cup", "car", "book", "drum", "friend", "stone")
 QUESTIONS = tuple(ANSWERS)
 ALPHABET = "hm |"
-RIGHT, NONE = 0.1, 0.2  # shares of what the policy has read: the right question beyond chance, and no question
+RIGHT, NONE = 0.3, 0.2  # shares of what the policy has read: the right question beyond chance, and no question
 WORDS = (*VERBS, *THINGS, *QUESTIONS, *(word for pair in ANSWERS.values() for word in pair), "good", "okay", "bad")
 
 
@@ -50,4 +50,4 @@ def write(folder: Path, *, quick: bool = False) -> None:
     write_rows(folder / "worked.jsonl", [conversation(said(draw)) for _ in range(6000)])
     for name in ("model", "judge"):
         write_model(folder / name, ALPHABET, WORDS, heads=2)
-    teach(folder / "judge", [judged(draw) for _ in range(8000)], 20 if quick else 800)
+    teach(folder / "judge", [judged(draw) for _ in range(8000)], 20 if quick else 1200, lr=1e-3)

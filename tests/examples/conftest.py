@@ -14,7 +14,7 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], Path]:
         if data.__name__ not in made:
             made[data.__name__] = tmp_path_factory.mktemp("world")
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("examples.papers.frozen.teach", lambda *_: None)  # it takes a minute
+                patch.setattr("examples.papers.frozen.teach", lambda *_, **__: None)  # it takes a minute
                 data.write(made[data.__name__])
         return made[data.__name__]
 

@@ -85,12 +85,16 @@ def fit(tree: Tree, asked: Tree, place: Machine, tokens: int, rows: int) -> Fit:
         rows: of the data.
 
     Raises:
-        ConfigError: none does; the message is of the way that needs least.
+        ConfigError: none does, and the message is of the way that needs least; or what is asked for goes with none.
     """
-    first, last = "", None
+    first, last, mistake = "", None, None
     for settings in _ways(place, rows):
         try:
             config = config_of(laid_over(_with(tree, settings), asked, RunConfig))
+        except ConfigError as problem:
+            mistake = problem
+            continue
+        try:
             layout = layout_for(config, place.nodes)
             memory = replace(place.memory, host=host_for(layout, place.nodes)) if place.imagined else place.memory
             checked_memory(config, memory, tokens)
@@ -98,6 +102,8 @@ def fit(tree: Tree, asked: Tree, place: Machine, tokens: int, rows: int) -> Fit:
             first, last = first or str(problem), problem
             continue
         return Fit(settings=settings, why=_reasons(settings, place, rows, first), about=first)
+    if last is None and mistake is not None:
+        raise mistake
     raise ConfigError(f"the model does not fit {place.about}, whatever is sharded or offloaded: {last}")
 
 

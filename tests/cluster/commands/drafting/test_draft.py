@@ -85,6 +85,11 @@ def test_sizes_are_looked_for_with_the_settings_of_the_command_line() -> None:
         fit(tree, {"learner": {"zero_stage": 0, "adapter": {"rank": 0}}}, machine("1x80"), 1500, 7000)
 
 
+def test_a_mistake_on_the_command_line_is_not_taken_for_a_want_of_room(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^unknown setting learner\.lrr, did you mean learner\.lr\?$"):
+        draft(wanted(model, data(tmp_path), "learner.lrr=1e-5"), print)
+
+
 def test_several_files_of_data_are_for_the_run_file(model: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"looks at one file or folder, got 2 in data\.path: name one as DATA"):
         draft(wanted(model, data(tmp_path), 'data.path={"a.jsonl"=1,"b.jsonl"=1}'), print)

@@ -15,7 +15,7 @@
 # make bench-agree  the losses on random batches against it
 # make others-env   packages of other projects (gymnasium, TRL, ...) in .venv-others, beside what .venv has
 # make others-test  their environments, played, and a short run on puzzles
-# make papers-quick the recipes of examples/papers, two steps each and two at a time: whether they run (under 20 minutes)
+# make papers-quick the recipes of examples/papers, two steps each and two at a time: whether they run (about 20 minutes)
 # make docs    the documentation as a site, in runs/docs/site/: links and headings checked, nothing from other hosts
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)

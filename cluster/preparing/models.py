@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from actors.garbage import loading
 from actors.types import Prompt
 from cluster.config.errors import ConfigError
 from cluster.config.models import MERGE, check_model
@@ -248,8 +247,7 @@ def _check_generation_config(folder: Path, setting: str) -> None:
 
 
 def _read_config(folder: Path, setting: str) -> "PreTrainedConfig":
-    with loading():
-        from transformers import AutoConfig
+    from transformers import AutoConfig
 
     try:
         found: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

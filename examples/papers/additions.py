@@ -18,7 +18,7 @@ from examples.papers.world import Said, conversation, write_model, write_rows
 ALPHABET = "0123456789+=\n"
 BETWEEN = "\n\n"  # two steps, where the reward `process` is to find them
 RIGHT, CHANGED = 0.4, 0.2  # shares of what models that grade learn from: all is right; a digit or two are any
-SOME = 240  # updates of a warm-up in haste too, where a search must find something
+IN_HASTE = 240  # updates of a warm-up there too, as a search finds nothing behind 160
 HELDOUT, TRAIN, WORKED = 200, 400, 6000  # rows
 
 

@@ -15,7 +15,7 @@ ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789 .,:+*<>{}()_/"'
 BEGIN, MIDDLE, END = '{{"name": "{}", "arguments": {{"left": ', ', "right": ', "}}"
 WORDS = ("<tool_call>", "</tool_call>", *DESCRIBED, *map(BEGIN.format, TOOLS.values()), MIDDLE, END)  # one token each
 OTHER_NUMBER, OTHER_TOOL = 0.25, 0.1  # shares of the calls
-SOME = 160  # updates of the warm-up in haste, where a search must find something
+IN_HASTE = 160  # updates of the warm-up there, as a search must find something
 HELDOUT = 200
 
 Question = tuple[int, str, int, str, int]  # (3+4)*5 is 3, "+", 4, "*", 5
@@ -76,4 +76,4 @@ def write(folder: Path) -> None:
 
 def run(winnow: Commands) -> None:
     """Warms the policy up and has it search and prefer, evaluated at the beginning, halfway and at the end."""
-    tell(winnow.train(HERE / "run.toml", warmup=SOME))
+    tell(winnow.train(HERE / "run.toml", warmup=IN_HASTE))

@@ -3,7 +3,7 @@ responses with it, and train the policy on its scores."""
 
 from pathlib import Path
 
-from examples.papers.additions import SOME, divided, write_additions
+from examples.papers.additions import IN_HASTE, divided, write_additions
 from examples.papers.math_shepherd.reranking import reranked
 from examples.papers.run import Commands, newest, tell
 from examples.papers.world import FOLDER
@@ -24,7 +24,7 @@ def write(folder: Path) -> None:
 
 def run(winnow: Commands) -> None:
     """Warms the policy up, labels the steps of its solutions, trains the process model, and uses it twice."""
-    policy = winnow.train(HERE / "policy.toml", warmup=SOME)
+    policy = winnow.train(HERE / "policy.toml", warmup=IN_HASTE)
     labels = winnow.evaluate(
         policy, DATA / "train.jsonl", f"rollout.environment={HERE / 'step_labels.py'}", "--samples", "2"
     )

@@ -5,7 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
-from examples.papers.additions import SOME, divided, write_additions
+from examples.papers.additions import IN_HASTE, divided, write_additions
 from examples.papers.run import Commands, newest
 from examples.papers.world import FOLDER
 
@@ -33,7 +33,7 @@ def solved(found: Path) -> int:
 def run(winnow: Commands) -> None:
     """Warms the policy up, then searches, and trains both models on what the search found, as often as there are
     searches. The policy is evaluated before the first round and after each, the value model at the end."""
-    policy = winnow.train(HERE / "policy.toml", warmup=SOME)
+    policy = winnow.train(HERE / "policy.toml", warmup=IN_HASTE)
     values = policy  # with whose weights the value model begins
     responses = winnow.evaluate(policy, DATA / "heldout.jsonl", "--samples", "4")
     held_out = 2 if winnow.quick else 200

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from examples.papers.additions import SOME, write_additions
+from examples.papers.additions import IN_HASTE, write_additions
 from examples.papers.rftt.rftt_paths import NEXT, OUTPUT, REFINE, RIGHT, VERIFY, WRONG
 from examples.papers.run import Commands, newest, tell
 from examples.papers.world import FOLDER
@@ -31,7 +31,7 @@ def write(folder: Path) -> None:
 def run(winnow: Commands) -> None:
     """Warms the policy up, searches, imitates what the search has found, and goes on with reinforcement learning. The
     policy is evaluated before the search, after the imitation, and at the end."""
-    policy = winnow.train(HERE / "policy.toml", warmup=SOME)
+    policy = winnow.train(HERE / "policy.toml", warmup=IN_HASTE)
     winnow.evaluate(policy, DATA / "heldout.jsonl", "--samples", "4")
     found = winnow.evaluate(
         policy, DATA / "train.jsonl", f"rollout.environment={HERE / 'functional_search.py'}", "--samples", "1"

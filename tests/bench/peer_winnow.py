@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.config.run_config import RunConfig
-from cluster.running.loop import StepDone
+from cluster.reporting.steps import StepDone
 from rewards import Outcome
 from tests.bench.measured import MeasuredRun, bench_actors, with_settings
 from tests.bench.processes import Usage, usage

@@ -34,7 +34,8 @@ from actors.rollouts.client import GeneratorClient
 from actors.rollouts.generator import Generator
 from actors.settings import GeneratorSettings, RolloutSettings
 from actors.types import EngineSpec, Finish, Prompt, SamplingSpec
-from cluster.running.loop import Stages, StepDone, run_loop
+from cluster.reporting.steps import StepDone
+from cluster.running.loop import Stages, run_loop
 from rewards import RewardSettings
 from tests.bench.processes import Usage, usage
 

@@ -50,7 +50,7 @@ def planned(model: str, gpus: int) -> Planned:
         "reward": {"name": "math"},
         "rollout": rollout,
     }
-    found = dict(fit(tree, place, tokens, rows=10**6).settings)
+    found = dict(fit(tree, {}, place, tokens, rows=10**6).settings)
     found |= {"rollout.groups_per_step": GROUPS[gpus], "rollout.group_size": SIBLINGS}
     for _ in range(TURNS):
         config = config_of(_with(tree, found))

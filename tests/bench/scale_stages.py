@@ -18,7 +18,8 @@ from actors.data.source import PromptSource
 from actors.filtering.ledger import Ledger, check_conservation
 from actors.filtering.rules import drop_both
 from actors.types import Prompt, RolloutRequest, Summary
-from cluster.running.loop import Stages, StepDone, run_loop
+from cluster.reporting.steps import StepDone
+from cluster.running.loop import Stages, run_loop
 from learner.batches.planning import plan_step
 from learner.methods.algorithms import ALGORITHMS, Algorithm
 from tests.bench.virtual import in_virtual_time

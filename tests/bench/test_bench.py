@@ -47,8 +47,8 @@ def test_groups_a_second_and_their_cost_come_from_the_same_marks() -> None:
 def test_a_perfect_overlap_takes_at_least_the_longer_stage_and_the_work_over_the_cores(
     seconds: tuple[float, float], tokens: tuple[float, float], cores: int
 ) -> None:
-    stages = [Alone(seconds=t, cpu=t) for t in seconds]  # each keeps one core busy
-    found = overlap(*stages, tokens, cores)
+    generation, learning = (Alone(seconds=t, cpu=t) for t in seconds)  # each keeps one core busy
+    found = overlap(generation, learning, tokens, cores)
     longest, total = (of(t * n for t, n in zip(seconds, tokens, strict=True)) for of in (max, sum))
     assert found == pytest.approx(total if cores == 1 else longest)
 

@@ -67,12 +67,18 @@ def test_most_of_the_gain_is_more_than_half_of_it_seed_by_seed(tmp_path: Path) -
         "reinforce-rej": [[0.2, 0.60], [0.2, 0.70], [0.2, 0.80]],
     }
     says = "and is most, more than half, of what Reinforce-Rej gains"
-    told = {finding.says: rest for finding, *rest in findings(comparison(tmp_path / "gain", curves))}
+    told = {
+        finding.says: (estimate, verdict)
+        for finding, estimate, verdict in findings(comparison(tmp_path / "gain", curves))
+    }
     estimate, verdict = told[says]
     assert estimate.values == pytest.approx((0.03, 0.04, 0.03))
     assert verdict == "confirmed"
     curves["reinforce-rej"] = [[0.2, 0.45], [0.2, 0.55], [0.2, 0.65]]  # it loses, and of nothing there is no share
-    told = {finding.says: rest for finding, *rest in findings(comparison(tmp_path / "none", curves))}
+    told = {
+        finding.says: (estimate, verdict)
+        for finding, estimate, verdict in findings(comparison(tmp_path / "none", curves))
+    }
     estimate, verdict = told[says]
     assert estimate.mean - estimate.half > 0
     assert verdict == "cannot be told"

@@ -14,7 +14,8 @@ import numpy as np
 from actors.filtering.ledger import Ledger, check_conservation
 from actors.filtering.rules import drop_both
 from actors.types import RolloutRequest
-from cluster.running.loop import Stages, StepDone, run_loop
+from cluster.reporting.steps import StepDone
+from cluster.running.loop import Stages, run_loop
 from tests.builders import prompt, summary
 
 

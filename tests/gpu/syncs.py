@@ -179,7 +179,7 @@ def _generators(spec: EngineSpec, options: Sequence[dict[str, Any]]) -> dict[str
     remote: Any = ray.remote
     grades = remote(concurrency_groups=VERIFIER_THREADS)(Verifier)
     verifier = grades.options(num_cpus=0, runtime_env=options[0]["runtime_env"]).remote({})
-    actors = [ray.remote(Generator).options(**each, max_concurrency=16).remote(spec, [verifier]) for each in options]
+    actors = [remote(Generator).options(**each, max_concurrency=16).remote(spec, [verifier]) for each in options]
     rollout = RolloutSettings(group_size=4, max_new_tokens=32)
     run = SamplingSpec(seed=0, rollout=rollout, reward=RewardSettings(), greedy=False)
     ray.get([actor.start.remote() for actor in actors])

@@ -118,5 +118,6 @@ async def play(task, talk):
     made = await asked(talk, kind, program, int(x)) if readable else None
     if made is None:  # its solvers would all be right, as nothing is asked
         return {"proposer": composite(readable, 0.0)}
-    scores, right = await attempt(talk, *made, ATTEMPTS, trained=task.reference == "propose")
+    question, hidden = made
+    scores, right = await attempt(talk, question, hidden, ATTEMPTS, trained=task.reference == "propose")
     return {"proposer": composite(True, learnability(right)), **scores}

@@ -2,10 +2,10 @@
 
     15+27=    5+7+0=12    1+2+1=4    42        digit sums from the right with their carries, then the result
 
-The policy has read additions of people who forget six of ten carries, and are one off in one of ten digit sums; all
-that follows builds on it. Where there is a carry, most of what it says has the same wrong result: a majority does not
-know better, and neither does what the policy finds most likely. Where a recipe trains models that grade, the
-people get all sums right and forget eight of ten carries: that a model of this size learns to see in minutes.
+The policy has read additions of people who get all sums right and forget eight of ten carries; all that follows builds
+on it. Where there is a carry, most of what it says has the same wrong result: a majority does not know better, and
+neither does what the policy finds most likely. That a carry is missing, a model of this size learns to see in minutes;
+of sums that are one off it does not.
 """
 
 import random
@@ -30,8 +30,7 @@ class People:
     forgotten: float  # share of the carries that are left out
 
 
-PEOPLE = People(slips=0.1, forgotten=0.6)
-FORGETFUL = People(slips=0.0, forgotten=0.8)
+PEOPLE = People(slips=0.0, forgotten=0.8)
 
 
 def steps(left: int, right: int, slip: int = 0, later_slip: int = 0, *, forgets: bool = False) -> list[str]:
@@ -61,13 +60,13 @@ def worked_out(left: int, right: int, draw: random.Random, people: People) -> li
     return steps(left, right, *slips, forgets=draw.random() < people.forgotten)
 
 
-def graded(left: int, right: int, draw: random.Random, people: People) -> list[str]:
+def graded(left: int, right: int, draw: random.Random) -> list[str]:
     """The steps of a right response, or of one as people say it, or of one with any digits, for models that grade: a
     policy that is rewarded says what nobody has read, and they are to know it for wrong."""
     kind = draw.random()
     if kind < RIGHT:
         return steps(left, right)
-    said = list(divided(worked_out(left, right, draw, people)))
+    said = list(divided(worked_out(left, right, draw, PEOPLE)))
     if kind < RIGHT + CHANGED:
         digits = [place for place, letter in enumerate(said) if letter.isdecimal()]
         for place in draw.sample(digits, draw.choice((1, 2))):
@@ -80,7 +79,6 @@ def write_additions(
     told: Callable[[Sequence[str]], str],
     columns: Callable[[int, bool], Mapping[str, str]],
     words: Sequence[str] = (),
-    people: People = PEOPLE,
 ) -> None:
     """Writes the data and a model of 1.3 million parameters.
 
@@ -89,7 +87,6 @@ def write_additions(
         told: makes a response of steps.
         columns: of a row beside its prompt, from the result and whether the row is held out.
         words: of the model's vocabulary, beside the alphabet.
-        people: whom the policy has read.
     """
     draw = random.Random("additions")
     pairs = [(left, right) for left in range(10, 100) for right in range(10, 100)]
@@ -100,7 +97,7 @@ def write_additions(
         write_rows(folder / f"{name}.jsonl", rows)
     worked: list[Said] = []
     for left, right in draw.choices(pairs[HELDOUT:], k=WORKED):
-        said = worked_out(left, right, draw, people)
+        said = worked_out(left, right, draw, PEOPLE)
         worked.append([("user", f"{left}+{right}="), ("assistant", told(said))])
     write_rows(folder / "worked.jsonl", [conversation(each) for each in worked])
     write_model(folder / "model", ALPHABET, words, heads=5)

@@ -158,20 +158,20 @@ def test_the_newest_checkpoint_is_that_of_the_last_step(told: Told) -> None:
 
 
 def test_shots_that_are_given_leave_languages_open_and_many_right_ones_do_not() -> None:
-    def fitting(language: int, things: Any) -> int:
+    def fitting(speaker: int, things: Any) -> int:
         return sum(
-            all(many_shot.name(other, thing) == many_shot.name(language, thing) for thing in things)
+            all(many_shot.name(other, thing) == many_shot.name(speaker, thing) for thing in things)
             for other in range(many_shot.LANGUAGES)
         )
 
-    given = [fitting(language, many_shot.given(language)) for language in range(many_shot.LANGUAGES)]
-    many = [fitting(language, many_shot.KNOWN) for language in range(many_shot.LANGUAGES)]
-    assert sum(given) > 1.2 * many_shot.LANGUAGES
-    assert many == [1] * many_shot.LANGUAGES
+    given = [fitting(speaker, many_shot.given(speaker)) for speaker in range(many_shot.SPEAKERS)]
+    many = [fitting(speaker, many_shot.KNOWN) for speaker in range(many_shot.SPEAKERS)]
+    assert sum(given) > 1.2 * many_shot.SPEAKERS
+    assert many == [1] * many_shot.SPEAKERS
 
 
 def test_only_right_responses_become_shots_and_what_is_asked_for_is_never_one() -> None:
-    asked = [{"language": 1, "thing": "a"}, {"language": 1, "thing": "b"}, {"language": 2, "thing": "a"}]
+    asked = [{"speaker": 1, "thing": "a"}, {"speaker": 1, "thing": "b"}, {"speaker": 2, "thing": "a"}]
     own = [
         Answered(row=0, question="", said=(Response("a0", False, -1.0), Response("a2", True, 1.0))),
         Answered(row=1, question="", said=(Response("b1", False, -1.0),)),
@@ -182,7 +182,7 @@ def test_only_right_responses_become_shots_and_what_is_asked_for_is_never_one() 
     assert unfiltered[1:3] == [{"a": "a0"}, {"a": "a1"}]
     rows = many_shot.heldout(right)
     assert {row["thing"] for row in rows} == set(many_shot.HELDOUT)
-    behind = [row["prompt"] for row in rows if row["language"] == 1]
+    behind = [row["prompt"] for row in rows if row["speaker"] == 1]
     assert all([message["content"] for message in prompt[:-1]] == ["a", "a2"] for prompt in behind)
 
 
@@ -194,7 +194,7 @@ def test_the_shots_are_the_policy_s_own_and_all_kinds_are_asked_behind(
     many_shot.run(told)
     assert [command for command, *_ in told.told] == ["train", "eval", "eval"]
     assert all("start" in words for words in told.told[1:])
-    assert len(rows_of(folder / "right.jsonl")) == len(rows_of(folder / "none.jsonl")) == 64
+    assert len(rows_of(folder / "right.jsonl")) == len(rows_of(folder / "none.jsonl")) == 96
     shots = [message for message in rows_of(folder / "right.jsonl")[0]["prompt"] if message["role"] == "assistant"]
     assert [shot["content"] for shot in shots] == ["right"] * many_shot.SHOTS
     assert {word.partition("=")[0] for word in told.told[2] if "=" in word} == set(many_shot.KINDS)

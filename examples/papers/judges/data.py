@@ -9,7 +9,7 @@ import json
 import random
 from pathlib import Path
 
-from examples.papers.additions import ALPHABET, FORGETFUL, divided, graded, steps, write_additions
+from examples.papers.additions import ALPHABET, divided, graded, steps, write_additions
 from examples.papers.run import Commands, tell
 from examples.papers.world import FOLDER, ROLES, write_rows
 from learner.models.tiny import write_tiny_model
@@ -46,12 +46,12 @@ def verdict(said: list[str], true: list[str], prompt: str) -> str:
 
 def write(folder: Path) -> None:
     """Writes the data of judge and policy, and both models."""
-    write_additions(folder, divided, columns, people=FORGETFUL)
+    write_additions(folder, divided, columns)
     draw = random.Random("judges")
     rows = []
     for number in range(JUDGED + HELDOUT):
         left, right, prompt = draw.randrange(10, 100), draw.randrange(10, 100), PROMPTS[number % 2]
-        said = graded(left, right, draw, FORGETFUL)
+        said = graded(left, right, draw)
         case = Case(response=divided(said), reference="", question=f"{left}+{right}=")
         asked = messages(case, JudgeSettings(path="of the run", prompt=prompt))
         rows.append((asked, verdict(said, steps(left, right), prompt)))

@@ -32,11 +32,12 @@ def solved(found: Path) -> int:
 
 def run(winnow: Commands) -> None:
     """Warms the policy up, then searches, and trains both models on what the search found, as often as there are
-    searches. The policy is evaluated before the first round and after each, the value model at the end."""
+    searches. The policy is evaluated before the first round and after each, the value model at the end, by what it
+    chooses of the responses of the first policy and of the last."""
     policy = winnow.train(HERE / "policy.toml", warmup=IN_HASTE)
     values = policy  # with whose weights the value model begins
-    responses = winnow.evaluate(policy, DATA / "heldout.jsonl", "--samples", "4")
-    held_out = 2 if winnow.quick else 200
+    first = responses = winnow.evaluate(policy, DATA / "heldout.jsonl", "--samples", "4")
+    held_out = 1 if winnow.quick else 100
     for search in SEARCHES:
         found = winnow.evaluate(policy, DATA / "train.jsonl", f"rollout.environment={HERE / search}", "--samples", "1")
         print(f"{search} solves {solved(found)} questions", flush=True)
@@ -54,4 +55,5 @@ def run(winnow: Commands) -> None:
             HERE / "imitation.toml", f"model.path={newest(policy)}", f"data.stored={found}/trajectories"
         )
         responses = winnow.evaluate(policy, DATA / "heldout.jsonl", "--samples", "4")
-    winnow("eval", "--reward-model", newest(values), responses, "reward.process.aggregate=last")
+    for answers in (first, responses):
+        winnow("eval", "--reward-model", newest(values), answers, "reward.process.aggregate=last")

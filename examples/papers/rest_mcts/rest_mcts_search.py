@@ -28,7 +28,8 @@ async def searched(task, talk, **how):
     tree = Tree(talk, task, stop="\n\n", grade=right, **BUDGET, **how)
     await tree.search()
     if tree.correct:
-        for found in (row(task, end) for end in tree.ends):
-            if found["steps"]:  # a policy may end without a word
-                talk.leave("values", found)
+        rows = [row(task, end) for end in sorted(tree.ends, key=lambda end: end.weighted)]
+        for one in {tuple(row["steps"]): row for row in rows}.values():  # most ends say the same: the one worth most
+            if one["steps"]:  # a policy may end without a word
+                talk.leave("values", one)
     return await tree.responses(tree.ends or [tree.best])

@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from examples.papers.additions import FORGETFUL, divided, graded, steps, write_additions
+from examples.papers.additions import divided, graded, steps, write_additions
 from examples.papers.run import Commands, newest, tell
 from examples.papers.world import FOLDER, write_rows
 
@@ -33,14 +33,14 @@ def labelled(question: str, right: list[str], said: list[str]) -> dict[str, Any]
 
 def write(folder: Path) -> None:
     """Writes the data of all models."""
-    write_additions(folder, divided, columns, people=FORGETFUL)
+    write_additions(folder, divided, columns)
     draw = random.Random("step rewards")
     rows: list[dict[str, Any]] = []
     pairs: list[dict[str, Any]] = []
     for _ in range(LABELLED + HELDOUT):
         left, right = draw.randrange(10, 100), draw.randrange(10, 100)
         question, true = f"{left}+{right}=", steps(left, right)
-        said = [graded(left, right, draw, FORGETFUL) for _ in range(RESPONSES)]
+        said = [graded(left, right, draw) for _ in range(RESPONSES)]
         rows.append(labelled(question, true, said[0]))
         if wrong := [divided(one) for one in said if one != true]:
             pairs.append({"prompt": question, "chosen": divided(true), "rejected": list(dict.fromkeys(wrong))})

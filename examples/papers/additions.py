@@ -18,7 +18,7 @@ from examples.papers.world import Said, conversation, write_model, write_rows
 ALPHABET = "0123456789+=\n"
 BETWEEN = "\n\n"  # two steps, where the reward `process` is to find them
 RIGHT, CHANGED = 0.4, 0.2  # shares of what models that grade learn from: all is right; a digit or two are any
-IN_HASTE = 240  # updates of a warm-up there too, as a search finds nothing behind 160
+IN_HASTE = 240  # updates of a warm-up there too: a search must find something
 HELDOUT, TRAIN, WORKED = 200, 400, 6000  # rows
 
 
@@ -54,10 +54,10 @@ def divided(steps: Sequence[str]) -> str:
     return BETWEEN.join(steps)
 
 
-def worked_out(left: int, right: int, draw: random.Random, people: People) -> list[str]:
+def worked_out(left: int, right: int, draw: random.Random) -> list[str]:
     """The steps of an addition as people say them."""
-    slips = [draw.choice((-1, 1)) * (draw.random() < people.slips) for _ in range(2)]
-    return steps(left, right, *slips, forgets=draw.random() < people.forgotten)
+    slips = [draw.choice((-1, 1)) * (draw.random() < PEOPLE.slips) for _ in range(2)]
+    return steps(left, right, *slips, forgets=draw.random() < PEOPLE.forgotten)
 
 
 def graded(left: int, right: int, draw: random.Random) -> list[str]:
@@ -66,7 +66,7 @@ def graded(left: int, right: int, draw: random.Random) -> list[str]:
     kind = draw.random()
     if kind < RIGHT:
         return steps(left, right)
-    said = list(divided(worked_out(left, right, draw, PEOPLE)))
+    said = list(divided(worked_out(left, right, draw)))
     if kind < RIGHT + CHANGED:
         digits = [place for place, letter in enumerate(said) if letter.isdecimal()]
         for place in draw.sample(digits, draw.choice((1, 2))):
@@ -97,7 +97,7 @@ def write_additions(
         write_rows(folder / f"{name}.jsonl", rows)
     worked: list[Said] = []
     for left, right in draw.choices(pairs[HELDOUT:], k=WORKED):
-        said = worked_out(left, right, draw, PEOPLE)
+        said = worked_out(left, right, draw)
         worked.append([("user", f"{left}+{right}="), ("assistant", told(said))])
     write_rows(folder / "worked.jsonl", [conversation(each) for each in worked])
     write_model(folder / "model", ALPHABET, words, heads=5)

@@ -30,6 +30,7 @@ def test_what_is_graded_is_right_at_times_and_what_people_say_at_others() -> Non
     said = [graded(15, 27, draw) for _ in range(400)]
     assert RIGHT < sum(one == right for one in said) / len(said) < RIGHT + 0.3
     assert FORGOTTEN in said
+    assert steps(15, 27, later_slip=-1, forgets=True) not in said  # people get all sums right
 
 
 # --------------------------------------------------------------------------------------------------- rewards of steps
